@@ -1,0 +1,45 @@
+"""lape finds the neurons a language model uses for each human language, shows what they do, and switches them."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from lape.errors import LapeError
+
+if TYPE_CHECKING:
+    from lape.detect import identify
+    from lape.edit import Add, Off, Scale, Set, edited, steer
+    from lape.evaluate.perplexity import perplexity
+    from lape.export import export
+    from lape.models import load
+    from lape.neurons import LanguageNeurons
+    from lape.record import record
+    from lape.stats import ActivationStats
+
+_HOMES = {
+    "load": "lape.models",
+    "record": "lape.record",
+    "ActivationStats": "lape.stats",
+    "identify": "lape.detect",
+    "LanguageNeurons": "lape.neurons",
+    "Off": "lape.edit",
+    "Set": "lape.edit",
+    "Add": "lape.edit",
+    "Scale": "lape.edit",
+    "edited": "lape.edit",
+    "steer": "lape.edit",
+    "export": "lape.export",
+    "perplexity": "lape.evaluate.perplexity",
+}
+__all__ = ["ActivationStats", "Add", "LanguageNeurons", "LapeError", "Off", "Scale", "Set"]
+__all__ += ["edited", "export", "identify", "load", "perplexity", "record", "steer"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: torch takes seconds, and `lape --help` must not."""
+    if name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'lape' has no attribute {name!r}")

@@ -1,0 +1,1 @@
+"""Studying results without a model."""

@@ -1,0 +1,144 @@
+"""LAPE, language activation probability entropy (Tang et al., ACL 2024, section 2.2), with the published selection rule."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lape.errors import OptionError
+from lape.neurons import LanguageNeurons, NeuronSet
+from lape.options import LapeOptions, given
+from lape.stats import ActivationStats
+
+_CHUNK = 2**18
+MIN_ROUTED = 200
+"""A neuron of an expert that fewer tokens reached in some language is not scored."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What the rule chose from a table of probabilities."""
+
+    entropy: Tensor
+    """(neurons,) float64, nats; inf for a neuron that is no candidate."""
+    members: list[Tensor]
+    """Per language, sorted flat indices."""
+    threshold: float
+    bars: list[float]
+    """Per language, what a neuron's probability had to exceed (with `per_language`, after lowering)."""
+
+
+def entropy(probabilities: Tensor) -> Tensor:
+    """LAPE of every neuron: (languages, neurons) probabilities -> (neurons,) float64 in nats, 0 for one that never fires."""
+    result = torch.empty(probabilities.shape[1], dtype=torch.float64)
+    for at in range(0, probabilities.shape[1], _CHUNK):
+        p = probabilities[:, at : at + _CHUNK].double()
+        share = (p / p.sum(0)).nan_to_num_(0.0)
+        result[at : at + _CHUNK] = torch.special.entr(share).sum(0)
+    return result
+
+
+def percentile(probabilities: Tensor, share: float) -> float:
+    """The k-th smallest of all numbers, k = round(share · how many), as published."""
+    k = min(max(round(share * probabilities.numel()), 1), probabilities.numel())
+    return float(probabilities.flatten().kthvalue(k).values)
+
+
+def select(probabilities: Tensor, options: LapeOptions, scored: Tensor | None = None) -> Selection:
+    """Apply the published rule to (languages, neurons) probabilities.
+
+    One percentile over all probabilities; neurons never strictly above it are no candidates; of the rest, the
+    round(rate · neurons) of lowest entropy are kept (equal entropies: the lower flat index first); a kept neuron belongs to
+    every language where it is strictly above the bar. `scored` (neurons,) bool leaves neurons out altogether.
+    """
+    usable = probabilities if scored is None or bool(scored.all()) else probabilities[:, scored]
+    threshold = percentile(usable, options.filter)
+    bar = threshold if options.bar == options.filter else percentile(usable, options.bar)
+    score = entropy(probabilities)
+    candidate = (probabilities > threshold).any(0)
+    if scored is not None:
+        candidate &= scored
+    score[~candidate] = torch.inf
+    if options.per_language is not None:
+        members, bars = _per_language(probabilities, score, scored, bar, options.per_language)
+        return Selection(score, members, threshold, bars)
+    count = min(round(options.rate * probabilities.shape[1]), int(candidate.sum()))
+    kept = score.sort(stable=True).indices[:count].sort().values
+    members = [kept[row[kept] > bar] for row in probabilities]
+    return Selection(score, members, threshold, [bar] * len(probabilities))
+
+
+def _per_language(
+    probabilities: Tensor, score: Tensor, scored: Tensor | None, bar: float, count: int
+) -> tuple[list[Tensor], list[float]]:
+    """For each language the `count` lowest entropies above the bar; where fewer are above it, the bar is lowered until there are."""
+    plain = entropy(probabilities)
+    members, bars = [], []
+    for row in probabilities:
+        usable = row > 0 if scored is None else (row > 0) & scored
+        above = usable & (row > bar)
+        lowered = bar
+        if int(above.sum()) < count:
+            size = min(count, int(usable.sum()))
+            lowered = float(row[usable].kthvalue(int(usable.sum()) - size + 1).values) if size else bar
+            above = usable & (row >= lowered) if size else above
+        ranked = torch.where(above, plain, torch.inf).sort(stable=True).indices[: min(count, int(above.sum()))]
+        score[ranked] = plain[ranked]
+        members.append(ranked.sort().values)
+        bars.append(lowered)
+    return members, bars
+
+
+def scored_neurons(stats: ActivationStats, folds: Sequence[int] | None = None) -> Tensor | None:
+    """(neurons,) bool: False for neurons of experts that too few tokens reached; None where all are scored."""
+    if all(stretch.expert is None for stretch in stats.space):
+        return None
+    fewest = stats.routed(folds).amin(0)
+    dense = torch.tensor([stretch.expert is None for stretch in stats.space])
+    return stats.space.per_neuron((fewest >= MIN_ROUTED) | dense)
+
+
+def lape(stats: ActivationStats, options: LapeOptions | None = None, *, folds: Sequence[int] | None = None, **changes: Any) -> LanguageNeurons:
+    """Find language neurons by LAPE. `options` or its fields as keywords: see `LapeOptions`. Reads counts only.
+
+    `folds`: use only these folds of the counts. Raises OptionError for statistics of a single language.
+    """
+    options = given(LapeOptions, options, changes)
+    if len(stats.languages) < 2:
+        raise OptionError(
+            f"Only {', '.join(stats.languages) or 'no language'} was recorded. LAPE compares languages: with one alone every entropy is 0. Record two or more."
+        )
+    scored = scored_neurons(stats, folds)
+    chosen = select(stats.probabilities(options.denominator, folds), options, scored)
+    sets = {language: NeuronSet(stats.space, flat) for language, flat in zip(stats.languages, chosen.members, strict=True)}
+    fingerprints = torch.cat([stats[language].fingerprints for language in stats.languages])
+    return LanguageNeurons(
+        space=stats.space,
+        sets=sets,
+        scores=chosen.entropy,
+        method="lape",
+        options=dataclasses.asdict(options) | {"threshold": chosen.threshold, "bars": dict(zip(stats.languages, chosen.bars, strict=True))},
+        manifest=stats.manifest,
+        fingerprints=torch.unique(fingerprints),
+        notes=tuple(_notes(options, chosen, stats.languages, scored)),
+    )
+
+
+def _notes(options: LapeOptions, chosen: Selection, languages: list[str], scored: Tensor | None) -> list[str]:
+    notes = []
+    if scored is not None and not bool(scored.all()):
+        notes.append(f"{int((~scored).sum()):,} neurons of experts were not scored: fewer than {MIN_ROUTED} tokens reached them in some language.")
+    if options.per_language is None:
+        return notes
+    usual = max(chosen.bars)
+    for language, bar, flat in zip(languages, chosen.bars, chosen.members, strict=True):
+        if bar < usual:
+            notes.append(f"{language}: fewer than {options.per_language} neurons were above the bar, so it was lowered from {usual:.3f} to {bar:.3f}.")
+        if len(flat) < options.per_language:
+            notes.append(f"{language}: only {len(flat)} neurons fire at all.")
+    return notes

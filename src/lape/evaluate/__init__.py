@@ -1,0 +1,1 @@
+"""Measuring what edits do; every evaluation runs a model and returns a table."""

@@ -1,0 +1,110 @@
+"""Writing so that nothing half-written is ever seen, and saying so plainly when a disk or a file fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lape.errors import FileError
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a failed write (full disk, no permission) into an error that names the file."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise FileError(
+            f"{path} could not be written: {reason}. Free some space or choose another place, then run the same command again."
+        ) from error
+
+
+def write(path: Path, save: Callable[[Path], object]) -> None:
+    """Let `save` write a temporary file beside `path`, then put it in place in one step; on failure leave nothing."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save(temporary)
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON, readable, in one step."""
+    text = json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True, default=str) + "\n"
+    write(path, lambda file: file.write_text(text, encoding="utf-8"))
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+    """Write a safetensors file whose header carries `header` as JSON."""
+    ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    text = json.dumps(header, ensure_ascii=False, sort_keys=True)
+    write(path, lambda file: save_file(ready, file, metadata={"lape": text}))
+
+
+class TensorFile:
+    """A safetensors file of `lape`, its tensors read one by one when asked for."""
+
+    def __init__(self, path: Path, kind: str) -> None:
+        self.path = path
+        if not path.is_file():
+            raise FileError(f"There is no file {path}. Expected {kind}.")
+        try:
+            self._file = safe_open(path, framework="pt")
+            metadata = self._file.metadata() or {}
+            self.header: dict[str, Any] = json.loads(metadata.get("lape", "{}"))
+        except (SafetensorError, OSError, ValueError) as error:
+            raise FileError(
+                f"{path} is damaged or not {kind} ({error}). Make it again, or copy it anew from where it came."
+            ) from error
+        if self.header.get("kind") != kind:
+            found = self.header.get("kind", "a safetensors file that lape did not write")
+            raise FileError(f"{path} holds {found}. Expected {kind}.")
+
+    def names(self) -> list[str]:
+        """The names of the tensors in it."""
+        return list(self._file.keys())
+
+    def tensor(self, name: str) -> Tensor:
+        """Read one tensor."""
+        try:
+            tensor: Tensor = self._file.get_tensor(name)
+        except (SafetensorError, OSError) as error:
+            raise FileError(f"{self.path} is damaged: {name} could not be read ({error}).") from error
+        return tensor
+
+
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """Refuse to write over something unless told."""
+    if path.exists() and not overwrite:
+        raise FileError(f"{path} exists already. Choose another name, or add --overwrite to replace it.")
+
+
+def partial(path: Path) -> Path:
+    """The name under which a run's folder is filled before it is whole."""
+    return path.with_name(path.name + ".partial")
+
+
+def finish(working: Path, path: Path) -> None:
+    """Rename a whole run folder into place, replacing an older one (whose refusal came earlier)."""
+    with writing(path):
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.exists():
+            path.unlink()
+        os.replace(working, path)

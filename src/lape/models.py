@@ -1,0 +1,140 @@
+"""Loading a model with its tokenizer, and knowing exactly which one it is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lape.errors import ModelError, OptionError
+from lape.options import ModelOptions, given
+from lape.progress import Progress, silent
+from lape.sites import unwrapped
+
+_HASH_BYTES = 64 * 2**20
+
+
+def load(name: str | Path, options: ModelOptions | None = None, *, progress: Progress = silent, **changes: Any) -> tuple[Any, Any]:
+    """Load a causal language model and its tokenizer, ready for use: (model, tokenizer).
+
+    `name`: a Hugging Face id, a local folder, or "sample" for the embedded default model (extra `demo`).
+    Code that comes with a model is never run. Raises ModelError saying what was found and what to type.
+    """
+    import transformers
+
+    options = given(ModelOptions, options, changes)
+    if str(name) == "sample":
+        from lape.samples.model import folder
+
+        name = folder(progress=progress)
+    place: dict[str, Any] = {"device_map": options.device_map} if options.device_map else {}
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, revision=options.revision)
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            name, dtype=_dtype(options.dtype), revision=options.revision, trust_remote_code=False, **place
+        )
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        raise ModelError(f"{name} could not be loaded as a causal language model: {_first_lines(error)}\n{_advice(name)}") from error
+    if not options.device_map:
+        model.to(_device(options.device))
+    return model.eval(), tokenizer
+
+
+def _first_lines(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:3])[:600]
+
+
+def _advice(name: str | Path) -> str:
+    if Path(str(name)).exists():
+        return "Expected a folder written by save_pretrained that holds config.json, safetensors weights and a tokenizer."
+    return "Expected a Hugging Face id, a local folder, or sample."
+
+
+def _dtype(name: str) -> Any:
+    if name == "auto":
+        return "auto"
+    known = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32, "float64": torch.float64}
+    if name not in known:
+        raise OptionError(f"dtype is {name!r}. Expected auto, {', '.join(known)}.")
+    return known[name]
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return accelerator or torch.device("cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise OptionError(f"device {name!r} cannot be used: {_first_lines(error)} Expected cpu, or a device that this machine has.") from error
+    return device
+
+
+def checksum(model: nn.Module) -> str:
+    """SHA-256 over the bits, dtype, shape and name of every parameter: one changed weight changes it."""
+    named = sorted(unwrapped(model).named_parameters(), key=lambda item: item[0])
+    with ThreadPoolExecutor() as pool:
+        digests = pool.map(_digest, (parameter for _, parameter in named))
+        whole = hashlib.sha256()
+        for (name, parameter), digest in zip(named, digests, strict=True):
+            whole.update(f"{name} {parameter.dtype} {tuple(parameter.shape)} {digest}\n".encode())
+    return whole.hexdigest()
+
+
+def _digest(parameter: Tensor) -> str:
+    digest = hashlib.sha256()
+    flat = parameter.detach().reshape(-1)
+    step = max(1, _HASH_BYTES // flat.element_size())
+    for at in range(0, len(flat), step):
+        digest.update(memoryview(flat[at : at + step].cpu().contiguous().view(torch.uint8).numpy()))
+    return digest.hexdigest()
+
+
+def describe(model: Any, tokenizer: Any) -> dict[str, Any]:
+    """Which model and tokenizer, for a manifest."""
+    config = unwrapped(model).config
+    return {
+        "model": {
+            "id": str(getattr(config, "_name_or_path", "") or type(unwrapped(model)).__name__),
+            "revision": getattr(config, "_commit_hash", None),
+            "config": _hash(json.dumps(_plain_config(config), sort_keys=True, default=str)),
+            "checksum": checksum(model),
+            "dtype": str(unwrapped(model).dtype).removeprefix("torch."),
+        },
+        "tokenizer": {"hash": tokenizer_hash(tokenizer)},
+        "versions": {name: version(name) for name in ("lape", "torch", "transformers")},
+    }
+
+
+def _plain_config(config: Any) -> dict[str, Any]:
+    return {key: value for key, value in config.to_dict().items() if key not in {"_name_or_path", "transformers_version"}}
+
+
+def tokenizer_hash(tokenizer: Any) -> str:
+    """SHA-256 over a tokenizer's definition."""
+    return _hash("\n".join(_definition(tokenizer)))
+
+
+def _definition(tokenizer: Any) -> Iterator[str]:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        definition = backend.to_str()  # truncation and padding stand at its head and change with use
+        head, tail = definition[:1000], definition[1000:]
+        yield re.sub(r'"(truncation|padding)":(null|\{[^{}]*(\{[^{}]*\})?[^{}]*\}),', "", head) + tail
+    else:
+        yield json.dumps(sorted(tokenizer.get_vocab().items()))
+    yield json.dumps(sorted(map(str, tokenizer.all_special_tokens)))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

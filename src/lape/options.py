@@ -1,0 +1,119 @@
+"""Options: one frozen dataclass is the API's keyword, the command line's flag, the config file and the provenance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, TypeVar
+
+from lape.errors import OptionError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """How a model is loaded."""
+
+    dtype: str = "auto"
+    """Number format of the weights: auto (as stored), bfloat16, float16 or float32."""
+    device: str | None = None
+    """Where it runs: cpu, cuda, cuda:1, mps. Default: a GPU if there is one."""
+    device_map: str | None = None
+    """Spread the model over several devices, for instance auto (needs the extra `accelerate`)."""
+    revision: str | None = None
+    """Revision of a model on the Hub."""
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """How texts become rows of tokens."""
+
+    tokens: int | None = None
+    """At most this many tokens of each language. Default: all."""
+    document: Literal["file", "line"] = "file"
+    """What a document is in a .txt file: the whole file, or each line."""
+    column: str = "text"
+    """The column of a .jsonl, .parquet or Hub data set that holds the text."""
+    bos: Literal["auto", "always", "never"] = "auto"
+    """Begin rows with BOS: where the tokenizer adds one, always, or never (the published rule). BOS is never counted."""
+    row_tokens: int = 512
+    """Tokens in a row, BOS included; a longer document is cut."""
+    batch_tokens: int = 2048
+    """Tokens that run at once."""
+    one_per_row: bool = False
+    """One document a row even where the model could keep several apart."""
+
+    def __post_init__(self) -> None:
+        positive(self, "tokens", "batch_tokens")
+        if self.row_tokens < 8:
+            raise OptionError(f"row_tokens is {self.row_tokens}. Expected at least 8.")
+
+
+@dataclass(frozen=True)
+class RecordOptions(TextOptions):
+    """How activations are recorded."""
+
+    residual: bool = False
+    """Record also the sums of the residual stream after every layer."""
+    checkpoint_seconds: float = 60.0
+    """Save the state of a run this often, so that a killed one can go on."""
+
+
+@dataclass(frozen=True)
+class LapeOptions:
+    """How language neurons are chosen by LAPE (Tang et al. 2024). The defaults are the published thresholds."""
+
+    rate: float = 0.01
+    """Share of all neurons that is kept, those of lowest entropy."""
+    filter: float = 0.95
+    """Percentile of all activation probabilities that a neuron must exceed in some language to be a candidate."""
+    bar: float = 0.95
+    """Percentile of all activation probabilities that a kept neuron must exceed in a language to belong to it."""
+    per_language: int | None = None
+    """Instead of a rate: this many neurons of each language, the lowest entropies above its bar."""
+    denominator: Literal["tokens", "routed"] = "tokens"
+    """Divide by all counted tokens, or by those that reached the neuron's expert."""
+
+    def __post_init__(self) -> None:
+        for name in ("rate", "filter", "bar"):
+            value = getattr(self, name)
+            if not 0 < value < 1:
+                raise OptionError(f"{name} is {value}. Expected a share between 0 and 1, such as {LapeOptions.__dataclass_fields__[name].default}.")
+        positive(self, "per_language")
+
+
+@dataclass(frozen=True)
+class PerplexityOptions(TextOptions):
+    """How the damage of switching a language off is measured."""
+
+    draws: int = 3
+    """Draws of each kind of control neurons, on the ablated language itself."""
+    resamples: int = 2000
+    """Bootstrap resamples behind the 95 % intervals."""
+    seed: int = 0
+    """Seed of the control draws and the bootstrap."""
+    allow_recorded: bool = False
+    """Evaluate even text that the neurons were found on."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.draws < 0:
+            raise OptionError(f"draws is {self.draws}. Expected 0 or more.")
+        positive(self, "resamples")
+
+
+def positive(options: Any, *names: str) -> None:
+    """Refuse values under 1."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise OptionError(f"{name} is {value}. Expected 1 or more.")
+
+
+def given(kind: type[T], options: T | None, changes: dict[str, Any]) -> T:
+    """Options from an object, from keywords, or from both (keywords win)."""
+    known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    unknown = sorted(set(changes) - set(known))
+    if unknown:
+        raise OptionError(f"There is no option {', '.join(unknown)}. Expected some of: {', '.join(known)}.")
+    return kind(**changes) if options is None else replace(options, **changes)  # type: ignore[type-var]

@@ -1,0 +1,111 @@
+"""`NeuronSpace`: one flat axis over all neurons of a model, and the only place that does its arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lape.errors import OptionError
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """The neurons of one (layer, expert): `width` neurons from flat index `start` on."""
+
+    layer: int
+    expert: int | None
+    start: int
+    width: int
+
+    @property
+    def stop(self) -> int:
+        """The flat index after the last neuron."""
+        return self.start + self.width
+
+
+@dataclass(frozen=True)
+class NeuronSpace:
+    """All neurons of a model in the order of layer, expert, index. Layers may differ in width.
+
+    Two spaces are equal when their stretches are: sets and statistics of equal spaces can be combined.
+    """
+
+    stretches: tuple[Stretch, ...]
+
+    @classmethod
+    def of(cls, widths: Iterable[tuple[int, int | None, int]]) -> NeuronSpace:
+        """Lay out stretches from (layer, expert or None, width), in the order given."""
+        stretches: list[Stretch] = []
+        start = 0
+        for layer, expert, width in widths:
+            stretches.append(Stretch(layer, expert, start, width))
+            start += width
+        return cls(tuple(stretches))
+
+    @classmethod
+    def dense(cls, layers: int, width: int) -> NeuronSpace:
+        """The space of a dense model: `layers` layers of `width` neurons."""
+        return cls.of((layer, None, width) for layer in range(layers))
+
+    def __len__(self) -> int:
+        """How many neurons there are."""
+        return self.stretches[-1].stop if self.stretches else 0
+
+    def __iter__(self) -> Iterator[Stretch]:
+        return iter(self.stretches)
+
+    @cached_property
+    def layers(self) -> tuple[int, ...]:
+        """The layers that hold neurons, in order, each once."""
+        return tuple(dict.fromkeys(stretch.layer for stretch in self.stretches))
+
+    @cached_property
+    def _starts(self) -> Tensor:
+        return torch.tensor([stretch.start for stretch in self.stretches], dtype=torch.int64)
+
+    def stretch_of(self, flat: Tensor) -> Tensor:
+        """For flat indices (n,) int64: the position of each one's stretch in `stretches`, (n,) int64."""
+        return torch.searchsorted(self._starts, flat, right=True) - 1
+
+    def split(self, flat: Tensor) -> dict[int, Tensor]:
+        """Sorted flat indices by stretch: position in `stretches` -> indices within that stretch, (n,) int64."""
+        owner = self.stretch_of(flat)
+        local = flat - self._starts[owner] if len(flat) else flat
+        return {int(k): local[owner == k] for k in torch.unique(owner)}
+
+    def flat(self, layer: int, index: int, expert: int | None = None) -> int:
+        """The flat index of one neuron's address."""
+        for stretch in self.stretches:
+            if (stretch.layer, stretch.expert) == (layer, expert):
+                if not 0 <= index < stretch.width:
+                    raise OptionError(f"layer {layer} has neurons 0 to {stretch.width - 1}, not {index}.")
+                return stretch.start + index
+        raise OptionError(f"There is no layer {layer}" + (f", expert {expert}" if expert is not None else "") + ".")
+
+    def counts(self, flat: Tensor) -> Tensor:
+        """How many of the given flat indices lie in each stretch, (stretches,) int64."""
+        return torch.bincount(self.stretch_of(flat), minlength=len(self.stretches))
+
+    def per_neuron(self, per_stretch: Tensor) -> Tensor:
+        """Repeat one value per stretch (..., stretches) over its neurons: (..., neurons)."""
+        widths = torch.tensor([stretch.width for stretch in self.stretches])
+        return per_stretch.repeat_interleave(widths, dim=-1)
+
+    def to_json(self) -> list[list[Any]]:
+        """As plain lists: one [layer, expert or null, width] per stretch."""
+        return [[stretch.layer, stretch.expert, stretch.width] for stretch in self.stretches]
+
+    @classmethod
+    def from_json(cls, data: Iterable[Any]) -> NeuronSpace:
+        """Read what `to_json` wrote."""
+        return cls.of((int(layer), None if expert is None else int(expert), int(width)) for layer, expert, width in data)
+
+    def __str__(self) -> str:
+        widths = {stretch.width for stretch in self.stretches}
+        shape = f"{len(self.stretches)} × {widths.pop():,}" if len(widths) == 1 else f"{len(self.stretches)} stretches"
+        return f"{len(self):,} neurons ({shape})"
