@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-VOCABULARY = 211
+VOCABULARY = 300
 LAYERS = 3
 COMMON = {
     "vocab_size": VOCABULARY,
@@ -52,3 +53,22 @@ def tiny(kind: str, dtype: torch.dtype = torch.float64, seed: int = 0, **changes
             if parameter.dim() > 1:
                 parameter.normal_(0, 0.2)
     return model
+
+
+def tiny_tokenizer(bos: bool = True) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer of VOCABULARY entries: <pad> 0, <s> 1, </s> 2; with `bos` it adds <s> as Llama's does."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=["<pad>", "<s>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(
+        ["the cat sat on the mat and the dog ate the rat", "le chat dort sur le lit et le chien mange"], trainer
+    )
+    if bos:
+        tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>")

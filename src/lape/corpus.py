@@ -20,7 +20,7 @@ from lape.errors import OptionError, TextError
 from lape.files import writing
 from lape.options import TextOptions
 from lape.progress import Progress, silent
-from lape.texts import Source, documents
+from lape.texts import Documents, Source, documents
 
 Ints: TypeAlias = NDArray[np.int64]
 FOLDS = 8
@@ -123,17 +123,22 @@ def prepare(
     `lines=True` also notes each token's line. Raises TextError for a source that is missing, damaged or without text.
     """
     builder = _Builder(tokenizer, options.tokens, lines)
-    with tempfile.TemporaryFile(dir=folder) as file, tempfile.TemporaryFile(dir=folder) as line_file:
-        with writing(folder or Path(tempfile.gettempdir())):
-            for ids, numbers in builder.run(documents(source, rule=options.document, column=options.column)):
-                file.write(ids.tobytes())
-                if lines:
-                    line_file.write(numbers.tobytes())
-                progress(f"reading {language}", builder.count, options.tokens)
-            file.flush()
-            line_file.flush()
+    with (
+        writing(folder or Path(tempfile.gettempdir())),
+        tempfile.TemporaryFile(dir=folder) as file,
+        tempfile.TemporaryFile(dir=folder) as line_file,
+    ):
+        for ids, numbers in builder.run(documents(source, rule=options.document, column=options.column)):
+            file.write(ids.tobytes())
+            if lines:
+                line_file.write(numbers.tobytes())
+            progress(f"reading {language}", builder.count, options.tokens)
+        file.flush()
+        line_file.flush()
         if builder.count == 0:
-            raise TextError(f"The text for {language} is empty: {_name(source)} holds no token. Give it some text, or leave {language} out.")
+            raise TextError(
+                f"The text for {language} is empty: {_name(source)} holds no token. Give it some text, or leave {language} out."
+            )
         tokens = np.memmap(file, dtype=np.int32, mode="r")
         table = None
         if lines:
@@ -152,7 +157,9 @@ def prepare(
 
 
 def _name(source: Source) -> str:
-    return str(source) if isinstance(source, (str, Path)) else f"{type(source).__name__.lower()} given"
+    if isinstance(source, Documents):
+        return "the documents given"
+    return str(source) if isinstance(source, (str, Path)) else ", ".join(map(str, source))
 
 
 class _Builder:
@@ -250,7 +257,9 @@ def rows(corpus: Corpus, row_tokens: int, *, apart: bool) -> list[Row]:
     row: list[Segment] = []
     used = 0
     for document in range(corpus.documents):
-        for segment in _cut(document, int(corpus.starts[document]), int(corpus.starts[document + 1]), row_tokens - extra):
+        for segment in _cut(
+            document, int(corpus.starts[document]), int(corpus.starts[document + 1]), row_tokens - extra
+        ):
             if row and (not apart or used + segment.length + extra > row_tokens):
                 result.append(tuple(row))
                 row, used = [], 0
@@ -281,7 +290,7 @@ def batches(corpus: Corpus, options: TextOptions, *, packs: bool) -> list[tuple[
 
 def batch(corpus: Corpus, first: int, some: list[Row], total_rows: int) -> Batch:
     """Build the tensors of a few rows. `first` and `total_rows` place them among all rows, for the folds."""
-    extra = int(corpus.bos is not None)
+    extra, bos = int(corpus.bos is not None), corpus.bos or 0
     length = max(sum(segment.length + extra for segment in row) for row in some)
     shape = (len(some), length)
     ids, positions = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
@@ -291,7 +300,7 @@ def batch(corpus: Corpus, first: int, some: list[Row], total_rows: int) -> Batch
         for segment in row:
             stop = at + extra + segment.length
             if extra:
-                ids[r, at] = corpus.bos
+                ids[r, at] = bos
             ids[r, at + extra : stop] = corpus.tokens[segment.start : segment.start + segment.length]
             source[r, at + extra : stop] = np.arange(segment.start, segment.start + segment.length)
             fold[r, at + extra : stop] = _fold(corpus, segment.document, first + r, total_rows)
@@ -300,7 +309,12 @@ def batch(corpus: Corpus, first: int, some: list[Row], total_rows: int) -> Batch
         positions[r, at:] = np.arange(length - at)
     fold[np.isin(ids, list(corpus.special))] = -1
     several = any(len(row) > 1 for row in some)
-    return Batch(torch.from_numpy(ids), torch.from_numpy(positions) if several else None, torch.from_numpy(source), torch.from_numpy(fold))
+    return Batch(
+        torch.from_numpy(ids),
+        torch.from_numpy(positions) if several else None,
+        torch.from_numpy(source),
+        torch.from_numpy(fold),
+    )
 
 
 def _fold(corpus: Corpus, document: int, row: int, total_rows: int) -> int:

@@ -96,7 +96,9 @@ def _check(edit: Edit, space: NeuronSpace) -> None:
     if isinstance(edit, (Set, Add)):
         value = torch.as_tensor(edit.value)
         if value.dim() and value.shape != (len(space),):
-            raise OptionError(f"The value has shape {tuple(value.shape)}. Expected one number, or ({len(space)},): one for each neuron of the model.")
+            raise OptionError(
+                f"The value has shape {tuple(value.shape)}. Expected one number, or ({len(space)},): one for each neuron of the model."
+            )
         chosen = value[edit.neurons.flat] if value.dim() else value
         if not bool(torch.isfinite(chosen).all()):
             raise OptionError("The value is not finite for some of the neurons.")
@@ -169,7 +171,9 @@ def steering(
     """
     own, mean = neurons[target], stats.mean(target)
     if not len(own):
-        raise OptionError(f"{tag(target)} has no neurons here, so nothing can be switched on. Identify with a higher --rate or --per-language.")
+        raise OptionError(
+            f"{tag(target)} has no neurons here, so nothing can be switched on. Identify with a higher --rate or --per-language."
+        )
     on: Edit = Add(own, mean, strength) if how == "add" else Set(own, mean * strength)
     return [on] if source is None else [Off(neurons[source] - own), on]
 

@@ -16,7 +16,9 @@ from lape.errors import ModelError, OptionError
 from lape.sites import Site, Sites, find, unwrapped
 
 
-def export(model: Any, edits: Edit | Sequence[Edit], out: str | Path, *, tokenizer: Any = None, overwrite: bool = False) -> Path:
+def export(
+    model: Any, edits: Edit | Sequence[Edit], out: str | Path, *, tokenizer: Any = None, overwrite: bool = False
+) -> Path:
     """Write the model with `Off` and `Scale` edits baked into its down projections; the model itself is not changed.
 
     A neuron's contribution is its activation times its column of the down projection, so scaling the column is exact up to
@@ -29,7 +31,9 @@ def export(model: Any, edits: Edit | Sequence[Edit], out: str | Path, *, tokeniz
     for one in todo:
         _check(one, found.space)
         if not isinstance(one, (Off, Scale)):
-            raise OptionError(f"{type(one).__name__} cannot be baked into weights; only Off and Scale can. Use lape.edited(...) at run time.")
+            raise OptionError(
+                f"{type(one).__name__} cannot be baked into weights; only Off and Scale can. Use lape.edited(...) at run time."
+            )
     working = files.partial(out)
     with files.writing(working):
         shutil.rmtree(working, ignore_errors=True)
@@ -68,6 +72,8 @@ def _factors(found: Sites, edits: Sequence[Edit], position: int) -> torch.Tensor
 
 def _scaled(linear: nn.Module, site: Site, weight: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
     if not weight.is_floating_point():
-        raise ModelError(f"{site.down} is quantised; its weights cannot be changed exactly. Load the model unquantised to export it.")
+        raise ModelError(
+            f"{site.down} is quantised; its weights cannot be changed exactly. Load the model unquantised to export it."
+        )
     by = factors.to(weight.device, weight.dtype)
     return weight * (by[:, None] if hasattr(linear, "nx") else by)

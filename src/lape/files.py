@@ -65,8 +65,9 @@ class TensorFile:
         if not path.is_file():
             raise FileError(f"There is no file {path}. Expected {kind}.")
         try:
-            self._file = safe_open(path, framework="pt")
-            metadata = self._file.metadata() or {}
+            opened: Any = safe_open(path, framework="pt")
+            self._file = opened
+            metadata: dict[str, str] = self._file.metadata() or {}
             self.header: dict[str, Any] = json.loads(metadata.get("lape", "{}"))
         except (SafetensorError, OSError, ValueError) as error:
             raise FileError(

@@ -22,7 +22,9 @@ from lape.sites import unwrapped
 _HASH_BYTES = 64 * 2**20
 
 
-def load(name: str | Path, options: ModelOptions | None = None, *, progress: Progress = silent, **changes: Any) -> tuple[Any, Any]:
+def load(
+    name: str | Path, options: ModelOptions | None = None, *, progress: Progress = silent, **changes: Any
+) -> tuple[Any, Any]:
     """Load a causal language model and its tokenizer, ready for use: (model, tokenizer).
 
     `name`: a Hugging Face id, a local folder, or "sample" for the embedded default model (extra `demo`).
@@ -35,6 +37,8 @@ def load(name: str | Path, options: ModelOptions | None = None, *, progress: Pro
         from lape.samples.model import folder
 
         name = folder(progress=progress)
+    if progress is not silent:
+        transformers.logging.disable_progress_bar()  # one bar at a time
     place: dict[str, Any] = {"device_map": options.device_map} if options.device_map else {}
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(name, revision=options.revision)
@@ -42,7 +46,9 @@ def load(name: str | Path, options: ModelOptions | None = None, *, progress: Pro
             name, dtype=_dtype(options.dtype), revision=options.revision, trust_remote_code=False, **place
         )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        raise ModelError(f"{name} could not be loaded as a causal language model: {_first_lines(error)}\n{_advice(name)}") from error
+        raise ModelError(
+            f"{name} could not be loaded as a causal language model: {_first_lines(error)}\n{_advice(name)}"
+        ) from error
     if not options.device_map:
         model.to(_device(options.device))
     return model.eval(), tokenizer
@@ -55,7 +61,9 @@ def _first_lines(error: BaseException) -> str:
 
 def _advice(name: str | Path) -> str:
     if Path(str(name)).exists():
-        return "Expected a folder written by save_pretrained that holds config.json, safetensors weights and a tokenizer."
+        return (
+            "Expected a folder written by save_pretrained that holds config.json, safetensors weights and a tokenizer."
+        )
     return "Expected a Hugging Face id, a local folder, or sample."
 
 
@@ -76,7 +84,9 @@ def _device(name: str | None) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise OptionError(f"device {name!r} cannot be used: {_first_lines(error)} Expected cpu, or a device that this machine has.") from error
+        raise OptionError(
+            f"device {name!r} cannot be used: {_first_lines(error)} Expected cpu, or a device that this machine has."
+        ) from error
     return device
 
 
@@ -96,7 +106,7 @@ def _digest(parameter: Tensor) -> str:
     flat = parameter.detach().reshape(-1)
     step = max(1, _HASH_BYTES // flat.element_size())
     for at in range(0, len(flat), step):
-        digest.update(memoryview(flat[at : at + step].cpu().contiguous().view(torch.uint8).numpy()))
+        digest.update(flat[at : at + step].cpu().contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -117,7 +127,9 @@ def describe(model: Any, tokenizer: Any) -> dict[str, Any]:
 
 
 def _plain_config(config: Any) -> dict[str, Any]:
-    return {key: value for key, value in config.to_dict().items() if key not in {"_name_or_path", "transformers_version"}}
+    return {
+        key: value for key, value in config.to_dict().items() if key not in {"_name_or_path", "transformers_version"}
+    }
 
 
 def tokenizer_hash(tokenizer: Any) -> str:

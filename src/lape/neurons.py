@@ -29,8 +29,10 @@ class NeuronSet:
 
     def __post_init__(self) -> None:
         flat = torch.unique(self.flat.long())
-        if len(flat) and not (0 <= int(flat[0]) and int(flat[-1]) < len(self.space)):
-            raise OptionError(f"Neuron indices run from {int(flat[0])} to {int(flat[-1])}; expected 0 to {len(self.space) - 1}.")
+        if len(flat) and (int(flat[0]) < 0 or int(flat[-1]) >= len(self.space)):
+            raise OptionError(
+                f"Neuron indices run from {int(flat[0])} to {int(flat[-1])}; expected 0 to {len(self.space) - 1}."
+            )
         object.__setattr__(self, "flat", flat)
 
     def __len__(self) -> int:
@@ -115,7 +117,9 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
     @cached_property
     def union(self) -> NeuronSet:
         """The neurons of any language."""
-        return NeuronSet(self.space, torch.cat([torch.empty(0, dtype=torch.int64), *(s.flat for s in self.sets.values())]))
+        return NeuronSet(
+            self.space, torch.cat([torch.empty(0, dtype=torch.int64), *(s.flat for s in self.sets.values())])
+        )
 
     def only(self, language: str) -> NeuronSet:
         """The neurons of one language that no other language shares."""
@@ -129,7 +133,12 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
         """One row per ordered pair: `a`, `b`, `shared` (neurons), `jaccard` (0 to 1). On the diagonal, the set with itself."""
         return pl.DataFrame(
             [
-                {"a": a, "b": b, "shared": len(self.sets[a] & self.sets[b]), "jaccard": jaccard(self.sets[a], self.sets[b])}
+                {
+                    "a": a,
+                    "b": b,
+                    "shared": len(self.sets[a] & self.sets[b]),
+                    "jaccard": jaccard(self.sets[a], self.sets[b]),
+                }
                 for a in self.sets
                 for b in self.sets
             ],
@@ -199,7 +208,9 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
             space=space,
             sets={language: NeuronSet(space, file.tensor(f"set/{language}")) for language in header["languages"]},
             scores=file.tensor("scores") if "scores" in names else None,
-            stability={n.removeprefix("stability/"): file.tensor(n) for n in sorted(names) if n.startswith("stability/")},
+            stability={
+                n.removeprefix("stability/"): file.tensor(n) for n in sorted(names) if n.startswith("stability/")
+            },
             method=header["method"],
             options=header["options"],
             manifest=header["manifest"],
@@ -221,15 +232,19 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
                 'LanguageNeurons.load(path, languages=["en", "zh", …], width=11008).'
             )
         if len(languages) != len(data):
-            raise OptionError(f"{path.name} holds {len(data)} languages, but {len(languages)} names were given: {', '.join(languages)}.")
+            raise OptionError(
+                f"{path.name} holds {len(data)} languages, but {len(languages)} names were given: {', '.join(languages)}."
+            )
         if len({len(layers) for layers in data}) != 1:
             raise FileError(f"{path} gives its languages different numbers of layers. Expected the same for all.")
         space = NeuronSpace.dense(len(data[0]), width)
         sets = {}
         for language, layers in zip(languages, data, strict=True):
             for layer, local in enumerate(layers):
-                if local.numel() and not (0 <= int(local.min()) and int(local.max()) < width):
-                    raise OptionError(f"{path.name}: layer {layer} names neuron {int(local.max())}, but width is {width}.")
+                if local.numel() and (int(local.min()) < 0 or int(local.max()) >= width):
+                    raise OptionError(
+                        f"{path.name}: layer {layer} names neuron {int(local.max())}, but width is {width}."
+                    )
             flat = [local.long().flatten() + layer * width for layer, local in enumerate(layers)]
             sets[tag(language)] = NeuronSet(space, torch.cat(flat))
         if len(sets) != len(languages):

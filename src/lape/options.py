@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
+
+from cyclopts import Parameter, Token
 
 from lape.errors import OptionError
 
 T = TypeVar("T")
+_UNITS = {"k": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
+
+
+def count(text: str) -> int:
+    """A number of tokens as people write it: 500, 20k, 1M, 1_000_000."""
+    try:
+        return round(float(text[:-1]) * _UNITS[text[-1]]) if text[-1:] in _UNITS else int(text.replace(",", ""))
+    except ValueError as error:
+        raise OptionError(f"{text!r} is not a number of tokens. Expected something like 500, 20k or 1M.") from error
+
+
+def _convert(_type: Any, tokens: Sequence[Token]) -> int:
+    return count(tokens[0].value)
 
 
 @dataclass(frozen=True)
@@ -28,7 +44,7 @@ class ModelOptions:
 class TextOptions:
     """How texts become rows of tokens."""
 
-    tokens: int | None = None
+    tokens: Annotated[int | None, Parameter(converter=_convert)] = None
     """At most this many tokens of each language. Default: all."""
     document: Literal["file", "line"] = "file"
     """What a document is in a .txt file: the whole file, or each line."""
@@ -78,7 +94,9 @@ class LapeOptions:
         for name in ("rate", "filter", "bar"):
             value = getattr(self, name)
             if not 0 < value < 1:
-                raise OptionError(f"{name} is {value}. Expected a share between 0 and 1, such as {LapeOptions.__dataclass_fields__[name].default}.")
+                raise OptionError(
+                    f"{name} is {value}. Expected a share between 0 and 1, such as {LapeOptions.__dataclass_fields__[name].default}."
+                )
         positive(self, "per_language")
 
 

@@ -79,7 +79,9 @@ def _recomputes(model: nn.Module, sites: Sequence[Site], ids: Tensor, seen: list
     todo = [(site, site.gate, a) for site, a in zip(sites, seen, strict=True) if site.gate is not None]
     inputs: dict[str, Tensor] = {}
     handles = [
-        model.get_submodule(gate.module).register_forward_pre_hook(lambda _m, args, n=gate.module: inputs.__setitem__(n, args[0].detach().clone()))
+        model.get_submodule(gate.module).register_forward_pre_hook(
+            lambda _m, args, n=gate.module: inputs.__setitem__(n, args[0].detach().clone())
+        )
         for _, gate, _ in todo
     ]
     try:
@@ -93,7 +95,9 @@ def _recomputes(model: nn.Module, sites: Sequence[Site], ids: Tensor, seen: list
         if expected is None:
             continue
         if gap(expected, a) > 4 * tolerance(a.dtype):
-            raise ModelError(f"Layer {site.layer}: {site.activation} does not agree with a recomputation from {gate.module}. {BY_HAND}")
+            raise ModelError(
+                f"Layer {site.layer}: {site.activation} does not agree with a recomputation from {gate.module}. {BY_HAND}"
+            )
         agreed += 1
     return agreed
 
@@ -123,9 +127,13 @@ def _edits_and_undoes(model: nn.Module, sites: Sequence[Site], ids: Tensor) -> N
         for handle in handles:
             handle.remove()
     if torch.equal(off, before):
-        raise ModelError(f"Switching all neurons of {type(model).__name__} off changed nothing, so these sites have no effect. {BY_HAND}")
+        raise ModelError(
+            f"Switching all neurons of {type(model).__name__} off changed nothing, so these sites have no effect. {BY_HAND}"
+        )
     if not torch.equal(hidden_states(model, ids), before):
-        raise ModelError(f"{type(model).__name__} gives other outputs after an edit was undone; lape needs a model that repeats itself.")
+        raise ModelError(
+            f"{type(model).__name__} gives other outputs after an edit was undone; lape needs a model that repeats itself."
+        )
 
 
 def _packs(model: nn.Module) -> bool:

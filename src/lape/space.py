@@ -103,7 +103,9 @@ class NeuronSpace:
     @classmethod
     def from_json(cls, data: Iterable[Any]) -> NeuronSpace:
         """Read what `to_json` wrote."""
-        return cls.of((int(layer), None if expert is None else int(expert), int(width)) for layer, expert, width in data)
+        return cls.of(
+            (int(layer), None if expert is None else int(expert), int(width)) for layer, expert, width in data
+        )
 
     def __str__(self) -> str:
         widths = {stretch.width for stretch in self.stretches}

@@ -51,7 +51,9 @@ class LanguageStats:
         `residual`: (layers, width) float64. Raises OptionError where they were not recorded.
         """
         if name not in self.tensors:
-            raise OptionError(f"These statistics hold no {name!r}: they were made from counts or without that option. Record them with lape record.")
+            raise OptionError(
+                f"These statistics hold no {name!r}: they were made from counts or without that option. Record them with lape record."
+            )
         return self.tensors[name]
 
 
@@ -107,8 +109,15 @@ class ActivationStats:
     ) -> ActivationStats:
         """Statistics from counts made elsewhere: `fires` (languages, layers, width), one fold, no sums."""
         if fires.dim() != 3 or len(languages) != len(fires) or len(tokens) != len(fires):
-            raise OptionError(f"{len(languages)} languages, {len(tokens)} token counts and fires of shape {tuple(fires.shape)} do not fit: expected (languages, layers, width).")
-        if fires.is_floating_point() or bool((fires < 0).any()) or bool((fires.flatten(1).amax(1) > torch.tensor(tokens)).any()):
+            raise OptionError(
+                f"{len(languages)} languages, {len(tokens)} token counts and fires of shape {tuple(fires.shape)} do not fit. "
+                "Expected (languages, layers, width)."
+            )
+        if (
+            fires.is_floating_point()
+            or bool((fires < 0).any())
+            or bool((fires.flatten(1).amax(1) > torch.tensor(tokens)).any())
+        ):
             raise OptionError("fires must be whole numbers from 0 to the language's tokens.")
         _, layers, width = fires.shape
         space = NeuronSpace.dense(layers, width)
@@ -170,9 +179,13 @@ class ActivationStats:
 
     def _same(self, other: ActivationStats) -> None:
         if self.space != other.space:
-            raise MismatchError(f"These statistics have {self.space} and {other.space}. Only statistics of one model can be merged.")
+            raise MismatchError(
+                f"These statistics have {self.space} and {other.space}. Only statistics of one model can be merged."
+            )
         if self.folds != other.folds:
-            raise MismatchError(f"These statistics have {self.folds} and {other.folds} folds. Record them with the same version of lape.")
+            raise MismatchError(
+                f"These statistics have {self.folds} and {other.folds} folds. Record them with the same version of lape."
+            )
         for key, name in (("model", "checksum"), ("tokenizer", "hash"), ("counting", None)):
             ours, theirs = self.manifest.get(key), other.manifest.get(key)
             if name is not None:
@@ -188,8 +201,18 @@ class ActivationStats:
         """Write one safetensors file, in one step. Raises FileError for an existing one unless `overwrite`."""
         path = Path(path)
         files.refuse_existing(path, overwrite)
-        tensors = {f"{language}/{name}": one.tensors[name] for language, one in self.by_language.items() for name in one.tensors}
-        header = {"kind": KIND, "format": 1, "languages": self.languages, "space": self.space.to_json(), "manifest": self.manifest}
+        tensors = {
+            f"{language}/{name}": one.tensors[name]
+            for language, one in self.by_language.items()
+            for name in one.tensors
+        }
+        header = {
+            "kind": KIND,
+            "format": 1,
+            "languages": self.languages,
+            "space": self.space.to_json(),
+            "manifest": self.manifest,
+        }
         files.write_tensors(path, tensors, header)
         return path
 

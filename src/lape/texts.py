@@ -70,7 +70,9 @@ def _expand(item: str | Path) -> list[Path]:
     else:
         found = sorted(Path(p) for p in glob.glob(str(path), recursive=True) if Path(p).is_file())
     if not found:
-        raise TextError(f"There is no text at {path}. Expected a file, a folder or a glob with {', '.join(SUFFIXES)}, or hf:NAME.")
+        raise TextError(
+            f"There is no text at {path}. Expected a file, a folder or a glob with {', '.join(SUFFIXES)}, or hf:NAME."
+        )
     return found
 
 
@@ -152,7 +154,9 @@ def _json_lines(path: Path) -> Iterator[Any]:
                 try:
                     yield json.loads(line)
                 except ValueError as error:
-                    raise TextError(f"{path}, line {number} is not JSON ({error}). Expected one JSON object a line.") from error
+                    raise TextError(
+                        f"{path}, line {number} is not JSON ({error}). Expected one JSON object a line."
+                    ) from error
 
 
 def _parquet(path: Path, column: str) -> Iterator[Any]:
@@ -179,7 +183,9 @@ def _hub(item: str, column: str) -> Iterator[Any]:
         stream = datasets.load_dataset(name, config or None, split=split or "train", streaming=True)
         yield from stream
     except Exception as error:  # the library raises many kinds; all mean that this data set cannot be read
-        raise TextError(f"{item} could not be read: {error} Expected hf:NAME[:CONFIG[:SPLIT]] with a column {column!r}.") from error
+        raise TextError(
+            f"{item} could not be read: {error} Expected hf:NAME[:CONFIG[:SPLIT]] with a column {column!r}."
+        ) from error
 
 
 def _records(records: Iterator[Any], column: str, name: str) -> Iterator[Iterator[str]]:
@@ -187,7 +193,9 @@ def _records(records: Iterator[Any], column: str, name: str) -> Iterator[Iterato
         text = record.get(column) if isinstance(record, dict) else None
         if not isinstance(text, str):
             keys = ", ".join(record) if isinstance(record, dict) else type(record).__name__
-            raise TextError(f"{name}: a record has no text in {column!r}; it has {keys}. Name the column: --column NAME.")
+            raise TextError(
+                f"{name}: a record has no text in {column!r}; it has {keys}. Name the column: --column NAME."
+            )
         yield _pieces(io.StringIO(text))
 
 

@@ -17,7 +17,7 @@ from lape.stats import ActivationStats
 
 SMALLEST = 20
 """Sets smaller than this get no Jaccard: one neuron more or less moves it too far."""
-UNION = "all languages"
+UNION = "all"
 _Find = Callable[..., LanguageNeurons]
 
 
@@ -60,9 +60,19 @@ def reliability(neurons: LanguageNeurons, found: list[tuple[LanguageNeurons, Lan
     percentile of the Jaccard over the halvings, null for sets under 20 neurons), `chance` (Jaccard expected of random sets
     with as many neurons in each layer), `halvings`.
     """
-    rows = [_row(language, own, [(a.sets[language], b.sets[language]) for a, b in found]) for language, own in neurons.sets.items()]
+    rows = [
+        _row(language, own, [(a.sets[language], b.sets[language]) for a, b in found])
+        for language, own in neurons.sets.items()
+    ]
     rows.append(_row(UNION, neurons.union, [(a.union, b.union) for a, b in found]))
-    schema = {"language": pl.String, "neurons": pl.Int64, "median": pl.Float64, "p5": pl.Float64, "chance": pl.Float64, "halvings": pl.Int64}
+    schema = {
+        "language": pl.String,
+        "neurons": pl.Int64,
+        "median": pl.Float64,
+        "p5": pl.Float64,
+        "chance": pl.Float64,
+        "halvings": pl.Int64,
+    }
     return pl.DataFrame(rows, schema=schema)
 
 

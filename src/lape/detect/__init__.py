@@ -41,7 +41,9 @@ def method_named(method: str | Method) -> Method:
     if callable(method):
         return method
     if method not in METHODS:
-        raise OptionError(f"There is no method {method!r}. Expected {', '.join(METHODS)}, or a function stats -> LanguageNeurons.")
+        raise OptionError(
+            f"There is no method {method!r}. Expected {', '.join(METHODS)}, or a function stats -> LanguageNeurons."
+        )
     return METHODS[method]
 
 

@@ -103,7 +103,9 @@ def scored_neurons(stats: ActivationStats, folds: Sequence[int] | None = None) -
     return stats.space.per_neuron((fewest >= MIN_ROUTED) | dense)
 
 
-def lape(stats: ActivationStats, options: LapeOptions | None = None, *, folds: Sequence[int] | None = None, **changes: Any) -> LanguageNeurons:
+def lape(
+    stats: ActivationStats, options: LapeOptions | None = None, *, folds: Sequence[int] | None = None, **changes: Any
+) -> LanguageNeurons:
     """Find language neurons by LAPE. `options` or its fields as keywords: see `LapeOptions`. Reads counts only.
 
     `folds`: use only these folds of the counts. Raises OptionError for statistics of a single language.
@@ -115,14 +117,17 @@ def lape(stats: ActivationStats, options: LapeOptions | None = None, *, folds: S
         )
     scored = scored_neurons(stats, folds)
     chosen = select(stats.probabilities(options.denominator, folds), options, scored)
-    sets = {language: NeuronSet(stats.space, flat) for language, flat in zip(stats.languages, chosen.members, strict=True)}
+    sets = {
+        language: NeuronSet(stats.space, flat) for language, flat in zip(stats.languages, chosen.members, strict=True)
+    }
     fingerprints = torch.cat([stats[language].fingerprints for language in stats.languages])
     return LanguageNeurons(
         space=stats.space,
         sets=sets,
         scores=chosen.entropy,
         method="lape",
-        options=dataclasses.asdict(options) | {"threshold": chosen.threshold, "bars": dict(zip(stats.languages, chosen.bars, strict=True))},
+        options=dataclasses.asdict(options)
+        | {"threshold": chosen.threshold, "bars": dict(zip(stats.languages, chosen.bars, strict=True))},
         manifest=stats.manifest,
         fingerprints=torch.unique(fingerprints),
         notes=tuple(_notes(options, chosen, stats.languages, scored)),
@@ -132,13 +137,17 @@ def lape(stats: ActivationStats, options: LapeOptions | None = None, *, folds: S
 def _notes(options: LapeOptions, chosen: Selection, languages: list[str], scored: Tensor | None) -> list[str]:
     notes = []
     if scored is not None and not bool(scored.all()):
-        notes.append(f"{int((~scored).sum()):,} neurons of experts were not scored: fewer than {MIN_ROUTED} tokens reached them in some language.")
+        notes.append(
+            f"{int((~scored).sum()):,} neurons of experts were not scored: fewer than {MIN_ROUTED} tokens reached them in some language."
+        )
     if options.per_language is None:
         return notes
     usual = max(chosen.bars)
     for language, bar, flat in zip(languages, chosen.bars, chosen.members, strict=True):
         if bar < usual:
-            notes.append(f"{language}: fewer than {options.per_language} neurons were above the bar, so it was lowered from {usual:.3f} to {bar:.3f}.")
+            notes.append(
+                f"{language}: fewer than {options.per_language} neurons were above the bar, so it was lowered from {usual:.3f} to {bar:.3f}."
+            )
         if len(flat) < options.per_language:
             notes.append(f"{language}: only {len(flat)} neurons fire at all.")
     return notes

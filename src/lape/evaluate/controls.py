@@ -15,7 +15,9 @@ def random_like(chosen: NeuronSet, excluded: NeuronSet, generator: torch.Generat
     return matched_like(chosen, excluded, None, generator)
 
 
-def matched_like(chosen: NeuronSet, excluded: NeuronSet, energy: Tensor | None, generator: torch.Generator) -> NeuronSet:
+def matched_like(
+    chosen: NeuronSet, excluded: NeuronSet, energy: Tensor | None, generator: torch.Generator
+) -> NeuronSet:
     """Control (b): as many neurons in each stretch and in each decile of its neurons' energy as in `chosen`.
 
     `energy` (neurons,): E[a²]·‖down column‖² in the ablated language. Where a decile has too few free neurons, those of

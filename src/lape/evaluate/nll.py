@@ -37,11 +37,13 @@ class Head:
         weight: Any = self.linear.weight
         rows, words = (_ROWS, _WORDS) if hidden.device.type == "cpu" else (_ROWS_GPU, _WORDS_GPU)
         hidden, targets = hidden.to(weight.device), targets.to(weight.device)
-        parts = [self._block(hidden[at : at + rows], targets[at : at + rows], words) for at in range(0, len(hidden), rows)]
+        parts = [
+            self._block(hidden[at : at + rows], targets[at : at + rows], words) for at in range(0, len(hidden), rows)
+        ]
         return torch.cat(parts).float() if parts else torch.empty(0)
 
     def _block(self, hidden: Tensor, targets: Tensor, words: int) -> Tensor:
-        """log Σ exp over the vocabulary in slices, keeping the running maximum, minus the target's own logit."""
+        """The log Σ exp over the vocabulary in slices, keeping the running maximum, minus the target's own logit."""
         weight: Any = self.linear.weight
         bias = getattr(self.linear, "bias", None)
         top = torch.full(targets.shape, -torch.inf, device=weight.device)
@@ -64,17 +66,21 @@ def find_head(model: Any) -> Head:
 
     Raises ModelError for a head that cannot be taken apart that way.
     """
-    inner = unwrapped(model)
-    linear = inner.get_output_embeddings() if hasattr(inner, "get_output_embeddings") else None
+    inner: Any = unwrapped(model)
+    linear: Any = inner.get_output_embeddings() if hasattr(inner, "get_output_embeddings") else None
     if linear is None or not torch.is_floating_point(getattr(linear, "weight", torch.empty(0, dtype=torch.int8))):
-        raise ModelError(f"{type(inner).__name__} has no LM head with plain weights, so no loss can be measured. Load a causal language model.")
+        raise ModelError(
+            f"{type(inner).__name__} has no LM head with plain weights, so no loss can be measured. Load a causal language model."
+        )
     ids = tiny_ids(model)
     expected = inner(input_ids=ids, use_cache=False).logits.float()
     raw = linear(hidden_states(model, ids)).to(expected.device)
     for after, what in _endings(text_config(model), expected, raw):
         if gap(after(raw).float(), expected) <= tolerance(raw.dtype):
             return Head(linear, after, what)
-    raise ModelError(f"The logits of {type(inner).__name__} are not its head's output, soft-capped or scaled, so the loss cannot be measured in slices.")
+    raise ModelError(
+        f"The logits of {type(inner).__name__} are not its head's output, soft-capped or scaled, so the loss cannot be measured in slices."
+    )
 
 
 def _endings(config: Any, expected: Tensor, raw: Tensor) -> list[tuple[Callable[[Tensor], Tensor], str]]:

@@ -19,7 +19,8 @@ from lape.evaluate.nll import Head, Loss, find_head, line_loss
 from lape.neurons import LanguageNeurons, NeuronSet
 from lape.options import PerplexityOptions, given
 from lape.progress import Progress, silent
-from lape.record import Recorder, checked_texts
+from lape.record import checked_texts
+from lape.recorder import Recorder
 from lape.sites import down_norms, find
 from lape.texts import Texts
 
@@ -84,7 +85,8 @@ def line_losses(
     if neurons.space != found.space:
         raise MismatchError(f"The neurons belong to a model with {neurons.space}, but this one has {found.space}.")
     corpora = {
-        language: prepare(language, source, tokenizer, options, lines=True, progress=progress) for language, source in sources.items()
+        language: prepare(language, source, tokenizer, options, lines=True, progress=progress)
+        for language, source in sources.items()
     }
     if not options.allow_recorded:
         _refuse_recorded(corpora, neurons)
@@ -119,14 +121,18 @@ def _conditions(
         for draw in range(options.draws):
             generator = torch.Generator().manual_seed(options.seed * 1_000_003 + k * 1009 + draw)
             result.append(_Condition(language, "random", draw, random_like(found, excluded, generator)))
-            result.append(_Condition(language, "matched", draw, matched_like(found, excluded, energy[language], generator)))
+            result.append(
+                _Condition(language, "matched", draw, matched_like(found, excluded, energy[language], generator))
+            )
     return result
 
 
 class _Work:
     """Runs conditions over corpora and keeps the base."""
 
-    def __init__(self, model: Any, head: Head, corpora: dict[str, Corpus], options: PerplexityOptions, progress: Progress) -> None:
+    def __init__(
+        self, model: Any, head: Head, corpora: dict[str, Corpus], options: PerplexityOptions, progress: Progress
+    ) -> None:
         self.model, self.head, self.corpora, self.options, self.progress = model, head, corpora, options, progress
         self.energy: dict[str, Tensor] = {}
         self._base: dict[str, Loss] = {}
@@ -149,14 +155,20 @@ class _Work:
 
     def condition(self, condition: _Condition) -> list[pl.DataFrame]:
         """One condition: a language's own set on every language, a control on its own language alone."""
-        task = f"switching {condition.off} off" + ("" if condition.kind == "own" else f" ({condition.kind} control {condition.draw + 1})")
+        task = f"switching {condition.off} off" + (
+            "" if condition.kind == "own" else f" ({condition.kind} control {condition.draw + 1})"
+        )
         languages = list(self.corpora) if condition.kind == "own" else [condition.off]
         frames = []
         with edited(self.model, Off(condition.neurons)):
             for done, language in enumerate(languages):
                 self.progress(task, done, len(languages))
                 corpus = self.corpora[language]
-                loss = line_loss(self.model, self.head, corpus, self.options) if len(condition.neurons) else self._base[language]
+                loss = (
+                    line_loss(self.model, self.head, corpus, self.options)
+                    if len(condition.neurons)
+                    else self._base[language]
+                )
                 frames.append(_frame(condition, corpus, loss))
         self.progress(task, len(languages), len(languages))
         return frames
@@ -190,7 +202,10 @@ def summary(lines: pl.DataFrame, neurons: LanguageNeurons, options: PerplexityOp
     `random_mean`, `random_max`, `matched_mean`, `matched_max`: `delta_token` of the control draws, null where none was drawn.
     """
     bootstrap = Bootstrap(int(lines["unit"].max()) + 1, options.resamples, options.seed)  # type: ignore[arg-type]
-    parts = {key: frame.sort("line") for key, frame in lines.partition_by("off", "kind", "draw", "language", as_dict=True).items()}
+    parts = {
+        key: frame.sort("line")
+        for key, frame in lines.partition_by("off", "kind", "draw", "language", as_dict=True).items()
+    }
     evaluated = list(dict.fromkeys(lines["language"]))
     rows = []
     for off, found in neurons.items():
@@ -198,14 +213,19 @@ def summary(lines: pl.DataFrame, neurons: LanguageNeurons, options: PerplexityOp
             base, after = parts["", "base", 0, language], parts[off, "own", 0, language]
             row = {"off": off, "language": language, "neurons": len(found)} | _change(base, after, bootstrap)
             for kind in ("random", "matched"):
-                draws = [_delta(base, parts[key]) for key in parts if key[0] == off and key[1] == kind and key[3] == language]
-                row |= {f"{kind}_mean": float(np.mean(draws)) if draws else None, f"{kind}_max": max(draws, default=None)}
+                draws = [
+                    _delta(base, parts[key]) for key in parts if key[0] == off and key[1] == kind and key[3] == language
+                ]
+                row |= {
+                    f"{kind}_mean": float(np.mean(draws)) if draws else None,
+                    f"{kind}_max": max(draws, default=None),
+                }
             rows.append(row)
     return pl.DataFrame(rows, infer_schema_length=None)
 
 
 def _delta(base: pl.DataFrame, after: pl.DataFrame) -> float:
-    return float((after["nll"].sum() - base["nll"].sum()) / base["tokens"].sum())
+    return (float(after["nll"].sum()) - float(base["nll"].sum())) / int(base["tokens"].sum())
 
 
 def _change(base: pl.DataFrame, after: pl.DataFrame, bootstrap: Bootstrap) -> dict[str, Any]:
@@ -213,8 +233,8 @@ def _change(base: pl.DataFrame, after: pl.DataFrame, bootstrap: Bootstrap) -> di
     before_nats, after_nats = float(base["nll"].sum()), float(after["nll"].sum())
     difference = after["nll"].to_numpy() - base["nll"].to_numpy()
     unit = base["unit"].to_numpy()
-    sizes: Floats = np.bincount(unit, weights=base["tokens"].to_numpy())
-    interval = bootstrap.interval(np.bincount(unit, weights=difference), sizes)
+    sizes: Floats = np.bincount(unit, weights=base["tokens"].to_numpy()).astype(np.float64)
+    interval = bootstrap.interval(np.bincount(unit, weights=difference).astype(np.float64), sizes)
     low, high = interval or (None, None)
     total = after_nats - before_nats
     return {

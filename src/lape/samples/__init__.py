@@ -18,7 +18,10 @@ DEVELOPMENT = 24
 def texts(part: Literal["record", "evaluate", "all"], documents: int | None = None) -> dict[str, Documents]:
     """Language -> documents of a part, at most `documents` of them. Document i says the same in every language."""
     part_of = {"record": slice(None, RECORDED), "evaluate": slice(RECORDED, None), "all": slice(None)}[part]
-    return {language: Documents(_read("texts", language).strip().split("\n\n")[part_of][:documents]) for language in LANGUAGES}
+    return {
+        language: Documents(_read("texts", language).strip().split("\n\n")[part_of][:documents])
+        for language in LANGUAGES
+    }
 
 
 def questions(part: Literal["development", "reporting", "all"]) -> dict[str, list[str]]:

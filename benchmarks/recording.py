@@ -1,0 +1,109 @@
+"""What recording costs on this machine: the bare body, ours, and the published rule as a hook, interleaved on the same rows.
+
+Prints tokens a second, the ratio to the bare body of each round (median of 10 rounds), and the peak memory of a bare and of
+a recording process. usage: python benchmarks/recording.py [MODEL] [--memory bare|ours]
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+
+import lape
+from lape import samples
+from lape.corpus import Batch, batch, batches, prepare
+from lape.options import RecordOptions
+from lape.record import run_batch
+from lape.recorder import Recorder
+from lape.sites import Sites, find, watching
+from lape.texts import Documents
+
+ROUNDS = 10
+OPTIONS = RecordOptions(row_tokens=512, batch_tokens=2048)
+
+
+def rows(model: Any, tokenizer: Any) -> list[Batch]:
+    """About 4,000 tokens of bundled text as one document a language, so that rows are full."""
+    text = Documents(["\n".join(samples.texts("record")["fr"].texts)])
+    corpus = prepare("fr", text, tokenizer, OPTIONS)
+    todo = batches(corpus, OPTIONS, packs=find(model).packs)
+    total = sum(len(some) for _, some in todo)
+    return [batch(corpus, first, some, total) for first, some in todo]
+
+
+@contextmanager
+def published(model: Any, found: Sites) -> Iterator[None]:
+    """The published rule: upcast, compare, sum over tokens."""
+    counts = [torch.zeros(site.width, dtype=torch.int32) for site in found.sites]
+    with watching(model, found.sites, lambda k, a: counts[k].add_((a.float() > 0).sum((0, 1)))):
+        yield
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("model", nargs="?", default="sample")
+    parser.add_argument("--memory", choices=("bare", "ours"))
+    arguments = parser.parse_args()
+    model, tokenizer = lape.load(arguments.model)
+    found, todo = find(model), rows(model, tokenizer)
+    recorder = Recorder(model, found)
+
+    def run(count: bool) -> float:
+        start = time.perf_counter()
+        for one in todo:
+            if count:
+                recorder.count(one.fold)
+            run_batch(model, one)
+        return time.perf_counter() - start
+
+    ways: dict[str, tuple[Callable[[], Any], bool]] = {
+        "bare": (nullcontext, False),
+        "ours": (recorder.attached, True),
+        "published": (lambda: published(model, found), False),
+    }
+    with torch.inference_mode():
+        if arguments.memory:
+            context, count = ways[arguments.memory]
+            for _ in range(3):
+                with context():
+                    run(count)
+            print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+            return
+        times: dict[str, list[float]] = {name: [] for name in ways}
+        for number in range(ROUNDS + 1):
+            for name, (context, count) in ways.items():
+                with context():
+                    seconds = run(count)
+                if number:  # the first round warms up
+                    times[name].append(seconds)
+    tokens = sum(int((one.source >= 0).sum()) for one in todo)
+    for name, seconds in times.items():
+        ratios = [a / b for a, b in zip(seconds, times["bare"], strict=True)]
+        print(
+            f"{name:10} {tokens / statistics.median(seconds):8.0f} tokens/s   median of medians ratio "
+            f"{statistics.median(seconds) / statistics.median(times['bare']):.3f}   median of paired ratios {statistics.median(ratios):.3f}"
+        )
+    peak = {
+        name: int(
+            subprocess.run(
+                [sys.executable, __file__, arguments.model, "--memory", name], capture_output=True, check=True
+            ).stdout.split()[-1]
+        )
+        for name in ("bare", "ours")
+    }
+    print(
+        f"peak memory: bare {peak['bare'] / 1024:.0f} MiB, recording {peak['ours'] / 1024:.0f} MiB, ratio {peak['ours'] / peak['bare']:.3f}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""The command line: one file a verb. Nothing here imports torch until a verb runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import cyclopts.config
+from cyclopts import App, CycloptsError
+
+from lape.cli.demo import demo
+from lape.cli.doctor import doctor
+from lape.cli.export import export
+from lape.cli.identify import identify
+from lape.cli.merge import merge
+from lape.cli.perplexity import perplexity
+from lape.cli.record import record
+from lape.cli.show import show
+from lape.errors import FileError, LapeError, OptionError
+
+EPILOGUE = "Every verb takes --config FILE.toml: its options by name, for instance  tokens = 1_000_000  or  text = ['fr=a.txt']."
+
+
+def app() -> App:
+    """All verbs."""
+    verbs = App(
+        name="lape",
+        help="Find the neurons a language model uses for each human language, prove that they matter, and switch them.",
+        help_epilogue=EPILOGUE,
+        version_flags=["--version"],
+        result_action="return_value",
+        suppress_keyboard_interrupt=False,
+    )
+    for verb in (demo, record, identify, show, perplexity, merge, export, doctor):
+        verbs.command(verb)
+    return verbs
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line. Exit code 2, and one paragraph on stderr, for anything a user can mend."""
+    sys.exit(run(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and give its exit code."""
+    from lape.cli.common import err
+
+    try:
+        verbs = app()
+        words = _with_config(verbs, arguments)
+        verbs(words, exit_on_error=False, print_error=False)
+    except (LapeError, CycloptsError) as error:
+        message = str(error)
+    except KeyboardInterrupt:
+        message = "Stopped by Ctrl-C. A run that had begun to record is kept in its .partial folder; the same command goes on from there."
+    except MemoryError:
+        message = "Out of memory. Lower --batch-tokens, or use a smaller model."
+    except OSError as error:
+        message = f"{error.filename or 'A file'}: {error.strerror or error}. Free some space, or check the path and its permissions."
+    except RuntimeError as error:
+        if "out of memory" not in str(error).lower() and "alloc" not in str(error).lower():
+            raise
+        message = (
+            f"Out of memory on the device. Lower --batch-tokens, or use a smaller model. ({str(error).splitlines()[0]})"
+        )
+    else:
+        return 0
+    err.print(f"[bold red]error:[/] {_escaped(message)}", highlight=False, soft_wrap=True)
+    return 2
+
+
+def _escaped(message: str) -> str:
+    from rich.markup import escape
+
+    return escape(message)
+
+
+def _with_config(verbs: App, arguments: list[str]) -> list[str]:
+    """Take `--config FILE` out of the arguments and let that file give the options not named there."""
+    words = list(arguments)
+    for at, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if name != "--config":
+            continue
+        if not equals and at + 1 >= len(words):
+            raise OptionError("--config names no file. Expected --config run.toml.")
+        path = Path(value if equals else words[at + 1])
+        if not path.is_file():
+            raise FileError(f"There is no file {path}. Expected a TOML file with options by name.")
+        verbs.config = (cyclopts.config.Toml(path, must_exist=True, use_commands_as_keys=False),)
+        return words[:at] + words[at + (1 if equals else 2) :]
+    return words

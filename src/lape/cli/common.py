@@ -1,0 +1,123 @@
+"""What all verbs share: the terminal, progress bars, and reading `TAG=PATH`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from lape.errors import FileError, TextError
+
+if TYPE_CHECKING:
+    from lape.progress import Progress as Report
+    from lape.texts import Source
+
+out = Console(soft_wrap=False)
+err = Console(stderr=True)
+
+TextFlags: TypeAlias = Annotated[list[str], Parameter(name="--text", negative="", show_default=False)]
+Overwrite: TypeAlias = Annotated[bool, Parameter(negative="")]
+EVERY = 10.0
+"""Seconds between two lines of progress where there is no terminal."""
+
+
+def texts_of(flags: Sequence[str]) -> dict[str, Source]:
+    """`["fr=a.txt", "fr=b.txt", "zh=c"]` as sources by language. Raises TextError for a flag without `=`."""
+    found: dict[str, list[str]] = {}
+    for flag in flags:
+        language, equals, path = flag.partition("=")
+        if not equals or not path:
+            raise TextError(f"--text {flag} names no path. Expected TAG=PATH, for example --text fr=french.txt.")
+        found.setdefault(language.strip(), []).append(path)
+    return dict(found)
+
+
+@contextmanager
+def progress() -> Iterator[Report]:
+    """A bar on the terminal for everything that takes longer than a moment; plain lines where there is no terminal."""
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    )
+    tasks: dict[str, TaskID] = {}
+    told: dict[str, float] = {}
+
+    def report(task: str, done: int, total: int | None) -> None:
+        if err.is_terminal:
+            if task not in tasks:
+                for other in tasks.values():
+                    bar.update(other, visible=False)
+                tasks[task] = bar.add_task(task, total=total)
+            bar.update(tasks[task], completed=done, total=total)
+        elif time.monotonic() - told.setdefault(task, time.monotonic()) >= EVERY:
+            told[task] = time.monotonic()
+            err.print(f"{task}: {done:,}" + (f" of {total:,}" if total else ""), highlight=False)
+
+    with bar:
+        yield report
+
+
+def run_file(path: Path, name: str) -> Path:
+    """The file of that name in a run's folder, or the path itself."""
+    return path / name if path.is_dir() else path
+
+
+def beside(path: Path, name: str) -> Path:
+    """Where a verb puts its result by default: in the run's folder, or in that of the file it read."""
+    return (path if path.is_dir() else path.parent) / name
+
+
+def neurons_of(path: Path, languages: str | None, width: int | None) -> Any:
+    """Language neurons from a run, a file, or a published .pth."""
+    from lape.neurons import LanguageNeurons
+
+    names = [name for name in languages.replace(",", " ").split() if name] if languages else None
+    if path.is_dir() and not (path / "neurons.safetensors").exists():
+        raise FileError(f"{path} holds no neurons yet. Type: lape identify {path}")
+    return LanguageNeurons.load(path, languages=names, width=width)
+
+
+def write_table(frame: Any, path: Path) -> None:
+    """Write a table as parquet, in one step."""
+    from lape import files
+
+    files.write(path, frame.write_parquet)
+
+
+def provenance(verb: str, **values: Any) -> dict[str, Any]:
+    """What a result's JSON says of how it was made."""
+    from importlib.metadata import version
+
+    return {
+        "verb": verb,
+        "command": sys.argv[1:],
+        "versions": {name: version(name) for name in ("lape", "torch", "transformers")},
+        **values,
+    }
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON can hold it."""
+    return json.loads(json.dumps(value, default=str))

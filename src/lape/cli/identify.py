@@ -1,0 +1,71 @@
+"""`lape identify`: choose language neurons from recorded statistics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from lape.cli.common import Overwrite, beside, out, progress, write_table
+from lape.options import LapeOptions
+
+_LAPE = LapeOptions()
+
+
+def identify(
+    stats: Path,
+    *,
+    method: str = "lape",
+    to: Annotated[Path | None, Parameter(name="--out")] = None,
+    reliability: bool = True,
+    overwrite: Overwrite = False,
+    options: Annotated[LapeOptions, Parameter(name="*")] = _LAPE,
+) -> None:
+    """Find each language's neurons, and how reliably they come out.
+
+    Parameters
+    ----------
+    stats
+        A run's folder, or a file of statistics.
+    method
+        How to choose: lape.
+    to
+        Where to write: .safetensors, or .pth for the published format. Default: neurons.safetensors beside the statistics.
+    reliability
+        Measure how alike the sets of two halves of the text are (70 more identifications).
+    overwrite
+        Replace an existing file.
+    """
+    import dataclasses
+
+    from lape import files
+    from lape.cli.tables import neurons_table
+    from lape.detect import identify as find
+    from lape.stats import ActivationStats
+
+    target = to or beside(stats, "neurons.safetensors")
+    files.refuse_existing(target, overwrite)
+    recorded = ActivationStats.load(stats)
+    chosen = dataclasses.asdict(options)
+    neurons = find(recorded, method, reliability=False, **chosen)
+    table: Any = None
+    if reliability and recorded.folds > 1:
+        neurons, table = with_reliability(recorded, neurons, method, chosen)
+        write_table(table, target.with_name(f"{target.stem}.reliability.parquet"))
+    neurons.save(target, overwrite=overwrite)
+    out.print(neurons_table(neurons, table))
+    for note in neurons.notes:
+        out.print(note, highlight=False)
+    out.print(f"Written: {target}", highlight=False, soft_wrap=True)
+
+
+def with_reliability(stats: Any, neurons: Any, method: str, options: dict[str, Any]) -> tuple[Any, Any]:
+    """The neurons with their stability, and the table of reliability, from one round of halvings."""
+    from lape.analyse.reliability import reliability as table_of
+    from lape.analyse.reliability import split_halves, stability_of
+    from lape.detect import method_named
+
+    with progress() as report:
+        found = split_halves(stats, method_named(method), progress=report, **options)
+    return neurons.with_stability(stability_of(neurons, found)), table_of(neurons, found)

@@ -1,0 +1,97 @@
+"""`lape perplexity`: what switching each language off does to each language's loss."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from lape.cli.common import (
+    Overwrite,
+    TextFlags,
+    beside,
+    neurons_of,
+    out,
+    plain,
+    progress,
+    provenance,
+    texts_of,
+    write_table,
+)
+from lape.options import ModelOptions, PerplexityOptions
+
+_MODEL, _PERPLEXITY = ModelOptions(), PerplexityOptions()
+
+
+def perplexity(
+    model: str,
+    neurons: Path,
+    *,
+    text: TextFlags,
+    to: Annotated[Path | None, Parameter(name="--out")] = None,
+    languages: str | None = None,
+    width: int | None = None,
+    overwrite: Overwrite = False,
+    options: Annotated[PerplexityOptions, Parameter(name="*")] = _PERPLEXITY,
+    loading: Annotated[ModelOptions, Parameter(name="*")] = _MODEL,
+) -> None:
+    """Measure the change of loss: neurons off × language evaluated, with control neurons and intervals.
+
+    Parameters
+    ----------
+    model
+        A Hugging Face id, a local folder, or sample.
+    neurons
+        A run's folder, a file of neurons, or a published .pth.
+    text
+        TAG=PATH, once or more: text that was not recorded.
+    to
+        The folder to write. Default: perplexity beside the neurons.
+    languages
+        For a .pth: its languages in order.
+    width
+        For a .pth: neurons in a layer.
+    overwrite
+        Replace an existing folder.
+    """
+    from lape import files
+    from lape.cli.tables import loss_matrix, own_table, verdict
+    from lape.evaluate.perplexity import line_losses, summary
+    from lape.models import describe, load
+    from lape.record import checked_texts
+
+    target = to or beside(neurons, "perplexity")
+    files.refuse_existing(target, overwrite)
+    texts = checked_texts(texts_of(text))
+    found = neurons_of(neurons, languages, width)
+    with progress() as report:
+        loaded, tokenizer = load(model, loading, progress=report)
+        lines = line_losses(loaded, tokenizer, texts, found, options, progress=report)
+        table = summary(lines, found, options)
+    record = provenance(
+        "perplexity", options=dataclasses.asdict(options), texts=plain(texts), **describe(loaded, tokenizer)
+    )
+    save(target, table, lines, record)
+    out.print(loss_matrix(table))
+    out.print(own_table(table))
+    out.print(verdict(table), highlight=False)
+    out.print(f"Written: {target}", highlight=False, soft_wrap=True)
+
+
+def save(target: Path, table: Any, lines: Any, record: dict[str, Any]) -> None:
+    """Write the tables as a folder, whole or not at all."""
+    import shutil
+
+    from lape import files
+
+    working = files.partial(target)
+    shutil.rmtree(working, ignore_errors=True)
+    try:
+        write_table(table, working / "perplexity.parquet")
+        write_table(lines, working / "lines.parquet")
+        files.write_json(working / "run.json", record)
+        files.finish(working, target)
+    finally:
+        shutil.rmtree(working, ignore_errors=True)

@@ -1,0 +1,59 @@
+"""`lape record`: run texts through a model and count."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from lape.cli.common import Overwrite, TextFlags, err, out, progress, texts_of
+from lape.options import ModelOptions, RecordOptions
+
+_MODEL, _RECORD = ModelOptions(), RecordOptions()
+
+
+def record(
+    model: str,
+    *,
+    text: TextFlags,
+    to: Annotated[Path, Parameter(name="--out")],
+    overwrite: Overwrite = False,
+    options: Annotated[RecordOptions, Parameter(name="*")] = _RECORD,
+    loading: Annotated[ModelOptions, Parameter(name="*")] = _MODEL,
+) -> None:
+    """Record how often and how strongly every neuron fires in each language.
+
+    Parameters
+    ----------
+    model
+        A Hugging Face id, a local folder, or sample.
+    text
+        TAG=PATH, once or more: a .txt, .jsonl(.gz/.zst) or .parquet file, a folder, a glob, or hf:NAME[:CONFIG[:SPLIT]].
+    to
+        The run's folder. A run that was killed goes on when the same command is given again.
+    overwrite
+        Replace an existing folder.
+    """
+    from lape import files, lid
+    from lape.models import load
+    from lape.record import checked_texts
+    from lape.record import record as run
+
+    files.refuse_existing(to, overwrite)
+    texts = checked_texts(texts_of(text))
+    if lid.available():
+        for warning in lid.warnings(texts, rule=options.document, column=options.column):
+            err.print(f"[yellow]warning:[/] {warning}", highlight=False, soft_wrap=True)
+    with progress() as report:
+        loaded, tokenizer = load(model, loading, progress=report)
+        stats = run(loaded, tokenizer, texts, options, out=to, overwrite=overwrite, progress=report)
+    for language in stats.languages:
+        out.print(f"{language}: {int(stats[language].tokens.sum()):,} tokens", highlight=False)
+    if len({int(stats[language].tokens.sum()) for language in stats.languages}) > 1:
+        out.print("Languages may differ in tokens: probabilities are shares of each one's own.", highlight=False)
+    out.print(
+        f"Recorded {stats.space} in {len(stats.languages)} languages: {to}\nNext: lape identify {to}",
+        highlight=False,
+        soft_wrap=True,
+    )
