@@ -22,8 +22,8 @@ import lape
 from lape import samples
 from lape.corpus import Batch, batch, batches, prepare
 from lape.options import RecordOptions
-from lape.record import run_batch
 from lape.recorder import Recorder
+from lape.recording import run_batch
 from lape.sites import Sites, find, watching
 from lape.texts import Documents
 
@@ -35,9 +35,7 @@ def rows(model: Any, tokenizer: Any) -> list[Batch]:
     """About 4,000 tokens of bundled text as one document a language, so that rows are full."""
     text = Documents(["\n".join(samples.texts("record")["fr"].texts)])
     corpus = prepare("fr", text, tokenizer, OPTIONS)
-    todo = batches(corpus, OPTIONS, packs=find(model).packs)
-    total = sum(len(some) for _, some in todo)
-    return [batch(corpus, first, some, total) for first, some in todo]
+    return [batch(corpus, some) for some in batches(corpus, OPTIONS, packs=find(model).packs)]
 
 
 @contextmanager

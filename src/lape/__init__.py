@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from lape.detect import identify
     from lape.edit import Add, Off, Scale, Set, edited, steer
     from lape.evaluate.perplexity import perplexity
-    from lape.export import export
+    from lape.exporting import export
     from lape.models import load
     from lape.neurons import LanguageNeurons
-    from lape.record import record
+    from lape.recording import record
     from lape.stats import ActivationStats
 
 _HOMES = {
     "load": "lape.models",
-    "record": "lape.record",
+    "record": "lape.recording",
     "ActivationStats": "lape.stats",
     "identify": "lape.detect",
     "LanguageNeurons": "lape.neurons",
@@ -29,7 +29,7 @@ _HOMES = {
     "Scale": "lape.edit",
     "edited": "lape.edit",
     "steer": "lape.edit",
-    "export": "lape.export",
+    "export": "lape.exporting",
     "perplexity": "lape.evaluate.perplexity",
 }
 __all__ = ["ActivationStats", "Add", "LanguageNeurons", "LapeError", "Off", "Scale", "Set"]

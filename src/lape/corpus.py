@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -52,7 +53,7 @@ class Corpus:
     hash: str
     """SHA-256 over the documents read."""
     fingerprints: Tensor
-    """(pieces,) int64, one per piece of text, by which a text is recognised when it comes again."""
+    """(lines,) int64, sorted, one per different line of text, by which it is recognised when it comes again."""
     special: frozenset[int]
     """Ids that never count, even where a text spells them out."""
     bos: int | None
@@ -149,7 +150,7 @@ def prepare(
         tokens=tokens,
         starts=np.array([*builder.starts, builder.count]),
         hash=builder.digest.hexdigest(),
-        fingerprints=torch.tensor(builder.fingerprints, dtype=torch.int64),
+        fingerprints=torch.unique(torch.from_numpy(np.array(builder.fingerprints, dtype=np.int64))),
         special=frozenset(tokenizer.all_special_ids),
         bos=bos_id(tokenizer, options.bos),
         lines=table,
@@ -170,7 +171,7 @@ class _Builder:
         self.count = 0
         self.starts: list[int] = []
         self.digest = hashlib.sha256()
-        self.fingerprints: list[int] = []
+        self.fingerprints = array("q")
         self.line_documents: list[int] = []
         self.line_characters: list[int] = []
         self._document = -1
@@ -184,7 +185,7 @@ class _Builder:
                 if room <= 0:
                     return
                 if len(ids):
-                    yield self._take(document, piece, ids[:room], numbers[:room])
+                    yield self._take(document, piece, ids, numbers, room)
 
     def _encode(self, pieces: list[str]) -> list[tuple[NDArray[np.int32], NDArray[np.int32]]]:
         """Token ids and the line within the piece of each token."""
@@ -208,7 +209,7 @@ class _Builder:
         return np.array([token for line in ids for token in line], dtype=np.int32), numbers
 
     def _take(
-        self, document: int, piece: str, ids: NDArray[np.int32], numbers: NDArray[np.int32]
+        self, document: int, piece: str, ids: NDArray[np.int32], numbers: NDArray[np.int32], room: int
     ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         if document != self._document:
             self._document = document
@@ -216,22 +217,43 @@ class _Builder:
             self.digest.update(b"\x00document\x00")
         data = piece.encode("utf-8", "surrogatepass")
         self.digest.update(data)
-        self.fingerprints.append(int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little", signed=True))
-        self.count += len(ids)
-        return ids, self._number_lines(piece, numbers) if self.lines else numbers
+        self.fingerprints.extend(_fingerprint(line) for line in map(str.strip, _lines(piece)) if line)
+        kept = ids[:room]
+        self.count += len(kept)
+        return kept, self._number_lines(piece, numbers, len(kept)) if self.lines else numbers
 
-    def _number_lines(self, piece: str, numbers: NDArray[np.int32]) -> NDArray[np.int32]:
-        """Make line numbers global; an empty line's tokens go to the line before it."""
+    def _number_lines(self, piece: str, numbers: NDArray[np.int32], kept: int) -> NDArray[np.int32]:
+        """Make the line numbers of the first `kept` tokens global. An empty line's tokens go to the line before it in the
+        document, or to the one after it; a document without any line gets one of no characters.
+        """
         texts = [line.strip() for line in _lines(piece)]
-        whole = int(numbers[-1]) + 1 if len(numbers) else 0
-        first = len(self.line_documents)
-        index = np.zeros(max(whole, 1), dtype=np.int32)
-        for k in range(whole):
-            if texts[k : k + 1] and texts[k]:
-                self.line_documents.append(len(self.starts) - 1)
+        document = len(self.starts) - 1
+        known = bool(self.line_documents) and self.line_documents[-1] == document
+        first = len(self.line_documents) - known
+        index = np.zeros(int(numbers[kept - 1]) + 1, dtype=np.int32)
+        for k in range(len(index)):
+            if texts[k]:
+                self.line_documents.append(document)
                 self.line_characters.append(len(texts[k]))
             index[k] = max(len(self.line_documents) - 1, first)
-        return index[numbers]
+        if first == len(self.line_documents):
+            self.line_documents.append(document)
+            self.line_characters.append(0)
+        self._shorten_cut_line(numbers, kept, texts)
+        return index[numbers[:kept]]
+
+    def _shorten_cut_line(self, numbers: NDArray[np.int32], kept: int, texts: list[str]) -> None:
+        """Where the cap cuts a line, count its characters by the share of its tokens that is kept."""
+        last = numbers[kept - 1]
+        whole, part = int((numbers == last).sum()), int((numbers[:kept] == last).sum())
+        if part < whole and texts[last]:
+            self.line_characters[-1] = max(1, round(self.line_characters[-1] * part / whole))
+
+
+def _fingerprint(line: str) -> int:
+    return int.from_bytes(
+        hashlib.blake2b(line.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little", signed=True
+    )
 
 
 def _line_numbers(piece: str, offsets: list[tuple[int, int]]) -> NDArray[np.int32]:
@@ -248,9 +270,10 @@ def _lines(piece: str) -> list[str]:
 
 
 def rows(corpus: Corpus, row_tokens: int, *, apart: bool) -> list[Row]:
-    """Cut documents into rows of at most `row_tokens`, BOS included: each token in exactly one row, in order.
+    """Cut documents into rows of at most `row_tokens`, BOS included: each token in exactly one row.
 
-    `apart`: the model keeps several documents in one row apart; otherwise a row holds one document.
+    `apart`: the model keeps several documents in one row apart; otherwise a row holds one document, and rows are sorted by
+    length within a window, so that little is padded.
     """
     extra = int(corpus.bos is not None)
     result: list[Row] = []
@@ -281,15 +304,15 @@ def _by_length(result: list[Row]) -> list[Row]:
     return [row for window in windows for row in sorted(window, key=lambda row: -row[0].length)]
 
 
-def batches(corpus: Corpus, options: TextOptions, *, packs: bool) -> list[tuple[int, list[Row]]]:
-    """All rows in batches of about `options.batch_tokens`: (number of the first row, rows)."""
+def batches(corpus: Corpus, options: TextOptions, *, packs: bool) -> list[list[Row]]:
+    """All rows in batches of about `options.batch_tokens`."""
     every = rows(corpus, options.row_tokens, apart=packs and not options.one_per_row)
     size = max(1, options.batch_tokens // options.row_tokens)
-    return [(at, every[at : at + size]) for at in range(0, len(every), size)]
+    return [every[at : at + size] for at in range(0, len(every), size)]
 
 
-def batch(corpus: Corpus, first: int, some: list[Row], total_rows: int) -> Batch:
-    """Build the tensors of a few rows. `first` and `total_rows` place them among all rows, for the folds."""
+def batch(corpus: Corpus, some: list[Row]) -> Batch:
+    """Build the tensors of a few rows."""
     extra, bos = int(corpus.bos is not None), corpus.bos or 0
     length = max(sum(segment.length + extra for segment in row) for row in some)
     shape = (len(some), length)
@@ -303,7 +326,7 @@ def batch(corpus: Corpus, first: int, some: list[Row], total_rows: int) -> Batch
                 ids[r, at] = bos
             ids[r, at + extra : stop] = corpus.tokens[segment.start : segment.start + segment.length]
             source[r, at + extra : stop] = np.arange(segment.start, segment.start + segment.length)
-            fold[r, at + extra : stop] = _fold(corpus, segment.document, first + r, total_rows)
+            fold[r, at + extra : stop] = _fold(corpus, segment.document, row)
             positions[r, at:stop] = np.arange(stop - at)
             at = stop
         positions[r, at:] = np.arange(length - at)
@@ -317,6 +340,6 @@ def batch(corpus: Corpus, first: int, some: list[Row], total_rows: int) -> Batch
     )
 
 
-def _fold(corpus: Corpus, document: int, row: int, total_rows: int) -> int:
-    """A document lies in one fold; where there are too few documents, runs of consecutive rows do."""
-    return document % FOLDS if corpus.documents >= _DOCUMENTS_FOR_FOLDS else row * FOLDS // total_rows
+def _fold(corpus: Corpus, document: int, row: Row) -> int:
+    """A document lies in one fold; where there are too few documents, runs of consecutive rows do, as long as each other."""
+    return document % FOLDS if corpus.documents >= _DOCUMENTS_FOR_FOLDS else row[0].start * FOLDS // len(corpus.tokens)

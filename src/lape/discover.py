@@ -46,8 +46,6 @@ class _Event:
 
 def discover(model: nn.Module) -> tuple[Site, ...]:
     """The site of every decoder block. Raises ModelError naming the layers without one."""
-    if getattr(unwrapped(model).config, "is_encoder_decoder", False):
-        raise ModelError(f"{type(model).__name__} is an encoder-decoder. lape works on decoder-only language models.")
     blocks = _blocks(model)
     sites, missing = [], []
     for layer, events in enumerate(blocks):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lape.errors import MismatchError, OptionError
 from lape.languages import tag
 from lape.neurons import LanguageNeurons, NeuronSet
-from lape.sites import change, find
+from lape.sites import change, find, forget_compiled
 from lape.space import NeuronSpace
 from lape.stats import ActivationStats
 
@@ -64,35 +64,33 @@ def edited(model: nn.Module, edits: Edit | Sequence[Edit]) -> Iterator[nn.Module
 
     Raises MismatchError for neurons of another model, OptionError for a value that does not fit.
     """
-    todo = [edits] if isinstance(edits, (Off, Set, Add, Scale)) else list(edits)
+    todo = list(edits) if isinstance(edits, Iterable) else [edits]
     found = find(model)
     for one in todo:
-        _check(one, found.space)
+        check(one, found.space)
     handles = []
     try:
         for position, site in enumerate(found.sites):
             alter = _alteration(todo, found.space, position)
             if alter is not None:
                 handles += change(model, site, alter)
-        _forget_compiled()
+        forget_compiled()
         yield model
     finally:
         for handle in handles:
             handle.remove()
-        _forget_compiled()
+        forget_compiled()
 
 
-def _forget_compiled() -> None:
-    """Compiled code does not notice hooks that come and go."""
-    if "torch._dynamo" in sys.modules:
-        torch.compiler.reset()
-
-
-def _check(edit: Edit, space: NeuronSpace) -> None:
+def check(edit: Edit, space: NeuronSpace) -> None:
+    """Refuse an edit that does not fit a model's neurons."""
     if not isinstance(edit, (Off, Set, Add, Scale)):
         raise OptionError(f"{edit!r:.80} is no edit. Expected Off, Set, Add or Scale.")
     if edit.neurons.space != space:
         raise MismatchError(f"The neurons belong to a model with {edit.neurons.space}, but this one has {space}.")
+    amount = edit.factor if isinstance(edit, Scale) else edit.strength if isinstance(edit, Add) else 1.0
+    if not math.isfinite(amount):
+        raise OptionError(f"{amount} is not a finite number. Expected a factor or strength such as 0.5.")
     if isinstance(edit, (Set, Add)):
         value = torch.as_tensor(edit.value)
         if value.dim() and value.shape != (len(space),):
@@ -169,6 +167,8 @@ def steering(
     """The edits that steer from a source language to a target: source neurons that are not the target's off, and the
     target's mean activation in its own language added to (or set on) the target's neurons.
     """
+    if how not in ("add", "set"):
+        raise OptionError(f"how is {how!r}. Expected add or set.")
     own, mean = neurons[target], stats.mean(target)
     if not len(own):
         raise OptionError(

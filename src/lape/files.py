@@ -38,10 +38,18 @@ def write(path: Path, save: Callable[[Path], object]) -> None:
             save(temporary)
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
+            temporary.chmod(0o666 & ~_umask())
             os.replace(temporary, path)
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    """What new files are masked with; safetensors makes its files private."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -52,7 +60,12 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
     """Write a safetensors file whose header carries `header` as JSON."""
-    ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    ready: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        own = tensor.detach().cpu().contiguous()
+        ready[name] = own.clone() if own.data_ptr() in seen else own  # the format refuses shared memory
+        seen.add(own.data_ptr())
     text = json.dumps(header, ensure_ascii=False, sort_keys=True)
     write(path, lambda file: save_file(ready, file, metadata={"lape": text}))
 
@@ -60,7 +73,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]
 class TensorFile:
     """A safetensors file of `lape`, its tensors read one by one when asked for."""
 
-    def __init__(self, path: Path, kind: str) -> None:
+    def __init__(self, path: Path, kind: str, required: tuple[str, ...] = ()) -> None:
         self.path = path
         if not path.is_file():
             raise FileError(f"There is no file {path}. Expected {kind}.")
@@ -69,6 +82,8 @@ class TensorFile:
             self._file = opened
             metadata: dict[str, str] = self._file.metadata() or {}
             self.header: dict[str, Any] = json.loads(metadata.get("lape", "{}"))
+            if not isinstance(self.header, dict):
+                raise ValueError("its header is no object")
         except (SafetensorError, OSError, ValueError) as error:
             raise FileError(
                 f"{path} is damaged or not {kind} ({error}). Make it again, or copy it anew from where it came."
@@ -76,6 +91,9 @@ class TensorFile:
         if self.header.get("kind") != kind:
             found = self.header.get("kind", "a safetensors file that lape did not write")
             raise FileError(f"{path} holds {found}. Expected {kind}.")
+        missing = [name for name in required if name not in self.header]
+        if missing:
+            raise FileError(f"{path} is damaged: its header has no {', '.join(missing)}. Make it again.")
 
     def names(self) -> list[str]:
         """The names of the tensors in it."""

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+import re
+
 import langcodes
 
 from lape.errors import TextError
+
+_FLORES = re.compile(r"([a-z]{3})_([A-Z][a-z]{3})")
+
+
+def _without_usual_script(code: str) -> str:
+    """A FLORES code always names a script; one that the language is usually written in goes without saying (not for Chinese,
+    which has two).
+    """
+    flores = _FLORES.fullmatch(code)
+    if not flores or flores[1] in ("zho", "cmn", "yue"):
+        return code
+    usual = langcodes.Language.get(flores[1]).maximize().script
+    return flores[1] if flores[2] == usual or code == "kor_Hang" else code
 
 
 def tag(code: str) -> str:
@@ -14,7 +29,7 @@ def tag(code: str) -> str:
     Raises TextError for anything that is no registered language.
     """
     try:
-        standard = langcodes.standardize_tag(code.strip(), macro=False)
+        standard = langcodes.standardize_tag(_without_usual_script(code.strip()), macro=False)
         valid = langcodes.tag_is_valid(standard)
     except (ValueError, LookupError):
         valid = False

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from lape.errors import ModelError, OptionError
@@ -41,14 +42,25 @@ def load(
         transformers.logging.disable_progress_bar()  # one bar at a time
     place: dict[str, Any] = {"device_map": options.device_map} if options.device_map else {}
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name, revision=options.revision)
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            name, dtype=_dtype(options.dtype), revision=options.revision, trust_remote_code=False, **place
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name, revision=options.revision, trust_remote_code=False)
+        model, loading = transformers.AutoModelForCausalLM.from_pretrained(
+            name,
+            dtype=_dtype(options.dtype),
+            revision=options.revision,
+            trust_remote_code=False,
+            output_loading_info=True,
+            **place,
         )
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"{name} could not be loaded as a causal language model: {_first_lines(error)}\n{_advice(name)}"
         ) from error
+    missing = sorted(loading["missing_keys"])
+    if missing:
+        raise ModelError(
+            f"{name} lacks {len(missing)} of the model's weights ({', '.join(missing[:3])}, …), which would be random numbers. "
+            "Get the whole checkpoint."
+        )
     if not options.device_map:
         model.to(_device(options.device))
     return model.eval(), tokenizer

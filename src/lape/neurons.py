@@ -18,6 +18,7 @@ from lape.languages import tag
 from lape.space import NeuronSpace
 
 KIND = "language neurons"
+HEADER = ("languages", "space", "method", "options", "manifest", "notes")
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +84,7 @@ def jaccard(a: NeuronSet, b: NeuronSet) -> float:
     return len(a & b) / union if union else 0.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LanguageNeurons(Mapping[str, NeuronSet]):
     """Language -> set of neurons. Sets overlap: a neuron may serve several languages; a language may have none."""
 
@@ -98,7 +99,7 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
     manifest: dict[str, Any] = field(default_factory=dict)
     """The manifest of the statistics they were found in."""
     fingerprints: Tensor | None = None
-    """(pieces,) int64: by which the text they were found in is recognised."""
+    """(lines,) int64: by which the text they were found in is recognised."""
     notes: tuple[str, ...] = ()
     """What the method has to say about this result, in words."""
 
@@ -113,6 +114,22 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
 
     def __len__(self) -> int:
         return len(self.sets)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether everything is the same: sets, scores, stability, and where they came from."""
+        if not isinstance(other, LanguageNeurons):
+            return NotImplemented
+        plain = ("space", "sets", "method", "options", "manifest", "notes")
+        return (
+            all(getattr(self, name) == getattr(other, name) for name in plain)
+            and _equal(self.scores, other.scores)
+            and _equal(self.fingerprints, other.fingerprints)
+            and self.stability.keys() == other.stability.keys()
+            and all(_equal(value, other.stability[language]) for language, value in self.stability.items())
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.space, self.method, tuple(self.sets.items())))
 
     @cached_property
     def union(self) -> NeuronSet:
@@ -201,7 +218,7 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
         path = Path(path)
         if path.suffix == ".pth":
             return cls._load_published(path, languages, width)
-        file = files.TensorFile(path / "neurons.safetensors" if path.is_dir() else path, KIND)
+        file = files.TensorFile(path / "neurons.safetensors" if path.is_dir() else path, KIND, HEADER)
         header, names = file.header, set(file.names())
         space = NeuronSpace.from_json(header["space"])
         return cls(
@@ -222,10 +239,12 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
     def _load_published(cls, path: Path, languages: Sequence[str] | None, width: int | None) -> LanguageNeurons:
         data = _unpickled(path)
         fits = isinstance(data, list) and all(
-            isinstance(layers, list) and all(isinstance(layer, Tensor) for layer in layers) for layers in data
+            isinstance(layers, list) and layers and all(_is_index(layer) for layer in layers) for layers in data
         )
         if not fits or not data:
-            raise FileError(f"{path} does not hold a list of lists of tensors, which is the published format.")
+            raise FileError(
+                f"{path} does not hold a list of lists of tensors of neuron numbers, which is the published format."
+            )
         if languages is None or width is None:
             raise OptionError(
                 f"{path.name} holds {len(data)} languages × {len(data[0])} layers, without names or width. Give both: "
@@ -243,13 +262,23 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
             for layer, local in enumerate(layers):
                 if local.numel() and (int(local.min()) < 0 or int(local.max()) >= width):
                     raise OptionError(
-                        f"{path.name}: layer {layer} names neuron {int(local.max())}, but width is {width}."
+                        f"{path.name}: layer {layer} names neurons {int(local.min())} to {int(local.max())}, but width is {width}."
                     )
             flat = [local.long().flatten() + layer * width for layer, local in enumerate(layers)]
             sets[tag(language)] = NeuronSet(space, torch.cat(flat))
         if len(sets) != len(languages):
             raise OptionError(f"A language is named twice among {', '.join(languages)}.")
         return cls(space=space, sets=sets, method="published", options={"file": path.name})
+
+
+def _equal(a: Tensor | None, b: Tensor | None) -> bool:
+    return torch.equal(a, b) if a is not None and b is not None else a is b
+
+
+def _is_index(layer: Any) -> bool:
+    """Whether a tensor can be a list of neurons: whole numbers, or nothing at all."""
+    whole = isinstance(layer, Tensor) and layer.dtype in (torch.int64, torch.int32, torch.int16, torch.uint8)
+    return whole or (isinstance(layer, Tensor) and layer.numel() == 0)
 
 
 def _unpickled(path: Path) -> Any:

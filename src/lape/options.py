@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from cyclopts import Parameter, Token
 
@@ -60,6 +60,7 @@ class TextOptions:
     """One document a row even where the model could keep several apart."""
 
     def __post_init__(self) -> None:
+        check_choices(self)
         positive(self, "tokens", "batch_tokens")
         if self.row_tokens < 8:
             raise OptionError(f"row_tokens is {self.row_tokens}. Expected at least 8.")
@@ -97,6 +98,7 @@ class LapeOptions:
                 raise OptionError(
                     f"{name} is {value}. Expected a share between 0 and 1, such as {LapeOptions.__dataclass_fields__[name].default}."
                 )
+        check_choices(self)
         positive(self, "per_language")
 
 
@@ -118,6 +120,15 @@ class PerplexityOptions(TextOptions):
         if self.draws < 0:
             raise OptionError(f"draws is {self.draws}. Expected 0 or more.")
         positive(self, "resamples")
+
+
+def check_choices(options: Any) -> None:
+    """Refuse a word that is none of a field's choices."""
+    for name, kind in get_type_hints(type(options)).items():
+        choices = get_args(kind) if get_origin(kind) is Literal else ()
+        value = getattr(options, name)
+        if choices and value not in choices:
+            raise OptionError(f"{name} is {value!r}. Expected {', '.join(choices)}.")
 
 
 def positive(options: Any, *names: str) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lape.corpus import FOLDS
+from lape.errors import ModelError
 from lape.sites import Sites, unwrapped, watching
 
 
@@ -20,7 +21,9 @@ class Recorder:
         self.model, self.found = model, found
         self._fires: list[Tensor | None] = [None] * len(found.sites)
         self._sums: list[Tensor | None] = [None] * len(found.sites)
-        self._weights: dict[torch.device, tuple[Tensor, Tensor]] = {}
+        self._weights: dict[torch.device, tuple[Tensor, Tensor, Tensor]] = {}
+        self._forwards = 0
+        self._calls = [0] * len(found.sites)
         self._fold = torch.empty(0, dtype=torch.int64)
         self._present: list[int] = []
         self.tokens = torch.zeros(FOLDS, dtype=torch.int64)
@@ -33,20 +36,25 @@ class Recorder:
 
     def count(self, fold: Tensor) -> None:
         """Say which fold each token of the next forward counts in: (rows, tokens) int64, -1 for none."""
+        self._forwards += 1
         self._fold = fold.reshape(-1)
         self._weights.clear()
         self._present = torch.unique(self._fold[self._fold >= 0]).tolist()
         self.tokens += torch.bincount(self._fold[self._fold >= 0], minlength=FOLDS)
 
-    def _weights_on(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """For a matrix product over tokens: (folds present, tokens) ones where a token counts in a fold, and (1, tokens) for any."""
+    def _weights_on(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        """For matrix products over tokens: (folds present, tokens) ones where a token counts in a fold, (1, tokens) for any
+        fold, and the numbers of the folds present.
+        """
         if device not in self._weights:
             by_fold = (
                 torch.stack([self._fold == fold for fold in self._present])
                 if self._present
                 else self._fold[None, :] >= 0
             )
-            self._weights[device] = (by_fold.to(device, dtype), (self._fold[None, :] >= 0).to(device, dtype))
+            counted = self._fold[None, :] >= 0
+            present = torch.tensor(self._present, dtype=torch.int64, device=device)
+            self._weights[device] = (by_fold.to(device, dtype), counted.to(device, dtype), present)
         return self._weights[device]
 
     def _see(self, k: int, activation: Tensor) -> None:
@@ -55,7 +63,8 @@ class Recorder:
             raise RuntimeError(f"site {k} saw {len(a)} tokens, expected {len(self._fold)}")
         fires, sums = self._state(k, a)
         dtype = torch.float64 if a.dtype == torch.float64 else torch.float32
-        by_fold, counted = self._weights_on(a.device, dtype)
+        by_fold, counted, present = self._weights_on(a.device, dtype)
+        self._calls[k] += 1
         # On a CPU a block of rows stays in the cache for all four reductions; products and in-place steps were the fastest.
         step = max(16, 2**18 // a.shape[1]) if a.device.type == "cpu" else 2**13
         block_fires = torch.zeros(len(by_fold), a.shape[1], dtype=dtype, device=a.device)
@@ -68,7 +77,7 @@ class Recorder:
             sums[1] += (any_fold @ x.square_())[0]
             block_fires.addmm_(by_fold[:, at : at + step], positive.sign_())  # 1 where the activation is above 0
         if self._present:
-            fires[self._present] += block_fires.round().to(fires.device, torch.int64)
+            fires.index_add_(0, present.to(fires.device), block_fires.round().to(fires.device, torch.int64))
 
     def _state(self, k: int, a: Tensor) -> tuple[Tensor, Tensor]:
         fires, sums = self._fires[k], self._sums[k]
@@ -80,7 +89,18 @@ class Recorder:
         return fires, sums
 
     def state(self) -> dict[str, Tensor]:
-        """What was counted so far, as `LanguageStats` keeps it, on the CPU."""
+        """What was counted so far, as `LanguageStats` keeps it, on the CPU.
+
+        Raises ModelError where a site missed a forward, or an activation was not finite.
+        """
+        missed = [
+            site.layer for site, calls in zip(self.found.sites, self._calls, strict=True) if calls != self._forwards
+        ]
+        if missed:
+            raise ModelError(
+                f"Layers {missed[:6]} were not seen in every forward: parts of the model seem to be compiled or replaced. "
+                "Load it anew and record before compiling."
+            )
         space = self.found.space
         widths = [stretch.width for stretch in space]
         fires = [
@@ -92,6 +112,10 @@ class Recorder:
             for s, w in zip(self._sums, widths, strict=True)
         ]
         total, square, positive = torch.cat(sums, 1)
+        if not bool(torch.isfinite(square).all()):
+            raise ModelError(
+                "Some activations are infinite or not numbers. Load the model in bfloat16 or float32: --dtype bfloat16."
+            )
         return {
             "tokens": self.tokens.clone(),
             "routed": self.tokens[:, None].repeat(1, len(widths)),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
-from weakref import WeakKeyDictionary
+from typing import Any, ClassVar, Literal
+from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor, nn
@@ -125,6 +126,18 @@ def text_config(model: nn.Module) -> Any:
     return config.get_text_config()
 
 
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """While inside, no dropout; on leaving, every part is in the mode it was in."""
+    training = [module for module in unwrapped(model).modules() if module.training]
+    unwrapped(model).eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
 def find(model: nn.Module, names: SiteNames | None = None) -> Sites:
     """Find a model's neurons and prove them by running. Cached per model.
 
@@ -136,13 +149,11 @@ def find(model: nn.Module, names: SiteNames | None = None) -> Sites:
     model = unwrapped(model)
     if names is None and model in _FOUND:
         return _FOUND[model]
-    training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            found = prove(model, by_hand(model, names) if names else discover(model))
-    finally:
-        model.train(training)
+    text_config(model)
+    if getattr(model.config, "is_encoder_decoder", False):
+        raise ModelError(f"{type(model).__name__} is an encoder-decoder. lape works on decoder-only language models.")
+    with torch.inference_mode(), evaluating(model):
+        found = prove(model, by_hand(model, names) if names else discover(model))
     _FOUND[model] = found
     return found
 
@@ -184,27 +195,33 @@ def down_norms(model: nn.Module, site: Site) -> Tensor:
     return by_column.sum(1 if hasattr(linear, "nx") else 0).cpu()
 
 
+def forget_compiled() -> None:
+    """Drop what torch has compiled: compiled code does not notice hooks that come and go."""
+    if "torch._dynamo" in sys.modules:
+        torch.compiler.reset()
+
+
 @contextmanager
 def watching(model: nn.Module, sites: Sequence[Site], see: Callable[[int, Tensor], None]) -> Iterator[None]:
     """While inside, `see(position in sites, activation (..., width))` is called at every site of every forward."""
-    handles = [_watch(unwrapped(model), site, partial(see, k)) for k, site in enumerate(sites)]
+    handles = [handle for k, site in enumerate(sites) for handle in _watch(unwrapped(model), site, partial(see, k))]
+    forget_compiled()
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
+        forget_compiled()
 
 
-def _watch(model: nn.Module, site: Site, see: Callable[[Tensor], None]) -> RemovableHandle:
+def _watch(model: nn.Module, site: Site, see: Callable[[Tensor], None]) -> list[RemovableHandle]:
     if site.rule == "activation":
-        return model.get_submodule(site.activation).register_forward_hook(lambda _m, _i, out: see(out))
+        return [model.get_submodule(site.activation).register_forward_hook(lambda _m, _i, out: see(out))]
+    down = model.get_submodule(site.down)
     if site.rule == "down input":
-        return model.get_submodule(site.down).register_forward_pre_hook(lambda _m, args: see(args[0]))
-    gate, function = site.gate, FUNCTIONS[site.activation]
-    assert gate is not None  # the rule says so
-    return model.get_submodule(gate.module).register_forward_hook(
-        lambda _m, _i, out: see(function(_part(out, gate, site.width)))
-    )
+        return [down.register_forward_pre_hook(lambda _m, args: see(args[0]))]
+    gate = _FunctionalGate.of(model, site)
+    return [*gate.attach(), down.register_forward_pre_hook(lambda _m, _args: see(gate.activation()))]
 
 
 def _part(out: Tensor, branch: Branch, width: int) -> Tensor:
@@ -219,29 +236,63 @@ def change(model: nn.Module, site: Site, alter: Callable[[Tensor], Tensor]) -> l
     down = model.get_submodule(site.down)
     if site.rule == "down input":
         return [down.register_forward_pre_hook(lambda _m, args: (alter(args[0]), *args[1:]))]
-    return _change_functional(model, site, down, alter)
-
-
-def _change_functional(
-    model: nn.Module, site: Site, down: nn.Module, alter: Callable[[Tensor], Tensor]
-) -> list[RemovableHandle]:
-    """A gate without an activation module: remember gate and up, and write `value · up` where the value changed."""
-    gate, up, function = site.gate, site.up, FUNCTIONS[site.activation]
-    assert gate is not None  # the rule says so
-    assert up is not None
-    seen: dict[str, Tensor] = {}
-
-    def remember(module: str) -> Callable[[nn.Module, Any, Tensor], None]:
-        return lambda _m, _i, out: seen.__setitem__(module, out)
+    gate = _FunctionalGate.of(model, site)
 
     def rewrite(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        before = function(_part(seen[gate.module], gate, site.width))
-        after = alter(before)
-        u = _part(seen[up.module], up, site.width)
-        return (torch.where(after == before, args[0], after * u), *args[1:])
+        return (gate.rewrite(args[0], alter), *args[1:])
 
-    handles = [
-        model.get_submodule(name).register_forward_hook(remember(name))
-        for name in dict.fromkeys((gate.module, up.module))
-    ]
-    return [*handles, down.register_forward_pre_hook(rewrite)]
+    return [*gate.attach(), down.register_forward_pre_hook(rewrite)]
+
+
+class _FunctionalGate:
+    """A gated MLP without an activation module: gate and up are remembered until the down projection has run, and where an
+    activation changes, `value · up` is written into the down projection's input. All hooks of a site share one, so that
+    each sees what those before it left.
+    """
+
+    _all: ClassVar[WeakKeyDictionary[nn.Module, _FunctionalGate]] = WeakKeyDictionary()
+
+    def __init__(self, model: nn.Module, site: Site, gate: Branch, up: Branch) -> None:
+        self._width, self._function, self._gate, self._up = site.width, FUNCTIONS[site.activation], gate, up
+        names = dict.fromkeys((gate.module, up.module))
+        self._modules = {name: ref(model.get_submodule(name)) for name in names}
+        self._down = ref(model.get_submodule(site.down))
+        self._out: dict[str, Tensor] = {}
+        self._now: Tensor | None = None
+
+    @classmethod
+    def of(cls, model: nn.Module, site: Site) -> _FunctionalGate:
+        down = model.get_submodule(site.down)
+        if down not in cls._all:
+            assert site.gate is not None  # the rule says so
+            assert site.up is not None
+            cls._all[down] = cls(model, site, site.gate, site.up)
+        return cls._all[down]
+
+    def attach(self) -> list[RemovableHandle]:
+        handles = [
+            module.register_forward_hook(partial(self._remember, name))
+            for name, r in self._modules.items()
+            if (module := r())
+        ]
+        down = self._down()
+        return [*handles, down.register_forward_hook(self._forget)] if down is not None else handles
+
+    def _remember(self, name: str, _module: nn.Module, _args: Any, out: Tensor) -> None:
+        self._out[name] = out
+        self._now = None
+
+    def _forget(self, *_: Any) -> None:
+        self._out.clear()
+        self._now = None
+
+    def activation(self) -> Tensor:
+        if self._now is None:
+            self._now = self._function(_part(self._out[self._gate.module], self._gate, self._width))
+        return self._now
+
+    def rewrite(self, given: Tensor, alter: Callable[[Tensor], Tensor]) -> Tensor:
+        before = self.activation()
+        self._now = after = alter(before)
+        up = _part(self._out[self._up.module], self._up, self._width)
+        return torch.where(after == before, given, after * up)

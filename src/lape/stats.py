@@ -16,6 +16,7 @@ from lape.languages import tag
 from lape.space import NeuronSpace
 
 KIND = "activation statistics"
+HEADER = ("languages", "space", "manifest")
 COUNTS = ("tokens", "routed", "fires")
 SUMS = ("sum", "square", "positive", "residual")
 
@@ -43,7 +44,7 @@ class LanguageStats:
 
     @property
     def fingerprints(self) -> Tensor:
-        """(pieces,) int64: by which recorded text is recognised."""
+        """(lines,) int64: by which recorded text is recognised."""
         return self.tensors.get("fingerprints", torch.empty(0, dtype=torch.int64))
 
     def sums(self, name: str) -> Tensor:
@@ -140,6 +141,8 @@ class ActivationStats:
 
         `denominator`: "tokens" (all counted tokens) or "routed" (those that reached the neuron's expert). `folds`: only these.
         """
+        if denominator not in ("tokens", "routed"):
+            raise OptionError(f"denominator is {denominator!r}. Expected tokens or routed.")
         return torch.stack([self._probability(one, denominator, folds) for one in self.by_language.values()])
 
     def _probability(self, one: LanguageStats, denominator: str, folds: Sequence[int] | None) -> Tensor:
@@ -220,7 +223,7 @@ class ActivationStats:
     def load(cls, path: str | Path) -> ActivationStats:
         """Open a file, or a run's folder; its tensors are read when asked for."""
         path = Path(path)
-        file = files.TensorFile(path / "stats.safetensors" if path.is_dir() else path, KIND)
+        file = files.TensorFile(path / "stats.safetensors" if path.is_dir() else path, KIND, HEADER)
         space = NeuronSpace.from_json(file.header["space"])
         by_language = {language: LanguageStats(_Lazy(file, language)) for language in file.header["languages"]}
         for language, one in by_language.items():
@@ -246,7 +249,7 @@ def _added(language: str, a: LanguageStats, b: LanguageStats) -> LanguageStats:
         raise MismatchError(f"{language}: only one of the two holds {odd}. Record both with the same options.")
     out = {name: a.tensors[name] + b.tensors[name] for name in (*COUNTS, *SUMS) if name in a.tensors}
     if "fingerprints" in a.tensors:
-        out["fingerprints"] = torch.cat([a.fingerprints, b.fingerprints]).sort().values
+        out["fingerprints"] = torch.unique(torch.cat([a.fingerprints, b.fingerprints]))
     return LanguageStats(out)
 
 

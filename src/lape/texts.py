@@ -27,6 +27,8 @@ class Documents:
     texts: tuple[str, ...]
 
     def __init__(self, texts: Iterable[str]) -> None:
+        if isinstance(texts, str):
+            raise TextError("Documents takes a list of strings. For one document write Documents([text]).")
         object.__setattr__(self, "texts", tuple(texts))
 
 
@@ -44,7 +46,7 @@ def documents(source: Source, *, rule: DocumentRule = "file", column: str = "tex
     """
     if isinstance(source, Documents):
         for text in source.texts:
-            yield _pieces(io.StringIO(text))
+            yield _pieces(io.StringIO(_encodable(text), newline="\n"))
         return
     paths: list[Any] = [source] if isinstance(source, (str, Path)) else list(source)
     if not paths:
@@ -62,6 +64,8 @@ def documents(source: Source, *, rule: DocumentRule = "file", column: str = "tex
 
 
 def _expand(item: str | Path) -> list[Path]:
+    if str(item).strip() == "":
+        raise TextError("An empty path was given. Expected a file, a folder or a glob.")
     path = Path(item).expanduser()
     if path.is_file():
         return [path]
@@ -102,10 +106,10 @@ def _plain(path: Path, rule: DocumentRule) -> Iterator[Iterator[str]]:
 def _open(path: Path) -> IO[str]:
     try:
         if path.name.endswith(".gz"):
-            return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+            return gzip.open(path, "rt", encoding="utf-8-sig", newline="\n")
         if path.name.endswith(".zst"):
             return _zstandard(path)
-        return path.open(encoding="utf-8-sig", newline="")
+        return path.open(encoding="utf-8-sig", newline="\n")
     except OSError as error:
         raise TextError(f"{path} could not be opened: {error.strerror}.") from error
 
@@ -115,7 +119,39 @@ def _zstandard(path: Path) -> IO[str]:
         import zstandard
     except ImportError as error:
         raise TextError(f"{path} is compressed with zstandard. Type: pip install 'lape[zst]'.") from error
-    return io.TextIOWrapper(zstandard.ZstdDecompressor().stream_reader(path.open("rb")), encoding="utf-8-sig")
+    return io.TextIOWrapper(io.BufferedReader(_Frames(path, zstandard)), encoding="utf-8-sig", newline="\n")
+
+
+class _Frames(io.RawIOBase):
+    """The bytes of a zstandard file of one or more frames. The library's own reader takes a file that was cut off for a whole one."""
+
+    def __init__(self, path: Path, library: Any) -> None:
+        self._file, self._library = path.open("rb"), library
+        self._frame: Any = None
+        self._ready = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._ready:
+            block = (
+                self._frame.unused_data if self._frame is not None and self._frame.eof else b""
+            ) or self._file.read(2**17)
+            if not block:
+                if self._frame is not None and not self._frame.eof:
+                    raise EOFError("it ends in the middle")
+                return 0
+            if self._frame is None or self._frame.eof:
+                self._frame = self._library.ZstdDecompressor().decompressobj()
+            self._ready = self._frame.decompress(block)
+        count = min(len(buffer), len(self._ready))
+        buffer[:count], self._ready = self._ready[:count], self._ready[count:]
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def _decoded(file: IO[str], path: Path) -> Iterator[str]:
@@ -196,7 +232,12 @@ def _records(records: Iterator[Any], column: str, name: str) -> Iterator[Iterato
             raise TextError(
                 f"{name}: a record has no text in {column!r}; it has {keys}. Name the column: --column NAME."
             )
-        yield _pieces(io.StringIO(text))
+        yield _pieces(io.StringIO(_encodable(text), newline="\n"))
+
+
+def _encodable(text: str) -> str:
+    """Half an emoji, as JSON can hold it, is no text: it becomes a question mark."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def preview(source: Source, *, rule: DocumentRule, column: str, pieces: int = 200) -> list[str]:

@@ -58,11 +58,11 @@ def demo(
 def _run(working: Path, recording: Any, measuring: Any, documents: int) -> None:
     from lape import files, samples
     from lape.cli.identify import with_reliability
-    from lape.cli.tables import loss_matrix, neurons_table, own_table, verdict
+    from lape.cli.tables import loss_matrix, neurons_table, own_tables, verdict
     from lape.detect import identify
     from lape.evaluate.perplexity import line_losses, summary
     from lape.models import load
-    from lape.record import record
+    from lape.recording import record
 
     with files.writing(working):
         working.mkdir(parents=True)
@@ -86,5 +86,5 @@ def _run(working: Path, recording: Any, measuring: Any, documents: int) -> None:
     }
     files.write_json(working / "run.json", provenance("demo", options=options, manifest=stats.manifest))
     out.print(loss_matrix(table))
-    out.print(own_table(table))
+    out.print(own_tables(table))
     out.print(verdict(table), highlight=False)

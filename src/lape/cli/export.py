@@ -45,7 +45,7 @@ def export(
     """
     from lape import files
     from lape.edit import Off
-    from lape.export import export as bake
+    from lape.exporting import export as bake
     from lape.models import load
 
     files.refuse_existing(to, overwrite)

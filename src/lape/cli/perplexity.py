@@ -57,10 +57,10 @@ def perplexity(
         Replace an existing folder.
     """
     from lape import files
-    from lape.cli.tables import loss_matrix, own_table, verdict
+    from lape.cli.tables import loss_matrix, own_tables, verdict
     from lape.evaluate.perplexity import line_losses, summary
     from lape.models import describe, load
-    from lape.record import checked_texts
+    from lape.recording import checked_texts
 
     target = to or beside(neurons, "perplexity")
     files.refuse_existing(target, overwrite)
@@ -75,7 +75,7 @@ def perplexity(
     )
     save(target, table, lines, record)
     out.print(loss_matrix(table))
-    out.print(own_table(table))
+    out.print(own_tables(table))
     out.print(verdict(table), highlight=False)
     out.print(f"Written: {target}", highlight=False, soft_wrap=True)
 

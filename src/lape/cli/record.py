@@ -37,8 +37,8 @@ def record(
     """
     from lape import files, lid
     from lape.models import load
-    from lape.record import checked_texts
-    from lape.record import record as run
+    from lape.recording import checked_texts
+    from lape.recording import record as run
 
     files.refuse_existing(to, overwrite)
     texts = checked_texts(texts_of(text))

@@ -1,10 +1,12 @@
-"""Tables for the terminal."""
+"""Tables for the terminal, 80 columns wide where seven languages fit."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich import box
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -13,143 +15,150 @@ if TYPE_CHECKING:
 
     from lape.neurons import LanguageNeurons
 
-BARS = " ▁▂▃▄▅▆▇█"
+_BARS = " ▁▂▃▄▅▆▇█"
 _WIDEST = 40
 """Characters of a histogram; deeper models show several layers in one."""
 
 
-def _table(title: str, first: str, *rest: str, caption: str | None = None) -> Table:
-    table = Table(
-        title=title,
-        title_justify="left",
-        title_style="bold",
-        caption=caption,
-        caption_justify="left",
-        pad_edge=False,
-        box=box.SIMPLE_HEAD,
-    )
-    table.add_column(first)
-    for name in rest:
-        table.add_column(name, justify="right")
-    return table
+def _titled(title: str, columns: Sequence[str], rows: Sequence[Sequence[str | Text]], caption: str = "") -> Group:
+    """A table under its title and above its caption, which do not wrap with it."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for number, name in enumerate(columns):
+        table.add_column(name, justify="right" if number else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    parts: list[Any] = [Text(title, style="bold"), table]
+    return Group(*parts, Text(caption, style="italic")) if caption else Group(*parts)
 
 
 def histogram(counts: list[int]) -> str:
     """One character per layer (or several layers, in a deep model), as high as they are full."""
-    step = -(-len(counts) // _WIDEST)
+    step = max(1, -(-len(counts) // _WIDEST))
     counts = [sum(counts[at : at + step]) for at in range(0, len(counts), step)]
     top = max(counts, default=0) or 1
-    return "".join(BARS[0 if not count else max(1, round(8 * count / top))] for count in counts)
+    return "".join(_BARS[0 if not count else max(1, round(8 * count / top))] for count in counts)
 
 
-def neurons_table(neurons: LanguageNeurons, reliability: pl.DataFrame | None) -> Table:
+def neurons_table(neurons: LanguageNeurons, reliability: pl.DataFrame | None) -> Group:
     """Per language: how many neurons, in which layers, how reliable."""
-    layers = neurons.space.layers
-    title = f"Language neurons ({neurons.method}): {len(neurons.union):,} of {neurons.space}"
-    table = _table(title, "", "neurons", "alone", "layers", "fullest", "stable", "5 %", "chance")
-    table.columns[3].justify, table.columns[3].no_wrap = "left", True
-    table.columns[3].header = f"layers {layers[0]}–{layers[-1]}" if layers else "layers"
-    by_language = {row["language"]: row for row in reliability.iter_rows(named=True)} if reliability is not None else {}
     from lape.analyse.reliability import UNION
 
+    layers = neurons.space.layers
+    measured = {row["language"]: row for row in reliability.iter_rows(named=True)} if reliability is not None else {}
+    rows = []
     for language in [*neurons, UNION]:
         found = neurons.union if language == UNION else neurons[language]
-        counts = [len(found.by_layer().get(layer, ())) for layer in layers]
+        by_layer = found.by_layer()
+        counts = [len(by_layer.get(layer, ())) for layer in layers]
         fullest = str(layers[counts.index(max(counts))]) if any(counts) else ""
-        only = "" if language == UNION else str(len(neurons.only(language)))
-        row = by_language.get(language, {})
-        table.add_row(
-            language,
-            str(len(found)),
-            only,
-            histogram(counts),
-            fullest,
-            *(_two(row.get(k)) for k in ("median", "p5", "chance")),
+        alone = "" if language == UNION else str(len(neurons.only(language)))
+        stable = [_number(measured.get(language, {}).get(k), 2) for k in ("median", "p5", "chance")]
+        rows.append([language, str(len(found)), alone, histogram(counts), fullest, *(stable if measured else [])])
+    columns = ["", "neurons", "alone", f"layers {layers[0]}–{layers[-1]}", "fullest"]
+    caption = "alone: neurons that no other language shares."
+    if measured:
+        columns += ["stable", "5 %", "chance"]
+        caption += (
+            " stable: median Jaccard of the "
+            "sets found in two halves of the text, its 5th percentile over all halvings, and "
+            "that of random sets; none under 20 neurons. This is stability, not validity: it "
+            "says that a set comes out again, not what it does."
         )
-    if by_language:
-        table.caption = (
-            "alone: neurons no other language shares. stable: median Jaccard of the sets found in two\n"
-            "halves of the text, its 5th percentile over all halvings, and that of random sets.\n"
-            "This is stability, not validity: it says that a set comes out again, not what it does."
-        )
-    return table
+    title = f"Language neurons ({neurons.method}): {len(neurons.union):,} of {neurons.space}"
+    return _titled(title, columns, rows, caption)
 
 
-def _two(value: Any) -> str:
-    return "" if value is None else f"{value:.2f}"
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
 
 
-def overlap_table(neurons: LanguageNeurons) -> Table:
+def overlap_table(neurons: LanguageNeurons) -> Group:
     """How many neurons each pair of languages shares."""
-    table = _table("Shared neurons", "", *neurons)
-    for a in neurons:
-        table.add_row(a, *(str(len(neurons[a] & neurons[b])) for b in neurons))
-    return table
+    rows = [[a, *(str(len(neurons[a] & neurons[b])) for b in neurons)] for a in neurons]
+    return _titled("Shared neurons", ["", *neurons], rows)
 
 
-def loss_matrix(table: pl.DataFrame, column: str = "delta_token", title: str | None = None) -> Table:
-    """Language switched off (rows) × language evaluated (columns)."""
+def loss_matrix(table: pl.DataFrame) -> Group:
+    """Language switched off (rows) × language evaluated (columns), in nats a token."""
     languages = list(dict.fromkeys(table["language"]))
-    shown = _table(
-        title or "Change of loss, nats a token (row: neurons off, column: language evaluated)", "off", *languages
+    cells = {(row["off"], row["language"]): row["delta_token"] for row in table.iter_rows(named=True)}
+    rows = [
+        [off, *(Text(f"{cells[off, k]:.3f}", style="bold green" if k == off else "") for k in languages)]
+        for off in dict.fromkeys(table["off"])
+    ]
+    return _titled(
+        "Change of loss in nats a token (row: neurons off, column: language evaluated)", ["off", *languages], rows
     )
-    for off in dict.fromkeys(table["off"]):
-        rows = {row["language"]: row for row in table.iter_rows(named=True) if row["off"] == off}
-        cells = [Text(f"{rows[k][column]:.3f}", style="bold green" if k == off else "") for k in languages]
-        shown.add_row(off, *cells)
-    return shown
 
 
-def own_table(table: pl.DataFrame) -> Table:
-    """Each language's own change beside its controls."""
-    names = (
-        "neurons",
-        "nats/token",
-        "95 % interval",
-        "nats/char",
-        "nats/sentence",
-        "perplexity",
-        "random",
-        "max",
-        "matched",
-        "max",
+def own_tables(table: pl.DataFrame) -> Group:
+    """Each language's own change, beside its controls and in other units."""
+    own = [row for row in table.iter_rows(named=True) if row["off"] == row["language"]]
+    intervals = any(row["low"] is not None for row in own)
+    columns = [
+        "",
+        "size",
+        "own",
+        *(["95 % interval"] if intervals else []),
         "others",
-    )
-    shown = _table("A language's own neurons off, beside control neurons (nats a token)", "language", *names)
-    for row in table.iter_rows(named=True):
-        if row["off"] != row["language"]:
-            continue
-        others = [
-            r["delta_token"]
-            for r in table.iter_rows(named=True)
-            if r["off"] == row["off"] and r["language"] != row["off"]
-        ]
-        interval = f"{row['low']:.3f} to {row['high']:.3f}" if row["low"] is not None else "–"
-        shown.add_row(
-            row["language"],
+        "random",
+        "matched",
+    ]
+    rows = [
+        [
+            row["off"],
             str(row["neurons"]),
             Text(f"{row['delta_token']:.3f}", style="bold green"),
-            interval,
+            *([_interval(row)] if intervals else []),
+            _number(_others(table, row["off"]), 3),
+            *(
+                f"{_number(row[f'{k}_mean'], 3)} ({_number(row[f'{k}_max'], 3)})"
+                if row[f"{k}_mean"] is not None
+                else ""
+                for k in ("random", "matched")
+            ),
+        ]
+        for row in own
+    ]
+    caption = (
+        "own: the language's own loss. others: mean change of the other languages. random: "
+        "mean (largest) of the draws of as many neurons per layer; matched: as many per layer "
+        "and decile of energy."
+    )
+    if not intervals and own:
+        caption += f"\nNo interval: {min(row['units'] for row in own)} units of text; at least 20 are needed."
+    units = [
+        [
+            row["off"],
             f"{row['delta_character']:.3f}",
             f"{row['delta_sentence']:.2f}",
-            f"{row['perplexity_base']:.1f} → {row['perplexity_off']:.1f}",
-            *(_three(row[k]) for k in ("random_mean", "random_max", "matched_mean", "matched_max")),
-            f"{sum(others) / len(others):.3f}" if others else "",
-        )
-    units = int(table["units"].min())  # type: ignore[arg-type]
-    caption = "random: as many neurons per layer; matched: as many per layer and decile of energy; others: mean change of the other languages."
-    if units < 20:
-        caption += f"\nNo interval: {units} units of text, at least 20 are needed."
-    shown.caption = caption
-    return shown
+            f"{row['perplexity_base']:.1f}",
+            f"{row['perplexity_off']:.1f}",
+            f"{row['percent']:+.0f} %",
+        ]
+        for row in own
+    ]
+    names = ["", "per character", "per sentence", "perplexity", "off", "change"]
+    return Group(
+        _titled("A language's own neurons off, beside control neurons (nats a token)", columns, rows, caption),
+        Text(),
+        _titled("The same in nats per character and sentence, and in perplexity", names, units),
+    )
 
 
-def _three(value: Any) -> str:
-    return "" if value is None else f"{value:.3f}"
+def _others(table: pl.DataFrame, off: str) -> float | None:
+    changes = [
+        row["delta_token"] for row in table.iter_rows(named=True) if row["off"] == off and row["language"] != off
+    ]
+    return sum(changes) / len(changes) if changes else None
+
+
+def _interval(row: dict[str, Any]) -> str:
+    return "" if row["low"] is None else f"{row['low']:.2f} … {row['high']:.2f}"
 
 
 def verdict(table: pl.DataFrame) -> str:
-    """In one or two sentences: for which languages the own change is the largest of its row and above every control draw."""
+    """For which languages the own change is the largest of its row (per sentence) and above every control draw."""
     yes: list[str] = []
     no: list[str] = []
     for off in dict.fromkeys(table["off"]):

@@ -30,7 +30,7 @@ class Selection:
     """Per language, sorted flat indices."""
     threshold: float
     bars: list[float]
-    """Per language, what a neuron's probability had to exceed (with `per_language`, after lowering)."""
+    """Per language, what a neuron's probability had to exceed; where `per_language` lowered it, to reach."""
 
 
 def entropy(probabilities: Tensor) -> Tensor:
@@ -38,9 +38,19 @@ def entropy(probabilities: Tensor) -> Tensor:
     result = torch.empty(probabilities.shape[1], dtype=torch.float64)
     for at in range(0, probabilities.shape[1], _CHUNK):
         p = probabilities[:, at : at + _CHUNK].double()
-        share = (p / p.sum(0)).nan_to_num_(0.0)
-        result[at : at + _CHUNK] = torch.special.entr(share).sum(0)
+        share = (p / _over_languages(p)).nan_to_num_(0.0)
+        result[at : at + _CHUNK] = _over_languages(torch.special.entr(share))
     return result
+
+
+def _over_languages(values: Tensor) -> Tensor:
+    """Sum over the first axis, one row after the other: torch's own sum rounds differently at different columns, and equal
+    neurons must have equal entropies.
+    """
+    total = torch.zeros_like(values[0])
+    for row in values:
+        total += row
+    return total
 
 
 def percentile(probabilities: Tensor, share: float) -> float:
@@ -65,7 +75,7 @@ def select(probabilities: Tensor, options: LapeOptions, scored: Tensor | None = 
         candidate &= scored
     score[~candidate] = torch.inf
     if options.per_language is not None:
-        members, bars = _per_language(probabilities, score, scored, bar, options.per_language)
+        members, bars = _per_language(probabilities, score, scored, candidate, bar, options.per_language)
         return Selection(score, members, threshold, bars)
     count = min(round(options.rate * probabilities.shape[1]), int(candidate.sum()))
     kept = score.sort(stable=True).indices[:count].sort().values
@@ -74,14 +84,14 @@ def select(probabilities: Tensor, options: LapeOptions, scored: Tensor | None = 
 
 
 def _per_language(
-    probabilities: Tensor, score: Tensor, scored: Tensor | None, bar: float, count: int
+    probabilities: Tensor, score: Tensor, scored: Tensor | None, candidate: Tensor, bar: float, count: int
 ) -> tuple[list[Tensor], list[float]]:
     """For each language the `count` lowest entropies above the bar; where fewer are above it, the bar is lowered until there are."""
     plain = entropy(probabilities)
     members, bars = [], []
     for row in probabilities:
         usable = row > 0 if scored is None else (row > 0) & scored
-        above = usable & (row > bar)
+        above = candidate & (row > bar)
         lowered = bar
         if int(above.sum()) < count:
             size = min(count, int(usable.sum()))

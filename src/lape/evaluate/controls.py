@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lape.errors import OptionError
 from lape.neurons import NeuronSet
 
 DECILES = 10
@@ -20,8 +21,8 @@ def matched_like(
 ) -> NeuronSet:
     """Control (b): as many neurons in each stretch and in each decile of its neurons' energy as in `chosen`.
 
-    `energy` (neurons,): E[a²]·‖down column‖² in the ablated language. Where a decile has too few free neurons, those of
-    nearest energy rank are taken.
+    `energy` (neurons,): E[a²]·‖down column‖² in the ablated language. Where a decile has too few free neurons, the
+    nearest deciles give the rest. Raises OptionError where a stretch has too few neurons left.
     """
     space = chosen.space
     free = torch.ones(len(space), dtype=torch.bool)
@@ -47,6 +48,10 @@ def _draw(decile: Tensor, chosen: Tensor, free: Tensor, generator: torch.Generat
     result = []
     for wanted, count in zip(*torch.unique(decile[chosen], return_counts=True), strict=True):
         pool = torch.nonzero(left)[:, 0]
+        if len(pool) < int(count):
+            raise OptionError(
+                f"Only {len(pool)} neurons of a layer are left for a control of {len(chosen)}. Choose smaller sets."
+            )
         distance = (decile[pool] - wanted).abs()
         shuffled = torch.randperm(len(pool), generator=generator)
         nearest = shuffled[distance[shuffled].argsort(stable=True)][: int(count)]

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 from lape.corpus import Batch, Corpus, batch, batches
 from lape.errors import ModelError
 from lape.options import TextOptions
-from lape.record import run_batch
-from lape.sites import find, gap, hidden_states, text_config, tiny_ids, tolerance, unwrapped
+from lape.recording import run_batch
+from lape.sites import evaluating, find, gap, hidden_states, text_config, tiny_ids, tolerance, unwrapped
 
 _ROWS, _WORDS = 256, 8192
 """Tokens and vocabulary entries whose logits exist at once on a CPU: they fit its cache, which is also fastest."""
@@ -73,14 +73,23 @@ def find_head(model: Any) -> Head:
             f"{type(inner).__name__} has no LM head with plain weights, so no loss can be measured. Load a causal language model."
         )
     ids = tiny_ids(model)
-    expected = inner(input_ids=ids, use_cache=False).logits.float()
+    with evaluating(model):
+        return _matched(model, inner, linear, ids)
+
+
+def _matched(model: Any, inner: Any, linear: Any, ids: Tensor) -> Head:
+    expected = inner(input_ids=ids, use_cache=False).logits.double()
     raw = linear(hidden_states(model, ids)).to(expected.device)
-    for after, what in _endings(text_config(model), expected, raw):
-        if gap(after(raw).float(), expected) <= tolerance(raw.dtype):
-            return Head(linear, after, what)
-    raise ModelError(
-        f"The logits of {type(inner).__name__} are not its head's output, soft-capped or scaled, so the loss cannot be measured in slices."
-    )
+    found = [
+        (gap(after(raw).to(expected), expected), after, what)
+        for after, what in _endings(text_config(model), expected, raw)
+    ]
+    error, after, what = min(found, key=lambda item: item[0])
+    if error > tolerance(raw.dtype):
+        raise ModelError(
+            f"The logits of {type(inner).__name__} are not its head's output, soft-capped or scaled, so the loss cannot be measured in slices."
+        )
+    return Head(linear, after, what)
 
 
 def _endings(config: Any, expected: Tensor, raw: Tensor) -> list[tuple[Callable[[Tensor], Tensor], str]]:
@@ -88,7 +97,7 @@ def _endings(config: Any, expected: Tensor, raw: Tensor) -> list[tuple[Callable[
     cap = getattr(config, "final_logit_softcapping", None)
     if cap:
         endings.append((lambda x: torch.tanh(x / cap) * cap, f"soft-capped at {cap}"))
-    flat = raw.float().flatten()
+    flat = raw.double().flatten()
     factor = float((flat @ expected.flatten()) / (flat @ flat))
     endings.append((lambda x: x * factor, f"scaled by {factor:.6g}"))
     return endings
@@ -116,21 +125,20 @@ def line_loss(
     lines = corpus.lines
     if lines is None:
         raise ModelError("This corpus was prepared without its lines. Call prepare(..., lines=True).")
-    todo = batches(corpus, options, packs=find(model).packs)
-    total = sum(len(some) for _, some in todo)
     nll = np.zeros(len(lines.document))
     tokens = np.zeros(len(lines.document), np.int64)
-    for first, some in todo:
-        one = batch(corpus, first, some, total)
-        if watch:
-            watch(one)
-        predicted, source = _targets(one, corpus.bos is not None)
-        hidden = run_batch(model, one)[:, :-1].flatten(0, 1)[predicted]
-        targets = one.input_ids[:, 1:].flatten()[predicted]
-        loss = head.nll(hidden, targets).cpu().numpy().astype(np.float64)
-        of_line = lines.of_token[source]
-        np.add.at(nll, of_line, loss)
-        np.add.at(tokens, of_line, 1)
+    with evaluating(model):
+        for some in batches(corpus, options, packs=find(model).packs):
+            one = batch(corpus, some)
+            if watch:
+                watch(one)
+            predicted, source = _targets(one, corpus.bos is not None)
+            hidden = run_batch(model, one)[:, :-1].flatten(0, 1)[predicted]
+            targets = one.input_ids[:, 1:].flatten()[predicted]
+            loss = head.nll(hidden, targets).cpu().numpy().astype(np.float64)
+            of_line = lines.of_token[source]
+            np.add.at(nll, of_line, loss)
+            np.add.at(tokens, of_line, 1)
     return Loss(nll, tokens)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,18 +13,29 @@ from torch import Tensor
 
 from lape.corpus import Corpus, prepare
 from lape.edit import Off, edited
-from lape.errors import MismatchError
+from lape.errors import MismatchError, OptionError
 from lape.evaluate.bootstrap import Bootstrap, Floats, units
 from lape.evaluate.controls import matched_like, random_like
 from lape.evaluate.nll import Head, Loss, find_head, line_loss
 from lape.neurons import LanguageNeurons, NeuronSet
 from lape.options import PerplexityOptions, given
 from lape.progress import Progress, silent
-from lape.record import checked_texts
 from lape.recorder import Recorder
+from lape.recording import checked_texts
 from lape.sites import down_norms, find
 from lape.texts import Texts
 
+SUMMARY = {
+    **dict.fromkeys(("off", "language"), pl.String),
+    **dict.fromkeys(("neurons", "tokens", "characters", "sentences", "units"), pl.Int64),
+    **dict.fromkeys(
+        ("nll_base", "nll_off", "delta_token", "low", "high", "delta_character", "delta_sentence"), pl.Float64
+    ),
+    **dict.fromkeys(("perplexity_base", "perplexity_off", "percent"), pl.Float64),
+    **dict.fromkeys(("random_mean", "random_max", "matched_mean", "matched_max"), pl.Float64),
+}
+KNOWN = 0.01
+"""Text of which more lines than this share were recorded is refused; a few short lines may well come twice."""
 LINES = {
     "off": pl.String,
     "kind": pl.String,
@@ -92,8 +104,12 @@ def line_losses(
         _refuse_recorded(corpora, neurons)
     work = _Work(model, find_head(model), corpora, options, progress)
     frames = work.base()
-    for condition in _conditions(neurons, corpora, work.energy, options):
-        frames += work.condition(condition)
+    conditions = _conditions(neurons, corpora, work.energy, options)
+    runs = [(condition, language) for condition in conditions for language in _evaluated(condition, corpora)]
+    for done, (condition, language) in enumerate(runs):
+        progress("switching neurons off", done, len(runs))
+        frames.append(work.condition(condition, language))
+    progress("switching neurons off", len(runs), len(runs))
     return pl.concat(frames)
 
 
@@ -101,10 +117,10 @@ def _refuse_recorded(corpora: dict[str, Corpus], neurons: LanguageNeurons) -> No
     if neurons.fingerprints is None:
         return
     for language, corpus in corpora.items():
-        known = int(torch.isin(corpus.fingerprints, neurons.fingerprints).sum())
-        if known:
+        known = float(torch.isin(corpus.fingerprints, neurons.fingerprints).double().mean())
+        if known > KNOWN:
             raise MismatchError(
-                f"{language}: {known} of {len(corpus.fingerprints)} pieces of this text were recorded when the neurons were found. "
+                f"{language}: {known:.0%} of the lines of this text were recorded when the neurons were found. "
                 "Evaluate on other text, or add --allow-recorded (allow_recorded=True) if you mean it."
             )
 
@@ -120,11 +136,17 @@ def _conditions(
             continue
         for draw in range(options.draws):
             generator = torch.Generator().manual_seed(options.seed * 1_000_003 + k * 1009 + draw)
-            result.append(_Condition(language, "random", draw, random_like(found, excluded, generator)))
-            result.append(
-                _Condition(language, "matched", draw, matched_like(found, excluded, energy[language], generator))
-            )
+            with suppress(OptionError):  # a set so large that too few others are left has no control
+                result.append(_Condition(language, "random", draw, random_like(found, excluded, generator)))
+                result.append(
+                    _Condition(language, "matched", draw, matched_like(found, excluded, energy[language], generator))
+                )
     return result
+
+
+def _evaluated(condition: _Condition, corpora: dict[str, Corpus]) -> list[str]:
+    """A language's own set is measured on every language, a control on its own language alone."""
+    return list(corpora) if condition.kind == "own" else [condition.off]
 
 
 class _Work:
@@ -153,25 +175,13 @@ class _Work:
         self.progress("measuring the unedited model", len(self.corpora), len(self.corpora))
         return frames
 
-    def condition(self, condition: _Condition) -> list[pl.DataFrame]:
-        """One condition: a language's own set on every language, a control on its own language alone."""
-        task = f"switching {condition.off} off" + (
-            "" if condition.kind == "own" else f" ({condition.kind} control {condition.draw + 1})"
-        )
-        languages = list(self.corpora) if condition.kind == "own" else [condition.off]
-        frames = []
+    def condition(self, condition: _Condition, language: str) -> pl.DataFrame:
+        """One condition on one language."""
+        corpus = self.corpora[language]
+        if not len(condition.neurons):
+            return _frame(condition, corpus, self._base[language])
         with edited(self.model, Off(condition.neurons)):
-            for done, language in enumerate(languages):
-                self.progress(task, done, len(languages))
-                corpus = self.corpora[language]
-                loss = (
-                    line_loss(self.model, self.head, corpus, self.options)
-                    if len(condition.neurons)
-                    else self._base[language]
-                )
-                frames.append(_frame(condition, corpus, loss))
-        self.progress(task, len(languages), len(languages))
-        return frames
+            return _frame(condition, corpus, line_loss(self.model, self.head, corpus, self.options))
 
 
 def _frame(condition: _Condition, corpus: Corpus, loss: Loss) -> pl.DataFrame:
@@ -221,7 +231,7 @@ def summary(lines: pl.DataFrame, neurons: LanguageNeurons, options: PerplexityOp
                     f"{kind}_max": max(draws, default=None),
                 }
             rows.append(row)
-    return pl.DataFrame(rows, infer_schema_length=None)
+    return pl.DataFrame(rows, schema=SUMMARY)
 
 
 def _delta(base: pl.DataFrame, after: pl.DataFrame) -> float:

@@ -96,6 +96,7 @@ def _convert(working: Path, progress: Progress) -> None:
     import torch
     import transformers
 
+    transformers.logging.disable_progress_bar()  # one bar at a time
     steps = iter(range(1, _STEPS))
     task = "converting the sample model (once, about a minute)"
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lape import files
-from lape.edit import Edit, Off, Scale, _check
+from lape.edit import Edit, Off, Scale, check
 from lape.errors import ModelError, OptionError
 from lape.sites import Site, Sites, find, unwrapped
 
@@ -29,7 +29,7 @@ def export(
     todo = list(edits) if isinstance(edits, Sequence) else [edits]
     found = find(model)
     for one in todo:
-        _check(one, found.space)
+        check(one, found.space)
         if not isinstance(one, (Off, Scale)):
             raise OptionError(
                 f"{type(one).__name__} cannot be baked into weights; only Off and Scale can. Use lape.edited(...) at run time."

@@ -23,11 +23,13 @@ from lape.models import describe
 from lape.options import RecordOptions, given
 from lape.progress import Progress, silent
 from lape.recorder import Recorder, ResidualRecorder
-from lape.sites import Sites, body, find, hidden_states
+from lape.sites import Sites, body, evaluating, find, hidden_states
 from lape.space import NeuronSpace
 from lape.stats import ActivationStats, LanguageStats
 from lape.texts import Source, Texts
 
+STATE = "state.checkpoint"
+"""The file of a half-full folder that says which run it belongs to."""
 COUNTED = ("residual", "bos", "row_tokens", "one_per_row")
 """Options under which tokens are counted: statistics made under different ones are not merged."""
 
@@ -73,8 +75,10 @@ def _finish(stats: ActivationStats, folder: Path, out: Path, sources: dict[str, 
     files.write_json(
         folder / "run.json", {"verb": "record", "texts": {k: str(v) for k, v in sources.items()}, **stats.manifest}
     )
-    for leftover in folder.glob("*.checkpoint"):
-        leftover.unlink()
+    kept = {"stats.safetensors", "run.json"}
+    for leftover in sorted(folder.iterdir(), key=lambda path: path.name == STATE):  # the state last: see _same_run
+        if leftover.name not in kept:
+            leftover.unlink()
     files.finish(folder, out)
     return ActivationStats.load(out)
 
@@ -138,16 +142,18 @@ class _Run:
 
     def _begun(self) -> bool:
         """Whether the folder holds anything worth going on from."""
-        return any(path.name != "state.checkpoint" for path in self.folder.glob("*.checkpoint"))
+        return any(path.name != STATE for path in self.folder.glob("*.checkpoint"))
 
     def _same_run(self, manifest: dict[str, Any]) -> None:
         """A folder that is half full must belong to this very run."""
         if not self.resumable:
             return
-        path = self.folder / "state.checkpoint"
+        path = self.folder / STATE
         ours = json.loads(json.dumps({k: manifest[k] for k in ("model", "tokenizer", "corpus", "options")}))
         ours["options"].pop("checkpoint_seconds")
         if not path.exists():
+            for stale in self.folder.glob("*.checkpoint"):  # of a run that nothing describes
+                stale.unlink()
             files.write_json(path, ours)
             return
         theirs = json.loads(path.read_text(encoding="utf-8"))
@@ -162,13 +168,16 @@ class _Run:
         recorder = Recorder(self.model, self.found)
         residual = ResidualRecorder(self.model, self.found) if self.options.residual else None
         todo = batches(corpus, self.options, packs=self.found.packs)
-        total = sum(len(some) for _, some in todo)
         start = self._restore(corpus, recorder, residual)
         saved = time.monotonic()
-        with torch.inference_mode(), recorder.attached(), residual.attached() if residual else _nothing():
+        with (
+            torch.inference_mode(),
+            evaluating(self.model),
+            recorder.attached(),
+            residual.attached() if residual else _nothing(),
+        ):
             for number in range(start, len(todo)):
-                first, some = todo[number]
-                self._forward(batch(corpus, first, some, total), recorder, residual)
+                self._forward(batch(corpus, todo[number]), recorder, residual)
                 self.progress(f"recording {corpus.language}", int(recorder.tokens.sum()), len(corpus.tokens))
                 if self.resumable and time.monotonic() - saved >= self.options.checkpoint_seconds:
                     self._save(corpus, recorder, residual, number + 1)

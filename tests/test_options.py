@@ -1,0 +1,96 @@
+"""Options: frozen, documented, checked."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+
+import pytest
+
+from lape import options
+from lape.errors import OptionError
+from lape.options import LapeOptions, PerplexityOptions, RecordOptions, TextOptions, given
+
+CLASSES = [value for value in vars(options).values() if dataclasses.is_dataclass(value)]
+
+
+def test_the_defaults_of_lape_are_the_published_thresholds():
+    default = LapeOptions()
+    assert (default.rate, default.filter, default.bar) == (0.01, 0.95, 0.95)
+    assert default.denominator == "tokens"
+    assert default.per_language is None
+
+
+@pytest.mark.parametrize("name", ["rate", "filter", "bar"])
+@pytest.mark.parametrize("value", [0, 1, -0.1, 1.5, 95, float("nan"), float("inf")])
+def test_a_share_outside_0_to_1_is_refused_naming_it_and_its_value(name, value):
+    with pytest.raises(OptionError, match=f"{name} is {value}"):
+        LapeOptions(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [
+        (LapeOptions, "per_language", 0),
+        (TextOptions, "tokens", 0),
+        (TextOptions, "tokens", -5),
+        (TextOptions, "batch_tokens", 0),
+        (TextOptions, "row_tokens", 7),
+        (RecordOptions, "row_tokens", 0),
+        (PerplexityOptions, "tokens", 0),
+        (PerplexityOptions, "draws", -1),
+        (PerplexityOptions, "resamples", 0),
+    ],
+)
+def test_a_number_too_small_is_refused_naming_it(kind, name, value):
+    with pytest.raises(OptionError, match=name):
+        kind(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [
+        (TextOptions, "document", "lines"),
+        (TextOptions, "bos", "no"),
+        (RecordOptions, "document", "sentence"),
+        (LapeOptions, "denominator", "experts"),
+    ],
+)
+def test_a_word_that_is_no_choice_is_refused_naming_it(kind, name, value):
+    with pytest.raises(OptionError, match=value):
+        kind(**{name: value})
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_options_are_frozen(kind):
+    one = kind()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(one, dataclasses.fields(kind)[0].name, 1)
+
+
+def test_every_field_has_a_docstring_below_it():
+    for node in ast.parse(inspect.getsource(options)).body:
+        if isinstance(node, ast.ClassDef):
+            for field, below in zip(node.body, [*node.body[1:], None], strict=True):
+                if isinstance(field, ast.AnnAssign):
+                    said = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+                    assert said, f"{node.name}.{ast.unparse(field.target)}"
+
+
+def test_keywords_win_over_an_object():
+    assert given(LapeOptions, LapeOptions(rate=0.02, bar=0.9), {"rate": 0.03}) == LapeOptions(rate=0.03, bar=0.9)
+
+
+def test_without_anything_the_defaults_are_given():
+    assert given(LapeOptions, None, {}) == LapeOptions()
+
+
+def test_an_unknown_option_is_refused_naming_it_and_the_known_ones():
+    with pytest.raises(OptionError, match=r"percentile.*rate"):
+        given(LapeOptions, None, {"percentile": 0.9})
+
+
+def test_keywords_are_checked_as_the_object_is():
+    with pytest.raises(OptionError):
+        given(LapeOptions, LapeOptions(), {"rate": 2})
