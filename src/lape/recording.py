@@ -24,7 +24,6 @@ from lape.options import RecordOptions, given
 from lape.progress import Progress, silent
 from lape.recorder import Recorder, ResidualRecorder
 from lape.sites import Sites, body, evaluating, find, hidden_states
-from lape.space import NeuronSpace
 from lape.stats import ActivationStats, LanguageStats
 from lape.texts import Source, Texts
 
@@ -228,8 +227,3 @@ def run_batch(model: Any, one: Batch) -> Tensor:
 @contextmanager
 def _nothing() -> Iterator[None]:
     yield
-
-
-def space_of(model: Any) -> NeuronSpace:
-    """The neurons of a model."""
-    return find(model).space

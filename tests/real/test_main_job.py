@@ -52,8 +52,12 @@ def test_counts_agree_with_a_plain_loop_over_documents(loaded: tuple[Any, Any], 
     """Counted by a hook written here, one document at a time: packing changes bf16 rounding and nothing else."""
     model, tokenizer = loaded
     fires = torch.zeros(18, 2048, dtype=torch.int64)
+
+    def add(k: int, out: torch.Tensor) -> None:
+        fires[k] += (out[0, 1:] > 0).sum(0)
+
     hooks = [
-        layer.mlp.act_fn.register_forward_hook(lambda _m, _i, out, k=k: fires[k].add_((out[0, 1:] > 0).sum(0)))
+        layer.mlp.act_fn.register_forward_hook(lambda _m, _i, out, k=k: add(k, out))
         for k, layer in enumerate(model.model.layers)
     ]
     try:

@@ -79,11 +79,6 @@ def progress() -> Iterator[Report]:
         yield report
 
 
-def run_file(path: Path, name: str) -> Path:
-    """The file of that name in a run's folder, or the path itself."""
-    return path / name if path.is_dir() else path
-
-
 def beside(path: Path, name: str) -> Path:
     """Where a verb puts its result by default: in the run's folder, or in that of the file it read."""
     return (path if path.is_dir() else path.parent) / name
