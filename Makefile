@@ -26,11 +26,11 @@ bench: .venv/dev
 	$(PYTHON) -m venv .venv
 
 .venv/demo: .venv/bin/pip pyproject.toml
-	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[demo]"
+	$(BIN)/pip install --disable-pip-version-check -e ".[demo]"
 	touch $@
 
 .venv/dev: .venv/bin/pip pyproject.toml
-	$(BIN)/pip install --quiet --disable-pip-version-check -e ".[dev]"
+	$(BIN)/pip install --disable-pip-version-check -e ".[dev]"
 	touch $@ .venv/demo
 
 clean:

@@ -17,6 +17,7 @@ import torch
 from transformers import BertConfig, BertLMHeadModel, MambaConfig, MambaForCausalLM
 
 from lape.cli import run
+from lape.cli.tables import verdict
 from lape.neurons import LanguageNeurons
 from lape.stats import ActivationStats
 from tiny import tiny, tiny_tokenizer
@@ -301,6 +302,75 @@ def test_an_output_that_exists(folder: Path, tmp_path: Path, capsys: pytest.Capt
     (tmp_path / "out").mkdir()
     _refused(capsys, tmp_path, _record(folder, tmp_path / "out"), "exists already", "--overwrite")
     _refused(capsys, folder, ["identify", str(folder / "run")], "exists already", "--overwrite")
+
+
+def test_overwrite_never_deletes_what_lape_did_not_write(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    _refused(capsys, tmp_path, [*_record(folder, tmp_path / "mine"), "--overwrite"], "did not write")
+    for place in (".", "..", "/"):
+        _refused(capsys, tmp_path, [*_record(folder, Path(place)), "--overwrite"], "cannot be the output")
+
+
+def test_new_neurons_do_not_keep_the_old_ones_stability(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(_record(folder, tmp_path / "r")) == 0
+    assert run(["identify", str(tmp_path / "r"), "--rate", "0.2"]) == 0
+    assert run(["identify", str(tmp_path / "r"), "--rate", "0.3", "--no-reliability", "--overwrite"]) == 0
+    capsys.readouterr()
+    assert run(["show", str(tmp_path / "r")]) == 0
+    assert "stable" not in capsys.readouterr().out
+
+
+def test_rows_longer_than_the_model_reads(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["2000" if word == "32" else word for word in _record(folder, tmp_path / "r")]
+    _refused(capsys, tmp_path, arguments, "1024 positions", "--row-tokens 1024")
+
+
+def test_text_with_nothing_to_measure(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "blank.txt").write_text("\n \n\n")
+    arguments = ["perplexity", str(folder / "model"), str(folder / "run"), "--text", f"en={tmp_path}/blank.txt"]
+    _refused(capsys, tmp_path, [*arguments, "--out", str(tmp_path / "p"), "--device", "cpu"], "nothing to measure")
+
+
+def test_sites_named_by_hand_work_in_every_verb(folder: Path, tmp_path: Path) -> None:
+    named = ["--sites", "model.layers.*.mlp.act_fn", "model.layers.*.mlp.down_proj"]
+    assert run([*_record(folder, tmp_path / "r"), *named]) == 0
+    a, b = ActivationStats.load(folder / "run"), ActivationStats.load(tmp_path / "r")
+    assert torch.equal(a["fr"].fires, b["fr"].fires)
+
+
+def test_a_config_file_that_is_no_toml(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "bad.toml").write_text("tokens = = 3")
+    _refused(capsys, tmp_path, ["show", "x", "--config", str(tmp_path / "bad.toml")], "bad.toml", "not TOML")
+
+
+def _row(off: str, language: str, delta: float, **more: float | None) -> dict[str, object]:
+    controls = dict.fromkeys(("random_max", "matched_max", "random_mean", "matched_mean"), 0.1)
+    return {
+        "off": off,
+        "language": language,
+        "neurons": 9,
+        "delta_token": delta,
+        "delta_sentence": delta,
+        **controls,
+        **more,
+    }
+
+
+def test_the_verdict_claims_nothing_that_was_not_shown() -> None:
+    def said(*rows: dict[str, object]) -> str:
+        return verdict(pl.DataFrame(list(rows)))
+
+    assert "draw: fr." in said(_row("fr", "fr", 1.0), _row("fr", "en", 0.2))
+    assert "Not so: fr" in said(_row("fr", "fr", 0.05), _row("fr", "en", 0.0))
+    assert "Not so: fr" in said(_row("fr", "fr", -0.1), _row("fr", "en", -0.2))
+    assert "Not so: fr" in said(_row("fr", "fr", 1.0), _row("fr", "en", 1.1))
+    assert "Not known" in said(_row("fr", "fr", 1.0, random_max=None), _row("fr", "en", 0.1))
+    assert "Not known" in said(_row("fr", "fr", 1.0))
 
 
 def test_recorded_text_is_not_evaluated(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

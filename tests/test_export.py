@@ -117,6 +117,7 @@ def test_an_existing_folder_is_refused_and_kept(tmp_path):
 def test_overwrite_replaces_the_folder(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").touch()
+    (tmp_path / "out" / "config.json").touch()  # the mark of a checkpoint
     out = export(model_of("llama"), some_edits("llama"), tmp_path / "out", overwrite=True)
     assert not (out / "mine").exists()
     assert (out / "config.json").exists()
@@ -132,6 +133,7 @@ def test_a_failed_export_leaves_nothing_and_keeps_what_was_there(error, seen, tm
 
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").touch()
+    (tmp_path / "out" / "config.json").touch()  # the mark of a checkpoint
     with pytest.raises(seen):
         export(model_of("llama"), some_edits("llama"), tmp_path / "out", tokenizer=FullDisk(), overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

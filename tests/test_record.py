@@ -261,6 +261,7 @@ def test_an_existing_folder_is_refused_before_anything_is_read(texts, tmp_path):
 def test_overwrite_replaces_an_existing_folder(texts, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "old").touch()
+    (tmp_path / "run" / "run.json").touch()  # the mark of a run
     run(texts, tmp_path / "run", overwrite=True)
     assert names_in(tmp_path / "run") == {"stats.safetensors", "run.json"}
 

@@ -17,7 +17,7 @@ COMMON = {
     "num_hidden_layers": LAYERS,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
-    "max_position_embeddings": 256,
+    "max_position_embeddings": 1024,
     "bos_token_id": 1,
     "eos_token_id": 2,
     "pad_token_id": 0,
@@ -31,12 +31,12 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "gemma3_text": {"head_dim": 8, "sliding_window": 16},
     "phi": {"partial_rotary_factor": 0.5},
     "phi3": {},
-    "gpt2": {"n_embd": 32, "n_layer": LAYERS, "n_head": 4, "n_inner": 44, "n_positions": 256},
+    "gpt2": {"n_embd": 32, "n_layer": LAYERS, "n_head": 4, "n_inner": 44, "n_positions": 1024},
     "gpt_neox": {},
     "opt": {"ffn_dim": 44, "word_embed_proj_dim": 32},
     "bloom": {"n_layer": LAYERS, "n_head": 4},
     "falcon": {"ffn_hidden_size": 44},
-    "mpt": {"d_model": 32, "n_layers": LAYERS, "n_heads": 4, "max_seq_len": 256},
+    "mpt": {"d_model": 32, "n_layers": LAYERS, "n_heads": 4, "max_seq_len": 1024},
     "lfm2": {"block_auto_adjust_ff_dim": False, "layer_types": ["conv", "full_attention", "conv"], "conv_L_cache": 3},
 }
 PACKING = {"llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "phi", "phi3", "gpt2", "gpt_neox"}

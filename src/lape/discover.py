@@ -200,11 +200,29 @@ def by_hand(model: nn.Module, names: SiteNames) -> tuple[Site, ...]:
         raise ModelError(
             f"{names.activation!r} names {len(activations)} modules and {names.down!r} names {len(downs)}; expected as many of each, one per layer."
         )
-    widths = [_width_in(modules[down]) for down in downs]
     return tuple(
-        Site(layer, None, width, "activation", activation, None, None, down)
-        for layer, (activation, down, width) in enumerate(zip(activations, downs, widths, strict=True))
+        Site(
+            _layer(activation, names.activation),
+            None,
+            _width_in(modules[down]),
+            "activation",
+            activation,
+            None,
+            None,
+            down,
+        )
+        for activation, down in zip(activations, downs, strict=True)
     )
+
+
+def _layer(name: str, pattern: str) -> int:
+    """The number that `*` stands for."""
+    part = next((a for a, b in zip(name.split("."), pattern.split("."), strict=False) if a != b), "")
+    if not part.isdigit():
+        raise ModelError(
+            f"{name} shows no layer number where {pattern} has *. Expected names such as model.layers.*.mlp.act_fn."
+        )
+    return int(part)
 
 
 def _width_in(linear: nn.Module) -> int:

@@ -35,9 +35,7 @@ def export(
                 f"{type(one).__name__} cannot be baked into weights; only Off and Scale can. Use lape.edited(...) at run time."
             )
     working = files.partial(out)
-    with files.writing(working):
-        shutil.rmtree(working, ignore_errors=True)
-        working.mkdir(parents=True)
+    files.fresh(working)
     try:
         with files.writing(working):
             _save(unwrapped(model), found, todo, working)

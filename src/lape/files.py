@@ -16,6 +16,11 @@ from torch import Tensor
 
 from lape.errors import FileError
 
+STATE = "state.checkpoint"
+"""The file of a half-full folder that says which run it belongs to."""
+OURS = ("run.json", "config.json")
+"""A folder that may be overwritten holds one of these: it is a run, or an exported checkpoint."""
+
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
@@ -109,14 +114,29 @@ class TensorFile:
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Refuse to write over something unless told."""
+    """Refuse to write over something unless told, and over what `lape` did not write even then."""
+    if path.name in ("", "..") or path.is_symlink():
+        raise FileError(f"{path} cannot be the output. Name a new folder or file.")
     if path.exists() and not overwrite:
         raise FileError(f"{path} exists already. Choose another name, or add --overwrite to replace it.")
+    if path.is_dir() and any(path.iterdir()) and not any((path / name).is_file() for name in OURS):
+        raise FileError(f"{path} holds files that lape did not write, so it is not replaced. Choose another name.")
+    if path.parent.exists() and not path.parent.is_dir():
+        raise FileError(f"{path.parent} is a file. Choose another name.")
 
 
 def partial(path: Path) -> Path:
     """The name under which a run's folder is filled before it is whole."""
     return path.with_name(path.name + ".partial")
+
+
+def fresh(working: Path) -> None:
+    """Empty the place where a folder is filled, unless a stopped recording is kept there."""
+    if (working / STATE).exists():
+        raise FileError(f"{working} holds a recording that was stopped. Finish it, delete it, or choose another name.")
+    with writing(working):
+        shutil.rmtree(working, ignore_errors=True)
+        working.mkdir(parents=True)
 
 
 def finish(working: Path, path: Path) -> None:

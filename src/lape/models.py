@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from lape.errors import ModelError, OptionError
 from lape.options import ModelOptions, given
 from lape.progress import Progress, silent
-from lape.sites import unwrapped
+from lape.sites import SiteNames, find, unwrapped
 
 _HASH_BYTES = 64 * 2**20
 
@@ -34,12 +35,15 @@ def load(
     import transformers
 
     options = given(ModelOptions, options, changes)
-    if str(name) == "sample":
-        from lape.samples.model import folder
+    if options.device and options.device_map:
+        raise OptionError("device and device_map were both given. Expected one of them.")
+    sample = str(name) == "sample"
+    if sample:
+        from lape.samples.model import check_tokenizer, folder
 
         name = folder(progress=progress)
-    if progress is not silent:
-        transformers.logging.disable_progress_bar()  # one bar at a time
+    if sample or not sys.stderr.isatty():
+        transformers.logging.disable_progress_bar()
     place: dict[str, Any] = {"device_map": options.device_map} if options.device_map else {}
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(name, revision=options.revision, trust_remote_code=False)
@@ -55,15 +59,24 @@ def load(
         raise ModelError(
             f"{name} could not be loaded as a causal language model: {_first_lines(error)}\n{_advice(name)}"
         ) from error
+    if sample:
+        check_tokenizer(tokenizer)
     missing = sorted(loading["missing_keys"])
     if missing:
         raise ModelError(
             f"{name} lacks {len(missing)} of the model's weights ({', '.join(missing[:3])}, …), which would be random numbers. "
             "Get the whole checkpoint."
         )
-    if not options.device_map:
+    if any(parameter.device.type == "meta" for parameter in model.parameters()):
+        raise ModelError(
+            f"{name} does not fit on the devices: parts of it were left on disk. Use a larger device, or --dtype bfloat16."
+        )
+    if not options.device_map and not getattr(model, "is_quantized", False):
         model.to(_device(options.device))
-    return model.eval(), tokenizer
+    model.eval()
+    if options.sites:
+        find(model, SiteNames(*options.sites))
+    return model, tokenizer
 
 
 def _first_lines(error: BaseException) -> str:

@@ -38,6 +38,8 @@ class ModelOptions:
     """Spread the model over several devices, for instance auto (needs the extra `accelerate`)."""
     revision: str | None = None
     """Revision of a model on the Hub."""
+    sites: Annotated[tuple[str, str] | None, Parameter(negative="")] = None
+    """Name the neurons by hand: activation modules and down projections, * for the layer number."""
 
 
 @dataclass(frozen=True)

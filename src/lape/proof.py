@@ -140,12 +140,14 @@ def _packs(model: nn.Module) -> bool:
     """Whether a second document in a row, its position ids starting again, reads as if it were alone."""
     if "position_ids" not in inspect.signature(body(model).forward).parameters:
         return False
-    ids = tiny_ids(model, 1, 48)
-    first, second = ids[:, :20], ids[:, 20:]
-    positions = torch.cat([torch.arange(20), torch.arange(28)])[None].to(ids.device)
-    alone = hidden_states(model, second)
+    ids = tiny_ids(model, 2, 48)
+    cuts = (20, 28)  # two rows that are cut at different places
+    positions = torch.stack([torch.cat([torch.arange(cut), torch.arange(48 - cut)]) for cut in cuts]).to(ids.device)
     packed = hidden_states(model, ids, position_ids=positions)
-    joined = hidden_states(model, ids)[:, 20:]
-    own = gap(packed[:, :20], hidden_states(model, first))
-    apart = max(own, gap(packed[:, 20:], alone))
-    return apart < 0.1 * gap(joined, alone)
+    joined = hidden_states(model, ids)
+    apart, leaking = 0.0, torch.inf
+    for row, cut in enumerate(cuts):
+        first, second = hidden_states(model, ids[row : row + 1, :cut]), hidden_states(model, ids[row : row + 1, cut:])
+        apart = max(apart, gap(packed[row : row + 1, :cut], first), gap(packed[row : row + 1, cut:], second))
+        leaking = min(leaking, gap(joined[row : row + 1, cut:], second))
+    return apart < 0.1 * leaking

@@ -72,12 +72,12 @@ class Recorder:
             x = a[at : at + step].to(dtype, copy=True)
             any_fold = counted[:, at : at + step]
             positive = x.clamp_min(0)
-            sums[0] += (any_fold @ x)[0]
-            sums[2] += (any_fold @ positive)[0]
-            sums[1] += (any_fold @ x.square_())[0]
+            sums[0] += (any_fold @ x)[0].to(sums.device)
+            sums[2] += (any_fold @ positive)[0].to(sums.device)
+            sums[1] += (any_fold @ x.square_())[0].to(sums.device)
             block_fires.addmm_(by_fold[:, at : at + step], positive.sign_())  # 1 where the activation is above 0
         if self._present:
-            fires.index_add_(0, present.to(fires.device), block_fires.round().to(fires.device, torch.int64))
+            fires.index_add_(0, present.to(fires.device), block_fires.round().to(fires.device).long())
 
     def _state(self, k: int, a: Tensor) -> tuple[Tensor, Tensor]:
         fires, sums = self._fires[k], self._sums[k]

@@ -23,12 +23,10 @@ from lape.models import describe
 from lape.options import RecordOptions, given
 from lape.progress import Progress, silent
 from lape.recorder import Recorder, ResidualRecorder
-from lape.sites import Sites, body, evaluating, find, hidden_states
+from lape.sites import Sites, body, check_fits, evaluating, find, hidden_states
 from lape.stats import ActivationStats, LanguageStats
-from lape.texts import Source, Texts
+from lape.texts import Source, Texts, check_source
 
-STATE = "state.checkpoint"
-"""The file of a half-full folder that says which run it belongs to."""
 COUNTED = ("residual", "bos", "row_tokens", "one_per_row")
 """Options under which tokens are counted: statistics made under different ones are not merged."""
 
@@ -53,9 +51,9 @@ def record(
     Raises TextError, ModelError, FileError or MismatchError, before anything is computed where possible.
     """
     options = given(RecordOptions, options, changes)
-    sources = checked_texts(texts)
     if out is not None:
         files.refuse_existing(Path(out), overwrite)
+    sources = checked_texts(texts)
     found = find(model)
     manifest = describe(model, tokenizer)
     manifest["counting"] = {name: getattr(options, name) for name in COUNTED}
@@ -75,7 +73,9 @@ def _finish(stats: ActivationStats, folder: Path, out: Path, sources: dict[str, 
         folder / "run.json", {"verb": "record", "texts": {k: str(v) for k, v in sources.items()}, **stats.manifest}
     )
     kept = {"stats.safetensors", "run.json"}
-    for leftover in sorted(folder.iterdir(), key=lambda path: path.name == STATE):  # the state last: see _same_run
+    for leftover in sorted(
+        folder.iterdir(), key=lambda path: path.name == files.STATE
+    ):  # the state last: see _same_run
         if leftover.name not in kept:
             leftover.unlink()
     files.finish(folder, out)
@@ -83,7 +83,7 @@ def _finish(stats: ActivationStats, folder: Path, out: Path, sources: dict[str, 
 
 
 def checked_texts(texts: Texts) -> dict[str, Source]:
-    """Sources by standard tag. Raises TextError for a tag that is none or comes twice."""
+    """Sources by standard tag. Raises TextError for a tag that is none or comes twice, and for a path with nothing at it."""
     if not isinstance(texts, dict) or not texts:
         raise TextError(
             "No texts were given. Expected one or more of --text TAG=PATH, for example --text fr=french.txt."
@@ -95,6 +95,7 @@ def checked_texts(texts: Texts) -> dict[str, Source]:
             raise TextError(
                 f"{standard} is given twice. Give several paths to one language: --text {standard}=A --text {standard}=B."
             )
+        check_source(source)
         result[standard] = source
     return result
 
@@ -136,18 +137,20 @@ class _Run:
         }
         manifest = {**manifest, "corpus": {language: corpus.describe() for language, corpus in corpora.items()}}
         self._same_run(manifest)
+        for corpus in corpora.values():
+            check_fits(self.model, self.options.row_tokens, int(corpus.tokens.max()))
         by_language = {language: LanguageStats(self._language(corpus)) for language, corpus in corpora.items()}
         return ActivationStats(self.found.space, by_language, manifest)
 
     def _begun(self) -> bool:
         """Whether the folder holds anything worth going on from."""
-        return any(path.name != STATE for path in self.folder.glob("*.checkpoint"))
+        return any(path.name != files.STATE for path in self.folder.glob("*.checkpoint"))
 
     def _same_run(self, manifest: dict[str, Any]) -> None:
         """A folder that is half full must belong to this very run."""
         if not self.resumable:
             return
-        path = self.folder / STATE
+        path = self.folder / files.STATE
         ours = json.loads(json.dumps({k: manifest[k] for k in ("model", "tokenizer", "corpus", "options")}))
         ours["options"].pop("checkpoint_seconds")
         if not path.exists():
@@ -184,7 +187,11 @@ class _Run:
         if self.resumable and start < len(todo):
             self._save(corpus, recorder, residual, len(todo))
         self.progress(f"recording {corpus.language}", len(corpus.tokens), len(corpus.tokens))
-        return {**self._state(recorder, residual), "fingerprints": corpus.fingerprints.sort().values}
+        if int(recorder.tokens.sum()) == 0:
+            raise TextError(
+                f"The text for {corpus.language} holds special tokens only, which never count. Give it some text."
+            )
+        return {**self._state(recorder, residual), "fingerprints": corpus.fingerprints}
 
     def _forward(self, one: Batch, recorder: Recorder, residual: ResidualRecorder | None) -> None:
         recorder.count(one.fold)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.hooks import RemovableHandle
 
-from lape.errors import ModelError
+from lape.errors import ModelError, OptionError
 from lape.space import NeuronSpace
 
 Rule = Literal["activation", "down input", "gate output"]
@@ -138,6 +138,22 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
+def check_fits(model: nn.Module, row_tokens: int, largest_id: int) -> None:
+    """Refuse rows longer than the model's positions, and ids of another vocabulary."""
+    config = text_config(model)
+    most = getattr(config, "max_position_embeddings", None)
+    if isinstance(most, int) and row_tokens > most:
+        raise OptionError(
+            f"Rows of {row_tokens} tokens are longer than the model's {most} positions. Type --row-tokens {most}."
+        )
+    embedding: Any = getattr(unwrapped(model), "get_input_embeddings", lambda: None)()
+    size = getattr(embedding, "num_embeddings", None)
+    if isinstance(size, int) and largest_id >= size:
+        raise ModelError(
+            f"The tokenizer gives id {largest_id}, but the model has {size} entries: they do not belong together."
+        )
+
+
 def find(model: nn.Module, names: SiteNames | None = None) -> Sites:
     """Find a model's neurons and prove them by running. Cached per model.
 
@@ -190,9 +206,9 @@ def down_norms(model: nn.Module, site: Site) -> Tensor:
         device = weight.device
         eye = torch.eye(site.width, device=device, dtype=next(body(model).parameters()).dtype)
         columns: Tensor = linear(eye) - linear(torch.zeros_like(eye[:1]))
-        return columns.double().square().sum(1).cpu()
-    by_column = weight.detach().double().square()
-    return by_column.sum(1 if hasattr(linear, "nx") else 0).cpu()
+        return columns.cpu().double().square().sum(1)
+    by_column = weight.detach().cpu().double().square()
+    return by_column.sum(1 if hasattr(linear, "nx") else 0)
 
 
 def forget_compiled() -> None:

@@ -6,6 +6,7 @@ import glob
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -61,6 +62,15 @@ def documents(source: Source, *, rule: DocumentRule = "file", column: str = "tex
             raise TextError(
                 f"{item!r:.80} is not a path. Expected a path, a glob, a folder or hf:NAME; wrap strings in lape.texts.Documents([...])."
             )
+
+
+def check_source(source: Source) -> None:
+    """Refuse a path with nothing at it, before a model is loaded."""
+    if isinstance(source, Documents):
+        return
+    for item in [source] if isinstance(source, (str, Path)) else source:
+        if isinstance(item, (str, Path)) and not str(item).startswith("hf:"):
+            _expand(item)
 
 
 def _expand(item: str | Path) -> list[Path]:
@@ -162,7 +172,7 @@ def _decoded(file: IO[str], path: Path) -> Iterator[str]:
             f"{path} is not UTF-8 (byte {error.object[error.start]:#04x}: {error.reason}). "
             f"Convert it, for instance: iconv -f LATIN1 -t UTF-8 {path.name} > utf8.txt"
         ) from error
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise TextError(f"{path} could not be read: {error}. It seems damaged; get it again.") from error
     except Exception as error:
         if type(error).__module__.split(".")[0] != "zstandard":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -57,6 +58,8 @@ def run(arguments: list[str]) -> int:
         message = "Stopped by Ctrl-C. A run that had begun to record is kept in its .partial folder; the same command goes on from there."
     except MemoryError:
         message = "Out of memory. Lower --batch-tokens, or use a smaller model."
+    except BrokenPipeError:
+        return 0
     except OSError as error:
         message = f"{error.filename or 'A file'}: {error.strerror or error}. Free some space, or check the path and its permissions."
     except RuntimeError as error:
@@ -89,6 +92,10 @@ def _with_config(verbs: App, arguments: list[str]) -> list[str]:
         path = Path(value if equals else words[at + 1])
         if not path.is_file():
             raise FileError(f"There is no file {path}. Expected a TOML file with options by name.")
+        try:
+            tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise FileError(f"{path} is not TOML: {error}. Expected lines such as  tokens = 1_000_000.") from error
         verbs.config = (cyclopts.config.Toml(path, must_exist=True, use_commands_as_keys=False),)
         return words[:at] + words[at + (1 if equals else 2) :]
     return words

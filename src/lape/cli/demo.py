@@ -35,15 +35,18 @@ def demo(
     overwrite
         Replace an existing folder.
     """
-    from lape import files
+    from lape import files, samples
+    from lape.errors import OptionError
     from lape.options import PerplexityOptions, RecordOptions
 
     began = time.monotonic()
+    if not 1 <= documents <= samples.EVALUATED:
+        raise OptionError(f"documents is {documents}. Expected 1 to {samples.EVALUATED}.")
     files.refuse_existing(to, overwrite)
     recording = RecordOptions(row_tokens=ROW_TOKENS)
     measuring = PerplexityOptions(row_tokens=ROW_TOKENS, draws=draws)
     working = files.partial(to)
-    shutil.rmtree(working, ignore_errors=True)
+    files.fresh(working)
     try:
         _run(working, recording, measuring, documents)
         files.finish(working, to)
@@ -64,8 +67,6 @@ def _run(working: Path, recording: Any, measuring: Any, documents: int) -> None:
     from lape.models import load
     from lape.recording import record
 
-    with files.writing(working):
-        working.mkdir(parents=True)
     with progress() as report:
         model, tokenizer = load("sample", progress=report)
         stats = record(model, tokenizer, samples.texts("record"), recording, progress=report)

@@ -15,7 +15,6 @@ _MODEL = ModelOptions()
 def doctor(
     model: str,
     *,
-    sites: Annotated[tuple[str, str] | None, Parameter(negative="")] = None,
     loading: Annotated[ModelOptions, Parameter(name="*")] = _MODEL,
 ) -> None:
     """Find a model's neurons, prove them by running it, and say what was found.
@@ -24,18 +23,16 @@ def doctor(
     ----------
     model
         A Hugging Face id, a local folder, or sample.
-    sites
-        Name the sites by hand: activation modules and down projections, * for the layer number.
     """
     from lape.corpus import bos_id
     from lape.errors import ModelError
     from lape.evaluate.nll import find_head
     from lape.models import checksum, load
-    from lape.sites import SiteNames, find
+    from lape.sites import find
 
     with progress() as report:
         loaded, tokenizer = load(model, loading, progress=report)
-    found = find(loaded, SiteNames(*sites) if sites else None)
+    found = find(loaded)
     first = found.sites[0]
     out.print(f"[bold]{type(loaded).__name__}[/] on {loaded.device}, {loaded.dtype}: {found.space}", highlight=False)
     out.print(

@@ -52,8 +52,11 @@ def identify(
     table: Any = None
     if reliability and recorded.folds > 1:
         neurons, table = with_reliability(recorded, neurons, method, chosen)
-        write_table(table, target.with_name(f"{target.stem}.reliability.parquet"))
+    measured = target.with_name(f"{target.stem}.reliability.parquet")
+    measured.unlink(missing_ok=True)  # of the neurons that are replaced
     neurons.save(target, overwrite=overwrite)
+    if table is not None:
+        write_table(table, measured)
     out.print(neurons_table(neurons, table))
     for note in neurons.notes:
         out.print(note, highlight=False)

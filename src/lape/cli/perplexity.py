@@ -87,7 +87,7 @@ def save(target: Path, table: Any, lines: Any, record: dict[str, Any]) -> None:
     from lape import files
 
     working = files.partial(target)
-    shutil.rmtree(working, ignore_errors=True)
+    files.fresh(working)
     try:
         write_table(table, working / "perplexity.parquet")
         write_table(lines, working / "lines.parquet")

@@ -1,4 +1,4 @@
-"""`lape show`: what a file of neurons or statistics holds."""
+"""`lape show`: what a file of neurons holds."""
 
 from __future__ import annotations
 

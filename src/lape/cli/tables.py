@@ -126,7 +126,10 @@ def own_tables(table: pl.DataFrame) -> Group:
         "and decile of energy."
     )
     if not intervals and own:
-        caption += f"\nNo interval: {min(row['units'] for row in own)} units of text; at least 20 are needed."
+        caption += f"\nNo interval: the text has {min(row['units'] for row in own)} documents (or blocks of lines); at least 20 are needed."
+    without = [row["off"] for row in own if row["random_mean"] is None or row["matched_mean"] is None]
+    if without:
+        caption += f"\nNo control for {', '.join(without)}: none was drawn, or too few other neurons are left."
     units = [
         [
             row["off"],
@@ -158,16 +161,25 @@ def _interval(row: dict[str, Any]) -> str:
 
 
 def verdict(table: pl.DataFrame) -> str:
-    """For which languages the own change is the largest of its row (per sentence) and above every control draw."""
-    yes: list[str] = []
-    no: list[str] = []
+    """For which languages the own loss rises, the most of its row (per sentence), and above every control draw."""
+    groups: dict[str, list[str]] = {"yes": [], "no": [], "unknown": []}
     for off in dict.fromkeys(table["off"]):
         rows = [row for row in table.iter_rows(named=True) if row["off"] == off]
         own = next((row for row in rows if row["language"] == off), None)
-        if own is None:
-            continue
-        largest = own["delta_sentence"] >= max(row["delta_sentence"] for row in rows)
-        controls = [own[k] for k in ("random_max", "matched_max") if own[k] is not None]
-        (yes if largest and all(own["delta_token"] > c for c in controls) and own["neurons"] else no).append(off)
-    text = f"Own language hurt most (per sentence), and more than by any control draw: {', '.join(yes) or 'none'}."
-    return text + (f" Not so: {', '.join(no)}." if no else "")
+        if own is not None:
+            groups[_judge(own, rows)].append(off)
+    text = f"Own language hurt most (per sentence), and more than by any control draw: {', '.join(groups['yes']) or 'none'}."
+    if groups["no"]:
+        text += f" Not so: {', '.join(groups['no'])}."
+    if groups["unknown"]:
+        text += f" Not known, for want of controls or of other languages: {', '.join(groups['unknown'])}."
+    return text
+
+
+def _judge(own: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    controls = [own["random_max"], own["matched_max"]]
+    if own["delta_token"] <= 0 or own["delta_sentence"] < max(row["delta_sentence"] for row in rows):
+        return "no"
+    if any(c is not None and own["delta_token"] <= c for c in controls):
+        return "no"
+    return "unknown" if None in controls or len(rows) < 2 else "yes"

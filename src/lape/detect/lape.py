@@ -29,6 +29,8 @@ class Selection:
     members: list[Tensor]
     """Per language, sorted flat indices."""
     threshold: float
+    bar: float
+    """The percentile that a member's probability has to exceed."""
     bars: list[float]
     """Per language, what a neuron's probability had to exceed; where `per_language` lowered it, to reach."""
 
@@ -76,11 +78,11 @@ def select(probabilities: Tensor, options: LapeOptions, scored: Tensor | None = 
     score[~candidate] = torch.inf
     if options.per_language is not None:
         members, bars = _per_language(probabilities, score, scored, candidate, bar, options.per_language)
-        return Selection(score, members, threshold, bars)
+        return Selection(score, members, threshold, bar, bars)
     count = min(round(options.rate * probabilities.shape[1]), int(candidate.sum()))
     kept = score.sort(stable=True).indices[:count].sort().values
     members = [kept[row[kept] > bar] for row in probabilities]
-    return Selection(score, members, threshold, [bar] * len(probabilities))
+    return Selection(score, members, threshold, bar, [bar] * len(probabilities))
 
 
 def _per_language(
@@ -130,6 +132,8 @@ def lape(
     sets = {
         language: NeuronSet(stats.space, flat) for language, flat in zip(stats.languages, chosen.members, strict=True)
     }
+    if folds is not None:  # one of many halves: only the sets are wanted
+        return LanguageNeurons(space=stats.space, sets=sets, method="lape")
     fingerprints = torch.cat([stats[language].fingerprints for language in stats.languages])
     return LanguageNeurons(
         space=stats.space,
@@ -152,11 +156,10 @@ def _notes(options: LapeOptions, chosen: Selection, languages: list[str], scored
         )
     if options.per_language is None:
         return notes
-    usual = max(chosen.bars)
     for language, bar, flat in zip(languages, chosen.bars, chosen.members, strict=True):
-        if bar < usual:
+        if bar < chosen.bar:
             notes.append(
-                f"{language}: fewer than {options.per_language} neurons were above the bar, so it was lowered from {usual:.3f} to {bar:.3f}."
+                f"{language}: fewer than {options.per_language} neurons were above the bar, so it was lowered from {chosen.bar:.3f} to {bar:.3f}."
             )
         if len(flat) < options.per_language:
             notes.append(f"{language}: only {len(flat)} neurons fire at all.")

