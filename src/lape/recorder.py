@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -14,6 +16,32 @@ from lape.errors import ModelError
 from lape.sites import Sites, unwrapped, watching
 
 
+@dataclass(frozen=True)
+class _Run:
+    """Consecutive tokens of a forward that count in one fold, but for some that do not count."""
+
+    start: int
+    stop: int
+    fold: int
+    uncounted: Tensor | None
+    """Positions within the run, on the site's device."""
+
+
+def _split(fold: Tensor, longest: int, device: torch.device) -> Iterator[_Run]:
+    """Runs of one fold of at most `longest` tokens; tokens that do not count go with those before them."""
+    counted = torch.nonzero(fold >= 0)[:, 0]
+    if not len(counted):
+        return
+    last = torch.searchsorted(counted, torch.arange(len(fold)), right=True).sub_(1).clamp_min_(0)
+    filled = fold[counted[last]]
+    changes = (torch.nonzero(filled[1:] != filled[:-1])[:, 0] + 1).tolist()
+    for start, stop in pairwise([0, *changes, len(fold)]):
+        for at in range(start, stop, longest):
+            part = fold[at : min(at + longest, stop)]
+            missing = torch.nonzero(part < 0)[:, 0]
+            yield _Run(at, at + len(part), int(filled[at]), missing.to(device) if len(missing) else None)
+
+
 class Recorder:
     """Counts and sums on each site's own device. Memory does not grow with the text; nothing per token leaves a layer."""
 
@@ -21,11 +49,10 @@ class Recorder:
         self.model, self.found = model, found
         self._fires: list[Tensor | None] = [None] * len(found.sites)
         self._sums: list[Tensor | None] = [None] * len(found.sites)
-        self._weights: dict[torch.device, tuple[Tensor, Tensor, Tensor]] = {}
+        self._fold = torch.empty(0, dtype=torch.int64)
+        self._runs: dict[tuple[torch.device, int], list[_Run]] = {}
         self._forwards = 0
         self._calls = [0] * len(found.sites)
-        self._fold = torch.empty(0, dtype=torch.int64)
-        self._present: list[int] = []
         self.tokens = torch.zeros(FOLDS, dtype=torch.int64)
 
     @contextmanager
@@ -38,46 +65,33 @@ class Recorder:
         """Say which fold each token of the next forward counts in: (rows, tokens) int64, -1 for none."""
         self._forwards += 1
         self._fold = fold.reshape(-1)
-        self._weights.clear()
-        self._present = torch.unique(self._fold[self._fold >= 0]).tolist()
+        self._runs.clear()
         self.tokens += torch.bincount(self._fold[self._fold >= 0], minlength=FOLDS)
 
-    def _weights_on(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-        """For matrix products over tokens: (folds present, tokens) ones where a token counts in a fold, (1, tokens) for any
-        fold, and the numbers of the folds present.
-        """
-        if device not in self._weights:
-            by_fold = (
-                torch.stack([self._fold == fold for fold in self._present])
-                if self._present
-                else self._fold[None, :] >= 0
-            )
-            counted = self._fold[None, :] >= 0
-            present = torch.tensor(self._present, dtype=torch.int64, device=device)
-            self._weights[device] = (by_fold.to(device, dtype), counted.to(device, dtype), present)
-        return self._weights[device]
+    def _runs_on(self, device: torch.device, width: int) -> list[_Run]:
+        """The tokens of this forward in runs of one fold. On a CPU a run is short enough to stay in the cache for all sums."""
+        longest = max(16, 2**18 // width) if device.type == "cpu" else 2**13
+        key = (device, longest)
+        if key not in self._runs:
+            self._runs[key] = list(_split(self._fold, longest, device))
+        return self._runs[key]
 
     def _see(self, k: int, activation: Tensor) -> None:
         a = activation.detach().flatten(0, -2)
         if len(a) != len(self._fold):
             raise RuntimeError(f"site {k} saw {len(a)} tokens, expected {len(self._fold)}")
         fires, sums = self._state(k, a)
-        dtype = torch.float64 if a.dtype == torch.float64 else torch.float32
-        by_fold, counted, present = self._weights_on(a.device, dtype)
         self._calls[k] += 1
-        # On a CPU a block of rows stays in the cache for all four reductions; products and in-place steps were the fastest.
-        step = max(16, 2**18 // a.shape[1]) if a.device.type == "cpu" else 2**13
-        block_fires = torch.zeros(len(by_fold), a.shape[1], dtype=dtype, device=a.device)
-        for at in range(0, len(a), step):
-            x = a[at : at + step].to(dtype, copy=True)
-            any_fold = counted[:, at : at + step]
+        dtype = torch.float64 if a.dtype == torch.float64 else torch.float32
+        for run in self._runs_on(a.device, a.shape[1]):
+            x = a[run.start : run.stop].to(dtype, copy=True)
+            if run.uncounted is not None:
+                x.index_fill_(0, run.uncounted, 0)
             positive = x.clamp_min(0)
-            sums[0] += (any_fold @ x)[0].to(sums.device)
-            sums[2] += (any_fold @ positive)[0].to(sums.device)
-            sums[1] += (any_fold @ x.square_())[0].to(sums.device)
-            block_fires.addmm_(by_fold[:, at : at + step], positive.sign_())  # 1 where the activation is above 0
-        if self._present:
-            fires.index_add_(0, present.to(fires.device), block_fires.round().to(fires.device).long())
+            sums[0] += x.sum(0).to(sums.device)
+            sums[2] += positive.sum(0).to(sums.device)
+            sums[1] += x.square_().sum(0).to(sums.device)
+            fires[run.fold] += positive.sign_().sum(0).to(fires.device).long()  # 1 where the activation is above 0
 
     def _state(self, k: int, a: Tensor) -> tuple[Tensor, Tensor]:
         fires, sums = self._fires[k], self._sums[k]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tomllib
 from collections.abc import Sequence
@@ -48,6 +49,8 @@ def run(arguments: list[str]) -> int:
     """Run one command and give its exit code."""
     from lape.cli.common import err
 
+    if not err.is_terminal:
+        os.environ.setdefault("TQDM_DISABLE", "1")  # other libraries' bars are noise in a file
     try:
         verbs = app()
         words = _with_config(verbs, arguments)
