@@ -7,7 +7,7 @@ import re
 import tempfile
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -59,7 +59,6 @@ class Corpus:
     bos: int | None
     """The id that begins a row, or None."""
     lines: Lines | None = None
-    _file: Any = field(default=None, repr=False, compare=False)
 
     @property
     def documents(self) -> int:
