@@ -8,48 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from brute import KINDS, assert_near, hooks_on, lively, logits_of, model_of, rewritten, tokenizer_of, width_of
-from lape.edit import Add, Off, Scale, Set, edited, steer, steering
-from lape.errors import LapeError, MismatchError, OptionError, TextError
-from lape.neurons import LanguageNeurons, NeuronSet
+from by_hand import apply, chosen, one_of_each, values
+from lape.edit import Add, Off, Scale, Set, edited
+from lape.errors import LapeError, MismatchError, OptionError
+from lape.neurons import NeuronSet
 from lape.recording import record
 from lape.sites import find
-from lape.space import NeuronSpace
 from lape.texts import Documents
 from tiny import LAYERS, PACKING
 
 IDS = torch.tensor([[1, 20, 30, 40, 50, 60, 70], [1, 200, 33, 44, 55, 66, 77]])
 SOME = ("llama", "gemma3_text", "gpt2", "bloom", "lfm2")
 CACHING = ("llama", "gemma2", "gemma3_text", "phi3", "gpt2", "gpt_neox", "opt", "bloom", "falcon", "mpt", "lfm2")
-
-
-def chosen(kind, seed=0, share=0.3):
-    """Random neurons of every layer."""
-    generator = torch.Generator().manual_seed(seed)
-    space = NeuronSpace.dense(LAYERS, width_of(kind))
-    return NeuronSet(space, torch.nonzero(torch.rand(len(space), generator=generator) < share)[:, 0])
-
-
-def values(kind, seed=9):
-    return torch.randn(LAYERS * width_of(kind), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def apply(edit, layer, a, width):
-    """The definition of an edit, neuron by neuron."""
-    for flat in edit.neurons:
-        if flat // width == layer:
-            at = (..., flat % width)
-            value = getattr(edit, "value", None)
-            value = value[flat] if torch.is_tensor(value) and value.dim() else value
-            match edit:
-                case Off():
-                    a[at] = 0
-                case Set():
-                    a[at] = value
-                case Add():
-                    a[at] = a[at] + edit.strength * value
-                case Scale():
-                    a[at] = a[at] * edit.factor
-    return a
 
 
 def by_hand(kind, *edits, ids=IDS):
@@ -67,17 +37,6 @@ def by_hand(kind, *edits, ids=IDS):
 def with_edits(kind, edits, ids=IDS):
     with edited(model_of(kind), edits):
         return logits_of(model_of(kind), ids)
-
-
-def one_of_each(kind):
-    return [
-        Off(chosen(kind, 1)),
-        Set(chosen(kind, 2), 0.7),
-        Set(chosen(kind, 3), values(kind)),
-        Add(chosen(kind, 4), values(kind), -1.5),
-        Add(chosen(kind, 5), 0.4),
-        Scale(chosen(kind, 6), -2.0),
-    ]
 
 
 # --- what an edit does ---
@@ -119,11 +78,41 @@ def test_leaving_the_inner_edit_leaves_the_outer_one(kind):
         assert torch.equal(logits_of(model_of(kind), IDS), alone)
 
 
-@settings(max_examples=15, deadline=None)
-@given(st.lists(st.integers(0, 5), max_size=5), st.sampled_from(["llama", "gpt2", "lfm2"]))
-def test_any_sequence_of_edits_is_the_sequence_by_hand(order, kind):
-    edits = [one_of_each(kind)[which] for which in order]
+def an_edit(kind):
+    neurons = st.builds(chosen, st.just(kind), st.integers(0, 9), st.sampled_from([0.1, 0.6]))
+    number = st.floats(-3, 3)
+    value = st.one_of(number, st.builds(values, st.just(kind), st.integers(0, 9)))
+    return st.one_of(
+        st.builds(Off, neurons),
+        st.builds(Set, neurons, value),
+        st.builds(Add, neurons, value, number),
+        st.builds(Scale, neurons, number),
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from(["llama", "gpt2", "lfm2"]).flatmap(
+        lambda k: st.tuples(st.just(k), st.lists(an_edit(k), max_size=5))
+    )
+)
+def test_any_sequence_of_edits_is_the_sequence_by_hand(case):
+    kind, edits = case
     assert_near(with_edits(kind, edits), by_hand(kind, *edits))
+
+
+@pytest.mark.parametrize("kind", SOME)
+def test_what_is_set_last_is_what_counts(kind):
+    last = Set(chosen(kind), values(kind))
+    before = [type(one)(chosen(kind), *list(vars(one).values())[1:]) for one in one_of_each(kind)]
+    assert torch.equal(with_edits(kind, [*before, last]), with_edits(kind, last))
+
+
+@pytest.mark.parametrize("kind", SOME)
+def test_edits_that_cancel_out_change_no_bit(kind):
+    neurons = chosen(kind)
+    pairs = [Add(neurons, values(kind)), Add(neurons, values(kind), -1.0), Scale(neurons, 4.0), Scale(neurons, 0.25)]
+    assert torch.equal(with_edits(kind, pairs), logits_of(model_of(kind), IDS))
 
 
 def test_off_is_scaling_by_zero():
@@ -287,6 +276,23 @@ def test_what_is_no_edit_is_refused(what):
         with_edits("llama", what)
 
 
+@pytest.mark.parametrize(
+    ("options", "says"), [({"tokens": "all"}, "both, prompt, generated"), ({"first": 0}, "1 or more")]
+)
+def test_positions_that_there_are_not_are_refused(options, says):
+    with pytest.raises(OptionError, match=says), edited(model_of("llama"), Off(chosen("llama")), **options):
+        pass
+
+
+def test_a_model_edited_in_inference_mode_still_gives_gradients_there():
+    model = lively("llama", torch.float32)
+    with edited(model, one_of_each("llama")):
+        with torch.inference_mode():
+            model(input_ids=IDS)
+        model(input_ids=IDS).logits.sum().backward()
+    assert float(model.get_input_embeddings().weight.grad.abs().sum()) > 0
+
+
 # --- compiled models ---
 
 
@@ -343,72 +349,3 @@ def test_nested_edits_of_a_compiled_model_undo_one_by_one(fresh_compiler):
             assert_near(logits_of(model, IDS), by_hand("llama", outer, inner))
         assert_near(logits_of(model, IDS), by_hand("llama", outer))
     assert_near(logits_of(model, IDS), by_hand("llama"))
-
-
-# --- steering ---
-
-TEXTS = {"en": Documents(["the cat sat on the mat"] * 3), "fr": Documents(["le chat dort sur le lit"] * 2)}
-
-
-@pytest.fixture(scope="module")
-def stats():
-    return record(model_of("llama"), tokenizer_of(), TEXTS)
-
-
-@pytest.fixture(scope="module")
-def neurons():
-    space = NeuronSpace.dense(LAYERS, 44)
-    sets = {"en": range(40), "fr": range(30, 60), "de": range(0)}
-    return LanguageNeurons(space, {k: NeuronSet(space, torch.tensor(list(v))) for k, v in sets.items()})
-
-
-def test_off_applies_to_source_minus_target(stats, neurons):
-    off, _ = steering(neurons, stats, source="en", target="fr")
-    assert isinstance(off, Off)
-    assert list(off.neurons) == list(range(30))
-
-
-@pytest.mark.parametrize(("how", "kind"), [("add", Add), ("set", Set)])
-def test_the_target_s_neurons_get_its_own_mean_times_the_strength(stats, neurons, how, kind):
-    _, on = steering(neurons, stats, source="en", target="fr", how=how, strength=1.5)
-    assert isinstance(on, kind)
-    assert list(on.neurons) == list(range(30, 60))
-    mean = stats["fr"].sums("sum") / int(stats["fr"].tokens.sum())
-    amount = torch.as_tensor(on.value) * getattr(on, "strength", 1.0)
-    torch.testing.assert_close(amount[30:60], 1.5 * mean[30:60])
-
-
-def test_without_a_source_nothing_is_switched_off(stats, neurons):
-    assert [type(one) for one in steering(neurons, stats, source=None, target="fr")] == [Add]
-
-
-def test_a_shared_neuron_is_only_added_to(stats, neurons):
-    with steer(model_of("llama"), neurons, stats, source="en", target="fr"):
-        after = logits_of(model_of("llama"), IDS)
-    mean = stats["fr"].sums("sum") / int(stats["fr"].tokens.sum())
-    space = neurons.space
-    off = Off(NeuronSet(space, torch.arange(30)))
-    on = Add(NeuronSet(space, torch.arange(30, 60)), mean)
-    assert_near(after, by_hand("llama", off, on))
-
-
-def test_steering_from_a_language_to_itself_switches_nothing_off(stats, neurons):
-    off, _ = steering(neurons, stats, source="fr", target="fr")
-    assert len(off.neurons) == 0
-
-
-def test_a_target_without_neurons_is_refused_with_what_to_do(stats, neurons):
-    none = LanguageNeurons(neurons.space, {**neurons.sets, "fr": neurons["de"]})
-    with pytest.raises(OptionError, match=r"fr has no neurons.*--rate"):
-        steering(none, stats, source="en", target="fr")
-
-
-@pytest.mark.parametrize("ends", [{"source": "en", "target": "zh"}, {"source": "zh", "target": "fr"}])
-def test_a_language_that_was_not_identified_is_refused_with_those_that_were(stats, neurons, ends):
-    with pytest.raises(TextError, match="en, fr, de"):
-        steering(neurons, stats, **ends)
-
-
-def test_how_is_add_or_set_and_nothing_else(stats, neurons):
-    with pytest.raises(LapeError, match="Expected"):
-        steering(neurons, stats, source="en", target="fr", how="ad")

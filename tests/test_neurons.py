@@ -84,6 +84,20 @@ def test_by_layer_gives_the_indices_within_each_layer(indices):
     assert of(indices).by_layer() == by_hand
 
 
+@LAW
+@given(st.sampled_from([SPACE, EXPERTS]), st.data())
+def test_in_layers_are_those_whose_address_is_there(space, data):
+    indices = data.draw(st.sets(st.integers(0, len(space) - 1)))
+    layers = data.draw(st.sets(st.sampled_from(space.layers)))
+    layer_of = [stretch.layer for stretch in space for _ in range(stretch.width)]
+    assert set(of(indices, space).in_layers(layers)) == {j for j in indices if layer_of[j] in layers}
+
+
+def test_a_layer_without_neurons_is_refused_naming_those_with():
+    with pytest.raises(OptionError, match=r"no layer 3.*\[0, 1, 2\]"):
+        of([1]).in_layers([0, 3])
+
+
 @pytest.mark.parametrize("index", [-1, len(SPACE)])
 def test_a_neuron_outside_the_space_is_refused(index):
     with pytest.raises(OptionError, match="expected 0 to 20"):

@@ -182,6 +182,43 @@ def test_means_divide_by_the_tokens_that_reached_the_neuron():
             assert found[stretch.start : stretch.stop].tolist() == by_hand
 
 
+@LAW
+@given(SEED, SPACE)
+def test_a_firing_mean_divides_by_the_tokens_on_which_the_neuron_fires(seed, space):
+    stats = made_stats(seed, space=space, sums=True)
+    one, found = stats["fr"], stats.firing_mean("fra_Latn")
+    for j in range(len(space)):
+        fired = int(one.fires[:, j].sum())
+        if fired:
+            assert found[j].item() == one.sums("positive")[j].item() / fired
+
+
+def test_a_neuron_that_never_fires_has_a_firing_mean_of_0():
+    tensors = {name: torch.zeros(1, 2, dtype=torch.int64) for name in ("routed", "fires")}
+    one = LanguageStats({"tokens": torch.tensor([9]), **tensors, "positive": torch.zeros(2, dtype=torch.float64)})
+    space = NeuronSpace.dense(2, 1)
+    assert ActivationStats(space, {"fr": one}, {}).firing_mean("fr").tolist() == [0.0, 0.0]
+
+
+@LAW
+@given(SEED, SPACE)
+def test_the_others_mean_counts_every_other_language_alike(seed, space):
+    stats = made_stats(seed, ("en", "fr", "zh", "de"), space, sums=True)
+    by_hand = (stats.mean("en") + stats.mean("zh") + stats.mean("de")) / 3
+    torch.testing.assert_close(stats.others_mean("fra_Latn"), by_hand, rtol=1e-12, atol=1e-12)
+
+
+def test_a_language_alone_has_no_others():
+    with pytest.raises(OptionError, match=r"Only fr was recorded.*two or more"):
+        made_stats(languages=("fr",), sums=True).others_mean("fr")
+
+
+@pytest.mark.parametrize("ask", ["firing_mean", "others_mean"])
+def test_means_of_a_language_not_recorded_are_refused_naming_those_that_were(ask):
+    with pytest.raises(TextError, match=r"de.*en, fr, zh"):
+        getattr(made_stats(sums=True), ask)("de")
+
+
 # Counts made elsewhere
 
 
@@ -197,7 +234,7 @@ def test_counts_made_elsewhere_are_one_fold_of_a_dense_model():
 
 def test_what_needs_sums_says_that_there_are_none():
     stats = ActivationStats.from_counts(["en", "fr"], [5, 5], torch.ones(2, 1, 3, dtype=torch.int64))
-    for ask in (stats.mean, stats.energy):
+    for ask in (stats.mean, stats.energy, stats.firing_mean, stats.others_mean):
         with pytest.raises(OptionError, match="lape record"):
             ask("fr")
 

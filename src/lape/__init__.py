@@ -9,13 +9,15 @@ from lape.errors import LapeError
 
 if TYPE_CHECKING:
     from lape.detect import identify
-    from lape.edit import Add, Off, Scale, Set, edited, steer
+    from lape.edit import Add, Off, Scale, Set, edited
+    from lape.evaluate.forcing import forcing
     from lape.evaluate.perplexity import perplexity
     from lape.exporting import export
     from lape.models import load
     from lape.neurons import LanguageNeurons
     from lape.recording import record
     from lape.stats import ActivationStats
+    from lape.steering import steer
 
 _HOMES = {
     "load": "lape.models",
@@ -28,12 +30,13 @@ _HOMES = {
     "Add": "lape.edit",
     "Scale": "lape.edit",
     "edited": "lape.edit",
-    "steer": "lape.edit",
+    "steer": "lape.steering",
     "export": "lape.exporting",
     "perplexity": "lape.evaluate.perplexity",
+    "forcing": "lape.evaluate.forcing",
 }
 __all__ = ["ActivationStats", "Add", "LanguageNeurons", "LapeError", "Off", "Scale", "Set"]
-__all__ += ["edited", "export", "identify", "load", "perplexity", "record", "steer"]
+__all__ += ["edited", "export", "forcing", "identify", "load", "perplexity", "record", "steer"]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from lape.errors import MismatchError, OptionError
-from lape.languages import tag
-from lape.neurons import LanguageNeurons, NeuronSet
+from lape.neurons import NeuronSet
+from lape.positions import Positions, Tokens
 from lape.sites import change, find, forget_compiled
 from lape.space import NeuronSpace
-from lape.stats import ActivationStats
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,34 +51,44 @@ class Scale:
 
 
 Edit: TypeAlias = Off | Set | Add | Scale
-_Step: TypeAlias = Callable[[Tensor], None]
 
 
 @contextmanager
-def edited(model: nn.Module, edits: Edit | Sequence[Edit]) -> Iterator[nn.Module]:
+def edited(
+    model: nn.Module,
+    edits: Edit | Sequence[Edit],
+    *,
+    tokens: Tokens = "both",
+    first: int | None = None,
+    fade: float = 1.0,
+) -> Iterator[nn.Module]:
     """While inside, the model runs with the edits, applied in order; on leaving, exceptions included, it is what it was.
 
-    Nests, and works in `generate` with cache and padding, over `device_map`, and with 4- or 8-bit weights. Where torch has
-    compiled anything, its compiled code is dropped on entering and leaving, since it would ignore the change.
+    `tokens`: edit all positions ("both"), those whose output picks a new token ("generated", the last prompt position
+    included), or the others ("prompt"). `first`: of the generated ones only the first so many, after which the model writes on
+    by itself. `fade`: each generated position is changed by so much of the change of the one before.
+
+    Nests, and works in `generate` with cache, padding, beams and sampling, over `device_map`, and with 4- or 8-bit weights.
+    Where torch has compiled anything, its compiled code is dropped on entering and leaving, since it would ignore the change.
 
     Raises MismatchError for neurons of another model, OptionError for a value that does not fit.
     """
     todo = list(edits) if isinstance(edits, Iterable) else [edits]
+    where = None if (tokens, first, fade) == ("both", None, 1.0) else Positions(model, tokens, first, fade)
     found = find(model)
     for one in todo:
         check(one, found.space)
-    handles = []
-    try:
-        for position, site in enumerate(found.sites):
-            alter = _alteration(todo, found.space, position)
+    with ExitStack() as stack:
+        stack.callback(forget_compiled)
+        if where is not None:
+            stack.enter_context(where.followed())
+        for k, site in enumerate(found.sites):
+            alter = _alteration(todo, found.space, k)
             if alter is not None:
-                handles += change(model, site, alter)
+                for handle in change(model, site, where.only(alter) if where else alter):
+                    stack.callback(handle.remove)
         forget_compiled()
         yield model
-    finally:
-        for handle in handles:
-            handle.remove()
-        forget_compiled()
 
 
 def check(edit: Edit, space: NeuronSpace) -> None:
@@ -103,42 +112,44 @@ def check(edit: Edit, space: NeuronSpace) -> None:
 
 
 def _alteration(edits: Sequence[Edit], space: NeuronSpace, position: int) -> Callable[[Tensor], Tensor] | None:
-    """What one site's activations go through, or None where no neuron of it is touched."""
-    steps = [step for one in edits if (step := _step(one, space, position)) is not None]
-    if not steps:
+    """What one site's activations go through, or None where no neuron of it is touched.
+
+    Any sequence of edits is one affine map per neuron, a · keep + shift, and so one operation a layer.
+    """
+    keep, shift = affine(edits, space, position)
+    if not bool(((keep != 1) | (shift != 0)).any()):
         return None
-
-    def alter(activation: Tensor) -> Tensor:
-        out = activation.clone()
-        for step in steps:
-            step(out)
-        return out
-
-    return alter
+    kept, shifted = _Resident(keep), _Resident(shift)
+    if bool((keep == 1).all()):
+        return lambda a: a + shifted.on(a.device, a.dtype)
+    if not bool(shift.any()):
+        return lambda a: a * kept.on(a.device, a.dtype)
+    return lambda a: torch.addcmul(shifted.on(a.device, a.dtype), a, kept.on(a.device, a.dtype))
 
 
-def _step(edit: Edit, space: NeuronSpace, position: int) -> _Step | None:
+def affine(edits: Sequence[Edit], space: NeuronSpace, position: int) -> tuple[Tensor, Tensor]:
+    """What all edits together do to each neuron of a site, a · keep + shift: (width,) float64 each, on the CPU."""
     stretch = space.stretches[position]
-    flat = edit.neurons.flat
-    flat = flat[(flat >= stretch.start) & (flat < stretch.stop)]
-    if not len(flat):
-        return None
-    index = _Resident(flat - stretch.start)
-    if isinstance(edit, Off):
-        return lambda a: _put(a, index, torch.zeros((), dtype=a.dtype, device=a.device))
-    if isinstance(edit, Scale):
-        factor = edit.factor
-        return lambda a: _put(a, index, a[..., index.on(a.device)] * factor)
-    full = torch.as_tensor(edit.value, dtype=torch.float64)
-    value = _Resident(full[flat] if full.dim() else full)
-    if isinstance(edit, Set):
-        return lambda a: _put(a, index, value.on(a.device, a.dtype))
-    amount = _Resident(value.tensor * edit.strength)
-    return lambda a: _put(a, index, a[..., index.on(a.device)] + amount.on(a.device, a.dtype))
+    keep = torch.ones(stretch.width, dtype=torch.float64)
+    shift = torch.zeros(stretch.width, dtype=torch.float64)
+    for edit in edits:
+        local = space.split(edit.neurons.flat).get(position)
+        if local is None:
+            continue
+        if isinstance(edit, Add):
+            shift[local] += edit.strength * _values(edit.value, local + stretch.start)
+            continue
+        factor = edit.factor if isinstance(edit, Scale) else 0.0
+        keep[local] *= factor
+        shift[local] *= factor
+        if isinstance(edit, Set):
+            shift[local] = _values(edit.value, local + stretch.start)
+    return keep, shift
 
 
-def _put(activation: Tensor, index: _Resident, value: Tensor) -> None:
-    activation[..., index.on(activation.device)] = value
+def _values(value: float | Tensor, flat: Tensor) -> Tensor:
+    full = torch.as_tensor(value, dtype=torch.float64).cpu()
+    return full[flat] if full.dim() else full.expand(len(flat))
 
 
 class _Resident:
@@ -148,47 +159,9 @@ class _Resident:
         self.tensor = tensor
         self._copies: dict[tuple[torch.device, torch.dtype], Tensor] = {}
 
-    def on(self, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
-        key = (device, dtype or self.tensor.dtype)
+    def on(self, device: torch.device, dtype: torch.dtype) -> Tensor:
+        key = (device, dtype)
         if key not in self._copies:
-            self._copies[key] = self.tensor.to(*key)
+            with torch.inference_mode(False):  # a copy made for inference would be of no use where gradients are wanted
+                self._copies[key] = self.tensor.to(dtype).to(device)
         return self._copies[key]
-
-
-def steering(
-    neurons: LanguageNeurons,
-    stats: ActivationStats,
-    *,
-    source: str | None,
-    target: str,
-    how: Literal["add", "set"] = "add",
-    strength: float = 1.0,
-) -> list[Edit]:
-    """The edits that steer from a source language to a target: source neurons that are not the target's off, and the
-    target's mean activation in its own language added to (or set on) the target's neurons.
-    """
-    if how not in ("add", "set"):
-        raise OptionError(f"how is {how!r}. Expected add or set.")
-    own, mean = neurons[target], stats.mean(target)
-    if not len(own):
-        raise OptionError(
-            f"{tag(target)} has no neurons here, so nothing can be switched on. Identify with a higher --rate or --per-language."
-        )
-    on: Edit = Add(own, mean, strength) if how == "add" else Set(own, mean * strength)
-    return [on] if source is None else [Off(neurons[source] - own), on]
-
-
-@contextmanager
-def steer(
-    model: nn.Module,
-    neurons: LanguageNeurons,
-    stats: ActivationStats,
-    *,
-    source: str | None = None,
-    target: str,
-    how: Literal["add", "set"] = "add",
-    strength: float = 1.0,
-) -> Iterator[nn.Module]:
-    """While inside, the model leans towards writing `target`: see `steering` for what is edited."""
-    with edited(model, steering(neurons, stats, source=source, target=target, how=how, strength=strength)):
-        yield model

@@ -8,70 +8,123 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lape import files
-from lape.edit import Edit, Off, Scale, check
+from lape.edit import Add, Edit, Scale, Set, affine, check
 from lape.errors import ModelError, OptionError
+from lape.models import describe
 from lape.sites import Site, Sites, find, unwrapped
+
+MANIFEST = "lape.json"
+"""Beside the weights: which model this was, and what was done to it."""
+_AT_RUN_TIME = "Use lape.edited(...) or lape.steer(...) at run time, or bake Off or Scale instead: --off, --scale."
 
 
 def export(
     model: Any, edits: Edit | Sequence[Edit], out: str | Path, *, tokenizer: Any = None, overwrite: bool = False
 ) -> Path:
-    """Write the model with `Off` and `Scale` edits baked into its down projections; the model itself is not changed.
+    """Write the model with edits baked into its down projections; the model itself is not changed.
 
-    A neuron's contribution is its activation times its column of the down projection, so scaling the column is exact up to
-    the rounding of the weights. `Set` and `Add` have no exact weights and are refused. With `tokenizer`, it is saved too.
+    A neuron's contribution is its activation times its column of the down projection, so to scale it (`Off`: by 0) is to
+    scale the column, exactly but for the rounding of the weights. In a plain MLP whose down projection has a bias, a value
+    that is set or added is a constant and goes into the bias. In a gated MLP it is multiplied by the up branch, which
+    differs from token to token: `Set` and `Add` are refused there, and where there is no bias.
+
+    Writes `lape.json` beside the weights, and with `tokenizer` that too. Raises OptionError for an edit that cannot be baked.
     """
     out = Path(out)
     files.refuse_existing(out, overwrite)
     todo = list(edits) if isinstance(edits, Sequence) else [edits]
-    found = find(model)
+    inner: Any = unwrapped(model)
+    found = find(inner)
     for one in todo:
         check(one, found.space)
-        if not isinstance(one, (Off, Scale)):
-            raise OptionError(
-                f"{type(one).__name__} cannot be baked into weights; only Off and Scale can. Use lape.edited(...) at run time."
-            )
+    changed = _changed(inner, found, todo)
     working = files.partial(out)
     files.fresh(working)
     try:
         with files.writing(working):
-            _save(unwrapped(model), found, todo, working)
+            inner.save_pretrained(working, state_dict={**inner.state_dict(), **changed})
             if tokenizer is not None:
                 tokenizer.save_pretrained(working)
+        files.write_json(working / MANIFEST, _manifest(inner, tokenizer, todo))
         files.finish(working, out)
     finally:
         shutil.rmtree(working, ignore_errors=True)
     return out
 
 
-def _save(model: Any, found: Sites, edits: Sequence[Edit], out: Path) -> None:
-    state = dict(model.state_dict())
+def _manifest(model: Any, tokenizer: Any, edits: Sequence[Edit]) -> dict[str, Any]:
+    """Where the checkpoint comes from."""
+    done = [
+        {
+            "edit": type(edit).__name__.lower(),
+            "neurons": len(edit.neurons),
+            **({"factor": edit.factor} if isinstance(edit, Scale) else {}),
+            **({"strength": edit.strength} if isinstance(edit, Add) else {}),
+            "flat": edit.neurons.flat.tolist(),
+        }
+        for edit in edits
+    ]
+    return {"kind": "exported checkpoint", "made_from": describe(model, tokenizer), "edits": done}
+
+
+def _changed(model: Any, found: Sites, edits: Sequence[Edit]) -> dict[str, Tensor]:
+    """The parameters that differ, by name."""
+    changed: dict[str, Tensor] = {}
+    maps: dict[int, tuple[Tensor, Tensor]] = {}
     for position, site in enumerate(found.sites):
-        factors = _factors(found, edits, position)
-        if bool((factors != 1).any()):
-            name = f"{site.down}.weight"
-            state[name] = _scaled(model.get_submodule(site.down), site, state[name], factors)
-    model.save_pretrained(out, state_dict=state)
+        keep, shift = affine(edits, found.space, position)
+        linear = model.get_submodule(site.down)
+        _refuse_one_depth(site, maps.setdefault(id(linear), (keep, shift)), (keep, shift))
+        if bool((keep != 1).any()) or bool((shift != 0).any()):
+            _refuse_quantised(site, linear)
+        if bool((shift != 0).any()):
+            _refuse_values(site, linear, edits)
+            changed[f"{site.down}.bias"] = _biased(linear, shift)
+        if bool((keep != 1).any()):
+            changed[f"{site.down}.weight"] = _scaled(linear, keep)
+    return changed
 
 
-def _factors(found: Sites, edits: Sequence[Edit], position: int) -> torch.Tensor:
-    """What each neuron of a site is multiplied by."""
-    stretch = found.space.stretches[position]
-    factors = torch.ones(stretch.width, dtype=torch.float64)
-    for one in edits:
-        local = found.space.split(one.neurons.flat).get(position)
-        if local is not None:
-            factors[local] *= one.factor if isinstance(one, Scale) else 0.0
-    return factors
+def _refuse_one_depth(site: Site, first: tuple[Tensor, Tensor], here: tuple[Tensor, Tensor]) -> None:
+    if not all(torch.equal(a, b) for a, b in zip(first, here, strict=True)):
+        raise OptionError(
+            f"Layer {site.layer} shares its weights with another layer, so an edit of one of them alone cannot be baked in. "
+            f"Edit both alike. {_AT_RUN_TIME}"
+        )
 
 
-def _scaled(linear: nn.Module, site: Site, weight: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
-    if not weight.is_floating_point():
+def _refuse_values(site: Site, linear: nn.Module, edits: Sequence[Edit]) -> None:
+    kinds = " and ".join(sorted({type(edit).__name__ for edit in edits if isinstance(edit, (Set, Add))}))
+    if site.gate is None or site.up is not None:
+        reason = (
+            "its MLP is gated: what is set or added is multiplied by the up branch, which differs from token to token"
+        )
+    elif getattr(linear, "bias", None) is None:
+        reason = "its down projection has no bias to hold it"
+    else:
+        return
+    raise OptionError(f"{kinds} cannot be baked into layer {site.layer}: {reason}. {_AT_RUN_TIME}")
+
+
+def _refuse_quantised(site: Site, linear: Any) -> None:
+    if not linear.weight.is_floating_point():
         raise ModelError(
             f"{site.down} is quantised; its weights cannot be changed exactly. Load the model unquantised to export it."
         )
-    by = factors.to(weight.device, weight.dtype)
+
+
+def _scaled(linear: Any, keep: Tensor) -> Tensor:
+    weight: Tensor = linear.weight.detach()
+    by = keep.to(weight.dtype).to(weight.device)
     return weight * (by[:, None] if hasattr(linear, "nx") else by)
+
+
+def _biased(linear: Any, shift: Tensor) -> Tensor:
+    """The bias with the constant contribution of what is set or added."""
+    weight: Tensor = linear.weight.detach().cpu().double()
+    added = shift @ weight if hasattr(linear, "nx") else weight @ shift
+    bias: Tensor = linear.bias.detach()
+    return (bias.cpu().double() + added).to(bias.dtype).to(bias.device)

@@ -139,6 +139,23 @@ def fresh(working: Path) -> None:
         working.mkdir(parents=True)
 
 
+def same_run(working: Path, ours: dict[str, Any]) -> None:
+    """Note in a folder that is filled step by step which run it belongs to; refuse one that belongs to another."""
+    path = working / STATE
+    plain = json.loads(json.dumps(ours, default=str))
+    if not path.exists():
+        write_json(path, plain)
+        return
+    theirs = json.loads(path.read_text(encoding="utf-8"))
+    for key, value in plain.items():
+        if theirs.get(key) != value:
+            there, now = (f"{json.dumps(v, ensure_ascii=False):.300}" for v in (theirs.get(key), value))
+            raise FileError(
+                f"{working} holds a run that was stopped, with another {key}: {there} there, {now} now. "
+                f"Give the same command to go on, choose another --out, or delete {working}."
+            )
+
+
 def finish(working: Path, path: Path) -> None:
     """Rename a whole run folder into place, replacing an older one (whose refusal came earlier)."""
     with writing(path):

@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from lape.errors import ModelError, OptionError
+from lape.errors import MismatchError, ModelError, OptionError
 from lape.options import ModelOptions, given
 from lape.progress import Progress, silent
 from lape.sites import SiteNames, find, unwrapped
@@ -136,7 +136,7 @@ def _digest(parameter: Tensor) -> str:
 
 
 def describe(model: Any, tokenizer: Any) -> dict[str, Any]:
-    """Which model and tokenizer, for a manifest."""
+    """Which model and tokenizer (if any), for a manifest."""
     config = unwrapped(model).config
     return {
         "model": {
@@ -146,9 +146,25 @@ def describe(model: Any, tokenizer: Any) -> dict[str, Any]:
             "checksum": checksum(model),
             "dtype": str(unwrapped(model).dtype).removeprefix("torch."),
         },
-        "tokenizer": {"hash": tokenizer_hash(tokenizer)},
+        "tokenizer": {"hash": tokenizer_hash(tokenizer) if tokenizer is not None else None},
         "versions": {name: version(name) for name in ("lape", "torch", "transformers")},
     }
+
+
+def check_same(model: Any, manifest: dict[str, Any], what: str) -> None:
+    """Refuse `what` (statistics, neurons) made with another model than this, as far as its manifest says which.
+
+    Weights in another number format cannot be compared bit by bit and pass.
+    """
+    made = manifest.get("model", {})
+    if not made.get("checksum") or made.get("dtype") != str(unwrapped(model).dtype).removeprefix("torch."):
+        return
+    here = checksum(model)
+    if made["checksum"] != here:
+        raise MismatchError(
+            f"The {what} were made with {made.get('id')} (checksum {made['checksum'][:12]}…), but this model has checksum {here[:12]}…. "
+            "Record this model: lape record, or load the other one."
+        )
 
 
 def _plain_config(config: Any) -> dict[str, Any]:

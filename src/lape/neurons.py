@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -73,6 +73,17 @@ class NeuronSet:
         for k, local in self.space.split(self.flat).items():
             result.setdefault(self.space.stretches[k].layer, []).extend(local.tolist())
         return result
+
+    def in_layers(self, layers: Iterable[int]) -> NeuronSet:
+        """Those that lie in some layers."""
+        wanted = set(layers)
+        unknown = sorted(wanted - set(self.space.layers))
+        if unknown:
+            raise OptionError(
+                f"There is no layer {unknown[0]} with neurons. Expected some of {list(self.space.layers)}."
+            )
+        inside = torch.tensor([stretch.layer in wanted for stretch in self.space])
+        return NeuronSet(self.space, self.flat[self.space.per_neuron(inside)[self.flat]])
 
     def __repr__(self) -> str:
         return f"NeuronSet({len(self)} of {self.space})"

@@ -22,7 +22,8 @@ def count(text: str) -> int:
         raise OptionError(f"{text!r} is not a number of tokens. Expected something like 500, 20k or 1M.") from error
 
 
-def _convert(_type: Any, tokens: Sequence[Token]) -> int:
+def converted(_type: Any, tokens: Sequence[Token]) -> int:
+    """`count`, as the command line calls it."""
     return count(tokens[0].value)
 
 
@@ -46,7 +47,7 @@ class ModelOptions:
 class TextOptions:
     """How texts become rows of tokens."""
 
-    tokens: Annotated[int | None, Parameter(converter=_convert)] = None
+    tokens: Annotated[int | None, Parameter(converter=converted)] = None
     """At most this many tokens of each language. Default: all."""
     document: Literal["file", "line"] = "file"
     """What a document is in a .txt file: the whole file, or each line."""
@@ -105,6 +106,58 @@ class LapeOptions:
 
 
 @dataclass(frozen=True)
+class DifferenceOptions:
+    """How language neurons are chosen by their mean activation."""
+
+    per_language: int = 100
+    """Neurons of each language: those whose mean activation lies furthest above the other languages' mean."""
+
+    def __post_init__(self) -> None:
+        positive(self, "per_language")
+
+
+@dataclass(frozen=True)
+class SteerOptions:
+    """How a model is steered to a language by its neurons."""
+
+    how: Literal["off+add", "off+set", "off+scale", "add", "set", "scale", "off"] = "off+add"
+    """What is done to the target's neurons, and whether the source's own are switched off."""
+    value: Literal["mean", "firing", "difference"] | float = "mean"
+    """What is set or added: the target's mean activation, its mean when firing, its mean minus that of the other languages, or a number."""
+    strength: float = 1.0
+    """The value is multiplied by it; for scale, it is the factor."""
+    tokens: Literal["both", "prompt", "generated"] = "both"
+    """Where the edit acts: positions whose output picks a new token (generated), the rest of the prompt, or both."""
+    first: int | None = None
+    """Of the generated positions only the first so many, after which the model writes on by itself. Default: all."""
+    fade: float = 1.0
+    """Each generated position is changed by so much of the change of the one before; 1 is no fading."""
+    layers: Annotated[tuple[int, ...] | None, Parameter(negative="")] = None
+    """Only these layers. Default: all."""
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        positive(self, "first")
+        if isinstance(self.value, str) and self.value not in ("mean", "firing", "difference"):
+            raise OptionError(f"value is {self.value!r}. Expected mean, firing, difference or a number.")
+
+
+@dataclass(frozen=True)
+class GenerationOptions:
+    """How answers are generated: greedy."""
+
+    new_tokens: int = 32
+    """At most this many new tokens an answer."""
+    repetition_penalty: float = 1.1
+    """Divides the odds of tokens that occurred already; 1 is none."""
+    batch: int = 40
+    """Prompts that run at once."""
+
+    def __post_init__(self) -> None:
+        positive(self, "new_tokens", "batch")
+
+
+@dataclass(frozen=True)
 class PerplexityOptions(TextOptions):
     """How the damage of switching a language off is measured."""
 
@@ -122,6 +175,56 @@ class PerplexityOptions(TextOptions):
         if self.draws < 0:
             raise OptionError(f"draws is {self.draws}. Expected 0 or more.")
         positive(self, "resamples")
+
+
+Family = Literal[
+    "prompt",
+    "mask",
+    "neurons",
+    "diffmean",
+    "none",
+    "ceiling",
+    "target only",
+    "source off",
+    "random",
+    "other",
+    "permuted",
+]
+"""Families of methods that force a language: see `lape.evaluate.families`."""
+
+
+@dataclass(frozen=True)
+class ForcingOptions(GenerationOptions):
+    """How language forcing is measured."""
+
+    pairs: str = "all"
+    """Source and target languages: all, third (a fixed third of them), or a list such as en-fr,zh-id."""
+    development_pairs: str = "same"
+    """The pairs on which settings are tried: same, or as for `pairs`."""
+    families: Annotated[tuple[Family, ...], Parameter(negative="")] = get_args(Family)
+    """Which families are run."""
+    candidates: int = 0
+    """Questions among which an answer's own must be likeliest; 0 is all of the split."""
+    resamples: int = 2000
+    """Bootstrap resamples of the questions behind the 95 % intervals."""
+    seed: int = 0
+    """Seed of the controls and of the bootstrap."""
+    identifier: str = "lingua"
+    """Who says what language an answer is in: lingua or langid."""
+    second: str = "langid"
+    """Who is asked too, to report how often the two agree."""
+    cost_tokens: Annotated[int, Parameter(converter=converted)] = 512
+    """Tokens of each language on which the cost of an edit is measured."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choices(self)
+        positive(self, "resamples", "cost_tokens")
+        unknown = [family for family in self.families if family not in get_args(Family)]
+        if unknown:
+            raise OptionError(f"There is no family {unknown[0]!r}. Expected some of: {', '.join(get_args(Family))}.")
+        if self.candidates < 0 or self.candidates == 1:
+            raise OptionError(f"candidates is {self.candidates}. Expected 2 or more, or 0 for all questions.")
 
 
 def check_choices(options: Any) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lape.corpus import FOLDS
 from lape.errors import ModelError
-from lape.sites import Sites, unwrapped, watching
+from lape.sites import Sites, blocks, unwrapped, watching
 
 
 @dataclass(frozen=True)
@@ -155,8 +155,7 @@ class ResidualRecorder:
     """Sums of the residual stream after every decoder block, over counted tokens."""
 
     def __init__(self, model: nn.Module, found: Sites) -> None:
-        names = dict.fromkeys(_block_name(site.down, site.layer) for site in found.sites)
-        self._blocks = [unwrapped(model).get_submodule(name) for name in names]
+        self._blocks = blocks(model, found)
         self.sums: Tensor | None = None
         self.weights = torch.empty(0)
 
@@ -179,8 +178,3 @@ class ResidualRecorder:
             self.sums[k] += (self.weights.to(hidden.device, dtype) @ hidden.to(dtype)).cpu()
 
         return add
-
-
-def _block_name(down: str, layer: int) -> str:
-    parts = down.split(".")
-    return ".".join(parts[: parts.index(str(layer)) + 1])

@@ -108,6 +108,17 @@ def hidden_states(model: nn.Module, input_ids: Tensor, **kwargs: Any) -> Tensor:
     return hidden
 
 
+def blocks(model: nn.Module, found: Sites) -> list[nn.Module]:
+    """The decoder blocks that hold neurons, in order."""
+    names = dict.fromkeys(_block_name(site.down, site.layer) for site in found.sites)
+    return [unwrapped(model).get_submodule(name) for name in names]
+
+
+def _block_name(down: str, layer: int) -> str:
+    parts = down.split(".")
+    return ".".join(parts[: parts.index(str(layer)) + 1])
+
+
 def tiny_ids(model: nn.Module, rows: int = 2, length: int = 12) -> Tensor:
     """A few fixed pseudo-random token ids, (rows, length), on the model's device."""
     vocabulary = text_config(model).vocab_size

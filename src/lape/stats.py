@@ -98,11 +98,15 @@ class ActivationStats:
         """Into how many folds counts are split."""
         return len(next(iter(self.by_language.values())).tokens)
 
-    def __getitem__(self, language: str) -> LanguageStats:
+    def canonical(self, language: str) -> str:
+        """The standard tag of a recorded language. Raises TextError for one that was not recorded."""
         standard = tag(language)
         if standard not in self.by_language:
             raise TextError(f"{standard} was not recorded. Recorded: {', '.join(self.languages)}.")
-        return self.by_language[standard]
+        return standard
+
+    def __getitem__(self, language: str) -> LanguageStats:
+        return self.by_language[self.canonical(language)]
 
     @classmethod
     def from_counts(
@@ -162,6 +166,21 @@ class ActivationStats:
         """(neurons,) float64: the mean activation in a language, over the tokens that reached the neuron."""
         one = self[language]
         return one.sums("sum") / self.space.per_neuron(one.routed.sum(0)).clamp_min(1)
+
+    def firing_mean(self, language: str) -> Tensor:
+        """(neurons,) float64: the mean activation over the tokens on which the neuron fires; 0 where it never does."""
+        one = self[language]
+        return one.sums("positive") / one.fires.sum(0).clamp_min(1)
+
+    def others_mean(self, language: str) -> Tensor:
+        """(neurons,) float64: the mean over the other languages of their mean activations."""
+        own = self.canonical(language)
+        others = [self.mean(other) for other in self.languages if other != own]
+        if not others:
+            raise OptionError(
+                f"Only {own} was recorded, so there are no others to compare it with. Record two or more."
+            )
+        return torch.stack(others).mean(0)
 
     def energy(self, language: str) -> Tensor:
         """(neurons,) float64: the mean square of the activation in a language, E[a²]."""

@@ -15,11 +15,13 @@ from cyclopts import App, CycloptsError
 from lape.cli.demo import demo
 from lape.cli.doctor import doctor
 from lape.cli.export import export
+from lape.cli.force import force
 from lape.cli.identify import identify
 from lape.cli.merge import merge
 from lape.cli.perplexity import perplexity
 from lape.cli.record import record
 from lape.cli.show import show
+from lape.cli.steer import steer
 from lape.errors import FileError, LapeError, OptionError
 
 EPILOGUE = "Every verb takes --config FILE.toml: its options by name, for instance  tokens = 1_000_000  or  text = ['fr=a.txt']."
@@ -35,7 +37,7 @@ def app() -> App:
         result_action="return_value",
         suppress_keyboard_interrupt=False,
     )
-    for verb in (demo, record, identify, show, perplexity, merge, export, doctor):
+    for verb in (demo, record, identify, show, perplexity, steer, force, merge, export, doctor):
         verbs.command(verb)
     return verbs
 

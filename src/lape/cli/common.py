@@ -22,7 +22,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from lape.errors import FileError, TextError
+from lape.errors import FileError, OptionError, TextError
 
 if TYPE_CHECKING:
     from lape.progress import Progress as Report
@@ -33,17 +33,19 @@ err = Console(stderr=True)
 
 TextFlags: TypeAlias = Annotated[list[str], Parameter(name="--text", negative="", show_default=False)]
 Overwrite: TypeAlias = Annotated[bool, Parameter(negative="")]
+_DEMOS = (Path("runs/demo"), Path("lape-demo"))
+"""Where `make demo` and `lape demo` leave their runs."""
 EVERY = 10.0
 """Seconds between two lines of progress where there is no terminal."""
 
 
-def texts_of(flags: Sequence[str]) -> dict[str, Source]:
+def texts_of(flags: Sequence[str], option: str = "--text") -> dict[str, Source]:
     """`["fr=a.txt", "fr=b.txt", "zh=c"]` as sources by language. Raises TextError for a flag without `=`."""
     found: dict[str, list[str]] = {}
     for flag in flags:
         language, equals, path = flag.partition("=")
         if not equals or not path:
-            raise TextError(f"--text {flag} names no path. Expected TAG=PATH, for example --text fr=french.txt.")
+            raise TextError(f"{option} {flag} names no path. Expected TAG=PATH, for example {option} fr=french.txt.")
         found.setdefault(language.strip(), []).append(path)
     return dict(found)
 
@@ -82,6 +84,20 @@ def progress() -> Iterator[Report]:
 def beside(path: Path, name: str) -> Path:
     """Where a verb puts its result by default: in the run's folder, or in that of the file it read."""
     return (path if path.is_dir() else path.parent) / name
+
+
+def run_of(model: str, run: Path | None) -> Path:
+    """The run's folder whose statistics a verb uses; for sample the demo's, where it is."""
+    if run is None:
+        run = next((path for path in _DEMOS if model == "sample" and (path / "stats.safetensors").is_file()), None)
+    if run is None:
+        first = "make the demo's (lape demo), or " if model == "sample" else ""
+        raise OptionError(
+            f"No run was given. Record one ({first}lape record MODEL --text TAG=PATH --out RUN) and name it: --run RUN."
+        )
+    if not run.exists():
+        raise FileError(f"There is no run {run}. Expected a folder that lape record or lape demo made.")
+    return run
 
 
 def neurons_of(path: Path, languages: str | None, width: int | None) -> Any:

@@ -43,7 +43,7 @@ def demo(
     if not 1 <= documents <= samples.EVALUATED:
         raise OptionError(f"documents is {documents}. Expected 1 to {samples.EVALUATED}.")
     files.refuse_existing(to, overwrite)
-    recording = RecordOptions(row_tokens=ROW_TOKENS)
+    recording = RecordOptions(row_tokens=ROW_TOKENS, residual=True)
     measuring = PerplexityOptions(row_tokens=ROW_TOKENS, draws=draws)
     working = files.partial(to)
     files.fresh(working)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from lape.cli.common import Overwrite, neurons_of, out, progress
+from lape.errors import OptionError
 from lape.options import ModelOptions
 
 _MODEL = ModelOptions()
@@ -17,14 +19,15 @@ def export(
     model: str,
     neurons: Path,
     *,
-    off: Annotated[list[str], Parameter(negative="")],
+    off: Annotated[list[str] | None, Parameter(negative="")] = None,
+    scale: Annotated[list[str] | None, Parameter(negative="")] = None,
     to: Annotated[Path, Parameter(name="--out")],
     languages: str | None = None,
     width: int | None = None,
     overwrite: Overwrite = False,
     loading: Annotated[ModelOptions, Parameter(name="*")] = _MODEL,
 ) -> None:
-    """Write a plain checkpoint in which the neurons of some languages are switched off.
+    """Write a plain checkpoint in which the neurons of some languages are switched off or made stronger.
 
     Parameters
     ----------
@@ -34,6 +37,8 @@ def export(
         A run's folder, a file of neurons, or a published .pth.
     off
         A language to switch off; may be given several times.
+    scale
+        TAG=FACTOR, such as fr=1.5: a language whose activations are multiplied; may be given several times.
     to
         The folder to write.
     languages
@@ -44,14 +49,33 @@ def export(
         Replace an existing folder.
     """
     from lape import files
-    from lape.edit import Off
     from lape.exporting import export as bake
-    from lape.models import load
+    from lape.models import check_same, load
 
     files.refuse_existing(to, overwrite)
     found = neurons_of(neurons, languages, width)
-    edits = [Off(found[language]) for language in off]
+    edits = _edits(found, off or [], scale or [])
     with progress() as report:
         loaded, tokenizer = load(model, loading, progress=report)
+        check_same(loaded, found.manifest, "neurons")
         bake(loaded, edits, to, tokenizer=tokenizer, overwrite=overwrite)
-    out.print(f"Written: {to}, a plain checkpoint without {', '.join(off)}.", highlight=False, soft_wrap=True)
+    done = [*(f"without {language}" for language in off or []), *(f"with {one}" for one in scale or [])]
+    out.print(f"Written: {to}, a plain checkpoint {', '.join(done)}.", highlight=False, soft_wrap=True)
+
+
+def _edits(neurons: Any, off: Sequence[str], scale: Sequence[str]) -> list[Any]:
+    """The edits that are asked for."""
+    from lape.edit import Off, Scale
+
+    if not off and not scale:
+        raise OptionError("Nothing was asked for. Expected --off TAG, --scale TAG=FACTOR, or both.")
+    edits: list[Any] = [Off(neurons[language]) for language in off]
+    for one in scale:
+        language, _, factor = one.partition("=")
+        try:
+            edits.append(Scale(neurons[language], float(factor)))
+        except ValueError as error:
+            raise OptionError(
+                f"--scale {one} names no factor. Expected TAG=FACTOR, for example --scale fr=1.5."
+            ) from error
+    return edits

@@ -29,7 +29,7 @@ def identify(
     stats
         A run's folder, or a file of statistics.
     method
-        How to choose: lape.
+        How to choose: lape, or difference (the largest differences of mean activation; --per-language says how many).
     to
         Where to write: .safetensors, or .pth for the published format. Default: neurons.safetensors beside the statistics.
     reliability
@@ -48,9 +48,11 @@ def identify(
     files.refuse_existing(target, overwrite)
     recorded = ActivationStats.load(stats)
     chosen = dataclasses.asdict(options)
+    if method != "lape":
+        chosen = {"per_language": options.per_language} if options.per_language else {}
     neurons = find(recorded, method, reliability=False, **chosen)
     table: Any = None
-    if reliability and recorded.folds > 1:
+    if reliability and recorded.folds > 1 and method == "lape":
         neurons, table = with_reliability(recorded, neurons, method, chosen)
     measured = target.with_name(f"{target.stem}.reliability.parquet")
     measured.unlink(missing_ok=True)  # of the neurons that are replaced

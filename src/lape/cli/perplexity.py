@@ -59,7 +59,7 @@ def perplexity(
     from lape import files
     from lape.cli.tables import loss_matrix, own_tables, verdict
     from lape.evaluate.perplexity import line_losses, summary
-    from lape.models import describe, load
+    from lape.models import check_same, describe, load
     from lape.recording import checked_texts
 
     target = to or beside(neurons, "perplexity")
@@ -68,6 +68,7 @@ def perplexity(
     found = neurons_of(neurons, languages, width)
     with progress() as report:
         loaded, tokenizer = load(model, loading, progress=report)
+        check_same(loaded, found.manifest, "neurons")
         lines = line_losses(loaded, tokenizer, texts, found, options, progress=report)
         table = summary(lines, found, options)
     record = provenance(

@@ -183,3 +183,91 @@ def _judge(own: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     if any(c is not None and own["delta_token"] <= c for c in controls):
         return "no"
     return "unknown" if None in controls or len(rows) < 2 else "yes"
+
+
+def forcing_tables(found: Any) -> Group:
+    """Every family on the reporting questions, the settings that were tried, and what the edits cost."""
+    report = found.table.filter((_col("source") == "all") & (_col("target") == "all") & (_col("split") == "report"))
+    rows = [
+        [
+            row["family"],
+            *(_share(row, name) for name in ("in_language", "fluent", "on_topic", "good")),
+            _over(row, "in_language_over_ceiling"),
+            _over(row, "good_over_ceiling"),
+        ]
+        for row in report.sort("good_over_ceiling", descending=True, nulls_last=True).iter_rows(named=True)
+    ]
+    caption = (
+        "Shares of answers; fluent and on topic: of those in the language. ÷ ceiling: share over that of answers to the question "
+        "asked in the target language, averaged by target, with the 95 % interval over questions."
+    )
+    names = ["", "in lang.", "fluent", "topic", "good", "in lang. ÷ ceiling", "good ÷ ceiling"]
+    parts: list[Any] = [
+        _titled("Reporting questions, setting chosen on the others", names, rows, caption),
+        Text(),
+        _tried(found.table),
+    ]
+    worst = _worst(found.table)
+    if worst:
+        parts += [Text(), Text(worst)]
+    if len(found.costs):
+        parts += [Text(), _costs(found.costs)]
+    return Group(*parts)
+
+
+def _tried(table: pl.DataFrame) -> Group:
+    development = table.filter((_col("source") == "all") & (_col("target") == "all") & (_col("split") == "development"))
+    rows = [
+        [
+            row["family"],
+            Text(("• " if row["chosen"] else "  ") + row["setting"], style="bold" if row["chosen"] else ""),
+            _number(row["in_language_over_ceiling"], 2),
+            _number(row["good_over_ceiling"], 2),
+        ]
+        for row in development.iter_rows(named=True)
+    ]
+    return _titled(
+        "Development questions: what was tried (• chosen)",
+        ["", "setting", "in lang. ÷ ceiling", "good ÷ ceiling"],
+        rows,
+    )
+
+
+def _worst(table: pl.DataFrame) -> str:
+    pairs = table.filter((_col("family") == "neurons") & (_col("split") == "report") & (_col("source") != "all"))
+    if not len(pairs) or pairs["good_over_ceiling"].is_null().all():
+        return ""
+    row = pairs.sort("good_over_ceiling", nulls_last=True).row(0, named=True)
+    return f"Worst pair of neurons: {row['source']} → {row['target']}, good answers {row['good_over_ceiling']:.2f} of the ceiling's."
+
+
+def _costs(costs: pl.DataFrame) -> Group:
+    roles = ("source", "target", "third")
+    mean = costs.group_by(["family", "role"], maintain_order=True).agg(_col("delta_token").mean())
+    cells = {(row["family"], row["role"]): row["delta_token"] for row in mean.iter_rows(named=True)}
+    rows = [
+        [family, *(_number(cells.get((family, role)), 3) for role in roles)]
+        for family in dict.fromkeys(costs["family"])
+    ]
+    caption = (
+        "Change of loss in nats a token on text of the pair's source, target and the other languages, mean over pairs."
+    )
+    return _titled("What the edits cost on text, acting on every token", ["", *roles], rows, caption)
+
+
+def _share(row: dict[str, Any], name: str) -> str:
+    return "" if row[name] is None else f"{row[name]:.1%}"
+
+
+def _over(row: dict[str, Any], name: str) -> str:
+    if row[name] is None:
+        return ""
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    return f"{row[name]:.2f}" + ("" if low is None else f" ({low:.2f}–{high:.2f})")
+
+
+def _col(name: str) -> Any:
+    """A column in a polars expression, polars being imported late."""
+    import polars
+
+    return polars.col(name)

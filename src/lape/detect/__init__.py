@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+from lape.detect.difference import difference
 from lape.detect.lape import lape
 from lape.errors import OptionError
 from lape.neurons import LanguageNeurons
 from lape.stats import ActivationStats
 
 Method: TypeAlias = Callable[..., LanguageNeurons]
-METHODS: dict[str, Method] = {"lape": lape}
+METHODS: dict[str, Method] = {"lape": lape, "difference": difference}
 
 
 def identify(
@@ -23,8 +24,8 @@ def identify(
 ) -> LanguageNeurons:
     """Find each language's neurons in recorded statistics.
 
-    `method`: "lape", or a function of your own, `stats -> LanguageNeurons`. Further keywords are the method's options, for
-    LAPE those of `LapeOptions`. With `reliability`, and statistics in 8 folds, each neuron gets its stability: the share of
+    `method`: "lape", "difference", or a function of your own, `stats -> LanguageNeurons`. Further keywords are the method's
+    options: those of `LapeOptions` or `DifferenceOptions`. With `reliability`, and statistics in 8 folds, each neuron gets its stability: the share of
     halves of the text that select it.
     """
     find = method_named(method)

@@ -1,0 +1,112 @@
+"""The ways of making a model answer in another language that are compared, and the settings that are tried of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from lape.evaluate.diffmean import DiffMeanOptions
+from lape.evaluate.prompts import PLAIN, Asking
+from lape.options import SteerOptions
+
+Control = Literal["random", "other", "permuted"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One way, with everything that is chosen about it. What is not set is not used."""
+
+    family: str
+    name: str
+    asking: Asking = PLAIN
+    sets: str = ""
+    """Which neurons: lape, or difference:N for the N of largest mean difference in each language."""
+    steer: SteerOptions | None = None
+    control: Control | None = None
+    """Instead of the target's neurons or values: see `counterparts.py`."""
+    coverage: float | None = None
+    """The vocabulary mask: the share of the target's text that the allowed tokens make up."""
+    penalty: float = field(default=float("inf"))
+    """What the mask takes from other tokens' logits."""
+    diffmean: DiffMeanOptions | None = None
+    ceiling: bool = False
+    """Ask in the target language, and change nothing."""
+
+
+NONE = Setting("none", "unedited")
+CEILING = Setting("ceiling", "asked in the target language", ceiling=True)
+TUNED = ("prompt", "mask", "neurons", "diffmean")
+"""Families of which several settings are tried on the development questions. The others have no choice of their own: none and
+the ceiling, and what follows the setting chosen for neurons.
+"""
+
+
+def tried(family: str, layers: int) -> list[Setting]:
+    """The settings of a tuned family, as many for each. `layers`: decoder blocks of the model."""
+    if family == "prompt":
+        return [
+            _prompt("asked for in the source language", Asking(wish="source")),
+            _prompt("asked for in the target language", Asking(wish="target")),
+            _prompt("target-language frame", Asking(frame="target")),
+            _prompt("target-language frame, asked for in the target language", Asking(wish="target", frame="target")),
+            _prompt("target-language frame, 1 example", Asking(frame="target", shots=1)),
+            _prompt("target-language frame, 5 examples", Asking(frame="target", shots=5)),
+        ]
+    if family == "mask":
+        return [
+            Setting(
+                "mask", f"tokens of {coverage:.0%} of the text, {_taken(penalty)}", coverage=coverage, penalty=penalty
+            )
+            for coverage in (0.9, 0.97, 1.0)
+            for penalty in (4.0, float("inf"))
+        ]
+    if family == "diffmean":
+        return [
+            Setting("diffmean", f"after layer {layer} × {strength:g}", diffmean=DiffMeanOptions(layer, strength))
+            for layer in (layers // 3, layers // 2, 2 * layers // 3)
+            for strength in (1.0, 1.5)
+        ]
+    return [_neurons(*one) for one in _NEURONS]
+
+
+_NEURONS: tuple[tuple[str, SteerOptions], ...] = (
+    ("lape", SteerOptions()),
+    ("difference:100", SteerOptions()),
+    ("difference:100", SteerOptions(how="off+set")),
+    ("difference:100", SteerOptions(value="difference")),
+    ("difference:100", SteerOptions(tokens="generated")),
+    ("difference:300", SteerOptions(strength=0.5)),
+)
+
+
+def following(chosen: Setting) -> list[Setting]:
+    """The families that follow the setting chosen for neurons: parts of it, and its controls."""
+    assert chosen.steer is not None  # only neurons are followed
+    on: Any = chosen.steer.how.removeprefix("off+")
+    parts = [
+        replace(chosen, family="target only", steer=replace(chosen.steer, how=on)),
+        replace(chosen, family="source off", steer=replace(chosen.steer, how="off")),
+    ]
+    controls: tuple[Control, ...] = ("random", "other", "permuted")
+    return [*parts, *(replace(chosen, family=control, control=control) for control in controls)]
+
+
+def _prompt(name: str, asking: Asking) -> Setting:
+    return Setting("prompt", name, asking=asking)
+
+
+def _neurons(sets: str, options: SteerOptions) -> Setting:
+    plain = SteerOptions()
+    parts = [sets, options.how]
+    if not options.how.endswith("scale"):
+        parts.append(f"{options.value}")
+    parts.append(f"× {options.strength:g}")
+    if options.tokens != plain.tokens:
+        parts.append(f"{options.tokens} tokens")
+    if options.layers is not None:
+        parts.append(f"layers {min(options.layers)}–{max(options.layers)}")
+    return Setting("neurons", ", ".join(parts), sets=sets, steer=options)
+
+
+def _taken(penalty: float) -> str:
+    return "others forbidden" if penalty == float("inf") else f"others {penalty:g} nats less likely"

@@ -1,0 +1,105 @@
+"""Generating answers to many prompts at once, left-padded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from queue import Queue
+from threading import Thread
+from typing import Any
+
+import torch
+from transformers import TextStreamer
+
+from lape.options import GenerationOptions
+from lape.sites import body, evaluating, unwrapped
+
+
+@torch.inference_mode()
+def generate(
+    model: Any, tokenizer: Any, prompts: Sequence[str], options: GenerationOptions, *, processors: Sequence[Any] = ()
+) -> list[str]:
+    """The continuation of each prompt, special tokens left out. `processors`: logits processors of transformers."""
+    rows = [tokenizer(prompt)["input_ids"] for prompt in prompts]
+    answers: list[str] = []
+    with evaluating(model):
+        for at in range(0, len(rows), options.batch):
+            answers += _some(model, tokenizer, rows[at : at + options.batch], options, processors)
+    return answers
+
+
+def _some(
+    model: Any, tokenizer: Any, rows: Sequence[list[int]], options: GenerationOptions, processors: Sequence[Any]
+) -> list[str]:
+    ids, mask = padded(rows, filler(tokenizer))
+    device = next(body(model).parameters()).device
+    inner: Any = unwrapped(model)
+    out = inner.generate(
+        input_ids=ids.to(device),
+        attention_mask=mask.to(device),
+        max_new_tokens=options.new_tokens,
+        repetition_penalty=options.repetition_penalty,
+        logits_processor=list(processors),
+        pad_token_id=filler(tokenizer),
+        **greedy(model),
+    )
+    return [str(text) for text in tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)]
+
+
+def greedy(model: Any) -> dict[str, Any]:
+    """The keywords that make `generate` greedy without its advice on sampling options."""
+    config = getattr(unwrapped(model), "generation_config", None)
+    sampling = ("temperature", "top_p", "top_k", "min_p", "typical_p")
+    return {"do_sample": False, **{name: None for name in sampling if getattr(config, name, None) is not None}}
+
+
+def filler(tokenizer: Any) -> int:
+    """The id that pads."""
+    for name in ("pad_token_id", "eos_token_id", "bos_token_id"):
+        value = getattr(tokenizer, name, None)
+        if value is not None:
+            return int(value)
+    return 0
+
+
+def padded(rows: Sequence[list[int]], fill: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(rows, longest) ids padded on the left, and 1 where there is a token."""
+    longest = max(len(row) for row in rows)
+    ids = torch.tensor([[fill] * (longest - len(row)) + row for row in rows])
+    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
+    return ids, mask
+
+
+def stream(model: Any, tokenizer: Any, prompt: str, new_tokens: int, repetition_penalty: float) -> Iterator[str]:
+    """One greedy answer, piece by piece as it is written."""
+    ids = torch.tensor([tokenizer(prompt)["input_ids"]], device=next(body(model).parameters()).device)
+    pieces: Queue[str | BaseException | None] = Queue()
+
+    class Streamer(TextStreamer):  # type: ignore[misc]
+        def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+            pieces.put(text)
+            if stream_end:
+                pieces.put(None)
+
+    def write() -> None:
+        inner: Any = unwrapped(model)
+        try:
+            with torch.inference_mode(), evaluating(model):
+                inner.generate(
+                    input_ids=ids,
+                    attention_mask=torch.ones_like(ids),
+                    max_new_tokens=new_tokens,
+                    repetition_penalty=repetition_penalty,
+                    pad_token_id=filler(tokenizer),
+                    streamer=Streamer(tokenizer, skip_prompt=True, skip_special_tokens=True),
+                    **greedy(model),
+                )
+        except BaseException as error:  # to be raised where the pieces are read
+            pieces.put(error)
+
+    writer = Thread(target=write, daemon=True)
+    writer.start()
+    while (piece := pieces.get()) is not None:
+        if isinstance(piece, BaseException):
+            raise piece
+        yield piece
+    writer.join()

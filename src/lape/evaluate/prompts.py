@@ -1,0 +1,139 @@
+"""How a question is put to a model: plain, with a wish for a language, in the target language's frame, after examples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from lape.errors import OptionError
+from lape.languages import tag
+
+
+@dataclass(frozen=True)
+class Words:
+    """A language's words for asking. `wish` asks for an answer in it, in its own words."""
+
+    question: str
+    answer: str
+    wish: str
+    name: str
+    """The language's name in English."""
+
+
+_PLAIN = ("Q", "A")
+WORDS = {
+    "en": Words("Question", "Answer", "Answer in English.", "English"),
+    "zh": Words("问题", "回答", "请用中文回答。", "Chinese"),
+    "fr": Words("Question", "Réponse", "Répondez en français.", "French"),
+    "es": Words("Pregunta", "Respuesta", "Responde en español.", "Spanish"),
+    "vi": Words("Câu hỏi", "Trả lời", "Hãy trả lời bằng tiếng Việt.", "Vietnamese"),
+    "id": Words("Pertanyaan", "Jawaban", "Jawablah dalam bahasa Indonesia.", "Indonesian"),
+    "ja": Words("質問", "回答", "日本語で答えてください。", "Japanese"),
+    "de": Words("Frage", "Antwort", "Antworte auf Deutsch.", "German"),
+    "it": Words("Domanda", "Risposta", "Rispondi in italiano.", "Italian"),
+    "pt": Words("Pergunta", "Resposta", "Responda em português.", "Portuguese"),
+    "nl": Words("Vraag", "Antwoord", "Antwoord in het Nederlands.", "Dutch"),
+    "pl": Words("Pytanie", "Odpowiedź", "Odpowiedz po polsku.", "Polish"),
+    "ru": Words("Вопрос", "Ответ", "Ответьте на русском языке.", "Russian"),
+    "ar": Words("سؤال", "جواب", "أجب باللغة العربية.", "Arabic"),
+    "ko": Words("질문", "답변", "한국어로 대답해 주세요.", "Korean"),
+    "tr": Words("Soru", "Cevap", "Türkçe cevap ver.", "Turkish"),
+}
+"""Languages whose own words are known; others are asked with English words and the language's name."""
+WISHES = {
+    "en": "Answer in {name}.",
+    "zh": "请用{name}回答。",
+    "fr": "Répondez en {name}.",
+    "es": "Responde en {name}.",
+    "vi": "Hãy trả lời bằng {name}.",
+    "id": "Jawablah dalam bahasa {name}.",
+    "ja": "{name}で答えてください。",
+}
+"""How to ask for another language in one's own words; `{name}` is that language's name, in the asking language."""
+
+
+@dataclass(frozen=True)
+class Asking:
+    """A way of asking. The plain one is `Q: …` / `A:`, or the bare question in a chat model's template."""
+
+    wish: Literal["none", "source", "target"] = "none"
+    """Ask for the target language: not at all, in the source language, or in the target language."""
+    frame: Literal["plain", "target"] = "plain"
+    """The words around question and answer: Q and A, or those of the target language."""
+    shots: int = 0
+    """Examples before it: questions in the source language with answers in the target language."""
+
+
+PLAIN = Asking()
+
+
+def ask(
+    tokenizer: Any,
+    question: str,
+    *,
+    source: str,
+    target: str,
+    asking: Asking = PLAIN,
+    examples: Sequence[tuple[str, str]] = (),
+) -> str:
+    """The prompt's text, without the tokenizer's own special tokens where it adds them itself.
+
+    Raises OptionError where fewer examples are given than `asking` wants.
+    """
+    if len(examples) < asking.shots:
+        raise OptionError(f"{len(examples)} examples were given. Expected {asking.shots}.")
+    shots = examples[: asking.shots]
+    wish = _wish(source, target, asking)
+    if getattr(tokenizer, "chat_template", None):
+        return _chat(tokenizer, question, wish, shots)
+    q, a = _PLAIN
+    if asking.frame == "target":
+        words = WORDS.get(_base(target), WORDS["en"])
+        q, a = words.question, words.answer
+    parts = [f"{q}: {_with(one, wish)}\n{a}: {answer.strip()}\n" for one, answer in shots]
+    return "".join([*parts, f"{q}: {_with(question, wish)}\n{a}:"])
+
+
+def cut(answer: str, *, target: str) -> str:
+    """An answer up to where the model goes on with a next question of its own."""
+    words = WORDS.get(_base(target), WORDS["en"])
+    ends = [at for word in (_PLAIN[0], words.question) if (at := answer.find(f"\n{word}:")) >= 0]
+    return answer[: min(ends)] if ends else answer
+
+
+def _with(question: str, wish: str) -> str:
+    return f"{question} {wish}" if wish else question
+
+
+def _wish(source: str, target: str, asking: Asking) -> str:
+    if asking.wish == "none":
+        return ""
+    if asking.wish == "target" and _base(target) in WORDS:
+        return WORDS[_base(target)].wish
+    base = _base(source) if asking.wish == "source" else "en"
+    pattern = WISHES.get(base, WISHES["en"])
+    name = language_name(target, base if base in WISHES else "en")
+    within = {"id": name.removeprefix("bahasa "), "vi": name[:1].lower() + name[1:]}  # in the middle of a sentence
+    return pattern.format(name=within.get(base, name))
+
+
+def language_name(language: str, within: str) -> str:
+    """A language's name in another language."""
+    import langcodes
+
+    return str(langcodes.Language.get(_base(language)).display_name(within))
+
+
+def _chat(tokenizer: Any, question: str, wish: str, shots: Sequence[tuple[str, str]]) -> str:
+    turns = []
+    for one, answer in shots:
+        turns += [{"role": "user", "content": _with(one, wish)}, {"role": "assistant", "content": answer.strip()}]
+    turns.append({"role": "user", "content": _with(question, wish)})
+    text = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+    added = tokenizer.bos_token if tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id] else None
+    return text.removeprefix(added) if added else text
+
+
+def _base(language: str) -> str:
+    return tag(language).split("-")[0]
