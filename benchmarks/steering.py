@@ -29,9 +29,8 @@ def seconds(model: Any, ids: torch.Tensor) -> float:
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
             min_new_tokens=TOKENS,
-            max_new_tokens=TOKENS,
             pad_token_id=0,
-            **greedy(model),
+            **greedy(model, ids.shape[1] + TOKENS),
         )
     return time.perf_counter() - began
 

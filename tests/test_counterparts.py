@@ -38,10 +38,7 @@ def spread(seed=7):
 def steering_edits(source, target):
     """As `steering` makes them: off, and one that puts values on."""
     off, own = of(source - target), of(target)
-    return [
-        [off_and for off_and in (Off(off), on)]
-        for on in (Set(own, spread()), Add(own, spread(), 1.5), Add(own, 0.3), Scale(own, 2.0))
-    ]
+    return [[Off(off), on] for on in (Set(own, spread()), Add(own, spread(), 1.5), Add(own, 0.3), Scale(own, 2.0))]
 
 
 def held(edit):
@@ -122,20 +119,22 @@ def edits_of(kind, how, seed=0):
     return [edit for edit in (Off(off - own), on) if edit is not None]
 
 
+def inputs_of(kind, ids):
+    """What each unedited MLP reads."""
+    inputs = []
+    gates = [model_of(kind).get_submodule(MLPS[kind].gate.format(layer)) for layer in range(LAYERS)]
+    handles = [gate.register_forward_pre_hook(lambda _m, args: inputs.append(args[0])) for gate in gates]
+    logits_of(model_of(kind), ids)
+    for handle in handles:
+        handle.remove()
+    return inputs
+
+
 def norms_by_hand(kind, edits, tokens):
     """Root mean square over tokens of ‖down(edited activation · up) - down(activation · up)‖, layer by layer."""
     total, count = torch.zeros(LAYERS, dtype=torch.float64), sum(ids.numel() for ids in PROMPTS)
     for ids in PROMPTS:
-        inputs = {}
-        handles = [
-            model_of(kind)
-            .get_submodule(MLPS[kind].gate.format(layer))
-            .register_forward_pre_hook(lambda _m, args, layer=layer: inputs.__setitem__(layer, args[0]))
-            for layer in range(LAYERS)
-        ]
-        logits_of(model_of(kind), ids)
-        for handle in handles:
-            handle.remove()
+        inputs = inputs_of(kind, ids)
         for layer in range(LAYERS):
             a, up = branches(model_of(kind), kind, layer, inputs[layer].reshape(ids.shape[1], -1))
             after = a.clone()

@@ -83,6 +83,15 @@ def test_every_judged_line_of_every_answer_gets_its_own_guess():
         ("我喜欢 cat", False),
         ("我喜欢Cats", False),
         ("我用iPhone和WiFi", False),
+        ("我喜欢caféteria", False),  # no fragment of a word with accents
+        ("我喜欢déjà和naïveté", False),
+        ("我喜欢café", False),
+        ("Việt Nam有người", False),
+        ("我喜欢éclair，the有model2", True),  # a digit ends a word
+        ("我喜欢the-mat", False),
+        ("我喜欢some_mat", True),
+        ("我喜欢ABCmodel", False),
+        ("我喜欢 modeL", False),
         ("the model有", True),
         ("Слово and", False),
         ("Слово", False),

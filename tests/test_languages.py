@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lape.errors import TextError
-from lape.languages import tag
+from lape.languages import script, tag
 
 SAME = ["en", "fr", "zh", "zh-Hant", "hi-Latn", "fr-x-shuffled", "pt-BR", "arb", "ary"]
 TRANSLATED = {
@@ -51,3 +51,24 @@ def test_what_is_no_language_is_refused_and_named(code):
 
 def test_dialects_are_not_widened_to_one_language():
     assert len({tag(code) for code in ("arb", "ary", "arz", "ar")}) == 4
+
+
+@pytest.mark.parametrize(
+    ("language", "expected"),
+    [
+        ("fr", "Latn"),
+        ("vi", "Latn"),
+        ("fra_Latn", "Latn"),
+        ("fr-Cyrl", "Cyrl"),
+        ("zh", "Hans"),
+        ("zh-TW", "Hant"),
+        ("zh-Latn", "Latn"),
+        ("ja", "Jpan"),
+        ("sr", "Cyrl"),
+        ("sr-Latn", "Latn"),
+        ("hi-Latn", "Latn"),
+        ("uk-x-mine", "Cyrl"),
+    ],
+)
+def test_a_language_s_script_is_the_tag_s_own_or_the_usual_one(language, expected):
+    assert script(language) == expected

@@ -130,6 +130,12 @@ def test_examples_are_turns_of_a_chat():
     assert asked(tokenizer=chatting(False), examples=SHOTS, shots=1, wish="target") == expected
 
 
+def test_a_frame_stands_inside_the_user_s_turns_of_a_chat():
+    expected = "<user> 问题: Où ? 请用中文回答。\n回答:\n<assistant> Here.\n<user> 问题: {Pourquoi} ? 请用中文回答。\n回答:\n<assistant>"
+    how = {"examples": SHOTS, "shots": 1, "wish": "target", "frame": "target"}
+    assert asked("{Pourquoi} ?", target="zh", tokenizer=chatting(False), **how) == expected
+
+
 # --- where an answer ends ---
 
 
@@ -139,6 +145,10 @@ def test_examples_are_turns_of_a_chat():
         (" Oui.\nQ: Et toi ?\nA: Non.", "fr", " Oui."),
         (" Sí.\nEs así.\nPregunta: ¿Y tú?\nQ: no", "es", " Sí.\nEs así."),
         ("是。\n问题: 你呢？", "zh-Hant", "是。"),
+        ("是。\n问题：你呢？\nQ: no", "zh", "是。"),
+        ("はい。\nQ：なぜ？", "ja", "はい。"),
+        ("Oui.\nQuestion : et toi ?", "fr", "Oui."),
+        ("Oui.\nQuestionner: oui", "fr", "Oui.\nQuestionner: oui"),
         ("Ja.\nQuestion: and you?", "sv", "Ja."),
         ("Ja.\nQuestion: and you?", "zh", "Ja.\nQuestion: and you?"),  # no word of this language
         ("A Q: in a line, and a Question\nof one's own", "en", "A Q: in a line, and a Question\nof one's own"),
@@ -151,11 +161,12 @@ def test_an_answer_ends_where_a_next_question_begins(answer, target, expected):
 
 @settings(max_examples=100, deadline=None)
 @given(
-    st.lists(st.sampled_from(["\n", "Q:", "Q", ":", "Question:", "oui", " "]), max_size=12),
+    st.lists(st.sampled_from(["\n", "Q:", "Q", ":", "：", "Question:", "質問", "oui", " "]), max_size=12),
     st.sampled_from(["fr", "ja"]),
 )
 def test_an_answer_is_kept_up_to_the_first_next_question_in_either_words(parts, target):
     answer = "".join(parts)
-    marks = ("\nQ:", "\nQuestion:" if target == "fr" else "\n質問:")
+    words = ("Q", "Question" if target == "fr" else "質問")
+    marks = tuple(f"\n{word}{colon}" for word in words for colon in (":", " :", "："))
     first = next((at for at in range(len(answer)) if answer[at:].startswith(marks)), len(answer))
     assert cut(answer, target=target) == answer[:first]

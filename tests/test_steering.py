@@ -127,6 +127,19 @@ def test_only_neurons_of_those_layers_are_touched(stats, neurons, layers):
     assert set(on.neurons) == {j for j in range(30, 60) if j // 44 in layers}
 
 
+@pytest.mark.parametrize("how", ["add", "set"])
+@pytest.mark.parametrize("value", ["mean", 0.3])
+def test_the_value_rises_evenly_from_layer_to_layer(stats, how, value):
+    """Once in the first layer, 3 times in the last, and twice in the one between."""
+    found = LanguageNeurons(SPACE, {"fr": of([5, 50, 100])})
+    (plain,), (risen,) = (
+        steering(found, stats, target="fr", how=how, value=value, strength=1.5, rise=rise) for rise in (1.0, 3.0)
+    )
+    by_layer = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+    before = torch.as_tensor(plain.value, dtype=torch.float64).expand(len(SPACE))
+    assert_near(risen.value[[5, 50, 100]], before[[5, 50, 100]] * by_layer)
+
+
 def test_a_code_of_another_kind_names_the_same_language(stats, neurons):
     ours, theirs = (steering(neurons, stats, source=s, target=t) for s, t in [("en", "fr"), ("eng_Latn", "fra_Latn")])
     assert [one.neurons for one in ours] == [one.neurons for one in theirs]

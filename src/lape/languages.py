@@ -39,3 +39,8 @@ def tag(code: str) -> str:
             "or a FLORES code such as fra_Latn: --text fr=PATH."
         )
     return standard
+
+
+def script(language: str) -> str | None:
+    """The script that a language is written in, as the tag says or as is usual: `Latn`, `Jpan`, `Hans`."""
+    return langcodes.Language.get(tag(language)).maximize().script

@@ -126,6 +126,8 @@ class SteerOptions:
     """What is set or added: the target's mean activation, its mean when firing, its mean minus that of the other languages, or a number."""
     strength: float = 1.0
     """The value is multiplied by it; for scale, it is the factor."""
+    rise: float = 1.0
+    """How many times as strong the last layer is edited as the first; between them it rises evenly."""
     tokens: Literal["both", "prompt", "generated"] = "both"
     """Where the edit acts: positions whose output picks a new token (generated), the rest of the prompt, or both."""
     first: int | None = None
@@ -140,6 +142,26 @@ class SteerOptions:
         positive(self, "first")
         if isinstance(self.value, str) and self.value not in ("mean", "firing", "difference"):
             raise OptionError(f"value is {self.value!r}. Expected mean, firing, difference or a number.")
+
+
+@dataclass(frozen=True)
+class BeginningOptions(SteerOptions):
+    """Steering where an answer begins, which fades: an answer goes on in the language it began in, and is more fluent for
+    being left alone. The numbers were chosen on the development questions of the sample model.
+    """
+
+    how: Literal["off+add", "off+set", "off+scale", "add", "set", "scale", "off"] = "off+set"
+    """What is done to the target's neurons, and whether the source's own are switched off."""
+    strength: float = 1.5
+    """The value is multiplied by it; for scale, it is the factor."""
+    rise: float = 1.5
+    """How many times as strong the last layer is edited as the first; between them it rises evenly."""
+    tokens: Literal["both", "prompt", "generated"] = "generated"
+    """Where the edit acts: positions whose output picks a new token (generated), the rest of the prompt, or both."""
+    first: int | None = 8
+    """Of the generated positions only the first so many, after which the model writes on by itself."""
+    fade: float = 0.8
+    """Each generated position is changed by so much of the change of the one before; 1 is no fading."""
 
 
 @dataclass(frozen=True)

@@ -165,7 +165,7 @@ def _length(cache: Any) -> int | Tensor:
         return 0
     if hasattr(cache, "get_seq_length"):
         length: int | Tensor = cache.get_seq_length()
-        return length.clone() if isinstance(length, Tensor) else length  # the cache adds to it in place
+        return length
     return int(cache[0][0].shape[-2])
 
 

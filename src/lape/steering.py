@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from lape.edit import Add, Edit, Off, Scale, Set, edited
@@ -56,6 +57,7 @@ def steering(
     if source is not None and tag(source) == tag(target):
         raise OptionError(f"Source and target are both {tag(target)}. Name two languages.")
     _check_same(neurons, stats)
+    theirs = None if source is None else _within(neurons[source], options)
     off, _, on = options.how.rpartition("+") if options.how != "off" else ("off", "", "")
     own = _within(neurons[target], options)
     if on and not len(own):
@@ -63,8 +65,8 @@ def steering(
             f"{tag(target)} has no neurons here, so nothing can be switched on. Find more: lape identify RUN --per-language 100 (or a higher --rate)."
         )
     edits: list[Edit] = []
-    if off and source is not None:
-        edits.append(Off(_within(neurons[source], options) - own))
+    if off and theirs is not None:
+        edits.append(Off(theirs - own))
     elif options.how == "off":
         raise OptionError("how is off, but no source language was given. Name one: source=, or --from.")
     if on:
@@ -85,8 +87,18 @@ def value_of(stats: ActivationStats, target: str, value: str | float) -> float |
 def _switched_on(own: NeuronSet, stats: ActivationStats, target: str, how: str, options: SteerOptions) -> Edit:
     if how == "scale":
         return Scale(own, options.strength)
-    value = value_of(stats, target, options.value)
+    value = value_of(stats, target, options.value) * _rising(stats, options.rise)
     return Add(own, value, options.strength) if how == "add" else Set(own, value * options.strength)
+
+
+def _rising(stats: ActivationStats, rise: float) -> Tensor | float:
+    """What the strength is multiplied by: 1 in the first layer, `rise` in the last. A number, or (neurons,) float64."""
+    if rise == 1:
+        return 1.0
+    layers = stats.space.layers
+    span = max(layers[-1] - layers[0], 1)
+    depth = torch.tensor([(stretch.layer - layers[0]) / span for stretch in stats.space], dtype=torch.float64)
+    return stats.space.per_neuron(1 + (rise - 1) * depth)
 
 
 def _within(chosen: NeuronSet, options: SteerOptions) -> NeuronSet:

@@ -19,21 +19,6 @@ SPECIFIC = ("zh", "fr", "es", "vi", "id", "ja")
 
 
 @pytest.fixture(scope="module")
-def loaded() -> tuple[Any, Any]:
-    return lape.load("sample")
-
-
-@pytest.fixture(scope="module")
-def stats(loaded: tuple[Any, Any]) -> ActivationStats:
-    return lape.record(*loaded, samples.texts("record"), row_tokens=256)
-
-
-@pytest.fixture(scope="module")
-def neurons(stats: ActivationStats) -> LanguageNeurons:
-    return lape.identify(stats)
-
-
-@pytest.fixture(scope="module")
 def table(loaded: tuple[Any, Any], neurons: LanguageNeurons) -> pl.DataFrame:
     return lape.perplexity(*loaded, samples.texts("evaluate", 4), neurons, row_tokens=256, draws=1)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -28,26 +28,22 @@ RECORDS = {
 """Columns of `records`."""
 
 
-class Named(Protocol):
-    """What a setting is called."""
-
-    @property
-    def family(self) -> str:
-        """Its family."""
-
-    @property
-    def name(self) -> str:
-        """Its name within the family."""
+BY_TARGET = "chosen for each target"
+"""The setting of a reported average over targets that have different ones."""
 
 
 @dataclass(frozen=True)
 class _Group:
-    """One setting on one split: for each pair the answers in order of the questions."""
+    """One setting on one split (on the reporting questions, one family): for each pair the answers in order of the questions."""
 
     family: str
-    setting: str
     split: str
     pairs: dict[tuple[str, str], pl.DataFrame]
+
+    def setting(self, pairs: Sequence[tuple[str, str]]) -> str:
+        """The setting of some pairs."""
+        names = {str(self.pairs[pair]["setting"][0]) for pair in pairs}
+        return names.pop() if len(names) == 1 else BY_TARGET
 
     def matrix(self, column: str, pairs: Iterable[tuple[str, str]]) -> Floats:
         """(pairs, questions) 0 or 1."""
@@ -55,10 +51,12 @@ class _Group:
 
 
 def _groups(answers: pl.DataFrame) -> Iterator[_Group]:
-    for (split, family, setting), frame in answers.group_by(["split", "family", "setting"], maintain_order=True):
+    tried = pl.when(pl.col("split") == "report").then(pl.lit("")).otherwise(pl.col("setting")).alias("tried")
+    for (split, family, _), frame in answers.with_columns(tried).group_by(
+        ["split", "family", "tried"], maintain_order=True
+    ):
         parts = frame.sort("question").partition_by(["source", "target"], maintain_order=True, as_dict=True)
-        pairs = {(str(key[0]), str(key[1])): part for key, part in parts.items()}
-        yield _Group(str(family), str(setting), str(split), pairs)
+        yield _Group(str(family), str(split), {(str(key[0]), str(key[1])): part for key, part in parts.items()})
 
 
 class _Ceiling:
@@ -90,12 +88,14 @@ def _ratio(group: _Group, ceiling: _Ceiling, column: str, pairs: Sequence[tuple[
     return means_over_targets
 
 
-def records(answers: pl.DataFrame, chosen: set[tuple[str, str]], resamples: int, seed: int) -> pl.DataFrame:
+def records(answers: pl.DataFrame, chosen: set[tuple[str, str, str]], resamples: int, seed: int) -> pl.DataFrame:
     """One row for each setting, split and pair, and averages: source `all` for a target, both `all` for the whole.
 
-    Shares are of all answers, but `fluent` and `on_topic` of those in the language, and `wpr` of those whose every line is.
+    Shares are of all answers, but `fluent` of those in the language, `on_topic` of those that are fluent too, and `wpr` of those
+    whose every line is in the language.
     `…_over_ceiling` is the share over that of the ceiling on the same questions, averaged by target. `_low`, `_high`: 95 %
     percentile bootstrap over questions, resampled jointly over everything; none under 20 questions. `empty` counts answers.
+    `chosen`: (family, setting, target) of what was chosen for each target; an average over targets is, where one of them is.
     """
     groups = list(_groups(answers))
     ceilings = {group.split: _Ceiling(group) for group in groups if group.family == "ceiling"}
@@ -106,15 +106,15 @@ def records(answers: pl.DataFrame, chosen: set[tuple[str, str]], resamples: int,
         for source, target, pairs in _averages(list(group.pairs)):
             row: dict[str, Any] = {
                 "family": group.family,
-                "setting": group.setting,
-                "chosen": (group.family, group.setting) in chosen,
+                "setting": group.setting(pairs),
+                "chosen": any((group.family, group.setting([pair]), pair[1]) in chosen for pair in pairs),
                 "split": group.split,
                 "source": source,
                 "target": target,
                 "questions": count,
             }
             for column in SHARES:
-                row |= _with_interval(column, lambda w, c=column, p=pairs, g=group: w @ g.matrix(c, p).mean(0), weights)
+                row |= _with_interval(column, lambda w, c=column, p=pairs, g=group: _shares(g, c, p, w), weights)
                 row |= _with_interval(
                     f"{column}_over_ceiling",
                     lambda w, c=column, p=pairs, g=group: _ratio(g, ceilings[g.split], c, p, w),
@@ -139,6 +139,12 @@ def _weights(count: int, resamples: int, seed: int) -> Floats:
     return whole
 
 
+def _shares(group: _Group, column: str, pairs: Sequence[tuple[str, str]], weights: Floats) -> Floats:
+    """(resamples,) share of the answers."""
+    shares: Floats = np.minimum(weights @ group.matrix(column, pairs).mean(0), 1.0)
+    return shares
+
+
 def _with_interval(name: str, value: Any, weights: Floats) -> dict[str, float | None]:
     values = value(weights)
     return dict(zip((name, f"{name}_low", f"{name}_high"), _summary(values), strict=True))
@@ -161,7 +167,7 @@ def _plain(answers: pl.DataFrame) -> dict[str, Any]:
         "in_language_second": answers["in_language_second"].mean(),
         "agreement": agree.mean(),
         "fluent": inside["fluent"].mean(),
-        "on_topic": inside["on_topic"].mean(),
+        "on_topic": inside.filter("fluent")["on_topic"].mean(),
         "lpr": answers["lpr"].mean(),
         "wpr": answers["wpr"].mean(),
         "distinct4": answers["distinct4"].mean(),
@@ -170,16 +176,21 @@ def _plain(answers: pl.DataFrame) -> dict[str, Any]:
     }
 
 
-def best(answers: pl.DataFrame, settings: Sequence[Any]) -> Any:
-    """The setting with the most good answers over the ceiling, averaged by target; then the most in the language; then the first."""
-    groups = {(group.family, group.setting): group for group in _groups(answers)}
+def best(answers: pl.DataFrame, settings: Sequence[Any], target: str) -> Any:
+    """The setting with the most good answers in a target language over the ceiling; then the most in the language; then the first.
+
+    Of a target that was not tried: the best on average over those that were.
+    """
+    groups = {(group.family, group.setting(list(group.pairs))): group for group in _groups(answers)}
     ceiling = _Ceiling(groups[next(key for key in groups if key[0] == "ceiling")])
 
     def score(setting: Any) -> tuple[float, float]:
         group = groups[setting.family, setting.name]
-        count = next(iter(group.pairs.values())).height
+        pairs = [pair for pair in group.pairs if pair[1] == target] or list(group.pairs)
+        count = group.pairs[pairs[0]].height
         whole = np.full((1, count), 1 / count)
-        good, inside = (float(_ratio(group, ceiling, c, list(group.pairs), whole)[0]) for c in ("good", "in_language"))
+        # Rounded, since equal counts of different questions add up to sums that differ in the last bits.
+        good, inside = (round(float(_ratio(group, ceiling, c, pairs, whole)[0]), 12) for c in ("good", "in_language"))
         return (good if np.isfinite(good) else 0.0, inside if np.isfinite(inside) else 0.0)
 
     return max(settings, key=score)

@@ -83,9 +83,6 @@ def force(
             **describe(loaded, tokenizer),
         )
         working = files.partial(target)
-        with files.writing(working):
-            working.mkdir(parents=True, exist_ok=True)
-        files.same_run(working, {k: v for k, v in record.items() if k != "command"})
         found = forcing(
             loaded,
             tokenizer,
@@ -111,7 +108,7 @@ def force(
 
 def _save(folder: Path, found: Any, record: dict[str, Any]) -> None:
     from lape import files
-    from lape.evaluate.forcing import DEFINITIONS
+    from lape.evaluate.verdicts import DEFINITIONS
 
     for name in ("answers", "table", "differences", "costs", "identification"):
         write_table(getattr(found, name), folder / f"{'forcing' if name == 'table' else name}.parquet")
@@ -141,7 +138,7 @@ def _rounded(frame: Any) -> list[dict[str, Any]]:
 
 def _questions(flags: Sequence[str] | None, languages: Sequence[str]) -> dict[str, list[str]]:
     from lape import samples
-    from lape.languages import tag
+    from lape.evaluate.pairs import checked_questions
     from lape.texts import documents
 
     if not flags:
@@ -152,17 +149,21 @@ def _questions(flags: Sequence[str] | None, languages: Sequence[str]) -> dict[st
                 f"The bundled questions are in {', '.join(bundled)}; the statistics are of {', '.join(languages)}. Give your own: --questions TAG=PATH."
             )
         return known
-    return {
-        tag(language): ["".join(pieces) for pieces in documents(paths, rule="line")]
-        for language, paths in texts_of(flags, "--questions").items()
-    }
+    asked = texts_of(flags, "--questions").items()
+    return checked_questions({k: ["".join(pieces) for pieces in documents(v, rule="line")] for k, v in asked})
 
 
 def _split(asked: Mapping[str, list[str]], development: int) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    from lape.evaluate.judge import FEWEST
+
     count = min(map(len, asked.values()))
-    if not 2 <= development <= count - 2:
+    if count < FEWEST + 2:
+        raise TextError(
+            f"There are only {count} questions. Expected at least {FEWEST + 2}: {FEWEST} that choose the settings, and some to report on."
+        )
+    if not FEWEST <= development <= count - 2:
         raise OptionError(
-            f"development is {development}. Expected 2 to {count - 2}: there are {count} questions, and some must be left to report on."
+            f"development is {development}. Expected {FEWEST} to {count - 2}: there are {count} questions, and some must be left to report on."
         )
     return {k: v[:development] for k, v in asked.items()}, {k: v[development:] for k, v in asked.items()}
 

@@ -10,9 +10,9 @@ from cyclopts import Parameter
 
 from lape.cli.common import out, progress, run_of
 from lape.errors import FileError, OptionError
-from lape.options import ModelOptions, SteerOptions
+from lape.options import BeginningOptions, ModelOptions
 
-_MODEL, _STEER = ModelOptions(), SteerOptions()
+_MODEL, _STEER = ModelOptions(), BeginningOptions()
 
 
 def steer(
@@ -26,7 +26,7 @@ def steer(
     new_tokens: int = 60,
     repetition_penalty: float = 1.1,
     bare: Annotated[bool, Parameter(negative="")] = False,
-    options: Annotated[SteerOptions, Parameter(name="*")] = _STEER,
+    options: Annotated[BeginningOptions, Parameter(name="*")] = _STEER,
     loading: Annotated[ModelOptions, Parameter(name="*")] = _MODEL,
 ) -> None:
     """Write the unsteered and the steered answer to each prompt, with the language that each seems to be in.
@@ -54,6 +54,8 @@ def steer(
     bare
         Give the prompt as it is, not as a question to answer.
     """
+    from rich.markup import escape
+
     from lape.evaluate.bench import named_sets
     from lape.evaluate.prompts import ask
     from lape.models import check_same, load
@@ -74,16 +76,12 @@ def steer(
         loaded, tokenizer = load(model, loading, progress=report)
     check_same(loaded, stats.manifest, "statistics")
     for prompt, of in zip(asked, sources, strict=True):
-        out.print(f"{prompt}  [dim]({of} → {target})[/]" if _safe(prompt) else prompt, highlight=False, style="bold")
+        out.print(f"{escape(prompt)}  [dim]({of} → {target})[/]", highlight=False, style="bold")
         text = prompt if bare else ask(tokenizer, prompt, source=of, target=target)
         _show("unsteered", loaded, tokenizer, text, new_tokens, repetition_penalty, names)
         with steered(loaded, neurons, stats, options, source=of, target=target):
             _show("steered", loaded, tokenizer, text, new_tokens, repetition_penalty, names)
         out.print()
-
-
-def _safe(prompt: str) -> bool:
-    return "[" not in prompt
 
 
 def _prompts(prompts: Sequence[str], file: Path | None) -> list[str]:
@@ -108,6 +106,7 @@ class _Names:
     def __init__(self, languages: Sequence[str]) -> None:
         from lape.identifiers import base, lingua
 
+        self._recorded = languages
         self._languages = {base(language): language for language in reversed(languages)}
         try:
             self._identify: Any = lingua(languages)
@@ -122,7 +121,7 @@ class _Names:
         if guess.language not in self._languages:
             seems = f"seems to be {guess.language}" if guess.language else "is in no language for certain"
             raise OptionError(
-                f"{prompt!r:.60} {seems}; recorded are {', '.join(self._languages.values())}. Name its language: --from en."
+                f"{prompt!r:.60} {seems}; recorded are {', '.join(self._recorded)}. Name its language: --from en."
             )
         return self._languages[guess.language]
 
@@ -142,9 +141,9 @@ def _show(label: str, model: Any, tokenizer: Any, prompt: str, tokens: int, pena
     """Stream an answer, and say what language it is in."""
     from lape.evaluate.generation import stream
 
-    out.print(f"[green]{label}:[/]", end="")
-    parts = []
+    out.print(f"[green]{label}:[/] ", end="")
+    answer = ""
     for piece in stream(model, tokenizer, prompt, tokens, penalty):
-        parts.append(piece)
-        out.print(piece, end="", markup=False, highlight=False, soft_wrap=True)
-    out.print(f"\n[dim]  {label} answer: {names.told(''.join(parts))}[/]", highlight=False)
+        out.print(piece if answer else piece.lstrip(), end="", markup=False, highlight=False, soft_wrap=True)
+        answer += piece if answer else piece.lstrip()
+    out.print(f"\n[dim]  {label} answer: {names.told(answer)}[/]", highlight=False)

@@ -198,7 +198,7 @@ def forcing_tables(found: Any) -> Group:
         for row in report.sort("good_over_ceiling", descending=True, nulls_last=True).iter_rows(named=True)
     ]
     caption = (
-        "Shares of answers; fluent and on topic: of those in the language. ÷ ceiling: share over that of answers to the question "
+        "Shares of answers; fluent: of those in the language; topic: of those that are fluent too. ÷ ceiling: share over that of answers to the question "
         "asked in the target language, averaged by target, with the 95 % interval over questions."
     )
     names = ["", "in lang.", "fluent", "topic", "good", "in lang. ÷ ceiling", "good ÷ ceiling"]

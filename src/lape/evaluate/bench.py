@@ -22,7 +22,7 @@ from lape.evaluate.families import Setting
 from lape.evaluate.generation import generate
 from lape.evaluate.mask import VocabularyMask, endings, frequent, token_counts
 from lape.evaluate.nll import Head, find_head
-from lape.evaluate.prompts import ask, cut
+from lape.evaluate.prompts import Asking, ask, cut
 from lape.languages import tag
 from lape.neurons import LanguageNeurons
 from lape.options import GenerationOptions, TextOptions
@@ -50,7 +50,7 @@ class Bench:
         seed: int = 0,
     ) -> None:
         self.model, self.tokenizer, self.stats, self.generation, self.seed = model, tokenizer, stats, generation, seed
-        self._texts = {tag(language): source for language, source in (texts or {}).items()}
+        self.texts = {tag(language): source for language, source in (texts or {}).items()}
         self._given = neurons
         self._sets: dict[str, LanguageNeurons] = {}
         self._allowed: dict[str, Tensor] = {}
@@ -81,7 +81,7 @@ class Bench:
                 question,
                 source=asked,
                 target=target,
-                asking=setting.asking,
+                asking=_as_shown(setting.asking, examples, k),
                 examples=examples[k] if k < len(examples) else (),
             )
             for k, question in enumerate(questions[asked])
@@ -107,19 +107,33 @@ class Bench:
             yield
 
     def edits(self, setting: Setting, source: str, target: str, prompts: Sequence[str]) -> list[Edit]:
-        """The edits of a setting of neurons, or of one of its controls."""
+        """The edits of a setting of neurons, or of one of its controls. Raises OptionError where there are not enough neurons."""
         assert setting.steer is not None  # asked for neurons only
+        real, edits = self._drawn(setting, source, target)
+        if setting.control != "random":
+            return edits
+        return matched_norm(self.model, edits, real, self._ids(prompts), setting.steer.tokens)
+
+    def missing(self, setting: Setting, pairs: Sequence[tuple[str, str]]) -> str | None:
+        """Why a setting cannot be run on some pair, or None where it can."""
+        if setting.steer is not None:
+            for source, target in pairs:
+                try:
+                    self._drawn(setting, source, target)
+                except (OptionError, TextError) as error:
+                    return f"{source} → {target}: {error}"
+        return None
+
+    def _drawn(self, setting: Setting, source: str, target: str) -> tuple[list[Edit], list[Edit]]:
+        """The edits that a control stands beside, and its own before their strength is matched; twice the same without one."""
         sets = self.sets(setting.sets)
-        edits = steering(sets, self.stats, setting.steer, source=source, target=target)
+        real = steering(sets, self.stats, setting.steer, source=source, target=target)
         generator = torch.Generator().manual_seed(self.seed)
         if setting.control == "permuted":
-            return permuted(edits, generator)
+            return real, permuted(real, generator)
         if setting.control == "other":
-            return transplanted(edits, sets[self._third(source, target)], generator)
-        if setting.control == "random":
-            drawn = randomised(edits, sets.union, generator)
-            return matched_norm(self.model, drawn, edits, self._ids(prompts), setting.steer.tokens)
-        return edits
+            return real, transplanted(real, sets[self._third(source, target)], generator)
+        return real, randomised(real, sets.union, generator) if setting.control == "random" else real
 
     def sets(self, spec: str) -> LanguageNeurons:
         """Language neurons by what a setting calls them."""
@@ -134,7 +148,7 @@ class Bench:
 
     def without_text(self, languages: Sequence[str]) -> list[str]:
         """The languages that have no text for the vocabulary mask."""
-        return [language for language in dict.fromkeys(map(tag, languages)) if language not in self._texts]
+        return [language for language in dict.fromkeys(map(tag, languages)) if language not in self.texts]
 
     def _third(self, source: str, target: str) -> str:
         """Another language: the one that follows the target in the list."""
@@ -157,12 +171,17 @@ class Bench:
         """How often each token occurs in the target's text."""
         target = tag(target)
         if target not in self._allowed:
-            if target not in self._texts:
+            if target not in self.texts:
                 raise TextError(f"The vocabulary mask needs text in {target}. Type: --text {target}=PATH.")
-            corpus = prepare(target, self._texts[target], self.tokenizer, TextOptions())
+            corpus = prepare(target, self.texts[target], self.tokenizer, TextOptions())
             size = max(int(text_config(self.model).vocab_size), len(self.tokenizer))
             self._allowed[target] = token_counts(torch.as_tensor(corpus.tokens.astype("int64")), size)
         return self._allowed[target]
+
+
+def _as_shown(asking: Asking, examples: Sequence[Sequence[Any]], number: int) -> Asking:
+    """A way of asking with as many examples as there are for this question."""
+    return replace(asking, shots=min(asking.shots, len(examples[number]) if number < len(examples) else 0))
 
 
 def named_sets(stats: ActivationStats, spec: str, folder: Path | None = None) -> LanguageNeurons:

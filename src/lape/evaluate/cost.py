@@ -31,8 +31,7 @@ _MEASURED = 6
 
 def costs(
     bench: Bench,
-    settings: Sequence[Setting],
-    pairs: Sequence[tuple[str, str]],
+    edits: Sequence[tuple[Setting, tuple[str, str]]],
     texts: Texts,
     options: TextOptions,
     *,
@@ -40,7 +39,7 @@ def costs(
     seed: int = 0,
     progress: Progress = silent,
 ) -> pl.DataFrame:
-    """The change of loss in nats a token, with its 95 % interval over documents (none under 20), for each setting and pair.
+    """The change of loss in nats a token, with its 95 % interval over documents (none under 20), for each setting on its pair.
 
     The edit acts on every token of the text, prompt and generated alike, so an edit that spares some costs less than this.
     """
@@ -51,9 +50,8 @@ def costs(
     plain = {language: line_loss(bench.model, bench.head, corpus, options) for language, corpus in corpora.items()}
     beginnings = {tag(language): lines_in(source) for language, source in texts.items()}
     rows = []
-    todo = [(setting, pair) for setting in settings for pair in pairs]
-    for done, (setting, (source, target)) in enumerate(todo):
-        progress("cost on text", done, len(todo))
+    for done, (setting, (source, target)) in enumerate(edits):
+        progress("cost on text", done, len(edits))
         prompts = [
             ask(bench.tokenizer, line, source=source, target=target) for line in beginnings.get(source, [])[:_MEASURED]
         ]
@@ -70,7 +68,7 @@ def costs(
                     )
                 )
                 rows.append({**named, **change})
-    progress("cost on text", len(todo), len(todo))
+    progress("cost on text", len(edits), len(edits))
     return pl.DataFrame(rows, schema=COSTS)
 
 

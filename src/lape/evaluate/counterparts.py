@@ -32,6 +32,7 @@ def randomised(edits: Sequence[Edit], excluded: NeuronSet, generator: torch.Gene
     result = []
     for edit in edits:
         drawn = random_like(edit.neurons, excluded, generator)
+        excluded = excluded | drawn  # no neuron is both off and added to, as in steering
         result.append(Off(drawn) if isinstance(edit, Off) else _moved(edit, drawn, generator))
     return result
 
@@ -58,10 +59,17 @@ def matched_norm(
     input being that of the unedited model. Where switching off alone changes more, nothing is added.
     """
     found = find(model)
-    wanted = change_norms(model, like, ids, tokens)
-    fixed = change_norms(model, [edit for edit in edits if isinstance(edit, Off)], ids, tokens)
-    free = change_norms(model, [edit for edit in edits if not isinstance(edit, Off)], ids, tokens)
-    factor = ((wanted.square() - fixed.square()).clamp_min(0).sqrt() / free.clamp_min(1e-12)).where(free > 0, 1.0)
+
+    def squares(times: float) -> Tensor:
+        factor = torch.full((len(found.space),), times, dtype=torch.float64)
+        return change_norms(model, [_times(edit, factor) for edit in edits], ids, tokens).square()
+
+    wanted = change_norms(model, like, ids, tokens).square()
+    none, once, opposite = squares(0.0), squares(1.0), squares(-1.0)
+    # A layer's change is a fixed part plus the factor times another, so its square is a quadratic in the factor.
+    bend, slope, short = (once + opposite) / 2 - none, (once - opposite) / 2, (wanted - none).clamp_min(0)
+    root = (slope.square() + 4 * bend.clamp_min(0) * short).sqrt() - slope
+    factor = (root / (2 * bend)).where(short > 0, 0.0).where(bend > 0, 1.0)
     per_neuron = found.space.per_neuron(factor)
     return [_times(edit, per_neuron) for edit in edits]
 

@@ -6,6 +6,7 @@ Marks and Tegmark 2023 (difference in means); CLaS-Bench (Gurgurov et al. 2026) 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lape.errors import OptionError
-from lape.options import check_choices
+from lape.options import check_choices, positive
 from lape.positions import Positions, Tokens
 from lape.sites import blocks, find, forget_compiled
 from lape.stats import ActivationStats
@@ -40,6 +41,9 @@ class DiffMeanOptions:
 
     def __post_init__(self) -> None:
         check_choices(self)
+        positive(self, "first")
+        if not math.isfinite(self.strength):
+            raise OptionError(f"strength is {self.strength}. Expected a finite number such as 1.0.")
 
 
 def vector(stats: ActivationStats, options: DiffMeanOptions, *, source: str, target: str) -> Tensor:
@@ -51,7 +55,12 @@ def vector(stats: ActivationStats, options: DiffMeanOptions, *, source: str, tar
     if options.minus == "source":
         base = means[stats.canonical(source)]
     else:
-        base = torch.stack([mean for language, mean in means.items() if language != stats.canonical(target)]).mean(0)
+        others = [mean for language, mean in means.items() if language != stats.canonical(target)]
+        if not others:
+            raise OptionError(
+                f"Only {stats.canonical(target)} was recorded, so there are no others to compare it with. Record two or more."
+            )
+        base = torch.stack(others).mean(0)
     return options.strength * (own - base)[options.layer]
 
 

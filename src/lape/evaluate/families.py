@@ -35,7 +35,7 @@ class Setting:
 
 NONE = Setting("none", "unedited")
 CEILING = Setting("ceiling", "asked in the target language", ceiling=True)
-TUNED = ("prompt", "mask", "neurons", "diffmean")
+TUNED = ("neurons", "diffmean", "prompt", "mask")
 """Families of which several settings are tried on the development questions. The others have no choice of their own: none and
 the ceiling, and what follows the setting chosen for neurons.
 """
@@ -49,22 +49,24 @@ def tried(family: str, layers: int) -> list[Setting]:
             _prompt("asked for in the target language", Asking(wish="target")),
             _prompt("target-language frame", Asking(frame="target")),
             _prompt("target-language frame, asked for in the target language", Asking(wish="target", frame="target")),
+            _prompt("1 example", Asking(shots=1)),
             _prompt("target-language frame, 1 example", Asking(frame="target", shots=1)),
             _prompt("target-language frame, 5 examples", Asking(frame="target", shots=5)),
+            _prompt("asked for in the target language, 5 examples", Asking(wish="target", shots=5)),
         ]
     if family == "mask":
         return [
             Setting(
                 "mask", f"tokens of {coverage:.0%} of the text, {_taken(penalty)}", coverage=coverage, penalty=penalty
             )
-            for coverage in (0.9, 0.97, 1.0)
+            for coverage in (0.8, 0.9, 0.97, 1.0)
             for penalty in (4.0, float("inf"))
         ]
     if family == "diffmean":
         return [
-            Setting("diffmean", f"after layer {layer} × {strength:g}", diffmean=DiffMeanOptions(layer, strength))
-            for layer in (layers // 3, layers // 2, 2 * layers // 3)
-            for strength in (1.0, 1.5)
+            _diffmean(DiffMeanOptions(layer, *how))
+            for layer in (layers // 3, layers // 2, 2 * layers // 3, 5 * layers // 6)
+            for how in ((1.0,), (2.0, "source", "generated", 8, 0.75))
         ]
     return [_neurons(*one) for one in _NEURONS]
 
@@ -72,10 +74,12 @@ def tried(family: str, layers: int) -> list[Setting]:
 _NEURONS: tuple[tuple[str, SteerOptions], ...] = (
     ("lape", SteerOptions()),
     ("difference:100", SteerOptions()),
-    ("difference:100", SteerOptions(how="off+set")),
-    ("difference:100", SteerOptions(value="difference")),
-    ("difference:100", SteerOptions(tokens="generated")),
-    ("difference:300", SteerOptions(strength=0.5)),
+    ("difference:100", SteerOptions(how="off+set", tokens="generated")),
+    ("difference:100", SteerOptions(how="off+set", strength=1.5, rise=1.5, tokens="generated", first=8, fade=0.8)),
+    ("difference:100", SteerOptions(how="off+set", strength=2.0, rise=1.5, tokens="generated", first=6, fade=0.7)),
+    ("difference:100", SteerOptions(strength=1.1, rise=2.5, tokens="generated", first=8, fade=0.75)),
+    ("difference:100", SteerOptions(strength=1.5, rise=2.0, tokens="generated", first=8, fade=0.8)),
+    ("difference:100", SteerOptions(strength=1.2, rise=2.5, tokens="generated", first=16, fade=0.9)),
 )
 
 
@@ -96,16 +100,27 @@ def _prompt(name: str, asking: Asking) -> Setting:
 
 
 def _neurons(sets: str, options: SteerOptions) -> Setting:
-    plain = SteerOptions()
     parts = [sets, options.how]
     if not options.how.endswith("scale"):
         parts.append(f"{options.value}")
-    parts.append(f"× {options.strength:g}")
-    if options.tokens != plain.tokens:
-        parts.append(f"{options.tokens} tokens")
+    parts.append(f"× {options.strength:g}" + (f" to {options.strength * options.rise:g}" if options.rise != 1 else ""))
     if options.layers is not None:
         parts.append(f"layers {min(options.layers)}–{max(options.layers)}")
+    parts += _where(options)
     return Setting("neurons", ", ".join(parts), sets=sets, steer=options)
+
+
+def _diffmean(options: DiffMeanOptions) -> Setting:
+    parts = [f"after layer {options.layer} × {options.strength:g}", *_where(options)]
+    return Setting("diffmean", ", ".join(parts), diffmean=options)
+
+
+def _where(options: SteerOptions | DiffMeanOptions) -> list[str]:
+    """In words, on which tokens an edit acts."""
+    parts = [] if options.tokens == "both" else [f"{options.tokens} tokens"]
+    if options.first is not None:
+        parts.append(f"the first {options.first}")
+    return parts if options.fade == 1 else [*parts, f"fading by {options.fade:g}"]
 
 
 def _taken(penalty: float) -> str:

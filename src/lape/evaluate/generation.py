@@ -36,20 +36,20 @@ def _some(
     out = inner.generate(
         input_ids=ids.to(device),
         attention_mask=mask.to(device),
-        max_new_tokens=options.new_tokens,
         repetition_penalty=options.repetition_penalty,
         logits_processor=list(processors),
         pad_token_id=filler(tokenizer),
-        **greedy(model),
+        **greedy(model, ids.shape[1] + options.new_tokens),
     )
     return [str(text) for text in tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)]
 
 
-def greedy(model: Any) -> dict[str, Any]:
-    """The keywords that make `generate` greedy without its advice on sampling options."""
+def greedy(model: Any, length: int) -> dict[str, Any]:
+    """The keywords that make `generate` greedy, up to a length in tokens, without its advice on the model's own settings."""
     config = getattr(unwrapped(model), "generation_config", None)
     sampling = ("temperature", "top_p", "top_k", "min_p", "typical_p")
-    return {"do_sample": False, **{name: None for name in sampling if getattr(config, name, None) is not None}}
+    unset = {name: None for name in sampling if getattr(config, name, None) is not None}
+    return {"do_sample": False, "num_beams": 1, "max_length": length, "max_new_tokens": None, **unset}
 
 
 def filler(tokenizer: Any) -> int:
@@ -87,11 +87,10 @@ def stream(model: Any, tokenizer: Any, prompt: str, new_tokens: int, repetition_
                 inner.generate(
                     input_ids=ids,
                     attention_mask=torch.ones_like(ids),
-                    max_new_tokens=new_tokens,
                     repetition_penalty=repetition_penalty,
                     pad_token_id=filler(tokenizer),
                     streamer=Streamer(tokenizer, skip_prompt=True, skip_special_tokens=True),
-                    **greedy(model),
+                    **greedy(model, ids.shape[1] + new_tokens),
                 )
         except BaseException as error:  # to be raised where the pieces are read
             pieces.put(error)

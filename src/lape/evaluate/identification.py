@@ -13,7 +13,9 @@ IDENTIFICATION = {
     **dict.fromkeys(("characters", "texts"), pl.Int64),
     **dict.fromkeys(("named", "named_other", "unknown"), pl.Float64),
 }
-"""Columns: `named` is the share of texts called the language; where `mixed_with` is not null, their second half is in that."""
+"""Columns: `named` is the share of texts called the language; where `mixed_with` is not null, their second half is in that.
+Shares are null where no line is long enough.
+"""
 _MOST = 100
 """Texts of each kind."""
 
@@ -31,9 +33,8 @@ def identification(
             for other in (None, *(other for other in lines if other != language)):
                 texts = _texts(lines, language, other, characters)
                 found = [guess.language for guess in identify(texts)]
-                count = max(len(found), 1)
-                own = found.count(base(language)) / count
-                unknown = found.count(None) / count
+                own, unknown = found.count(base(language)), found.count(None)
+                counts = {"named": own, "named_other": len(found) - own - unknown, "unknown": unknown}
                 rows.append(
                     {
                         "identifier": name,
@@ -41,9 +42,7 @@ def identification(
                         "mixed_with": other,
                         "characters": characters[language],
                         "texts": len(texts),
-                        "named": own,
-                        "named_other": 1 - own - unknown,
-                        "unknown": unknown,
+                        **{name: count / len(found) if found else None for name, count in counts.items()},
                     }
                 )
     return pl.DataFrame(rows, schema=IDENTIFICATION)

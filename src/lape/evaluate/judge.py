@@ -31,7 +31,7 @@ LINE = 5
 """A line of fewer words (or signs) is not judged by itself; as in the Language Confusion Benchmark."""
 _KANA = re.compile(r"[\u3041-\u309f\u30a1-\u30fa\u30fc-\u30ff]")
 """Without the signs of that block that part words, which Chinese uses too."""
-_ENGLISH = re.compile(r"(?<![A-Za-z])[a-z]{4,}(?![A-Za-z])")
+_LATIN_WORD = re.compile(r"[A-Za-z\u00c0-\u024f\u1e00-\u1eff]+")
 
 
 def in_language(answer: str, guess: Guess, target: str) -> bool:
@@ -57,7 +57,7 @@ def english_word(answer: str) -> bool:
 
     The Language Confusion Benchmark looks words up in an English dictionary; here every such word counts.
     """
-    return bool(_ENGLISH.search(answer))
+    return any(len(word) > 3 and word.isascii() and word.islower() for word in _LATIN_WORD.findall(answer))
 
 
 def repetition(answer: str) -> float:

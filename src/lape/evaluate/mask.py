@@ -35,7 +35,7 @@ def frequent(counts: Tensor, coverage: float, keep: Sequence[int] = ()) -> Tenso
         raise OptionError(f"coverage is {coverage}. Expected a share above 0, up to 1.")
     order = counts.argsort(descending=True, stable=True)
     before = counts[order].cumsum(0) - counts[order]
-    needed = order[(before < coverage * counts.sum()) & (counts[order] > 0)]
+    needed = order[(before.double() < coverage * int(counts.sum())) & (counts[order] > 0)]
     allowed = torch.zeros(len(counts), dtype=torch.bool)
     allowed[needed] = True
     allowed[torch.tensor(list(keep), dtype=torch.int64)] = True

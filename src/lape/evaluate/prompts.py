@@ -85,12 +85,11 @@ def ask(
         raise OptionError(f"{len(examples)} examples were given. Expected {asking.shots}.")
     shots = examples[: asking.shots]
     wish = _wish(source, target, asking)
+    words = WORDS.get(_base(target), WORDS["en"])
     if getattr(tokenizer, "chat_template", None):
-        return _chat(tokenizer, question, wish, shots)
-    q, a = _PLAIN
-    if asking.frame == "target":
-        words = WORDS.get(_base(target), WORDS["en"])
-        q, a = words.question, words.answer
+        frame = f"{words.question}: {{}}\n{words.answer}:" if asking.frame == "target" else "{}"
+        return _chat(tokenizer, [(frame.format(_with(one, wish)), answer) for one, answer in (*shots, (question, ""))])
+    q, a = (words.question, words.answer) if asking.frame == "target" else _PLAIN
     parts = [f"{q}: {_with(one, wish)}\n{a}: {answer.strip()}\n" for one, answer in shots]
     return "".join([*parts, f"{q}: {_with(question, wish)}\n{a}:"])
 
@@ -98,7 +97,8 @@ def ask(
 def cut(answer: str, *, target: str) -> str:
     """An answer up to where the model goes on with a next question of its own."""
     words = WORDS.get(_base(target), WORDS["en"])
-    ends = [at for word in (_PLAIN[0], words.question) if (at := answer.find(f"\n{word}:")) >= 0]
+    starts = [f"\n{word}{colon}" for word in (_PLAIN[0], words.question) for colon in (":", "：", " :")]
+    ends = [at for start in starts if (at := answer.find(start)) >= 0]
     return answer[: min(ends)] if ends else answer
 
 
@@ -125,11 +125,12 @@ def language_name(language: str, within: str) -> str:
     return str(langcodes.Language.get(_base(language)).display_name(within))
 
 
-def _chat(tokenizer: Any, question: str, wish: str, shots: Sequence[tuple[str, str]]) -> str:
+def _chat(tokenizer: Any, exchanges: Sequence[tuple[str, str]]) -> str:
+    """Exchanges in the model's own template, up to where it answers the last."""
     turns = []
-    for one, answer in shots:
-        turns += [{"role": "user", "content": _with(one, wish)}, {"role": "assistant", "content": answer.strip()}]
-    turns.append({"role": "user", "content": _with(question, wish)})
+    for asked, answer in exchanges:
+        turns += [{"role": "user", "content": asked}, {"role": "assistant", "content": answer.strip()}]
+    del turns[-1]
     text = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
     added = tokenizer.bos_token if tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id] else None
     return text.removeprefix(added) if added else text
