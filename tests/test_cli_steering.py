@@ -22,6 +22,7 @@ from lape.evaluate.families import tried
 from lape.evaluate.forcing import forcing
 from lape.evaluate.verdicts import DEFINITIONS
 from lape.neurons import LanguageNeurons, NeuronSet
+from lape.options import BeginningOptions
 from lape.recording import record
 from lape.stats import ActivationStats
 from polyglot import LANGUAGES, by_letter, polyglot, polyglot_questions, polyglot_texts, polyglot_tokenizer, sentences
@@ -125,7 +126,7 @@ def answers(prompt, folder, **options):
         out = polyglot().generate(ids, do_sample=False, max_new_tokens=6, repetition_penalty=1.1, pad_token_id=0)
         return polyglot_tokenizer().decode(out[0, ids.shape[1] :], skip_special_tokens=True)
 
-    with lape.steer(polyglot(), neurons, stats, source="en", target="fr", **options):
+    with lape.steer(polyglot(), neurons, stats, BeginningOptions(), source="en", target="fr", **options):
         steered = answer()
     return answer(), steered
 

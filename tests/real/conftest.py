@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import torch
 
 import lape
 from lape import samples
@@ -25,3 +28,12 @@ def stats(loaded: tuple[Any, Any]) -> ActivationStats:
 @pytest.fixture(scope="session")
 def neurons(stats: ActivationStats) -> LanguageNeurons:
     return lape.identify(stats)
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _all_cores() -> Iterator[None]:
+    """The tiny models of the other tests run fastest on one thread, and say so for the whole process."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    yield
+    torch.set_num_threads(before)
