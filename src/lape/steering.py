@@ -1,4 +1,4 @@
-"""Steering: the edits that make a model write another language (Tang et al. 2024, section 4.4: language neurons off and on)."""
+"""Steering: the edits that make a model write another language (Tang et al. 2024: language neurons off and on)."""
 
 from __future__ import annotations
 
