@@ -40,12 +40,19 @@ def candidates(languages: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*(base(language) for language in languages), *NEIGHBOURS]))
 
 
+def lingua_languages() -> dict[str, Any]:
+    """The languages that lingua knows, by code."""
+    from lingua import Language
+
+    return {one.iso_code_639_1.name.lower(): one for one in Language.all()}
+
+
 def lingua(languages: Iterable[str], *, unknown: float = UNKNOWN) -> Identifier:
     """The first identifier: lingua, choosing among the languages in play and their neighbours."""
     _need("lingua", "lingua-language-detector")
-    from lingua import Language, LanguageDetectorBuilder
+    from lingua import LanguageDetectorBuilder
 
-    by_code = {one.iso_code_639_1.name.lower(): one for one in Language.all()}
+    by_code = lingua_languages()
     wanted = _known(languages, by_code, "lingua")
     detector = LanguageDetectorBuilder.from_languages(*(by_code[code] for code in wanted)).build()
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from lape.identifiers import lingua_languages
 from lape.texts import DocumentRule, Source, preview
 
 SHARE = 0.05
@@ -24,9 +25,9 @@ def foreign_shares(lines: Iterable[str], language: str, candidates: Iterable[str
 
     Languages are told apart among `candidates`, `language` and English. None where the identifier does not know `language`.
     """
-    from lingua import Language, LanguageDetectorBuilder
+    from lingua import LanguageDetectorBuilder
 
-    known = {one.iso_code_639_1.name.lower(): one for one in Language.all()}
+    known = lingua_languages()
     base = language.split("-")[0]
     wanted = {base, "en", *(code.split("-")[0] for code in candidates)}
     if base not in known:

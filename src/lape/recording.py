@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 import tempfile
 import time
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from lape import files
 from lape.corpus import Batch, Corpus, batch, batches, prepare
-from lape.errors import FileError, TextError
+from lape.errors import TextError
 from lape.languages import tag
 from lape.models import describe
 from lape.options import RecordOptions, given
@@ -150,21 +149,12 @@ class _Run:
         """A folder that is half full must belong to this very run."""
         if not self.resumable:
             return
-        path = self.folder / files.STATE
-        ours = json.loads(json.dumps({k: manifest[k] for k in ("model", "tokenizer", "corpus", "options")}))
-        ours["options"].pop("checkpoint_seconds")
-        if not path.exists():
+        ours = {k: manifest[k] for k in ("model", "tokenizer", "corpus", "options")}
+        ours["options"] = {k: v for k, v in ours["options"].items() if k != "checkpoint_seconds"}
+        if not (self.folder / files.STATE).exists():
             for stale in self.folder.glob("*.checkpoint"):  # of a run that nothing describes
                 stale.unlink()
-            files.write_json(path, ours)
-            return
-        theirs = json.loads(path.read_text(encoding="utf-8"))
-        for key, value in ours.items():
-            if theirs.get(key) != value:
-                raise FileError(
-                    f"{self.folder} holds a run that was stopped, with another {key}: {theirs.get(key)} there, {value} now. "
-                    f"Give the same command to go on, choose another --out, or delete {self.folder}."
-                )
+        files.same_run(self.folder, ours)
 
     def _language(self, corpus: Corpus) -> dict[str, Tensor]:
         recorder = Recorder(self.model, self.found)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lape.errors import OptionError
-from lape.languages import tag
+from lape.identifiers import base
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def ask(
         raise OptionError(f"{len(examples)} examples were given. Expected {asking.shots}.")
     shots = examples[: asking.shots]
     wish = _wish(source, target, asking)
-    words = WORDS.get(_base(target), WORDS["en"])
+    words = WORDS.get(base(target), WORDS["en"])
     if getattr(tokenizer, "chat_template", None):
         frame = f"{words.question}: {{}}\n{words.answer}:" if asking.frame == "target" else "{}"
         return _chat(tokenizer, [(frame.format(_with(one, wish)), answer) for one, answer in (*shots, (question, ""))])
@@ -96,7 +96,7 @@ def ask(
 
 def cut(answer: str, *, target: str) -> str:
     """An answer up to where the model goes on with a next question of its own."""
-    words = WORDS.get(_base(target), WORDS["en"])
+    words = WORDS.get(base(target), WORDS["en"])
     starts = [f"\n{word}{colon}" for word in (_PLAIN[0], words.question) for colon in (":", "：", " :")]
     ends = [at for start in starts if (at := answer.find(start)) >= 0]
     return answer[: min(ends)] if ends else answer
@@ -109,20 +109,20 @@ def _with(question: str, wish: str) -> str:
 def _wish(source: str, target: str, asking: Asking) -> str:
     if asking.wish == "none":
         return ""
-    if asking.wish == "target" and _base(target) in WORDS:
-        return WORDS[_base(target)].wish
-    base = _base(source) if asking.wish == "source" else "en"
-    pattern = WISHES.get(base, WISHES["en"])
-    name = language_name(target, base if base in WISHES else "en")
+    if asking.wish == "target" and base(target) in WORDS:
+        return WORDS[base(target)].wish
+    words = base(source) if asking.wish == "source" else "en"
+    pattern = WISHES.get(words, WISHES["en"])
+    name = language_name(target, words if words in WISHES else "en")
     within = {"id": name.removeprefix("bahasa "), "vi": name[:1].lower() + name[1:]}  # in the middle of a sentence
-    return pattern.format(name=within.get(base, name))
+    return pattern.format(name=within.get(words, name))
 
 
 def language_name(language: str, within: str) -> str:
     """A language's name in another language."""
     import langcodes
 
-    return str(langcodes.Language.get(_base(language)).display_name(within))
+    return str(langcodes.Language.get(base(language)).display_name(within))
 
 
 def _chat(tokenizer: Any, exchanges: Sequence[tuple[str, str]]) -> str:
@@ -134,7 +134,3 @@ def _chat(tokenizer: Any, exchanges: Sequence[tuple[str, str]]) -> str:
     text = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
     added = tokenizer.bos_token if tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id] else None
     return text.removeprefix(added) if added else text
-
-
-def _base(language: str) -> str:
-    return tag(language).split("-")[0]
