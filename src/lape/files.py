@@ -149,7 +149,7 @@ def same_run(working: Path, ours: dict[str, Any]) -> None:
     theirs = json.loads(path.read_text(encoding="utf-8"))
     for key, value in plain.items():
         if theirs.get(key) != value:
-            there, now = (f"{json.dumps(v, ensure_ascii=False):.1500}" for v in (theirs.get(key), value))
+            there, now = (f"{json.dumps(v, ensure_ascii=False):.600}" for v in (theirs.get(key), value))
             raise FileError(
                 f"{working} holds a run that was stopped, with another {key}: {there} there, {now} now. "
                 f"Give the same command to go on, choose another --out, or delete {working}."
