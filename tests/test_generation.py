@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import logging
+import time
 import warnings
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import GenerationConfig, LogitsProcessor
 
 from brute import lively, some_texts, tokenizer_of
 from by_hand import one_of_each
 from lape.edit import edited
 from lape.errors import OptionError
-from lape.evaluate.generation import generate, padded, stream
+from lape.evaluate.generation import before, generate, padded, stream
 from lape.options import GenerationOptions
 from tiny import tiny_tokenizer
 
@@ -128,6 +131,32 @@ def test_the_pieces_of_a_stream_are_the_answer(penalty):
     for prompt in PROMPTS[:3]:
         pieces = list(stream(model, tokenizer_of(), prompt, 8, penalty))
         assert "".join(pieces) == generate(model, tokenizer_of(), [prompt], options)[0]
+
+
+@given(st.lists(st.text("ab\n", max_size=4), max_size=8), st.lists(st.text("ab\n", min_size=1, max_size=3), max_size=3))
+def test_a_stream_ends_before_the_first_stop_however_it_is_cut_into_pieces(pieces, stops):
+    whole = "".join(pieces)
+    ends = [whole.index(stop) for stop in stops if stop in whole]
+    shown = list(before(pieces, stops))
+    assert "".join(shown) == whole[: min(ends, default=len(whole))]
+    assert "" not in shown
+
+
+def test_a_stream_shows_what_cannot_be_a_stop_at_once():
+    assert list(before(["one", " two\n", "Q", "uite\n", "Q:", " three"], ["\nQ:"])) == ["one", " two", "\nQuite"]
+
+
+def test_nothing_is_generated_after_a_stop():
+    model, tokenizer, forwards = model_that_ends(), tokenizer_of(), []
+    with torch.no_grad():
+        model.lm_head.bias[:] = torch.where(torch.arange(300) == tokenizer("\n")["input_ids"][-1], 3.0, 0.0)
+    model.register_forward_pre_hook(lambda *_: forwards.append(time.sleep(0.02)))
+    (whole,) = generate(model, tokenizer, PROMPTS[:1], GenerationOptions(new_tokens=40, repetition_penalty=1.3))
+    full = len(forwards)
+    forwards.clear()
+    assert 0 < whole.index("\n") < len(whole) // 2
+    assert "".join(stream(model, tokenizer, PROMPTS[0], 40, 1.3, ["\n"])) == whole[: whole.index("\n")]
+    assert len(forwards) < full
 
 
 def test_what_fails_while_streaming_is_raised_where_the_pieces_are_read():

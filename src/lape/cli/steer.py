@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,7 +57,8 @@ def steer(
     from rich.markup import escape
 
     from lape.evaluate.bench import named_sets
-    from lape.evaluate.prompts import ask
+    from lape.evaluate.generation import stream
+    from lape.evaluate.prompts import ask, stops
     from lape.models import check_same, load
     from lape.stats import ActivationStats
     from lape.steering import steer as steered
@@ -78,9 +79,10 @@ def steer(
     for prompt, of in zip(asked, sources, strict=True):
         out.print(f"{escape(prompt)}  [dim]({of} → {target})[/]", highlight=False, style="bold")
         text = prompt if bare else ask(tokenizer, prompt, source=of, target=target)
-        _show("unsteered", loaded, tokenizer, text, new_tokens, repetition_penalty, names)
+        ends = [] if bare else stops(target)
+        _show("unsteered", stream(loaded, tokenizer, text, new_tokens, repetition_penalty, ends), names)
         with steered(loaded, neurons, stats, options, source=of, target=target):
-            _show("steered", loaded, tokenizer, text, new_tokens, repetition_penalty, names)
+            _show("steered", stream(loaded, tokenizer, text, new_tokens, repetition_penalty, ends), names)
         out.print()
 
 
@@ -137,13 +139,11 @@ class _Names:
         )
 
 
-def _show(label: str, model: Any, tokenizer: Any, prompt: str, tokens: int, penalty: float, names: _Names) -> None:
-    """Stream an answer, and say what language it is in."""
-    from lape.evaluate.generation import stream
-
+def _show(label: str, pieces: Iterable[str], names: _Names) -> None:
+    """Show an answer as it comes, and say what language it is in."""
     out.print(f"[green]{label}:[/] ", end="")
     answer = ""
-    for piece in stream(model, tokenizer, prompt, tokens, penalty):
+    for piece in pieces:
         out.print(piece if answer else piece.lstrip(), end="", markup=False, highlight=False, soft_wrap=True)
         answer += piece if answer else piece.lstrip()
     out.print(f"\n[dim]  {label} answer: {names.told(answer)}[/]", highlight=False)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from queue import Queue
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import torch
-from transformers import TextStreamer
+from transformers import StoppingCriteria, TextStreamer
 
 from lape.options import GenerationOptions
 from lape.sites import body, evaluating, unwrapped
@@ -69,16 +69,23 @@ def padded(rows: Sequence[list[int]], fill: int) -> tuple[torch.Tensor, torch.Te
     return ids, mask
 
 
-def stream(model: Any, tokenizer: Any, prompt: str, new_tokens: int, repetition_penalty: float) -> Iterator[str]:
-    """One greedy answer, piece by piece as it is written."""
+def stream(
+    model: Any, tokenizer: Any, prompt: str, new_tokens: int, repetition_penalty: float, stops: Sequence[str] = ()
+) -> Iterator[str]:
+    """One greedy answer, piece by piece as it is written, up to the first of `stops`."""
     ids = torch.tensor([tokenizer(prompt)["input_ids"]], device=next(body(model).parameters()).device)
     pieces: Queue[str | BaseException | None] = Queue()
+    over = Event()
 
     class Streamer(TextStreamer):  # type: ignore[misc]
         def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
             pieces.put(text)
             if stream_end:
                 pieces.put(None)
+
+    class Over(StoppingCriteria):  # type: ignore[misc]
+        def __call__(self, input_ids: torch.Tensor, _scores: Any, **_: Any) -> torch.Tensor:
+            return torch.full((len(input_ids),), over.is_set(), device=input_ids.device)
 
     def write() -> None:
         inner: Any = unwrapped(model)
@@ -89,6 +96,7 @@ def stream(model: Any, tokenizer: Any, prompt: str, new_tokens: int, repetition_
                     attention_mask=torch.ones_like(ids),
                     repetition_penalty=repetition_penalty,
                     pad_token_id=filler(tokenizer),
+                    stopping_criteria=[Over()],
                     streamer=Streamer(tokenizer, skip_prompt=True, skip_special_tokens=True),
                     **greedy(model, ids.shape[1] + new_tokens),
                 )
@@ -97,8 +105,38 @@ def stream(model: Any, tokenizer: Any, prompt: str, new_tokens: int, repetition_
 
     writer = Thread(target=write, daemon=True)
     writer.start()
+    try:
+        yield from before(_read(pieces), stops)
+    finally:
+        over.set()
+        writer.join()
+
+
+def _read(pieces: Queue[str | BaseException | None]) -> Iterator[str]:
     while (piece := pieces.get()) is not None:
         if isinstance(piece, BaseException):
             raise piece
         yield piece
-    writer.join()
+
+
+def before(pieces: Iterable[str], stops: Sequence[str]) -> Iterator[str]:
+    """Text in pieces, up to the first of `stops`; what may turn out to be the beginning of one is held back."""
+    held = ""
+    for piece in pieces:
+        held += piece
+        end = _first(held, stops)
+        open_ = next(
+            at for at in range(len(held) + 1) if at == len(held) or any(s.startswith(held[at:]) for s in stops)
+        )
+        if end < len(held) and end <= open_:
+            break
+        if open_:
+            yield held[:open_]
+            held = held[open_:]
+    if rest := held[: _first(held, stops)]:
+        yield rest
+
+
+def _first(text: str, stops: Sequence[str]) -> int:
+    """Where the first of `stops` begins in a text; its length where there is none."""
+    return min([at for stop in stops if (at := text.find(stop)) >= 0], default=len(text))

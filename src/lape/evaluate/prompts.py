@@ -94,11 +94,15 @@ def ask(
     return "".join([*parts, f"{q}: {_with(question, wish)}\n{a}:"])
 
 
+def stops(target: str) -> list[str]:
+    """How a next question begins that a model asks itself: there an answer is over."""
+    words = WORDS.get(base(target), WORDS["en"])
+    return [f"\n{word}{colon}" for word in dict.fromkeys((_PLAIN[0], words.question)) for colon in (":", "：", " :")]
+
+
 def cut(answer: str, *, target: str) -> str:
     """An answer up to where the model goes on with a next question of its own."""
-    words = WORDS.get(base(target), WORDS["en"])
-    starts = [f"\n{word}{colon}" for word in (_PLAIN[0], words.question) for colon in (":", "：", " :")]
-    ends = [at for start in starts if (at := answer.find(start)) >= 0]
+    ends = [at for start in stops(target) if (at := answer.find(start)) >= 0]
     return answer[: min(ends)] if ends else answer
 
 
