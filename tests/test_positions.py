@@ -14,7 +14,7 @@ from brute import KINDS, assert_near, hooks_on, lively, logits_of, model_of
 from by_hand import chosen, edited_where, one_of_each, values
 from lape.edit import Add, Off, Scale, Set, edited
 from lape.errors import ModelError, OptionError
-from lape.positions import Positions
+from lape.positions import Positions, cache_in
 
 IDS = torch.tensor([[1, 20, 30, 40, 50, 60, 70]])
 LONG = torch.tensor([[1, *range(20, 41)]])
@@ -155,13 +155,13 @@ def test_going_on_from_a_filled_cache(kind, given, where):
     with under(kind, where):
         first = written(kind)
         ids = torch.cat([first.sequences, more], 1)
-        kept = first.past_key_values.get_seq_length()
+        kept = cache_in(first).get_seq_length()
         mask = None if given == "all, no mask" else torch.ones_like(ids)
         ours = written(
             kind,
             ids[:, kept:] if given == "new only" else ids,
             attention_mask=mask,
-            past_key_values=first.past_key_values,
+            past_key_values=cache_in(first),
         )
 
     def either(column):
@@ -212,7 +212,7 @@ def in_parts(model, ids, parts, cache=None):
     with torch.no_grad():
         for part in parts:
             out = model(input_ids=ids[:, at : at + part], past_key_values=cache, use_cache=True)
-            cache, at = out.past_key_values, at + part
+            cache, at = cache_in(out), at + part
             logits.append(out.logits)
     return torch.cat(logits, 1)
 

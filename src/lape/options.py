@@ -227,6 +227,8 @@ class ForcingOptions(GenerationOptions):
     """Which families are run."""
     candidates: int = 0
     """Questions among which an answer's own must be likeliest; 0 is all of the split."""
+    development_candidates: int | None = None
+    """The same on the development questions, where fewer choose as well and faster. Default: as many."""
     resamples: int = 2000
     """Bootstrap resamples of the questions behind the 95 % intervals."""
     seed: int = 0
@@ -245,8 +247,10 @@ class ForcingOptions(GenerationOptions):
         unknown = [family for family in self.families if family not in get_args(Family)]
         if unknown:
             raise OptionError(f"There is no family {unknown[0]!r}. Expected some of: {', '.join(get_args(Family))}.")
-        if self.candidates < 0 or self.candidates == 1:
-            raise OptionError(f"candidates is {self.candidates}. Expected 2 or more, or 0 for all questions.")
+        for name in ("candidates", "development_candidates"):
+            value = getattr(self, name)
+            if value is not None and (value < 0 or value == 1):
+                raise OptionError(f"{name} is {value}. Expected 2 or more, or 0 for all questions.")
 
 
 def check_choices(options: Any) -> None:

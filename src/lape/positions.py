@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial, wraps
 from typing import Any, Literal, TypeAlias, get_args
@@ -109,7 +109,13 @@ class Positions:
         ids = given.get("input_ids")
         shape = (given["inputs_embeds"] if ids is None else ids).shape
         self._shape = (shape[0], shape[1])
-        start = _length(given.get("past_key_values"))
+        cache = cache_in(given)
+        if self._generating and cache is None and shape[1] <= self._last:
+            raise ModelError(
+                f"{type(self._model).__name__} generates {shape[1]} tokens at a time without a cache that can be seen, so prompt and generated tokens "
+                "cannot be told apart. Edit all of them: tokens='both', without first or fade."
+            )
+        start = _length(cache)
         if not self._generating and int(start) == 0:
             self._last = self._shape[1] - 1
         self._mark(self._last - start, start.device if isinstance(start, Tensor) else None)
@@ -159,6 +165,15 @@ class Positions:
                 self._model.__dict__["generate"] = mine
 
 
+_CACHES = ("cache", "past_key_values", "cache_params")
+"""What transformers calls a cache: the first since 5.24, the second before, the third in state-space models before."""
+
+
+def cache_in(arguments: Mapping[str, Any]) -> Any:
+    """The cache among the arguments of a forward or of `generate`, or in its output; None where there is none."""
+    return next((found for name in _CACHES if (found := arguments.get(name)) is not None), None)
+
+
 def _length(cache: Any) -> int | Tensor:
     """How many tokens a cache holds: a number, or a tensor on the device for a static cache."""
     if cache is None:
@@ -177,5 +192,5 @@ def _prompt_length(args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
     mask = kwargs.get("attention_mask")
     if mask is not None and mask.dim() == 2:
         return max(length, int(mask.shape[1]))
-    past = int(_length(kwargs.get("past_key_values")))
+    past = int(_length(cache_in(kwargs)))
     return length if length > past else past + length

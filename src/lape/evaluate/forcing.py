@@ -113,7 +113,12 @@ class _Run:
         self.families = [family for family in options.families if self._possible(family)]
         if folder is not None:
             files.same_run(folder, self._described())
-        self.judge = Judge(bench, self.first, self.second, options.candidates)
+        fewer = options.development_candidates
+        candidates: dict[Split, int] = {
+            "report": options.candidates,
+            "development": options.candidates if fewer is None else fewer,
+        }
+        self.judge = Judge(bench, self.first, self.second, candidates)
         self._cells: dict[tuple[str, Setting, Pair], pl.DataFrame] = {}
 
     def _described(self) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias
 
 import polars as pl
@@ -52,7 +52,8 @@ DEFINITIONS = {
 class Judge:
     """Judges the answers of a cell. What is fluent in a language must be said before, from the ceiling's answers."""
 
-    def __init__(self, bench: Bench, first: Identifier, second: Identifier, candidates: int) -> None:
+    def __init__(self, bench: Bench, first: Identifier, second: Identifier, candidates: Mapping[Split, int]) -> None:
+        """`candidates`: among how many questions of a split an answer's own must be likeliest; 0 is all."""
         self._bench, self._first, self._second, self._candidates = bench, first, second, candidates
         self._bands: dict[str, Band] = {}
 
@@ -75,7 +76,8 @@ class Judge:
         inside = [in_language(text, guess, target) for text, guess in zip(answers, first, strict=True)]
         alone = written(bench.model, bench.tokenizer, bench.head, answers)
         fluent = [self._bands[target].fluent(one) for one in alone]
-        topic = self._topic(target, [(k, text) for k, text in enumerate(answers) if inside[k] and fluent[k]], questions)
+        judged = [(k, text) for k, text in enumerate(answers) if inside[k] and fluent[k]]
+        topic = self._topic(target, judged, questions, self._candidates[split])
         lines = lines_of(answers, target, self._first)
         clean = [all(guess.language == base(target) for guess in guesses) for guesses in lines]
         count = len(answers)
@@ -104,10 +106,12 @@ class Judge:
             schema=ANSWERS,
         )
 
-    def _topic(self, target: str, answers: list[tuple[int, str]], questions: Sequence[str]) -> dict[int, bool]:
+    def _topic(
+        self, target: str, answers: list[tuple[int, str]], questions: Sequence[str], candidates: int
+    ) -> dict[int, bool]:
         bench = self._bench
-        candidates = self._candidates or len(questions)
-        verdicts = on_topic(bench.model, bench.tokenizer, bench.head, answers, questions, target, candidates)
+        count = candidates or len(questions)
+        verdicts = on_topic(bench.model, bench.tokenizer, bench.head, answers, questions, target, count)
         return {number: verdict for (number, _), verdict in zip(answers, verdicts, strict=True)}
 
 
