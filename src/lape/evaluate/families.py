@@ -71,15 +71,16 @@ def tried(family: str, layers: int) -> list[Setting]:
     return [_neurons(*one) for one in _NEURONS]
 
 
+_BEGINNING = SteerOptions(how="off+set", strength=2.0, rise=1.5, tokens="generated", first=16, fade=0.85)
 _NEURONS: tuple[tuple[str, SteerOptions], ...] = (
     ("lape", SteerOptions()),
-    ("difference:100", SteerOptions()),
-    ("difference:100", SteerOptions(how="off+set", tokens="generated")),
-    ("difference:100", SteerOptions(how="off+set", strength=1.5, rise=1.5, tokens="generated", first=8, fade=0.8)),
-    ("difference:100", SteerOptions(how="off+set", strength=2.0, rise=1.5, tokens="generated", first=6, fade=0.7)),
-    ("difference:100", SteerOptions(strength=1.1, rise=2.5, tokens="generated", first=8, fade=0.75)),
-    ("difference:100", SteerOptions(strength=1.5, rise=2.0, tokens="generated", first=8, fade=0.8)),
-    ("difference:100", SteerOptions(strength=1.2, rise=2.5, tokens="generated", first=16, fade=0.9)),
+    ("difference:100", _BEGINNING),
+    ("difference:100", replace(_BEGINNING, first=6, fade=0.7)),
+    ("difference:100", replace(_BEGINNING, strength=1.5, first=8, fade=0.8)),
+    ("difference:100", replace(_BEGINNING, strength=2.5, rise=1.2, first=12, fade=0.8)),
+    ("difference:100", replace(_BEGINNING, how="set", first=12)),
+    ("difference:100", replace(_BEGINNING, value="difference", strength=2.5, first=12)),
+    ("difference:100", replace(_BEGINNING, how="off+add", strength=1.5, rise=2.0, first=8, fade=0.8)),
 )
 
 
