@@ -18,9 +18,11 @@ from lape.detect import identify
 from lape.errors import FileError, MismatchError, OptionError, TextError
 from lape.evaluate import bench as bench_module
 from lape.evaluate import forcing as module
+from lape.evaluate import verdicts as verdicts_module
 from lape.evaluate.bench import Bench
 from lape.evaluate.families import CEILING, NONE, TUNED, Setting, following, tried
 from lape.evaluate.forcing import Forced, forcing
+from lape.evaluate.grader import Grader
 from lape.evaluate.judge import Band, english_word, in_language, on_topic, repetition, written
 from lape.evaluate.nll import find_head
 from lape.evaluate.pairs import pairs_of
@@ -232,9 +234,54 @@ def test_each_target_is_reported_under_its_own_setting_and_what_follows_it(force
 def test_the_made_model_does_what_it_was_made_for(forced):
     share = {family: row["in_language"] for family, row in whole(forced).items()}
     assert [share[family] for family in ("ceiling", "mask")] == [1, 1]
-    assert [share[family] for family in ("none", "source off", "random", "other")] == [0] * 4
+    assert [share[family] for family in ("none", "source off", "other")] == [0] * 3
+    assert share["random"] < 0.1
     assert min(share["neurons"], share["diffmean"]) > 0.9
     assert whole(forced)["ceiling"]["on_topic"] > 2 / CANDIDATES
+
+
+def test_a_grader_grades_the_reported_answers_with_the_question_in_the_target_language(force, monkeypatch):
+    seen = []
+
+    def grades(self, asked, target):
+        seen.append((self, target, [question for question, _ in asked]))
+        return [None if number == 3 else number % 3 for number in range(len(asked))]
+
+    monkeypatch.setattr(Grader, "grades", grades)
+    found = force(families=("none",), grader_url="http://127.0.0.1:9/v1", grader_model="m")
+    reported = found.answers.filter(split="report", family="none", target="fr").sort("question")
+    assert reported["graded"].to_list() == [None if number == 3 else number % 3 for number in range(20)]
+    assert found.answers.filter(split="development")["graded"].is_null().all()
+    row = found.table.filter(split="report", family="none", source="en", target="fr").to_dicts()[0]
+    assert row["graded"] == pytest.approx(reported["graded"].mean())
+    assert {(str(one), target, tuple(asked)) for one, target, asked in seen} == {
+        (str(Grader("http://127.0.0.1:9/v1", "m")), target, tuple(REPORTING[target])) for target in ("fr", "id")
+    }
+
+
+def test_without_a_grader_nothing_is_graded(forced):
+    assert forced.answers["graded"].is_null().all()
+    assert forced.table["graded"].is_null().all()
+
+
+@pytest.mark.parametrize("fewer", [2, None])
+def test_development_questions_may_have_fewer_candidates(force, monkeypatch, fewer):
+    seen, inner = set(), verdicts_module.on_topic
+
+    def spy(model, tokenizer, head, answers, questions, target, candidates, **rest):
+        seen.add((len(questions), candidates))
+        return inner(model, tokenizer, head, answers, questions, target, candidates, **rest)
+
+    monkeypatch.setattr(verdicts_module, "on_topic", spy)
+    force(families=("none",), development_candidates=fewer)
+    assert seen == {(10, fewer or CANDIDATES), (20, CANDIDATES)}
+
+
+def test_families_that_follow_neurons_are_missed_without_them(force):
+    found = force(families=("none", "random", "permuted"))
+    assert found.notes == (
+        "random, permuted: left out, since they follow the setting chosen for neurons. Name neurons too.",
+    )
 
 
 def test_costs_are_those_of_the_edits_that_are_reported_on_every_language(forced):

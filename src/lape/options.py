@@ -237,6 +237,10 @@ class ForcingOptions(GenerationOptions):
     """Who says what language an answer is in: lingua or langid."""
     second: str = "langid"
     """Who is asked too, to report how often the two agree."""
+    grader_url: str | None = None
+    """An OpenAI-compatible endpoint that grades reported answers 0 to 2, such as http://127.0.0.1:8000/v1; its key: LAPE_GRADER_KEY."""
+    grader_model: str | None = None
+    """The model that is asked there."""
     cost_tokens: Annotated[int, Parameter(converter=converted)] = 512
     """Tokens of each language on which the cost of an edit is measured."""
 
@@ -244,6 +248,12 @@ class ForcingOptions(GenerationOptions):
         super().__post_init__()
         check_choices(self)
         positive(self, "resamples", "cost_tokens")
+        if (self.grader_url is None) != (self.grader_model is None):
+            raise OptionError("A grader needs both grader_url and grader_model. Give both, or neither.")
+        if self.grader_url is not None and not self.grader_url.startswith(("http://", "https://")):
+            raise OptionError(
+                f"grader_url is {self.grader_url!r}. Expected an address such as http://127.0.0.1:8000/v1."
+            )
         unknown = [family for family in self.families if family not in get_args(Family)]
         if unknown:
             raise OptionError(f"There is no family {unknown[0]!r}. Expected some of: {', '.join(get_args(Family))}.")

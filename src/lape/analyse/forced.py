@@ -15,7 +15,7 @@ ALL = "all"
 """Stands for a source or target in rows that average."""
 SHARES = ("in_language", "good")
 _RATIOS = ("in_language_over_ceiling", "good_over_ceiling")
-_PLAIN = ("in_language_second", "agreement", "fluent", "on_topic", "lpr", "wpr", "distinct4", "nll")
+_PLAIN = ("in_language_second", "agreement", "fluent", "on_topic", "lpr", "wpr", "distinct4", "nll", "graded")
 RECORDS = {
     **dict.fromkeys(("family", "setting"), pl.String),
     "chosen": pl.Boolean,
@@ -172,6 +172,7 @@ def _plain(answers: pl.DataFrame) -> dict[str, Any]:
         "wpr": answers["wpr"].mean(),
         "distinct4": answers["distinct4"].mean(),
         "nll": answers["nll"].mean(),
+        "graded": answers["graded"].mean(),
         "empty": int(answers["empty"].sum()),
     }
 

@@ -41,6 +41,10 @@ the ceiling, and what follows the setting chosen for neurons.
 """
 
 
+FOLLOWING = ("target only", "source off", "random", "other", "permuted")
+"""Families that follow the setting chosen for neurons: see `following`."""
+
+
 def tried(family: str, layers: int) -> list[Setting]:
     """The settings of a tuned family, as many for each. `layers`: decoder blocks of the model."""
     if family == "prompt":

@@ -16,7 +16,8 @@ from lape.analyse.forced import best, differences, records
 from lape.errors import TextError
 from lape.evaluate.bench import Bench
 from lape.evaluate.cost import COSTS, costs, lines_in
-from lape.evaluate.families import CEILING, NONE, TUNED, Setting, following, tried
+from lape.evaluate.families import CEILING, FOLLOWING, NONE, TUNED, Setting, following, tried
+from lape.evaluate.grader import Grader
 from lape.evaluate.identification import identification
 from lape.evaluate.pairs import Pair, checked_questions, pairs_of
 from lape.evaluate.verdicts import Judge, Split
@@ -111,15 +112,24 @@ class _Run:
         self._layers = len(blocks(bench.model, find(bench.model)))
         self.notes: list[str] = []
         self.families = [family for family in options.families if self._possible(family)]
+        if "neurons" not in self.families and (alone := [one for one in self.families if one in FOLLOWING]):
+            self.notes.append(
+                f"{', '.join(alone)}: left out, since they follow the setting chosen for neurons. Name neurons too."
+            )
         if folder is not None:
             files.same_run(folder, self._described())
+        self.judge = self._judge()
+        self._cells: dict[tuple[str, Setting, Pair], pl.DataFrame] = {}
+
+    def _judge(self) -> Judge:
+        options = self.options
         fewer = options.development_candidates
         candidates: dict[Split, int] = {
             "report": options.candidates,
             "development": options.candidates if fewer is None else fewer,
         }
-        self.judge = Judge(bench, self.first, self.second, candidates)
-        self._cells: dict[tuple[str, Setting, Pair], pl.DataFrame] = {}
+        url, model = options.grader_url, options.grader_model
+        return Judge(self.bench, self.first, self.second, candidates, Grader(url, model) if url and model else None)
 
     def _described(self) -> dict[str, Any]:
         """What finished cells depend on: a folder with cells of another run is refused."""

@@ -9,6 +9,7 @@ import polars as pl
 
 from lape.evaluate.bench import Bench
 from lape.evaluate.families import Setting
+from lape.evaluate.grader import Grader
 from lape.evaluate.judge import Band, english_word, in_language, lines_of, on_topic, repetition, written
 from lape.evaluate.pairs import Pair
 from lape.identifiers import Identifier, base
@@ -25,9 +26,11 @@ ANSWERS = {
         ("in_language", "in_language_second", "fluent", "on_topic", "good", "lpr", "wpr", "empty"), pl.Boolean
     ),
     **dict.fromkeys(("distinct4", "nll"), pl.Float64),
+    "graded": pl.Int64,
 }
 """Columns of the table of answers: what `docs/steering.md` defines. `on_topic` is judged for fluent answers in the language, `wpr` for
 answers whose every line is, in a language of another script than Latin; elsewhere both are null.
+`graded` is null without a grader, and on the development questions.
 """
 DEFINITIONS = {
     "in_language": "share of answers that the first identifier calls the target language, among the languages in play and 15 neighbours, "
@@ -43,6 +46,7 @@ DEFINITIONS = {
     "wpr": "of those, in scripts other than Latin, the share without a lower-case Latin word of more than 3 letters",
     "distinct4": "mean share of distinct character 4-grams",
     "nll": "mean loss of an answer that stands alone, nats a token, unedited model",
+    "graded": "mean grade, 0 to 2, that a language model behind an endpoint gave; null where none was asked",
     "agreement": "share of answers that both identifiers name alike",
     "cost": "change of loss on text while the edit acts on every token, nats a token",
 }
@@ -52,9 +56,17 @@ DEFINITIONS = {
 class Judge:
     """Judges the answers of a cell. What is fluent in a language must be said before, from the ceiling's answers."""
 
-    def __init__(self, bench: Bench, first: Identifier, second: Identifier, candidates: Mapping[Split, int]) -> None:
+    def __init__(
+        self,
+        bench: Bench,
+        first: Identifier,
+        second: Identifier,
+        candidates: Mapping[Split, int],
+        grader: Grader | None = None,
+    ) -> None:
         """`candidates`: among how many questions of a split an answer's own must be likeliest; 0 is all."""
         self._bench, self._first, self._second, self._candidates = bench, first, second, candidates
+        self._grader = grader
         self._bands: dict[str, Band] = {}
 
     def knows(self, target: str) -> bool:
@@ -81,6 +93,9 @@ class Judge:
         lines = lines_of(answers, target, self._first)
         clean = [all(guess.language == base(target) for guess in guesses) for guesses in lines]
         count = len(answers)
+        grades: list[int | None] = [None] * count
+        if self._grader is not None and split == "report":
+            grades = self._grader.grades(list(zip(questions, answers, strict=True)), target)
         return pl.DataFrame(
             {
                 "split": [split] * count,
@@ -102,6 +117,7 @@ class Judge:
                 "empty": [not text.strip() for text in answers],
                 "distinct4": [1 - repetition(text) for text in answers],
                 "nll": [float(one.nll.mean()) if len(one.nll) else None for one in alone],
+                "graded": grades,
             },
             schema=ANSWERS,
         )
