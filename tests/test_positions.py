@@ -12,6 +12,7 @@ from transformers import LogitsProcessor, StaticCache
 
 from brute import KINDS, assert_near, hooks_on, lively, logits_of, model_of
 from by_hand import chosen, edited_where, one_of_each, values
+from lape import positions as module
 from lape.edit import Add, Off, Scale, Set, edited
 from lape.errors import ModelError, OptionError
 from lape.positions import Positions, cache_in
@@ -170,6 +171,22 @@ def test_going_on_from_a_filled_cache(kind, given, where):
     with edited_where(model_of(kind), kind, edits_of(kind), either):
         theirs = written(kind, ids, use_cache=False)
     assert_near(torch.stack(ours.logits, 1), torch.stack(theirs.logits, 1), 1e-4)
+
+
+@pytest.mark.parametrize("where", [("prompt", None), ("generated", None), ("both", 2)], ids=WHERE_IDS)
+def test_a_cache_under_a_name_that_is_not_known_is_refused(monkeypatch, where):
+    monkeypatch.setattr(module, "_CACHES", ("another name",))
+    with under("llama", where), pytest.raises(ModelError, match=r"without a cache that can be seen.*tokens='both'"):
+        written("llama")
+
+
+def test_without_a_cache_there_is_none_to_be_seen(monkeypatch):
+    monkeypatch.setattr(module, "_CACHES", ("another name",))
+    with under("llama", ("generated", None)):
+        ours = written("llama", use_cache=False)
+    monkeypatch.undo()
+    with under("llama", ("generated", None)):
+        assert torch.equal(ours.sequences, written("llama").sequences)
 
 
 # --- batches ---
