@@ -152,15 +152,15 @@ class BeginningOptions(SteerOptions):
 
     how: Literal["off+add", "off+set", "off+scale", "add", "set", "scale", "off"] = "off+set"
     """What is done to the target's neurons, and whether the source's own are switched off."""
-    strength: float = 1.5
+    strength: float = 2.0
     """The value is multiplied by it; for scale, it is the factor."""
     rise: float = 1.5
     """How many times as strong the last layer is edited as the first; between them it rises evenly."""
     tokens: Literal["both", "prompt", "generated"] = "generated"
     """Where the edit acts: positions whose output picks a new token (generated), the rest of the prompt, or both."""
-    first: int | None = 8
+    first: int | None = 16
     """Of the generated positions only the first so many, after which the model writes on by itself."""
-    fade: float = 0.8
+    fade: float = 0.85
     """Each generated position is changed by so much of the change of the one before; 1 is no fading."""
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from lape.evaluate.diffmean import DiffMeanOptions
 from lape.evaluate.prompts import PLAIN, Asking
-from lape.options import SteerOptions
+from lape.options import BeginningOptions, SteerOptions
 
 Control = Literal["random", "other", "permuted"]
 
@@ -75,7 +75,7 @@ def tried(family: str, layers: int) -> list[Setting]:
     return [_neurons(*one) for one in _NEURONS]
 
 
-_BEGINNING = SteerOptions(how="off+set", strength=2.0, rise=1.5, tokens="generated", first=16, fade=0.85)
+_BEGINNING = BeginningOptions()
 _NEURONS: tuple[tuple[str, SteerOptions], ...] = (
     ("lape", SteerOptions()),
     ("difference:100", _BEGINNING),
