@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -296,7 +297,9 @@ def _unpickled(path: Path) -> Any:
     if not path.is_file():
         raise FileError(f"There is no file {path}. Expected a published .pth file.")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # on other pickle protocols: what cannot be read raises
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling raises many kinds
         raise FileError(
             f"{path} was not read: it is damaged, or holds more than tensors in lists (code in such a file is never run). "
