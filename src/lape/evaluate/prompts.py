@@ -17,28 +17,26 @@ class Words:
     question: str
     answer: str
     wish: str
-    name: str
-    """The language's name in English."""
 
 
 _PLAIN = ("Q", "A")
 WORDS = {
-    "en": Words("Question", "Answer", "Answer in English.", "English"),
-    "zh": Words("问题", "回答", "请用中文回答。", "Chinese"),
-    "fr": Words("Question", "Réponse", "Répondez en français.", "French"),
-    "es": Words("Pregunta", "Respuesta", "Responde en español.", "Spanish"),
-    "vi": Words("Câu hỏi", "Trả lời", "Hãy trả lời bằng tiếng Việt.", "Vietnamese"),
-    "id": Words("Pertanyaan", "Jawaban", "Jawablah dalam bahasa Indonesia.", "Indonesian"),
-    "ja": Words("質問", "回答", "日本語で答えてください。", "Japanese"),
-    "de": Words("Frage", "Antwort", "Antworte auf Deutsch.", "German"),
-    "it": Words("Domanda", "Risposta", "Rispondi in italiano.", "Italian"),
-    "pt": Words("Pergunta", "Resposta", "Responda em português.", "Portuguese"),
-    "nl": Words("Vraag", "Antwoord", "Antwoord in het Nederlands.", "Dutch"),
-    "pl": Words("Pytanie", "Odpowiedź", "Odpowiedz po polsku.", "Polish"),
-    "ru": Words("Вопрос", "Ответ", "Ответьте на русском языке.", "Russian"),
-    "ar": Words("سؤال", "جواب", "أجب باللغة العربية.", "Arabic"),
-    "ko": Words("질문", "답변", "한국어로 대답해 주세요.", "Korean"),
-    "tr": Words("Soru", "Cevap", "Türkçe cevap ver.", "Turkish"),
+    "en": Words("Question", "Answer", "Answer in English."),
+    "zh": Words("问题", "回答", "请用中文回答。"),
+    "fr": Words("Question", "Réponse", "Répondez en français."),
+    "es": Words("Pregunta", "Respuesta", "Responde en español."),
+    "vi": Words("Câu hỏi", "Trả lời", "Hãy trả lời bằng tiếng Việt."),
+    "id": Words("Pertanyaan", "Jawaban", "Jawablah dalam bahasa Indonesia."),
+    "ja": Words("質問", "回答", "日本語で答えてください。"),
+    "de": Words("Frage", "Antwort", "Antworte auf Deutsch."),
+    "it": Words("Domanda", "Risposta", "Rispondi in italiano."),
+    "pt": Words("Pergunta", "Resposta", "Responda em português."),
+    "nl": Words("Vraag", "Antwoord", "Antwoord in het Nederlands."),
+    "pl": Words("Pytanie", "Odpowiedź", "Odpowiedz po polsku."),
+    "ru": Words("Вопрос", "Ответ", "Ответьте на русском языке."),
+    "ar": Words("سؤال", "جواب", "أجب باللغة العربية."),
+    "ko": Words("질문", "답변", "한국어로 대답해 주세요."),
+    "tr": Words("Soru", "Cevap", "Türkçe cevap ver."),
 }
 """Languages whose own words are known; others are asked with English words and the language's name."""
 WISHES = {
