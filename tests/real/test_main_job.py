@@ -27,6 +27,10 @@ def test_the_tokenizer_is_the_true_one(loaded: tuple[Any, Any]) -> None:
     assert loaded[1]("The quick brown fox")["input_ids"] == [2, 818, 3823, 8864, 37423]
 
 
+def test_results_name_the_model_and_no_folder_of_a_machine(stats: ActivationStats) -> None:
+    assert stats.manifest["model"]["id"] == "gemma-3-270m"
+
+
 def test_every_text_token_is_counted_once(loaded: tuple[Any, Any], stats: ActivationStats) -> None:
     for language, documents in samples.texts("record").items():
         ids = [loaded[1](text, add_special_tokens=False)["input_ids"] for text in documents.texts]
