@@ -146,4 +146,5 @@ def _show(label: str, pieces: Iterable[str], names: _Names) -> None:
     for piece in pieces:
         out.print(piece if answer else piece.lstrip(), end="", markup=False, highlight=False, soft_wrap=True)
         answer += piece if answer else piece.lstrip()
-    out.print(f"\n[dim]  {label} answer: {names.told(answer)}[/]", highlight=False)
+    end = "" if answer.endswith("\n") else "\n"
+    out.print(f"{end}[dim]  {label} answer: {names.told(answer)}[/]", highlight=False)
