@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from transformers import StoppingCriteria, TextStreamer
 
+from lape.evaluate.prompts import first_of
 from lape.options import GenerationOptions
 from lape.sites import body, evaluating, unwrapped
 
@@ -124,7 +125,7 @@ def before(pieces: Iterable[str], stops: Sequence[str]) -> Iterator[str]:
     held = ""
     for piece in pieces:
         held += piece
-        end = _first(held, stops)
+        end = first_of(held, stops)
         open_ = next(
             at for at in range(len(held) + 1) if at == len(held) or any(s.startswith(held[at:]) for s in stops)
         )
@@ -133,10 +134,5 @@ def before(pieces: Iterable[str], stops: Sequence[str]) -> Iterator[str]:
         if open_:
             yield held[:open_]
             held = held[open_:]
-    if rest := held[: _first(held, stops)]:
+    if rest := held[: first_of(held, stops)]:
         yield rest
-
-
-def _first(text: str, stops: Sequence[str]) -> int:
-    """Where the first of `stops` begins in a text; its length where there is none."""
-    return min([at for stop in stops if (at := text.find(stop)) >= 0], default=len(text))

@@ -98,10 +98,14 @@ def stops(target: str) -> list[str]:
     return [f"\n{word}{colon}" for word in dict.fromkeys((_PLAIN[0], words.question)) for colon in (":", "：", " :")]
 
 
+def first_of(text: str, stops: Sequence[str]) -> int:
+    """Where the first of `stops` begins in a text; its length where there is none."""
+    return min([at for stop in stops if (at := text.find(stop)) >= 0], default=len(text))
+
+
 def cut(answer: str, *, target: str) -> str:
     """An answer up to where the model goes on with a next question of its own."""
-    ends = [at for start in stops(target) if (at := answer.find(start)) >= 0]
-    return answer[: min(ends)] if ends else answer
+    return answer[: first_of(answer, stops(target))]
 
 
 def _with(question: str, wish: str) -> str:
