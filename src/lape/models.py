@@ -61,9 +61,8 @@ def load(
         ) from error
     if sample:
         check_tokenizer(tokenizer)
-        model.config._name_or_path = Path(
-            name
-        ).name  # a result says which model it is of, not where somebody's cache lies
+        # A result says which model it is of, not where somebody's cache lies.
+        model.config._name_or_path = Path(name).name
     missing = sorted(loading["missing_keys"])
     if missing:
         raise ModelError(
