@@ -106,13 +106,53 @@ class LapeOptions:
 
 
 @dataclass(frozen=True)
-class DifferenceOptions:
-    """How language neurons are chosen by their mean activation."""
+class LapOptions:
+    """How the neurons that fire most often are chosen."""
 
     per_language: int = 100
-    """Neurons of each language: those whose mean activation lies furthest above the other languages' mean."""
+    """Neurons of each language."""
+    denominator: Literal["tokens", "routed"] = "tokens"
+    """Divide by all counted tokens, or by those that reached the neuron's expert."""
 
     def __post_init__(self) -> None:
+        check_choices(self)
+        positive(self, "per_language")
+
+
+@dataclass(frozen=True)
+class RandomOptions:
+    """How random neurons are drawn."""
+
+    per_language: int = 100
+    """Neurons of each language."""
+    seed: int = 0
+    """Seed of the draw."""
+
+    def __post_init__(self) -> None:
+        positive(self, "per_language")
+
+
+@dataclass(frozen=True)
+class AlignmentOptions(LapeOptions):
+    """How neurons are chosen by entropy and probability together (Zhang et al. 2025)."""
+
+    weight: float | None = None
+    """λ, the weight of the largest probability. Default: the largest that keeps no neuron of every language."""
+
+
+@dataclass(frozen=True)
+class DifferenceOptions:
+    """How language neurons are chosen by what they do in a language above the others."""
+
+    per_language: int = 100
+    """Neurons of each language: those whose activity lies furthest above the other languages'."""
+    of: Literal["activation", "probability"] = "activation"
+    """What is compared: the mean activation, or the activation probability."""
+    against: Literal["mean", "largest"] = "mean"
+    """What is taken off: the mean over the other languages, or the largest of them."""
+
+    def __post_init__(self) -> None:
+        check_choices(self)
         positive(self, "per_language")
 
 

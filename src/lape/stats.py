@@ -172,6 +172,13 @@ class ActivationStats:
         one = self[language]
         return one.sums("positive") / one.fires.sum(0).clamp_min(1)
 
+    def positive_mean(self, language: str, denominator: str = "tokens") -> Tensor:
+        """(neurons,) float64: E[max(a, 0)] in a language, over all tokens or over those that reached the neuron."""
+        one = self[language]
+        if denominator == "routed":
+            return one.sums("positive") / self.space.per_neuron(one.routed.sum(0)).clamp_min(1)
+        return one.sums("positive") / max(int(one.tokens.sum()), 1)
+
     def others_mean(self, language: str) -> Tensor:
         """(neurons,) float64: the mean over the other languages of their mean activations."""
         own = self.canonical(language)

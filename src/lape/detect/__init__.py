@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+from lape.detect.alignment import alignment
 from lape.detect.difference import difference
+from lape.detect.lap import lap
 from lape.detect.lape import lape
+from lape.detect.lave import lave
+from lape.detect.random import random
 from lape.errors import OptionError
 from lape.neurons import LanguageNeurons
 from lape.stats import ActivationStats
 
 Method: TypeAlias = Callable[..., LanguageNeurons]
-METHODS: dict[str, Method] = {"lape": lape, "difference": difference}
+METHODS: dict[str, Method] = {
+    "lape": lape,
+    "lap": lap,
+    "lave": lave,
+    "random": random,
+    "alignment": alignment,
+    "difference": difference,
+}
 
 
 def identify(
@@ -24,13 +36,13 @@ def identify(
 ) -> LanguageNeurons:
     """Find each language's neurons in recorded statistics.
 
-    `method`: "lape", "difference", or a function of your own, `stats -> LanguageNeurons`. Further keywords are the method's
-    options: those of `LapeOptions` or `DifferenceOptions`. With `reliability`, and statistics in 8 folds, each neuron gets its stability: the share of
-    halves of the text that select it.
+    `method`: a name in `METHODS`, or a function of your own, `stats -> LanguageNeurons`. Further keywords are the method's options,
+    those of `LapeOptions` for "lape" and so on: see `lape.options`. With `reliability`, and where the method can choose from half of
+    the text, each neuron gets its stability: the share of halves of the text that select it.
     """
     find = method_named(method)
     neurons = find(stats, **options)
-    if reliability and stats.folds >= 2 and method == "lape":
+    if reliability and halvable(stats, find, options):
         from lape.analyse.reliability import stability
 
         return neurons.with_stability(stability(stats, neurons, find, **options))
@@ -46,6 +58,17 @@ def method_named(method: str | Method) -> Method:
             f"There is no method {method!r}. Expected {', '.join(METHODS)}, or a function stats -> LanguageNeurons."
         )
     return METHODS[method]
+
+
+def halvable(stats: ActivationStats, find: Method, options: dict[str, Any]) -> bool:
+    """Whether a method can choose from half of the text: it takes `folds`, and what it reads is kept by folds."""
+    if stats.folds < 2 or "folds" not in inspect.signature(find).parameters or find is random:
+        return False
+    try:
+        find(stats, folds=tuple(range(stats.folds // 2)), **options)
+    except OptionError:
+        return False
+    return True
 
 
 def halves(folds: int) -> list[tuple[Sequence[int], Sequence[int]]]:

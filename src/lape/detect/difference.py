@@ -1,15 +1,16 @@
-"""The neurons whose mean activation in a language lies furthest above its mean in the others (ours; see docs/studies)."""
+"""The neurons most active in a language above what they are in the others (ours; see docs/studies)."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from lape.detect.common import found, languages_of, largest, over_others
 from lape.errors import OptionError
-from lape.neurons import LanguageNeurons, NeuronSet
+from lape.neurons import LanguageNeurons
 from lape.options import DifferenceOptions, given
 from lape.stats import ActivationStats
 
@@ -21,24 +22,22 @@ def difference(
     folds: Sequence[int] | None = None,
     **changes: Any,
 ) -> LanguageNeurons:
-    """For language k the N neurons of largest E_k[a] minus the mean of E_j[a] over the other languages j.
+    """For language k the N neurons of largest x_k minus the mean of x_j over the other languages j, where it is above 0.
 
-    It looks at how strongly a neuron fires, which an entropy of probabilities does not: such sets steer better and lie above
-    LAPE on the frontier of own against others. Sums are kept once, so it has no halves and no stability.
+    x is the mean activation, or (`of="probability"`) the activation probability; with `against="largest"` the largest x_j is taken
+    off instead of the mean. It looks at how much a neuron does, which an entropy does not. Sums are kept once, so mean
+    activations have no halves and no stability; probabilities have both.
     """
     options = given(DifferenceOptions, options, changes)
-    if folds is not None:
+    if folds is not None and options.of != "probability":
         raise OptionError("Sums are not kept by folds, so the difference method cannot choose from some of them.")
-    sets = {}
-    for language in stats.languages:
-        gap = stats.mean(language) - stats.others_mean(language)
-        count = min(options.per_language, int((gap > 0).sum()))
-        sets[language] = NeuronSet(stats.space, gap.topk(count).indices)
-    return LanguageNeurons(
-        space=stats.space,
-        sets=sets,
-        method="difference",
-        options=dataclasses.asdict(options),
-        manifest=stats.manifest,
-        fingerprints=torch.unique(torch.cat([stats[language].fingerprints for language in stats.languages])),
-    )
+    languages = languages_of(stats)
+    gaps = over_others(_values(stats, options.of, folds), options.against)
+    chosen = {k: largest(gap, options.per_language, gap > 0) for k, gap in zip(languages, gaps, strict=True)}
+    return found(stats, "difference", options, chosen)
+
+
+def _values(stats: ActivationStats, of: str, folds: Sequence[int] | None) -> Tensor:
+    if of == "probability":
+        return stats.probabilities("tokens", folds)
+    return torch.stack([stats.mean(language) for language in stats.languages])

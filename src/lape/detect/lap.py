@@ -1,0 +1,27 @@
+"""LAP: the neurons that fire most often in a language, entropy left out (a comparison in Tang et al. 2024; wording ours)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lape.detect.common import found, languages_of, largest, short
+from lape.neurons import LanguageNeurons
+from lape.options import LapOptions, given
+from lape.stats import ActivationStats
+
+
+def lap(
+    stats: ActivationStats, options: LapOptions | None = None, *, folds: Sequence[int] | None = None, **changes: Any
+) -> LanguageNeurons:
+    """For language k the N neurons of highest activation probability p_k. Reads counts only.
+
+    What every language needs fires often in all of them, so these sets are expected to be anything but specific.
+    """
+    options = given(LapOptions, options, changes)
+    p = stats.probabilities(options.denominator, folds)
+    chosen = {
+        language: largest(row, options.per_language, row > 0)
+        for language, row in zip(languages_of(stats), p, strict=True)
+    }
+    return found(stats, "lap", options, chosen, notes=short(chosen, options.per_language, "fire at all"))

@@ -1,0 +1,39 @@
+"""LAVE: the entropy of how strongly neurons are active, not of how often (a comparison in Tang et al. 2024; wording ours)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from lape.detect.common import found, languages_of
+from lape.detect.lape import scored_neurons, select
+from lape.errors import OptionError
+from lape.neurons import LanguageNeurons
+from lape.options import LapeOptions, given
+from lape.stats import ActivationStats
+
+
+def lave(
+    stats: ActivationStats, options: LapeOptions | None = None, *, folds: Sequence[int] | None = None, **changes: Any
+) -> LanguageNeurons:
+    """LAPE's rule with v_k = E_k[max(a, 0)] in the place of the probability: entropy over languages of v, same filters.
+
+    Means themselves can be negative and have no entropy, hence their positive part. The percentiles are taken over all v, so
+    that layers with large activations give most candidates. Sums are kept once, so it has no halves and no stability.
+    """
+    options = given(LapeOptions, options, changes)
+    if folds is not None:
+        raise OptionError("Sums are not kept by folds, so LAVE cannot choose from some of them.")
+    languages = languages_of(stats)
+    strength = torch.stack([stats.positive_mean(language, options.denominator) for language in languages])
+    chosen = select(strength, options, scored_neurons(stats))
+    return found(
+        stats,
+        "lave",
+        options,
+        dict(zip(languages, chosen.members, strict=True)),
+        scores=chosen.entropy,
+        more={"threshold": chosen.threshold, "bars": dict(zip(languages, chosen.bars, strict=True))},
+    )

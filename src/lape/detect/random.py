@@ -1,0 +1,34 @@
+"""Random neurons of each language (a comparison in Tang et al. 2024)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from lape.detect.common import found, languages_of
+from lape.neurons import LanguageNeurons
+from lape.options import RandomOptions, given
+from lape.stats import ActivationStats
+
+
+def random(
+    stats: ActivationStats,
+    options: RandomOptions | None = None,
+    *,
+    folds: Sequence[int] | None = None,
+    **changes: Any,
+) -> LanguageNeurons:
+    """N neurons a language, drawn from all neurons alike. `folds` changes nothing: no statistic is read.
+
+    The larger draw of a seed holds the smaller, so that sizes can be compared.
+    """
+    del folds
+    options = given(RandomOptions, options, changes)
+    generator = torch.Generator().manual_seed(options.seed)
+    drawn = {
+        language: torch.randperm(len(stats.space), generator=generator)[: options.per_language]
+        for language in languages_of(stats)
+    }
+    return found(stats, "random", options, drawn)
