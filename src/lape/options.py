@@ -75,8 +75,14 @@ class RecordOptions(TextOptions):
 
     residual: bool = False
     """Record also the sums of the residual stream after every layer."""
+    attribution: Annotated[int | None, Parameter(converter=converted)] = None
+    """Record also what the loss owes each neuron, by a backward pass over this many tokens of each language."""
     checkpoint_seconds: float = 60.0
     """Save the state of a run this often, so that a killed one can go on."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "attribution")
 
 
 @dataclass(frozen=True)
@@ -154,6 +160,26 @@ class DifferenceOptions:
     def __post_init__(self) -> None:
         check_choices(self)
         positive(self, "per_language")
+
+
+@dataclass(frozen=True)
+class AttributionOptions:
+    """How language neurons are chosen by what the loss owes them."""
+
+    per_language: int = 100
+    """Neurons of each language."""
+    by: Literal["own", "difference", "share", "product", "entropy"] = "product"
+    """The score: the attribution, its difference from the others' mean, its share over languages, attribution · share², or LAPE
+    among the neurons whose attribution matters.
+    """
+    matters: float = 0.05
+    """For entropy: this share of all neurons, those of largest attribution, matters."""
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        positive(self, "per_language")
+        if not 0 < self.matters <= 1:
+            raise OptionError(f"matters is {self.matters}. Expected a share between 0 and 1, such as 0.05.")
 
 
 @dataclass(frozen=True)

@@ -181,7 +181,24 @@ class _Run:
             raise TextError(
                 f"The text for {corpus.language} holds special tokens only, which never count. Give it some text."
             )
-        return {**self._state(recorder, residual), "fingerprints": corpus.fingerprints}
+        return {**self._state(recorder, residual), **self._attribution(corpus), "fingerprints": corpus.fingerprints}
+
+    def _attribution(self, corpus: Corpus) -> dict[str, Tensor]:
+        """What the loss owes each neuron; begun anew where a run was killed in it, since it takes few tokens."""
+        if self.options.attribution is None:
+            return {}
+        from lape.attribution import attribute  # needs what runs a batch, which is here
+        from lape.evaluate.nll import find_head
+
+        owed, scored = attribute(
+            self.model,
+            find_head(self.model),
+            corpus,
+            self.options,
+            self.options.attribution,
+            progress=lambda done, of: self.progress(f"attributing {corpus.language}", done, of),
+        )
+        return {"attribution": owed, "attributed": torch.tensor([scored])}
 
     def _forward(self, one: Batch, recorder: Recorder, residual: ResidualRecorder | None) -> None:
         recorder.count(one.fold)

@@ -18,7 +18,8 @@ from lape.space import NeuronSpace
 KIND = "activation statistics"
 HEADER = ("languages", "space", "manifest")
 COUNTS = ("tokens", "routed", "fires")
-SUMS = ("sum", "square", "positive", "residual")
+SUMS = ("sum", "square", "positive", "residual", "attribution", "attributed")
+_OPTIONS = {"residual": "--residual", "attribution": "--attribution 5k"}
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,9 @@ class LanguageStats:
         """
         if name not in self.tensors:
             raise OptionError(
-                f"These statistics hold no {name!r}: they were made from counts or without that option. Record them with lape record."
+                f"These statistics hold no {name!r}: they were made from counts, or without that option. "
+                f"Record them with lape record {_OPTIONS.get(name, '')}".rstrip()
+                + "."
             )
         return self.tensors[name]
 
@@ -188,6 +191,11 @@ class ActivationStats:
                 f"Only {own} was recorded, so there are no others to compare it with. Record two or more."
             )
         return torch.stack(others).mean(0)
+
+    def attribution(self, language: str) -> Tensor:
+        """(neurons,) float64: −a · ∂NLL/∂a in nats a token, the first-order estimate of the damage of zeroing each neuron."""
+        one = self[language]
+        return one.sums("attribution") / max(int(one.sums("attributed")), 1)
 
     def energy(self, language: str) -> Tensor:
         """(neurons,) float64: the mean square of the activation in a language, E[a²]."""

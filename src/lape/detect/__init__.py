@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from lape.detect.alignment import alignment
+from lape.detect.attribution import attribution
 from lape.detect.difference import difference
 from lape.detect.lap import lap
 from lape.detect.lape import lape
@@ -24,6 +25,7 @@ METHODS: dict[str, Method] = {
     "random": random,
     "alignment": alignment,
     "difference": difference,
+    "attribution": attribution,
 }
 
 

@@ -127,7 +127,7 @@ def line_loss(
             one = batch(corpus, some)
             if watch:
                 watch(one)
-            predicted, source = _targets(one, corpus.bos is not None)
+            predicted, source = targets_of(one, corpus.bos is not None)
             hidden = run_batch(model, one)[:, :-1].flatten(0, 1)[predicted]
             targets = one.input_ids[:, 1:].flatten()[predicted]
             loss = head.nll(hidden, targets).cpu().numpy().astype(np.float64)
@@ -137,7 +137,7 @@ def line_loss(
     return Loss(nll, tokens)
 
 
-def _targets(one: Batch, bos: bool) -> tuple[Tensor, NDArray[np.int64]]:
+def targets_of(one: Batch, bos: bool) -> tuple[Tensor, NDArray[np.int64]]:
     """Which positions (flattened, of all but the last column) predict a counted token of the same document, and that token's place."""
     source = one.source
     counted = one.fold[:, 1:] >= 0

@@ -1,0 +1,58 @@
+"""The neurons a language's loss owes most (ours, after CRANE's criticism that firing often is not mattering, arXiv 2601.04664)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lape.detect.common import found, languages_of, largest, over_others, short
+from lape.detect.lape import entropy
+from lape.errors import OptionError
+from lape.neurons import LanguageNeurons
+from lape.options import AttributionOptions, given
+from lape.stats import ActivationStats
+
+
+def attribution(
+    stats: ActivationStats, options: AttributionOptions | None = None, *, folds: Any = None, **changes: Any
+) -> LanguageNeurons:
+    """For language k the N neurons of largest score, from A_k = E_k[−a · ∂NLL/∂a], the first-order damage of zeroing a neuron.
+
+    `by`: own, A_k itself; difference, A_k minus the others' mean; share, A_k⁺ / Σ_j A_j⁺; product, A_k⁺ · share². entropy: the
+    lowest LAPE among the `matters` share of neurons of largest A_k. Needs `lape record --attribution TOKENS`.
+    """
+    options = given(AttributionOptions, options, changes)
+    if folds is not None:
+        raise OptionError(
+            "Attributions are not kept by folds, so the attribution method cannot choose from some of them."
+        )
+    languages = languages_of(stats)
+    owed = torch.stack([stats.attribution(language) for language in languages])
+    scores, above = _scores(stats, options, owed)
+    chosen = {
+        language: largest(score, options.per_language, over)
+        for language, score, over in zip(languages, scores, above, strict=True)
+    }
+    notes = short(chosen, options.per_language, "have a score above 0")
+    return found(stats, "attribution", options, chosen, notes=notes)
+
+
+def _scores(stats: ActivationStats, options: AttributionOptions, owed: Tensor) -> tuple[Tensor, Tensor]:
+    """(languages, neurons) scores, and which can be chosen."""
+    if options.by == "own":
+        return owed, owed > 0
+    if options.by == "difference":
+        gap = over_others(owed, "mean")
+        return gap, (gap > 0) & (owed > 0)
+    if options.by == "entropy":
+        mattering = torch.zeros_like(owed, dtype=torch.bool)
+        for row, owes in zip(mattering, owed, strict=True):
+            row[largest(owes, round(options.matters * len(owes)))] = True
+        p = stats.probabilities()
+        # Languages in which a neuron fires less than on average are not the ones it is specific to.
+        return -entropy(p).expand_as(owed), mattering & (owed > 0) & (p > p.mean(0))
+    positive = owed.clamp_min(0)
+    share = (positive / positive.sum(0)).nan_to_num(0.0)
+    return (share if options.by == "share" else positive * share.square()), positive > 0
