@@ -12,6 +12,7 @@ from typing import NoReturn
 import cyclopts.config
 from cyclopts import App, CycloptsError
 
+from lape.cli.compare import compare
 from lape.cli.demo import demo
 from lape.cli.doctor import doctor
 from lape.cli.export import export
@@ -37,7 +38,7 @@ def app() -> App:
         result_action="return_value",
         suppress_keyboard_interrupt=False,
     )
-    for verb in (demo, record, identify, show, perplexity, steer, force, merge, export, doctor):
+    for verb in (demo, record, identify, show, perplexity, steer, force, merge, compare, export, doctor):
         verbs.command(verb)
     return verbs
 

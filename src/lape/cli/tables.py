@@ -31,12 +31,26 @@ def _titled(title: str, columns: Sequence[str], rows: Sequence[Sequence[str | Te
     return Group(*parts, Text(caption, style="italic")) if caption else Group(*parts)
 
 
-def histogram(counts: list[int]) -> str:
-    """One character per layer (or several layers, in a deep model), as high as they are full."""
+def histogram(counts: list[int], wholes: list[int] | None = None) -> str:
+    """One character per layer (or several layers, in a deep model), as high as they are full, or as their shares of `wholes`.
+
+    As shares, a dot stands for none of some, and a blank for none of none.
+    """
+    counts = _pooled(counts)
+    if wholes is None:
+        return "".join(_bar(count, max(counts) or 1) for count in counts)
+    return "".join(
+        "·" if whole and not count else _bar(count, whole) for count, whole in zip(counts, _pooled(wholes), strict=True)
+    )
+
+
+def _pooled(counts: list[int]) -> list[int]:
     step = max(1, -(-len(counts) // _WIDEST))
-    counts = [sum(counts[at : at + step]) for at in range(0, len(counts), step)]
-    top = max(counts, default=0) or 1
-    return "".join(_BARS[0 if not count else max(1, round(8 * count / top))] for count in counts)
+    return [sum(counts[at : at + step]) for at in range(0, len(counts), step)]
+
+
+def _bar(count: int, top: int) -> str:
+    return _BARS[0 if not count else max(1, round(8 * count / top))]
 
 
 def neurons_table(neurons: LanguageNeurons, reliability: pl.DataFrame | None) -> Group:
@@ -76,6 +90,26 @@ def overlap_table(neurons: LanguageNeurons) -> Group:
     """How many neurons each pair of languages shares."""
     rows = [[a, *(str(len(neurons[a] & neurons[b])) for b in neurons)] for a in neurons]
     return _titled("Shared neurons", ["", *neurons], rows)
+
+
+def compare_table(table: pl.DataFrame) -> Group:
+    """Per language: the sizes of two sets, and how much they overlap, in all and layer by layer."""
+    whole = table.filter(_col("layer").is_null())
+    layers = table["layer"].drop_nulls().unique().sort()
+    rows = []
+    for row in whole.iter_rows(named=True):
+        parts = table.filter((_col("language") == row["language"]) & _col("layer").is_not_null())
+        line = ""
+        if row["shared"] is not None:
+            line = histogram(parts["shared"].to_list(), (parts["a"] + parts["b"] - parts["shared"]).to_list())
+        sizes = ["–" if row[k] is None else str(row[k]) for k in ("a", "b")]
+        rows.append([row["language"], *sizes, *(_number(row[k], 3) for k in ("jaccard", "chance")), line])
+    columns = ["", "A", "B", "Jaccard", "chance", f"layers {layers[0]}–{layers[-1]}"]
+    caption = (
+        "Jaccard: shared neurons as a share of those in either; chance: that of random sets with as many neurons in each "
+        "layer. Layers: the Jaccard of each, full height is 1, · none shared, blank no neurons."
+    )
+    return _titled("Two sets of neurons", columns, rows, caption)
 
 
 def loss_matrix(table: pl.DataFrame) -> Group:
