@@ -11,18 +11,15 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from lape.corpus import Corpus, prepare
-from lape.edit import Off, edited
-from lape.errors import MismatchError, OptionError, TextError
-from lape.evaluate.bootstrap import Bootstrap, Floats, units
+from lape.corpus import Corpus
+from lape.errors import MismatchError, OptionError
+from lape.evaluate.ablation import Ablations, refuse_recorded
+from lape.evaluate.bootstrap import Bootstrap, Floats
 from lape.evaluate.controls import matched_like
-from lape.evaluate.nll import Head, Loss, find_head, line_loss
 from lape.neurons import LanguageNeurons, NeuronSet
 from lape.options import PerplexityOptions, given
 from lape.progress import Progress, silent
-from lape.recorder import Recorder
-from lape.recording import checked_texts
-from lape.sites import check_fits, down_norms, find
+from lape.sites import find
 from lape.texts import Texts
 
 SUMMARY = {
@@ -34,8 +31,6 @@ SUMMARY = {
     **dict.fromkeys(("perplexity_base", "perplexity_off", "percent"), pl.Float64),
     **dict.fromkeys(("random_mean", "random_max", "matched_mean", "matched_max"), pl.Float64),
 }
-KNOWN = 0.01
-"""Text of which more lines than this share were recorded is refused; a few short lines may well come twice."""
 LINES = {
     "off": pl.String,
     "kind": pl.String,
@@ -92,43 +87,22 @@ def line_losses(
     Columns: `off` (language switched off, "" for the base), `kind` (base, own, random, matched), `draw`, `language`
     (evaluated), `document`, `line`, `unit` (of resampling), `tokens` (scored), `characters`, `nll` (nats, summed over the line).
     """
-    sources = checked_texts(texts)
-    found = find(model)
-    if neurons.space != found.space:
-        raise MismatchError(f"The neurons belong to a model with {neurons.space}, but this one has {found.space}.")
-    corpora = {
-        language: prepare(language, source, tokenizer, options, lines=True, progress=progress)
-        for language, source in sources.items()
-    }
-    for language, corpus in corpora.items():
-        if corpus.lines is None or not corpus.lines.characters.any() or len(corpus.tokens) < 2:
-            raise TextError(
-                f"The text for {language} holds nothing to measure: {len(corpus.tokens)} tokens. Give it more text."
-            )
-        check_fits(model, options.row_tokens, int(corpus.tokens.max()))
+    space = find(model).space
+    if neurons.space != space:
+        raise MismatchError(f"The neurons belong to a model with {neurons.space}, but this one has {space}.")
+    work = Ablations(model, tokenizer, texts, options, progress=progress)
     if not options.allow_recorded:
-        _refuse_recorded(corpora, neurons)
-    work = _Work(model, find_head(model), corpora, options, progress)
-    frames = work.base()
-    conditions = _conditions(neurons, corpora, work.energy, options)
-    runs = [(condition, language) for condition in conditions for language in _evaluated(condition, corpora)]
+        refuse_recorded(work.corpora, neurons)
+    work.base(progress)
+    nothing = NeuronSet(space, torch.empty(0))
+    frames = [_frame(work, _Condition("", "base", 0, nothing), language) for language in work.languages]
+    conditions = _conditions(neurons, work.corpora, work.energy, options)
+    runs = [(condition, language) for condition in conditions for language in _evaluated(condition, work.corpora)]
     for done, (condition, language) in enumerate(runs):
         progress("switching neurons off", done, len(runs))
-        frames.append(work.condition(condition, language))
+        frames.append(_frame(work, condition, language))
     progress("switching neurons off", len(runs), len(runs))
     return pl.concat(frames)
-
-
-def _refuse_recorded(corpora: dict[str, Corpus], neurons: LanguageNeurons) -> None:
-    if neurons.fingerprints is None:
-        return
-    for language, corpus in corpora.items():
-        known = float(torch.isin(corpus.fingerprints, neurons.fingerprints).double().mean())
-        if known > KNOWN:
-            raise MismatchError(
-                f"{language}: {known:.0%} of the lines of this text were recorded when the neurons were found. "
-                "Evaluate on other text, or add --allow-recorded (allow_recorded=True) if you mean it."
-            )
 
 
 def _conditions(
@@ -153,42 +127,9 @@ def _evaluated(condition: _Condition, corpora: dict[str, Corpus]) -> list[str]:
     return list(corpora) if condition.kind == "own" else [condition.off]
 
 
-class _Work:
-    """Runs conditions over corpora and keeps the base."""
-
-    def __init__(
-        self, model: Any, head: Head, corpora: dict[str, Corpus], options: PerplexityOptions, progress: Progress
-    ) -> None:
-        self.model, self.head, self.corpora, self.options, self.progress = model, head, corpora, options, progress
-        self.energy: dict[str, Tensor] = {}
-        self._base: dict[str, Loss] = {}
-
-    def base(self) -> list[pl.DataFrame]:
-        """The unedited model; also measures each neuron's energy on this very text, for the matched control."""
-        found = find(self.model)
-        norms = torch.cat([down_norms(self.model, site) for site in found.sites])
-        frames = []
-        for done, (language, corpus) in enumerate(self.corpora.items()):
-            self.progress("measuring the unedited model", done, len(self.corpora))
-            recorder = Recorder(self.model, found)
-            with recorder.attached():
-                loss = line_loss(self.model, self.head, corpus, self.options, lambda one, r=recorder: r.count(one.fold))  # type: ignore[misc]
-            self.energy[language] = recorder.state()["square"] / max(len(corpus.tokens), 1) * norms
-            self._base[language] = loss
-            frames.append(_frame(_Condition("", "base", 0, NeuronSet(found.space, torch.empty(0))), corpus, loss))
-        self.progress("measuring the unedited model", len(self.corpora), len(self.corpora))
-        return frames
-
-    def condition(self, condition: _Condition, language: str) -> pl.DataFrame:
-        """One condition on one language."""
-        corpus = self.corpora[language]
-        if not len(condition.neurons):
-            return _frame(condition, corpus, self._base[language])
-        with edited(self.model, Off(condition.neurons)):
-            return _frame(condition, corpus, line_loss(self.model, self.head, corpus, self.options))
-
-
-def _frame(condition: _Condition, corpus: Corpus, loss: Loss) -> pl.DataFrame:
+def _frame(work: Ablations, condition: _Condition, language: str) -> pl.DataFrame:
+    """One condition on one language, line by line."""
+    corpus, loss = work.corpora[language], work.off(condition.neurons, language)
     lines = corpus.lines
     assert lines is not None  # prepared with lines=True
     count = len(lines.document)
@@ -199,7 +140,7 @@ def _frame(condition: _Condition, corpus: Corpus, loss: Loss) -> pl.DataFrame:
         "language": [corpus.language] * count,
         "document": lines.document,
         "line": np.arange(count),
-        "unit": units(lines.document),
+        "unit": work.unit(language),
         "tokens": loss.tokens,
         "characters": lines.characters,
         "nll": loss.nll,

@@ -1,0 +1,164 @@
+"""The loss of every line with any set of neurons switched off: measured once, kept, and shared by all tables."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lape import files
+from lape.corpus import Corpus, prepare
+from lape.edit import Off, edited
+from lape.errors import MismatchError, TextError
+from lape.evaluate.bootstrap import units
+from lape.evaluate.nll import Loss, find_head, line_loss
+from lape.neurons import LanguageNeurons, NeuronSet
+from lape.options import TextOptions
+from lape.progress import Progress, silent
+from lape.recorder import Recorder
+from lape.recording import checked_texts
+from lape.sites import check_fits, down_norms, find
+from lape.texts import Texts
+
+KNOWN = 0.01
+"""Text of which more lines than this share were recorded is refused; a few short lines may well come twice."""
+
+
+class Ablations:
+    """A model on some text, unedited and with sets of neurons off. With a `folder`, what was measured is found there again.
+
+    The folder must belong to one model, text and options; who makes it sees to that (`files.same_run`).
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        texts: Texts,
+        options: TextOptions,
+        *,
+        folder: Path | None = None,
+        progress: Progress = silent,
+    ) -> None:
+        self.model, self.options, self.folder = model, options, folder
+        self.found = find(model)
+        self.corpora = _prepared(model, tokenizer, texts, options, progress)
+        self.head = find_head(model)
+        self.energy: dict[str, Tensor] = {}
+        """Language -> (neurons,) float64, E[a²]·‖down column‖² on this very text; once `base` has run."""
+        self._base: dict[str, Loss] = {}
+        self._kept: dict[tuple[str, str], Loss] = {}
+
+    @property
+    def languages(self) -> list[str]:
+        """The evaluated languages."""
+        return list(self.corpora)
+
+    def unit(self, language: str) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """(lines,) the unit of resampling of each line."""
+        lines = self.corpora[language].lines
+        assert lines is not None  # prepared with lines=True
+        return units(lines.document)
+
+    def passes(self, neurons: NeuronSet, language: str) -> int:
+        """Tokens that `off` would have to run: 0 where it is known already."""
+        known = not len(neurons) or (digest(neurons), language) in self._kept or self._file(neurons, language).is_file()
+        return 0 if known else len(self.corpora[language].tokens)
+
+    def base(self, progress: Progress = silent) -> None:
+        """The unedited model on every language; also measures each neuron's energy on this very text."""
+        norms = torch.cat([down_norms(self.model, site) for site in self.found.sites])
+        for done, (language, corpus) in enumerate(self.corpora.items()):
+            progress("measuring the unedited model", done, len(self.corpora))
+            if language in self._base or self._restored(language):
+                continue
+            recorder = Recorder(self.model, self.found)
+            with recorder.attached():
+                watch = lambda one, r=recorder: r.count(one.fold)  # noqa: E731
+                loss = line_loss(self.model, self.head, corpus, self.options, watch)
+            self._base[language] = loss
+            self.energy[language] = recorder.state()["square"] / max(len(corpus.tokens), 1) * norms
+            if self.folder is not None:
+                tensors = {**_tensors(loss), "energy": self.energy[language]}
+                files.write_tensors(self._path("base", language), tensors, {"kind": "a loss"})
+        progress("measuring the unedited model", len(self.corpora), len(self.corpora))
+
+    def _restored(self, language: str) -> bool:
+        path = self._path("base", language)
+        if self.folder is None or not path.is_file():
+            return False
+        file = files.TensorFile(path, "a loss")
+        self._base[language], self.energy[language] = _loss(file), file.tensor("energy")
+        return True
+
+    def unedited(self, language: str) -> Loss:
+        """The loss of the unedited model; `base` must have run."""
+        return self._base[language]
+
+    def off(self, neurons: NeuronSet, language: str) -> Loss:
+        """The loss of each line of a language while some neurons are off."""
+        if not len(neurons):
+            return self._base[language]
+        key = (digest(neurons), language)
+        if key not in self._kept:
+            path = self._file(neurons, language)
+            if self.folder is not None and path.is_file():
+                self._kept[key] = _loss(files.TensorFile(path, "a loss"))
+            else:
+                with edited(self.model, Off(neurons)):
+                    loss = line_loss(self.model, self.head, self.corpora[language], self.options)
+                self._kept[key] = loss
+                if self.folder is not None:
+                    files.write_tensors(path, _tensors(loss), {"kind": "a loss"})
+        return self._kept[key]
+
+    def _file(self, neurons: NeuronSet, language: str) -> Path:
+        return self._path(digest(neurons), language)
+
+    def _path(self, name: str, language: str) -> Path:
+        return (self.folder or Path()) / f"{name}.{language}.safetensors"
+
+
+def digest(neurons: NeuronSet) -> str:
+    """What names a set of neurons in a folder."""
+    return hashlib.sha256(neurons.flat.numpy().tobytes()).hexdigest()[:20]
+
+
+def _tensors(loss: Loss) -> dict[str, Tensor]:
+    return {"nll": torch.from_numpy(loss.nll), "tokens": torch.from_numpy(loss.tokens)}
+
+
+def _loss(file: files.TensorFile) -> Loss:
+    return Loss(file.tensor("nll").numpy(), file.tensor("tokens").numpy())
+
+
+def _prepared(model: Any, tokenizer: Any, texts: Texts, options: TextOptions, progress: Progress) -> dict[str, Corpus]:
+    corpora = {
+        language: prepare(language, source, tokenizer, options, lines=True, progress=progress)
+        for language, source in checked_texts(texts).items()
+    }
+    for language, corpus in corpora.items():
+        if corpus.lines is None or not corpus.lines.characters.any() or len(corpus.tokens) < 2:
+            raise TextError(
+                f"The text for {language} holds nothing to measure: {len(corpus.tokens)} tokens. Give it more text."
+            )
+        check_fits(model, options.row_tokens, int(corpus.tokens.max()))
+    return corpora
+
+
+def refuse_recorded(corpora: Mapping[str, Corpus], neurons: LanguageNeurons) -> None:
+    """Refuse text that the neurons were found in: its loss says nothing about other text."""
+    if neurons.fingerprints is None:
+        return
+    for language, corpus in corpora.items():
+        known = float(torch.isin(corpus.fingerprints, neurons.fingerprints).double().mean())
+        if known > KNOWN:
+            raise MismatchError(
+                f"{language}: {known:.0%} of the lines of this text were recorded when the neurons were found. "
+                "Evaluate on other text, or add --allow-recorded (allow_recorded=True) if you mean it."
+            )
