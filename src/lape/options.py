@@ -265,6 +265,22 @@ class PerplexityOptions(TextOptions):
         positive(self, "resamples")
 
 
+@dataclass(frozen=True)
+class SimilarityOptions(TextOptions):
+    """How the similarity of sentences across languages is measured. Each aligned line is a document; `tokens` has no place here."""
+
+    sentences: int | None = 400
+    """Use the first so many aligned lines. Default: 400, whose vectors take 1.5 GB for a 7B model and 7 languages."""
+    resamples: int = 2000
+    """Bootstrap resamples of the blocks of 8 lines behind the 95 % intervals."""
+    seed: int = 0
+    """Seed of the bootstrap."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "sentences", "resamples")
+
+
 Family = Literal[
     "prompt",
     "mask",
