@@ -1,0 +1,65 @@
+"""Run ways of choosing at several sizes, every language's set off on every language."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+
+from lape.analyse.frontier import Effects
+from lape.errors import OptionError
+from lape.evaluate.ablation import Ablations
+from lape.evaluate.bootstrap import Floats
+from lape.evaluate.controls import matched_like
+from lape.evaluate.nll import Loss
+from lape.neurons import LanguageNeurons, NeuronSet
+from lape.progress import Progress, silent
+
+Sets = Mapping[tuple[str, int], LanguageNeurons]
+"""(method, size) -> the sets it chose."""
+
+
+def effects(work: Ablations, sets: Sets, languages: Sequence[str], progress: Progress = silent) -> Effects:
+    """The change of loss with each language's set off, on every language, for every method and size.
+
+    `work.base` must have run. Cells that were measured before are not run again.
+    """
+    count = 1 + max(int(work.unit(language).max()) for language in languages)
+    tokens = np.stack([_by_unit(work.unit(k), work.unedited(k).tokens.astype(np.float64), count) for k in languages])
+    cells = [(key, off, k) for key in sets for off in languages for k in languages]
+    nats: dict[tuple[str, int], Floats] = {key: np.zeros((len(languages), len(languages), count)) for key in sets}
+    for done, (key, off, language) in enumerate(cells):
+        progress("switching neurons off", done, len(cells))
+        change = _change(work.unedited(language), work.off(sets[key][off], language))
+        at = (languages.index(off), languages.index(language))
+        nats[key][at] = _by_unit(work.unit(language), change, count)
+    progress("switching neurons off", len(cells), len(cells))
+    sizes = {key: tuple(len(found[language]) for language in languages) for key, found in sets.items()}
+    return Effects(tuple(languages), tokens, nats, sizes)
+
+
+def _change(before: Loss, after: Loss) -> Floats:
+    change: Floats = after.nll - before.nll
+    return change
+
+
+def _by_unit(unit: np.ndarray[tuple[int], np.dtype[np.int64]], values: Floats, count: int) -> Floats:
+    result: Floats = np.bincount(unit, weights=values, minlength=count).astype(np.float64)
+    return result
+
+
+def matched_sets(work: Ablations, neurons: LanguageNeurons, seed: int) -> LanguageNeurons:
+    """Control (b) as if it were a way of choosing: for each language as many neurons per layer and decile of energy as its set.
+
+    A language whose layers have too few others left gets none, with a note.
+    """
+    sets, notes = {}, []
+    for k, (language, chosen) in enumerate(neurons.items()):
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + k)
+        try:
+            sets[language] = matched_like(chosen, neurons.union, work.energy[language], generator)
+        except OptionError as error:
+            sets[language] = NeuronSet(neurons.space, torch.empty(0))
+            notes.append(f"{language}: {error}")
+    return LanguageNeurons(neurons.space, sets, method="matched", options={"seed": seed}, notes=tuple(notes))
