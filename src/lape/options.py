@@ -183,6 +183,38 @@ class AttributionOptions:
 
 
 @dataclass(frozen=True)
+class ChoosingOptions:
+    """The options of all ways of choosing, as the command line takes them; each way knows some of them."""
+
+    rate: float | None = None
+    """lape, lave, alignment, variation: share of all neurons that is kept. Default: 0.01, as published."""
+    filter: float | None = None
+    """The same: percentile of all values that a neuron must exceed in some language. Default: 0.95, as published."""
+    bar: float | None = None
+    """The same: percentile that a kept neuron must exceed in a language to belong to it. Default: 0.95, as published."""
+    per_language: int | None = None
+    """This many neurons of each language; for lape, lave, alignment and variation instead of a rate. Default of the others: 100."""
+    denominator: Literal["tokens", "routed"] | None = None
+    """lape, lave, lap, alignment: divide by all counted tokens, or by those that reached the neuron's expert."""
+    weight: float | None = None
+    """alignment: λ, the weight of the largest probability. Default: the largest that keeps no neuron of every language."""
+    of: Literal["activation", "probability"] | None = None
+    """difference: compare the mean activation (default), or the activation probability."""
+    against: Literal["mean", "largest"] | None = None
+    """difference: take off the mean over the other languages (default), or the largest of them."""
+    by: Literal["own", "difference", "share", "product", "entropy"] | None = None
+    """attribution: the score."""
+    matters: float | None = None
+    """attribution by entropy: this share of all neurons matters. Default: 0.05."""
+    seed: int | None = None
+    """random: seed of the draw."""
+
+    def chosen(self) -> dict[str, Any]:
+        """Those that were given."""
+        return {field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}
+
+
+@dataclass(frozen=True)
 class SteerOptions:
     """How a model is steered to a language by its neurons."""
 

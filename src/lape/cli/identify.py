@@ -8,9 +8,9 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from lape.cli.common import Overwrite, beside, out, progress, write_table
-from lape.options import LapeOptions
+from lape.options import ChoosingOptions
 
-_LAPE = LapeOptions()
+_CHOOSING = ChoosingOptions()
 
 
 def identify(
@@ -20,7 +20,7 @@ def identify(
     to: Annotated[Path | None, Parameter(name="--out")] = None,
     reliability: bool = True,
     overwrite: Overwrite = False,
-    options: Annotated[LapeOptions, Parameter(name="*")] = _LAPE,
+    options: Annotated[ChoosingOptions, Parameter(name="*")] = _CHOOSING,
 ) -> None:
     """Find each language's neurons, and how reliably they come out.
 
@@ -29,7 +29,7 @@ def identify(
     stats
         A run's folder, or a file of statistics.
     method
-        How to choose: lape, or difference (the largest differences of mean activation; --per-language says how many).
+        How to choose: lape, lap, lave, random, alignment, difference or attribution; docs/choosing.md compares them.
     to
         Where to write: .safetensors, or .pth for the published format. Default: neurons.safetensors beside the statistics.
     reliability
@@ -37,22 +37,18 @@ def identify(
     overwrite
         Replace an existing file.
     """
-    import dataclasses
-
     from lape import files
     from lape.cli.tables import neurons_table
+    from lape.detect import halvable, method_named
     from lape.detect import identify as find
     from lape.stats import ActivationStats
 
     target = to or beside(stats, "neurons.safetensors")
     files.refuse_existing(target, overwrite)
-    recorded = ActivationStats.load(stats)
-    chosen = dataclasses.asdict(options)
-    if method != "lape":
-        chosen = {"per_language": options.per_language} if options.per_language else {}
+    recorded, chosen = ActivationStats.load(stats), options.chosen()
     neurons = find(recorded, method, reliability=False, **chosen)
     table: Any = None
-    if reliability and recorded.folds > 1 and method == "lape":
+    if reliability and halvable(recorded, method_named(method), chosen):
         neurons, table = with_reliability(recorded, neurons, method, chosen)
     measured = target.with_name(f"{target.stem}.reliability.parquet")
     measured.unlink(missing_ok=True)  # of the neurons that are replaced
