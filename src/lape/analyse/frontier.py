@@ -22,6 +22,13 @@ FRONTIER = {
     **{f"{name}{end}": pl.Float64 for name in ("own", "others", "selectivity") for end in ("", "_low", "_high")},
 }
 """Columns of `frontier`."""
+MATRIX = {
+    "method": pl.String,
+    "size": pl.Int64,
+    **dict.fromkeys(("off", "language"), pl.String),
+    **dict.fromkeys(("change", "low", "high"), pl.Float64),
+}
+"""Columns of `matrix`."""
 ADVANTAGES = {
     "method": pl.String,
     "against": pl.String,
@@ -115,6 +122,20 @@ def frontier(effects: Effects, over: Sequence[str], resamples: int, seed: int) -
             averages = {name: value[:, chosen].mean(1) for name, value in values.items()}
             rows.append(_row(method, size, MEAN, float(np.mean([counts[k] for k in chosen])), averages))
     return pl.DataFrame(rows, schema=FRONTIER)
+
+
+def matrix(effects: Effects, resamples: int, seed: int) -> pl.DataFrame:
+    """One row per method, size, language off and language evaluated: `change` in nats a token with its interval `low`, `high`."""
+    drawn = _Resampled(effects, resamples, seed)
+    rows = []
+    for method, size in effects.nats:
+        change = drawn.change(method, size)
+        for k, off in enumerate(effects.languages):
+            for j, language in enumerate(effects.languages):
+                value, low, high = interval(change[:, k, j])
+                row = {"method": method, "size": size, "off": off, "language": language}
+                rows.append({**row, "change": value, "low": low, "high": high})
+    return pl.DataFrame(rows, schema=MATRIX)
 
 
 def _positions(effects: Effects, over: Sequence[str]) -> list[int]:

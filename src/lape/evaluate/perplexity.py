@@ -93,7 +93,15 @@ def line_losses(
     work = Ablations(model, tokenizer, texts, options, progress=progress)
     if not options.allow_recorded:
         refuse_recorded(work.corpora, neurons)
+    return losses(work, neurons, options, progress)
+
+
+def losses(
+    work: Ablations, neurons: LanguageNeurons, options: PerplexityOptions, progress: Progress = silent
+) -> pl.DataFrame:
+    """`line_losses` on text that is prepared already."""
     work.base(progress)
+    space = neurons.space
     nothing = NeuronSet(space, torch.empty(0))
     frames = [_frame(work, _Condition("", "base", 0, nothing), language) for language in work.languages]
     conditions = _conditions(neurons, work.corpora, work.energy, options)

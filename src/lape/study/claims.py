@@ -1,0 +1,172 @@
+"""Claims: written down before the run, judged by a table's figure and its interval."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import polars as pl
+
+from lape.analyse.frontier import holm
+from lape.errors import FileError, OptionError
+
+Rule = Literal["above", "below"]
+Verdict = Literal["holds", "does not hold", "undecided here", "not run"]
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of the paper, of a critic, or of ours."""
+
+    name: str
+    says: str
+    """In words."""
+    source: str
+    """Who claims it."""
+    table: str
+    """The table that decides."""
+    value: str
+    """Its column with the figure; the interval is in `VALUE_low` and `VALUE_high`, or in `low` and `high`."""
+    margin: float
+    """What the figure is compared with."""
+    rule: Rule
+    """On which side of the margin the whole interval must lie for the claim to hold."""
+    where: Mapping[str, Any]
+    """The rows that decide: column -> the value it must have, or several of them."""
+    member: str = "language"
+    """The column that tells the rows apart. Each must hold; Holm's correction is over them."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim with what was found."""
+
+    claim: Claim
+    verdict: Verdict
+    members: pl.DataFrame
+    """`member`, `value`, `low`, `high`, `p_holm`, `verdict`."""
+    why: str = ""
+
+
+MEMBERS = {
+    "member": pl.String,
+    **dict.fromkeys(("value", "low", "high", "p_holm"), pl.Float64),
+    "verdict": pl.String,
+}
+
+
+def read(path: Path) -> list[Claim]:
+    """Claims from a TOML file: an array of tables `[[claims]]` with the fields of `Claim`."""
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8")).get("claims")
+    except FileNotFoundError as error:
+        raise FileError(f"There is no file {path}. Expected a TOML file with [[claims]].") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise FileError(f"{path} is not a TOML file of claims: {error}.") from error
+    if not isinstance(found, list) or not found:
+        raise FileError(f"{path} holds no claims. Expected one or more tables [[claims]].")
+    claims = [_claim(path, one) for one in found]
+    names = [claim.name for claim in claims]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise OptionError(f"{path}: two claims are named {twice}. Give each its own name.")
+    return claims
+
+
+def _claim(path: Path, one: Any) -> Claim:
+    known = [field.name for field in fields(Claim)]
+    name = one.get("name", "?") if isinstance(one, dict) else "?"
+    missing = [key for key in known if key not in ("member", "where") and (not isinstance(one, dict) or key not in one)]
+    unknown = sorted(set(one) - set(known)) if isinstance(one, dict) else []
+    if missing or unknown:
+        what = f"lacks {', '.join(missing)}" if missing else f"has unknown {', '.join(unknown)}"
+        raise OptionError(f"{path}: the claim {name} {what}. Expected {', '.join(known)}.")
+    if one["rule"] not in get_args(Rule):
+        raise OptionError(f"{path}: the claim {name} has the rule {one['rule']!r}. Expected above or below.")
+    return Claim(**{"where": {}, **one, "margin": float(one["margin"])})
+
+
+def judge(claim: Claim, tables: Mapping[str, pl.DataFrame], why_not: Mapping[str, str], over: Sequence[str]) -> Judged:
+    """Judge one claim by the tables of a study.
+
+    A member holds where its whole 95 % interval lies on the rule's side of the margin and its p, corrected by Holm over the
+    claim's members, is below .05 (p from the interval's width, as of a normal distribution); it does not hold where the interval
+    lies on the other side; else it is undecided. The claim holds where all members do, does not hold where any does not.
+    `why_not`: table -> why it is missing. `over`: what "over" in `where` stands for.
+    """
+    nothing = pl.DataFrame(schema=MEMBERS)
+    if claim.table not in tables:
+        return Judged(claim, "not run", nothing, why_not.get(claim.table, "its part was not asked for"))
+    rows = _deciding(claim, tables[claim.table], over)
+    if not len(rows):
+        return Judged(claim, "not run", nothing, f"the table {claim.table} has no such rows")
+    low, high = _interval_columns(claim, rows)
+    names = [str(name) for name in rows[claim.member].to_list()] if claim.member in rows.columns else [claim.name]
+    found = list(zip(names, *(rows[column].to_list() for column in (claim.value, low, high)), strict=True))
+    p = [_p(value, below, above, claim) for _, value, below, above in found]
+    corrected = iter(holm([one for one in p if one is not None]))
+    members = []
+    for (name, value, below, above), one in zip(found, p, strict=True):
+        adjusted = None if one is None else next(corrected)
+        row = {"member": name, "value": value, "low": below, "high": above, "p_holm": adjusted}
+        members.append({**row, "verdict": _verdict(below, above, adjusted, claim)})
+    verdicts = [one["verdict"] for one in members]
+    whole: Verdict = "undecided here"
+    if "does not hold" in verdicts:
+        whole = "does not hold"
+    elif all(one == "holds" for one in verdicts):
+        whole = "holds"
+    return Judged(claim, whole, pl.DataFrame(members, schema=MEMBERS))
+
+
+def _deciding(claim: Claim, table: pl.DataFrame, over: Sequence[str]) -> pl.DataFrame:
+    for column, wanted in claim.where.items():
+        if column not in table.columns:
+            raise OptionError(
+                f"The claim {claim.name} asks for the column {column}, but {claim.table} has {', '.join(table.columns)}."
+            )
+        if wanted == "largest":
+            table = table.filter(pl.col(column) == pl.col(column).max())
+        elif wanted == "over":
+            table = table.filter(pl.col(column).is_in(list(over)))
+        else:
+            table = table.filter(pl.col(column).is_in(wanted if isinstance(wanted, list) else [wanted]))
+    if claim.value not in table.columns:
+        raise OptionError(
+            f"The claim {claim.name} asks for the column {claim.value}, but {claim.table} has {', '.join(table.columns)}."
+        )
+    return table
+
+
+def _interval_columns(claim: Claim, rows: pl.DataFrame) -> tuple[str, str]:
+    own = f"{claim.value}_low"
+    return (own, f"{claim.value}_high") if own in rows.columns else ("low", "high")
+
+
+def _p(value: float | None, low: float | None, high: float | None, claim: Claim) -> float | None:
+    """Two-sided p of the figure being the margin, from the width of its interval."""
+    if value is None or low is None or high is None:
+        return None
+    width = (high - low) / (2 * 1.959964)
+    if width <= 0:
+        return 1.0 if value == claim.margin else 0.0
+    return math.erfc(abs(value - claim.margin) / width / math.sqrt(2))
+
+
+def _verdict(low: float | None, high: float | None, p: float | None, claim: Claim) -> Verdict:
+    if low is None or high is None or p is None:
+        return "undecided here"
+    if low > claim.margin:
+        side: Rule = "above"
+    elif high < claim.margin:
+        side = "below"
+    else:
+        return "undecided here"
+    if side != claim.rule:
+        return "does not hold"
+    return "holds" if p < LEVEL else "undecided here"

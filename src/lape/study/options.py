@@ -1,0 +1,71 @@
+"""What a study is asked to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from lape.errors import OptionError
+from lape.options import converted, positive
+
+QUICK = ("lape", "lap", "lave", "random", "matched")
+FULL = (*QUICK, "difference", "probability", "alignment", "attribution")
+
+
+@dataclass(frozen=True)
+class StudyOptions:
+    """How much of everything a study measures."""
+
+    tokens: Annotated[int, Parameter(converter=converted)] = 1000
+    """Evaluation tokens of each language on average: lines of the parallel text, evenly spread over it, the same in all languages."""
+    record_tokens: Annotated[int | None, Parameter(converter=converted)] = None
+    """At most this many tokens of each language are recorded. Default: all."""
+    attribution: Annotated[int, Parameter(converter=converted)] = 2000
+    """Tokens of each language on which attributions are recorded."""
+    domain_tokens: Annotated[int, Parameter(converter=converted)] = 20_000
+    """Tokens of each language of the parallel text that are recorded, as the other domain and for attributions' check."""
+    main: str | None = "en"
+    """A language of which nothing specific is expected; it is measured, but left out of averages over languages."""
+    methods: Annotated[tuple[str, ...] | None, Parameter(negative="")] = None
+    """Ways of choosing that are compared. Default: all; with quick, the paper's."""
+    sizes: Annotated[tuple[int, ...], Parameter(negative="")] = (50, 200)
+    """Neurons of each language at which every way of choosing is measured."""
+    finer: Annotated[tuple[int, ...], Parameter(negative="")] = (25, 100)
+    """Further sizes for LAPE and for differences."""
+    rates: Annotated[tuple[float, ...], Parameter(negative="")] = (0.001, 0.005, 0.02, 0.05)
+    """Shares of all neurons at which LAPE's own effect is measured, beside the published 1 %."""
+    draws: int = 3
+    """Draws of each kind of control neurons."""
+    questions: int = 20
+    """Questions of each language that are answered with neurons off."""
+    sentences: int = 400
+    """Parallel sentences whose similarity is measured."""
+    resamples: int = 2000
+    """Bootstrap resamples behind the 95 % intervals."""
+    seed: int = 0
+    """Seed of every draw."""
+    quick: Annotated[bool, Parameter(negative="")] = False
+    """Only the perplexity matrix, the paper's four comparisons, and what needs no model."""
+    batch_tokens: int = 2048
+    """Tokens that run at once."""
+
+    def __post_init__(self) -> None:
+        positive(self, "tokens", "record_tokens", "attribution", "domain_tokens", "questions", "sentences", "resamples")
+        if not self.sizes or any(size < 1 for size in (*self.sizes, *self.finer)):
+            raise OptionError("sizes must name at least one number of neurons, each 1 or more.")
+        if any(not 0 < rate < 1 for rate in self.rates):
+            raise OptionError(f"rates are {self.rates}. Expected shares between 0 and 1, such as 0.01.")
+        if self.draws < 1:
+            raise OptionError(f"draws is {self.draws}. Expected 1 or more: no claim is judged without a control.")
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """The ways of choosing on the frontier."""
+        return self.methods or (QUICK if self.quick else FULL)
+
+    @property
+    def common_sizes(self) -> tuple[int, ...]:
+        """The sizes of every way of choosing; a quick study takes the largest alone."""
+        return (max(self.sizes),) if self.quick else self.sizes

@@ -1,0 +1,99 @@
+"""What a study is going to run, and for how long: said before it starts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+import torch
+
+from lape.corpus import prepare
+from lape.evaluate.nll import find_head, line_loss
+from lape.options import TextOptions
+from lape.recording import run_batch
+from lape.sites import evaluating
+from lape.study.parts import Cost, Part
+from lape.study.study import Study
+from lape.texts import Documents
+
+PLAN = {
+    "part": pl.String,
+    "about": pl.String,
+    **dict.fromkeys(("passes", "loss_tokens", "body_tokens", "new_tokens"), pl.Int64),
+    "seconds": pl.Float64,
+    "not_run": pl.String,
+}
+"""Columns of a plan: `not_run` says why a part is left out."""
+_PROBE = 1024
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds a token."""
+
+    loss: float
+    body: float
+    new: float
+
+
+def speed(study: Study) -> Speed:
+    """Measured on about a thousand tokens of the evaluated text."""
+    language, source = next(iter(study.evaluation[1].items()))
+    texts = source.texts * 50
+    options = TextOptions(tokens=_PROBE, batch_tokens=study.options.batch_tokens)
+    corpus = prepare(language, Documents(texts), study.tokenizer, options, lines=True)
+    head = find_head(study.model)
+    line_loss(study.model, head, prepare(language, Documents(texts[:2]), study.tokenizer, options, lines=True), options)
+    started = time.perf_counter()
+    line_loss(study.model, head, corpus, options)
+    loss = (time.perf_counter() - started) / len(corpus.tokens)
+    started = time.perf_counter()
+    _bodies(study.model, corpus, options)
+    body = (time.perf_counter() - started) / len(corpus.tokens)
+    return Speed(loss, body, _new(study.model, corpus.tokens[:16]))
+
+
+@torch.inference_mode()
+def _bodies(model: Any, corpus: Any, options: TextOptions) -> None:
+    from lape.corpus import batch, batches
+    from lape.sites import find
+
+    with evaluating(model):
+        for some in batches(corpus, options, packs=find(model).packs):
+            run_batch(model, batch(corpus, some))
+
+
+@torch.inference_mode()
+def _new(model: Any, tokens: Any) -> float:
+    """Seconds of one step of generation for a batch of 20 prompts."""
+    ids = torch.tensor(tokens.tolist()).expand(20, -1).to(next(model.parameters()).device)
+    model.generate(ids, max_new_tokens=2, do_sample=False, pad_token_id=0)
+    started = time.perf_counter()
+    model.generate(ids, max_new_tokens=6, min_new_tokens=6, do_sample=False, pad_token_id=0)
+    return (time.perf_counter() - started) / 6
+
+
+def plan(study: Study, parts: Sequence[Part]) -> pl.DataFrame:
+    """One row a part: what it runs, the seconds that takes at the measured speed, or why it is not run."""
+    measured = speed(study)
+    rows = []
+    for part in parts:
+        missing = part.missing(study)
+        cost = Cost() if missing else part.cost(study)
+        seconds = cost.loss_tokens * measured.loss + cost.body_tokens * measured.body + cost.new_tokens * measured.new
+        rows.append(
+            {
+                "part": part.name,
+                "about": part.about,
+                "passes": cost.passes,
+                "loss_tokens": cost.loss_tokens,
+                "body_tokens": cost.body_tokens,
+                "new_tokens": cost.new_tokens,
+                "seconds": seconds,
+                "not_run": missing,
+            }
+        )
+    return pl.DataFrame(rows, schema=PLAN)

@@ -1,0 +1,154 @@
+"""Run a study: its parts in order, each kept when it is finished, so that a killed study goes on where it was."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from lape import files
+from lape.errors import OptionError
+from lape.models import check_same, describe
+from lape.study.claims import Claim, Judged, judge
+from lape.study.derived import derived
+from lape.study.parts import PARTS, Part
+from lape.study.plan import plan
+from lape.study.study import Study, Tables
+from lape.study.write import claims_page, latex, methods
+
+
+@dataclasses.dataclass(frozen=True)
+class Studied:
+    """What came out."""
+
+    tables: Tables
+    judged: list[Judged]
+    not_run: dict[str, str]
+    """Part -> why it was not run."""
+
+
+def chosen_parts(names: Sequence[str] | None, quick: bool) -> list[Part]:
+    """The parts asked for, in the order in which they are run."""
+    known = [part.name for part in PARTS]
+    unknown = [name for name in names or () if name not in known]
+    if unknown:
+        raise OptionError(f"There is no part {unknown[0]!r}. Expected some of: {', '.join(known)}.")
+    return [part for part in PARTS if (part.name in names if names else part.quick or not quick)]
+
+
+def run(
+    study: Study,
+    claims: Sequence[Claim],
+    parts: Sequence[Part],
+    *,
+    announce: Callable[[pl.DataFrame], None] = lambda _plan: None,
+) -> Studied:
+    """Run parts and judge claims. `announce` is given the plan before anything long begins.
+
+    Everything is kept in `study.folder`; a folder of another study is refused.
+    """
+    check_same(study.model, study.stats.manifest, "statistics")
+    files.same_run(study.folder, described(study))
+    why = {part.name: missing for part in parts if (missing := part.missing(study))}
+    left = [part for part in parts if part.name not in why and not _finished(study, part)]
+    announce(plan(study, [part for part in parts if part in left or part.name in why]))
+    tables: Tables = {}
+    for part in parts:
+        if part.name not in why:
+            tables |= _part(study, part)
+    tables |= derived(tables, study)
+    asked = {part.name for part in parts}
+    why |= {part.name: "not asked for" for part in PARTS if part.name not in asked}
+    return Studied(tables, [judge(claim, tables, {}, study.over) for claim in claims], why)
+
+
+def described(study: Study) -> dict[str, Any]:
+    """What finished parts depend on."""
+    return {
+        "options": dataclasses.asdict(study.options),
+        "model": describe(study.model, study.tokenizer),
+        "statistics": study.stats.manifest,
+        "parallel": {language: _hash(lines) for language, lines in study.lines.items()},
+        "extras": {name: str(value) for name, value in study.extras.items()},
+    }
+
+
+def _hash(lines: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _finished(study: Study, part: Part) -> bool:
+    return (study.folder / "parts" / f"{part.name}.json").is_file()
+
+
+def _part(study: Study, part: Part) -> Tables:
+    """A part's tables, from the folder where it is finished."""
+    folder = study.folder / "parts"
+    done = folder / f"{part.name}.json"
+    if done.is_file():
+        import json
+
+        kept = json.loads(done.read_text(encoding="utf-8"))
+        study.note(part.name, *kept["notes"])
+        return {name: pl.read_parquet(folder / f"{name}.parquet") for name in kept["tables"]}
+    study.progress(part.about, 0, None)
+    tables = part.run(study)
+    for name, table in tables.items():
+        files.write(folder / f"{name}.parquet", table.write_parquet)
+    files.write_json(done, {"tables": list(tables), "notes": study.notes.get(part.name, [])})
+    return tables
+
+
+def save(study: Study, studied: Studied, claims_file: Path, record: dict[str, Any], figures: Any, target: Path) -> None:
+    """Write tables, LaTeX, figures, claims and methods, and put the folder in place.
+
+    `figures`: tables, folder -> None, or None where figures cannot be drawn.
+    """
+    folder = study.folder
+    for name, table in studied.tables.items():
+        files.write(folder / "tables" / f"{name}.parquet", table.write_parquet)
+        text = latex(name, table)
+        files.write(folder / "tables" / f"{name}.tex", lambda path, t=text: path.write_text(t, encoding="utf-8"))  # type: ignore[misc]
+    if figures is not None:
+        figures(studied.tables, folder / "figures")
+    shutil.copyfile(claims_file, folder / "claims.toml")
+    whole = record | _record(study, studied)
+    page = claims_page(studied.judged, studied.not_run, study.notes)
+    files.write(folder / "claims.md", lambda path: path.write_text(page, encoding="utf-8"))
+    paragraph = methods(whole)
+    files.write(folder / "methods.md", lambda path: path.write_text(paragraph, encoding="utf-8"))
+    files.write_json(folder / "run.json", whole)
+    for name in ("cells", "parts"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    (folder / files.STATE).unlink(missing_ok=True)
+    files.finish(folder, target)
+
+
+def _record(study: Study, studied: Studied) -> dict[str, Any]:
+    numbers, texts = study.evaluation
+    chosen = {language: list(texts[language].texts) for language in study.languages}
+    tokens = [len(corpus.tokens) for corpus in study.work.corpora.values()]
+    return {
+        **described(study),
+        "space": str(study.stats.space),
+        "rate": study.neurons.options["rate"],
+        "threshold": study.neurons.options["threshold"],
+        "recorded_tokens": {language: int(study.stats[language].tokens.sum()) for language in study.languages},
+        "evaluated": {
+            "lines": len(numbers),
+            "numbers": numbers,
+            "tokens": round(sum(tokens) / len(tokens)),
+            "hash": _hash([line for lines in chosen.values() for line in lines]),
+        },
+        "claims": [
+            {"name": one.claim.name, "verdict": one.verdict, "members": one.members.to_dicts(), "why": one.why}
+            for one in studied.judged
+        ],
+        "not_run": studied.not_run,
+        "notes": study.notes,
+    }

@@ -1,0 +1,115 @@
+"""`Study`: a model, the recorded text, the parallel text, and what its parts share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from lape.detect import identify
+from lape.errors import OptionError, TextError
+from lape.evaluate.ablation import Ablations, refuse_recorded
+from lape.evaluate.effects import matched_sets
+from lape.neurons import LanguageNeurons
+from lape.options import PerplexityOptions, TextOptions
+from lape.progress import Progress, silent
+from lape.stats import ActivationStats
+from lape.study.options import StudyOptions
+from lape.study.texts import spread
+
+Tables = dict[str, pl.DataFrame]
+"""What a part gives: tables by name."""
+_METHODS: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "probability": ("difference", {"of": "probability"}),
+}
+"""Ways of choosing that are another's with options."""
+
+
+@dataclass
+class Study:
+    """Everything a part may ask for; what takes time is made when first asked for."""
+
+    model: Any
+    tokenizer: Any
+    stats: ActivationStats
+    lines: Mapping[str, list[str]]
+    """Language -> the parallel text's lines."""
+    options: StudyOptions
+    folder: Path
+    """Where what was measured is kept until the study is whole."""
+    extras: Mapping[str, Any] = field(default_factory=dict)
+    """What some parts need and not every study has: `forcing` (a folder), `answering` (language -> file)."""
+    progress: Progress = silent
+    notes: dict[str, list[str]] = field(default_factory=dict)
+    """Part -> what is to be said of how it came out."""
+
+    def __post_init__(self) -> None:
+        unknown = [language for language in self.stats.languages if language not in self.lines]
+        if unknown:
+            raise TextError(
+                f"{', '.join(unknown)}: recorded, but there is no parallel text. Type --parallel {unknown[0]}=PATH."
+            )
+
+    @property
+    def languages(self) -> list[str]:
+        """The languages studied: those recorded."""
+        return self.stats.languages
+
+    @property
+    def over(self) -> list[str]:
+        """The languages over which averages are taken: all but the main one."""
+        rest = [language for language in self.languages if language != self.options.main]
+        if len(rest) < 2:
+            raise OptionError(
+                f"Only {', '.join(rest) or 'no language'} is left beside the main one. Record three or more."
+            )
+        return rest
+
+    @cached_property
+    def evaluation(self) -> tuple[list[int], dict[str, Any]]:
+        """The numbers of the evaluated lines, and their text by language."""
+        chosen = {language: self.lines[language] for language in self.languages}
+        return spread(chosen, self.options.tokens, self.tokenizer)
+
+    @cached_property
+    def neurons(self) -> LanguageNeurons:
+        """LAPE's sets under the published rule."""
+        return identify(self.stats, reliability=False)
+
+    @cached_property
+    def work(self) -> Ablations:
+        """The evaluated text under the model, unedited and with sets off."""
+        options = TextOptions(batch_tokens=self.options.batch_tokens)
+        folder = self.folder / "cells"
+        folder.mkdir(parents=True, exist_ok=True)
+        work = Ablations(self.model, self.tokenizer, self.evaluation[1], options, folder=folder, progress=self.progress)
+        refuse_recorded(work.corpora, self.neurons)
+        work.base(self.progress)
+        return work
+
+    def perplexity_options(self) -> PerplexityOptions:
+        """As the perplexity matrix takes them."""
+        options = self.options
+        return PerplexityOptions(draws=options.draws, resamples=options.resamples, seed=options.seed)
+
+    def chosen(self, method: str, size: int) -> LanguageNeurons:
+        """The sets of a way of choosing with `size` neurons of each language."""
+        if method == "matched":
+            return matched_sets(self.work, self.chosen("lape", size), self.options.seed)
+        name, more = _METHODS.get(method, (method, {}))
+        if method == "random":
+            more = {"seed": self.options.seed}
+        return identify(self.stats, name, reliability=False, per_language=size, **more)
+
+    def sizes(self, method: str) -> Sequence[int]:
+        """The sizes at which a way of choosing is measured."""
+        finer = self.options.finer if method in ("lape", "difference", "probability") and not self.options.quick else ()
+        return sorted({*self.options.common_sizes, *finer})
+
+    def note(self, part: str, *notes: str) -> None:
+        """Add to what is said of a part."""
+        self.notes.setdefault(part, []).extend(notes)
