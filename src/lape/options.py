@@ -377,6 +377,34 @@ class ForcingOptions(GenerationOptions):
                 raise OptionError(f"{name} is {value}. Expected 2 or more, or 0 for all questions.")
 
 
+Writing = Literal["romanised", "converted", "shuffled", "noised"]
+"""Ways of writing a text differently: see `lape.variants`."""
+
+
+@dataclass(frozen=True)
+class ScriptOptions:
+    """How it is asked whether language neurons follow the script or the language."""
+
+    kinds: Annotated[tuple[Writing, ...], Parameter(negative="")] = get_args(Writing)
+    """Which writings are tried."""
+    tokens: Annotated[int, Parameter(converter=converted)] = 20_000
+    """Tokens of each language's text, as natively written, whose lines are recorded in every writing."""
+    evaluation_tokens: Annotated[int, Parameter(converter=converted)] = 6_000
+    """Tokens of each language's other text, as natively written, whose lines the damage is measured on."""
+    steps: int = 8
+    """How often the range of noise is halved to find the one that costs as much as romanised text."""
+    resamples: int = 2000
+    """Bootstrap resamples behind the 95 % intervals."""
+    seed: int = 0
+    """Seed of the word orders, the noise and the bootstrap."""
+
+    def __post_init__(self) -> None:
+        positive(self, "tokens", "evaluation_tokens", "steps", "resamples")
+        unknown = [kind for kind in self.kinds if kind not in get_args(Writing)]
+        if unknown:
+            raise OptionError(f"There is no writing {unknown[0]!r}. Expected some of: {', '.join(get_args(Writing))}.")
+
+
 def check_choices(options: Any) -> None:
     """Refuse a word that is none of a field's choices."""
     for name, kind in get_type_hints(type(options)).items():
