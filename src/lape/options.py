@@ -39,7 +39,7 @@ class ModelOptions:
     """Spread the model over several devices, for instance auto (needs the extra `accelerate`)."""
     revision: str | None = None
     """Revision of a model on the Hub."""
-    sites: Annotated[tuple[str, str] | None, Parameter(negative="")] = None
+    sites: Annotated[tuple[str, ...] | None, Parameter(negative="", consume_multiple=True)] = None
     """Name the neurons by hand: activation modules and down projections, * for the layer number."""
 
 
@@ -232,7 +232,7 @@ class SteerOptions:
     """Of the generated positions only the first so many, after which the model writes on by itself. Default: all."""
     fade: float = 1.0
     """Each generated position is changed by so much of the change of the one before; 1 is no fading."""
-    layers: Annotated[tuple[int, ...] | None, Parameter(negative="")] = None
+    layers: Annotated[tuple[int, ...] | None, Parameter(negative="", consume_multiple=True)] = None
     """Only these layers. Default: all."""
 
     def __post_init__(self) -> None:
@@ -337,7 +337,7 @@ class ForcingOptions(GenerationOptions):
     """Source and target languages: all, third (a fixed third of them), or a list such as en-fr,zh-id."""
     development_pairs: str = "same"
     """The pairs on which settings are tried: same, or as for `pairs`."""
-    families: Annotated[tuple[Family, ...], Parameter(negative="")] = get_args(Family)
+    families: Annotated[tuple[Family, ...], Parameter(negative="", consume_multiple=True)] = get_args(Family)
     """Which families are run."""
     candidates: int = 0
     """Questions among which an answer's own must be likeliest; 0 is all of the split."""
@@ -385,7 +385,7 @@ Writing = Literal["romanised", "converted", "shuffled", "noised"]
 class ScriptOptions:
     """How it is asked whether language neurons follow the script or the language."""
 
-    kinds: Annotated[tuple[Writing, ...], Parameter(negative="")] = get_args(Writing)
+    kinds: Annotated[tuple[Writing, ...], Parameter(negative="", consume_multiple=True)] = get_args(Writing)
     """Which writings are tried."""
     tokens: Annotated[int, Parameter(converter=converted)] = 20_000
     """Tokens of each language's text, as natively written, whose lines are recorded in every writing."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,12 @@ MATRIX = {
     **dict.fromkeys(("change", "low", "high"), pl.Float64),
 }
 """Columns of `matrix`."""
+GROWTH = {
+    "step": pl.String,
+    **dict.fromkeys(("from", "to"), pl.Int64),
+    **dict.fromkeys(("difference", "low", "high"), pl.Float64),
+}
+"""Columns of `growth`."""
 ADVANTAGES = {
     "method": pl.String,
     "against": pl.String,
@@ -136,6 +143,24 @@ def matrix(effects: Effects, resamples: int, seed: int) -> pl.DataFrame:
                 row = {"method": method, "size": size, "off": off, "language": language}
                 rows.append({**row, "change": value, "low": low, "high": high})
     return pl.DataFrame(rows, schema=MATRIX)
+
+
+def growth(effects: Effects, method: str, over: Sequence[str], resamples: int, seed: int) -> pl.DataFrame:
+    """One row per step from a size to the next larger, and one from the smallest to the largest: the paired change of own.
+
+    `step`, `from`, `to` (sizes); `difference` of the mean own effect over the languages `over`, nats a token, with `low`, `high`.
+    """
+    drawn = _Resampled(effects, resamples, seed)
+    sizes, chosen = effects.sizes(method), _positions(effects, over)
+    own = {size: drawn.own_others(method, size)[0][:, chosen].mean(1) for size in sizes}
+    steps = [(f"{a} to {b}", a, b) for a, b in pairwise(sizes)]
+    if len(sizes) > 2:
+        steps.append(("smallest to largest", sizes[0], sizes[-1]))
+    rows = []
+    for name, a, b in steps:
+        value, low, high = interval(own[b] - own[a])
+        rows.append({"step": name, "from": a, "to": b, "difference": value, "low": low, "high": high})
+    return pl.DataFrame(rows, schema=GROWTH)
 
 
 def _positions(effects: Effects, over: Sequence[str]) -> list[int]:

@@ -23,6 +23,7 @@ from lape.cli.perplexity import perplexity
 from lape.cli.record import record
 from lape.cli.show import show
 from lape.cli.steer import steer
+from lape.cli.study import study
 from lape.errors import FileError, LapeError, OptionError
 
 EPILOGUE = "Every verb takes --config FILE.toml: its options by name, for instance  tokens = 1_000_000  or  text = ['fr=a.txt']."
@@ -38,7 +39,7 @@ def app() -> App:
         result_action="return_value",
         suppress_keyboard_interrupt=False,
     )
-    for verb in (demo, record, identify, show, perplexity, steer, force, merge, compare, export, doctor):
+    for verb in (demo, record, identify, show, perplexity, steer, force, merge, compare, study, export, doctor):
         verbs.command(verb)
     return verbs
 

@@ -20,7 +20,7 @@ _WIDEST = 40
 """Characters of a histogram; deeper models show several layers in one."""
 
 
-def _titled(title: str, columns: Sequence[str], rows: Sequence[Sequence[str | Text]], caption: str = "") -> Group:
+def titled(title: str, columns: Sequence[str], rows: Sequence[Sequence[str | Text]], caption: str = "") -> Group:
     """A table under its title and above its caption, which do not wrap with it."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     for number, name in enumerate(columns):
@@ -79,7 +79,7 @@ def neurons_table(neurons: LanguageNeurons, reliability: pl.DataFrame | None) ->
             "says that a set comes out again, not what it does."
         )
     title = f"Language neurons ({neurons.method}): {len(neurons.union):,} of {neurons.space}"
-    return _titled(title, columns, rows, caption)
+    return titled(title, columns, rows, caption)
 
 
 def _number(value: float | None, digits: int) -> str:
@@ -89,7 +89,7 @@ def _number(value: float | None, digits: int) -> str:
 def overlap_table(neurons: LanguageNeurons) -> Group:
     """How many neurons each pair of languages shares."""
     rows = [[a, *(str(len(neurons[a] & neurons[b])) for b in neurons)] for a in neurons]
-    return _titled("Shared neurons", ["", *neurons], rows)
+    return titled("Shared neurons", ["", *neurons], rows)
 
 
 def compare_table(table: pl.DataFrame) -> Group:
@@ -109,7 +109,7 @@ def compare_table(table: pl.DataFrame) -> Group:
         "Jaccard: shared neurons as a share of those in either; chance: that of random sets with as many neurons in each "
         "layer. Layers: the Jaccard of each, full height is 1, · none shared, blank no neurons."
     )
-    return _titled("Two sets of neurons", columns, rows, caption)
+    return titled("Two sets of neurons", columns, rows, caption)
 
 
 def loss_matrix(table: pl.DataFrame) -> Group:
@@ -120,7 +120,7 @@ def loss_matrix(table: pl.DataFrame) -> Group:
         [off, *(Text(f"{cells[off, k]:.3f}", style="bold green" if k == off else "") for k in languages)]
         for off in dict.fromkeys(table["off"])
     ]
-    return _titled(
+    return titled(
         "Change of loss in nats a token (row: neurons off, column: language evaluated)", ["off", *languages], rows
     )
 
@@ -177,9 +177,9 @@ def own_tables(table: pl.DataFrame) -> Group:
     ]
     names = ["", "per character", "per sentence", "perplexity", "off", "change"]
     return Group(
-        _titled("A language's own neurons off, beside control neurons (nats a token)", columns, rows, caption),
+        titled("A language's own neurons off, beside control neurons (nats a token)", columns, rows, caption),
         Text(),
-        _titled("The same in nats per character and sentence, and in perplexity", names, units),
+        titled("The same in nats per character and sentence, and in perplexity", names, units),
     )
 
 
@@ -237,7 +237,7 @@ def forcing_tables(found: Any) -> Group:
     )
     names = ["", "in lang.", "fluent", "topic", "good", "in lang. ÷ ceiling", "good ÷ ceiling"]
     parts: list[Any] = [
-        _titled("Reporting questions, setting chosen on the others", names, rows, caption),
+        titled("Reporting questions, setting chosen on the others", names, rows, caption),
         Text(),
         _tried(found.table),
     ]
@@ -260,7 +260,7 @@ def _tried(table: pl.DataFrame) -> Group:
         ]
         for row in development.iter_rows(named=True)
     ]
-    return _titled(
+    return titled(
         "Development questions: what was tried (• chosen)",
         ["", "setting", "in lang. ÷ ceiling", "good ÷ ceiling"],
         rows,
@@ -286,7 +286,7 @@ def _costs(costs: pl.DataFrame) -> Group:
     caption = (
         "Change of loss in nats a token on text of the pair's source, target and the other languages, mean over pairs."
     )
-    return _titled("What the edits cost on text, acting on every token", ["", *roles], rows, caption)
+    return titled("What the edits cost on text, acting on every token", ["", *roles], rows, caption)
 
 
 def _share(row: dict[str, Any], name: str) -> str:

@@ -16,9 +16,9 @@ from lape.detect import halves
 from lape.detect.lape import lape
 from lape.edit import Off, edited
 from lape.errors import MismatchError, TextError
+from lape.evaluate.ablation import KNOWN
 from lape.evaluate.bootstrap import BLOCK, Bootstrap, Floats
 from lape.evaluate.nll import find_head, line_loss
-from lape.evaluate.perplexity import KNOWN
 from lape.evaluate.writings import Written, first_lines, native, noisy, rewritten
 from lape.neurons import NeuronSet, jaccard
 from lape.options import LapeOptions, RecordOptions, ScriptOptions, given

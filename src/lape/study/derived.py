@@ -10,7 +10,7 @@ from lape.study.study import Study, Tables
 
 
 def derived(tables: Mapping[str, pl.DataFrame], study: Study) -> Tables:
-    """`main`, `layer_claims` and `growth`, as far as the tables they come from are there."""
+    """`main` and `layer_claims`, as far as the tables they come from are there."""
     result: Tables = {}
     if "published" in tables and study.options.main in study.languages:
         result["main"] = tables["published"].filter(pl.col("language") == study.options.main)

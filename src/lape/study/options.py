@@ -28,13 +28,13 @@ class StudyOptions:
     """Tokens of each language of the parallel text that are recorded, as the other domain and for attributions' check."""
     main: str | None = "en"
     """A language of which nothing specific is expected; it is measured, but left out of averages over languages."""
-    methods: Annotated[tuple[str, ...] | None, Parameter(negative="")] = None
+    methods: Annotated[tuple[str, ...] | None, Parameter(negative="", consume_multiple=True)] = None
     """Ways of choosing that are compared. Default: all; with quick, the paper's."""
-    sizes: Annotated[tuple[int, ...], Parameter(negative="")] = (50, 200)
+    sizes: Annotated[tuple[int, ...], Parameter(negative="", consume_multiple=True)] = (50, 200)
     """Neurons of each language at which every way of choosing is measured."""
-    finer: Annotated[tuple[int, ...], Parameter(negative="")] = (25, 100)
+    finer: Annotated[tuple[int, ...], Parameter(negative="", consume_multiple=True)] = (25, 100)
     """Further sizes for LAPE and for differences."""
-    rates: Annotated[tuple[float, ...], Parameter(negative="")] = (0.001, 0.005, 0.02, 0.05)
+    rates: Annotated[tuple[float, ...], Parameter(negative="", consume_multiple=True)] = (0.001, 0.005, 0.02, 0.05)
     """Shares of all neurons at which LAPE's own effect is measured, beside the published 1 %."""
     draws: int = 3
     """Draws of each kind of control neurons."""

@@ -10,7 +10,7 @@ import polars as pl
 
 from lape.analyse.amount import amount, domain, dropped
 from lape.analyse.controlled import controlled
-from lape.analyse.frontier import MEAN, Effects, advantages, frontier, matrix
+from lape.analyse.frontier import MEAN, Effects, advantages, frontier, growth, matrix
 from lape.analyse.layers import layers
 from lape.analyse.overlap import overlap_chance, overlap_tests
 from lape.analyse.reliability import reliability, split_halves
@@ -119,7 +119,8 @@ def _sweep(study: Study) -> Tables:
     }
     measured = effects(study.work, sets, study.languages, study.progress)
     table = frontier(measured, study.over, study.options.resamples, study.options.seed)
-    return {"sweep": table.with_columns((pl.col("size") / space).alias("rate"))}
+    grown = growth(measured, "lape", study.over, study.options.resamples, study.options.seed)
+    return {"sweep": table.with_columns((pl.col("size") / space).alias("rate")), "growth": grown}
 
 
 def _layers(study: Study) -> Tables:

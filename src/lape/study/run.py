@@ -71,7 +71,7 @@ def described(study: Study) -> dict[str, Any]:
     """What finished parts depend on."""
     return {
         "options": dataclasses.asdict(study.options),
-        "model": describe(study.model, study.tokenizer),
+        **describe(study.model, study.tokenizer),
         "statistics": study.stats.manifest,
         "parallel": {language: _hash(lines) for language, lines in study.lines.items()},
         "extras": {name: str(value) for name, value in study.extras.items()},

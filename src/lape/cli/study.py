@@ -1,0 +1,161 @@
+"""`lape study`: every experiment of the paper, the methods it is compared with, and its critics, as one run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from lape.cli.common import Overwrite, TextFlags, err, out, progress, provenance, texts_of
+from lape.options import ModelOptions
+from lape.study.options import StudyOptions
+
+_MODEL, _STUDY = ModelOptions(), StudyOptions()
+_Flags = Annotated[list[str] | None, Parameter(negative="", show_default=False)]
+
+
+def study(
+    model: str,
+    *,
+    parallel: Annotated[list[str], Parameter(negative="", show_default=False)],
+    to: Annotated[Path, Parameter(name="--out")],
+    text: TextFlags | None = None,
+    run: Annotated[Path | None, Parameter(name="--run")] = None,
+    parts: Annotated[str | None, Parameter(name="--parts")] = None,
+    claims: Path | None = None,
+    overwrite: Overwrite = False,
+    plan_only: Annotated[bool, Parameter(negative="")] = False,
+    options: Annotated[StudyOptions, Parameter(name="*")] = _STUDY,
+    loading: Annotated[ModelOptions, Parameter(name="*")] = _MODEL,
+) -> None:
+    """Run the whole study, or parts of it: tables, figures, and each claim confirmed or refuted with an interval.
+
+    The number of passes and the time are said first. A study that was killed goes on when the same command is given again.
+
+    Parameters
+    ----------
+    model
+        A Hugging Face id, a local folder, or sample.
+    parallel
+        TAG=PATH, once a language: other text, line i the same sentence in every language; effects are measured on it.
+    to
+        The folder to write.
+    text
+        TAG=PATH, once or more: the text that is recorded, as for lape record.
+    run
+        A run that lape record made, instead of --text. Without --attribution in it, that way of choosing is left out.
+    parts
+        Only these parts, such as layers,perplexity. Default: all.
+    claims
+        A TOML file of claims to judge. Default: the paper's, its critics' and ours.
+    overwrite
+        Replace an existing folder.
+    plan_only
+        Say what would be run and for how long, and stop.
+    """
+    from lape import files
+    from lape.errors import OptionError
+    from lape.models import load
+    from lape.study.claims import read
+    from lape.study.run import chosen_parts, save
+    from lape.study.run import run as run_study
+    from lape.study.study import Study
+    from lape.study.texts import parallel_lines
+
+    if (text is None) == (run is None):
+        raise OptionError(
+            "Expected either --text TAG=PATH, once or more, to record, or --run RUN that is recorded already."
+        )
+    files.refuse_existing(to, overwrite)
+    wanted = chosen_parts([name.strip() for name in parts.split(",")] if parts else None, options.quick)
+    file = claims or Path(__file__).parent.parent / "study" / "claims.toml"
+    judged = read(file)
+    lines = parallel_lines(_single(parallel))
+    working = files.partial(to)
+    with progress() as report:
+        loaded, tokenizer = load(model, loading, progress=report)
+        stats = _statistics(loaded, tokenizer, text, run, working, options, report)
+        made = Study(loaded, tokenizer, stats, lines, options, working, progress=report)
+        if plan_only:
+            from lape.study.plan import plan
+
+            out.print(plan_table(plan(made, wanted)))
+            return
+        found = run_study(made, judged, wanted, announce=lambda table: err.print(plan_table(table)))
+        save(made, found, file, provenance("study", statistics_from=str(run or to)), _figures(), to)
+    out.print(claims_table(found.judged))
+    out.print(f"Written: {to}", highlight=False, soft_wrap=True)
+
+
+def _single(flags: list[str]) -> dict[str, str]:
+    """Language -> its one file of aligned lines."""
+    from lape.errors import TextError
+
+    found: dict[str, str] = {}
+    for tag, source in texts_of(flags, "--parallel").items():
+        paths = list(source) if isinstance(source, list) else [source]
+        if len(paths) != 1:
+            raise TextError(f"--parallel names {len(paths)} files for {tag}. Expected one file of aligned lines.")
+        found[tag] = str(paths[0])
+    return found
+
+
+def _statistics(
+    model: Any, tokenizer: Any, text: list[str] | None, run: Path | None, working: Path, options: Any, report: Any
+) -> Any:
+    """Those of a run, or recorded now, in the study's own folder."""
+    from lape.recording import checked_texts, record
+    from lape.stats import ActivationStats
+
+    if run is not None:
+        return ActivationStats.load(run)
+    place = working / "recorded"
+    if place.exists():
+        return ActivationStats.load(place)
+    more = {} if options.quick else {"attribution": options.attribution}
+    return record(
+        model,
+        tokenizer,
+        checked_texts(texts_of(text or [])),
+        out=place,
+        tokens=options.record_tokens,
+        batch_tokens=options.batch_tokens,
+        progress=report,
+        **more,
+    )
+
+
+def _figures() -> Any:
+    return None
+
+
+def plan_table(plan: Any) -> Any:
+    """What is going to be run, and for how long."""
+    from lape.cli.tables import titled
+
+    rows = [
+        [
+            row["part"],
+            "not run" if row["not_run"] else f"{row['passes']:,}" if row["passes"] else "",
+            "" if row["not_run"] else _minutes(row["seconds"]),
+            row["not_run"] or row["about"],
+        ]
+        for row in plan.iter_rows(named=True)
+    ]
+    total = plan.filter(plan["not_run"].is_null())["seconds"].sum()
+    caption = f"{plan['passes'].sum():,} passes, about {_minutes(total)} by a measured probe; passes: sets of neurons off × languages."
+    return titled("Parts of the study", ["part", "passes", "time", ""], rows, caption)
+
+
+def _minutes(seconds: float) -> str:
+    if seconds < 1:
+        return "a moment"
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def claims_table(judged: Any) -> Any:
+    """Each claim and its verdict."""
+    from lape.cli.tables import titled
+
+    return titled("Claims", ["claim", "verdict"], [[one.claim.name, one.verdict] for one in judged])
