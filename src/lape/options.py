@@ -405,6 +405,55 @@ class ScriptOptions:
             raise OptionError(f"There is no writing {unknown[0]!r}. Expected some of: {', '.join(get_args(Writing))}.")
 
 
+@dataclass(frozen=True)
+class AnsweringOptions(GenerationOptions):
+    """How questions about a passage are put, and how the answers are compared."""
+
+    repetition_penalty: float = 1.0
+    """Divides the odds of tokens that occurred already; 1 is none: an answer is a copy of words of the passage."""
+    batch: int = 8
+    """Prompts that run at once."""
+    questions: int | None = None
+    """At most this many questions of each file, evenly spread over it. Default: all."""
+    shots: int = 1
+    """Answered questions shown first, each about a passage of another article."""
+    draws: int = 1
+    """Draws of matched control neurons."""
+    resamples: int = 2000
+    """Bootstrap resamples of the questions behind the 95 % intervals."""
+    seed: int = 0
+    """Seed of the shots, the control draws and the bootstrap."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "questions", "resamples")
+        not_negative(self, "shots", "draws")
+
+
+@dataclass(frozen=True)
+class HarnessOptions:
+    """How tasks of lm-eval are run."""
+
+    languages: Annotated[tuple[str, ...] | None, Parameter(negative="")] = None
+    """Whose neurons are switched off. Default: those of every language that has some."""
+    limit: int | None = None
+    """At most this many documents of each task. Default: all."""
+    shots: int | None = None
+    """Examples shown before each document. Default: as the task says."""
+    batch: int = 8
+    """Requests that run at once."""
+    draws: int = 1
+    """Draws of matched control neurons."""
+    resamples: int = 2000
+    """Bootstrap resamples of the documents behind the 95 % intervals."""
+    seed: int = 0
+    """Seed of the examples, the control draws and the bootstrap."""
+
+    def __post_init__(self) -> None:
+        positive(self, "limit", "batch", "resamples")
+        not_negative(self, "shots", "draws")
+
+
 def check_choices(options: Any) -> None:
     """Refuse a word that is none of a field's choices."""
     for name, kind in get_type_hints(type(options)).items():
@@ -420,6 +469,14 @@ def positive(options: Any, *names: str) -> None:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise OptionError(f"{name} is {value}. Expected 1 or more.")
+
+
+def not_negative(options: Any, *names: str) -> None:
+    """Refuse values under 0."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and value < 0:
+            raise OptionError(f"{name} is {value}. Expected 0 or more.")
 
 
 def given(kind: type[T], options: T | None, changes: dict[str, Any]) -> T:

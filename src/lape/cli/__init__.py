@@ -15,6 +15,7 @@ from cyclopts import App, CycloptsError
 from lape.cli.compare import compare
 from lape.cli.demo import demo
 from lape.cli.doctor import doctor
+from lape.cli.evaluate import evaluate
 from lape.cli.export import export
 from lape.cli.force import force
 from lape.cli.identify import identify
@@ -41,6 +42,7 @@ def app() -> App:
     )
     for verb in (demo, record, identify, show, perplexity, steer, force, merge, compare, study, export, doctor):
         verbs.command(verb)
+    verbs.command(evaluate, name="eval")
     return verbs
 
 

@@ -289,6 +289,27 @@ def _costs(costs: pl.DataFrame) -> Group:
     return titled("What the edits cost on text, acting on every token", ["", *roles], rows, caption)
 
 
+def task_table(table: pl.DataFrame) -> Group:
+    """Tasks under each condition, beside their difference to the unedited model."""
+    rows = [
+        [
+            row["task"],
+            row["metric"],
+            row["condition"],
+            row["language"],
+            _number(row["value"], 3),
+            _number(row["difference"], 3),
+            "" if row["low"] is None else f"{row['low']:.3f} … {row['high']:.3f}",
+        ]
+        for row in table.sort("task", "metric", maintain_order=True).iter_rows(named=True)
+    ]
+    caption = (
+        "off: the language's neurons; control: as many others per layer and decile of energy. change: to the unedited model, with its "
+        "paired 95 % interval over documents, where there are 20 and the metric is their mean."
+    )
+    return titled("Tasks", ["task", "metric", "", "neurons of", "value", "change", "95 % interval"], rows, caption)
+
+
 def _share(row: dict[str, Any], name: str) -> str:
     return "" if row[name] is None else f"{row[name]:.1%}"
 

@@ -86,7 +86,7 @@ def ask(
     words = WORDS.get(base(target), WORDS["en"])
     if getattr(tokenizer, "chat_template", None):
         frame = f"{words.question}: {{}}\n{words.answer}:" if asking.frame == "target" else "{}"
-        return _chat(tokenizer, [(frame.format(_with(one, wish)), answer) for one, answer in (*shots, (question, ""))])
+        return chat(tokenizer, [(frame.format(_with(one, wish)), answer) for one, answer in (*shots, (question, ""))])
     q, a = (words.question, words.answer) if asking.frame == "target" else _PLAIN
     parts = [f"{q}: {_with(one, wish)}\n{a}: {answer.strip()}\n" for one, answer in shots]
     return "".join([*parts, f"{q}: {_with(question, wish)}\n{a}:"])
@@ -131,7 +131,7 @@ def language_name(language: str, within: str) -> str:
     return str(langcodes.Language.get(base(language)).display_name(within))
 
 
-def _chat(tokenizer: Any, exchanges: Sequence[tuple[str, str]]) -> str:
+def chat(tokenizer: Any, exchanges: Sequence[tuple[str, str]]) -> str:
     """Exchanges in the model's own template, up to where it answers the last."""
     turns = []
     for asked, answer in exchanges:
