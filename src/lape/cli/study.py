@@ -127,7 +127,13 @@ def _statistics(
 
 
 def _figures() -> Any:
-    return None
+    """How figures are drawn, or None where matplotlib is missing."""
+    from lape.study.figures import available, draw
+
+    if not available():
+        err.print('Figures are left out: they need matplotlib (pip install "lape[report]").', highlight=False)
+        return None
+    return draw
 
 
 def plan_table(plan: Any) -> Any:
