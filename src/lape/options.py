@@ -75,8 +75,18 @@ class RecordOptions(TextOptions):
 
     residual: bool = False
     """Record also the sums of the residual stream after every layer."""
+    per_text: bool = False
+    """Record also the mean activations of single texts, which the method ap reads: documents, or chunks where there are under 64."""
+    most_texts: int = 200
+    """At most so many texts of each language, evenly spread, have their means kept."""
+    histogram: bool = False
+    """Record also a histogram of every neuron's activations, which the method probability90 reads."""
     checkpoint_seconds: float = 60.0
     """Save the state of a run this often, so that a killed one can go on."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "most_texts")
 
 
 @dataclass(frozen=True)
@@ -153,6 +163,35 @@ class DifferenceOptions:
 
     def __post_init__(self) -> None:
         check_choices(self)
+        positive(self, "per_language")
+
+
+@dataclass(frozen=True)
+class ApOptions:
+    """How neurons are chosen by the average precision of their answer to single texts (Kojima et al. 2024)."""
+
+    per_language: int = 100
+    """Neurons of each language."""
+    side: Literal["both", "top", "bottom"] = "both"
+    """Those of largest average precision, of smallest, or half of each; of an odd number one more of the largest."""
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        positive(self, "per_language")
+
+
+@dataclass(frozen=True)
+class Probability90Options:
+    """How neurons are chosen by how often they exceed a high percentile of their own activation (Mondal et al. 2025)."""
+
+    per_language: int = 100
+    """Neurons of each language."""
+    percentile: float = 0.9
+    """The share of all tokens, each language weighing the same, on which a neuron does not exceed its threshold."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.percentile < 1:
+            raise OptionError(f"percentile is {self.percentile}. Expected a share between 0 and 1, such as 0.9.")
         positive(self, "per_language")
 
 

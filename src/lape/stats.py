@@ -19,6 +19,8 @@ KIND = "activation statistics"
 HEADER = ("languages", "space", "manifest")
 COUNTS = ("tokens", "routed", "fires")
 SUMS = ("sum", "square", "positive", "residual")
+EXTRAS = {"texts": "--per-text", "histogram": "--histogram"}
+"""What only an option of `lape record` records. All of it adds when merged, but for `texts`, which are joined."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,14 @@ class LanguageStats:
             raise OptionError(
                 f"These statistics hold no {name!r}: they were made from counts or without that option. Record them with lape record."
             )
+        return self.tensors[name]
+
+    def extra(self, name: str) -> Tensor:
+        """`texts`: (texts, neurons) float16, the mean activation over the counted tokens of each text; `histogram`: (neurons, bins)
+        int64, counted tokens in each bin of `lape.grid`. Raises OptionError naming the option that records it.
+        """
+        if name not in self.tensors:
+            raise OptionError(f"These statistics hold no {name!r}. Record them anew with lape record {EXTRAS[name]}.")
         return self.tensors[name]
 
 
@@ -273,7 +283,10 @@ def _added(language: str, a: LanguageStats, b: LanguageStats) -> LanguageStats:
     if set(a.tensors) != set(b.tensors):
         odd = ", ".join(sorted(set(a.tensors) ^ set(b.tensors)))
         raise MismatchError(f"{language}: only one of the two holds {odd}. Record both with the same options.")
-    out = {name: a.tensors[name] + b.tensors[name] for name in (*COUNTS, *SUMS) if name in a.tensors}
+    added = [name for name in (*COUNTS, *SUMS, *EXTRAS) if name in a.tensors and name != "texts"]
+    out = {name: a.tensors[name] + b.tensors[name] for name in added}
+    if "texts" in a.tensors:
+        out["texts"] = torch.cat([a.tensors["texts"], b.tensors["texts"]])
     if "fingerprints" in a.tensors:
         out["fingerprints"] = torch.unique(torch.cat([a.fingerprints, b.fingerprints]))
     return LanguageStats(out)
