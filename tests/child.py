@@ -13,6 +13,7 @@ import lape
 from lape.recording import record as lape_record
 
 OPTIONS = {"document": "line", "row_tokens": 32, "batch_tokens": 32, "checkpoint_seconds": 0, "residual": True}
+OPTIONS |= {"per_text": True, "most_texts": 20, "histogram": True}
 
 
 def record(model: Path, texts: dict[str, str], out: Path) -> None:

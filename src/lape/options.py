@@ -77,12 +77,18 @@ class RecordOptions(TextOptions):
     """Record also the sums of the residual stream after every layer."""
     attribution: Annotated[int | None, Parameter(converter=converted)] = None
     """Record also what the loss owes each neuron, by a backward pass over this many tokens of each language."""
+    per_text: bool = False
+    """Record also the mean activations of single texts, which the method ap reads: documents, or chunks where there are under 64."""
+    most_texts: int = 200
+    """At most so many texts of each language, evenly spread, have their means kept."""
+    histogram: bool = False
+    """Record also a histogram of every neuron's activations, which the method probability90 reads."""
     checkpoint_seconds: float = 60.0
     """Save the state of a run this often, so that a killed one can go on."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        positive(self, "attribution")
+        positive(self, "attribution", "most_texts")
 
 
 @dataclass(frozen=True)
@@ -163,6 +169,35 @@ class DifferenceOptions:
 
 
 @dataclass(frozen=True)
+class ApOptions:
+    """How neurons are chosen by the average precision of their answer to single texts (Kojima et al. 2024)."""
+
+    per_language: int = 100
+    """Neurons of each language."""
+    side: Literal["both", "top", "bottom"] = "both"
+    """Those of largest average precision, of smallest, or half of each; of an odd number one more of the largest."""
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        positive(self, "per_language")
+
+
+@dataclass(frozen=True)
+class Probability90Options:
+    """How neurons are chosen by how often they exceed a high percentile of their own activation (Mondal et al. 2025)."""
+
+    per_language: int = 100
+    """Neurons of each language."""
+    percentile: float = 0.9
+    """The share of all tokens, each language weighing the same, on which a neuron does not exceed its threshold."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.percentile < 1:
+            raise OptionError(f"percentile is {self.percentile}. Expected a share between 0 and 1, such as 0.9.")
+        positive(self, "per_language")
+
+
+@dataclass(frozen=True)
 class AttributionOptions:
     """How language neurons are chosen by what the loss owes them."""
 
@@ -206,6 +241,10 @@ class ChoosingOptions:
     """attribution: the score."""
     matters: float | None = None
     """attribution by entropy: this share of all neurons matters. Default: 0.05."""
+    side: Literal["both", "top", "bottom"] | None = None
+    """ap: those of largest average precision, of smallest, or half of each (default)."""
+    percentile: float | None = None
+    """probability90: share of all tokens on which a neuron does not exceed its threshold. Default: 0.9."""
     seed: int | None = None
     """random: seed of the draw."""
 

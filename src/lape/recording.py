@@ -17,6 +17,7 @@ from torch import Tensor
 from lape import files
 from lape.corpus import Batch, Corpus, batch, batches, prepare
 from lape.errors import TextError
+from lape.extras import Extra, all_attached, extras
 from lape.languages import tag
 from lape.models import describe
 from lape.options import RecordOptions, given
@@ -115,6 +116,7 @@ class _Run:
     ) -> None:
         self.model, self.tokenizer, self.found = model, tokenizer, found
         self.options, self.folder, self.progress, self.resumable = options, folder, progress, resumable
+        self._extras: list[Extra] = []
 
     def run(self, sources: dict[str, Source], manifest: dict[str, Any]) -> ActivationStats:
         fresh = not self.folder.exists()
@@ -159,6 +161,7 @@ class _Run:
     def _language(self, corpus: Corpus) -> dict[str, Tensor]:
         recorder = Recorder(self.model, self.found)
         residual = ResidualRecorder(self.model, self.found) if self.options.residual else None
+        self._extras = extras(self.model, self.found, self.options, corpus)
         todo = batches(corpus, self.options, packs=self.found.packs)
         start = self._restore(corpus, recorder, residual)
         saved = time.monotonic()
@@ -167,6 +170,7 @@ class _Run:
             evaluating(self.model),
             recorder.attached(),
             residual.attached() if residual else _nothing(),
+            all_attached(self._extras),
         ):
             for number in range(start, len(todo)):
                 self._forward(batch(corpus, todo[number]), recorder, residual)
@@ -181,7 +185,13 @@ class _Run:
             raise TextError(
                 f"The text for {corpus.language} holds special tokens only, which never count. Give it some text."
             )
-        return {**self._state(recorder, residual), **self._attribution(corpus), "fingerprints": corpus.fingerprints}
+        results = {name: tensor for extra in self._extras for name, tensor in extra.result().items()}
+        return {
+            **self._state(recorder, residual),
+            **results,
+            **self._attribution(corpus),
+            "fingerprints": corpus.fingerprints,
+        }
 
     def _attribution(self, corpus: Corpus) -> dict[str, Tensor]:
         """What the loss owes each neuron; begun anew where a run was killed in it, since it takes few tokens."""
@@ -204,6 +214,8 @@ class _Run:
         recorder.count(one.fold)
         if residual:
             residual.weights = (one.fold.reshape(-1) >= 0).double()
+        for extra in self._extras:
+            extra.count(one)
         run_batch(self.model, one)
 
     def _state(self, recorder: Recorder, residual: ResidualRecorder | None) -> dict[str, Tensor]:
@@ -216,9 +228,10 @@ class _Run:
         return self.folder / f"{corpus.language}.checkpoint"
 
     def _save(self, corpus: Corpus, recorder: Recorder, residual: ResidualRecorder | None, done: int) -> None:
-        files.write_tensors(
-            self._path(corpus), self._state(recorder, residual), {"kind": "a checkpoint", "batches": done}
-        )
+        state = self._state(recorder, residual)
+        for extra in self._extras:
+            state |= extra.state()
+        files.write_tensors(self._path(corpus), state, {"kind": "a checkpoint", "batches": done})
 
     def _restore(self, corpus: Corpus, recorder: Recorder, residual: ResidualRecorder | None) -> int:
         if not self._path(corpus).exists():
@@ -228,6 +241,8 @@ class _Run:
         recorder.restore(state)
         if residual:
             residual.sums = state["residual"].clone()
+        for extra in self._extras:
+            extra.restore(state)
         return int(file.header["batches"])
 
 

@@ -19,7 +19,13 @@ KIND = "activation statistics"
 HEADER = ("languages", "space", "manifest")
 COUNTS = ("tokens", "routed", "fires")
 SUMS = ("sum", "square", "positive", "residual", "attribution", "attributed")
-_OPTIONS = {"residual": "--residual", "attribution": "--attribution 5k"}
+EXTRAS = {
+    "residual": "--residual",
+    "attribution": "--attribution 5k",
+    "texts": "--per-text",
+    "histogram": "--histogram",
+}
+"""What only an option of `lape record` records. All of it adds when merged, but for `texts`, which are joined."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +61,17 @@ class LanguageStats:
         if name not in self.tensors:
             raise OptionError(
                 f"These statistics hold no {name!r}: they were made from counts, or without that option. "
-                f"Record them with lape record {_OPTIONS.get(name, '')}".rstrip()
+                f"Record them with lape record {EXTRAS.get(name, '')}".rstrip()
                 + "."
             )
+        return self.tensors[name]
+
+    def extra(self, name: str) -> Tensor:
+        """`texts`: (texts, neurons) float16, the mean activation over the counted tokens of each text; `histogram`: (neurons, bins)
+        int64, counted tokens in each bin of `lape.grid`. Raises OptionError naming the option that records it.
+        """
+        if name not in self.tensors:
+            raise OptionError(f"These statistics hold no {name!r}. Record them anew with lape record {EXTRAS[name]}.")
         return self.tensors[name]
 
 
@@ -281,7 +295,10 @@ def _added(language: str, a: LanguageStats, b: LanguageStats) -> LanguageStats:
     if set(a.tensors) != set(b.tensors):
         odd = ", ".join(sorted(set(a.tensors) ^ set(b.tensors)))
         raise MismatchError(f"{language}: only one of the two holds {odd}. Record both with the same options.")
-    out = {name: a.tensors[name] + b.tensors[name] for name in (*COUNTS, *SUMS) if name in a.tensors}
+    added = [name for name in (*COUNTS, *SUMS, "histogram") if name in a.tensors]
+    out = {name: a.tensors[name] + b.tensors[name] for name in added}
+    if "texts" in a.tensors:
+        out["texts"] = torch.cat([a.tensors["texts"], b.tensors["texts"]])
     if "fingerprints" in a.tensors:
         out["fingerprints"] = torch.unique(torch.cat([a.fingerprints, b.fingerprints]))
     return LanguageStats(out)

@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from lape.detect.alignment import alignment
+from lape.detect.ap import ap
 from lape.detect.attribution import attribution
 from lape.detect.difference import difference
 from lape.detect.lap import lap
 from lape.detect.lape import lape
 from lape.detect.lave import lave
+from lape.detect.probability90 import probability90
 from lape.detect.random import random
 from lape.errors import OptionError
 from lape.neurons import LanguageNeurons
@@ -26,6 +28,8 @@ METHODS: dict[str, Method] = {
     "alignment": alignment,
     "difference": difference,
     "attribution": attribution,
+    "ap": ap,
+    "probability90": probability90,
 }
 
 

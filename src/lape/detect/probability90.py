@@ -1,0 +1,71 @@
+"""Act-Prob-90p: how often a neuron exceeds the 90th percentile of its own activation (Mondal et al. 2025, arXiv 2503.17456)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lape.detect.common import found, languages_of, largest, short
+from lape.detect.lape import scored_neurons
+from lape.grid import ZERO
+from lape.neurons import LanguageNeurons
+from lape.options import Probability90Options, given
+from lape.stats import ActivationStats
+
+
+def probability90(
+    stats: ActivationStats, options: Probability90Options | None = None, **changes: Any
+) -> LanguageNeurons:
+    """For language k the N neurons that exceed their threshold on the largest share of k's tokens.
+
+    The paper does not say over what the percentile is taken; ours: a neuron's threshold is the 90th percentile of its activation
+    over the tokens of all languages, each language weighing the same, so that every neuron exceeds it equally often. Read off
+    a histogram (`lape.grid`): see `exceeding` for what is exact. Raises OptionError for statistics recorded without `histogram`.
+    """
+    options = given(Probability90Options, options, changes)
+    languages = languages_of(stats)
+    bins, part = threshold(stats, options.percentile)
+    scored = scored_neurons(stats)
+    chosen = {}
+    for language in languages:
+        share = exceeding(shares(stats, language), bins, part)
+        chosen[language] = largest(share, options.per_language, share > 0 if scored is None else scored & (share > 0))
+    notes = short(chosen, options.per_language, "ever exceed their threshold")
+    return found(stats, "probability90", options, chosen, notes=notes)
+
+
+def shares(stats: ActivationStats, language: str) -> Tensor:
+    """(neurons, bins) float64: the share of a language's tokens in each bin, of those that reached the neuron."""
+    counts = stats[language].extra("histogram").double()
+    return counts / counts.sum(1, keepdim=True).clamp_min_(1)
+
+
+def threshold(stats: ActivationStats, percentile: float) -> tuple[Tensor, Tensor]:
+    """Where each neuron's percentile lies: the bin, (neurons,) int64, and the part of that bin's tokens above it, (neurons,) float64.
+
+    Languages weigh the same. A percentile in the bin that ends in 0 is 0: a neuron that rarely fires has most tokens there.
+    """
+    languages = stats.languages
+    pooled = shares(stats, languages[0])
+    for language in languages[1:]:
+        pooled += shares(stats, language)
+    pooled /= len(languages)
+    beyond = pooled.flip(1).cumsum(1).flip(1) - pooled  # share above each bin's upper edge
+    bins = (beyond > 1 - percentile).sum(1).clamp_max_(pooled.shape[1] - 1)
+    inside = pooled.gather(1, bins[:, None])[:, 0]
+    missing = 1 - percentile - beyond.gather(1, bins[:, None])[:, 0]
+    part = (missing / inside).nan_to_num_(0.0, 0.0, 0.0).clamp_(0, 1)
+    return bins, part.masked_fill_(bins == ZERO, 0.0)
+
+
+def exceeding(share: Tensor, bins: Tensor, part: Tensor) -> Tensor:
+    """(neurons, bins) shares of one language -> (neurons,) float64: the share of its tokens above each neuron's threshold.
+
+    Exact for the bins above the threshold's. The tokens of its own bin are taken to lie alike in every language, `part` of them
+    above it: the error is at most the language's share in that bin, and none where the threshold is 0.
+    """
+    own = share.gather(1, bins[:, None])[:, 0]
+    above = torch.where(torch.arange(share.shape[1]) > bins[:, None], share, 0.0).sum(1)
+    return above + part * own
