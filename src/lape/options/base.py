@@ -1,0 +1,61 @@
+"""What all options share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from cyclopts import Token
+
+from lape.errors import OptionError
+
+T = TypeVar("T")
+_UNITS = {"k": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
+
+
+def count(text: str) -> int:
+    """A number of tokens as people write it: 500, 20k, 1M, 1_000_000."""
+    try:
+        return round(float(text[:-1]) * _UNITS[text[-1]]) if text[-1:] in _UNITS else int(text.replace(",", ""))
+    except ValueError as error:
+        raise OptionError(f"{text!r} is not a number of tokens. Expected something like 500, 20k or 1M.") from error
+
+
+def converted(_type: Any, tokens: Sequence[Token]) -> int:
+    """`count`, as the command line calls it."""
+    return count(tokens[0].value)
+
+
+def check_choices(options: Any) -> None:
+    """Refuse a word that is none of a field's choices."""
+    for name, kind in get_type_hints(type(options)).items():
+        choices = get_args(kind) if get_origin(kind) is Literal else ()
+        value = getattr(options, name)
+        if choices and value not in choices:
+            raise OptionError(f"{name} is {value!r}. Expected {', '.join(choices)}.")
+
+
+def positive(options: Any, *names: str) -> None:
+    """Refuse values under 1."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise OptionError(f"{name} is {value}. Expected 1 or more.")
+
+
+def not_negative(options: Any, *names: str) -> None:
+    """Refuse values under 0."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and value < 0:
+            raise OptionError(f"{name} is {value}. Expected 0 or more.")
+
+
+def given(kind: type[T], options: T | None, changes: dict[str, Any]) -> T:
+    """Options from an object, from keywords, or from both (keywords win)."""
+    known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    unknown = sorted(set(changes) - set(known))
+    if unknown:
+        raise OptionError(f"There is no option {', '.join(unknown)}. Expected some of: {', '.join(known)}.")
+    return kind(**changes) if options is None else replace(options, **changes)  # type: ignore[type-var]

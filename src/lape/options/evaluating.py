@@ -1,0 +1,126 @@
+"""Options of what is measured on an edited model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal, get_args
+
+from cyclopts import Parameter
+
+from lape.errors import OptionError
+from lape.options.base import converted, not_negative, positive
+from lape.options.reading import TextOptions
+from lape.options.steering import GenerationOptions
+
+
+@dataclass(frozen=True)
+class PerplexityOptions(TextOptions):
+    """How the damage of switching a language off is measured."""
+
+    draws: int = 3
+    """Draws of each kind of control neurons, on the ablated language itself."""
+    resamples: int = 2000
+    """Bootstrap resamples behind the 95 % intervals."""
+    seed: int = 0
+    """Seed of the control draws and the bootstrap."""
+    allow_recorded: bool = False
+    """Evaluate even text that the neurons were found on."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.draws < 0:
+            raise OptionError(f"draws is {self.draws}. Expected 0 or more.")
+        positive(self, "resamples")
+
+
+@dataclass(frozen=True)
+class SimilarityOptions(TextOptions):
+    """How the similarity of sentences across languages is measured. Each aligned line is a document; `tokens` has no place here."""
+
+    sentences: int | None = 400
+    """Use the first so many aligned lines. Default: 400, whose vectors take 1.5 GB for a 7B model and 7 languages."""
+    resamples: int = 2000
+    """Bootstrap resamples of the blocks of 8 lines behind the 95 % intervals."""
+    seed: int = 0
+    """Seed of the bootstrap."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "sentences", "resamples")
+
+
+Writing = Literal["romanised", "converted", "shuffled", "noised"]
+"""Ways of writing a text differently: see `lape.variants`."""
+
+
+@dataclass(frozen=True)
+class ScriptOptions:
+    """How it is asked whether language neurons follow the script or the language."""
+
+    kinds: Annotated[tuple[Writing, ...], Parameter(negative="", consume_multiple=True)] = get_args(Writing)
+    """Which writings are tried."""
+    tokens: Annotated[int, Parameter(converter=converted)] = 20_000
+    """Tokens of each language's text, as natively written, whose lines are recorded in every writing."""
+    evaluation_tokens: Annotated[int, Parameter(converter=converted)] = 6_000
+    """Tokens of each language's other text, as natively written, whose lines the damage is measured on."""
+    steps: int = 8
+    """How often the range of noise is halved to find the one that costs as much as romanised text."""
+    resamples: int = 2000
+    """Bootstrap resamples behind the 95 % intervals."""
+    seed: int = 0
+    """Seed of the word orders, the noise and the bootstrap."""
+
+    def __post_init__(self) -> None:
+        positive(self, "tokens", "evaluation_tokens", "steps", "resamples")
+        unknown = [kind for kind in self.kinds if kind not in get_args(Writing)]
+        if unknown:
+            raise OptionError(f"There is no writing {unknown[0]!r}. Expected some of: {', '.join(get_args(Writing))}.")
+
+
+@dataclass(frozen=True)
+class AnsweringOptions(GenerationOptions):
+    """How questions about a passage are put, and how the answers are compared."""
+
+    repetition_penalty: float = 1.0
+    """Divides the odds of tokens that occurred already; 1 is none: an answer is a copy of words of the passage."""
+    batch: int = 8
+    """Prompts that run at once."""
+    questions: int | None = None
+    """At most this many questions of each file, evenly spread over it. Default: all."""
+    shots: int = 1
+    """Answered questions shown first, each about a passage of another article."""
+    draws: int = 1
+    """Draws of matched control neurons."""
+    resamples: int = 2000
+    """Bootstrap resamples of the questions behind the 95 % intervals."""
+    seed: int = 0
+    """Seed of the shots, the control draws and the bootstrap."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "questions", "resamples")
+        not_negative(self, "shots", "draws")
+
+
+@dataclass(frozen=True)
+class HarnessOptions:
+    """How tasks of lm-eval are run."""
+
+    languages: Annotated[tuple[str, ...] | None, Parameter(negative="")] = None
+    """Whose neurons are switched off. Default: those of every language that has some."""
+    limit: int | None = None
+    """At most this many documents of each task. Default: all."""
+    shots: int | None = None
+    """Examples shown before each document. Default: as the task says."""
+    batch: int = 8
+    """Requests that run at once."""
+    draws: int = 1
+    """Draws of matched control neurons."""
+    resamples: int = 2000
+    """Bootstrap resamples of the documents behind the 95 % intervals."""
+    seed: int = 0
+    """Seed of the examples, the control draws and the bootstrap."""
+
+    def __post_init__(self) -> None:
+        positive(self, "limit", "batch", "resamples")
+        not_negative(self, "shots", "draws")
