@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
+from importlib.util import find_spec
 from typing import Any, get_args
 
 import langcodes
@@ -151,6 +152,14 @@ def library(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise OptionError(f'Writing this text differently needs {name}. Type: pip install "lape[variants]".') from error
+
+
+def libraries_missing() -> str | None:
+    """What is to be installed before every writing can be made, or None."""
+    names = [
+        name for name in ("pypinyin", "anyascii", "opencc", "cutlet", "fugashi", "unidic_lite") if not find_spec(name)
+    ]
+    return f'writing text differently needs {", ".join(names)} (pip install "lape[variants]")' if names else None
 
 
 def _latin(line: str) -> str:

@@ -22,6 +22,8 @@ def study(
     to: Annotated[Path, Parameter(name="--out")],
     text: TextFlags | None = None,
     run: Annotated[Path | None, Parameter(name="--run")] = None,
+    answering: _Flags = None,
+    forcing: Path | None = None,
     parts: Annotated[str | None, Parameter(name="--parts")] = None,
     claims: Path | None = None,
     overwrite: Overwrite = False,
@@ -42,9 +44,13 @@ def study(
     to
         The folder to write.
     text
-        TAG=PATH, once or more: the text that is recorded, as for lape record.
+        TAG=PATH, once or more: the text that is recorded, as for lape record; beside --run, the text that was recorded.
     run
-        A run that lape record made, instead of --text. Without --attribution in it, that way of choosing is left out.
+        A run that lape record made. What was not recorded in it (attributions, for instance) is left out.
+    answering
+        TAG=FILE, once a language: questions about passages, in SQuAD's format.
+    forcing
+        The folder of lape force, whose results are joined.
     parts
         Only these parts, such as layers,perplexity. Default: all.
     claims
@@ -57,26 +63,27 @@ def study(
     from lape import files
     from lape.errors import OptionError
     from lape.models import load
+    from lape.recording import checked_texts
     from lape.study.claims import read
     from lape.study.run import chosen_parts, save
     from lape.study.run import run as run_study
     from lape.study.study import Study
     from lape.study.texts import parallel_lines
 
-    if (text is None) == (run is None):
-        raise OptionError(
-            "Expected either --text TAG=PATH, once or more, to record, or --run RUN that is recorded already."
-        )
+    if text is None and run is None:
+        raise OptionError("Expected --text TAG=PATH, once or more, to record, or --run RUN that is recorded already.")
     files.refuse_existing(to, overwrite)
     wanted = chosen_parts([name.strip() for name in parts.split(",")] if parts else None, options.quick)
     file = claims or Path(__file__).parent.parent / "study" / "claims.toml"
     judged = read(file)
-    lines = parallel_lines(_single(parallel))
+    lines = parallel_lines(_single(parallel, "--parallel"))
+    questions = _single(answering or [], "--answering")
+    texts = checked_texts(texts_of(text)) if text else {}
     working = files.partial(to)
     with progress() as report:
         loaded, tokenizer = load(model, loading, progress=report)
-        stats = _statistics(loaded, tokenizer, text, run, working, options, report)
-        made = Study(loaded, tokenizer, stats, lines, options, working, progress=report)
+        stats = _statistics(loaded, tokenizer, texts, run, working, options, report)
+        made = Study(loaded, tokenizer, stats, lines, options, working, texts, questions, forcing, progress=report)
         if plan_only:
             from lape.study.plan import plan
 
@@ -88,24 +95,24 @@ def study(
     out.print(f"Written: {to}", highlight=False, soft_wrap=True)
 
 
-def _single(flags: list[str]) -> dict[str, str]:
-    """Language -> its one file of aligned lines."""
+def _single(flags: list[str], option: str) -> dict[str, str]:
+    """Language -> its one file."""
     from lape.errors import TextError
 
     found: dict[str, str] = {}
-    for tag, source in texts_of(flags, "--parallel").items():
+    for tag, source in texts_of(flags, option).items():
         paths = list(source) if isinstance(source, list) else [source]
         if len(paths) != 1:
-            raise TextError(f"--parallel names {len(paths)} files for {tag}. Expected one file of aligned lines.")
+            raise TextError(f"{option} names {len(paths)} files for {tag}. Expected one file for each language.")
         found[tag] = str(paths[0])
     return found
 
 
 def _statistics(
-    model: Any, tokenizer: Any, text: list[str] | None, run: Path | None, working: Path, options: Any, report: Any
+    model: Any, tokenizer: Any, texts: Any, run: Path | None, working: Path, options: Any, report: Any
 ) -> Any:
     """Those of a run, or recorded now, in the study's own folder."""
-    from lape.recording import checked_texts, record
+    from lape.recording import record
     from lape.stats import ActivationStats
 
     if run is not None:
@@ -117,7 +124,7 @@ def _statistics(
     return record(
         model,
         tokenizer,
-        checked_texts(texts_of(text or [])),
+        texts,
         out=place,
         tokens=options.record_tokens,
         batch_tokens=options.batch_tokens,

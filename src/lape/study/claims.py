@@ -97,14 +97,16 @@ def judge(claim: Claim, tables: Mapping[str, pl.DataFrame], why_not: Mapping[str
     A member holds where its whole 95 % interval lies on the rule's side of the margin and its p, corrected by Holm over the
     claim's members, is below .05 (p from the interval's width, as of a normal distribution); it does not hold where the interval
     lies on the other side; else it is undecided. The claim holds where all members do, does not hold where any does not.
-    `why_not`: table -> why it is missing. `over`: what "over" in `where` stands for.
+    `why_not`: table, or value of `where`, -> why it is missing. `over`: what "over" in `where` stands for.
     """
     nothing = pl.DataFrame(schema=MEMBERS)
     if claim.table not in tables:
         return Judged(claim, "not run", nothing, why_not.get(claim.table, "its part was not asked for"))
     rows = _deciding(claim, tables[claim.table], over)
     if not len(rows):
-        return Judged(claim, "not run", nothing, f"the table {claim.table} has no such rows")
+        asked = [str(wanted) for wanted in claim.where.values() if not isinstance(wanted, list)]
+        why = next((why_not[one] for one in asked if one in why_not), f"the table {claim.table} has no such rows")
+        return Judged(claim, "not run", nothing, why)
     low, high = _interval_columns(claim, rows)
     names = [str(name) for name in rows[claim.member].to_list()] if claim.member in rows.columns else [claim.name]
     found = list(zip(names, *(rows[column].to_list() for column in (claim.value, low, high)), strict=True))

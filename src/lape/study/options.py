@@ -11,7 +11,7 @@ from lape.errors import OptionError
 from lape.options import converted, positive
 
 QUICK = ("lape", "lap", "lave", "random", "matched")
-FULL = (*QUICK, "difference", "probability", "alignment", "attribution")
+FULL = (*QUICK, "variation", "difference", "probability", "alignment", "attribution")
 
 
 @dataclass(frozen=True)
@@ -29,15 +29,17 @@ class StudyOptions:
     main: str | None = "en"
     """A language of which nothing specific is expected; it is measured, but left out of averages over languages."""
     methods: Annotated[tuple[str, ...] | None, Parameter(negative="", consume_multiple=True)] = None
-    """Ways of choosing that are compared. Default: all; with quick, the paper's."""
+    """Ways of choosing that are compared. Default: all that the statistics allow, but for ap and probability90; with quick, the paper's."""
     sizes: Annotated[tuple[int, ...], Parameter(negative="", consume_multiple=True)] = (50, 200)
     """Neurons of each language at which every way of choosing is measured."""
-    finer: Annotated[tuple[int, ...], Parameter(negative="", consume_multiple=True)] = (25, 100)
-    """Further sizes for LAPE and for differences."""
-    rates: Annotated[tuple[float, ...], Parameter(negative="", consume_multiple=True)] = (0.001, 0.005, 0.02, 0.05)
+    finer: Annotated[tuple[int, ...], Parameter(negative="", consume_multiple=True)] = (100,)
+    """Further sizes for LAPE and for the difference of means."""
+    rates: Annotated[tuple[float, ...], Parameter(negative="", consume_multiple=True)] = (0.001, 0.003, 0.05)
     """Shares of all neurons at which LAPE's own effect is measured, beside the published 1 %."""
     draws: int = 3
     """Draws of each kind of control neurons."""
+    script_tokens: Annotated[int, Parameter(converter=converted)] = 5000
+    """Tokens of each language's recorded text that are recorded again, romanised, converted, shuffled and noised."""
     questions: int = 20
     """Questions of each language that are answered with neurons off."""
     sentences: int = 400
@@ -52,7 +54,17 @@ class StudyOptions:
     """Tokens that run at once."""
 
     def __post_init__(self) -> None:
-        positive(self, "tokens", "record_tokens", "attribution", "domain_tokens", "questions", "sentences", "resamples")
+        positive(
+            self,
+            "tokens",
+            "record_tokens",
+            "attribution",
+            "domain_tokens",
+            "script_tokens",
+            "questions",
+            "sentences",
+            "resamples",
+        )
         if not self.sizes or any(size < 1 for size in (*self.sizes, *self.finer)):
             raise OptionError("sizes must name at least one number of neurons, each 1 or more.")
         if any(not 0 < rate < 1 for rate in self.rates):
@@ -64,8 +76,3 @@ class StudyOptions:
     def compared(self) -> tuple[str, ...]:
         """The ways of choosing on the frontier."""
         return self.methods or (QUICK if self.quick else FULL)
-
-    @property
-    def common_sizes(self) -> tuple[int, ...]:
-        """The sizes of every way of choosing; a quick study takes the largest alone."""
-        return (max(self.sizes),) if self.quick else self.sizes

@@ -15,7 +15,7 @@ from lape.evaluate.nll import find_head, line_loss
 from lape.options import TextOptions
 from lape.recording import run_batch
 from lape.sites import evaluating
-from lape.study.parts import Cost, Part
+from lape.study.part import Cost, Part
 from lape.study.study import Study
 from lape.texts import Documents
 

@@ -16,7 +16,8 @@ from lape.errors import OptionError
 from lape.models import check_same, describe
 from lape.study.claims import Claim, Judged, judge
 from lape.study.derived import derived
-from lape.study.parts import PARTS, Part
+from lape.study.part import Part
+from lape.study.parts import PARTS
 from lape.study.plan import plan
 from lape.study.study import Study, Tables
 from lape.study.write import claims_page, latex, methods
@@ -64,7 +65,11 @@ def run(
     tables |= derived(tables, study)
     asked = {part.name for part in parts}
     why |= {part.name: "not asked for" for part in PARTS if part.name not in asked}
-    return Studied(tables, [judge(claim, tables, {}, study.over) for claim in claims], why)
+    reasons = {table: why[part.name] for part in PARTS if part.name in why for table in part.tables}
+    if "frontier" in asked:
+        reasons |= study.left_out
+        why |= {f"the way of choosing {method}": reason for method, reason in study.left_out.items()}
+    return Studied(tables, [judge(claim, tables, reasons, study.over) for claim in claims], why)
 
 
 def described(study: Study) -> dict[str, Any]:
@@ -74,7 +79,9 @@ def described(study: Study) -> dict[str, Any]:
         **describe(study.model, study.tokenizer),
         "statistics": study.stats.manifest,
         "parallel": {language: _hash(lines) for language, lines in study.lines.items()},
-        "extras": {name: str(value) for name, value in study.extras.items()},
+        "texts": {language: str(source) for language, source in study.texts.items()},
+        "answering": dict(study.answering),
+        "forcing": None if study.forcing is None else str(study.forcing),
     }
 
 

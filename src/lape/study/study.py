@@ -27,6 +27,10 @@ _METHODS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "probability": ("difference", {"of": "probability"}),
 }
 """Ways of choosing that are another's with options."""
+CONTROLS = ("random", "matched")
+"""Ways of choosing that do next to nothing at any size: measured at the largest alone."""
+FINER = ("lape", "difference")
+"""Those compared more finely."""
 
 
 @dataclass
@@ -41,8 +45,12 @@ class Study:
     options: StudyOptions
     folder: Path
     """Where what was measured is kept until the study is whole."""
-    extras: Mapping[str, Any] = field(default_factory=dict)
-    """What some parts need and not every study has: `forcing` (a folder), `answering` (language -> file)."""
+    texts: Mapping[str, Any] = field(default_factory=dict)
+    """Language -> the text that was recorded, for parts that read it again."""
+    answering: Mapping[str, str] = field(default_factory=dict)
+    """Language -> a file of questions about passages, in SQuAD's format."""
+    forcing: Path | None = None
+    """What `lape force` measured: its folder, or its forcing.json."""
     progress: Progress = silent
     notes: dict[str, list[str]] = field(default_factory=dict)
     """Part -> what is to be said of how it came out."""
@@ -74,6 +82,29 @@ class Study:
         """The numbers of the evaluated lines, and their text by language."""
         chosen = {language: self.lines[language] for language in self.languages}
         return spread(chosen, self.options.tokens, self.tokenizer)
+
+    def evaluated_lines(self, language: str) -> list[str]:
+        """The evaluated lines of a language."""
+        return [self.lines[language][k] for k in self.evaluation[0]]
+
+    @cached_property
+    def left_out(self) -> dict[str, str]:
+        """Way of choosing -> why these statistics do not allow it; one that was asked for by name is an error instead."""
+        reasons = {}
+        for method in self.options.compared:
+            try:
+                if method != "matched":
+                    self.chosen(method, 1)
+            except OptionError as error:
+                if self.options.methods:
+                    raise
+                reasons[method] = str(error)
+        return reasons
+
+    @property
+    def compared(self) -> list[str]:
+        """The ways of choosing on the frontier."""
+        return [method for method in self.options.compared if method not in self.left_out]
 
     @cached_property
     def neurons(self) -> LanguageNeurons:
@@ -107,8 +138,9 @@ class Study:
 
     def sizes(self, method: str) -> Sequence[int]:
         """The sizes at which a way of choosing is measured."""
-        finer = self.options.finer if method in ("lape", "difference", "probability") and not self.options.quick else ()
-        return sorted({*self.options.common_sizes, *finer})
+        if method in CONTROLS or self.options.quick:
+            return [max(self.options.sizes)]
+        return sorted({*self.options.sizes, *(self.options.finer if method in FINER else ())})
 
     def note(self, part: str, *notes: str) -> None:
         """Add to what is said of a part."""
