@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from lape.errors import OptionError
 from lape.evaluate.bootstrap import Bootstrap, Floats
 
 CONTROLLED = {
