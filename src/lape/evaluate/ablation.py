@@ -84,7 +84,9 @@ class Ablations:
         alone = {language: int(place[0, 0]) for language, place in places.items() if not kinds[language]}
         if len(set(alone.values())) > 1:
             listed = ", ".join(f"{language} number {number + 1}" for language, number in alone.items())
-            raise TextError(f"Each language has text in one document, but not in the same: {listed}. Give parallel text.")
+            raise TextError(
+                f"Each language has text in one document, but not in the same: {listed}. Give parallel text."
+            )
 
     def passes(self, neurons: NeuronSet, language: str) -> int:
         """Tokens that `off` would have to run: 0 where it is known already."""

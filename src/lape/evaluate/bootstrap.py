@@ -36,7 +36,9 @@ def paired_units(places: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[n
     """
     result: dict[str, NDArray[np.int64]] = {}
     for several in (True, False):
-        numbers = {k: place[:, 0 if several else 1] for k, place in places.items() if several_documents(place) == several}
+        numbers = {
+            k: place[:, 0 if several else 1] for k, place in places.items() if several_documents(place) == several
+        }
         if numbers:
             known = np.unique(np.concatenate(list(numbers.values())))
             for language, one in numbers.items():

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 
 from lape.analyse.frontier import Effects
-from lape.errors import OptionError
+from lape.errors import OptionError, TextError
 from lape.evaluate.ablation import Ablations
 from lape.evaluate.bootstrap import Floats
 from lape.evaluate.controls import matched_like
 from lape.evaluate.nll import Loss
+from lape.languages import tag
 from lape.neurons import LanguageNeurons
 from lape.progress import Progress, silent
 
@@ -28,20 +29,27 @@ def effects(work: Ablations, sets: Sets, languages: Sequence[str], progress: Pro
     raises TextError for texts that cannot be paired, MismatchError for neurons of another model.
     """
     work.check_paired(languages)
+    chosen = {key: {k: found.sets.get(tag(k)) for k in languages} for key, found in sets.items()}
+    for language in languages:
+        if sets and all(found[language] is None for found in chosen.values()):
+            raise TextError(f"No way of choosing has neurons of {language}. Leave it out, or identify it too.")
     count = 1 + max(int(work.unit(language).max()) for language in languages)
     tokens = np.stack([_by_unit(work.unit(k), work.unedited(k).tokens.astype(np.float64), count) for k in languages])
-    cells = [(key, off, k) for key in sets for off in languages if off in sets[key].sets for k in languages]
+    cells = [
+        (key, off, found, k)
+        for key, of in chosen.items()
+        for off, found in of.items()
+        if found is not None
+        for k in languages
+    ]
     nats: dict[tuple[str, int], Floats] = {key: np.zeros((len(languages), len(languages), count)) for key in sets}
-    for done, (key, off, language) in enumerate(cells):
+    for done, (key, off, found, language) in enumerate(cells):
         progress("switching neurons off", done, len(cells))
-        change = _change(work.unedited(language), work.off(sets[key][off], language))
+        change = _change(work.unedited(language), work.off(found, language))
         at = (languages.index(off), languages.index(language))
         nats[key][at] = _by_unit(work.unit(language), change, count)
     progress("switching neurons off", len(cells), len(cells))
-    sizes = {
-        key: tuple(len(found.sets[language]) if language in found.sets else None for language in languages)
-        for key, found in sets.items()
-    }
+    sizes = {key: tuple(None if one is None else len(one) for one in of.values()) for key, of in chosen.items()}
     return Effects(tuple(languages), tokens, nats, sizes)
 
 
