@@ -44,7 +44,9 @@ def made(seed=0, units=24, sizes=(5, 10, 20), methods=("a", "b"), missing=()):
     for method in methods:
         for size in sizes:
             nats[method, size] = tokens[None] * random.normal(0.2, 0.5, (3, 3, units)) + 0.02 * size
-            neurons[method, size] = tuple(None if (method, size, k) in missing else size + n for n, k in enumerate(LANGUAGES))
+            neurons[method, size] = tuple(
+                None if (method, size, k) in missing else size + n for n, k in enumerate(LANGUAGES)
+            )
     return Effects(LANGUAGES, tokens, nats, neurons)
 
 
@@ -173,7 +175,12 @@ def test_growth_is_the_paired_difference_of_the_mean_own_effect(seed):
     weights = drawn(effects, 30, seed)
     for row in table.iter_rows(named=True):
         values = [
-            np.mean([by_hand(effects, ("b", row["to"]), k, k, w) - by_hand(effects, ("b", row["from"]), k, k, w) for k in (1, 2)])
+            np.mean(
+                [
+                    by_hand(effects, ("b", row["to"]), k, k, w) - by_hand(effects, ("b", row["from"]), k, k, w)
+                    for k in (1, 2)
+                ]
+            )
             for w in weights
         ]
         assert row["difference"] == pytest.approx(values[0], **NUMBER)
@@ -260,7 +267,7 @@ def test_an_advantage_turned_round_is_a_disadvantage(seed):
 def test_a_way_of_choosing_that_does_the_same_has_no_advantage(seed):
     effects = made(seed, methods=("a",))
     nats = {**effects.nats, **{("same", size): value for (_, size), value in effects.nats.items()}}
-    both = Effects(LANGUAGES, effects.tokens, nats, {key: (1, 1, 1) for key in nats})
+    both = Effects(LANGUAGES, effects.tokens, nats, dict.fromkeys(nats, (1, 1, 1)))
     table = advantages(both, "a", ["same"], OVER, 40, seed)
     assert table["difference"].to_list() == table["low"].to_list() == table["high"].to_list() == [0.0] * 4
     assert table["p"].to_list() == table["p_holm"].to_list() == [1.0] * 4
