@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lape.evaluate.bootstrap import Bootstrap, units
+from lape.evaluate.bootstrap import Bootstrap, paired_units, units
 
 
 def data(seed, count=60, ratio=0.3):
@@ -104,3 +104,30 @@ def test_a_text_of_several_documents_has_the_document_as_its_unit():
 @given(st.integers(1, 200))
 def test_a_text_of_one_document_has_8_lines_in_a_unit(lines):
     assert units(np.zeros(lines, dtype=np.int64)).tolist() == [line // 8 for line in range(lines)]
+
+
+gaps = st.sets(st.integers(0, 29), min_size=2)
+
+
+def places(numbers, several):
+    return np.array([(number, 0) if several else (0, number) for number in sorted(numbers)], dtype=np.int64)
+
+
+@settings(max_examples=60, deadline=None)
+@given(gaps, gaps, st.booleans())
+def test_units_pair_by_number_whatever_is_empty_in_one_language(en, fr, several):
+    """Line by line: the rank of its number among those with text in any language, or that rank's block of 8."""
+    known = sorted(en | fr)
+    found = paired_units({"en": places(en, several), "fr": places(fr, several)})
+    assert list(found) == ["en", "fr"]
+    for language, numbers in (("en", en), ("fr", fr)):
+        ranks = [known.index(number) for number in sorted(numbers)]
+        assert found[language].tolist() == (ranks if several else [rank // 8 for rank in ranks])
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=60))
+def test_the_units_of_one_language_are_those_of_its_documents_or_blocks(document):
+    document = np.unique(np.sort(np.array(document)), return_inverse=True)[1].astype(np.int64)
+    place = np.stack([document, np.arange(len(document))], 1)
+    assert paired_units({"en": place})["en"].tolist() == units(document).tolist()

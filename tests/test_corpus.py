@@ -350,7 +350,26 @@ def test_lines_are_numbered_over_the_whole_corpus_empty_ones_left_out():
     assert corpus.lines.characters.tolist() == [3, 3, 5]
 
 
+def test_each_line_knows_its_place_in_the_source_empty_ones_counted():
+    corpus = lined(["", "  one \n\n \ntwo", "", "three\n", "\n\nfour"])
+    assert corpus.lines.place.tolist() == [[1, 0], [1, 3], [3, 0], [4, 2]]
+
+
+def test_a_blank_line_of_a_file_that_is_a_document_a_line_counts(tmp_path):
+    (tmp_path / "fr.txt").write_text("un\n\ndeux\n", encoding="utf-8")
+    corpus = prepare("fr", tmp_path / "fr.txt", TOKENIZER, TextOptions(document="line"), lines=True)
+    assert corpus.lines.place.tolist() == [[0, 0], [2, 0]]
+    assert corpus.lines.document.tolist() == [0, 1]
+
+
 LONG = "a line\n" * (PIECE // 7 + 1)
+
+
+@pytest.mark.parametrize("first", ["", "the cat\n\n", "\n\n"])
+def test_lines_are_numbered_on_over_the_pieces_of_a_document(first):
+    text = first + LONG + "\nlast"
+    expected = [number for number, line in enumerate(text.split("\n")) if line.strip()]
+    assert lined([text]).lines.place[:, 1].tolist() == expected
 
 
 @pytest.mark.parametrize("texts", [["a", " \n\n"], [" \n", "a"], ["a", "\n", "b"], [LONG + "\n", "b"]])

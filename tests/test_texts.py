@@ -67,6 +67,11 @@ def test_each_line_is_a_document_where_asked_and_blank_ones_are_none(tmp_path):
     assert read(tmp_path / "a.txt", rule="line") == ["one", "two ", "three"]
 
 
+def test_blank_lines_are_empty_documents_where_numbers_matter(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"one\r\n\n   \ntwo \nthree")
+    assert read(tmp_path / "a.txt", rule="line", blank=True) == ["one", "", "", "two ", "three"]
+
+
 def test_only_a_line_feed_ends_a_line(tmp_path):
     lines = ["page\x0cfeed", "next\x85line", "line\u2028separator", "carriage\rreturn"]
     (tmp_path / "a.txt").write_bytes("\n".join(lines).encode())

@@ -39,6 +39,9 @@ class Lines:
     """(lines,) the document of each line."""
     characters: Ints
     """(lines,) characters of each line, white space at its ends not counted."""
+    place: Ints
+    """(lines, 2) the numbers of its document in the source and of the line in that document, empty ones counted: lines of
+    parallel text with the same place are translations."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ def prepare(
         tempfile.TemporaryFile(dir=folder) as file,
         tempfile.TemporaryFile(dir=folder) as line_file,
     ):
-        for ids, numbers in builder.run(documents(source, rule=options.document, column=options.column)):
+        for ids, numbers in builder.run(documents(source, rule=options.document, column=options.column, blank=True)):
             file.write(ids.tobytes())
             if lines:
                 line_file.write(numbers.tobytes())
@@ -143,7 +146,8 @@ def prepare(
         table = None
         if lines:
             of_token = np.memmap(line_file, dtype=np.int32, mode="r")
-            table = Lines(of_token, np.array(builder.line_documents), np.array(builder.line_characters))
+            places = np.array(builder.line_places, dtype=np.int64)
+            table = Lines(of_token, np.array(builder.line_documents), np.array(builder.line_characters), places)
     return Corpus(
         language=language,
         tokens=tokens,
@@ -173,7 +177,10 @@ class _Builder:
         self.fingerprints = array("q")
         self.line_documents: list[int] = []
         self.line_characters: list[int] = []
+        self.line_places: list[tuple[int, int]] = []
         self._document = -1
+        self._above = (-1, 0)
+        """The document of the last piece, and how many of its lines came before the next piece."""
 
     def run(self, source: Iterator[Iterator[str]]) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32]]]:
         stream = ((number, piece) for number, pieces in enumerate(source) for piece in pieces)
@@ -183,8 +190,12 @@ class _Builder:
                 room = len(ids) if self.cap is None else self.cap - self.count
                 if room <= 0:
                     return
+                above = self._above[1] if self._above[0] == document else 0
+                self._above = (document, above)
                 if len(ids):
                     yield self._take(document, piece, ids, numbers, room)
+                if self.lines:
+                    self._above = (document, above + len(_lines(piece)))
 
     def _encode(self, pieces: list[str]) -> list[tuple[NDArray[np.int32], NDArray[np.int32]]]:
         """Token ids and the line within the piece of each token."""
@@ -229,15 +240,18 @@ class _Builder:
         document = len(self.starts) - 1
         known = bool(self.line_documents) and self.line_documents[-1] == document
         first = len(self.line_documents) - known
+        source, above = self._above
         index = np.zeros(int(numbers[kept - 1]) + 1, dtype=np.int32)
         for k in range(len(index)):
             if texts[k]:
                 self.line_documents.append(document)
                 self.line_characters.append(len(texts[k]))
+                self.line_places.append((source, above + k))
             index[k] = max(len(self.line_documents) - 1, first)
         if first == len(self.line_documents):
             self.line_documents.append(document)
             self.line_characters.append(0)
+            self.line_places.append(self._above)
         self._shorten_cut_line(numbers, kept, texts)
         return index[numbers[:kept]]
 

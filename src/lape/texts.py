@@ -39,10 +39,13 @@ Texts: TypeAlias = Mapping[str, Source]
 """Language tag -> source."""
 
 
-def documents(source: Source, *, rule: DocumentRule = "file", column: str = "text") -> Iterator[Iterator[str]]:
+def documents(
+    source: Source, *, rule: DocumentRule = "file", column: str = "text", blank: bool = False
+) -> Iterator[Iterator[str]]:
     """The documents of a source in a fixed order, each as an iterator of pieces of about 64k characters.
 
     A .txt file is one document (`rule="line"`: each line is one); .jsonl, .parquet and Hub data sets give one per record.
+    `blank`: give a blank line as a document without pieces, so that documents are numbered as the lines of parallel text are.
     Raises TextError naming the file, and what was expected there.
     """
     if isinstance(source, Documents):
@@ -57,7 +60,7 @@ def documents(source: Source, *, rule: DocumentRule = "file", column: str = "tex
             yield from _records(_hub(item, column), column, item)
         elif isinstance(item, (str, Path)):
             for path in _expand(item):
-                yield from _file(path, rule, column)
+                yield from _file(path, rule, column, blank)
         else:
             raise TextError(
                 f"{item!r:.80} is not a path. Expected a path, a glob, a folder or hf:NAME; wrap strings in lape.texts.Documents([...])."
@@ -90,19 +93,19 @@ def _expand(item: str | Path) -> list[Path]:
     return found
 
 
-def _file(path: Path, rule: DocumentRule, column: str) -> Iterator[Iterator[str]]:
+def _file(path: Path, rule: DocumentRule, column: str, blank: bool) -> Iterator[Iterator[str]]:
     name = path.name
     if name.endswith(".parquet"):
         yield from _records(_parquet(path, column), column, str(path))
     elif name.endswith((".jsonl", ".jsonl.gz", ".jsonl.zst")):
         yield from _records(_json_lines(path), column, str(path))
     elif name.endswith(".txt"):
-        yield from _plain(path, rule)
+        yield from _plain(path, rule, blank)
     else:
         raise TextError(f"{path} has an unknown kind. Expected one of {', '.join(SUFFIXES)}.")
 
 
-def _plain(path: Path, rule: DocumentRule) -> Iterator[Iterator[str]]:
+def _plain(path: Path, rule: DocumentRule, blank: bool) -> Iterator[Iterator[str]]:
     with _open(path) as file:
         lines = _decoded(file, path)
         if rule == "file":
@@ -111,6 +114,8 @@ def _plain(path: Path, rule: DocumentRule) -> Iterator[Iterator[str]]:
             for line in lines:
                 if line.strip():
                     yield iter((line.rstrip("\r\n"),))
+                elif blank:
+                    yield iter(())
 
 
 def _open(path: Path) -> IO[str]:

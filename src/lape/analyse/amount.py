@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from lape.analyse.reliability import SMALLEST, UNION, chance_jaccard
-from lape.errors import OptionError
+from lape.analyse.reliability import SMALLEST, UNION, chance_jaccard, has_text
+from lape.errors import MismatchError, OptionError
 from lape.neurons import LanguageNeurons, NeuronSet, jaccard
 from lape.stats import ActivationStats
 
@@ -40,13 +40,14 @@ def amount(stats: ActivationStats, find: _Find, seed: int = 0, **options: Any) -
 
     One row per number of folds and language (and the union): `tokens` (mean of a group, over languages), `median`, and the 5th
     and 95th percentile over random pairs of groups as `low` and `high` (spread, not a confidence interval). Sets under 20 neurons
-    have none.
+    have none; groups in which a language has no text are passed over.
     """
     rows = []
     for count in range(1, stats.folds // 2 + 1):
         pairs = [
             (find(stats, folds=a, **options), find(stats, folds=b, **options))
             for a, b in _disjoint(stats.folds, count, seed)
+            if has_text(stats, a) and has_text(stats, b)
         ]
         tokens = round(_tokens(stats) * count / stats.folds)
         for language in [*stats.languages, UNION]:
@@ -91,16 +92,20 @@ def domain(a: ActivationStats, b: ActivationStats, find: _Find, seed: int = 0, *
 
     `a` and `b`: statistics of one model on two domains. In each draw two disjoint groups of folds of each domain are taken, of as
     nearly equal tokens as folds allow; `within` is the mean Jaccard of the two groups of a domain, `across` that of the four pairs
-    over domains. `low`, `high`: 2.5th and 97.5th percentile of the difference over draws of folds. Only languages in both.
+    over domains. `low`, `high`: 2.5th and 97.5th percentile of the difference over draws of folds. Only languages in both: others
+    are left out before sets are found, since a set depends on the languages compared.
+
+    Raises MismatchError for statistics of two models, OptionError for fewer than two languages or folds in common.
     """
-    if a.space != b.space:
-        raise OptionError(f"The two domains were recorded with {a.space} and {b.space}. Record both with one model.")
+    a, b = _comparable(a, b)
     few, many = _equal_folds(a, b)
     draws: dict[str, list[tuple[float, float]]] = {}
-    shared = [language for language in a.languages if language in b.languages]
+    shared = a.languages
     ways = zip(_disjoint(a.folds, few, seed), _disjoint(b.folds, many, seed + 1), strict=False)
     count = 0
     for (a1, a2), (b1, b2) in ways:
+        if not all(has_text(stats, half) for stats, half in ((a, a1), (a, a2), (b, b1), (b, b2))):
+            continue
         count += 1
         found = (find(a, folds=a1, **options), find(a, folds=a2, **options))
         others = (find(b, folds=b1, **options), find(b, folds=b2, **options))
@@ -113,6 +118,24 @@ def domain(a: ActivationStats, b: ActivationStats, find: _Find, seed: int = 0, *
     tokens = round(_tokens(a) * few / a.folds)
     rows = [_domain_row(language, tokens, draws.get(language, []), count) for language in [*shared, UNION]]
     return pl.DataFrame(rows, schema=DOMAIN)
+
+
+def _comparable(a: ActivationStats, b: ActivationStats) -> tuple[ActivationStats, ActivationStats]:
+    """Both with the languages they share, in one order; refused where they cannot be compared."""
+    ours, theirs = (stats.manifest.get("model", {}).get("checksum") for stats in (a, b))
+    if a.space != b.space or (ours and theirs and ours != theirs):
+        what = (a.space, b.space) if a.space != b.space else (f"a model with checksum {ours}", f"one with {theirs}")
+        raise MismatchError(f"The two domains were recorded with {what[0]} and {what[1]}. Record both with one model.")
+    shared = [language for language in a.languages if language in b.languages]
+    if len(shared) < 2 or min(a.folds, b.folds) < 2:
+        raise OptionError(
+            f"The two domains share {len(shared)} languages, and were counted in {a.folds} and {b.folds} folds. "
+            "Comparing them needs two languages and two folds: record the same languages in both."
+        )
+    return tuple(  # type: ignore[return-value]
+        ActivationStats(stats.space, {language: stats.by_language[language] for language in shared}, stats.manifest)
+        for stats in (a, b)
+    )
 
 
 def _equal_folds(a: ActivationStats, b: ActivationStats) -> tuple[int, int]:

@@ -25,7 +25,7 @@ def split_halves(
     stats: ActivationStats, find: _Find, *, progress: Progress = silent, **options: Any
 ) -> list[tuple[LanguageNeurons, LanguageNeurons]]:
     """Find neurons in both halves of every way to halve the folds that leaves text of every language in both."""
-    ways = [way for way in halves(stats.folds) if all(_has_text(stats, half) for half in way)]
+    ways = [way for way in halves(stats.folds) if all(has_text(stats, half) for half in way)]
     found = []
     for done, (a, b) in enumerate(ways, 1):
         found.append((find(stats, folds=a, **options), find(stats, folds=b, **options)))
@@ -33,7 +33,8 @@ def split_halves(
     return found
 
 
-def _has_text(stats: ActivationStats, half: Any) -> bool:
+def has_text(stats: ActivationStats, half: Any) -> bool:
+    """Whether every language has counted tokens in some folds: without any, its probabilities would all be 0."""
     return all(int(stats[language].tokens[list(half)].sum()) > 0 for language in stats.languages)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,8 @@ from torch import Tensor
 from lape import files
 from lape.corpus import Corpus, prepare
 from lape.edit import Off, edited
-from lape.errors import MismatchError, TextError
-from lape.evaluate.bootstrap import units
+from lape.errors import MismatchError, ModelError, TextError
+from lape.evaluate.bootstrap import paired_units, several_documents
 from lape.evaluate.nll import Loss, find_head, line_loss
 from lape.neurons import LanguageNeurons, NeuronSet
 from lape.options import TextOptions
@@ -51,6 +51,8 @@ class Ablations:
         self.head = find_head(model)
         self.energy: dict[str, Tensor] = {}
         """Language -> (neurons,) float64, E[a²]·‖down column‖² on this very text; once `base` has run."""
+        self._places = {language: _place(corpus) for language, corpus in self.corpora.items()}
+        self._units = paired_units(self._places)
         self._base: dict[str, Loss] = {}
         self._kept: dict[tuple[str, str], Loss] = {}
 
@@ -60,10 +62,31 @@ class Ablations:
         return list(self.corpora)
 
     def unit(self, language: str) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """(lines,) the unit of resampling of each line."""
-        lines = self.corpora[language].lines
-        assert lines is not None  # prepared with lines=True
-        return units(lines.document)
+        """(lines,) the unit of resampling of each line, numbered alike in all languages (`bootstrap.paired_units`)."""
+        return self._units[self._known(language)]
+
+    def _known(self, language: str) -> str:
+        if language not in self.corpora:
+            raise TextError(f"There is no text of {language} here. Evaluated: {', '.join(self.corpora)}.")
+        return language
+
+    def check_paired(self, languages: Sequence[str]) -> None:
+        """Refuse texts whose units cannot be translations of each other: one document beside several, or other documents."""
+        places = {language: self._places[self._known(language)] for language in languages}
+        kinds = {language: several_documents(place) for language, place in places.items()}
+        if len(set(kinds.values())) > 1:
+            one, more = (next(k for k in kinds if kinds[k] == several) for several in (False, True))
+            count = len(set(places[more][:, 0].tolist()))
+            raise TextError(
+                f"The text for {one} is one document, that for {more} has {count}: they cannot be resampled in pairs. Give all "
+                "languages as many documents, line by line the same: --document line, or files of records."
+            )
+        alone = {language: int(place[0, 0]) for language, place in places.items() if not kinds[language]}
+        if len(set(alone.values())) > 1:
+            listed = ", ".join(f"{language} number {number + 1}" for language, number in alone.items())
+            raise TextError(
+                f"Each language has text in one document, but not in the same: {listed}. Give parallel text."
+            )
 
     def passes(self, neurons: NeuronSet, language: str) -> int:
         """Tokens that `off` would have to run: 0 where it is known already."""
@@ -80,9 +103,9 @@ class Ablations:
             recorder = Recorder(self.model, self.found)
             with recorder.attached():
                 watch = lambda one, r=recorder: r.count(one.fold)  # noqa: E731
-                loss = line_loss(self.model, self.head, corpus, self.options, watch)
+                loss = _finite(line_loss(self.model, self.head, corpus, self.options, watch), language, 0)
             self._base[language] = loss
-            self.energy[language] = recorder.state()["square"] / max(len(corpus.tokens), 1) * norms
+            self.energy[language] = recorder.state()["square"] / max(int(recorder.tokens.sum()), 1) * norms
             if self.folder is not None:
                 tensors = {**_tensors(loss), "energy": self.energy[language]}
                 files.write_tensors(self._path("base", language), tensors, {"kind": "a loss"})
@@ -97,13 +120,22 @@ class Ablations:
         return True
 
     def unedited(self, language: str) -> Loss:
-        """The loss of the unedited model; `base` must have run."""
-        return self._base[language]
+        """The loss of the unedited model; `base` must have run. Raises TextError for a language that is not evaluated."""
+        return self._base[self._known(language)]
 
     def off(self, neurons: NeuronSet, language: str) -> Loss:
-        """The loss of each line of a language while some neurons are off."""
+        """The loss of each line of a language while some neurons are off; without any, `base` must have run.
+
+        Raises MismatchError for neurons of another model, ModelError for a loss that is infinite or not a number.
+        """
+        if neurons.space != self.found.space:
+            raise MismatchError(
+                f"The neurons belong to a model with {neurons.space}, but this one has {self.found.space}. "
+                "Find them again with this model: lape record, then lape identify."
+            )
         if not len(neurons):
-            return self._base[language]
+            return self.unedited(language)
+        self._known(language)
         key = (digest(neurons), language)
         if key not in self._kept:
             path = self._file(neurons, language)
@@ -112,7 +144,7 @@ class Ablations:
             else:
                 with edited(self.model, Off(neurons)):
                     loss = line_loss(self.model, self.head, self.corpora[language], self.options)
-                self._kept[key] = loss
+                self._kept[key] = _finite(loss, language, len(neurons))
                 if self.folder is not None:
                     files.write_tensors(path, _tensors(loss), {"kind": "a loss"})
         return self._kept[key]
@@ -127,6 +159,21 @@ class Ablations:
 def digest(neurons: NeuronSet) -> str:
     """What names a set of neurons in a folder."""
     return hashlib.sha256(neurons.flat.numpy().tobytes()).hexdigest()[:20]
+
+
+def _place(corpus: Corpus) -> np.ndarray[Any, np.dtype[np.int64]]:
+    assert corpus.lines is not None  # prepared with lines=True
+    return corpus.lines.place
+
+
+def _finite(loss: Loss, language: str, neurons: int) -> Loss:
+    if not np.isfinite(loss.nll).all():
+        line = int(np.flatnonzero(~np.isfinite(loss.nll))[0]) + 1
+        raise ModelError(
+            f"With {neurons} neurons off, the loss of {language} is infinite or not a number (line {line} of those with text). "
+            "Load the model in bfloat16 or float32: --dtype bfloat16."
+        )
+    return loss
 
 
 def _tensors(loss: Loss) -> dict[str, Tensor]:

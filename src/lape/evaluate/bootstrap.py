@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +21,30 @@ def units(document: NDArray[np.int64]) -> NDArray[np.int64]:
         return document
     result: NDArray[np.int64] = np.arange(len(document), dtype=np.int64) // BLOCK
     return result
+
+
+def several_documents(place: NDArray[np.int64]) -> bool:
+    """Whether lines, (lines, 2) numbers of document and line as `lape.corpus.Lines.place` gives them, are of several documents."""
+    return len(np.unique(place[:, 0])) > 1
+
+
+def paired_units(places: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[np.int64]]:
+    """Language -> the unit of each line: `units`, but numbered alike in all languages, so that translations share a unit.
+
+    `places`: language -> (lines, 2) numbers of document and line. A document or line that is empty in one language keeps its
+    number, so that those after it still pair; numbers under which no language has text are passed over.
+    """
+    result: dict[str, NDArray[np.int64]] = {}
+    for several in (True, False):
+        numbers = {
+            k: place[:, 0 if several else 1] for k, place in places.items() if several_documents(place) == several
+        }
+        if numbers:
+            known = np.unique(np.concatenate(list(numbers.values())))
+            for language, one in numbers.items():
+                rank = np.searchsorted(known, one).astype(np.int64)
+                result[language] = rank if several else rank // BLOCK
+    return {language: result[language] for language in places}
 
 
 class Bootstrap:

@@ -8,12 +8,13 @@ import numpy as np
 import torch
 
 from lape.analyse.frontier import Effects
-from lape.errors import OptionError
+from lape.errors import OptionError, TextError
 from lape.evaluate.ablation import Ablations
 from lape.evaluate.bootstrap import Floats
 from lape.evaluate.controls import matched_like
 from lape.evaluate.nll import Loss
-from lape.neurons import LanguageNeurons, NeuronSet
+from lape.languages import tag
+from lape.neurons import LanguageNeurons
 from lape.progress import Progress, silent
 
 Sets = Mapping[tuple[str, int], LanguageNeurons]
@@ -23,19 +24,32 @@ Sets = Mapping[tuple[str, int], LanguageNeurons]
 def effects(work: Ablations, sets: Sets, languages: Sequence[str], progress: Progress = silent) -> Effects:
     """The change of loss with each language's set off, on every language, for every method and size.
 
-    `work.base` must have run. Cells that were measured before are not run again.
+    `work.base` must have run. Cells that were measured before are not run again. A language that a way of choosing left out has
+    no effect there (None neurons), which is not an effect of 0. Units pair by the number of a document or line over languages;
+    raises TextError for texts that cannot be paired, MismatchError for neurons of another model.
     """
+    work.check_paired(languages)
+    chosen = {key: {k: found.sets.get(tag(k)) for k in languages} for key, found in sets.items()}
+    for language in languages:
+        if sets and all(found[language] is None for found in chosen.values()):
+            raise TextError(f"No way of choosing has neurons of {language}. Leave it out, or identify it too.")
     count = 1 + max(int(work.unit(language).max()) for language in languages)
     tokens = np.stack([_by_unit(work.unit(k), work.unedited(k).tokens.astype(np.float64), count) for k in languages])
-    cells = [(key, off, k) for key in sets for off in languages for k in languages]
+    cells = [
+        (key, off, found, k)
+        for key, of in chosen.items()
+        for off, found in of.items()
+        if found is not None
+        for k in languages
+    ]
     nats: dict[tuple[str, int], Floats] = {key: np.zeros((len(languages), len(languages), count)) for key in sets}
-    for done, (key, off, language) in enumerate(cells):
+    for done, (key, off, found, language) in enumerate(cells):
         progress("switching neurons off", done, len(cells))
-        change = _change(work.unedited(language), work.off(sets[key][off], language))
+        change = _change(work.unedited(language), work.off(found, language))
         at = (languages.index(off), languages.index(language))
         nats[key][at] = _by_unit(work.unit(language), change, count)
     progress("switching neurons off", len(cells), len(cells))
-    sizes = {key: tuple(len(found[language]) for language in languages) for key, found in sets.items()}
+    sizes = {key: tuple(None if one is None else len(one) for one in of.values()) for key, of in chosen.items()}
     return Effects(tuple(languages), tokens, nats, sizes)
 
 
@@ -52,7 +66,7 @@ def _by_unit(unit: np.ndarray[tuple[int], np.dtype[np.int64]], values: Floats, c
 def matched_sets(work: Ablations, neurons: LanguageNeurons, seed: int) -> LanguageNeurons:
     """Control (b) as if it were a way of choosing: for each language as many neurons per layer and decile of energy as its set.
 
-    A language whose layers have too few others left gets none, with a note.
+    A language whose layers have too few others left is left out, with a note: it has no control, which is not one that does nothing.
     """
     sets, notes = {}, []
     for k, (language, chosen) in enumerate(neurons.items()):
@@ -60,6 +74,5 @@ def matched_sets(work: Ablations, neurons: LanguageNeurons, seed: int) -> Langua
         try:
             sets[language] = matched_like(chosen, neurons.union, work.energy[language], generator)
         except OptionError as error:
-            sets[language] = NeuronSet(neurons.space, torch.empty(0))
-            notes.append(f"{language}: {error}")
+            notes.append(f"{language} has no matched control: {error}")
     return LanguageNeurons(neurons.space, sets, method="matched", options={"seed": seed}, notes=tuple(notes))

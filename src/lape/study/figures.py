@@ -102,7 +102,7 @@ def _bars(table: pl.DataFrame, value: str) -> Any:
 
 def _frontier(tables: Mapping[str, pl.DataFrame]) -> Figure:
     figure, axes = _axes()
-    mean = tables["frontier"].filter(pl.col("language") == MEAN).sort("size")
+    mean = tables["frontier"].filter(pl.col("language") == MEAN).drop_nulls("own").sort("size")
     for k, method in enumerate(mean["method"].unique(maintain_order=True)):
         one = mean.filter(pl.col("method") == method)
         style = _style(k) | {"capsize": 2, "elinewidth": 0.6}
