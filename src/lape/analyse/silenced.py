@@ -142,7 +142,7 @@ def drops(answers: pl.DataFrame, resamples: int, seed: int, measure: str = "good
 
 def _falls(drawn: _Resampled, language: str, measure: str) -> dict[str, Floats]:
     """(1 + resamples,) each; `controls` (1 + resamples, draws)."""
-    keys = [key for key in drawn.cells if key[0] == language]
+    keys = sorted(key for key in drawn.cells if key[0] == language)  # draws in order: the mean pairs those of languages
     own = drawn.drop((language, language, False, 0), measure)
     nothing = np.full_like(own, np.nan)
     others = [drawn.drop(key, measure) for key in keys if not key[2] and key[1] != language]
