@@ -116,7 +116,7 @@ def shares(answers: pl.DataFrame, resamples: int, seed: int) -> pl.DataFrame:
         for measure in MEASURES:
             row |= _interval(measure, drawn.mean(key, measure))
             if key[0] != "none":
-                row |= _interval(f"{measure}_change", -drawn.drop(key, measure))
+                row |= _interval(f"{measure}_change", 0.0 - drawn.drop(key, measure))
         rows.append(row)
     return pl.DataFrame(rows, schema=SHARES)
 
