@@ -112,7 +112,7 @@ class SilencedOptions(GenerationOptions):
     """Draws of matched control neurons, on the language's own questions."""
     candidates: int = 8
     """Questions among which an answer's own must be likeliest; 0 is all. Each is a pass over a question and the answer, for every
-    answer in the language and fluent: on a CPU, 8 take about as long as the answer took to write."""
+    answer in the language and fluent: on a CPU, 8 take two to four times as long as writing it took."""
     seed: int = 0
     """Seed of the control draws."""
     identifier: str = "lingua"
