@@ -10,8 +10,8 @@ import pytest
 
 from lape.errors import OptionError
 from lape.evaluate import grader as module
-from lape.evaluate.grader import KEY, TRIES, Grader, prompt
-from lape.options import ForcingOptions
+from lape.evaluate.grader import GRADES, KEY, MARKS, TRIES, Grader, prompt
+from lape.options import ForcingOptions, SilencedOptions
 
 
 @pytest.fixture
@@ -66,21 +66,50 @@ def test_grades_come_in_the_order_of_the_answers(endpoint):
 
 @pytest.mark.parametrize(
     ("reply", "grade"),
-    [("2", 2), (" 1\n", 1), ("Grade: 0", 0), ("**2**", 2), ("12", None), ("none", None), ("3", None), ("", None)],
-)
-def test_a_grade_is_the_first_number_from_0_to_2(endpoint, reply, grade):
+    [
+        ("2", 2), (" 1\n", 1), ("Grade: 0", 0), ("**2**", 2), ("12", None), ("none", None), ("3", None), ("", None),
+        ("1.5", None), ("2.0", 2), ("0.5/2", None),
+    ],
+)  # fmt: skip
+def test_a_grade_is_the_first_number_where_it_is_0_to_2(endpoint, reply, grade):
     url, _ = endpoint(lambda *_: (200, says(reply)))
     assert Grader(url, "m").grades([("q", "a")], "fr") == [grade]
 
 
-def test_an_empty_answer_is_0_and_not_asked_about(endpoint):
+@pytest.mark.parametrize(
+    ("reply", "mark"),
+    [
+        *((str(mark), mark) for mark in range(1, 11)),
+        ("10/10", 10), ("8/10.", 8), ("Score: 7", 7), ("７", 7), ("7.0", 7), ("0", None), ("11", None), ("7.5/10", None),
+        ("7,5", None), ("0.8/10", None), ("100", None), ("ten", None), ("", None),
+    ],
+)  # fmt: skip
+def test_a_mark_is_the_first_number_where_it_is_1_to_10(endpoint, reply, mark):
+    url, _ = endpoint(lambda *_: (200, says(reply)))
+    assert Grader(url, "m", MARKS).grades([("q", "a")], "fr") == [mark]
+
+
+@pytest.mark.parametrize(("scale", "lowest"), [(GRADES, 0), (MARKS, 1)])
+def test_an_empty_answer_has_the_lowest_and_is_not_asked_about(endpoint, scale, lowest):
     url, seen = endpoint(lambda *_: (200, says("2")))
-    assert Grader(url, "m").grades([("q", " \n"), ("q", "a")], "fr") == [0, 2]
+    assert Grader(url, "m", scale).grades([("q", " \n"), ("q", "a")], "fr") == [lowest, 2]
     assert len(seen) == 1
 
 
-def test_the_prompt_holds_question_answer_and_language_as_they_are():
-    text = prompt("Why {answer}?", "{question} \\1 {}", "fr")
+def test_each_scale_asks_for_its_own_numbers(endpoint):
+    url, seen = endpoint(lambda *_: (200, says("2")))
+    for scale in (GRADES, MARKS):
+        Grader(url, "m", scale).grades([("why?", "thus")], "fr")
+    texts = [asked_about(body) for _, body, _ in seen]
+    assert texts == [prompt("why?", "thus", "fr"), prompt("why?", "thus", "fr", MARKS)]
+    assert ["from 1 to 10" in text for text in texts] == [False, True]
+    for word in ("language", "fluency", "relevance", "number alone"):
+        assert word in texts[1]
+
+
+@pytest.mark.parametrize("scale", [GRADES, MARKS])
+def test_the_prompt_holds_question_answer_and_language_as_they_are(scale):
+    text = prompt("Why {answer}?", "{question} \\1 {}", "fr", scale)
     assert "<<<Why {answer}?>>>" in text
     assert "<<<{question} \\1 {}>>>" in text
     assert "wanted in French" in text
@@ -130,6 +159,7 @@ def test_an_endpoint_that_is_not_there_is_said_so(monkeypatch):
     "options",
     [{"grader_url": "http://x/v1"}, {"grader_model": "m"}, {"grader_url": "file:///etc/passwd", "grader_model": "m"}],
 )
-def test_half_a_grader_or_another_kind_of_address_is_refused(options):
+@pytest.mark.parametrize("kind", [ForcingOptions, SilencedOptions])
+def test_half_a_grader_or_another_kind_of_address_is_refused(kind, options):
     with pytest.raises(OptionError, match="grader"):
-        ForcingOptions(**options)
+        kind(**options)

@@ -1,4 +1,4 @@
-"""A language model's opinion of an answer, 0 to 2, from any OpenAI-compatible endpoint. Off unless an endpoint is named."""
+"""A language model's opinion of an answer, on a scale, from any OpenAI-compatible endpoint. Off unless an endpoint is named."""
 
 from __future__ import annotations
 
@@ -23,8 +23,32 @@ TRIES = 4
 """How often an endpoint that is busy or breaks off is asked."""
 PAUSE = 1.0
 """Seconds before the second try; twice as long before each further one."""
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)?")
 _SECONDS = 120.0
 _AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Which grades there are, and how they are asked for."""
+
+    lowest: int
+    """Also the grade of an empty answer."""
+    highest: int
+    text: str
+    """The file in `samples/` with what is asked: it names {language}, {question} and {answer}."""
+
+    def grade(self, reply: str) -> int | None:
+        """The first number of a reply, where it is one of the grades; else None: 7.5 is none, and 12 is neither 1 nor 2."""
+        found = _NUMBER.search(reply)
+        value = float(found.group().replace(",", ".")) if found else float("nan")
+        return int(value) if value.is_integer() and self.lowest <= value <= self.highest else None
+
+
+GRADES = Scale(0, 2, "grading.txt")
+"""0 useless, 1 with mistakes, 2 good."""
+MARKS = Scale(1, 10, "judging.txt")
+"""1 to 10, the range of the paper's GPT-4 scores. Its prompt is not published: this one is ours, so numbers cannot be compared with it."""
 
 
 @dataclass(frozen=True)
@@ -34,20 +58,20 @@ class Grader:
     url: str
     """Where `/chat/completions` lies below, such as http://127.0.0.1:8000/v1."""
     model: str
+    scale: Scale = GRADES
 
     def grades(self, asked: Sequence[tuple[str, str]], target: str) -> list[int | None]:
-        """0, 1 or 2 for each (question, answer) that was wanted in `target`; None where the reply held no such number.
+        """A grade for each (question, answer) that was wanted in `target`; None where the reply held none of the scale.
 
-        An empty answer is 0 without being asked about. Raises OptionError for an endpoint that refuses or does not answer.
+        An empty answer has the lowest without being asked about. Raises OptionError for an endpoint that refuses or does not answer.
         """
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             return list(pool.map(lambda one: self._grade(one[0], one[1], target), asked))
 
     def _grade(self, question: str, answer: str, target: str) -> int | None:
         if not answer.strip():
-            return 0
-        found = re.search(r"\b[012]\b", self._reply(prompt(question, answer, target)))
-        return int(found.group()) if found else None
+            return self.scale.lowest
+        return self.scale.grade(self._reply(prompt(question, answer, target, self.scale)))
 
     def _reply(self, text: str) -> str:
         body = {
@@ -83,8 +107,8 @@ class Grader:
             return json.load(reply)
 
 
-def prompt(question: str, answer: str, target: str) -> str:
-    """What a grader is asked: the text of `samples/grading.txt`, filled in."""
-    pattern = files("lape.samples").joinpath("grading.txt").read_text(encoding="utf-8")
+def prompt(question: str, answer: str, target: str, scale: Scale = GRADES) -> str:
+    """What a grader is asked: the scale's text, filled in."""
+    pattern = files("lape.samples").joinpath(scale.text).read_text(encoding="utf-8")
     given = {"language": language_name(target, "en"), "question": question, "answer": answer}
     return re.sub(r"\{(language|question|answer)\}", lambda found: given[found.group(1)], pattern).strip()

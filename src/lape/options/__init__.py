@@ -24,6 +24,7 @@ from lape.options.evaluating import (
     HarnessOptions,
     PerplexityOptions,
     ScriptOptions,
+    SilencedOptions,
     SimilarityOptions,
     Writing,
 )
@@ -60,6 +61,7 @@ __all__ = [
     "RandomOptions",
     "RecordOptions",
     "ScriptOptions",
+    "SilencedOptions",
     "SimilarityOptions",
     "SteerOptions",
     "TextOptions",

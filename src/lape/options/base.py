@@ -59,3 +59,20 @@ def given(kind: type[T], options: T | None, changes: dict[str, Any]) -> T:
     if unknown:
         raise OptionError(f"There is no option {', '.join(unknown)}. Expected some of: {', '.join(known)}.")
     return kind(**changes) if options is None else replace(options, **changes)  # type: ignore[type-var]
+
+
+def check_grader(options: Any) -> None:
+    """Refuse half a grader, and an address that is none of the web's."""
+    url, model = options.grader_url, options.grader_model
+    if (url is None) != (model is None):
+        raise OptionError("A grader needs both grader_url and grader_model. Give both, or neither.")
+    if url is not None and not url.startswith(("http://", "https://")):
+        raise OptionError(f"grader_url is {url!r}. Expected an address such as http://127.0.0.1:8000/v1.")
+
+
+def check_candidates(options: Any, *names: str) -> None:
+    """Refuse a number of questions among which nothing can be told apart."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and (value < 0 or value == 1):
+            raise OptionError(f"{name} is {value}. Expected 2 or more, or 0 for all questions.")

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, get_args
 from cyclopts import Parameter
 
 from lape.errors import OptionError
-from lape.options.base import converted, not_negative, positive
+from lape.options.base import check_candidates, check_grader, converted, not_negative, positive
 from lape.options.reading import TextOptions
 from lape.options.steering import GenerationOptions
 
@@ -100,6 +100,33 @@ class AnsweringOptions(GenerationOptions):
         super().__post_init__()
         positive(self, "questions", "resamples")
         not_negative(self, "shots", "draws")
+
+
+@dataclass(frozen=True)
+class SilencedOptions(GenerationOptions):
+    """How answers are measured that a model gives while a language's neurons are off."""
+
+    wish: bool = False
+    """Ask for an answer in the question's language, in its own words, as the published script does. Default: the bare question."""
+    draws: int = 1
+    """Draws of matched control neurons, on the language's own questions."""
+    candidates: int = 8
+    """Questions among which an answer's own must be likeliest; 0 is all. Each is a pass over a question and the answer, for every
+    answer in the language and fluent: on a CPU, 8 take two to four times as long as writing it took."""
+    seed: int = 0
+    """Seed of the control draws."""
+    identifier: str = "lingua"
+    """Who says what language an answer is in: lingua or langid."""
+    grader_url: str | None = None
+    """An OpenAI-compatible endpoint that also grades the answers 1 to 10, such as http://127.0.0.1:8000/v1; its key: LAPE_GRADER_KEY."""
+    grader_model: str | None = None
+    """The model that is asked there."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        not_negative(self, "draws")
+        check_candidates(self, "candidates")
+        check_grader(self)
 
 
 @dataclass(frozen=True)

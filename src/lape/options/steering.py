@@ -8,7 +8,7 @@ from typing import Annotated, Literal, get_args
 from cyclopts import Parameter
 
 from lape.errors import OptionError
-from lape.options.base import check_choices, converted, positive
+from lape.options.base import check_candidates, check_choices, check_grader, converted, positive
 
 
 @dataclass(frozen=True)
@@ -123,16 +123,8 @@ class ForcingOptions(GenerationOptions):
         super().__post_init__()
         check_choices(self)
         positive(self, "resamples", "cost_tokens")
-        if (self.grader_url is None) != (self.grader_model is None):
-            raise OptionError("A grader needs both grader_url and grader_model. Give both, or neither.")
-        if self.grader_url is not None and not self.grader_url.startswith(("http://", "https://")):
-            raise OptionError(
-                f"grader_url is {self.grader_url!r}. Expected an address such as http://127.0.0.1:8000/v1."
-            )
+        check_grader(self)
         unknown = [family for family in self.families if family not in get_args(Family)]
         if unknown:
             raise OptionError(f"There is no family {unknown[0]!r}. Expected some of: {', '.join(get_args(Family))}.")
-        for name in ("candidates", "development_candidates"):
-            value = getattr(self, name)
-            if value is not None and (value < 0 or value == 1):
-                raise OptionError(f"{name} is {value}. Expected 2 or more, or 0 for all questions.")
+        check_candidates(self, "candidates", "development_candidates")
