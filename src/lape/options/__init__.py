@@ -1,7 +1,9 @@
 """Options: one frozen dataclass is the API's keyword, the command line's flag, the config file and the provenance."""
 
 from lape.options.base import (
+    check_candidates,
     check_choices,
+    check_grader,
     converted,
     count,
     given,
@@ -66,7 +68,9 @@ __all__ = [
     "SteerOptions",
     "TextOptions",
     "Writing",
+    "check_candidates",
     "check_choices",
+    "check_grader",
     "converted",
     "count",
     "given",

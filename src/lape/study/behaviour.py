@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from lape import samples
 from lape.analyse.forced import RECORDS
+from lape.analyse.silenced import drops, shares
 from lape.errors import FileError, MismatchError
 from lape.evaluate.answering import answering
+from lape.evaluate.silenced import silenced
 from lape.study.part import Cost
 from lape.study.study import Study, Tables
 
@@ -19,6 +23,57 @@ NO_FORCING = (
 )
 NO_QUESTIONS = "no questions about passages were given (--answering TAG=FILE, in SQuAD's format, such as XQuAD's)"
 _DIFFERENCES = {"family": pl.String, "measure": pl.String, **dict.fromkeys(("difference", "low", "high"), pl.Float64)}
+
+
+def generation_missing(study: Study) -> str | None:
+    """Bundled questions in the languages, and a language identifier, are needed."""
+    if not _asked(study):
+        return f"the bundled questions are in {', '.join(samples.questions('reporting'))}, none of which was recorded"
+    if study.options.questions < 2:
+        return "questions is under 2"
+    return None if find_spec("lingua") else 'identifying languages needs lingua (pip install "lape[lid]")'
+
+
+def _asked(study: Study) -> dict[str, list[str]]:
+    """The reported questions in the languages studied."""
+    found = samples.questions("reporting")
+    return {language: found[language][: study.options.questions] for language in study.languages if language in found}
+
+
+def generation_part(study: Study) -> Tables:
+    """Questions answered with each language's neurons off; good answers are a proxy for a judge's marks."""
+    options = study.options
+    answers = silenced(
+        study.model,
+        study.tokenizer,
+        study.stats,
+        _asked(study),
+        study.neurons,
+        draws=1,
+        candidates=options.candidates,
+        seed=options.seed,
+        grader_url=options.grader_url,
+        grader_model=options.grader_model,
+        folder=study.folder / "cells" / "generation",
+        progress=study.progress,
+    )
+    return {
+        "generation": shares(answers, options.resamples, options.seed),
+        "drops": drops(answers, options.resamples, options.seed),
+        "answers": answers,
+    }
+
+
+def generation_cost(study: Study) -> Cost:
+    """Every language under every language's set, its control and none; scoring topics is about as much again."""
+    languages, options = len(_asked(study)), study.options
+    cells = languages * (languages + 2)
+    return Cost(
+        passes=cells,
+        body_tokens=cells * options.questions * 20,
+        loss_tokens=cells * options.questions * options.candidates * 40 // 2,
+        new_tokens=32 * (cells + 2 * languages) * -(-options.questions // 40),
+    )
 
 
 def forcing_missing(study: Study) -> str | None:

@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from lape.errors import OptionError
-from lape.options import converted, positive
+from lape.options import check_candidates, check_grader, converted, positive
 
 QUICK = ("lape", "lap", "lave", "random", "matched")
 FULL = (*QUICK, "variation", "difference", "probability", "alignment", "attribution")
@@ -42,6 +42,12 @@ class StudyOptions:
     """Tokens of each language's recorded text that are recorded again, romanised, converted, shuffled and noised."""
     questions: int = 20
     """Questions of each language that are answered with neurons off."""
+    candidates: int = 4
+    """Questions among which an answer's own must be likeliest to be on topic."""
+    grader_url: str | None = None
+    """An OpenAI-compatible endpoint that also marks those answers 1 to 10, such as http://127.0.0.1:8000/v1; its key: LAPE_GRADER_KEY."""
+    grader_model: str | None = None
+    """The model that is asked there."""
     sentences: int = 400
     """Parallel sentences whose similarity is measured."""
     resamples: int = 2000
@@ -65,6 +71,8 @@ class StudyOptions:
             "sentences",
             "resamples",
         )
+        check_candidates(self, "candidates")
+        check_grader(self)
         if not self.sizes or any(size < 1 for size in (*self.sizes, *self.finer)):
             raise OptionError("sizes must name at least one number of neurons, each 1 or more.")
         if any(not 0 < rate < 1 for rate in self.rates):
