@@ -134,7 +134,7 @@ def _plant(mlp: Any, neuron: int, kind: str, languages: list[int]) -> None:
     for k in languages if kind in ("own", "shared") else []:
         down[_RAISED[k]] = 0.25
     for k in languages if kind == "rare" else []:
-        down[_ECHO[k]] = 0.9
+        down[_ECHO[k]] = 0.5
 
 
 @cache
