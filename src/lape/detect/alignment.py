@@ -106,12 +106,22 @@ def _ahead(plain: Tensor, top: Tensor, every: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _frontier(plain: Tensor, top: Tensor, every: Tensor) -> Tensor:
-    """Of the neurons of every language those that no other one of them is ahead of at all λ."""
+    """The neurons of every language of which one has the least score at each λ: few, those on the lower hull of (top, plain)."""
     where = torch.nonzero(every)[:, 0]
     where = where[plain[where].sort(stable=True).indices]
     where = where[top[where].sort(stable=True, descending=True).indices]
-    if not len(where):
-        return where
-    least = plain[where].cummin(0).values
-    first = torch.cat([torch.tensor([torch.inf], dtype=plain.dtype), least[:-1]])
-    return where[plain[where] < first]
+    if len(where):
+        before = plain[where].cummin(0).values.roll(1)
+        before[0] = torch.inf
+        where = where[plain[where] < before].flip(0)
+    hull: list[tuple[float, float, int]] = []
+    for point in zip(top[where].tolist(), plain[where].tolist(), where.tolist(), strict=True):
+        while len(hull) > 1 and _turn(hull[-2], hull[-1], point) <= 0:
+            hull.pop()
+        hull.append(point)
+    return torch.tensor([index for _, _, index in hull], dtype=torch.int64)
+
+
+def _turn(a: tuple[float, float, int], b: tuple[float, float, int], c: tuple[float, float, int]) -> float:
+    """Above 0 where a → b → c turns left."""
+    return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
