@@ -90,6 +90,8 @@ def searched(plain, top, every, count):
 def drawn(seed, neurons):
     random = np.random.default_rng(seed)
     plain, top = random.uniform(0, 1.4, neurons), random.uniform(0, 1, neurons)
+    if random.random() < 0.5:  # nearly all have their turn at being first
+        plain = top**2 + random.normal(0, 0.02, neurons)
     return plain.tolist(), top.tolist(), (random.random(neurons) < random.choice([0.05, 0.2, 0.5])).tolist()
 
 
@@ -113,6 +115,7 @@ def test_the_weight_is_that_of_a_scan_over_all(seed, neurons, count):
 )
 @example([(1, 2, False), (1, 2, True)], 1)
 @example([(1, 2, True), (1, 2, False)], 1)
+@example([(1, 2, False), (1, 2, True), (3, 3, True)], 1)
 def test_equal_scores_are_no_trouble(lines, count):
     plain, top = [float(a) for a, _, _ in lines], [float(b) for _, b, _ in lines]
     every, count = [c for _, _, c in lines], min(count, len(lines))
