@@ -21,6 +21,7 @@ lint: .venv/dev
 bench: .venv/dev
 	$(BIN)/python benchmarks/recording.py
 	$(BIN)/python benchmarks/steering.py
+	$(BIN)/python benchmarks/identify.py
 
 .venv/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "lape needs Python 3.11 or newer: make PYTHON=python3.12 ..."; exit 2; }

@@ -97,3 +97,10 @@ def test_it_needs_sums_and_another_language():
         difference(counts)
     with pytest.raises(LapeError, match="Only en was recorded"):
         difference(made_stats(languages=["en"], sums=True))
+
+
+@pytest.mark.parametrize("of", ["activation", "probability"])
+def test_neurons_of_experts_that_few_tokens_reached_are_not_chosen(of):
+    stats = made_stats(space=EXPERTS, sums=True)
+    stats["fr"].tensors["routed"][:, 1] = 10
+    assert not set(difference(stats, per_language=13, of=of).union) & {5, 6, 7, 8}

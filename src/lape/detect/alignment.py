@@ -14,7 +14,7 @@ from lape.neurons import LanguageNeurons
 from lape.options import AlignmentOptions, given
 from lape.stats import ActivationStats
 
-_STEPS = 30
+_HALVINGS = 40
 _LARGEST = 2.0**20
 
 
@@ -28,8 +28,8 @@ def alignment(
     """The neurons of lowest H − λ · max_k p_k: entropy alone overlooks how often a neuron fires.
 
     Candidates and membership are LAPE's (some probability strictly above the 95th percentile of all). Without a given `weight`, λ
-    is the largest at which none of the kept neurons belongs to every language, found by doubling and bisection; where even
-    λ = 0 keeps such a neuron, it is 0 and a note says so. Reads counts only.
+    is the largest, up to 2²⁰, at which none of the neurons kept by `rate` belongs to every language; where every λ keeps such a
+    neuron, it is 0 and a note says so. Reads counts only.
     """
     options = given(AlignmentOptions, options, changes)
     languages = languages_of(stats)
@@ -45,9 +45,10 @@ def alignment(
     count = min(round(options.rate * p.shape[1]), len(where))
     weight, notes = options.weight, []
     if weight is None:
-        weight = _largest_weight(plain, top, every, count)
-        if count and bool(every[_lowest(plain - weight * top, count)].any()):
-            notes.append("Even without any weight some kept neuron belongs to every language, so λ is 0.")
+        largest = largest_weight(plain, top, every, count)
+        if largest is None:
+            notes.append("At every weight some kept neuron belongs to every language, so λ is 0.")
+        weight = largest or 0.0
     score = plain - weight * top
     if options.per_language is None:
         kept = where[_lowest(score, count)]
@@ -65,21 +66,62 @@ def _lowest(score: Tensor, count: int) -> Tensor:
     return score.sort(stable=True).indices[:count]
 
 
-def _largest_weight(plain: Tensor, top: Tensor, every: Tensor, count: int) -> float:
-    """The largest λ at which none of the `count` lowest scores is a neuron of every language."""
+def largest_weight(plain: Tensor, top: Tensor, every: Tensor, count: int) -> float | None:
+    """The largest λ from 0 to 2²⁰ at which none of the `count` lowest of plain − λ · top is a neuron of every language.
+
+    (neurons,) each, float64 and bool. None where there is no such λ. How many neurons of every language are kept neither rises
+    nor falls with λ throughout, so bisection would miss some; but where a neuron is ahead of them all is one interval, and
+    λ is the upper end of the last stretch that `count` of these intervals cover.
+    """
 
     def specific(weight: float) -> bool:
         return not bool(every[_lowest(plain - weight * top, count)].any())
 
-    if not specific(0.0):
-        return 0.0
-    high = 2.0**-10
-    while high < _LARGEST and specific(high):
-        high *= 2
-    if high >= _LARGEST:
-        return high
-    low = high / 2 if specific(high / 2) else 0.0
-    for _ in range(_STEPS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if specific(middle) else (low, middle)
-    return low
+    if specific(_LARGEST):
+        return _LARGEST
+    low, high = _ahead(plain, top, every)
+    ends = torch.unique(torch.cat([low, high]))
+    covered = torch.searchsorted(low, ends) - torch.searchsorted(high, ends)  # just below each end
+    for k in torch.nonzero((covered >= count) & (ends > 0)).flip(0)[:, 0].tolist():
+        upper, lower = float(ends[k]), float(ends[k - 1])
+        for part in (0.0, *(2.0**-power for power in range(_HALVINGS, 0, -1))):  # at the end itself scores are equal
+            if specific(upper - part * (upper - lower)):
+                return upper - part * (upper - lower)
+    return 0.0 if specific(0.0) else None
+
+
+def _ahead(plain: Tensor, top: Tensor, every: Tensor) -> tuple[Tensor, Tensor]:
+    """Both ends, each sorted, of the open intervals of λ on which a neuron has a lower score than all neurons of every language."""
+    others = torch.nonzero(~every)[:, 0]
+    low, high = torch.zeros_like(plain[others]), torch.full_like(plain[others], _LARGEST)
+    for one in _frontier(plain, top, every).tolist():
+        steeper, behind = top[others] - top[one], plain[others] - plain[one]
+        crossing = behind / steeper
+        low = torch.where(steeper > 0, low.maximum(crossing), low)
+        high = torch.where(steeper < 0, high.minimum(crossing), high)
+        never = (steeper == 0) & ((behind > 0) | ((behind == 0) & (others > one)))
+        high = high.masked_fill(never, 0.0)
+    some = low < high
+    return low[some].sort().values, high[some].sort().values
+
+
+def _frontier(plain: Tensor, top: Tensor, every: Tensor) -> Tensor:
+    """The neurons of every language of which one has the least score at each λ: few, those on the lower hull of (top, plain)."""
+    where = torch.nonzero(every)[:, 0]
+    where = where[plain[where].sort(stable=True).indices]
+    where = where[top[where].sort(stable=True, descending=True).indices]
+    if len(where):
+        before = plain[where].cummin(0).values.roll(1)
+        before[0] = torch.inf
+        where = where[plain[where] < before].flip(0)
+    hull: list[tuple[float, float, int]] = []
+    for point in zip(top[where].tolist(), plain[where].tolist(), where.tolist(), strict=True):
+        while len(hull) > 1 and _turn(hull[-2], hull[-1], point) <= 0:
+            hull.pop()
+        hull.append(point)
+    return torch.tensor([index for _, _, index in hull], dtype=torch.int64)
+
+
+def _turn(a: tuple[float, float, int], b: tuple[float, float, int], c: tuple[float, float, int]) -> float:
+    """Above 0 where a → b → c turns left."""
+    return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])

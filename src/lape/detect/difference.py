@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lape.detect.common import found, languages_of, largest, over_others
+from lape.detect.lape import scored_neurons
 from lape.errors import OptionError
 from lape.neurons import LanguageNeurons
 from lape.options import DifferenceOptions, given
@@ -26,14 +27,16 @@ def difference(
 
     x is the mean activation, or (`of="probability"`) the activation probability; with `against="largest"` the largest x_j is taken
     off instead of the mean. It looks at how much a neuron does, which an entropy does not. Sums are kept once, so mean
-    activations have no halves and no stability; probabilities have both.
+    activations have no halves and no stability; probabilities have both. Neurons of experts that few tokens reached are left out.
     """
     options = given(DifferenceOptions, options, changes)
     if folds is not None and options.of != "probability":
         raise OptionError("Sums are not kept by folds, so the difference method cannot choose from some of them.")
     languages = languages_of(stats)
     gaps = over_others(_values(stats, options.of, folds), options.against)
-    chosen = {k: largest(gap, options.per_language, gap > 0) for k, gap in zip(languages, gaps, strict=True)}
+    scored = scored_neurons(stats, folds)
+    above = gaps > 0 if scored is None else (gaps > 0) & scored
+    chosen = {k: largest(gap, options.per_language, some) for k, gap, some in zip(languages, gaps, above, strict=True)}
     return found(stats, "difference", options, chosen)
 
 

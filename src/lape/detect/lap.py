@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lape.detect.common import found, languages_of, largest, short
+from lape.detect.lape import scored_neurons
 from lape.neurons import LanguageNeurons
 from lape.options import LapOptions, given
 from lape.stats import ActivationStats
@@ -14,14 +15,16 @@ from lape.stats import ActivationStats
 def lap(
     stats: ActivationStats, options: LapOptions | None = None, *, folds: Sequence[int] | None = None, **changes: Any
 ) -> LanguageNeurons:
-    """For language k the N neurons of highest activation probability p_k. Reads counts only.
+    """For language k the N neurons of highest activation probability p_k, of those that enough tokens reached. Reads counts only.
 
     What every language needs fires often in all of them, so these sets are expected to be anything but specific.
     """
     options = given(LapOptions, options, changes)
     p = stats.probabilities(options.denominator, folds)
+    scored = scored_neurons(stats, folds)
+    fires = p > 0 if scored is None else (p > 0) & scored
     chosen = {
-        language: largest(row, options.per_language, row > 0)
-        for language, row in zip(languages_of(stats), p, strict=True)
+        language: largest(row, options.per_language, some)
+        for language, row, some in zip(languages_of(stats), p, fires, strict=True)
     }
     return found(stats, "lap", options, chosen, notes=short(chosen, options.per_language, "fire at all"))
