@@ -129,7 +129,9 @@ def test_the_first_order_looks_at_half_a_alone():
         for factor in (1 - step, 1 + step):
             with edited(model_of("llama"), Scale(group, factor)):
                 slopes.append(nats(model_of("llama"))[0][::2].sum())
-        assert row["first"] == pytest.approx((slopes[0] - slopes[1]) / (2 * step) / counts[::2].sum(), rel=2e-2, abs=5e-5)
+        assert row["first"] == pytest.approx(
+            (slopes[0] - slopes[1]) / (2 * step) / counts[::2].sum(), rel=2e-2, abs=5e-5
+        )
 
 
 def test_where_the_network_is_all_but_linear_every_estimate_is_the_damage():
@@ -340,5 +342,3 @@ def test_what_it_cannot_do_is_refused():
         necessity(model_of("llama"), tokenizer_of(), made_stats(0), {"fr": Documents(OTHER)}, neurons(), **SMALL)
     with pytest.raises(OptionError, match="groups"):
         run(groups=2)
-
-

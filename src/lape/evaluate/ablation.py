@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lape import files
 from lape.corpus import Corpus, prepare
-from lape.edit import Off, edited
+from lape.edit import Off, Set, edited
 from lape.errors import MismatchError, TextError
 from lape.evaluate.bootstrap import units
 from lape.evaluate.nll import Loss, find_head, line_loss
@@ -102,15 +102,23 @@ class Ablations:
 
     def off(self, neurons: NeuronSet, language: str) -> Loss:
         """The loss of each line of a language while some neurons are off."""
-        if not len(neurons):
+        return self._measured(digest(neurons), Off(neurons), language)
+
+    def at(self, neurons: NeuronSet, value: Tensor, language: str) -> Loss:
+        """The loss of each line while some neurons are set to their own of (neurons of the model,) values."""
+        given = hashlib.sha256(value[neurons.flat].double().cpu().numpy().tobytes()).hexdigest()[:20]
+        return self._measured(f"{digest(neurons)}.{given}", Set(neurons, value), language)
+
+    def _measured(self, name: str, edit: Off | Set, language: str) -> Loss:
+        if not len(edit.neurons):
             return self._base[language]
-        key = (digest(neurons), language)
+        key = (name, language)
         if key not in self._kept:
-            path = self._file(neurons, language)
+            path = self._path(name, language)
             if self.folder is not None and path.is_file():
                 self._kept[key] = _loss(files.TensorFile(path, "a loss"))
             else:
-                with edited(self.model, Off(neurons)):
+                with edited(self.model, edit):
                     loss = line_loss(self.model, self.head, self.corpora[language], self.options)
                 self._kept[key] = loss
                 if self.folder is not None:
