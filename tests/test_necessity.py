@@ -15,10 +15,10 @@ from torch.nn import functional
 from brute import hooks_on, model_of, rewritten, some_texts, tokenizer_of
 from lape import Off, Scale, edited, record
 from lape.analyse.prediction import fitted, judged, pearson, rank_correlation, ranks
-from lape.corpus import prepare
+from lape.corpus import batch, batches, prepare
 from lape.detect import identify
 from lape.errors import MismatchError, OptionError, TextError
-from lape.evaluate.estimates import Estimator
+from lape.evaluate.estimates import Estimator, _documents
 from lape.evaluate.necessity import necessity, own_groups, sample
 from lape.evaluate.nll import find_head
 from lape.neurons import NeuronSet
@@ -201,6 +201,21 @@ def test_the_second_term_is_the_spread_of_the_logits_slope_under_the_models_own_
             total += float(((p * slope**2).sum(-1) - (p * slope).sum(-1) ** 2).sum())
             count += len(p)
         assert float(value) == pytest.approx(total / 2 / count, rel=0.15)
+
+
+@pytest.mark.parametrize("one_per_row", [True, False])
+def test_every_position_belongs_to_its_document(one_per_row):
+    options = TextOptions(row_tokens=64, batch_tokens=256, one_per_row=one_per_row)
+    corpus = prepare("fr", Documents(OTHER), tokenizer_of(), options)
+    for some in batches(corpus, options, packs=True):
+        one = batch(corpus, some)
+        unit, source = _documents(one), one.source.flatten()
+        place = {}
+        for number, where in zip(unit.tolist(), source.tolist(), strict=True):
+            if where >= 0:
+                document = int(np.searchsorted(corpus.starts, where, side="right"))
+                assert place.setdefault(number, document) == document
+        assert len(set(place.values())) == len(place)
 
 
 def test_bent_adds_the_second_term_to_the_first():
