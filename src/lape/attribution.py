@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lape.corpus import Corpus, batch, batches
+from lape.corpus import Batch, Corpus, batch, batches
 from lape.evaluate.nll import Head, targets_of
 from lape.options import TextOptions
 from lape.recording import run_batch
@@ -18,6 +21,10 @@ from lape.sites import Sites, evaluating, find, unwrapped
 
 _ROWS, _ROWS_GPU = 128, 1024
 """Tokens whose logits, and their gradient, exist at once."""
+
+
+See: TypeAlias = Callable[[int, Tensor, Batch], None]
+"""Called with a site's position, a · ∂NLL/∂a of every token and neuron there (..., width), and the batch."""
 
 
 def attribute(
@@ -37,27 +44,60 @@ def attribute(
     In a gated MLP the gate's activation and the product with `up` have the same a · ∂/∂a, so the down projection's input
     serves every architecture.
     """
+    space = find(model).space
+    owed = torch.zeros(len(space), dtype=torch.float64)
+
+    def add(k: int, product: Tensor, _one: Batch) -> None:
+        owed[space.stretches[k].start : space.stretches[k].stop] -= product.flatten(0, -2).sum(0).cpu().double()
+
+    return owed, backward(model, head, corpus, options, add, tokens=tokens, progress=progress)
+
+
+def backward(
+    model: Any,
+    head: Head,
+    corpus: Corpus,
+    options: TextOptions,
+    see: See,
+    *,
+    tokens: int | None = None,
+    scored: NDArray[np.bool_] | None = None,
+    drawn: torch.Generator | None = None,
+    sites: Collection[int] | None = None,
+    progress: Callable[[int, int], None] = lambda _done, _of: None,
+) -> int:
+    """Run a corpus forwards and backwards and show a · ∂NLL/∂a at every down projection's input; how many tokens were scored.
+
+    `scored` (tokens of the corpus,) bool: only the loss of these tokens, though all are read; `drawn`: the loss not of the
+    text's own tokens but of ones drawn from what the model expects, whose gradients have mean 0 and say how the loss bends;
+    `sites`: only these, by position; gradients are taken no further down than the lowest of them.
+    """
     found = find(model)
-    owed = torch.zeros(len(found.space), dtype=torch.float64)
-    scored = 0
-    with torch.enable_grad(), evaluating(model), _frozen(model), _owing(model, found, owed):
+    count, wanted = 0, len(corpus.tokens) if tokens is None else tokens
+    now: list[Batch] = []
+    watched = range(len(found.sites)) if sites is None else sorted(sites)
+    seeing = _seeing(model, found, watched, lambda k, product: see(k, product, now[0]))
+    with torch.enable_grad(), evaluating(model), _frozen(model), seeing:
         for some in batches(corpus, options, packs=found.packs):
-            one = batch(corpus, some)
-            predicted, _ = targets_of(one, corpus.bos is not None)
+            now[:] = [one := batch(corpus, some)]
+            predicted, source = targets_of(one, corpus.bos is not None)
+            if scored is not None:
+                predicted[predicted.clone()] = torch.from_numpy(scored[source])
             hidden = run_batch(model, one)
             flat = hidden[:, :-1].flatten(0, 1)
             gradient = torch.zeros_like(flat)
-            gradient[predicted] = _gradient(head, flat.detach()[predicted], one.input_ids[:, 1:].flatten()[predicted])
+            targets = None if drawn is not None else one.input_ids[:, 1:].flatten()[predicted]
+            gradient[predicted] = _gradient(head, flat.detach()[predicted], targets, drawn)
             owing = F.pad(gradient.view_as(hidden[:, :-1]), (0, 0, 0, 1))
             torch.autograd.backward(hidden, owing)
-            scored += int(predicted.sum())
-            progress(min(scored, tokens), tokens)
-            if scored >= tokens:
+            count += int(predicted.sum())
+            progress(min(count, wanted), wanted)
+            if tokens is not None and count >= tokens:
                 break
-    return owed, scored
+    return count
 
 
-def _gradient(head: Head, hidden: Tensor, targets: Tensor) -> Tensor:
+def _gradient(head: Head, hidden: Tensor, targets: Tensor | None, drawn: torch.Generator | None) -> Tensor:
     """(tokens, width) gradient of the summed NLL with respect to the last hidden states."""
     linear: Any = head.linear
     weight, bias = linear.weight, getattr(linear, "bias", None)
@@ -66,17 +106,25 @@ def _gradient(head: Head, hidden: Tensor, targets: Tensor) -> Tensor:
     for at in range(0, len(hidden), rows):
         x = hidden[at : at + rows].to(weight.device).requires_grad_()
         logits = head.after(F.linear(x, weight, bias)).float()
-        loss = F.cross_entropy(logits, targets[at : at + rows].to(weight.device), reduction="sum")
+        wanted = _draw(logits, drawn) if targets is None else targets[at : at + rows].to(weight.device)
+        loss = F.cross_entropy(logits, wanted, reduction="sum")
         parts.append(torch.autograd.grad(loss, x)[0].to(hidden.device))
     return torch.cat(parts) if parts else torch.empty_like(hidden)
 
 
+def _draw(logits: Tensor, drawn: torch.Generator | None) -> Tensor:
+    """(tokens,) ids drawn from (tokens, vocabulary) logits: the first at which a uniform number is exceeded."""
+    levels = torch.rand(len(logits), 1, generator=drawn)  # on the CPU, so that every device draws the same
+    heights = logits.detach().softmax(1).cumsum(1)
+    return torch.searchsorted(heights, levels.to(heights) * heights[:, -1:])[:, 0].clamp_max(logits.shape[1] - 1)
+
+
 @contextmanager
-def _owing(model: nn.Module, found: Sites, owed: Tensor) -> Iterator[None]:
-    """While inside, every backward pass adds −x · ∂NLL/∂x of each down projection's input to `owed`."""
+def _seeing(model: nn.Module, found: Sites, sites: Iterable[int], see: Callable[[int, Tensor], None]) -> Iterator[None]:
+    """While inside, every backward pass shows x · ∂NLL/∂x of some down projections' inputs."""
     handles = [
-        unwrapped(model).get_submodule(site.down).register_forward_pre_hook(_hook(owed[stretch.start : stretch.stop]))
-        for site, stretch in zip(found.sites, found.space, strict=True)
+        unwrapped(model).get_submodule(found.sites[k].down).register_forward_pre_hook(_hook(partial(see, k)))
+        for k in sites
     ]
     try:
         yield
@@ -85,14 +133,13 @@ def _owing(model: nn.Module, found: Sites, owed: Tensor) -> Iterator[None]:
             handle.remove()
 
 
-def _hook(owed: Tensor) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...]]:
+def _hook(see: Callable[[Tensor], None]) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...]]:
     def watch(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         x: Tensor = args[0] if args[0].requires_grad else args[0].detach().requires_grad_()  # the first of the model
         value = x.detach()
 
         def add(gradient: Tensor) -> None:
-            product = value.flatten(0, -2).float() * gradient.flatten(0, -2).float()
-            owed.sub_(product.sum(0).cpu().double())
+            see(value.float() * gradient.float())
 
         x.register_hook(add)  # type: ignore[no-untyped-call]
         return (x, *args[1:])

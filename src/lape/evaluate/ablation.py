@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lape import files
 from lape.corpus import Corpus, prepare
-from lape.edit import Off, edited
+from lape.edit import Off, Set, edited
 from lape.errors import MismatchError, ModelError, TextError
 from lape.evaluate.bootstrap import paired_units, several_documents
 from lape.evaluate.nll import Loss, find_head, line_loss
@@ -90,7 +90,7 @@ class Ablations:
 
     def passes(self, neurons: NeuronSet, language: str) -> int:
         """Tokens that `off` would have to run: 0 where it is known already."""
-        known = not len(neurons) or (digest(neurons), language) in self._kept or self._file(neurons, language).is_file()
+        known = not len(neurons) or (digest(neurons), language) in self._kept or self._path(digest(neurons), language).is_file()
         return 0 if known else len(self.corpora[language].tokens)
 
     def base(self, progress: Progress = silent) -> None:
@@ -128,6 +128,15 @@ class Ablations:
 
         Raises MismatchError for neurons of another model, ModelError for a loss that is infinite or not a number.
         """
+        return self._measured(digest(neurons), Off(neurons), language)
+
+    def at(self, neurons: NeuronSet, value: Tensor, language: str) -> Loss:
+        """The loss of each line while some neurons are set to their own of (neurons of the model,) values. Raises as `off` does."""
+        given = hashlib.sha256(value[neurons.flat].double().cpu().numpy().tobytes()).hexdigest()[:20]
+        return self._measured(f"{digest(neurons)}.{given}", Set(neurons, value), language)
+
+    def _measured(self, name: str, edit: Off | Set, language: str) -> Loss:
+        neurons = edit.neurons
         if neurons.space != self.found.space:
             raise MismatchError(
                 f"The neurons belong to a model with {neurons.space}, but this one has {self.found.space}. "
@@ -136,21 +145,18 @@ class Ablations:
         if not len(neurons):
             return self.unedited(language)
         self._known(language)
-        key = (digest(neurons), language)
+        key = (name, language)
         if key not in self._kept:
-            path = self._file(neurons, language)
+            path = self._path(name, language)
             if self.folder is not None and path.is_file():
                 self._kept[key] = _loss(files.TensorFile(path, "a loss"))
             else:
-                with edited(self.model, Off(neurons)):
+                with edited(self.model, edit):
                     loss = line_loss(self.model, self.head, self.corpora[language], self.options)
                 self._kept[key] = _finite(loss, language, len(neurons))
                 if self.folder is not None:
                     files.write_tensors(path, _tensors(loss), {"kind": "a loss"})
         return self._kept[key]
-
-    def _file(self, neurons: NeuronSet, language: str) -> Path:
-        return self._path(digest(neurons), language)
 
     def _path(self, name: str, language: str) -> Path:
         return (self.folder or Path()) / f"{name}.{language}.safetensors"

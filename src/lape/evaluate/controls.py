@@ -32,12 +32,12 @@ def matched_like(
     for k, local in space.split(chosen.flat).items():
         stretch = space.stretches[k]
         part = slice(stretch.start, stretch.stop)
-        decile = torch.zeros(stretch.width, dtype=torch.int64) if energy is None else _deciles(energy[part])
+        decile = torch.zeros(stretch.width, dtype=torch.int64) if energy is None else deciles(energy[part])
         drawn.append(stretch.start + _draw(decile, local, free[part], generator))
     return NeuronSet(space, torch.cat([torch.empty(0, dtype=torch.int64), *drawn]))
 
 
-def _deciles(energy: Tensor) -> Tensor:
+def deciles(energy: Tensor) -> Tensor:
     """The decile (0 to 9) of each neuron's energy within its stretch."""
     rank = energy.argsort(stable=True).argsort(stable=True)
     return rank * DECILES // len(energy)

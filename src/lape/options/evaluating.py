@@ -34,6 +34,71 @@ class PerplexityOptions(TextOptions):
 
 
 @dataclass(frozen=True)
+class NecessityOptions(TextOptions):
+    """How it is asked whether neurons that fire often matter. Switching one group off costs one pass over a language's text."""
+
+    languages: Annotated[tuple[str, ...] | None, Parameter(negative="", consume_multiple=True)] = None
+    """Whose text the damage is measured on. Default: the first language of the text."""
+    groups: int = 300
+    """Groups of neurons switched off one after the other, spread over layers and deciles of energy."""
+    own: int = 60
+    """Further groups, of the language's own neurons alone; fewer where its set is smaller."""
+    size: int = 1
+    """Neurons in a group, all of one layer and decile."""
+    points: int = 4
+    """Points of the paths along which gradients are averaged."""
+    layerwise: bool = True
+    """Average also along a path for each layer, at `points` backward passes a layer."""
+    draws: int = 8
+    """Backward passes with tokens drawn from the model, which measure how the loss bends; 0: not measured."""
+    calibration: int = 10
+    """Groups whose measured damage is enough to scale an estimate."""
+    resamples: int = 2000
+    """Bootstrap resamples of the groups behind the 95 % intervals."""
+    seed: int = 0
+    """Seed of the groups, the halves, the drawn tokens and the bootstrap."""
+    allow_recorded: bool = False
+    """Evaluate even text that the neurons were found on."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "size", "points", "calibration", "resamples")
+        not_negative(self, "own", "draws")
+        if self.groups < 8:
+            raise OptionError(f"groups is {self.groups}. Expected 8 or more: half are fitted on, half are judged.")
+
+
+@dataclass(frozen=True)
+class PatchingOptions(TextOptions):
+    """How zeroing neurons is compared with setting them to their mean."""
+
+    resamples: int = 2000
+    """Bootstrap resamples of the units of text behind the 95 % intervals."""
+    seed: int = 0
+    """Seed of the bootstrap."""
+    allow_recorded: bool = False
+    """Evaluate even text that the neurons were found on."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "resamples")
+
+
+@dataclass(frozen=True)
+class NullOptions:
+    """How the null of slices of one language is made. How LAPE chooses is taken from the neurons' own options."""
+
+    seed: int = 0
+    """Seed of the thinning of counts."""
+    share: float = 0.01
+    """Which low quantile of the null the real entropies are held against."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise OptionError(f"share is {self.share}. Expected a share between 0 and 1, such as 0.01.")
+
+
+@dataclass(frozen=True)
 class SimilarityOptions(TextOptions):
     """How the similarity of sentences across languages is measured. Each aligned line is a document; `tokens` has no place here."""
 
