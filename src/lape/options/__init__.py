@@ -18,6 +18,7 @@ from lape.options.choosing import (
     LapOptions,
     Probability90Options,
     RandomOptions,
+    VariationOptions,
 )
 from lape.options.evaluating import (
     AnsweringOptions,
@@ -63,6 +64,7 @@ __all__ = [
     "SimilarityOptions",
     "SteerOptions",
     "TextOptions",
+    "VariationOptions",
     "Writing",
     "check_choices",
     "converted",
