@@ -3,9 +3,9 @@
 usage: python examples/pv.py sample --text en=en.txt --text fr=fr.txt --text zh=zh.txt --again fr --out runs/pv
 
 Every language is tuned from the same weights with plain AdamW (no weight decay), in float32, with the same seed, number of steps and
-number of tokens; its text is cut to as many tokens as the shortest language has. One language is tuned once more with another seed:
-if that moves other neurons than the first time, the seed chose them, not the language. Each checkpoint takes 4 bytes a parameter on the
-disk. The text is a .txt file, one line after the other.
+number of tokens; its text is cut to as many tokens as the shortest language has. One language is tuned once more with another seed,
+which draws other windows of its text: if that moves other neurons than the first time, the draw chose them, not the language. Windows
+start with BOS where the tokenizer adds one. Each checkpoint takes 4 bytes a parameter on the disk. The text is a .txt file.
 """
 
 from __future__ import annotations
@@ -37,12 +37,13 @@ def main(arguments: list[str] | None = None) -> pl.DataFrame:
         f"Tuning {what}, {given.steps} steps of {given.rows} × {given.length} tokens ({seen:,}) from {fewest:,} tokens a language."
     )
 
+    bos = tokenizer("")["input_ids"][:1] if tokenizer.bos_token_id in tokenizer("")["input_ids"] else []
     runs = [(language, given.seed) for language in ids] + [(given.again or next(iter(ids)), given.seed + 1)]
     weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     folders = []
     for language, seed in runs:
         folder = Path(given.out) / f"{language}-seed{seed}"
-        before, after = tune(model, ids[language][:fewest], seed, given)
+        before, after = tune(model, ids[language][:fewest], bos, seed, given)
         model.save_pretrained(folder)
         model.load_state_dict(weights)  # the next one starts where this one did
         folders.append(folder)
@@ -88,7 +89,7 @@ def tokens_of(tokenizer: Any, path: str) -> Tensor:
     return torch.tensor(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def tune(model: Any, ids: Tensor, seed: int, given: Any) -> tuple[float, float]:
+def tune(model: Any, ids: Tensor, bos: list[int], seed: int, given: Any) -> tuple[float, float]:
     """Tune in place; the mean loss of the first and of the last quarter of the steps, in nats a token."""
     torch.manual_seed(seed)  # dropout, where a model has it
     generator = torch.Generator().manual_seed(seed)
@@ -102,7 +103,10 @@ def tune(model: Any, ids: Tensor, seed: int, given: Any) -> tuple[float, float]:
     model.train()
     for _ in range(given.steps):
         starts = torch.randint(len(ids) - given.length, (given.rows,), generator=generator)
-        rows = torch.stack([ids[start : start + given.length + 1] for start in starts.tolist()]).to(model.device)
+        windows = [
+            torch.cat([torch.tensor(bos, dtype=ids.dtype), ids[at : at + given.length]]) for at in starts.tolist()
+        ]
+        rows = torch.stack(windows).to(model.device)
         logits = model(input_ids=rows[:, :-1], use_cache=False).logits.float()
         loss = F.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten())
         loss.backward()
