@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -35,18 +36,60 @@ def load(
     import transformers
 
     options = given(ModelOptions, options, changes)
+    path, sample = _located(name, options, progress)
+    with _explained(path):
+        tokenizer = transformers.AutoTokenizer.from_pretrained(path, revision=options.revision, trust_remote_code=False)
+    model = _weights(path, options, sample=sample)
+    if sample:
+        from lape.samples.model import check_tokenizer
+
+        check_tokenizer(tokenizer)
+    if options.sites:
+        find(model, SiteNames(*options.sites))
+    return model, tokenizer
+
+
+def load_weights(
+    name: str | Path, options: ModelOptions | None = None, *, progress: Progress = silent, **changes: Any
+) -> Any:
+    """`load` without the tokenizer, which tuned checkpoints often lack, and with sites not looked for."""
+    options = given(ModelOptions, options, changes)
+    path, sample = _located(name, options, progress)
+    return _weights(path, options, sample=sample)
+
+
+def _located(name: str | Path, options: ModelOptions, progress: Progress) -> tuple[str | Path, bool]:
+    """What transformers is to load, and whether it is the sample model."""
+    import transformers
+
     if options.device and options.device_map:
         raise OptionError("device and device_map were both given. Expected one of them.")
     sample = str(name) == "sample"
     if sample:
-        from lape.samples.model import check_tokenizer, folder
+        from lape.samples.model import folder
 
         name = folder(progress=progress)
     if sample or not sys.stderr.isatty():
         transformers.logging.disable_progress_bar()
-    place: dict[str, Any] = {"device_map": options.device_map} if options.device_map else {}
+    return name, sample
+
+
+@contextmanager
+def _explained(name: str | Path) -> Iterator[None]:
+    """Say of a failed load what was expected."""
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name, revision=options.revision, trust_remote_code=False)
+        yield
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+        raise ModelError(
+            f"{name} could not be loaded as a causal language model: {_first_lines(error)}\n{_advice(name)}"
+        ) from error
+
+
+def _weights(name: str | Path, options: ModelOptions, *, sample: bool) -> Any:
+    import transformers
+
+    place: dict[str, Any] = {"device_map": options.device_map} if options.device_map else {}
+    with _explained(name):
         model, loading = transformers.AutoModelForCausalLM.from_pretrained(
             name,
             dtype=_dtype(options.dtype),
@@ -55,13 +98,7 @@ def load(
             output_loading_info=True,
             **place,
         )
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        raise ModelError(
-            f"{name} could not be loaded as a causal language model: {_first_lines(error)}\n{_advice(name)}"
-        ) from error
-    if sample:
-        check_tokenizer(tokenizer)
-        # A result says which model it is of, not where somebody's cache lies.
+    if sample:  # a result says which model it is of, not where somebody's cache lies
         model.config._name_or_path = Path(name).name
     missing = sorted(loading["missing_keys"])
     if missing:
@@ -76,9 +113,7 @@ def load(
     if not options.device_map and not getattr(model, "is_quantized", False):
         model.to(_device(options.device))
     model.eval()
-    if options.sites:
-        find(model, SiteNames(*options.sites))
-    return model, tokenizer
+    return model
 
 
 def _first_lines(error: BaseException) -> str:

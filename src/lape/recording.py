@@ -6,7 +6,7 @@ import dataclasses
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from lape.recorder import Recorder, ResidualRecorder
 from lape.sites import Sites, body, check_fits, evaluating, find, hidden_states
 from lape.stats import ActivationStats, LanguageStats
 from lape.texts import Source, Texts, check_source
+from lape.weights import Tuned, WeightChange, checked_tuned, compared
 
 COUNTED = ("residual", "bos", "row_tokens", "one_per_row")
 """Options under which tokens are counted: statistics made under different ones are not merged."""
@@ -37,6 +38,7 @@ def record(
     texts: Texts,
     options: RecordOptions | None = None,
     *,
+    tuned: Tuned | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     progress: Progress = silent,
@@ -46,7 +48,8 @@ def record(
 
     `texts`: language tag -> path, glob, folder, `hf:NAME`, several of them, or `Documents`. `options` or its fields as
     keywords: see `RecordOptions`. With `out`, the run is a folder: filled as `OUT.partial`, renamed when whole, and a run
-    that was killed goes on where it was and ends with the same bits.
+    that was killed goes on where it was and ends with the same bits. `tuned`: language tag -> a checkpoint of this model that was
+    tuned on it; how far each neuron's weights moved is recorded too (see `lape.weights`), which the method variation reads.
 
     Raises TextError, ModelError, FileError or MismatchError, before anything is computed where possible.
     """
@@ -54,13 +57,17 @@ def record(
     if out is not None:
         files.refuse_existing(Path(out), overwrite)
     sources = checked_texts(texts)
+    checkpoints = _checked_tuned(tuned, sources)
     found = find(model)
+    moved = compared(model, checkpoints, progress=progress) if checkpoints else {}
     manifest = describe(model, tokenizer)
     manifest["counting"] = {name: getattr(options, name) for name in COUNTED}
     manifest["options"] = dataclasses.asdict(options)
+    if moved:
+        manifest["tuned"] = {language: one.checkpoint for language, one in moved.items()}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) if out is None else files.partial(Path(out))
-        run = _Run(model, tokenizer, found, options, folder, progress, resumable=out is not None)
+        run = _Run(model, tokenizer, found, options, folder, progress, moved, resumable=out is not None)
         stats = run.run(sources, manifest)
         if out is None:
             return stats
@@ -100,6 +107,17 @@ def checked_texts(texts: Texts) -> dict[str, Source]:
     return result
 
 
+def _checked_tuned(tuned: Tuned | None, sources: dict[str, Source]) -> dict[str, Any]:
+    checkpoints = checked_tuned(tuned) if tuned else {}
+    for language in checkpoints:
+        if language not in sources:
+            raise TextError(
+                f"A checkpoint tuned on {language} was given, but no text. Recorded: {', '.join(sources)}. "
+                f"Give both: --text {language}=PATH --tuned {language}=PATH."
+            )
+    return checkpoints
+
+
 class _Run:
     """The blocks of all languages, counted one after the other, with checkpoints where the run has a folder."""
 
@@ -111,11 +129,13 @@ class _Run:
         options: RecordOptions,
         folder: Path,
         progress: Progress,
+        moved: Mapping[str, WeightChange],
         *,
         resumable: bool,
     ) -> None:
         self.model, self.tokenizer, self.found = model, tokenizer, found
         self.options, self.folder, self.progress, self.resumable = options, folder, progress, resumable
+        self._moved = moved
         self._extras: list[Extra] = []
 
     def run(self, sources: dict[str, Source], manifest: dict[str, Any]) -> ActivationStats:
@@ -152,6 +172,7 @@ class _Run:
         if not self.resumable:
             return
         ours = {k: manifest[k] for k in ("model", "tokenizer", "corpus", "options")}
+        ours["tuned"] = manifest.get("tuned")
         ours["options"] = {k: v for k, v in ours["options"].items() if k != "checkpoint_seconds"}
         if not (self.folder / files.STATE).exists():
             for stale in self.folder.glob("*.checkpoint"):  # of a run that nothing describes
@@ -190,6 +211,7 @@ class _Run:
             **self._state(recorder, residual),
             **results,
             **self._attribution(corpus),
+            **self._variation(corpus.language),
             "fingerprints": corpus.fingerprints,
         }
 
@@ -209,6 +231,9 @@ class _Run:
             progress=lambda done, of: self.progress(f"attributing {corpus.language}", done, of),
         )
         return {"attribution": owed, "attributed": torch.tensor([scored])}
+
+    def _variation(self, language: str) -> dict[str, Tensor]:
+        return {"variation": self._moved[language].delta} if language in self._moved else {}
 
     def _forward(self, one: Batch, recorder: Recorder, residual: ResidualRecorder | None) -> None:
         recorder.count(one.fold)

@@ -24,8 +24,11 @@ EXTRAS = {
     "attribution": "--attribution 5k",
     "texts": "--per-text",
     "histogram": "--histogram",
+    "variation": "--tuned TAG=PATH",
 }
-"""What only an option of `lape record` records. All of it adds when merged, but for `texts`, which are joined."""
+"""What only an option of `lape record` records. All of it adds when merged, but for `texts`, which are joined, and `variation`, which
+must be the same.
+"""
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,8 @@ class LanguageStats:
 
     def extra(self, name: str) -> Tensor:
         """`texts`: (texts, neurons) float16, the mean activation over the counted tokens of each text; `histogram`: (neurons, bins)
-        int64, counted tokens in each bin of `lape.grid`. Raises OptionError naming the option that records it.
+        int64, counted tokens in each bin of `lape.grid`; `variation`: (neurons,) float64, see `ActivationStats.variation`. Raises
+        OptionError naming the option that records it.
         """
         if name not in self.tensors:
             raise OptionError(f"These statistics hold no {name!r}. Record them anew with lape record {EXTRAS[name]}.")
@@ -211,6 +215,10 @@ class ActivationStats:
         one = self[language]
         return one.sums("attribution") / max(int(one.sums("attributed")), 1)
 
+    def variation(self, language: str) -> Tensor:
+        """(neurons,) float64: δ = ‖ΔW‖ / ‖W‖, how far tuning on the language moved each neuron's weights (`lape.weights`)."""
+        return self[language].extra("variation")
+
     def energy(self, language: str) -> Tensor:
         """(neurons,) float64: the mean square of the activation in a language, E[a²]."""
         one = self[language]
@@ -299,16 +307,24 @@ def _added(language: str, a: LanguageStats, b: LanguageStats) -> LanguageStats:
     out = {name: a.tensors[name] + b.tensors[name] for name in added}
     if "texts" in a.tensors:
         out["texts"] = torch.cat([a.tensors["texts"], b.tensors["texts"]])
+    if "variation" in a.tensors:
+        if not torch.equal(a.tensors["variation"], b.tensors["variation"]):
+            raise MismatchError(
+                f"{language}: the two were recorded with different tuned checkpoints. Record both with the same --tuned {language}=PATH."
+            )
+        out["variation"] = a.tensors["variation"]
     if "fingerprints" in a.tensors:
         out["fingerprints"] = torch.unique(torch.cat([a.fingerprints, b.fingerprints]))
     return LanguageStats(out)
 
 
 def _joined(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
-    """Manifests of merged statistics: corpora are listed, the rest is the same."""
+    """Manifests of merged statistics: corpora are listed, tuned checkpoints of all languages kept, the rest is the same."""
     corpora: dict[str, list[Any]] = {}
     for manifest in (a, b):
         for language, corpus in manifest.get("corpus", {}).items():
             corpora.setdefault(language, []).extend(corpus if isinstance(corpus, list) else [corpus])
     ordered = {language: sorted(found, key=lambda c: str(c.get("hash"))) for language, found in corpora.items()}
-    return {**a, "corpus": ordered} if corpora else dict(a)
+    joined = {**a, "corpus": ordered} if corpora else dict(a)
+    tuned = {**b.get("tuned", {}), **a.get("tuned", {})}
+    return {**joined, "tuned": tuned} if tuned else joined

@@ -32,6 +32,7 @@ out = Console(soft_wrap=False)
 err = Console(stderr=True)
 
 TextFlags: TypeAlias = Annotated[list[str], Parameter(name="--text", negative="", show_default=False)]
+TunedFlags: TypeAlias = Annotated[list[str] | None, Parameter(name="--tuned", negative="")]
 Overwrite: TypeAlias = Annotated[bool, Parameter(negative="")]
 _DEMOS = (Path("runs/demo"), Path("lape-demo"))
 """Where `make demo` and `lape demo` leave their runs."""
@@ -41,13 +42,26 @@ EVERY = 10.0
 
 def texts_of(flags: Sequence[str], option: str = "--text") -> dict[str, Source]:
     """`["fr=a.txt", "fr=b.txt", "zh=c"]` as sources by language. Raises TextError for a flag without `=`."""
+    return dict(_paths(flags, option, "french.txt"))
+
+
+def tuned_of(flags: Sequence[str]) -> dict[str, str]:
+    """`["fr=a", "zh=b"]` as checkpoints by language. Raises TextError for a flag without `=`, and for a language given twice."""
+    found = _paths(flags, "--tuned", "french-checkpoint")
+    for language, paths in found.items():
+        if len(paths) > 1:
+            raise TextError(f"--tuned {language} was given {len(paths)} times. Expected one checkpoint a language.")
+    return {language: paths[0] for language, paths in found.items()}
+
+
+def _paths(flags: Sequence[str], option: str, example: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for flag in flags:
         language, equals, path = flag.partition("=")
         if not equals or not path:
-            raise TextError(f"{option} {flag} names no path. Expected TAG=PATH, for example {option} fr=french.txt.")
+            raise TextError(f"{option} {flag} names no path. Expected TAG=PATH, for example {option} fr={example}.")
         found.setdefault(language.strip(), []).append(path)
-    return dict(found)
+    return found
 
 
 @contextmanager

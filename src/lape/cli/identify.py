@@ -29,7 +29,7 @@ def identify(
     stats
         A run's folder, or a file of statistics.
     method
-        How to choose: lape, lap, lave, random, alignment, difference or attribution; docs/choosing.md compares them.
+        How to choose: lape, lap, lave, random, alignment, difference, attribution, ap, probability90 or variation; docs/choosing.md compares them.
     to
         Where to write: .safetensors, or .pth for the published format. Default: neurons.safetensors beside the statistics.
     reliability

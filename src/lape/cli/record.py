@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from lape.cli.common import Overwrite, TextFlags, err, out, progress, texts_of
+from lape.cli.common import Overwrite, TextFlags, TunedFlags, err, out, progress, texts_of, tuned_of
 from lape.options import ModelOptions, RecordOptions
 
 _MODEL, _RECORD = ModelOptions(), RecordOptions()
@@ -18,6 +18,7 @@ def record(
     *,
     text: TextFlags,
     to: Annotated[Path, Parameter(name="--out")],
+    tuned: TunedFlags = None,
     overwrite: Overwrite = False,
     options: Annotated[RecordOptions, Parameter(name="*")] = _RECORD,
     loading: Annotated[ModelOptions, Parameter(name="*")] = _MODEL,
@@ -32,6 +33,9 @@ def record(
         TAG=PATH, once or more: a .txt, .jsonl(.gz/.zst) or .parquet file, a folder, a glob, or hf:NAME[:CONFIG[:SPLIT]].
     to
         The run's folder. A run that was killed goes on when the same command is given again.
+    tuned
+        TAG=PATH, once for each language: this model tuned on it. How far each neuron's weights moved is recorded too, which the
+        method variation reads. Where it was tuned in float32, load this model so too: --dtype float32.
     overwrite
         Replace an existing folder.
     """
@@ -42,12 +46,13 @@ def record(
 
     files.refuse_existing(to, overwrite)
     texts = checked_texts(texts_of(text))
+    checkpoints = tuned_of(tuned or ())
     if lid.available():
         for warning in lid.warnings(texts, rule=options.document, column=options.column):
             err.print(f"[yellow]warning:[/] {warning}", highlight=False, soft_wrap=True)
     with progress() as report:
         loaded, tokenizer = load(model, loading, progress=report)
-        stats = run(loaded, tokenizer, texts, options, out=to, overwrite=overwrite, progress=report)
+        stats = run(loaded, tokenizer, texts, options, tuned=checkpoints, out=to, overwrite=overwrite, progress=report)
     for language in stats.languages:
         out.print(f"{language}: {int(stats[language].tokens.sum()):,} tokens", highlight=False)
     if len({int(stats[language].tokens.sum()) for language in stats.languages}) > 1:

@@ -15,6 +15,7 @@ from lape.detect.lape import lape
 from lape.detect.lave import lave
 from lape.detect.probability90 import probability90
 from lape.detect.random import random
+from lape.detect.variation import variation
 from lape.errors import OptionError
 from lape.neurons import LanguageNeurons
 from lape.stats import ActivationStats
@@ -30,6 +31,7 @@ METHODS: dict[str, Method] = {
     "attribution": attribution,
     "ap": ap,
     "probability90": probability90,
+    "variation": variation,
 }
 
 

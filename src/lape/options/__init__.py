@@ -20,6 +20,7 @@ from lape.options.choosing import (
     LapOptions,
     Probability90Options,
     RandomOptions,
+    VariationOptions,
 )
 from lape.options.evaluating import (
     AnsweringOptions,
@@ -73,6 +74,7 @@ __all__ = [
     "SimilarityOptions",
     "SteerOptions",
     "TextOptions",
+    "VariationOptions",
     "Writing",
     "check_candidates",
     "check_choices",

@@ -71,6 +71,27 @@ class AlignmentOptions(LapeOptions):
 
 
 @dataclass(frozen=True)
+class VariationOptions:
+    """How language neurons are chosen by LAPE's rule from how far tuning moved their weights (ours)."""
+
+    rate: float = 0.01
+    """Share of all neurons that is kept, those of lowest entropy."""
+    filter: float = 0.95
+    """Percentile of all relative changes that a neuron must exceed in some language to be a candidate."""
+    bar: float = 0.95
+    """Percentile of all relative changes that a kept neuron must exceed in a language to belong to it."""
+    per_language: int | None = None
+    """Instead of a rate: this many neurons of each language, the lowest entropies above its bar."""
+
+    def __post_init__(self) -> None:
+        self.rule()  # checks them
+
+    def rule(self) -> LapeOptions:
+        """The same thresholds, for `lape.detect.lape.select`."""
+        return LapeOptions(self.rate, self.filter, self.bar, self.per_language)
+
+
+@dataclass(frozen=True)
 class DifferenceOptions:
     """How language neurons are chosen by what they do in a language above the others."""
 

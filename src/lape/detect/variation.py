@@ -1,0 +1,40 @@
+"""Variation: the neurons whose weights tuning on one language moves, and tuning on the others does not (wording ours).
+
+It stands for the comparison "PV" in Tang et al. 2024, whose exact definition could not be found; this one is ours.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from lape.detect.common import found, languages_of, short
+from lape.detect.lape import select
+from lape.neurons import LanguageNeurons
+from lape.options import VariationOptions, given
+from lape.stats import ActivationStats
+
+
+def variation(stats: ActivationStats, options: VariationOptions | None = None, **changes: Any) -> LanguageNeurons:
+    """LAPE's rule with δ_k = ‖ΔW‖ / ‖W‖ in the place of the probability: entropy over languages of δ, same filters (ours).
+
+    δ_k is how far tuning on language k moved a neuron's gate row, up row and down column, see `lape.weights`; only its shares over
+    languages matter to the entropy, so tune on each language with as many steps and tokens. Which seed was used matters too: see
+    `lape.analyse.seeds`. Raises OptionError for statistics recorded without `tuned`.
+    """
+    options = given(VariationOptions, options, changes)
+    languages = languages_of(stats)
+    delta = torch.stack([stats.variation(language) for language in languages])
+    chosen = select(delta, options.rule())
+    members = dict(zip(languages, chosen.members, strict=True))
+    bars = dict(zip(languages, chosen.bars, strict=True))
+    more = {"threshold": chosen.threshold, "bars": bars}
+    notes = [
+        f"{language}: fewer than {options.per_language} neurons were above the bar, so it was lowered from {chosen.bar:.3g} to {bar:.3g}."
+        for language, bar in bars.items()
+        if bar < chosen.bar
+    ]
+    if options.per_language is not None:
+        notes += short(members, options.per_language, "were moved at all")
+    return found(stats, "variation", options, members, scores=chosen.entropy, more=more, notes=notes)
