@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import random as dice
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import pytest
 import torch
 from scipy.stats import binom
 
-from lape import identify, perplexity
+from lape import identify, perplexity, record
 from lape.detect import METHODS
 from lape.detect.lape import percentile
 from planted import (
@@ -29,9 +31,16 @@ from planted import (
     zeroed,
 )
 
-torch.set_num_threads(1)
-
 ALL = {flat for kind in KINDS for flat in neurons_of(kind)}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """The model is so small that a second thread only waits."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 # The model is what it is said to be
@@ -157,13 +166,58 @@ EXPECTED = [
     Row("ap", {"per_language": 12}, {"own", "null"}, {"rare", "everywhere"}, True),
     Row("ap", {"per_language": 6, "side": "bottom"}, set(), {"own", "null", "rare", "everywhere", "shared"}, True),
     Row("probability90", {"per_language": 6}, {"own", "null"}, {"rare", "everywhere", "shared"}),
-    # VARIATION: one row here, and in `stats_for` the tuned checkpoints (noise added to the rows of known neurons).
+    Row(
+        "variation",
+        {"per_language": 6},
+        {"own", "null"},
+        {"rare", "everywhere", "shared"},
+        why="it sees what was moved, whether or not that matters or fires",
+    ),
 ]
 
 
-def stats_for(_method: str) -> Any:
-    """What a method reads; a place for one that reads more than a recording of one model."""
-    return planted_stats()
+def stats_for(method: str) -> Any:
+    """What a method reads."""
+    return moved_stats() if method == "variation" else planted_stats()
+
+
+@cache
+def moved_stats() -> Any:
+    """With checkpoints in which one language's own and null neurons were moved, and those of every language in all of them."""
+    return record(planted(), planted_tokenizer(), planted_texts(0, 20), tuned={k: _moved(k) for k in LANGUAGES})
+
+
+def _moved(language: str) -> Any:
+    model, generator = copy.deepcopy(planted()), torch.Generator().manual_seed(LANGUAGES.index(language))
+    far = neurons_of("own", language) | neurons_of("null", language)
+    with torch.no_grad():
+        for number, layer in enumerate(model.model.layers):
+            step = torch.zeros(WIDTH)
+            for some in (far, neurons_of("everywhere")):
+                step[[flat % WIDTH for flat in some if flat // WIDTH == number]] = 0.1
+            for weight in (layer.mlp.gate_proj.weight, layer.mlp.up_proj.weight, layer.mlp.down_proj.weight.T):
+                weight.mul_(1 + step[:, None] * torch.randn(weight.shape, generator=generator))
+    return model
+
+
+@cache
+def tuned_stats() -> Any:
+    """With checkpoints that were really tuned, on 64 sentences of each language."""
+    return record(planted(), planted_tokenizer(), planted_texts(0, 20), tuned={k: _tuned(k) for k in LANGUAGES})
+
+
+def _tuned(language: str) -> Any:
+    model = copy.deepcopy(planted()).requires_grad_(False)
+    weights = [one.requires_grad_() for layer in model.model.layers for one in layer.mlp.parameters()]
+    optimiser = torch.optim.SGD(weights, lr=0.02)
+    texts = list(planted_texts(3, 64)[language].texts)
+    for at in range(0, len(texts), 16):
+        rows = planted_tokenizer()(texts[at : at + 16], padding=True, return_tensors="pt")
+        labels = rows["input_ids"].masked_fill(rows["attention_mask"] == 0, -100)
+        model(**{k: rows[k] for k in ("input_ids", "attention_mask")}, labels=labels).loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    return model
 
 
 def test_every_method_is_in_the_table():
@@ -242,6 +296,16 @@ def test_the_least_average_precisions_are_quieter_than_in_the_other_languages():
     for language in LANGUAGES:
         others = torch.stack([mean(other) for other in LANGUAGES if other != language])
         assert (mean(language) < others.amin(0))[found[language].flat].all()
+
+
+def test_variation_of_really_tuned_checkpoints_finds_own_neurons_and_never_those_of_every_language():
+    found = identify(tuned_stats(), "variation", per_language=6, reliability=False)
+    everywhere = neurons_of("everywhere")
+    hits = {k: len(neurons_of("own", k) & set(found[k])) for k in LANGUAGES}
+    wrong = sum(len(neurons_of("own", other) & set(found[k])) for k in LANGUAGES for other in LANGUAGES if other != k)
+    assert min(hits.values()) >= 2, "chance finds .01 of the four"
+    assert wrong == 0
+    assert not everywhere & set(found.union)
 
 
 def test_random_finds_about_chance():

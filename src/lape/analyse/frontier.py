@@ -209,7 +209,7 @@ def growth(effects: Effects, method: str, over: Sequence[str], resamples: int, s
     sizes, chosen = effects.sizes(method), _positions(effects, over)
     own = {size: drawn.own_others(method, size)[0][:, chosen].mean(1) for size in sizes}
     steps = [(f"{a} to {b}", a, b) for a, b in pairwise(sizes)]
-    if len(sizes) > 2:
+    if len(sizes) > 1:
         steps.append(("smallest to largest", sizes[0], sizes[-1]))
     rows = []
     for name, a, b in steps:

@@ -90,7 +90,11 @@ class Ablations:
 
     def passes(self, neurons: NeuronSet, language: str) -> int:
         """Tokens that `off` would have to run: 0 where it is known already."""
-        known = not len(neurons) or (digest(neurons), language) in self._kept or self._path(digest(neurons), language).is_file()
+        known = (
+            not len(neurons)
+            or (digest(neurons), language) in self._kept
+            or self._path(digest(neurons), language).is_file()
+        )
         return 0 if known else len(self.corpora[language].tokens)
 
     def base(self, progress: Progress = silent) -> None:

@@ -54,7 +54,7 @@ def generation_part(study: Study) -> Tables:
         seed=options.seed,
         grader_url=options.grader_url,
         grader_model=options.grader_model,
-        folder=study.folder / "cells" / "generation",
+        folder=study.cells("generation"),
         progress=study.progress,
     )
     return {

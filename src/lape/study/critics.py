@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import torch
+
+from lape.analyse.null import null_entropy
+from lape.evaluate.necessity import necessity
+from lape.evaluate.patching import patchings
 from lape.evaluate.scripts import scripts
-from lape.study.part import Cost
+from lape.options import PatchingOptions
+from lape.study.part import Cost, matrices
 from lape.study.study import Study, Tables
+from lape.study.texts import spread
 from lape.texts import Documents
 from lape.variants import libraries_missing
 
@@ -20,7 +27,7 @@ def scripts_part(study: Study) -> Tables:
         {language: Documents(["\n".join(study.evaluated_lines(language))]) for language in languages},
         study.stats,
         tokens=options.script_tokens,
-        evaluation_tokens=options.tokens,
+        evaluation_tokens=options.tokens // 2,
         steps=5,
         resamples=options.resamples,
         seed=options.seed,
@@ -42,6 +49,72 @@ def scripts_cost(study: Study) -> Cost:
     languages, options = len(study.over), study.options
     return Cost(
         passes=20 * languages,
-        loss_tokens=20 * languages * options.tokens,
+        loss_tokens=10 * languages * options.tokens,
         body_tokens=4 * languages * options.script_tokens,
     )
+
+
+def patching_part(study: Study) -> Tables:
+    """Zeroing, or setting to the mean over languages."""
+    options = PatchingOptions(resamples=study.options.resamples, seed=study.options.seed)
+    found = patchings(study.work, study.stats, study.neurons, options, progress=study.progress)
+    return {"patching": found.patching, "patched_matrix": found.matrix}
+
+
+def patching_cost(study: Study) -> Cost:
+    """One more condition; zeroing is measured already."""
+    return matrices(study, 1)
+
+
+def sums_missing(study: Study) -> str | None:
+    """Statistics made from counts alone have no means."""
+    known = all("sum" in study.stats[language].tensors for language in study.languages)
+    return None if known else "the statistics were made from counts alone; record the model: lape record"
+
+
+def necessity_part(study: Study) -> Tables:
+    """Single neurons switched off, against what LAPE, probabilities, differences and attributions say of them."""
+    options, language = study.options, study.necessity_language
+    if next(study.model.parameters()).dtype != torch.float32:
+        study.note(
+            "necessity",
+            "the model is not in float32: the damage of most single neurons is below its rounding (--dtype float32)",
+        )
+    found = necessity(
+        study.model,
+        study.tokenizer,
+        study.stats,
+        spread({language: study.lines[language]}, options.necessity_tokens, study.tokenizer)[1],
+        study.neurons,
+        groups=options.groups,
+        own=0,
+        layerwise=False,
+        resamples=options.resamples,
+        seed=options.seed,
+        batch_tokens=options.batch_tokens,
+        folder=study.cells("necessity"),
+        progress=study.progress,
+    )
+    return {
+        "ablated": found.ablated.drop("neurons"),
+        "correlations": found.correlations,
+        "predictions": found.predictions,
+    }
+
+
+def necessity_cost(study: Study) -> Cost:
+    """One pass a neuron; the estimates take 13 backward passes, each three times as long."""
+    passes = study.options.groups
+    return Cost(passes=passes, loss_tokens=(passes + 3 * 13) * study.options.necessity_tokens)
+
+
+def null_part(study: Study) -> Tables:
+    """How low entropies get where there is one language alone, in slices."""
+    return {"null": null_entropy(study.stats, study.neurons, seed=study.options.seed)}
+
+
+def null_missing(study: Study) -> str | None:
+    """As many slices as languages are made of the folds."""
+    if study.stats.folds >= len(study.languages):
+        return None
+    return f"there are {len(study.languages)} languages and {study.stats.folds} folds to make slices of"

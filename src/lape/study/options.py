@@ -24,8 +24,8 @@ class StudyOptions:
     """At most this many tokens of each language are recorded. Default: all."""
     attribution: Annotated[int, Parameter(converter=converted)] = 2000
     """Tokens of each language on which attributions are recorded."""
-    domain_tokens: Annotated[int, Parameter(converter=converted)] = 20_000
-    """Tokens of each language of the parallel text that are recorded, as the other domain and for attributions' check."""
+    domain_tokens: Annotated[int, Parameter(converter=converted)] = 10_000
+    """Tokens of each language of the parallel text that are recorded, as the other domain."""
     main: str | None = "en"
     """A language of which nothing specific is expected; it is measured, but left out of averages over languages."""
     methods: Annotated[tuple[str, ...] | None, Parameter(negative="", consume_multiple=True)] = None
@@ -38,7 +38,7 @@ class StudyOptions:
     """Shares of all neurons at which LAPE's own effect is measured, beside the published 1 %."""
     draws: int = 3
     """Draws of each kind of control neurons."""
-    script_tokens: Annotated[int, Parameter(converter=converted)] = 5000
+    script_tokens: Annotated[int, Parameter(converter=converted)] = 4000
     """Tokens of each language's recorded text that are recorded again, romanised, converted, shuffled and noised."""
     questions: int = 20
     """Questions of each language that are answered with neurons off."""
@@ -48,7 +48,13 @@ class StudyOptions:
     """An OpenAI-compatible endpoint that also marks those answers 1 to 10, such as http://127.0.0.1:8000/v1; its key: LAPE_GRADER_KEY."""
     grader_model: str | None = None
     """The model that is asked there."""
-    sentences: int = 400
+    groups: int = 300
+    """Single neurons that are switched off one by one, spread over layers and deciles of energy."""
+    necessity: str | None = None
+    """The language on which that is measured. Default: the first beside the main one."""
+    necessity_tokens: Annotated[int, Parameter(converter=converted)] = 500
+    """Tokens of that language on which it is measured."""
+    sentences: int = 200
     """Parallel sentences whose similarity is measured."""
     resamples: int = 2000
     """Bootstrap resamples behind the 95 % intervals."""

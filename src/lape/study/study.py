@@ -83,6 +83,16 @@ class Study:
         chosen = {language: self.lines[language] for language in self.languages}
         return spread(chosen, self.options.tokens, self.tokenizer)
 
+    @property
+    def necessity_language(self) -> str:
+        """The language on which single neurons are switched off."""
+        wanted = self.options.necessity or self.over[0]
+        if wanted not in self.languages:
+            raise OptionError(
+                f"necessity is {wanted!r}. Expected a language that was recorded: {', '.join(self.languages)}."
+            )
+        return wanted
+
     def evaluated_lines(self, language: str) -> list[str]:
         """The evaluated lines of a language."""
         return [self.lines[language][k] for k in self.evaluation[0]]
@@ -115,12 +125,17 @@ class Study:
     def work(self) -> Ablations:
         """The evaluated text under the model, unedited and with sets off."""
         options = TextOptions(batch_tokens=self.options.batch_tokens)
-        folder = self.folder / "cells"
-        folder.mkdir(parents=True, exist_ok=True)
-        work = Ablations(self.model, self.tokenizer, self.evaluation[1], options, folder=folder, progress=self.progress)
+        texts, folder = self.evaluation[1], self.cells("evaluation")
+        work = Ablations(self.model, self.tokenizer, texts, options, folder=folder, progress=self.progress)
         refuse_recorded(work.corpora, self.neurons)
         work.base(self.progress)
         return work
+
+    def cells(self, name: str) -> Path:
+        """A folder where measured cells are kept until the study is whole."""
+        folder = self.folder / "cells" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def perplexity_options(self) -> PerplexityOptions:
         """As the perplexity matrix takes them."""
