@@ -6,7 +6,8 @@ Every language is tuned from the same weights with plain AdamW (no weight decay)
 number of tokens; its text is cut to as many tokens as the shortest language has. One language is tuned once more with another seed,
 which draws other windows of its text: if that moves other neurons than the first time, the draw chose them, not the language. Windows
 start with BOS where the tokenizer adds one. In parallel text one seed draws about the same content in every language, and the second seed
-another: expect languages to look somewhat more alike than in text that is not parallel. Each checkpoint takes 4 bytes a parameter on the disk. The text is a .txt file.
+another: expect languages to look somewhat more alike than in other text. Each checkpoint
+takes 4 bytes a parameter on the disk. The text is a .txt file.
 """
 
 from __future__ import annotations
