@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -18,13 +17,14 @@ from lape.errors import MismatchError, OptionError, TextError
 from lape.languages import tag
 from lape.neurons import NeuronSet, jaccard
 from lape.options import VariationOptions, given
+from lape.space import NeuronSpace
 from lape.stats import ActivationStats
 
 CONTROL = {
-    "kind": pl.String,
-    **dict.fromkeys(("a", "b"), pl.String),
-    **dict.fromkeys(("a_neurons", "b_neurons", "shared"), pl.Int64),
-    **dict.fromkeys(("jaccard", "chance", "jaccard_largest", "rank_correlation"), pl.Float64),
+    **dict.fromkeys(("language", "other"), pl.String),
+    "neurons": pl.Int64,
+    "chance": pl.Float64,
+    **{f"{measure}_{of}": pl.Float64 for measure in ("jaccard", "largest", "rank") for of in ("seeds", "languages")},
 }
 """Columns of `control`."""
 
@@ -38,32 +38,43 @@ def control(
     another seed, from `lape.weights.weight_changes`; one language or more. `options` or its fields as keywords: see
     `VariationOptions`.
 
-    One row for each language of `second` (`kind` seeds), then one for each pair of languages (`kind` languages): `a`, `b`
-    (languages), `a_neurons`, `b_neurons`, `shared`, `jaccard` of the sets that the method variation chooses, for the second
-    seed with its δ in the place of the first's; `chance` (Jaccard expected of random sets with as many neurons in each layer);
-    and, without the rule, which keeps languages apart by itself: `jaccard_largest` of the round(rate · neurons) neurons of largest δ,
-    and `rank_correlation` (Spearman, -1 to 1; null where all δ are equal) of δ over all neurons. Only where seeds agree clearly
-    better than languages do, does δ show the language.
+    One row for each `language` of `second` and each `other` language. Each measure is taken twice, in the same way: with the
+    language's second seed in the place of its first (`_seeds`), and with the other language there (`_languages`).
+    `jaccard_…`: of the sets that the method variation chooses for what stands there, against the languages that are neither
+    (the same ones both times; null where there are none). `neurons`: those of the first seed; `chance`: Jaccard of the seeds
+    expected of random sets with as many neurons in each layer. And without the rule: `largest_…`, Jaccard of the
+    round(rate · neurons) neurons of largest δ, and `rank_…`, Spearman's correlation of δ over all neurons (-1 to 1; null
+    where all are equal). Only where seeds agree clearly better than languages does δ show the language.
     """
     options = given(VariationOptions, options, changes)
     delta = {language: first.variation(language) for language in languages_of(first)}
     again = _checked(first, second)
-    sets = _chosen(first, delta, options)
     rows = []
-    for language, other in again.items():
-        swapped = _chosen(first, {**delta, language: other}, options)
-        rows.append(
-            {"kind": "seeds", "a": language, "b": language}
-            | _sets(sets[language], swapped[language])
-            | _plain(first, delta[language], other, options.rate)
-        )
-    for a, b in combinations(delta, 2):
-        rows.append(
-            {"kind": "languages", "a": a, "b": b}
-            | _sets(sets[a], sets[b])
-            | _plain(first, delta[a], delta[b], options.rate)
-        )
+    for language, seeded in again.items():
+        for other in delta:
+            if other != language:
+                rest = [delta[one] for one in delta if one not in (language, other)]
+                row = _row(first.space, delta[language], seeded, delta[other], rest, options)
+                rows.append({"language": language, "other": other, **row})
     return pl.DataFrame(rows, schema=CONTROL)
+
+
+def _row(
+    space: NeuronSpace, own: Tensor, seeded: Tensor, other: Tensor, rest: list[Tensor], options: VariationOptions
+) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    if rest:
+        a, b, c = (_chosen(space, one, rest, options) for one in (own, seeded, other))
+        row = {"neurons": len(a), "chance": chance_jaccard(a, b)}
+        row |= {"jaccard_seeds": jaccard(a, b), "jaccard_languages": jaccard(a, c)}
+    count = max(round(options.rate * len(own)), 1)
+    a, b, c = (NeuronSet(space, largest(one, count)) for one in (own, seeded, other))
+    row |= {"largest_seeds": jaccard(a, b), "largest_languages": jaccard(a, c)}
+    return row | {"rank_seeds": spearman(own, seeded), "rank_languages": spearman(own, other)}
+
+
+def _chosen(space: NeuronSpace, delta: Tensor, rest: list[Tensor], options: VariationOptions) -> NeuronSet:
+    return NeuronSet(space, select(torch.stack([delta, *rest]), options.rule()).members[0])
 
 
 def _checked(first: ActivationStats, second: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -85,23 +96,6 @@ def _checked(first: ActivationStats, second: Mapping[str, Tensor]) -> dict[str, 
                 f"The second seed of {language} gives the same δ as the first: it is the same checkpoint. Tune one with another seed."
             )
     return again
-
-
-def _chosen(stats: ActivationStats, delta: Mapping[str, Tensor], options: VariationOptions) -> dict[str, NeuronSet]:
-    members = select(torch.stack(list(delta.values())), options.rule()).members
-    return {language: NeuronSet(stats.space, flat) for language, flat in zip(delta, members, strict=True)}
-
-
-def _sets(a: NeuronSet, b: NeuronSet) -> dict[str, Any]:
-    alike = {"jaccard": jaccard(a, b), "chance": chance_jaccard(a, b)}
-    return {"a_neurons": len(a), "b_neurons": len(b), "shared": len(a & b), **alike}
-
-
-def _plain(stats: ActivationStats, a: Tensor, b: Tensor, rate: float) -> dict[str, float | None]:
-    """The same without the rule."""
-    count = max(round(rate * len(a)), 1)
-    top = [NeuronSet(stats.space, largest(one, count).sort().values) for one in (a, b)]
-    return {"jaccard_largest": jaccard(*top), "rank_correlation": spearman(a, b)}
 
 
 def spearman(a: Tensor, b: Tensor) -> float | None:
