@@ -147,17 +147,15 @@ def plan_table(plan: Any) -> Any:
     """What is going to be run, and for how long."""
     from lape.cli.tables import titled
 
+    running = plan.filter(plan["not_run"].is_null())
     rows = [
-        [
-            row["part"],
-            "not run" if row["not_run"] else f"{row['passes']:,}" if row["passes"] else "",
-            "" if row["not_run"] else _minutes(row["seconds"]),
-            row["not_run"] or row["about"],
-        ]
-        for row in plan.iter_rows(named=True)
+        [row["part"], f"{row['passes']:,}" if row["passes"] else "", _minutes(row["seconds"]), row["about"]]
+        for row in running.iter_rows(named=True)
     ]
-    total = plan.filter(plan["not_run"].is_null())["seconds"].sum()
+    total = running["seconds"].sum()
     caption = f"{plan['passes'].sum():,} passes, about {_minutes(total)} by a measured probe; passes: sets of neurons off × languages."
+    left = plan.filter(plan["not_run"].is_not_null())
+    caption += "".join(f"\nNot run: {row['part']}: {row['not_run']}." for row in left.iter_rows(named=True))
     return titled("Parts of the study", ["part", "passes", "time", ""], rows, caption)
 
 

@@ -9,6 +9,7 @@ from lape.options.base import (
     given,
     not_negative,
     positive,
+    shares,
 )
 from lape.options.choosing import (
     AlignmentOptions,
@@ -84,4 +85,5 @@ __all__ = [
     "given",
     "not_negative",
     "positive",
+    "shares",
 ]

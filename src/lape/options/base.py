@@ -52,6 +52,14 @@ def not_negative(options: Any, *names: str) -> None:
             raise OptionError(f"{name} is {value}. Expected 0 or more.")
 
 
+def shares(options: Any, **examples: float) -> None:
+    """Refuse values that are no share between 0 and 1; each name with a value that would be one."""
+    for name, example in examples.items():
+        value = getattr(options, name)
+        if value is not None and not 0 < value < 1:
+            raise OptionError(f"{name} is {value}. Expected a share between 0 and 1, such as {example}.")
+
+
 def given(kind: type[T], options: T | None, changes: dict[str, Any]) -> T:
     """Options from an object, from keywords, or from both (keywords win)."""
     known = [field.name for field in fields(kind)]  # type: ignore[arg-type]

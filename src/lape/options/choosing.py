@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from lape.errors import OptionError
-from lape.options.base import check_choices, positive
+from lape.options.base import check_choices, positive, shares
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,7 @@ class LapeOptions:
     """Divide by all counted tokens, or by those that reached the neuron's expert."""
 
     def __post_init__(self) -> None:
-        for name in ("rate", "filter", "bar"):
-            value = getattr(self, name)
-            if not 0 < value < 1:
-                raise OptionError(
-                    f"{name} is {value}. Expected a share between 0 and 1, such as {LapeOptions.__dataclass_fields__[name].default}."
-                )
+        shares(self, rate=0.01, filter=0.95, bar=0.95)
         check_choices(self)
         positive(self, "per_language")
 
@@ -131,8 +126,7 @@ class Probability90Options:
     """The share of all tokens, each language weighing the same, on which a neuron does not exceed its threshold."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.percentile < 1:
-            raise OptionError(f"percentile is {self.percentile}. Expected a share between 0 and 1, such as 0.9.")
+        shares(self, percentile=0.9)
         positive(self, "per_language")
 
 
@@ -186,6 +180,10 @@ class ChoosingOptions:
     """probability90: share of all tokens on which a neuron does not exceed its threshold. Default: 0.9."""
     seed: int | None = None
     """random: seed of the draw."""
+
+    def __post_init__(self) -> None:
+        shares(self, rate=0.01, filter=0.95, bar=0.95, percentile=0.9)
+        positive(self, "per_language")
 
     def chosen(self) -> dict[str, Any]:
         """Those that were given."""

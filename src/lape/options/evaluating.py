@@ -94,8 +94,7 @@ class NullOptions:
     """Which low quantile of the null the real entropies are held against."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.share < 1:
-            raise OptionError(f"share is {self.share}. Expected a share between 0 and 1, such as 0.01.")
+        shares(self, share=0.01)
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,8 @@ def null_part(study: Study) -> Tables:
 
 def null_missing(study: Study) -> str | None:
     """As many slices as languages are made of the folds."""
-    if study.stats.folds >= len(study.languages):
-        return None
-    return f"there are {len(study.languages)} languages and {study.stats.folds} folds to make slices of"
+    count = len(study.languages)
+    if study.stats.folds < count:
+        return f"there are {count} languages and {study.stats.folds} folds to make slices of"
+    empty = [k for k in study.languages if not bool(study.stats[k].tokens[:count].all())]
+    return f"{', '.join(empty)}: too little text was recorded for {count} slices" if empty else None
