@@ -75,7 +75,7 @@ def test_every_field_has_a_docstring_below_it():
             for field, below in zip(node.body, [*node.body[1:], None], strict=True):
                 if isinstance(field, ast.AnnAssign):
                     said = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
-                    assert said, f\"{node.name}.{ast.unparse(field.target)}"
+                    assert said, f"{node.name}.{ast.unparse(field.target)}"
 
 
 def test_keywords_win_over_an_object():

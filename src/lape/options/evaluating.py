@@ -8,7 +8,7 @@ from typing import Annotated, Literal, get_args
 from cyclopts import Parameter
 
 from lape.errors import OptionError
-from lape.options.base import check_candidates, check_grader, converted, not_negative, positive
+from lape.options.base import check_candidates, check_grader, converted, not_negative, positive, shares
 from lape.options.reading import TextOptions
 from lape.options.steering import GenerationOptions
 

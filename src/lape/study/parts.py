@@ -69,6 +69,14 @@ PARTS: tuple[Part, ...] = (
         missing=critics.scripts_missing,
     ),
     Part(
+        "generation",
+        "answers with neurons off (good answers: a proxy)",
+        behaviour.generation_part,
+        ("generation", "drops", "answers"),
+        behaviour.generation_cost,
+        missing=behaviour.generation_missing,
+    ),
+    Part(
         "steering",
         "language forcing, measured before",
         behaviour.forcing_part,
