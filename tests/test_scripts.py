@@ -141,6 +141,26 @@ def test_the_damage_is_that_of_the_model_itself(stats, table):
         assert row[name] == pytest.approx(difference.mean(), abs=1e-3), name
 
 
+def test_what_is_kept_is_the_native_set_s_damage_on_the_variant_over_that_on_the_native(table):
+    some = 0
+    for row in table.iter_rows(named=True):
+        if row["own_on_native"] > 0:
+            some += 1
+            assert row["kept"] == pytest.approx(row["own_on_variant"] / row["own_on_native"])
+        else:
+            assert row["kept"] is None, "a share of no damage says nothing"
+    assert some
+
+
+def test_lines_apart_are_read_each_by_itself_and_are_the_units(stats):
+    lines = [f"{a} {b}" for a in OTHER["fr"] for b in ("encore", "oui")]
+    row = table_of(stats, other={"fr": lines}, evaluation_tokens=10**6, apart=True).row(0, named=True)
+    alone = [hand_nats([line])[0] for line in lines]
+    assert row["units"] == len(lines)
+    assert row["nats_native"] == pytest.approx(sum(alone) / len(lines), rel=1e-5)
+    assert row["own_on_native_low"] < row["own_on_native"] < row["own_on_native_high"]
+
+
 def test_blocks_of_8_lines_are_the_units_and_under_20_there_is_no_interval(table):
     assert table["units"].to_list() == [3, 3]
     assert all(table[f"{name}_{end}"].null_count() == 2 for name in DAMAGES for end in ("low", "high"))

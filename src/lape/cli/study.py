@@ -65,6 +65,7 @@ def study(
     from lape.models import load
     from lape.recording import checked_texts
     from lape.study.claims import read
+    from lape.study.plan import plan, speed
     from lape.study.run import chosen_parts, save
     from lape.study.run import run as run_study
     from lape.study.study import Study
@@ -82,11 +83,12 @@ def study(
     working = files.partial(to)
     with progress() as report:
         loaded, tokenizer = load(model, loading, progress=report)
+        if run is None and not (working / "recorded").exists():
+            measured = speed(loaded, tokenizer, lines, options.batch_tokens)
+            err.print(recording_note(len(texts), options.record_tokens, 1 / measured.body), highlight=False)
         stats = _statistics(loaded, tokenizer, texts, run, working, options, report)
         made = Study(loaded, tokenizer, stats, lines, options, working, texts, questions, forcing, progress=report)
         if plan_only:
-            from lape.study.plan import plan
-
             out.print(plan_table(plan(made, wanted)))
             return
         found = run_study(made, judged, wanted, announce=lambda table: err.print(plan_table(table)))
@@ -141,6 +143,12 @@ def _figures() -> Any:
         err.print('Figures are left out: they need matplotlib (pip install "lape[report]").', highlight=False)
         return None
     return draw
+
+
+def recording_note(languages: int, tokens: int | None, speed: float) -> str:
+    """How long recording is going to take, as far as that can be known before the text is read."""
+    many = f"{tokens:,} tokens of each ({_minutes(tokens * languages / speed)} in all)" if tokens else "all of each"
+    return f"First the text of {languages} languages is recorded, {many}, at about {speed:,.0f} tokens a second by a measured probe."
 
 
 def plan_table(plan: Any) -> Any:

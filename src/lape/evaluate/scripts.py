@@ -36,7 +36,7 @@ SCRIPTS = {
     **dict.fromkeys(("neurons_native", "neurons_variant"), pl.Int64),
     **dict.fromkeys(("jaccard", "ceiling", "chance", "nats_native", "nats_variant"), pl.Float64),
     "units": pl.Int64,
-    **{f"{name}{end}": pl.Float64 for name in DAMAGES for end in ("", "_low", "_high")},
+    **{f"{name}{end}": pl.Float64 for name in (*DAMAGES, "kept") for end in ("", "_low", "_high")},
 }
 
 
@@ -63,9 +63,10 @@ def scripts(
     letters replaced) and `reached` (whether that makes the text as costly as romanised text) for noise;
     `neurons_native`, `neurons_variant`; `jaccard` of both sets; `ceiling`, the median Jaccard of the native sets from two
     halves of the language's folds, and `chance`, of random sets with as many neurons a layer (all three null for sets under 20
-    neurons); `nats_native`, `nats_variant` (nats a sentence, nothing off); `units` (blocks of 8 lines); and the change in nats
-    a sentence with its 95 % interval (`_low`, `_high`; null under 20 units): `own_on_native`, `own_on_variant` (the native set
-    off), `variant_on_native`, `variant_on_variant` (the variant's set off), on text of either writing. A sentence is a line.
+    neurons); `nats_native`, `nats_variant` (nats a sentence, nothing off); `units` (blocks of 8 lines, or with `apart` lines); and the
+    change in nats a sentence with its 95 % interval (`_low`, `_high`; null under 20 units): `own_on_native`, `own_on_variant` (the
+    native set off), `variant_on_native`, `variant_on_variant` (the variant's set off), on text of either writing; and `kept`,
+    own_on_variant over own_on_native, paired over units. A sentence is a line.
 
     The ceiling is of halves of the text and of different sentences, so it is lower than two writings of the same could reach.
     A writing that leaves half of the lines as they were is left out, and noise with it where it is the romanised one.
@@ -152,8 +153,9 @@ class _Work:
         return float(self._losses(self._corpus("und", lines)).mean())
 
     def _corpus(self, language: str, lines: Sequence[str]) -> Corpus:
-        """Lines read as one document."""
-        corpus = prepare(language, Documents(["\n".join(lines)]), self.tokenizer, self.counting, lines=True)
+        """Lines read as one document, or each by itself."""
+        texts = list(lines) if self.options.apart else ["\n".join(lines)]
+        corpus = prepare(language, Documents(texts), self.tokenizer, self.counting, lines=True)
         check_fits(self.model, self.counting.row_tokens, int(corpus.tokens.max()))
         return corpus
 
@@ -203,18 +205,24 @@ class _Work:
             "variant_on_native": (base, self._losses(corpus, variant_set)),
             "variant_on_variant": (before, self._losses(varied, variant_set)),
         }
-        units = -(-min(len(base), len(before)) // BLOCK)
+        units = len(self._by_unit(base)[0])
         row: dict[str, Any] = {"nats_native": base.mean(), "nats_variant": before.mean(), "units": units}
         for name, (without, after) in pairs.items():
-            row |= self._change(name, after - without)
-        return row
+            row |= self._ratio(name, *self._by_unit(after - without))
+        native, variant = (self._by_unit(after - without)[0] for without, after in list(pairs.values())[:2])
+        if len(native) != len(variant) or native.sum() <= 0:
+            return row | dict.fromkeys(("kept", "kept_low", "kept_high"))
+        return row | self._ratio("kept", variant, native)
 
-    def _change(self, name: str, difference: Floats) -> dict[str, Any]:
-        unit = np.arange(len(difference)) // BLOCK
-        sizes = np.bincount(unit).astype(np.float64)
-        bootstrap = Bootstrap(len(sizes), self.options.resamples, self.options.seed)
-        low, high = bootstrap.interval(np.bincount(unit, weights=difference).astype(np.float64), sizes) or (None, None)
-        return {name: difference.mean(), f"{name}_low": low, f"{name}_high": high}
+    def _by_unit(self, values: Floats) -> tuple[Floats, Floats]:
+        """(units,) the sum over each unit's lines, and their number."""
+        unit = np.arange(len(values)) // (1 if self.options.apart else BLOCK)
+        return np.bincount(unit, weights=values).astype(np.float64), np.bincount(unit).astype(np.float64)
+
+    def _ratio(self, name: str, values: Floats, over: Floats) -> dict[str, Any]:
+        bootstrap = Bootstrap(len(values), self.options.resamples, self.options.seed)
+        low, high = bootstrap.interval(values, over) or (None, None)
+        return {name: values.sum() / over.sum(), f"{name}_low": low, f"{name}_high": high}
 
 
 def _summed(one: LanguageStats, folds: Sequence[int] | None = None) -> LanguageStats:

@@ -127,6 +127,8 @@ class ScriptOptions:
     """Tokens of each language's text, as natively written, whose lines are recorded in every writing."""
     evaluation_tokens: Annotated[int, Parameter(converter=converted)] = 6_000
     """Tokens of each language's other text, as natively written, whose lines the damage is measured on."""
+    apart: bool = False
+    """Each evaluated line is read by itself, and is a unit of the bootstrap: for lines that do not come from one text."""
     steps: int = 8
     """How often the range of noise is halved to find the one that costs as much as romanised text."""
     resamples: int = 2000

@@ -27,8 +27,9 @@ def scripts_part(study: Study) -> Tables:
         {language: Documents(["\n".join(study.evaluated_lines(language))]) for language in languages},
         study.stats,
         tokens=options.script_tokens,
-        evaluation_tokens=options.tokens // 2,
-        steps=5,
+        evaluation_tokens=2 * options.tokens,  # all of the evaluated lines
+        apart=True,
+        steps=4,
         resamples=options.resamples,
         seed=options.seed,
         progress=study.progress,
@@ -48,8 +49,8 @@ def scripts_cost(study: Study) -> Cost:
     """About four writings a language, recorded; each measured under two sets and without."""
     languages, options = len(study.over), study.options
     return Cost(
-        passes=20 * languages,
-        loss_tokens=10 * languages * options.tokens,
+        passes=19 * languages,
+        loss_tokens=19 * languages * options.tokens,
         body_tokens=4 * languages * options.script_tokens,
     )
 

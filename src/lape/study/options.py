@@ -54,7 +54,7 @@ class StudyOptions:
     """The language on which that is measured. Default: the first beside the main one."""
     necessity_tokens: Annotated[int, Parameter(converter=converted)] = 500
     """Tokens of that language on which it is measured."""
-    sentences: int = 200
+    sentences: int = 400
     """Parallel sentences whose similarity is measured."""
     resamples: int = 2000
     """Bootstrap resamples behind the 95 % intervals."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ PLAN = {
 }
 """Columns of a plan: `not_run` says why a part is left out."""
 _PROBE = 1024
+_LINES = 50
 
 
 @dataclass(frozen=True)
@@ -39,21 +40,21 @@ class Speed:
     new: float
 
 
-def speed(study: Study) -> Speed:
-    """Measured on about a thousand tokens of the evaluated text."""
-    language, source = next(iter(study.evaluation[1].items()))
-    texts = source.texts * 50
-    options = TextOptions(tokens=_PROBE, batch_tokens=study.options.batch_tokens)
-    corpus = prepare(language, Documents(texts), study.tokenizer, options, lines=True)
-    head = find_head(study.model)
-    line_loss(study.model, head, prepare(language, Documents(texts[:2]), study.tokenizer, options, lines=True), options)
+def speed(model: Any, tokenizer: Any, lines: Mapping[str, Sequence[str]], batch_tokens: int) -> Speed:
+    """Measured on about a thousand tokens of some lines."""
+    language, some = next(iter(lines.items()))
+    texts = [*some[:_LINES]] * (_PROBE // max(len(some[:_LINES]), 1) + 1)
+    options = TextOptions(tokens=_PROBE, batch_tokens=batch_tokens)
+    corpus = prepare(language, Documents(texts), tokenizer, options, lines=True)
+    head = find_head(model)
+    line_loss(model, head, prepare(language, Documents(texts[:2]), tokenizer, options, lines=True), options)
     started = time.perf_counter()
-    line_loss(study.model, head, corpus, options)
+    line_loss(model, head, corpus, options)
     loss = (time.perf_counter() - started) / len(corpus.tokens)
     started = time.perf_counter()
-    _bodies(study.model, corpus, options)
+    _bodies(model, corpus, options)
     body = (time.perf_counter() - started) / len(corpus.tokens)
-    return Speed(loss, body, _new(study.model, corpus.tokens[:16]))
+    return Speed(loss, body, _new(model, corpus.tokens[:16]))
 
 
 @torch.inference_mode()
@@ -78,7 +79,7 @@ def _new(model: Any, tokens: Any) -> float:
 
 def plan(study: Study, parts: Sequence[Part]) -> pl.DataFrame:
     """One row a part: what it runs, the seconds that takes at the measured speed, or why it is not run."""
-    measured = speed(study)
+    measured = speed(study.model, study.tokenizer, study.lines, study.options.batch_tokens)
     rows = []
     for part in parts:
         missing = part.missing(study)
