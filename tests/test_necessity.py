@@ -311,11 +311,15 @@ def test_scales_are_fitted_on_other_groups_and_other_text_than_are_judged():
     for row in found().predictions.filter(pl.col("estimate") == "first").iter_rows(named=True):
         used, unseen = order[: row["passes"]], order[6:]
         scale = (x[used] @ a[used]) / (x[used] @ x[used]) if row["passes"] else 1.0
-        error = ((b[unseen] - scale * x[unseen]) ** 2).sum()
+        y = {"same": a, "unseen": b}[row["text"]][unseen]
+        error = ((y - scale * x[unseen]) ** 2).sum()
         assert row["scale"] == pytest.approx(scale)
-        assert row["r2"] == pytest.approx(1 - error / ((b[unseen] - b[unseen].mean()) ** 2).sum())
+        assert row["r2"] == pytest.approx(1 - error / ((y - y.mean()) ** 2).sum())
         assert row["groups"] == 6
     assert found().predictions["passes"].unique().sort().to_list() == [0, 3, 6]
+    ceiling = found().predictions.filter(pl.col("estimate") == "damage_a").row(0, named=True)
+    assert (ceiling["text"], ceiling["passes"]) == ("unseen", 0)
+    assert ceiling["correlation"] == pytest.approx(np.corrcoef(a[order[6:]], b[order[6:]])[0, 1])
 
 
 def test_correlations_are_with_the_half_that_no_estimate_has_seen():
