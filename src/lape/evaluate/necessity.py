@@ -80,7 +80,8 @@ class Necessity:
     `damage` of switching it off, and on the two halves of the text, `damage_a`, `damage_b`; from the statistics `entropy` (mean,
     negated: higher is more specific; neurons that fire nowhere count as spread evenly), `probability` (mean), `difference` (sum
     of mean activations minus the other languages' mean), `recorded` (sum of recorded attributions, null without); and the
-    estimates from half A of the text: `first`, `along`, `layerwise`, `bent` (first plus the second term; null where not asked for, or for a model with experts).
+    estimates from half A of the text: `first`, `along`, `layerwise`, `bent` (first plus the second term, null with
+    experts); the last two are null where not asked for.
 
     `correlations`, a row per language, kind of group and predictor: Spearman's `rho` with `damage_b`, which no predictor has
     seen, with its 95 % bootstrap interval over `groups`. The predictor `damage_a` is the ceiling: what one half of the text says of
