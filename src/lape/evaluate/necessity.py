@@ -31,7 +31,7 @@ from lape.texts import Texts
 
 PREDICTORS = ("entropy", "probability", "difference", "recorded")
 """Read from the statistics."""
-ESTIMATES = ("first", "along", "layerwise", "bent")
+ESTIMATES = ("first", "along", "layerwise", "second", "bent")
 """Measured on half A of the evaluated text; see `lape.evaluate.estimates`."""
 MEASURED = "damage_a"
 """The damage on half A as a prediction of that on half B: what no estimate from half A can be expected to beat."""
@@ -80,8 +80,8 @@ class Necessity:
     `damage` of switching it off, and on the two halves of the text, `damage_a`, `damage_b`; from the statistics `entropy` (mean,
     negated: higher is more specific; neurons that fire nowhere count as spread evenly), `probability` (mean), `difference` (sum
     of mean activations minus the other languages' mean), `recorded` (sum of recorded attributions, null without); and the
-    estimates from half A of the text: `first`, `along`, `layerwise`, `bent` (first plus the second term, null with
-    experts); the last two are null where not asked for.
+    estimates from half A of the text: `first`, `along`, `layerwise`, `second` and `bent`, the sum of first and second (these two
+    null for models with experts; the last three where not asked for).
 
     `correlations`, a row per language, kind of group and predictor: Spearman's `rho` with `damage_b`, which no predictor has
     seen, with its 95 % bootstrap interval over `groups`. The predictor `damage_a` is the ceiling: what one half of the text says of
@@ -281,14 +281,16 @@ def _estimated(
     first = estimator.first()
     nothing: list[float | None] = [None] * len(groups)
     layerwise = _sums(estimator.layerwise(options.points), groups) if options.layerwise else nothing
-    bent = nothing
+    second: list[Any] = nothing
+    bent: list[Any] = nothing
     if options.draws and all(stretch.expert is None for stretch in work.found.space):
-        second = estimator.bend([group.neurons for group in groups], options.draws, options.seed)
-        bent = (second + torch.tensor(_sums(first, groups))).tolist()
+        second = estimator.bend([group.neurons for group in groups], options.draws, options.seed).tolist()
+        bent = [a + b for a, b in zip(_sums(first, groups), second, strict=True)]
     return {
         "first": _sums(first, groups),
         "along": _sums(estimator.along(options.points), groups),
         "layerwise": layerwise,
+        "second": second,
         "bent": bent,
     }
 
