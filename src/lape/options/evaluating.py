@@ -72,6 +72,8 @@ class NecessityOptions(TextOptions):
 class PatchingOptions(TextOptions):
     """How zeroing neurons is compared with setting them to their mean."""
 
+    mean: Literal["all", "others"] = "all"
+    """Over which languages: all that were recorded, or all but the one whose set it is."""
     resamples: int = 2000
     """Bootstrap resamples of the units of text behind the 95 % intervals."""
     seed: int = 0
