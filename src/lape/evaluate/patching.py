@@ -82,7 +82,7 @@ def patching(
 
     With `mean="others"` the mean leaves the set's own language out. The mean over all holds that language's own high activations, so
     it switches the language half on wherever another is read: it costs the others much and the language little. The mean over the
-    others is what takes the language away from its own text and leaves other text all but alone.
+    others is the fairer twin of zero: it is what the neurons do where the language is not read.
 
     An activation of 0 may be one that a neuron never has, and then zeroing damages by that alone. In a gated MLP the activation is
     the gate's, so that the product with `up` still follows the text.
