@@ -33,7 +33,17 @@ LAW = settings(deadline=None, max_examples=40)
 READ = {"row_tokens": 64, "batch_tokens": 128}
 TEXTS = {language: some_texts(12, seed) for seed, language in enumerate(("en", "fr", "zh"))}
 OTHER = some_texts(10, 77, words=(4, 9))
-SMALL = {**READ, "groups": 12, "own": 4, "size": 2, "points": 2, "draws": 2, "calibration": 3, "resamples": 50}
+SMALL = {
+    **READ,
+    "groups": 12,
+    "own": 4,
+    "size": 2,
+    "points": 2,
+    "layerwise": True,
+    "draws": 2,
+    "calibration": 3,
+    "resamples": 50,
+}
 
 
 @cache
@@ -220,7 +230,8 @@ def test_every_position_belongs_to_its_document(one_per_row):
 
 def test_bent_adds_the_second_term_to_the_first():
     frame = found().ablated
-    assert bool((frame["bent"] >= frame["first"]).all())
+    assert bool((frame["second"] >= 0).all())
+    assert frame["bent"].to_list() == pytest.approx((frame["first"] + frame["second"]).to_list())
     without_draws = run(draws=0, layerwise=False).ablated
     assert without_draws["bent"].null_count() == without_draws["layerwise"].null_count() == len(without_draws)
     assert without_draws["first"].to_list() == pytest.approx(frame["first"].to_list())
@@ -311,11 +322,15 @@ def test_scales_are_fitted_on_other_groups_and_other_text_than_are_judged():
     for row in found().predictions.filter(pl.col("estimate") == "first").iter_rows(named=True):
         used, unseen = order[: row["passes"]], order[6:]
         scale = (x[used] @ a[used]) / (x[used] @ x[used]) if row["passes"] else 1.0
-        error = ((b[unseen] - scale * x[unseen]) ** 2).sum()
+        y = {"same": a, "unseen": b}[row["text"]][unseen]
+        error = ((y - scale * x[unseen]) ** 2).sum()
         assert row["scale"] == pytest.approx(scale)
-        assert row["r2"] == pytest.approx(1 - error / ((b[unseen] - b[unseen].mean()) ** 2).sum())
+        assert row["r2"] == pytest.approx(1 - error / ((y - y.mean()) ** 2).sum())
         assert row["groups"] == 6
     assert found().predictions["passes"].unique().sort().to_list() == [0, 3, 6]
+    ceiling = found().predictions.filter(pl.col("estimate") == "damage_a").row(0, named=True)
+    assert (ceiling["text"], ceiling["passes"]) == ("unseen", 0)
+    assert ceiling["correlation"] == pytest.approx(np.corrcoef(a[order[6:]], b[order[6:]])[0, 1])
 
 
 def test_correlations_are_with_the_half_that_no_estimate_has_seen():

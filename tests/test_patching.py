@@ -61,15 +61,16 @@ def nats(model, language):
 
 
 @cache
-def by_hand():
-    """(off, language) -> change in nats a token, zeroed and patched."""
+def by_hand(leave_out=False):
+    """(off, language) -> change in nats a token, zeroed and patched (to the mean over all languages, or all but the set's own)."""
     model, means = model_of("llama"), [stats().mean(language) for language in LANGUAGES]
     result = {}
     for off, flat in SETS.items():
         for language in LANGUAGES:
             before, counts = nats(model, language)
             both = []
-            for value in (torch.zeros(3 * 44), sum(means) / 3):
+            mean = [one for k, one in zip(LANGUAGES, means, strict=True) if k != off or not leave_out]
+            for value in (torch.zeros(3 * 44), sum(mean) / len(mean)):
 
                 def put(layer, a, value=value, flat=flat):
                     for one in flat:
@@ -83,10 +84,12 @@ def by_hand():
     return result
 
 
-def test_every_cell_is_what_both_cost_by_hand():
-    assert len(found().matrix) == 9
-    for row in found().matrix.iter_rows(named=True):
-        zeroed, patched = by_hand()[row["off"], row["language"]]
+@pytest.mark.parametrize("mean", ["all", "others"])
+def test_every_cell_is_what_both_cost_by_hand(mean):
+    matrix = run(mean=mean).matrix
+    assert len(matrix) == 9
+    for row in matrix.iter_rows(named=True):
+        zeroed, patched = by_hand(mean == "others")[row["off"], row["language"]]
         assert row["zeroed"] == pytest.approx(zeroed, rel=1e-4, abs=1e-5)
         assert row["patched"] == pytest.approx(patched, rel=1e-4, abs=1e-5)
         assert row["difference"] == pytest.approx(patched - zeroed, rel=1e-4, abs=2e-5)
@@ -171,5 +174,7 @@ def test_what_does_not_fit_is_refused():
         patching(model_of("llama"), tokenizer_of(), made_stats(0), TEXTS, given(stats().space), **READ)
     with pytest.raises(MismatchError, match="neurons belong"):
         patching(model_of("llama"), tokenizer_of(), stats(), TEXTS, given(made_stats(0).space, {"fr": [1]}), **READ)
+    with pytest.raises(OptionError, match="mean is"):
+        run(mean="none")
     with pytest.raises(TextError, match="no text in a language"):
         run(texts={"de": Documents(LINES["fr"])})

@@ -31,8 +31,10 @@ from lape.texts import Texts
 
 PREDICTORS = ("entropy", "probability", "difference", "recorded")
 """Read from the statistics."""
-ESTIMATES = ("first", "along", "layerwise", "bent")
+ESTIMATES = ("first", "along", "layerwise", "second", "bent")
 """Measured on half A of the evaluated text; see `lape.evaluate.estimates`."""
+MEASURED = "damage_a"
+"""The damage on half A as a prediction of that on half B: what no estimate from half A can be expected to beat."""
 ABLATED: dict[str, Any] = {
     "language": pl.String,
     "among": pl.String,
@@ -50,7 +52,7 @@ CORRELATIONS = {
     "groups": pl.Int64,
 }
 PREDICTIONS = {
-    **dict.fromkeys(("language", "estimate"), pl.String),
+    **dict.fromkeys(("language", "estimate", "text"), pl.String),
     "passes": pl.Int64,
     **dict.fromkeys(("scale", "r2", "low", "high", "slope", "correlation"), pl.Float64),
     "groups": pl.Int64,
@@ -78,14 +80,17 @@ class Necessity:
     `damage` of switching it off, and on the two halves of the text, `damage_a`, `damage_b`; from the statistics `entropy` (mean,
     negated: higher is more specific; neurons that fire nowhere count as spread evenly), `probability` (mean), `difference` (sum
     of mean activations minus the other languages' mean), `recorded` (sum of recorded attributions, null without); and the
-    estimates from half A of the text: `first`, `along`, `layerwise`, `bent` (first plus the second term; null where not asked for).
+    estimates from half A of the text: `first`, `along`, `layerwise`, `second` and `bent`, the sum of first and second (these two
+    null for models with experts; the last three where not asked for).
 
     `correlations`, a row per language, kind of group and predictor: Spearman's `rho` with `damage_b`, which no predictor has
-    seen, with its 95 % bootstrap interval over `groups`.
+    seen, with its 95 % bootstrap interval over `groups`. The predictor `damage_a` is the ceiling: what one half of the text says of
+    the other.
 
-    `predictions`, a row per language, estimate and number of ablation `passes` it was scaled by (0: taken as it is), judged on the
-    half of the sampled groups that no scale was fitted on, by `damage_b`: `scale`, `r2` (1 − squared error / variance; below 0 is
-    worse than the mean) with its interval, `slope` (damage a predicted nat), `correlation` (Pearson's).
+    `predictions`, a row per language, estimate, `text` and number of ablation `passes` it was scaled by (0: taken as it is), judged on
+    the half of the sampled groups that no scale was fitted on: by `damage_b` where the text is unseen, by `damage_a` where it is the
+    same: `scale`, `r2` (1 − squared error / variance; below 0 is worse than the mean) with its interval, `slope` (damage a
+    predicted nat), `correlation` (Pearson's). A few groups that matter much decide all of these but `rho`. `damage_a` is the ceiling.
     """
 
     ablated: pl.DataFrame
@@ -276,14 +281,16 @@ def _estimated(
     first = estimator.first()
     nothing: list[float | None] = [None] * len(groups)
     layerwise = _sums(estimator.layerwise(options.points), groups) if options.layerwise else nothing
-    bent = nothing
-    if options.draws:
-        second = estimator.bend([group.neurons for group in groups], options.draws, options.seed)
-        bent = (second + torch.tensor(_sums(first, groups))).tolist()
+    second: list[Any] = nothing
+    bent: list[Any] = nothing
+    if options.draws and all(stretch.expert is None for stretch in work.found.space):
+        second = estimator.bend([group.neurons for group in groups], options.draws, options.seed).tolist()
+        bent = [a + b for a, b in zip(_sums(first, groups), second, strict=True)]
     return {
         "first": _sums(first, groups),
         "along": _sums(estimator.along(options.points), groups),
         "layerwise": layerwise,
+        "second": second,
         "bent": bent,
     }
 
@@ -296,7 +303,7 @@ def _correlations(ablated: pl.DataFrame, options: NecessityOptions) -> pl.DataFr
     rows = []
     for (among,), frame in ablated.partition_by("among", as_dict=True).items():
         damage = frame["damage_b"].to_numpy()
-        for predictor in (*PREDICTORS, *ESTIMATES):
+        for predictor in (*PREDICTORS, *ESTIMATES, MEASURED):
             if frame[predictor].null_count():
                 continue
             value = rank_correlation(frame[predictor].to_numpy(), damage, options.resamples, options.seed)
@@ -311,14 +318,18 @@ def _predictions(ablated: pl.DataFrame, options: NecessityOptions) -> pl.DataFra
     order = np.random.default_rng(options.seed).permutation(len(frame))
     known, unseen = order[: len(frame) // 2], order[len(frame) // 2 :]
     rows = []
-    for estimate in ("recorded", *ESTIMATES):
+    for estimate in ("recorded", *ESTIMATES, MEASURED):
         if frame[estimate].null_count():
             continue
         x = frame[estimate].to_numpy()
-        for passes in sorted({0, min(options.calibration, len(known)), len(known)}):
+        for passes in (0,) if estimate == MEASURED else sorted({0, min(options.calibration, len(known)), len(known)}):
             used = known[:passes]
             scale = fitted(x[used], frame["damage_a"].to_numpy()[used]) if passes else 1.0
-            verdict = judged(scale * x[unseen], frame["damage_b"].to_numpy()[unseen], options.resamples, options.seed)
-            names = {"language": frame["language"][0], "estimate": estimate, "passes": passes, "scale": scale}
-            rows.append({**names, **verdict, "groups": len(unseen)})
+            for text, damage in (("same", "damage_a"), ("unseen", "damage_b")):
+                if damage == estimate:
+                    continue
+                measured = frame[damage].to_numpy()[unseen]
+                verdict = judged(scale * x[unseen], measured, options.resamples, options.seed)
+                names = {"language": frame["language"][0], "estimate": estimate, "text": text, "passes": passes}
+                rows.append({**names, "scale": scale, **verdict, "groups": len(unseen)})
     return pl.DataFrame(rows, schema=PREDICTIONS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,8 +80,12 @@ def patching(
 ) -> Patching:
     """Each language's neurons off, and set to their mean activation over all recorded languages instead.
 
-    An activation of 0 may be one that a neuron never has, and then zeroing damages by that alone; the mean over languages favours
-    none of them. In a gated MLP the activation is the gate's, so that the product with `up` still follows the text.
+    With `mean="others"` the mean leaves the set's own language out. The mean over all holds that language's own high activations, so
+    it switches the language half on wherever another is read: it costs the others much and the language little. The mean over the
+    others is the fairer twin of zero: it is what the neurons do where the language is not read.
+
+    An activation of 0 may be one that a neuron never has, and then zeroing damages by that alone. In a gated MLP the activation is
+    the gate's, so that the product with `up` still follows the text.
     `texts`: language tag -> other text than was recorded, parallel, so that a unit is the same in each. `folder`: where losses are
     kept; it must belong to this model, text and options.
     """
@@ -112,7 +116,9 @@ def patchings(
         )
     work.base(progress)
     drawn = _Drawn(work, options)
-    changes = _changes(work, neurons, sets, overall_mean(stats), drawn, progress)
+    every = overall_mean(stats)
+    means = {off: every if options.mean == "all" else stats.others_mean(off) for off in sets}
+    changes = _changes(work, neurons, means, drawn, progress)
     return Patching(_summary(work, neurons, sets, changes, drawn.count), _matrix(work.languages, sets, changes))
 
 
@@ -143,18 +149,18 @@ class _Drawn:
 
 
 def _changes(
-    work: Ablations, neurons: LanguageNeurons, sets: Sequence[str], mean: Tensor, drawn: _Drawn, progress: Progress
+    work: Ablations, neurons: LanguageNeurons, means: Mapping[str, Tensor], drawn: _Drawn, progress: Progress
 ) -> dict[str, Floats]:
     """`zeroed` and `patched`: (sets, languages, 1 + resamples) change in nats a token."""
-    result = {name: np.zeros((len(sets), len(work.languages), len(drawn.weights))) for name in ("zeroed", "patched")}
-    for k, off in enumerate(sets):
+    result = {name: np.zeros((len(means), len(work.languages), len(drawn.weights))) for name in ("zeroed", "patched")}
+    for k, (off, mean) in enumerate(means.items()):
         for j, language in enumerate(work.languages):
-            progress("zeroing and patching", k * len(work.languages) + j, len(sets) * len(work.languages))
+            progress("zeroing and patching", k * len(work.languages) + j, len(means) * len(work.languages))
             before = work.unedited(language)
             after = {"zeroed": work.off(neurons[off], language), "patched": work.at(neurons[off], mean, language)}
             for name, loss in after.items():
                 result[name][k, j] = drawn.change(language, before, loss)
-    progress("zeroing and patching", len(sets) * len(work.languages), len(sets) * len(work.languages))
+    progress("zeroing and patching", len(means) * len(work.languages), len(means) * len(work.languages))
     return result
 
 
