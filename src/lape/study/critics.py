@@ -56,8 +56,8 @@ def scripts_cost(study: Study) -> Cost:
 
 
 def patching_part(study: Study) -> Tables:
-    """Zeroing, or setting to the mean over languages."""
-    options = PatchingOptions(resamples=study.options.resamples, seed=study.options.seed)
+    """Zeroing, or setting to the mean over the other languages."""
+    options = PatchingOptions(mean="others", resamples=study.options.resamples, seed=study.options.seed)
     found = patchings(study.work, study.stats, study.neurons, options, progress=study.progress)
     return {"patching": found.patching, "patched_matrix": found.matrix}
 
