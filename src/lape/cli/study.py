@@ -161,7 +161,7 @@ def plan_table(plan: Any) -> Any:
         for row in running.iter_rows(named=True)
     ]
     total = running["seconds"].sum()
-    caption = f"{plan['passes'].sum():,} passes, about {_minutes(total)} by a measured probe; passes: sets of neurons off × languages."
+    caption = f"At most {plan['passes'].sum():,} passes, about {_minutes(total)} by a measured probe; passes: sets of neurons off × languages."
     left = plan.filter(plan["not_run"].is_not_null())
     caption += "".join(f"\nNot run: {row['part']}: {row['not_run']}." for row in left.iter_rows(named=True))
     return titled("Parts of the study", ["part", "passes", "time", ""], rows, caption)

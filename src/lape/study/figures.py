@@ -91,6 +91,13 @@ def _axes(width: float = 4.5, height: float = 3.2) -> tuple[Figure, Any]:
     return figure, axes
 
 
+def _whole(axes: Any) -> None:
+    """Ticks at whole layers alone."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
 def _bars(table: pl.DataFrame, value: str) -> Any:
     """Error bars below and above a column, or None where it has no interval."""
     if table[f"{value}_low"].null_count():
@@ -152,6 +159,7 @@ def _layers(tables: Mapping[str, pl.DataFrame]) -> Figure:
         one = table.filter(pl.col("language") == language)
         axes.plot(one["layer"], one["neurons"], label=language, **_style(k))
     axes.set(xlabel="layer", ylabel="neurons")
+    _whole(axes)
     axes.legend(frameon=False, fontsize=7, ncols=2)
     return figure
 
@@ -177,6 +185,7 @@ def _by_layer(value: str, label: str, chance: str | None = None) -> Callable[[Ma
         if chance is not None:
             axes.axhline(table[chance][0], color="#777777", linewidth=0.8, linestyle=":")
         axes.set(xlabel="layer", ylabel=label)
+        _whole(axes)
         axes.legend(frameon=False, fontsize=7, ncols=2, title="target")
         return figure
 
@@ -210,6 +219,58 @@ def _overlap(tables: Mapping[str, pl.DataFrame]) -> Figure:
     return _heat(names, names, grid, "Jaccard of the sets")
 
 
+def _dots(
+    name: str,
+    labels: Sequence[str],
+    value: str,
+    label: str,
+    line: float | None = None,
+    least: float | None = None,
+    **where: Any,
+) -> Callable[[Mapping[str, pl.DataFrame]], Figure]:
+    """One figure a row with its interval, named by some columns; a dotted line for what it is compared with.
+
+    Nothing below `least` is shown.
+    """
+
+    def make(tables: Mapping[str, pl.DataFrame]) -> Figure:
+        table = tables[name].filter(**where).drop_nulls(value)
+        low, high = (f"{value}_low", f"{value}_high") if f"{value}_low" in table.columns else ("low", "high")
+        figure, axes = _axes(height=0.8 + 0.2 * max(len(table), 1))
+        names = [" ".join(str(row[column]) for column in labels) for row in table.iter_rows(named=True)]
+        for k, (middle, below, above) in enumerate(table.select(value, low, high).iter_rows()):
+            if below is not None:
+                axes.plot([below, above], [k, k], color="#777777", linewidth=1.5)
+            axes.plot(middle, k, "o", color="#0072B2", markersize=4)
+        if line is not None:
+            axes.axvline(line, color="#777777", linewidth=0.8, linestyle=":")
+        axes.set_yticks(range(len(names)), names)
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.set_xlabel(label)
+        if least is not None:
+            axes.set_xlim(left=max(least, axes.get_xlim()[0]))
+        return figure
+
+    return make
+
+
+def _generation(tables: Mapping[str, pl.DataFrame]) -> Figure:
+    table = tables["generation"].filter(~pl.col("control"))
+    figure = _heat(*_grid(table, "off", "language", "good"), "share of good answers (a proxy)")
+    figure.axes[0].set(xlabel="language asked in", ylabel="neurons off")
+    return figure
+
+
+def _resource(tables: Mapping[str, pl.DataFrame]) -> Figure:
+    figure, axes = _axes()
+    for k, row in enumerate(tables["resource"].iter_rows(named=True)):
+        style = _style(k) | {"linestyle": "none"}
+        axes.plot(row["bits_per_sentence"], row["own_per_sentence"], label=row["language"], **style)
+    axes.set(xlabel="bits a parallel sentence, nothing off", ylabel="own effect (nats a sentence)")
+    axes.legend(frameon=False, fontsize=7, ncols=2)
+    return figure
+
+
 FIGURES: dict[str, tuple[str, Callable[[Mapping[str, pl.DataFrame]], Figure]]] = {
     "frontier": ("frontier", _frontier),
     "perplexity": ("perplexity", _perplexity),
@@ -219,5 +280,40 @@ FIGURES: dict[str, tuple[str, Callable[[Mapping[str, pl.DataFrame]], Figure]]] =
     "dominance": ("dominance", _by_layer("difference", "dominance, matched − mismatched")),
     "amount": ("amount", _amount),
     "overlap": ("overlap", _overlap),
+    "generation": ("generation", _generation),
+    "drops": (
+        "drops",
+        _dots("drops", ["language"], "value", "good answers lost, over those lost to matched neurons", 0.0),
+    ),
+    "resource": ("resource", _resource),
+    "domain": ("domain", _dots("domain", ["language"], "difference", "Jaccard within a domain − across domains", 0.0)),
+    "null": ("null", _dots("null", ["language"], "share_below", "chosen neurons below the null's 1st percentile", 0.9)),
+    "patching": (
+        "patching",
+        _dots("patching", ["language"], "patched_own", "own effect, patched to the others' mean (nats a token)", 0.0),
+    ),
+    "necessity": (
+        "correlations",
+        _dots("correlations", ["predictor"], "rho", "rank correlation with the damage", 0.0, among="sample"),
+    ),
+    "predictions": (
+        "predictions",
+        _dots("predictions", ["estimate", "passes"], "r2", "variance of the damage explained", 0.0, least=-1.0),
+    ),
+    "scripts": (
+        "scripts",
+        _dots("scripts", ["language", "kind"], "kept", "share of the native damage that is kept", 0.5),
+    ),
+    "steering": (
+        "forcing_differences",
+        _dots(
+            "forcing_differences",
+            ["family"],
+            "difference",
+            "good answers, neurons − family (over the ceiling)",
+            0.0,
+            measure="good_over_ceiling",
+        ),
+    ),
 }
 """Name -> the table it needs, and how it is drawn."""

@@ -29,7 +29,9 @@ class StudyOptions:
     main: str | None = "en"
     """A language of which nothing specific is expected; it is measured, but left out of averages over languages."""
     methods: Annotated[tuple[str, ...] | None, Parameter(negative="", consume_multiple=True)] = None
-    """Ways of choosing that are compared. Default: all that the statistics allow, but for ap and probability90; with quick, the paper's."""
+    """Ways of choosing that are compared, with options where wanted (difference:against=largest). Default: all that the statistics allow,
+    but for ap and probability90; with quick, the paper's.
+    """
     sizes: Annotated[tuple[int, ...], Parameter(negative="", consume_multiple=True)] = (50, 200)
     """Neurons of each language at which every way of choosing is measured."""
     finer: Annotated[tuple[int, ...], Parameter(negative="", consume_multiple=True)] = (100,)

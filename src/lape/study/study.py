@@ -33,6 +33,22 @@ FINER = ("lape", "difference")
 """Those compared more finely."""
 
 
+def _named(method: str) -> tuple[str, dict[str, Any]]:
+    """A way of choosing and its options: `difference:of=probability,against=largest`."""
+    if method in _METHODS:
+        return _METHODS[method]
+    name, _, rest = method.partition(":")
+    more: dict[str, Any] = {}
+    for one in filter(None, rest.split(",")):
+        key, equals, value = one.partition("=")
+        if not equals:
+            raise OptionError(
+                f"{method!r} is no way of choosing. Expected a name, or NAME:OPTION=VALUE,… such as difference:against=largest."
+            )
+        more[key] = float(value) if value.replace(".", "", 1).isdigit() else value
+    return name, more
+
+
 @dataclass
 class Study:
     """Everything a part may ask for; what takes time is made when first asked for."""
@@ -146,9 +162,9 @@ class Study:
         """The sets of a way of choosing with `size` neurons of each language."""
         if method == "matched":
             return matched_sets(self.work, self.chosen("lape", size), self.options.seed)
-        name, more = _METHODS.get(method, (method, {}))
-        if method == "random":
-            more = {"seed": self.options.seed}
+        name, more = _named(method)
+        if name == "random":
+            more = {"seed": self.options.seed, **more}
         return identify(self.stats, name, reliability=False, per_language=size, **more)
 
     def sizes(self, method: str) -> Sequence[int]:
