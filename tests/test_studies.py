@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import polars as pl
@@ -10,6 +11,8 @@ import pytest
 
 from lape.analyse.forced import RECORDS
 from lape.evaluate.families import TUNED
+from lape.study.claims import judge, read
+from lape.study.figures import FIGURES
 
 HERE = Path(__file__).parent.parent
 STUDY = json.loads((HERE / "docs/studies/gemma-3-270m/forcing.json").read_text(encoding="utf-8"))
@@ -54,3 +57,72 @@ def test_the_pages_say_what_the_study_found(page, family):
     for name in ("in_language_over_ceiling", "good_over_ceiling"):
         cells.append(f"{row[name]:.2f} ({row[f'{name}_low']:.2f}–{row[f'{name}_high']:.2f})")
     assert f"| {' | '.join(cells)} |" in (HERE / page).read_text(encoding="utf-8")
+
+
+# The whole study, its other direction and a second model
+
+STUDIES = ("gemma-3-270m", "gemma-3-270m-reversed", "qwen2.5-coder-0.5b")
+
+
+def tables_of(study: str) -> dict[str, pl.DataFrame]:
+    found = {path.stem: pl.read_parquet(path) for path in (HERE / "docs/studies" / study / "tables").glob("*.parquet")}
+    assert found, study
+    return found
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_claim_is_judged_again_as_it_is_written(study):
+    folder = HERE / "docs/studies" / study
+    kept = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    page = (folder / "claims.md").read_text(encoding="utf-8")
+    said = {one["name"]: one["verdict"] for one in kept["claims"]}
+    over = [language for language in kept["recorded_tokens"] if language != kept["options"]["main"]]
+    for claim in read(folder / "claims.toml"):
+        again = judge(claim, tables_of(study), {}, over)
+        assert again.verdict == said[claim.name], claim.name
+        assert f"| {claim.says} | **{again.verdict}** |" in page
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_table_is_there_as_latex_and_every_figure_twice(study):
+    folder = HERE / "docs/studies" / study
+    for name in tables_of(study):
+        assert (folder / "tables" / f"{name}.tex").is_file()
+    for name, (needed, _) in FIGURES.items():
+        if needed in tables_of(study):
+            assert {path.suffix for path in (folder / "figures").glob(f"{name}.*")} == {".pdf", ".svg"}, name
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_no_study_names_a_place_of_the_machine_it_was_made_on(study):
+    for path in (HERE / "docs/studies" / study).rglob("*"):
+        if path.suffix in (".json", ".md", ".toml", ".tex"):
+            text = path.read_text(encoding="utf-8")
+            assert not re.search(r"(?<![\w.])/(work|home|root|tmp|usr)/", text), path
+
+
+def frontier_rows(study: str) -> list[str]:
+    """The rows of docs/choosing.md: own and others' effect at equal numbers, and the difference of selectivity from LAPE's at equal own."""
+    tables = tables_of(study)
+    mean = tables["frontier"].filter(language="mean").drop_nulls("own")
+    gaps = {}
+    for row in tables["advantages"].filter(language="mean", method="lape").iter_rows(named=True):
+        gaps[row["against"]] = (-row["difference"], -row["high"], -row["low"])
+    result = []
+    for name, rows in mean.sort("size").group_by("method", maintain_order=True):
+        for row in rows.iter_rows(named=True):
+            last = row["size"] == rows["size"].max() and row["method"] in gaps
+            gap = "{:+.3f} ({:+.3f} to {:+.3f})".format(*gaps[name[0]]) if last else ""
+            figures = f"{row['own']:.2f} | {row['others']:.2f} | {row['selectivity']:.3f}"
+            result.append(f"| {row['method']} | {row['size']} | {figures} | {gap} |")
+    return result
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_the_page_on_choosing_says_what_the_frontier_says(study):
+    page = (HERE / "docs/choosing.md").read_text(encoding="utf-8")
+    section = page.split(f"studies/{study}/claims.md")[1].split("\n## ")[0]
+    rows = frontier_rows(study)
+    assert len(rows) >= 6
+    for row in rows:
+        assert row in section, row

@@ -24,6 +24,7 @@ from lape.study.plan import plan
 from lape.study.run import chosen_parts, run, save
 from lape.study.study import Study
 from lape.study.texts import spread
+from lape.study.write import latex
 from planted import LANGUAGES, neurons_of, planted, planted_texts, planted_tokenizer, sentences
 
 CLAIMS = Path(running.__file__).parent / "claims.toml"
@@ -275,6 +276,21 @@ def test_latex_tables_are_rectangular_and_escaped(whole):
         assert len(body) == table.height + 1, path.name
         assert {line.replace(r"\&", "").count("&") for line in body} == {table.width - 1}
         assert not any("_" in line.replace(r"\_", "") for line in body)
+
+
+def test_latex_escapes_what_a_model_may_write():
+    table = pl.DataFrame({"answer_1": ["a_b^c\\d ~ {x} 50% & #1 $\n\ny"], "n": [1.23456], "none": [None]})
+    row = latex("t", table).splitlines()[5]
+    text = r"a\_b\textasciicircum{}c\textbackslash{}d \textasciitilde{} \{x\} 50\% \& \#1 \$  y"
+    assert row == rf"{text} & 1.235 & -- \\"
+
+
+def test_the_page_on_the_study_names_every_part():
+    page = (Path(__file__).parent.parent / "docs/study.md").read_text(encoding="utf-8")
+    named = {
+        name.strip() for line in page.splitlines() if line.startswith("| ") for name in line.split("|")[1].split(",")
+    }
+    assert {part.name for part in PARTS} <= named
 
 
 def test_steering_is_joined_from_its_folder_and_of_this_model_only(stats, tmp_path):

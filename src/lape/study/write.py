@@ -11,6 +11,7 @@ from lape.study.claims import Judged
 
 _ESCAPES = str.maketrans(
     {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}"}
+    | {"^": r"\textasciicircum{}", "\\": r"\textbackslash{}", "\n": " ", "\r": " "}
 )
 
 
@@ -24,7 +25,7 @@ def latex(name: str, table: pl.DataFrame) -> str:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("\\", r"\textbackslash ").translate(_ESCAPES)
+    return text.translate(_ESCAPES)
 
 
 def _cell(value: Any) -> str:
