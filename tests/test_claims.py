@@ -84,6 +84,8 @@ def test_rows_are_picked_by_values_lists_the_languages_and_the_largest():
     found = table(("fr", 2.0, 1.9, 2.1), ("en", 0.0, -0.1, 0.1), ("zh", 3.0, 2.9, 3.1), size=pl.Series([1, 2, 2]))
     assert judge(claim(where={"language": "over"}), found, {}, ["fr", "zh"]).members["member"].to_list() == ["fr", "zh"]
     assert judge(claim(where={"language": ["en"]}), found, {}, []).members["member"].to_list() == ["en"]
+    first = claim(where={"size": "largest", "language": "fr"})
+    assert judge(first, found, {}, []).members["member"].to_list() == ["fr"], "the largest of the rows that are left"
     assert judge(claim(where={"size": "largest"}), found, {}, []).members["member"].to_list() == ["en", "zh"]
 
 

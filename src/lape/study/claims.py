@@ -127,7 +127,9 @@ def judge(claim: Claim, tables: Mapping[str, pl.DataFrame], why_not: Mapping[str
 
 
 def _deciding(claim: Claim, table: pl.DataFrame, over: Sequence[str]) -> pl.DataFrame:
-    for column, wanted in claim.where.items():
+    for column, wanted in sorted(
+        claim.where.items(), key=lambda one: one[1] == "largest"
+    ):  # the largest of what is left
         if column not in table.columns:
             raise OptionError(
                 f"The claim {claim.name} asks for the column {column}, but {claim.table} has {', '.join(table.columns)}."

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import polars as pl
+
 from lape.analyse.null import null_entropy
-from lape.evaluate.necessity import necessity
+from lape.evaluate.necessity import Necessity, necessity
 from lape.evaluate.patching import patchings
 from lape.evaluate.scripts import scripts
 from lape.options import PatchingOptions
@@ -72,39 +74,48 @@ def sums_missing(study: Study) -> str | None:
     return None if known else "the statistics were made from counts alone; record the model: lape record"
 
 
+GROUP = 16
+"""Neurons of a group that is switched off together: what one does to a few hundred tokens says little of what it does to others."""
+
+
 def necessity_part(study: Study) -> Tables:
-    """Single neurons switched off, against what LAPE, probabilities, differences and attributions say of them."""
+    """Single neurons and groups switched off, against what LAPE, probabilities, differences and attributions say of them."""
+    tables: dict[str, list[pl.DataFrame]] = {"ablated": [], "correlations": [], "predictions": []}
+    for size, count in ((1, study.options.groups), (GROUP, max(8, study.options.groups // 3))):
+        with in_float32(study.model):  # the damage of one neuron is smaller than the rounding of half precision
+            found = _necessity(study, size, count)
+        for name, some in tables.items():
+            table = getattr(found, name).with_columns(pl.lit(size).alias("size"))
+            some.append(table.drop("neurons") if name == "ablated" else table)
+    return {name: pl.concat(some) for name, some in tables.items()}
+
+
+def _necessity(study: Study, size: int, count: int) -> Necessity:
     options, language = study.options, study.necessity_language
-    text = spread({language: study.lines[language]}, options.necessity_tokens, study.tokenizer)[1]
-    with in_float32(study.model):  # the damage of one neuron is smaller than the rounding of half precision
-        found = necessity(
-            study.model,
-            study.tokenizer,
-            study.stats,
-            text,
-            study.neurons,
-            groups=options.groups,
-            own=0,
-            layerwise=False,
-            resamples=options.resamples,
-            seed=options.seed,
-            batch_tokens=options.batch_tokens,
-            folder=study.cells("necessity"),
-            progress=study.progress,
-        )
-    return {
-        "ablated": found.ablated.drop("neurons"),
-        "correlations": found.correlations,
-        "predictions": found.predictions,
-    }
+    return necessity(
+        study.model,
+        study.tokenizer,
+        study.stats,
+        spread({language: study.lines[language]}, options.necessity_tokens, study.tokenizer)[1],
+        study.neurons,
+        size=size,
+        groups=count,
+        own=0,
+        layerwise=False,
+        resamples=options.resamples,
+        seed=options.seed,
+        batch_tokens=options.batch_tokens,
+        folder=study.cells("necessity"),
+        progress=study.progress,
+    )
 
 
 def necessity_cost(study: Study) -> Cost:
-    """One pass a neuron; the estimates take 13 backward passes, each three times as long; float32 takes three times as long as half
+    """One pass a neuron or group; the estimates, twice, take 13 backward passes, each three times as long; float32 takes three times as long as half
     precision on a CPU.
     """
-    passes = study.options.groups
-    return Cost(passes=passes, loss_tokens=3 * (passes + 3 * 13) * study.options.necessity_tokens)
+    passes = study.options.groups + max(8, study.options.groups // 3)
+    return Cost(passes=passes, loss_tokens=3 * (passes + 2 * 3 * 13) * study.options.necessity_tokens)
 
 
 def null_part(study: Study) -> Tables:

@@ -294,11 +294,19 @@ FIGURES: dict[str, tuple[str, Callable[[Mapping[str, pl.DataFrame]], Figure]]] =
     ),
     "necessity": (
         "correlations",
-        _dots("correlations", ["predictor"], "rho", "rank correlation with the damage", 0.0, among="sample"),
+        _dots("correlations", ["predictor", "size"], "rho", "rank correlation with the damage", 0.0, among="sample"),
     ),
     "predictions": (
         "predictions",
-        _dots("predictions", ["estimate", "passes"], "r2", "variance of the damage explained", 0.0, least=-1.0),
+        _dots(
+            "predictions",
+            ["estimate", "passes", "size"],
+            "r2",
+            "variance of the damage explained in unseen text",
+            0.0,
+            least=-1.0,
+            text="unseen",
+        ),
     ),
     "scripts": (
         "scripts",
