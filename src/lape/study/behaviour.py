@@ -90,11 +90,15 @@ def forcing_part(study: Study) -> Tables:
     return {"forcing": table, "forcing_differences": pl.DataFrame(found["differences"], schema=_DIFFERENCES)}
 
 
+def forcing_file(path: Path) -> Path:
+    """The `forcing.json` at a path, or in the folder there."""
+    return path / "forcing.json" if path.is_dir() else path
+
+
 def read_forcing(path: Path, model: dict[str, Any]) -> dict[str, Any]:
     """The `forcing.json` at a path, or in the folder there. Raises FileError where it is none, MismatchError of another model."""
-    file = path / "forcing.json" if path.is_dir() else path
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(forcing_file(path).read_text(encoding="utf-8"))
         records, differences = found["records"], found["differences"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FileError(

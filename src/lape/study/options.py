@@ -36,7 +36,7 @@ class StudyOptions:
     """Neurons of each language at which every way of choosing is measured."""
     finer: Annotated[tuple[int, ...], Parameter(negative="", consume_multiple=True)] = (100,)
     """Further sizes for LAPE and for the difference of means."""
-    rates: Annotated[tuple[float, ...], Parameter(negative="", consume_multiple=True)] = (0.001, 0.003, 0.05)
+    rates: Annotated[tuple[float, ...], Parameter(negative="", consume_multiple=True)] = (0.001, 0.05)
     """Shares of all neurons at which LAPE's own effect is measured, beside the published 1 %."""
     draws: int = 3
     """Draws of each kind of control neurons."""
@@ -54,7 +54,7 @@ class StudyOptions:
     """Single neurons that are switched off one by one, spread over layers and deciles of energy."""
     necessity: str | None = None
     """The language on which that is measured. Default: the first beside the main one."""
-    necessity_tokens: Annotated[int, Parameter(converter=converted)] = 500
+    necessity_tokens: Annotated[int, Parameter(converter=converted)] = 350
     """Tokens of that language on which it is measured."""
     sentences: int = 400
     """Parallel sentences whose similarity is measured."""

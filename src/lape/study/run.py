@@ -14,6 +14,7 @@ import polars as pl
 from lape import files
 from lape.errors import OptionError
 from lape.models import check_same, describe
+from lape.study.behaviour import forcing_file
 from lape.study.claims import Claim, Judged, judge
 from lape.study.derived import derived
 from lape.study.part import Part
@@ -80,13 +81,18 @@ def described(study: Study) -> dict[str, Any]:
         "statistics": study.stats.manifest,
         "parallel": {language: _hash(lines) for language, lines in study.lines.items()},
         "texts": {language: str(source) for language, source in study.texts.items()},
-        "answering": dict(study.answering),
-        "forcing": None if study.forcing is None else str(study.forcing),
+        "answering": {language: _content(Path(path)) for language, path in study.answering.items()},
+        "forcing": None if study.forcing is None else _content(forcing_file(study.forcing)),
     }
 
 
 def _hash(lines: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _content(path: Path) -> str | None:
+    """What names a file's content, wherever it lies; None where it cannot be read, which its part will say."""
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 def _finished(study: Study, part: Part) -> bool:
