@@ -39,6 +39,7 @@ _DASHES = (
     (0, (7, 2)),
     (0, (2, 2)),
 )
+_ROUND = (0, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 _STYLE = {
     "font.size": 8,
     "axes.spines.top": False,
@@ -114,6 +115,11 @@ def _frontier(tables: Mapping[str, pl.DataFrame]) -> Figure:
         one = mean.filter(pl.col("method") == method)
         style = _style(k) | {"capsize": 2, "elinewidth": 0.6}
         axes.errorbar(one["own"], one["others"], _bars(one, "others"), _bars(one, "own"), label=method, **style)
+    axes.set_yscale("symlog", linthresh=0.1)  # a way that wrecks every language must not flatten the others
+    axes.set_yticks(_ROUND, [f"{tick:g}" for tick in _ROUND])
+    others = mean["others"].drop_nulls().to_numpy()
+    axes.set_ylim(min(0.0, *others), 1.5 * max(0.1, *others))
+    axes.minorticks_off()
     axes.set_xlabel("own: change of the language's own loss (nats a token)")
     axes.set_ylabel("others: mean change of the other languages")
     axes.legend(frameon=False, fontsize=7)
