@@ -61,7 +61,7 @@ def test_the_pages_say_what_the_study_found(page, family):
 
 # The whole study, its other direction and a second model
 
-STUDIES = ("gemma-3-270m",)
+STUDIES = ("gemma-3-270m", "gemma-3-270m-reversed")
 
 
 def tables_of(study: str) -> dict[str, pl.DataFrame]:

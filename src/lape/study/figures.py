@@ -251,7 +251,7 @@ def _dots(
         if line is not None:
             axes.axvline(line, color="#777777", linewidth=0.8, linestyle=":")
         axes.set_yticks(range(len(names)), names)
-        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.set_ylim(max(len(names), 1) - 0.5, -0.5)
         axes.set_xlabel(label)
         if least is not None:
             axes.set_xlim(left=max(least, axes.get_xlim()[0]))

@@ -11,7 +11,7 @@ from lape.errors import OptionError
 from lape.options import check_candidates, check_grader, converted, positive
 
 QUICK = ("lape", "lap", "lave", "random", "matched")
-FULL = (*QUICK, "variation", "difference", "probability", "alignment", "attribution")
+FULL = (*QUICK, "variation", "difference", "difference:against=largest", "probability", "attribution")
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class StudyOptions:
     """A language of which nothing specific is expected; it is measured, but left out of averages over languages."""
     methods: Annotated[tuple[str, ...] | None, Parameter(negative="", consume_multiple=True)] = None
     """Ways of choosing that are compared, with options where wanted (difference:against=largest). Default: all that the statistics allow,
-    but for ap and probability90; with quick, the paper's.
+    but for alignment, ap and probability90; with quick, the paper's.
     """
     sizes: Annotated[tuple[int, ...], Parameter(negative="", consume_multiple=True)] = (50, 200)
     """Neurons of each language at which every way of choosing is measured."""
