@@ -15,14 +15,12 @@ from functools import cache
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import PreTrainedTokenizerFast
 
 from lape.stats import ActivationStats
 from lape.texts import Documents
-from tiny import tiny
+from tiny import tiny, word_tokenizer
 
 LANGUAGES = ("en", "fr", "id", "zh")
 PAIRS = (("en", "fr"), ("id", "zh"))
@@ -56,12 +54,7 @@ def word(language: str, number: int) -> str:
 @cache
 def planted_tokenizer() -> Any:
     words = [word(language, number) for language in LANGUAGES for number in range(WORDS)]
-    names = {name: k for k, name in enumerate([*_SPECIAL, *(f"junk{k}" for k in range(_JUNK)), ".", *words])}
-    tokenizer = Tokenizer(models.WordLevel(names, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
-    special = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
+    return word_tokenizer([*_SPECIAL, *(f"junk{k}" for k in range(_JUNK)), ".", *words])
 
 
 @cache

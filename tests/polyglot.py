@@ -13,12 +13,10 @@ from functools import cache
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
 
 from lape.identifiers import Guess, Identifier
 from lape.texts import Documents
-from tiny import LAYERS, tiny
+from tiny import LAYERS, tiny, word_tokenizer
 
 LANGUAGES = ("en", "fr", "id")
 CONCEPTS = 40
@@ -37,12 +35,7 @@ def word(language: str, concept: int) -> str:
 @cache
 def polyglot_tokenizer() -> Any:
     words = [word(language, concept) for language in LANGUAGES for concept in range(CONCEPTS)]
-    names = {name: k for k, name in enumerate([*_SPECIAL, *_FRAME, *words])}
-    tokenizer = Tokenizer(models.WordLevel(names, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
-    special = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
+    return word_tokenizer([*_SPECIAL, *_FRAME, *words])
 
 
 @cache

@@ -34,13 +34,7 @@ from planted import (
 ALL = {flat for kind in KINDS for flat in neurons_of(kind)}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """The model is so small that a second thread only waits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 # The model is what it is said to be

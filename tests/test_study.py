@@ -10,7 +10,6 @@ from typing import Any
 
 import polars as pl
 import pytest
-import torch
 
 from lape import identify, perplexity, record
 from lape.cli import run as cli
@@ -44,12 +43,7 @@ LEFT = ("generation", "scripts", "steering", "answering")
 """Not run here: the planted model answers no questions, and its words have one script."""
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -53,6 +54,15 @@ def tiny(kind: str, dtype: torch.dtype = torch.float64, seed: int = 0, **changes
             if parameter.dim() > 1:
                 parameter.normal_(0, 0.2)
     return model
+
+
+def word_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
+    """A tokenizer of whole words, the first four of them <pad>, <s>, </s> and <unk>; it adds <s> as Llama's does."""
+    tokenizer = Tokenizer(models.WordLevel({name: k for k, name in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    special = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
 
 
 def tiny_tokenizer(bos: bool = True) -> PreTrainedTokenizerFast:

@@ -17,7 +17,7 @@ from lape.corpus import Batch, Corpus, batch, batches
 from lape.evaluate.nll import Head, targets_of
 from lape.options import TextOptions
 from lape.recording import run_batch
-from lape.sites import Sites, evaluating, find, unwrapped
+from lape.sites import Sites, evaluating, find, hooked, unwrapped
 
 _ROWS, _ROWS_GPU = 128, 1024
 """Tokens whose logits, and their gradient, exist at once."""
@@ -122,15 +122,9 @@ def _draw(logits: Tensor, drawn: torch.Generator | None) -> Tensor:
 @contextmanager
 def _seeing(model: nn.Module, found: Sites, sites: Iterable[int], see: Callable[[int, Tensor], None]) -> Iterator[None]:
     """While inside, every backward pass shows x · ∂NLL/∂x of some down projections' inputs."""
-    handles = [
-        unwrapped(model).get_submodule(found.sites[k].down).register_forward_pre_hook(_hook(partial(see, k)))
-        for k in sites
-    ]
-    try:
+    downs = {k: unwrapped(model).get_submodule(found.sites[k].down) for k in sites}
+    with hooked([down.register_forward_pre_hook(_hook(partial(see, k))) for k, down in downs.items()]):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _hook(see: Callable[[Tensor], None]) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...]]:

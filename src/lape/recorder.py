@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lape.corpus import FOLDS
 from lape.errors import ModelError
-from lape.sites import Sites, blocks, unwrapped, watching
+from lape.sites import Sites, blocks, hooked, unwrapped, watching
 
 
 @dataclass(frozen=True)
@@ -162,12 +162,8 @@ class ResidualRecorder:
     @contextmanager
     def attached(self) -> Iterator[None]:
         """While inside, every forward adds."""
-        handles = [block.register_forward_hook(self._hook(k)) for k, block in enumerate(self._blocks)]
-        try:
+        with hooked([block.register_forward_hook(self._hook(k)) for k, block in enumerate(self._blocks)]):
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def _hook(self, k: int) -> Callable[[nn.Module, Any, Any], None]:
         def add(_module: nn.Module, _args: Any, out: Any) -> None:

@@ -229,9 +229,8 @@ def forget_compiled() -> None:
 
 
 @contextmanager
-def watching(model: nn.Module, sites: Sequence[Site], see: Callable[[int, Tensor], None]) -> Iterator[None]:
-    """While inside, `see(position in sites, activation (..., width))` is called at every site of every forward."""
-    handles = [handle for k, site in enumerate(sites) for handle in _watch(unwrapped(model), site, partial(see, k))]
+def hooked(handles: Sequence[RemovableHandle]) -> Iterator[None]:
+    """While inside, hooks that were just registered act, on compiled models too; afterwards they are gone."""
     forget_compiled()
     try:
         yield
@@ -239,6 +238,13 @@ def watching(model: nn.Module, sites: Sequence[Site], see: Callable[[int, Tensor
         for handle in handles:
             handle.remove()
         forget_compiled()
+
+
+@contextmanager
+def watching(model: nn.Module, sites: Sequence[Site], see: Callable[[int, Tensor], None]) -> Iterator[None]:
+    """While inside, `see(position in sites, activation (..., width))` is called at every site of every forward."""
+    with hooked([handle for k, site in enumerate(sites) for handle in _watch(unwrapped(model), site, partial(see, k))]):
+        yield
 
 
 def _watch(model: nn.Module, site: Site, see: Callable[[Tensor], None]) -> list[RemovableHandle]:

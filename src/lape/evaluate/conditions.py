@@ -83,13 +83,18 @@ def conditions(
 
 def check_one_model(model: nn.Module, neurons: LanguageNeurons, stats: ActivationStats) -> None:
     """Raise MismatchError unless neurons and statistics are of this model, as far as they say."""
+    check_one_space(model, neurons, stats)
+    check_same(model, stats.manifest, "statistics")
+
+
+def check_one_space(model: nn.Module, neurons: LanguageNeurons, stats: ActivationStats) -> None:
+    """Raise MismatchError unless neurons and statistics are of a model of this shape, in whatever precision it runs now."""
     space = find(model).space
     if not neurons.space == stats.space == space:
         raise MismatchError(
             f"The neurons belong to a model with {neurons.space}, the statistics to one with {stats.space}, and this model has {space}. "
             "Record this model and find its neurons: lape record, lape identify."
         )
-    check_same(model, stats.manifest, "statistics")
 
 
 def energy(model: Any, stats: ActivationStats, language: str) -> Tensor:

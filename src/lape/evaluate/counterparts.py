@@ -14,7 +14,7 @@ from lape.edit import Add, Edit, Off, Set, edited
 from lape.evaluate.controls import random_like
 from lape.neurons import NeuronSet
 from lape.positions import Tokens
-from lape.sites import Sites, evaluating, find, hidden_states, unwrapped
+from lape.sites import Sites, evaluating, find, hidden_states, hooked, unwrapped
 
 
 def permuted(edits: Sequence[Edit], generator: torch.Generator) -> list[Edit]:
@@ -123,12 +123,6 @@ def _replayed(model: nn.Module, found: Sites, plain: dict[int, Tensor], total: T
 
 @contextmanager
 def _hooks(model: nn.Module, found: Sites, hook: Any) -> Iterator[None]:
-    handles = [
-        unwrapped(model).get_submodule(site.down).register_forward_hook(partial(hook, k))
-        for k, site in enumerate(found.sites)
-    ]
-    try:
+    downs = [unwrapped(model).get_submodule(site.down) for site in found.sites]
+    with hooked([down.register_forward_hook(partial(hook, k)) for k, down in enumerate(downs)]):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -16,9 +16,10 @@ from torch import Tensor
 from lape.analyse.prediction import fitted, judged, rank_correlation
 from lape.detect.common import over_others
 from lape.detect.lape import entropy
-from lape.errors import MismatchError, OptionError, TextError
+from lape.errors import OptionError, TextError
 from lape.evaluate.ablation import Ablations, refuse_recorded
 from lape.evaluate.bootstrap import Floats
+from lape.evaluate.conditions import check_one_space
 from lape.evaluate.controls import DECILES, deciles
 from lape.evaluate.estimates import Estimator
 from lape.languages import tag
@@ -133,9 +134,7 @@ def necessities(
     progress: Progress = silent,
 ) -> Necessity:
     """`necessity` on text that is prepared already; `options.languages` are taken of it, or its first."""
-    for name, space in (("statistics", stats.space), ("neurons", neurons.space)):
-        if space != work.found.space:
-            raise MismatchError(f"The {name} belong to a model with {space}, but this one has {work.found.space}.")
+    check_one_space(work.model, neurons, stats)
     languages = [tag(language) for language in options.languages or work.languages[:1]]
     missing = [language for language in languages if language not in work.languages]
     if missing:

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from lape.analyse.frontier import interval, selectivity
-from lape.errors import MismatchError, OptionError, TextError
+from lape.errors import OptionError, TextError
 from lape.evaluate.ablation import Ablations, refuse_recorded
 from lape.evaluate.bootstrap import FEWEST, Bootstrap, Floats
+from lape.evaluate.conditions import check_one_space
 from lape.evaluate.nll import Loss
 from lape.neurons import LanguageNeurons
 from lape.options import PatchingOptions, given
 from lape.progress import Progress, silent
-from lape.sites import find
 from lape.stats import ActivationStats
 from lape.texts import Texts
 
@@ -105,10 +105,7 @@ def patchings(
     progress: Progress = silent,
 ) -> Patching:
     """`patching` on text that is prepared already: zeroed cells that were measured before are not run again."""
-    space = find(work.model).space
-    for name, other in (("statistics", stats.space), ("neurons", neurons.space)):
-        if other != space:
-            raise MismatchError(f"The {name} belong to a model with {other}, but this one has {space}.")
+    check_one_space(work.model, neurons, stats)
     sets = [language for language in neurons if language in work.languages]
     if not sets:
         raise TextError(

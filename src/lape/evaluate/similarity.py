@@ -34,7 +34,7 @@ from lape.languages import tag
 from lape.options import SimilarityOptions, TextOptions, given
 from lape.progress import Progress, silent
 from lape.recording import run_batch
-from lape.sites import Sites, blocks, check_fits, evaluating, find, forget_compiled
+from lape.sites import Sites, blocks, check_fits, evaluating, find, hooked
 from lape.texts import Documents, documents
 
 Parallel: TypeAlias = Mapping[str, str | Path | Sequence[str] | Documents]
@@ -215,14 +215,8 @@ class _SentenceSums:
     @contextmanager
     def attached(self) -> Iterator[None]:
         """While inside, every forward that follows `count` is added."""
-        handles = [block.register_forward_hook(self._hook(k)) for k, block in enumerate(self._blocks)]
-        forget_compiled()
-        try:
+        with hooked([block.register_forward_hook(self._hook(k)) for k, block in enumerate(self._blocks)]):
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
-            forget_compiled()
 
     def _hook(self, k: int) -> Callable[[nn.Module, Any, Any], None]:
         def add(_module: nn.Module, _args: Any, out: Any) -> None:

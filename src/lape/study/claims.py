@@ -107,7 +107,7 @@ def judge(claim: Claim, tables: Mapping[str, pl.DataFrame], why_not: Mapping[str
         asked = [str(wanted) for wanted in claim.where.values() if not isinstance(wanted, list)]
         why = next((why_not[one] for one in asked if one in why_not), f"the table {claim.table} has no such rows")
         return Judged(claim, "not run", nothing, why)
-    low, high = _interval_columns(claim, rows)
+    low, high = interval_columns(rows, claim.value)
     names = [str(name) for name in rows[claim.member].to_list()] if claim.member in rows.columns else [claim.name]
     found = list(zip(names, *(rows[column].to_list() for column in (claim.value, low, high)), strict=True))
     p = [_p(value, below, above, claim) for _, value, below, above in found]
@@ -147,9 +147,10 @@ def _deciding(claim: Claim, table: pl.DataFrame, over: Sequence[str]) -> pl.Data
     return table
 
 
-def _interval_columns(claim: Claim, rows: pl.DataFrame) -> tuple[str, str]:
-    own = f"{claim.value}_low"
-    return (own, f"{claim.value}_high") if own in rows.columns else ("low", "high")
+def interval_columns(table: pl.DataFrame, value: str) -> tuple[str, str]:
+    """Where a column's interval is: in `VALUE_low` and `VALUE_high`, else in `low` and `high`."""
+    own = f"{value}_low"
+    return (own, f"{value}_high") if own in table.columns else ("low", "high")
 
 
 def _p(value: float | None, low: float | None, high: float | None, claim: Claim) -> float | None:

@@ -81,13 +81,18 @@ GROUP = 16
 def necessity_part(study: Study) -> Tables:
     """Single neurons and groups switched off, against what LAPE, probabilities, differences and attributions say of them."""
     tables: dict[str, list[pl.DataFrame]] = {"ablated": [], "correlations": [], "predictions": []}
-    for size, count in ((1, study.options.groups), (GROUP, max(8, study.options.groups // 3))):
+    for size, count in _counts(study).items():
         with in_float32(study.model):  # the damage of one neuron is smaller than the rounding of half precision
             found = _necessity(study, size, count)
         for name, some in tables.items():
             table = getattr(found, name).with_columns(pl.lit(size).alias("size"))
             some.append(table.drop("neurons") if name == "ablated" else table)
     return {name: pl.concat(some) for name, some in tables.items()}
+
+
+def _counts(study: Study) -> dict[int, int]:
+    """Size of a group -> how many groups of it."""
+    return {1: study.options.groups, GROUP: max(8, study.options.groups // 3)}
 
 
 def _necessity(study: Study, size: int, count: int) -> Necessity:
@@ -114,7 +119,7 @@ def necessity_cost(study: Study) -> Cost:
     """One pass a neuron or group; the estimates, twice, take 13 backward passes, each three times as long; float32 takes three times as long as half
     precision on a CPU.
     """
-    passes = study.options.groups + max(8, study.options.groups // 3)
+    passes = sum(_counts(study).values())
     return Cost(passes=passes, loss_tokens=3 * (passes + 2 * 3 * 13) * study.options.necessity_tokens)
 
 

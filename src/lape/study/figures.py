@@ -11,6 +11,7 @@ import polars as pl
 
 from lape.analyse.frontier import MEAN
 from lape.errors import OptionError
+from lape.study.claims import interval_columns
 
 Figure: TypeAlias = Any
 _COLOURS = (
@@ -241,7 +242,7 @@ def _dots(
 
     def make(tables: Mapping[str, pl.DataFrame]) -> Figure:
         table = tables[name].filter(**where).drop_nulls(value)
-        low, high = (f"{value}_low", f"{value}_high") if f"{value}_low" in table.columns else ("low", "high")
+        low, high = interval_columns(table, value)
         figure, axes = _axes(height=0.8 + 0.2 * max(len(table), 1))
         names = [" ".join(str(row[column]) for column in labels) for row in table.iter_rows(named=True)]
         for k, (middle, below, above) in enumerate(table.select(value, low, high).iter_rows()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -104,8 +105,6 @@ def _part(study: Study, part: Part) -> Tables:
     folder = study.folder / "parts"
     done = folder / f"{part.name}.json"
     if done.is_file():
-        import json
-
         kept = json.loads(done.read_text(encoding="utf-8"))
         study.note(part.name, *kept["notes"])
         return {name: pl.read_parquet(folder / f"{name}.parquet") for name in kept["tables"]}
