@@ -24,7 +24,8 @@ from lape.corpus import Batch, batch, batches, prepare
 from lape.options import RecordOptions
 from lape.recorder import Recorder
 from lape.recording import run_batch
-from lape.sites import Sites, find, watching
+from lape.hooking import watching
+from lape.sites import Sites, find
 from lape.texts import Documents
 
 ROUNDS = 10
@@ -42,7 +43,7 @@ def rows(model: Any, tokenizer: Any) -> list[Batch]:
 def published(model: Any, found: Sites) -> Iterator[None]:
     """The published rule: upcast, compare, sum over tokens."""
     counts = [torch.zeros(site.width, dtype=torch.int32) for site in found.sites]
-    with watching(model, found.sites, lambda k, a: counts[k].add_((a.float() > 0).sum((0, 1)))):
+    with watching(model, found.sites, lambda k, a, _rows: counts[k].add_((a.float() > 0).sum((0, 1)))):
         yield
 
 

@@ -83,3 +83,22 @@ def edited_where(model: Any, kind: str, edits: Sequence[Edit], where: Callable[[
             yield
     finally:
         handle.remove()
+
+
+def apply_to(edit: Edit, a: Tensor, start: int, stop: int) -> Tensor:
+    """The definition of an edit, neuron by neuron, on activations (rows, width) of the neurons from `start` to `stop`; changes `a`."""
+    for flat in edit.neurons:
+        if start <= flat < stop:
+            column = flat - start
+            value: Any = getattr(edit, "value", None)
+            value = value[flat] if torch.is_tensor(value) and value.dim() else value
+            match edit:
+                case Off():
+                    a[:, column] = 0
+                case Set():
+                    a[:, column] = value
+                case Add():
+                    a[:, column] += edit.strength * value
+                case Scale():
+                    a[:, column] *= edit.factor
+    return a

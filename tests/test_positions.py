@@ -280,13 +280,13 @@ def test_activations_that_are_not_one_for_each_token(shape):
     """One row of 7 tokens may come flat, but not as another number of them."""
     with Positions(model_of("llama"), "generated").followed() as positions:
         logits_of(model_of("llama"), IDS)
-        double = positions.only(lambda a: a * 2)
+        double = positions.only(lambda a, _rows: a * 2)
         ones = torch.ones(shape)
         if ones.numel() == 7 * 44:
-            assert double(ones).sum(-1).tolist() == [44.0] * 6 + [88.0]
+            assert double(ones, None).sum(-1).tolist() == [44.0] * 6 + [88.0]
         else:
             with pytest.raises(ModelError, match=r"1 × 7 tokens.*tokens='both'"):
-                double(ones)
+                double(ones, None)
 
 
 # --- compiled models ---

@@ -23,7 +23,8 @@ from brute import (
 )
 from lape.errors import ModelError
 from lape.recording import record
-from lape.sites import SiteNames, down_norms, find, hidden_states, tiny_ids, watching
+from lape.hooking import watching
+from lape.sites import SiteNames, down_norms, find, hidden_states, tiny_ids
 from lape.space import NeuronSpace
 from lape.texts import Documents
 from tiny import CONFIGS, LAYERS, PACKING, tiny
@@ -102,7 +103,7 @@ def test_finding_keeps_the_mode_of_each_part():
 
 def test_watching_shows_each_layer_once_per_forward():
     model, seen = model_of("phi3"), []
-    with torch.no_grad(), watching(model, find(model).sites, lambda k, a: seen.append((k, tuple(a.shape)))):
+    with torch.no_grad(), watching(model, find(model).sites, lambda k, a, _rows: seen.append((k, tuple(a.shape)))):
         hidden_states(model, tiny_ids(model, 2, 12))
     assert seen == [(k, (2, 12, 44)) for k in range(LAYERS)]
 

@@ -15,9 +15,10 @@ from torch.nn import functional as F
 
 from lape.corpus import Batch, Corpus, batch, batches
 from lape.evaluate.nll import Head, targets_of
+from lape.hooking import Rows, at_product, hooked
 from lape.options import TextOptions
 from lape.recording import run_batch
-from lape.sites import Sites, evaluating, find, hooked, unwrapped
+from lape.sites import Sites, evaluating, find, unwrapped
 
 _ROWS, _ROWS_GPU = 128, 1024
 """Tokens whose logits, and their gradient, exist at once."""
@@ -122,21 +123,20 @@ def _draw(logits: Tensor, drawn: torch.Generator | None) -> Tensor:
 @contextmanager
 def _seeing(model: nn.Module, found: Sites, sites: Iterable[int], see: Callable[[int, Tensor], None]) -> Iterator[None]:
     """While inside, every backward pass shows x · ∂NLL/∂x of some down projections' inputs."""
-    downs = {k: unwrapped(model).get_submodule(found.sites[k].down) for k in sites}
-    with hooked([down.register_forward_pre_hook(_hook(partial(see, k))) for k, down in downs.items()]):
+    with hooked([h for k in sites for h in at_product(model, found.sites[k], _hook(partial(see, k)))]):
         yield
 
 
-def _hook(see: Callable[[Tensor], None]) -> Callable[[nn.Module, tuple[Any, ...]], tuple[Any, ...]]:
-    def watch(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        x: Tensor = args[0] if args[0].requires_grad else args[0].detach().requires_grad_()  # the first of the model
+def _hook(see: Callable[[Tensor], None]) -> Callable[[Tensor, Rows], Tensor]:
+    def watch(given: Tensor, _rows: Rows) -> Tensor:
+        x: Tensor = given if given.requires_grad else given.detach().requires_grad_()  # the first of the model
         value = x.detach()
 
         def add(gradient: Tensor) -> None:
             see(value.float() * gradient.float())
 
         x.register_hook(add)  # type: ignore[no-untyped-call]
-        return (x, *args[1:])
+        return x
 
     return watch
 

@@ -1,178 +1,249 @@
 """Find a model's MLP neurons by structure: which tensors do the modules of a decoder block exchange in a tiny forward?
 
-No rule here knows a model by its name. The MLP is the place where the input of a linear layer equals an activation of
-another linear layer's output (plain), or that times a third one's output (gated).
+No rule here knows a model by its name. An MLP is the place where the input of a linear layer equals an activation of another
+linear layer's output (plain), or that times a third one's output (gated), or a call with routed experts. Whatever else in a block
+works on each token alone, bends and holds two matrices is an MLP that was not understood, and the model is refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from fnmatch import fnmatchcase
-from functools import partial
-from typing import Any
+from itertools import combinations
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from lape.errors import ModelError
+from lape.experts import Arguments, layout_of
+from lape.overlooked import overlooked
 from lape.sites import (
     BY_HAND,
     FUNCTIONS,
     Branch,
     Site,
     SiteNames,
-    body,
     close,
     gap,
-    hidden_states,
     is_linear,
-    text_config,
-    tiny_ids,
+    limited,
     unwrapped,
 )
-
-
-@dataclass
-class _Event:
-    """One call of a module in the tiny forward."""
-
-    name: str
-    module: nn.Module
-    given: Tensor
-    out: Tensor
+from lape.trace import Call, Event, Part, Trace, traced
 
 
 def discover(model: nn.Module) -> tuple[Site, ...]:
-    """The site of every decoder block. Raises ModelError naming the layers without one."""
-    blocks = _blocks(model)
-    sites, missing = [], []
-    for layer, events in enumerate(blocks):
-        site = _site_of(layer, events)
-        if site is None:
-            missing.append(layer)
-        else:
-            sites.append(site)
-    if missing:
-        kinds = sorted({type(event.module).__name__ for layer in missing for event in blocks[layer]})
-        raise ModelError(
-            f"No MLP neurons were found in layers {_few(missing)} of {type(model).__name__} ({len(blocks)} layers); modules that ran "
-            f"there: {', '.join(kinds)}. Expected a linear layer whose input is an activation of another linear layer's output. "
-            + BY_HAND
-        )
-    return tuple(sites)
-
-
-def _few(layers: Sequence[int]) -> str:
-    shown = ", ".join(map(str, layers[:6]))
-    return shown + (" …" if len(layers) > 6 else "")
-
-
-def _blocks(model: nn.Module) -> list[list[_Event]]:
-    """The calls of the leaf modules of each decoder block, in order of running."""
-    depth = getattr(text_config(model), "num_hidden_layers", None)
-    lists = [
-        (name, module)
-        for name, module in body(model).named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) == depth
-    ]
-    lists.sort(key=lambda item: item[0].count("."))
-    prefix = _prefix(model)
-    for name, blocks in lists:
-        leaves = {
-            f"{prefix}{name}.{i}.{inner}": (i, module)
-            for i, block in enumerate(blocks)
-            for inner, module in block.named_modules()
-            if inner and not any(True for _ in module.children())
-        }
-        calls = _run_tiny(model, {leaf: module for leaf, (_, module) in leaves.items()})
-        grouped: list[list[_Event]] = [[] for _ in blocks]
-        for event in calls:
-            grouped[leaves[event.name][0]].append(event)
-        if all(grouped):
-            return grouped
-    raise ModelError(
-        f"{type(model).__name__} has no list of {depth} decoder blocks that run when it reads text, so no MLP neurons were found. "
-        + BY_HAND
+    """Every site of every decoder block, in the order in which they run. Raises ModelError for a model that is not understood."""
+    trace = traced(model)
+    ran = [(call, _sites_of(model, call)) for call in trace.calls]
+    owners = {call.owner for call, sites in ran if sites}
+    kept = [(call, sites) for call, sites in ran if call.owner in owners]
+    if not kept:
+        raise ModelError(_nothing_found(model, [call for call, _ in ran]))
+    for layer, (call, sites) in enumerate(kept):
+        unknown = overlooked(call, sites)
+        if unknown:
+            raise ModelError(
+                f"Layer {layer} of {type(model).__name__}: {unknown.name} ({type(unknown.module).__name__}) works on each token alone and holds several "
+                f"matrices, as an MLP does, but lape does not see where its neurons are. {BY_HAND}"
+            )
+    return tuple(
+        replace(site, layer=layer, **_runs(site, trace)) for layer, (_, sites) in enumerate(kept) for site in sites
     )
 
 
-def _prefix(model: nn.Module) -> str:
-    """The dotted path from the model to its body."""
-    inner = body(model)
-    return next(
-        (f"{name}." if name else "" for name, module in unwrapped(model).named_modules() if module is inner), ""
+def _nothing_found(model: nn.Module, ran: Sequence[Call]) -> str:
+    if not ran:
+        return f"{type(model).__name__} has no list of decoder blocks that run when it reads text, so no MLP neurons were found. {BY_HAND}"
+    kinds = sorted({type(event.module).__name__ for call in ran for event in call.events})
+    return (
+        f"No MLP neurons were found in {type(model).__name__} ({len(ran)} layers); modules that ran there: {', '.join(kinds)}. "
+        f"Expected a linear layer whose input is an activation of another linear layer's output. {BY_HAND}"
     )
 
 
-def _run_tiny(model: nn.Module, modules: dict[str, nn.Module]) -> list[_Event]:
-    events: list[_Event] = []
-
-    def note(name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
-        given = next((x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)), None)
-        if given is not None and isinstance(out, Tensor) and given.is_floating_point():
-            events.append(_Event(name, module, given.detach().clone(), out.detach().clone()))
-
-    handles = [module.register_forward_hook(partial(note, name), with_kwargs=True) for name, module in modules.items()]
-    try:
-        hidden_states(model, tiny_ids(model))
-    finally:
-        for handle in handles:
-            handle.remove()
-    return events
+def _runs(site: Site, trace: Trace) -> dict[str, int]:
+    """How often the modules of a site run in a forward."""
+    if site.layout is not None:
+        return {"runs": trace.runs[f"{site.down}()"]}
+    return {"runs": trace.runs[site.down], "activation_runs": trace.runs.get(site.activation, 1)}
 
 
-def _site_of(layer: int, events: list[_Event]) -> Site | None:
-    """The MLP of one block: the last linear layer whose input is explained by one of the three rules."""
-    for position in range(len(events) - 1, -1, -1):
-        down = events[position]
-        if is_linear(down.module):
-            site = _explain(layer, down, events[:position])
+def _sites_of(model: nn.Module, call: Call) -> list[Site]:
+    """The MLPs of one run of a block, in the order in which they run."""
+    found: list[tuple[int, list[Site]]] = []
+    for position, down in enumerate(call.events):
+        if is_linear(down.module) and down.out.shape[-1] in call.widths and down.given.dim() > 1:
+            site = _mlp(call.block, down, call.events[:position], _numbers(model, down.name))
             if site is not None:
-                return site
+                found.append((down.when, [site]))
+    found += [(part.when, _experts(call.block, part)) for part in call.parts if _holds_experts(part.module)]
+    return [site for _, sites in sorted(found, key=lambda item: item[0]) for site in sites]
+
+
+def _numbers(model: nn.Module, name: str) -> list[float]:
+    """The numbers that the module around a linear layer holds: a limit may be among them."""
+    around = unwrapped(model).get_submodule(name.rpartition(".")[0])
+    values = (value for value in vars(around).values() if isinstance(value, (int, float)))
+    return sorted({float(value) for value in values if not isinstance(value, bool) and value > 0})
+
+
+def _holds_experts(module: nn.Module) -> bool:
+    """Whether a module could hold routed experts: stacked parameters and no linear layers."""
+    matrices = [p for p in module.parameters() if p.dim() > 1]
+    return len(matrices) > 1 and not any(is_linear(part) or isinstance(part, nn.Embedding) for part in module.modules())
+
+
+def _experts(block: str, part: Part) -> list[Site]:
+    name = part.name
+    with suppress(IndexError):
+        layout = layout_of(part.module, Arguments.of(part.args, part.kwargs), close)
+        if layout is not None:
+            return [
+                Site(0, k, layout.width, "experts", name, None, None, name, block, turn=part.turn, layout=layout)
+                for k in range(layout.experts)
+            ]
+    return []
+
+
+def _mlp(block: str, down: Event, earlier: list[Event], numbers: Sequence[float]) -> Site | None:
+    """The MLP that ends in a linear layer, if one does: directly, or with a norm before it."""
+    site = _explain(block, down, down.given, earlier, numbers)
+    if site is not None:
+        return site
+    for position, event in enumerate(earlier):
+        if not is_linear(event.module) and event.out.shape == down.given.shape and close(event.out, down.given):
+            site = _explain(block, down, event.given, earlier[:position], numbers)
+            if site is not None:
+                return replace(site, norm=event.name)
     return None
 
 
-def _explain(layer: int, down: _Event, earlier: list[_Event]) -> Site | None:
-    x = down.given.flatten(0, -2)
+def _explain(block: str, down: Event, given: Tensor, earlier: list[Event], numbers: Sequence[float]) -> Site | None:
+    """What makes `given`: an activation (times up) of an activation module, or of a function, or one whose gate is more than a projection."""
+    x = given.flatten(0, -2)
     width = x.shape[-1]
     branches = list(_branches(earlier, width, len(x)))
-    by_module = [
-        (event, branch)
+    acting = [
+        event
         for event in earlier
-        if not is_linear(event.module) and event.out.shape[-1] == width
-        for branch, value in branches
-        if close(event.given.flatten(0, -2), value) and _elementwise(event)
+        if not is_linear(event.module)
+        and event.out.shape[-1] == width
+        and event.out.numel() == x.numel()
+        and event.given.shape == event.out.shape
     ]
-    for event, gate in by_module:
+
+    def site(event: Event, gate: Branch | None, up: Branch | None) -> Site:
+        return Site(
+            *(0, None, width, "activation", event.name, gate, up, down.name, block),
+            turn=down.turn,
+            activation_turn=event.turn,
+        )
+
+    for event in acting:
+        gate = _source(event.given.flatten(0, -2), branches, numbers)
+        if gate is not None and _elementwise(event):
+            up = _product(event.out.flatten(0, -2), x, _without(branches, gate), numbers)
+            if up is not None:
+                return site(event, gate, up or None)
+    functional = _explain_by_function(block, down, x, branches, numbers)
+    if functional is not None:
+        return functional
+    sums = _with_adapters(branches)
+    for event in acting:
         a = event.out.flatten(0, -2)
-        if close(a, x):
-            return Site(layer, None, width, "activation", event.name, gate, None, down.name)
-        for up, u in branches:
-            if up != gate and close(a * u, x):
-                return Site(layer, None, width, "activation", event.name, gate, up, down.name)
-    return _explain_by_function(layer, down.name, x, branches)
+        if _elementwise(event) and (
+            _product(a, x, [*branches, *sums], numbers)
+            or (_source(event.given.flatten(0, -2), sums, ()) and close(a, x))
+        ):
+            return site(event, None, None)
+    return None
 
 
-def _explain_by_function(layer: int, down: str, x: Tensor, branches: list[tuple[Branch, Tensor]]) -> Site | None:
-    """No activation module fits: try `x == f(gate)` and `x == f(gate) · up`, and keep the closest."""
+def _without(branches: Sequence[tuple[Branch, Tensor]], one: Branch) -> list[tuple[Branch, Tensor]]:
+    return [(branch, u) for branch, u in branches if (branch.module, branch.offset) != (one.module, one.offset)]
+
+
+def _source(value: Tensor, branches: Sequence[tuple[Branch, Tensor]], numbers: Sequence[float]) -> Branch | None:
+    """The projection that gave a value, as it is, with each column scaled, or clamped by one of the numbers."""
+    for branch, z in branches:
+        if close(value, z):
+            return branch
+    for branch, z in branches:
+        if close(value, z * _scale(value, z)) or any(close(value, z.clamp(max=limit)) for limit in numbers):
+            return replace(branch, plain=False)
+    return None
+
+
+def _scale(value: Tensor, z: Tensor) -> Tensor:
+    """(columns,) the factor of each column that brings z nearest to a value."""
+    return (value * z).sum(0) / z.square().sum(0).clamp_min(torch.finfo(z.dtype).tiny)
+
+
+def _product(
+    a: Tensor, x: Tensor, ups: Sequence[tuple[Branch, Tensor]], numbers: Sequence[float]
+) -> Branch | Literal[False] | None:
+    """What the activation is multiplied by to give x: a projection as it is, scaled or clamped; False where nothing is; None where
+    none of that does.
+    """
+    if close(a, x):
+        return False
+    for branch, u in ups:
+        if close(a * u.to(a.dtype), x):
+            return branch
+    for branch, u in ups:
+        product = a * u.to(a.dtype)
+        clamped = (a * u.clamp(-limit, limit).to(a.dtype) for limit in numbers)
+        if close(product * _scale(x.to(a.dtype), product), x) or any(close(one, x) for one in clamped):
+            return replace(branch, plain=False)
+    return None
+
+
+def _explain_by_function(
+    block: str, down: Event, x: Tensor, branches: Sequence[tuple[Branch, Tensor]], numbers: Sequence[float]
+) -> Site | None:
+    """No activation module fits: try `x == f(gate)` and `x == f(gate) · up`, also with both clamped and 1 added to up, and keep the closest."""
     tried: list[tuple[float, Site]] = []
     width = x.shape[-1]
     for name, function in FUNCTIONS.items():
         for gate, value in branches:
             a = function(value)
             if close(a, x):
-                tried.append((gap(a, x), Site(layer, None, width, "down input", name, gate, None, down)))
-            tried += [
-                (gap(a * u, x), Site(layer, None, width, "gate output", name, gate, up, down))
-                for up, u in branches
-                if up != gate and close(a * u, x)
-            ]
+                site = Site(0, None, width, "down input", name, gate, None, down.name, block, turn=down.turn)
+                tried.append((gap(a, x), site))
+    ways = [(None, 0.0), *((limit, plus) for limit in numbers for plus in (0.0, 1.0)), (None, 1.0)]
+    for limit, plus in ways:
+        for name, function in FUNCTIONS.items():
+            for gate, value in branches:
+                a = function(limited(value, limit, above_only=True))
+                for up, u in _without(branches, gate):
+                    product = a * (limited(u, limit) + plus)
+                    if close(product, x):
+                        site = Site(
+                            *(0, None, width, "gate output", name, gate, up, down.name, block),
+                            turn=down.turn,
+                            limit=limit,
+                            plus=plus,
+                        )
+                        tried.append((gap(product, x), site))
+        if tried:
+            break
     return min(tried, key=lambda item: item[0])[1] if tried else None
 
 
-def _branches(events: list[_Event], width: int, rows: int) -> Iterator[tuple[Branch, Tensor]]:
+def _with_adapters(branches: Sequence[tuple[Branch, Tensor]]) -> list[tuple[Branch, Tensor]]:
+    """The sums of two projections of the same columns, such as of a projection and its adapter."""
+    return [
+        (first, one + other)
+        for (first, one), (second, other) in combinations(branches, 2)
+        if first.offset == second.offset and first.module != second.module
+    ]
+
+
+def _branches(events: list[Event], width: int, rows: int) -> Iterator[tuple[Branch, Tensor]]:
     for event in events:
         if is_linear(event.module) and event.out.shape[-1] in (width, 2 * width):
             out = event.out.flatten(0, -2)
@@ -181,7 +252,7 @@ def _branches(events: list[_Event], width: int, rows: int) -> Iterator[tuple[Bra
                     yield Branch(event.name, offset), out[:, offset : offset + width]
 
 
-def _elementwise(event: _Event) -> bool:
+def _elementwise(event: Event) -> bool:
     """Whether a module acts on each number alone, and does something: true of activations, not of norms or dropout."""
     if event.given.shape != event.out.shape or torch.equal(event.given, event.out):
         return False
@@ -210,6 +281,7 @@ def by_hand(model: nn.Module, names: SiteNames) -> tuple[Site, ...]:
             None,
             None,
             down,
+            _block_of(activation, names.activation),
         )
         for activation, down in zip(activations, downs, strict=True)
     )
@@ -231,3 +303,8 @@ def _width_in(linear: nn.Module) -> int:
             f"{type(linear).__name__} is not a linear layer; expected the down projection that reads the activation."
         )
     return int(getattr(linear, "in_features", None) or linear.nx)  # type: ignore[arg-type]
+
+
+def _block_of(name: str, pattern: str) -> str:
+    """The part of a name up to the number that `*` stands for."""
+    return ".".join(name.split(".")[: pattern.split(".").index("*") + 1]) if "*" in pattern.split(".") else name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from lape.errors import MismatchError, OptionError
+from lape.hooking import Alter, Rows, change, forget_compiled
 from lape.neurons import NeuronSet
 from lape.positions import Positions, Tokens
-from lape.sites import change, find, forget_compiled
+from lape.sites import find
 from lape.space import NeuronSpace
 
 
@@ -82,11 +83,9 @@ def edited(
         stack.callback(forget_compiled)
         if where is not None:
             stack.enter_context(where.followed())
-        for k, site in enumerate(found.sites):
-            alter = _alteration(todo, found.space, k)
-            if alter is not None:
-                for handle in change(model, site, where.only(alter) if where else alter):
-                    stack.callback(handle.remove)
+        for k, alter in _alterations(todo, found.space).items():
+            for handle in change(model, found.sites[k], where.only(alter) if where else alter):
+                stack.callback(handle.remove)
         forget_compiled()
         yield model
 
@@ -111,40 +110,52 @@ def check(edit: Edit, space: NeuronSpace) -> None:
             raise OptionError("The value is not finite for some of the neurons.")
 
 
-def _alteration(edits: Sequence[Edit], space: NeuronSpace, position: int) -> Callable[[Tensor], Tensor] | None:
-    """What one site's activations go through, or None where no neuron of it is touched.
+def _alterations(edits: Sequence[Edit], space: NeuronSpace) -> dict[int, Alter]:
+    """What the activations of each site go through that holds a touched neuron.
 
-    Any sequence of edits is one affine map per neuron, a · keep + shift, and so one operation a layer.
+    Any sequence of edits is one affine map per neuron, a · keep + shift, and so one operation a site.
     """
-    keep, shift = affine(edits, space, position)
-    if not bool(((keep != 1) | (shift != 0)).any()):
-        return None
-    kept, shifted = _Resident(keep), _Resident(shift)
-    if bool((keep == 1).all()):
-        return lambda a: a + shifted.on(a.device, a.dtype)
-    if not bool(shift.any()):
-        return lambda a: a * kept.on(a.device, a.dtype)
-    return lambda a: torch.addcmul(shifted.on(a.device, a.dtype), a, kept.on(a.device, a.dtype))
+    found = {}
+    for position, (keep, shift) in affine(edits, space).items():
+        if bool(((keep != 1) | (shift != 0)).any()):
+            found[position] = _affine_map(_Resident(keep), _Resident(shift))
+    return found
 
 
-def affine(edits: Sequence[Edit], space: NeuronSpace, position: int) -> tuple[Tensor, Tensor]:
-    """What all edits together do to each neuron of a site, a · keep + shift: (width,) float64 each, on the CPU."""
-    stretch = space.stretches[position]
-    keep = torch.ones(stretch.width, dtype=torch.float64)
-    shift = torch.zeros(stretch.width, dtype=torch.float64)
+def _affine_map(keep: _Resident, shift: _Resident) -> Alter:
+    def added(a: Tensor, _rows: Rows) -> Tensor:
+        return a + shift.on(a.device, a.dtype)
+
+    def scaled(a: Tensor, _rows: Rows) -> Tensor:
+        return a * keep.on(a.device, a.dtype)
+
+    def both(a: Tensor, _rows: Rows) -> Tensor:
+        return torch.addcmul(shift.on(a.device, a.dtype), a, keep.on(a.device, a.dtype))
+
+    if bool((keep.tensor == 1).all()):
+        return added
+    return both if bool(shift.tensor.any()) else scaled
+
+
+def affine(edits: Sequence[Edit], space: NeuronSpace) -> dict[int, tuple[Tensor, Tensor]]:
+    """What all edits together do to the neurons of each site that they touch, a · keep + shift: (width,) float64 each, on the CPU."""
+    found: dict[int, tuple[Tensor, Tensor]] = {}
     for edit in edits:
-        local = space.split(edit.neurons.flat).get(position)
-        if local is None:
-            continue
-        if isinstance(edit, Add):
-            shift[local] += edit.strength * _values(edit.value, local + stretch.start)
-            continue
-        factor = edit.factor if isinstance(edit, Scale) else 0.0
-        keep[local] *= factor
-        shift[local] *= factor
-        if isinstance(edit, Set):
-            shift[local] = _values(edit.value, local + stretch.start)
-    return keep, shift
+        for position, local in space.split(edit.neurons.flat).items():
+            stretch = space.stretches[position]
+            if position not in found:
+                ones = torch.ones(stretch.width, dtype=torch.float64)
+                found[position] = ones, torch.zeros_like(ones)
+            keep, shift = found[position]
+            if isinstance(edit, Add):
+                shift[local] += edit.strength * _values(edit.value, local + stretch.start)
+                continue
+            factor = edit.factor if isinstance(edit, Scale) else 0.0
+            keep[local] *= factor
+            shift[local] *= factor
+            if isinstance(edit, Set):
+                shift[local] = _values(edit.value, local + stretch.start)
+    return found
 
 
 def _values(value: float | Tensor, flat: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lape import files
 from lape.edit import Add, Edit, Scale, Set, affine, check
 from lape.errors import ModelError, OptionError
+from lape.experts import Layout
 from lape.models import describe
 from lape.sites import Site, Sites, find, unwrapped
 
@@ -73,19 +74,47 @@ def _manifest(model: Any, tokenizer: Any, edits: Sequence[Edit]) -> dict[str, An
 def _changed(model: Any, found: Sites, edits: Sequence[Edit]) -> dict[str, Tensor]:
     """The parameters that differ, by name."""
     changed: dict[str, Tensor] = {}
-    maps: dict[int, tuple[Tensor, Tensor]] = {}
+    maps: dict[tuple[str, int | None], tuple[Tensor, Tensor]] = {}
+    todo = affine(edits, found.space)
     for position, site in enumerate(found.sites):
-        keep, shift = affine(edits, found.space, position)
+        ones = torch.ones(site.width, dtype=torch.float64)
+        keep, shift = todo.get(position, (ones, torch.zeros_like(ones)))
+        _refuse_one_depth(site, maps.setdefault((site.down, site.expert), (keep, shift)), (keep, shift))
+        if site.layout is not None:
+            _scale_expert(model, site, site.layout, keep, shift, edits, changed)
+            continue
         linear = model.get_submodule(site.down)
-        _refuse_one_depth(site, maps.setdefault(id(linear), (keep, shift)), (keep, shift))
         if bool((keep != 1).any()) or bool((shift != 0).any()):
             _refuse_quantised(site, linear)
+            _refuse_norm(site)
         if bool((shift != 0).any()):
             _refuse_values(site, linear, edits)
             changed[f"{site.down}.bias"] = _biased(linear, shift)
         if bool((keep != 1).any()):
             changed[f"{site.down}.weight"] = _scaled(linear, keep)
     return changed
+
+
+def _scale_expert(
+    model: Any,
+    site: Site,
+    layout: Layout,
+    keep: Tensor,
+    shift: Tensor,
+    edits: Sequence[Edit],
+    changed: dict[str, Tensor],
+) -> None:
+    """Scale one expert's columns in the stacked down projection."""
+    if bool((shift != 0).any()):
+        raise OptionError(
+            f"{_kinds(edits)} cannot be baked into layer {site.layer}: its neurons are routed experts'. {_AT_RUN_TIME}"
+        )
+    if bool((keep == 1).all()) or site.expert is None:
+        return
+    name = f"{site.down}.{layout.down.parameter}"
+    if name not in changed:
+        changed[name] = model.get_parameter(name).detach().clone()
+    layout.down.of(changed[name], site.expert).mul_(keep.to(changed[name]))
 
 
 def _refuse_one_depth(site: Site, first: tuple[Tensor, Tensor], here: tuple[Tensor, Tensor]) -> None:
@@ -97,7 +126,6 @@ def _refuse_one_depth(site: Site, first: tuple[Tensor, Tensor], here: tuple[Tens
 
 
 def _refuse_values(site: Site, linear: nn.Module, edits: Sequence[Edit]) -> None:
-    kinds = " and ".join(sorted({type(edit).__name__ for edit in edits if isinstance(edit, (Set, Add))}))
     if site.gate is None or site.up is not None:
         reason = (
             "its MLP is gated: what is set or added is multiplied by the up branch, which differs from token to token"
@@ -106,7 +134,18 @@ def _refuse_values(site: Site, linear: nn.Module, edits: Sequence[Edit]) -> None
         reason = "its down projection has no bias to hold it"
     else:
         return
-    raise OptionError(f"{kinds} cannot be baked into layer {site.layer}: {reason}. {_AT_RUN_TIME}")
+    raise OptionError(f"{_kinds(edits)} cannot be baked into layer {site.layer}: {reason}. {_AT_RUN_TIME}")
+
+
+def _kinds(edits: Sequence[Edit]) -> str:
+    return " and ".join(sorted({type(edit).__name__ for edit in edits if isinstance(edit, (Set, Add))}))
+
+
+def _refuse_norm(site: Site) -> None:
+    if site.norm is not None:
+        raise OptionError(
+            f"{site.norm} stands between the neurons of layer {site.layer} and {site.down}, so no edit of the weights has the same effect. {_AT_RUN_TIME}"
+        )
 
 
 def _refuse_quantised(site: Site, linear: Any) -> None:

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from lape.corpus import Batch, Corpus, Ints
 from lape.grid import BINS, bins_of
+from lape.hooking import Rows, watching
 from lape.options import RecordOptions
-from lape.sites import Sites, watching
+from lape.sites import Sites
 
 DOCUMENTS_FOR_TEXTS = 64
 """With as many documents each is a text; with fewer, each chunk of a document is."""
@@ -89,6 +90,8 @@ class TextRecorder:
         self._tokens = torch.zeros(len(self._starts), dtype=torch.int64)
         self._sums = [torch.zeros(len(self._starts), stretch.width) for stretch in found.space]
         self._runs: list[tuple[int, int, int]] = []
+        self._text = torch.empty(0, dtype=torch.int64)
+        """Of each token of the next forward, the text that it counts in; -1 for none."""
 
     def attached(self) -> AbstractContextManager[None]:
         """While inside, every forward that follows `count` is recorded."""
@@ -99,14 +102,19 @@ class TextRecorder:
         source, fold = one.source.reshape(-1).numpy(), one.fold.reshape(-1).numpy()
         text = np.searchsorted(self._starts, source, side="right") - 1
         text[(fold < 0) | (source >= self._stops[text])] = -1
+        self._text = torch.from_numpy(text)
         edges = [0, *(np.flatnonzero(text[1:] != text[:-1]) + 1).tolist(), len(text)]
         self._runs = [(start, stop, int(text[start])) for start, stop in pairwise(edges) if text[start] >= 0]
         for start, stop, number in self._runs:
             self._tokens[number] += stop - start
 
-    def _see(self, k: int, activation: Tensor) -> None:
+    def _see(self, k: int, activation: Tensor, rows: Rows) -> None:
         a = activation.detach().flatten(0, -2)
         self._sums[k] = sums = self._sums[k].to(a.device)
+        if rows is not None:  # an expert's: the other tokens of a text add nothing
+            text = self._text.to(a.device)[rows]
+            sums.index_add_(0, text[text >= 0], a[text >= 0].float())
+            return
         for start, stop, number in self._runs:
             sums[number] += a[start:stop].sum(0, dtype=torch.float32)
 
@@ -129,7 +137,7 @@ class TextRecorder:
 
 
 class HistogramRecorder:
-    """How many counted tokens lie in each bin of `lape.grid`, neuron by neuron, on each site's own device."""
+    """How many counted tokens (that reached the neuron) lie in each bin of `lape.grid`, neuron by neuron, on each site's own device."""
 
     def __init__(self, model: nn.Module, found: Sites) -> None:
         self.model, self.found = model, found
@@ -144,9 +152,11 @@ class HistogramRecorder:
         """Note which tokens of the next forward count."""
         self._counted = torch.nonzero(one.fold.reshape(-1) >= 0)[:, 0]
 
-    def _see(self, k: int, activation: Tensor) -> None:
+    def _see(self, k: int, activation: Tensor, rows: Rows) -> None:
         a, width = activation.detach().flatten(0, -2), activation.shape[-1]
         counted = self._counted.to(a.device)
+        if rows is not None:
+            counted = torch.isin(rows, counted).nonzero()[:, 0]
         bins = torch.empty(len(counted), width, dtype=torch.int32, device=a.device)
         first = torch.arange(width, dtype=torch.int32, device=a.device) * BINS
         step = max(16, 2**18 // width) if a.device.type == "cpu" else 2**13  # stays in a CPU's cache

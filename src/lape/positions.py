@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lape.errors import ModelError, OptionError
+from lape.hooking import Alter, Rows
 from lape.sites import body, unwrapped
 
 Tokens: TypeAlias = Literal["both", "prompt", "generated"]
@@ -65,19 +66,33 @@ class Positions:
                 for handle in handles:
                     handle.remove()
 
-    def only(self, alter: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-        """`alter`, at these positions alone: activations (rows, tokens, width) or (rows · tokens, width)."""
+    def only(self, alter: Alter) -> Alter:
+        """`alter`, at these positions alone: activations (rows, tokens, width), (rows · tokens, width), or those of some tokens."""
 
-        def limited(activation: Tensor) -> Tensor:
+        def limited(activation: Tensor, which: Rows) -> Tensor:
             rows, tokens = self._shape
+            if which is not None:
+                weight = self._weights(activation.device)[which % tokens][:, None].to(activation.dtype)
+                return torch.lerp(activation, alter(activation, which), weight)
             if activation.shape[:-1].numel() != rows * tokens:
                 raise ModelError(
                     f"{activation.shape[:-1].numel()} activations came for {rows} × {tokens} tokens, so prompt and generated tokens cannot be told apart. "
                     "Edit all of them: tokens='both'."
                 )
-            return self._blend(alter, activation.reshape(rows, tokens, -1)).reshape(activation.shape)
+            blended = self._blend(lambda a: alter(a, None), activation.reshape(rows, tokens, -1))
+            return blended.reshape(activation.shape)
 
         return limited
+
+    def _weights(self, device: torch.device) -> Tensor:
+        """(tokens,) how much of the change each position gets."""
+        weights = torch.zeros(self._shape[1], device=device)
+        if isinstance(self._part, Tensor):
+            weight = self._weight[:, 0] if isinstance(self._weight, Tensor) else torch.tensor(self._weight)
+            return torch.where(self._part.to(device), weight.to(device), weights)
+        start, stop = self._part
+        weights[start:stop] = self._weight.to(device)[:, 0] if isinstance(self._weight, Tensor) else self._weight
+        return weights
 
     def _blend(self, alter: Callable[[Tensor], Tensor], a: Tensor) -> Tensor:
         if isinstance(self._part, Tensor):

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import inspect
+from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lape.errors import ModelError
+from lape.experts import Arguments, activation_of, gives_the_same
+from lape.hooking import Rows, at_product, change, hooked, watching
 from lape.sites import (
     BY_HAND,
     FUNCTIONS,
@@ -17,36 +22,48 @@ from lape.sites import (
     Site,
     Sites,
     body,
-    change,
     close,
     gap,
     hidden_states,
+    limited,
     tiny_ids,
     tolerance,
-    watching,
 )
 from lape.space import NeuronSpace
 
 
 def prove(model: nn.Module, sites: Sequence[Site]) -> Sites:
-    """Check by tiny forwards: the model is causal; every site fires once per layer with its width; a recomputation from
-    the weights agrees; switching all neurons off changes the output; undoing restores it bit for bit.
+    """Check by tiny forwards: the model is causal; every site fires once for each token that reaches it, with its width; a
+    recomputation from the weights agrees; a changed activation arrives at the down projection; switching the neurons of any
+    layer off changes the output; undoing restores it bit for bit.
 
     Raises ModelError naming what failed.
     """
     ids = tiny_ids(model)
     _causal(model, ids)
-    seen = _fires_once(model, sites, ids)
-    recomputed = _recomputes(model, sites, ids, seen)
+    dense = [site for site in sites if site.layout is None]
+    routed = [site for site in sites if site.layout is not None]
+    seen = _fires_once(model, dense, ids)
+    _in_order(model, dense, ids, seen)
+    recomputed = _recomputes(model, dense, ids, seen)
+    _arrives(model, dense, ids)
+    _experts(model, routed, ids)
     _edits_and_undoes(model, sites, ids)
-    checked = (
+    checked = [
         "causal: a later token changes no earlier hidden state",
-        "every site fires once per forward, with its width",
-        f"activations recomputed from the weights agree in {recomputed} of {len(sites)} layers",
-        "all neurons off changes the output; undone, it is the same bit for bit",
-    )
+        "every site fires once per forward, with its width, a row for each token in order",
+        "all neurons of any layer off changes the output; undone, it is the same bit for bit",
+    ]
+    if dense:
+        checked.insert(2, f"activations recomputed from the weights agree in {recomputed} of {len(dense)} MLPs")
+        checked.insert(3, "changed activations arrive at the down projection as they should")
+    if routed:
+        modules = len({site.down for site in routed})
+        checked.insert(
+            2, f"routed experts ({modules} modules): each row's token and expert, activations and outputs agree"
+        )
     space = NeuronSpace.of((site.layer, site.expert, site.width) for site in sites)
-    return Sites(space, tuple(sites), _packs(model), checked)
+    return Sites(space, tuple(sites), _packs(model), tuple(checked))
 
 
 def _causal(model: nn.Module, ids: Tensor) -> None:
@@ -62,7 +79,7 @@ def _causal(model: nn.Module, ids: Tensor) -> None:
 
 def _fires_once(model: nn.Module, sites: Sequence[Site], ids: Tensor) -> list[Tensor]:
     seen: list[list[Tensor]] = [[] for _ in sites]
-    with watching(model, sites, lambda k, a: seen[k].append(a.detach().clone())):
+    with watching(model, sites, lambda k, a, _rows: seen[k].append(a.detach().clone())):
         hidden_states(model, ids)
     for site, activations in zip(sites, seen, strict=True):
         rows = [(a.numel() // a.shape[-1], a.shape[-1]) for a in activations]
@@ -74,24 +91,37 @@ def _fires_once(model: nn.Module, sites: Sequence[Site], ids: Tensor) -> list[Te
     return [activations[0].flatten(0, -2) for activations in seen]
 
 
+def _in_order(model: nn.Module, sites: Sequence[Site], ids: Tensor, seen: Sequence[Tensor]) -> None:
+    """The rows of an activation are the tokens in order: changing one sequence's last token changes its row and no other."""
+    changed = ids.clone()
+    changed[0, -1] = ids[0, 0]
+    other = _fires_once(model, sites, changed)
+    row = ids.shape[1] - 1
+    for site, before, after in zip(sites, seen, other, strict=True):
+        rest = torch.arange(len(before)) != row
+        if not close(after[rest], before[rest]):
+            raise ModelError(
+                f"Layer {site.layer}: the rows of {site.activation} are not the tokens of the text in their order. {BY_HAND}"
+            )
+
+
 def _recomputes(model: nn.Module, sites: Sequence[Site], ids: Tensor, seen: list[Tensor]) -> int:
-    """Recompute each activation from the gate projection's input and weight. Quantised weights and hand-named sites are passed over."""
+    """Recompute each activation from the gate projection's input and weight. Quantised weights, projections with an adapter and
+    hand-named sites are passed over.
+    """
     todo = [(site, site.gate, a) for site, a in zip(sites, seen, strict=True) if site.gate is not None]
-    inputs: dict[str, Tensor] = {}
+    inputs: dict[str, list[Tensor]] = defaultdict(list)
     handles = [
-        model.get_submodule(gate.module).register_forward_pre_hook(
-            lambda _m, args, n=gate.module: inputs.__setitem__(n, args[0].detach().clone())
+        model.get_submodule(name).register_forward_pre_hook(
+            lambda _m, args, n=name: inputs[n].append(args[0].detach().clone())
         )
-        for _, gate, _ in todo
+        for name in {gate.module for _, gate, _ in todo}
     ]
-    try:
+    with hooked(handles):
         hidden_states(model, ids)
-    finally:
-        for handle in handles:
-            handle.remove()
     agreed = 0
     for site, gate, a in todo:
-        expected = _activation(model, site, gate, inputs[gate.module].flatten(0, -2))
+        expected = _activation(model, site, gate, inputs[gate.module][site.turn].flatten(0, -2))
         if expected is None:
             continue
         if gap(expected, a) > 4 * tolerance(a.dtype):
@@ -105,7 +135,12 @@ def _recomputes(model: nn.Module, sites: Sequence[Site], ids: Tensor, seen: list
 def _activation(model: nn.Module, site: Site, gate: Branch, x: Tensor) -> Tensor | None:
     linear = model.get_submodule(gate.module)
     weight = linear.weight
-    if not isinstance(weight, Tensor) or not weight.is_floating_point() or weight.device.type == "meta":
+    if (
+        not gate.plain
+        or not isinstance(weight, Tensor)
+        or not weight.is_floating_point()
+        or weight.device.type == "meta"
+    ):
         return None
     if hasattr(linear, "nx"):  # Conv1D keeps (in, out)
         weight = weight.T
@@ -115,21 +150,144 @@ def _activation(model: nn.Module, site: Site, gate: Branch, x: Tensor) -> Tensor
     if site.rule == "activation":
         result: Tensor = model.get_submodule(site.activation)(z)
         return result
-    return FUNCTIONS[site.activation](z)
+    return FUNCTIONS[site.activation](limited(z, site.limit, above_only=True))
+
+
+def _arrives(model: nn.Module, sites: Sequence[Site], ids: Tensor) -> None:
+    """Scale each neuron's activation by a factor of its own: the down projection's input must be scaled by it.
+
+    Where it is known what the activation is multiplied by, one forward shows it for all sites; else one for each.
+    """
+    acting = [site for site in sites if site.rule == "activation"]
+    known = [site for site in acting if site.gate is not None and (site.up is None or site.up.plain)]
+    ups = {site.up.module for site in known if site.up is not None}
+    outs: dict[str, list[Tensor]] = defaultdict(list)
+    handles = [
+        model.get_submodule(name).register_forward_hook(lambda _m, _i, out, n=name: outs[n].append(out)) for name in ups
+    ]
+    with hooked(handles):
+        scaled, products = _scaled(model, known, ids)
+    for site, a, x in zip(known, scaled, products, strict=True):
+        if site.up is not None:
+            a = a * outs[site.up.module][site.turn][..., site.up.offset : site.up.offset + site.width].reshape(a.shape)
+        _refuse_other(site, a, x)
+    for site in acting:
+        if site not in known:
+            _, (plain,) = _scaled(model, [site], ids, by=0.0)
+            _, (product,) = _scaled(model, [site], ids)
+            _refuse_other(site, plain * _factors(site).to(plain), product)
+
+
+def _scaled(model: nn.Module, sites: Sequence[Site], ids: Tensor, by: float = 0.5) -> tuple[list[Tensor], list[Tensor]]:
+    """Run with scaled activations: these, and what then enters the down projections, (tokens, width) each."""
+    activations: list[Tensor] = [torch.empty(0)] * len(sites)
+    products: list[Tensor] = [torch.empty(0)] * len(sites)
+
+    def alter(k: int, a: Tensor, _rows: Rows) -> Tensor:
+        changed = a * _factors(sites[k], by).to(a)
+        activations[k] = changed.flatten(0, -2)
+        return changed
+
+    def keep(k: int, x: Tensor, _rows: Rows) -> None:
+        products[k] = x.flatten(0, -2)
+
+    handles = [handle for k, site in enumerate(sites) for handle in change(model, site, partial(alter, k))]
+    handles += [handle for k, site in enumerate(sites) for handle in at_product(model, site, partial(keep, k))]
+    with hooked(handles):
+        hidden_states(model, ids)
+    return activations, products
+
+
+def _factors(site: Site, by: float = 0.5) -> Tensor:
+    """(width,) a factor for each neuron, at most `by` away from 1."""
+    return 1 + by * torch.sin(torch.arange(site.width, dtype=torch.float32))
+
+
+def _refuse_other(site: Site, expected: Tensor, found: Tensor) -> None:
+    if expected.shape != found.shape or gap(found, expected) > 4 * tolerance(expected.dtype):
+        raise ModelError(
+            f"Layer {site.layer}: what {site.activation} gives does not reach {site.down} as an activation of an MLP does. {BY_HAND}"
+        )
+
+
+def _experts(model: nn.Module, sites: Sequence[Site], ids: Tensor) -> None:
+    """A run by each module's layout gives what the module gives; the rows shown for each expert are those of the tokens sent to it,
+    and their activations agree with a recomputation from the weights.
+    """
+    if not sites:
+        return
+    given: dict[tuple[str, int], Arguments] = {}
+    names = dict.fromkeys(site.down for site in sites)
+    turns: dict[str, int] = defaultdict(int)
+
+    def keep(name: str, _module: nn.Module, args: Any, kwargs: Any) -> None:
+        one = Arguments.of(args, kwargs)
+        copies = (None if x is None else x.detach().clone() for x in (one.hidden, one.index, one.weights))
+        given[name, turns[name]] = Arguments(*copies)  # type: ignore[arg-type]
+        turns[name] += 1
+
+    handles: list[Any] = [
+        model.get_submodule(name).register_forward_pre_hook(partial(keep, name), with_kwargs=True) for name in names
+    ]
+    shown: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def see(k: int, a: Tensor, rows: Rows) -> None:
+        assert rows is not None  # experts always say which
+        shown[k] = a.detach().clone(), rows
+
+    with hooked(handles):
+        before = hidden_states(model, ids)
+    turns.clear()
+    with watching(model, sites, see):
+        after = hidden_states(model, ids)
+    if not close(after, before):
+        raise ModelError(
+            f"{type(model).__name__}: its experts, run one by one, give other hidden states than the model. {BY_HAND}"
+        )
+    for k, site in enumerate(sites):
+        _refuse_expert(model, site, given[site.down, site.turn], *shown[k])
+    for name in names:
+        site = next(site for site in sites if site.down == name)
+        assert site.layout is not None  # they are experts
+        if not gives_the_same(model.get_submodule(name), site.layout, given[name, 0], close):
+            raise ModelError(f"Layer {site.layer}: {name}, run by its layout, gives something else. {BY_HAND}")
+
+
+def _refuse_expert(model: nn.Module, site: Site, given: Arguments, a: Tensor, rows: Tensor) -> None:
+    assert site.layout is not None  # they are experts
+    assert site.expert is not None
+    hidden = given.hidden.reshape(-1, given.hidden.shape[-1])
+    if given.index is not None:
+        sent = (given.index == site.expert).nonzero()[:, 0]
+    else:
+        hidden = hidden.view(site.layout.experts, -1, hidden.shape[-1])[site.expert]
+        sent = hidden.any(-1).nonzero()[:, 0]
+    if not torch.equal(rows.sort().values, sent.to(rows)):
+        raise ModelError(
+            f"Layer {site.layer}, expert {site.expert}: rows of tokens {rows.tolist()[:8]} were shown, but {sent.tolist()[:8]} were sent to it. {BY_HAND}"
+        )
+    module = model.get_submodule(site.down)
+    z = hidden[rows] @ site.layout.gate_rows(module, site.expert).T
+    bias = site.layout.gate.offset(module, site.expert)
+    if bias is not None:
+        z = z + (bias if len(bias) == site.width else site.layout.split(bias)[0])
+    expected = activation_of(module, site.layout, z)
+    if len(rows) and gap(expected, a) > 4 * tolerance(a.dtype):
+        raise ModelError(
+            f"Layer {site.layer}, expert {site.expert}: its activations do not follow from its rows and weights. {BY_HAND}"
+        )
 
 
 def _edits_and_undoes(model: nn.Module, sites: Sequence[Site], ids: Tensor) -> None:
     before = hidden_states(model, ids)
-    handles = [handle for site in sites for handle in change(model, site, torch.zeros_like)]
-    try:
-        off = hidden_states(model, ids)
-    finally:
-        for handle in handles:
-            handle.remove()
-    if torch.equal(off, before):
-        raise ModelError(
-            f"Switching all neurons of {type(model).__name__} off changed nothing, so these sites have no effect. {BY_HAND}"
-        )
+    for layer in dict.fromkeys(site.layer for site in sites):
+        here = [site for site in sites if site.layer == layer]
+        with hooked([handle for site in here for handle in change(model, site, lambda a, _rows: torch.zeros_like(a))]):
+            off = hidden_states(model, ids)
+        if torch.equal(off, before):
+            raise ModelError(
+                f"Switching all neurons of layer {layer} of {type(model).__name__} off changed nothing, so its sites have no effect. {BY_HAND}"
+            )
     if not torch.equal(hidden_states(model, ids), before):
         raise ModelError(
             f"{type(model).__name__} gives other outputs after an edit was undone; lape needs a model that repeats itself."
@@ -140,6 +298,13 @@ def _packs(model: nn.Module) -> bool:
     """Whether a second document in a row, its position ids starting again, reads as if it were alone."""
     if "position_ids" not in inspect.signature(body(model).forward).parameters:
         return False
+    try:
+        return _apart(model)
+    except (TypeError, ValueError, RuntimeError, IndexError):  # position ids of another shape or meaning
+        return False
+
+
+def _apart(model: nn.Module) -> bool:
     ids = tiny_ids(model, 2, 48)
     cuts = (20, 28)  # two rows that are cut at different places
     positions = torch.stack([torch.cat([torch.arange(cut), torch.arange(48 - cut)]) for cut in cuts]).to(ids.device)

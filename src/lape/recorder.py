@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from lape.corpus import FOLDS
 from lape.errors import ModelError
-from lape.sites import Sites, blocks, hooked, unwrapped, watching
+from lape.hooking import Rows, hooked, watching
+from lape.sites import Sites, blocks, down_device
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,11 @@ class Recorder:
         self._sums: list[Tensor | None] = [None] * len(found.sites)
         self._fold = torch.empty(0, dtype=torch.int64)
         self._runs: dict[tuple[torch.device, int], list[_Run]] = {}
+        self._folds: dict[torch.device, Tensor] = {}
         self._forwards = 0
         self._calls = [0] * len(found.sites)
+        self._routed = torch.zeros(FOLDS, len(found.sites), dtype=torch.int64)
+        """Tokens that reached each stretch of experts."""
         self.tokens = torch.zeros(FOLDS, dtype=torch.int64)
 
     @contextmanager
@@ -66,6 +70,7 @@ class Recorder:
         self._forwards += 1
         self._fold = fold.reshape(-1)
         self._runs.clear()
+        self._folds.clear()
         self.tokens += torch.bincount(self._fold[self._fold >= 0], minlength=FOLDS)
 
     def _runs_on(self, device: torch.device, width: int) -> list[_Run]:
@@ -76,8 +81,11 @@ class Recorder:
             self._runs[key] = list(_split(self._fold, longest, device))
         return self._runs[key]
 
-    def _see(self, k: int, activation: Tensor) -> None:
+    def _see(self, k: int, activation: Tensor, rows: Rows) -> None:
         a = activation.detach().flatten(0, -2)
+        if rows is not None:
+            self._see_some(k, a, rows)
+            return
         if len(a) != len(self._fold):
             raise RuntimeError(f"site {k} saw {len(a)} tokens, expected {len(self._fold)}")
         fires, sums = self._state(k, a)
@@ -92,6 +100,21 @@ class Recorder:
             sums[2] += positive.sum(0).to(sums.device)
             sums[1] += x.square_().sum(0).to(sums.device)
             fires[run.fold] += positive.sign_().sum(0).to(fires.device).long()  # 1 where the activation is above 0
+
+    def _see_some(self, k: int, a: Tensor, rows: Tensor) -> None:
+        """An expert's activations: of the tokens that were sent to it."""
+        fires, sums = self._state(k, a)
+        self._calls[k] += 1
+        if a.device not in self._folds:
+            self._folds[a.device] = self._fold.to(a.device)
+        fold = self._folds[a.device][rows]
+        counted = fold >= 0
+        x = a[counted].to(torch.float64 if a.dtype == torch.float64 else torch.float32)
+        member = torch.nn.functional.one_hot(fold[counted], FOLDS).to(x.dtype)
+        positive = x.clamp_min(0)
+        sums += torch.stack([x.sum(0), x.square().sum(0), positive.sum(0)]).to(sums.device)
+        fires += (member.T @ positive.sign()).to(fires.device).long()
+        self._routed[:, k] += member.sum(0).long().cpu()
 
     def _state(self, k: int, a: Tensor) -> tuple[Tensor, Tensor]:
         fires, sums = self._fires[k], self._sums[k]
@@ -132,21 +155,27 @@ class Recorder:
             )
         return {
             "tokens": self.tokens.clone(),
-            "routed": self.tokens[:, None].repeat(1, len(widths)),
+            "routed": self._all_routed(),
             "fires": torch.cat(fires, 1),
             "sum": total.clone(),
             "square": square.clone(),
             "positive": positive.clone(),
         }
 
+    def _all_routed(self) -> Tensor:
+        """(folds, stretches) int64: all counted tokens, or those sent to an expert."""
+        dense = torch.tensor([site.layout is None for site in self.found.sites])
+        return torch.where(dense, self.tokens[:, None], self._routed)
+
     def restore(self, state: dict[str, Tensor]) -> None:
         """Go on from what `state` gave."""
         self.tokens = state["tokens"].clone()
+        self._routed = state["routed"].clone()
         sums = torch.stack([state["sum"], state["square"], state["positive"]])
         for k, (site, stretch) in enumerate(zip(self.found.sites, self.found.space, strict=True)):
             part = slice(stretch.start, stretch.stop)
-            weight: Any = unwrapped(self.model).get_submodule(site.down).weight
-            device = torch.device("cpu") if weight.device.type in ("mps", "meta") else weight.device
+            device = down_device(self.model, site)
+            device = torch.device("cpu") if device.type in ("mps", "meta") else device
             self._fires[k] = state["fires"][:, part].to(device, copy=True)
             self._sums[k] = sums[:, part].to(device, copy=True)
 

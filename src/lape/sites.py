@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
+import inspect
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal
-from weakref import WeakKeyDictionary, ref
+from typing import Any, Literal, TypeAlias
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.hooks import RemovableHandle
 
 from lape.errors import ModelError, OptionError
+from lape.experts import Layout, activation_of
 from lape.space import NeuronSpace
 
-Rule = Literal["activation", "down input", "gate output"]
-
+Rule: TypeAlias = Literal["activation", "down input", "gate output", "experts"]
 FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": F.silu,
     "gelu": F.gelu,
@@ -40,6 +39,8 @@ class Branch:
 
     module: str
     offset: int
+    plain: bool = True
+    """Whether they are used as they are; False where the model scales or clamps them first."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +48,38 @@ class Site:
     """The place where the activations of one stretch of neurons are seen and changed. Modules are dotted names."""
 
     layer: int
+    """The decoder blocks are numbered in the order in which they run."""
     expert: int | None
     width: int
     rule: Rule
-    """What is hooked: an activation module's output, the down projection's input, or the gate projection's output."""
+    """What is hooked: an activation module's output, the down projection's input, the gate projection's output, or routed experts."""
     activation: str
-    """The activation module, or the name of one of `FUNCTIONS`."""
+    """The activation module, the name of one of `FUNCTIONS`, or the experts' module."""
     gate: Branch | None
     up: Branch | None
     down: str
+    """The down projection, or the experts' module."""
+    block: str
+    """The decoder block."""
+    turn: int = 0
+    runs: int = 1
+    """Of the `runs` times that the down projection runs in a forward (blocks may share it), the one this site is, from 0 on."""
+    activation_turn: int = 0
+    activation_runs: int = 1
+    """The same for the activation module."""
+    layout: Layout | None = None
+    """How the experts' module holds them."""
+    limit: float | None = None
+    """Of an activation computed by a function: the gate is clamped from above by it, up on both sides."""
+    plus: float = 0.0
+    """And what is added to up."""
+    norm: str | None = None
+    """The module between the activation (times up) and the down projection, if there is one."""
+
+    @property
+    def reader(self) -> str:
+        """The module whose input is the activation (times up)."""
+        return self.norm or self.down
 
 
 @dataclass(frozen=True)
@@ -90,8 +114,10 @@ _FOUND: WeakKeyDictionary[nn.Module, Sites] = WeakKeyDictionary()
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The model itself where `torch.compile` wrapped it."""
+    """The model itself where `torch.compile` or peft wrapped it."""
     inner = getattr(model, "_orig_mod", model)
+    base: Any = getattr(inner, "get_base_model", None)  # adapters of peft: their layers act within the model itself
+    inner = inner if base is None else base()
     return inner if isinstance(inner, nn.Module) else model
 
 
@@ -109,14 +135,13 @@ def hidden_states(model: nn.Module, input_ids: Tensor, **kwargs: Any) -> Tensor:
 
 
 def blocks(model: nn.Module, found: Sites) -> list[nn.Module]:
-    """The decoder blocks that hold neurons, in order."""
-    names = dict.fromkeys(_block_name(site.down, site.layer) for site in found.sites)
-    return [unwrapped(model).get_submodule(name) for name in names]
-
-
-def _block_name(down: str, layer: int) -> str:
-    parts = down.split(".")
-    return ".".join(parts[: parts.index(str(layer)) + 1])
+    """The decoder blocks that hold neurons, in order. Raises ModelError where one of them runs more than once in a forward."""
+    by_layer = {site.layer: site.block for site in found.sites}
+    if len(set(by_layer.values())) < len(by_layer):
+        raise ModelError(
+            f"Decoder blocks of {type(unwrapped(model)).__name__} run more than once in a forward, so their residual stream is not recorded."
+        )
+    return [unwrapped(model).get_submodule(name) for name in by_layer.values()]
 
 
 def tiny_ids(model: nn.Module, rows: int = 2, length: int = 12) -> Tensor:
@@ -134,7 +159,7 @@ def text_config(model: nn.Module) -> Any:
         raise ModelError(
             f"{type(model).__name__} is not a Hugging Face model: it has no config. Load one with lape.load(...)."
         )
-    return config.get_text_config()
+    return config.get_text_config(decoder=True)
 
 
 @contextmanager
@@ -177,7 +202,7 @@ def find(model: nn.Module, names: SiteNames | None = None) -> Sites:
     if names is None and model in _FOUND:
         return _FOUND[model]
     text_config(model)
-    if getattr(model.config, "is_encoder_decoder", False):
+    if "decoder_input_ids" in inspect.signature(model.forward).parameters:
         raise ModelError(f"{type(model).__name__} is an encoder-decoder. lape works on decoder-only language models.")
     with torch.inference_mode(), evaluating(model):
         found = prove(model, by_hand(model, names) if names else discover(model))
@@ -193,6 +218,13 @@ def is_linear(module: nn.Module) -> bool:
     )
 
 
+def limited(x: Tensor, limit: float | None, *, above_only: bool = False) -> Tensor:
+    """Clamped to ±limit, or from above alone."""
+    if limit is None:
+        return x
+    return x.clamp(max=limit) if above_only else x.clamp(-limit, limit)
+
+
 def gap(a: Tensor, b: Tensor) -> float:
     """Largest difference, as a share of the largest value."""
     scale = b.abs().amax()
@@ -200,17 +232,27 @@ def gap(a: Tensor, b: Tensor) -> float:
 
 
 def close(a: Tensor, b: Tensor) -> bool:
-    """Equal up to the rounding of the dtype."""
-    return a.shape == b.shape and gap(a, b) <= tolerance(b.dtype)
+    """Equal up to the rounding of the coarser dtype."""
+    return a.shape == b.shape and gap(a, b) <= max(tolerance(a.dtype), tolerance(b.dtype))
 
 
 def tolerance(dtype: torch.dtype) -> float:
-    """How far two computations of the same thing may lie apart."""
-    return 64 * torch.finfo(dtype).eps if dtype in (torch.float32, torch.float64) else 4 * torch.finfo(dtype).eps
+    """How far two computations of the same thing may lie apart. Parts of a float64 model may compute in float32."""
+    if dtype in (torch.float32, torch.float64):
+        return 64 * torch.finfo(torch.float32).eps
+    return 4 * torch.finfo(dtype).eps
+
+
+def down_device(model: nn.Module, site: Site) -> torch.device:
+    """Where a site's down projection is."""
+    return next(unwrapped(model).get_submodule(site.down).parameters()).device
 
 
 def down_norms(model: nn.Module, site: Site) -> Tensor:
     """‖column of the down projection‖² of each neuron of a site: float64 (width,), on the CPU."""
+    if site.layout is not None and site.expert is not None:
+        module = unwrapped(model).get_submodule(site.down)
+        return site.layout.down.weight(module, site.expert).detach().cpu().double().square().sum(0)
     linear: Any = unwrapped(model).get_submodule(site.down)
     weight: Tensor = linear.weight
     if not torch.is_floating_point(weight):  # 4- and 8-bit layers: read the matrix by running it
@@ -222,110 +264,15 @@ def down_norms(model: nn.Module, site: Site) -> Tensor:
     return by_column.sum(1 if hasattr(linear, "nx") else 0)
 
 
-def forget_compiled() -> None:
-    """Drop what torch has compiled: compiled code does not notice hooks that come and go."""
-    if "torch._dynamo" in sys.modules:
-        torch.compiler.reset()
-
-
-@contextmanager
-def hooked(handles: Sequence[RemovableHandle]) -> Iterator[None]:
-    """While inside, hooks that were just registered act, on compiled models too; afterwards they are gone."""
-    forget_compiled()
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-        forget_compiled()
-
-
-@contextmanager
-def watching(model: nn.Module, sites: Sequence[Site], see: Callable[[int, Tensor], None]) -> Iterator[None]:
-    """While inside, `see(position in sites, activation (..., width))` is called at every site of every forward."""
-    with hooked([handle for k, site in enumerate(sites) for handle in _watch(unwrapped(model), site, partial(see, k))]):
-        yield
-
-
-def _watch(model: nn.Module, site: Site, see: Callable[[Tensor], None]) -> list[RemovableHandle]:
-    if site.rule == "activation":
-        return [model.get_submodule(site.activation).register_forward_hook(lambda _m, _i, out: see(out))]
-    down = model.get_submodule(site.down)
-    if site.rule == "down input":
-        return [down.register_forward_pre_hook(lambda _m, args: see(args[0]))]
-    gate = _FunctionalGate.of(model, site)
-    return [*gate.attach(), down.register_forward_pre_hook(lambda _m, _args: see(gate.activation()))]
-
-
-def _part(out: Tensor, branch: Branch, width: int) -> Tensor:
-    return out[..., branch.offset : branch.offset + width]
-
-
-def change(model: nn.Module, site: Site, alter: Callable[[Tensor], Tensor]) -> list[RemovableHandle]:
-    """Put `alter(activation) -> activation` (shape and dtype kept, not in place) into every forward; undo by the handles."""
-    model = unwrapped(model)
-    if site.rule == "activation":
-        return [model.get_submodule(site.activation).register_forward_hook(lambda _m, _i, out: alter(out))]
-    down = model.get_submodule(site.down)
-    if site.rule == "down input":
-        return [down.register_forward_pre_hook(lambda _m, args: (alter(args[0]), *args[1:]))]
-    gate = _FunctionalGate.of(model, site)
-
-    def rewrite(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (gate.rewrite(args[0], alter), *args[1:])
-
-    return [*gate.attach(), down.register_forward_pre_hook(rewrite)]
-
-
-class _FunctionalGate:
-    """A gated MLP without an activation module: gate and up are remembered until the down projection has run, and where an
-    activation changes, `value · up` is written into the down projection's input. All hooks of a site share one, so that
-    each sees what those before it left.
-    """
-
-    _all: ClassVar[WeakKeyDictionary[nn.Module, _FunctionalGate]] = WeakKeyDictionary()
-
-    def __init__(self, model: nn.Module, site: Site, gate: Branch, up: Branch) -> None:
-        self._width, self._function, self._gate, self._up = site.width, FUNCTIONS[site.activation], gate, up
-        names = dict.fromkeys((gate.module, up.module))
-        self._modules = {name: ref(model.get_submodule(name)) for name in names}
-        self._down = ref(model.get_submodule(site.down))
-        self._out: dict[str, Tensor] = {}
-        self._now: Tensor | None = None
-
-    @classmethod
-    def of(cls, model: nn.Module, site: Site) -> _FunctionalGate:
-        down = model.get_submodule(site.down)
-        if down not in cls._all:
-            assert site.gate is not None  # the rule says so
-            assert site.up is not None
-            cls._all[down] = cls(model, site, site.gate, site.up)
-        return cls._all[down]
-
-    def attach(self) -> list[RemovableHandle]:
-        handles = [
-            module.register_forward_hook(partial(self._remember, name))
-            for name, r in self._modules.items()
-            if (module := r())
-        ]
-        down = self._down()
-        return [*handles, down.register_forward_hook(self._forget)] if down is not None else handles
-
-    def _remember(self, name: str, _module: nn.Module, _args: Any, out: Tensor) -> None:
-        self._out[name] = out
-        self._now = None
-
-    def _forget(self, *_: Any) -> None:
-        self._out.clear()
-        self._now = None
-
-    def activation(self) -> Tensor:
-        if self._now is None:
-            self._now = self._function(_part(self._out[self._gate.module], self._gate, self._width))
-        return self._now
-
-    def rewrite(self, given: Tensor, alter: Callable[[Tensor], Tensor]) -> Tensor:
-        before = self.activation()
-        self._now = after = alter(before)
-        up = _part(self._out[self._up.module], self._up, self._width)
-        return torch.where(after == before, given, after * up)
+def keeps_sign(model: nn.Module, site: Site) -> bool:
+    """Whether the activation is above 0 exactly where its input is. Fires means activation > 0 in any case."""
+    parameter = next(unwrapped(model).get_submodule(site.down).parameters())
+    line = torch.linspace(-4, 4, 801, device=parameter.device)[:, None].expand(-1, site.width)
+    line = line.to(parameter.dtype) if parameter.is_floating_point() else line
+    if site.layout is not None:
+        a = activation_of(unwrapped(model).get_submodule(site.down), site.layout, line)
+    elif site.rule == "activation":
+        a = unwrapped(model).get_submodule(site.activation)(line)
+    else:
+        a = FUNCTIONS[site.activation](line)
+    return bool(((a > 0) == (line > 0)).all())

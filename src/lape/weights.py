@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lape.errors import MismatchError, ModelError, OptionError, TextError
+from lape.experts import Layout
 from lape.languages import tag
 from lape.models import checksum, load_weights
 from lape.progress import Progress, silent
@@ -112,10 +113,10 @@ class _Base:
         self.model = model
         found = find(model)
         self.space, self.sites = found.space, found.sites
-        unknown = [site.layer for site in self.sites if site.gate is None]
+        unknown = [site.layer for site in self.sites if site.gate is None and site.layout is None]
         if unknown:
             raise ModelError(
-                f"The sites of layers {unknown[0]} to {unknown[-1]} were named by hand, so which rows of which projection make a "
+                f"The sites of layers {unknown[0]} to {unknown[-1]} were named by hand or have adapters, so which rows of which projection make a "
                 "neuron is not known. Weights are compared only in models whose sites lape finds itself."
             )
 
@@ -147,10 +148,24 @@ class _Base:
 
 def _weights(model: nn.Module, site: Site) -> Iterator[Tensor]:
     """(width, …) each: gate rows, up rows where there are some, down columns."""
+    if site.layout is not None and site.expert is not None:
+        yield from _expert_weights(model.get_submodule(site.down), site.layout, site.expert)
+        return
     for branch in (site.gate, site.up):
         if branch is not None:
             yield _matrix(model, branch.module)[branch.offset : branch.offset + site.width]
     yield _matrix(model, site.down).T
+
+
+def _expert_weights(module: nn.Module, layout: Layout, expert: int) -> Iterator[Tensor]:
+    rows = layout.gate_rows(module, expert), layout.up_rows(module, expert)
+    for one in (*rows, layout.down.weight(module, expert).T):
+        if one is not None:
+            if not one.is_floating_point():
+                raise ModelError(
+                    f"The experts are quantised to {one.dtype}, so changes of their weights cannot be read."
+                )
+            yield one.detach()
 
 
 def _matrix(model: nn.Module, name: str) -> Tensor:

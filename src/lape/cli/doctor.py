@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from lape.cli.common import out, progress
 from lape.options import ModelOptions
+
+if TYPE_CHECKING:
+    from lape.sites import Site, Sites
 
 _MODEL = ModelOptions()
 
@@ -15,6 +18,7 @@ _MODEL = ModelOptions()
 def doctor(
     model: str,
     *,
+    config_only: Annotated[bool, Parameter(negative="")] = False,
     loading: Annotated[ModelOptions, Parameter(name="*")] = _MODEL,
 ) -> None:
     """Find a model's neurons, prove them by running it, and say what was found.
@@ -22,8 +26,15 @@ def doctor(
     Parameters
     ----------
     model
-        A Hugging Face id, a local folder, or sample.
+        A Hugging Face id, a local folder, a config.json, or sample.
+    config_only
+        Do not load weights: prove a few layers with random ones. Taken for a config.json and for a folder without weights.
     """
+    from lape.skeleton import has_weights
+
+    if config_only or not has_weights(model):
+        _bare(model, loading)
+        return
     from lape.corpus import bos_id
     from lape.errors import ModelError
     from lape.evaluate.nll import find_head
@@ -33,24 +44,97 @@ def doctor(
     with progress() as report:
         loaded, tokenizer = load(model, loading, progress=report)
     found = find(loaded)
-    first = found.sites[0]
-    out.print(f"[bold]{type(loaded).__name__}[/] on {loaded.device}, {loaded.dtype}: {found.space}", highlight=False)
-    out.print(
-        f"site of layer {first.layer}: {first.activation} ({first.rule}) → {first.down}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    for line in found.checked:
-        out.print(f"[green]✓[/] {line}", highlight=False, soft_wrap=True)
-    how = "are kept apart in one row" if found.packs else "need a row each: this architecture lets them see each other"
-    out.print(f"documents {how}", highlight=False)
+    _say(loaded, found)
     bos = bos_id(tokenizer, "auto")
-    out.print(
-        f"rows begin with {tokenizer.decode([bos])!r} (never counted)" if bos is not None else "rows begin without BOS",
-        highlight=False,
+    _line(
+        f"rows begin with {tokenizer.decode([bos])!r} (never counted)" if bos is not None else "rows begin without BOS"
     )
     try:
-        out.print(f"LM head: {find_head(loaded).what}, run in slices of the vocabulary", highlight=False)
+        _line(f"LM head: {find_head(loaded).what}, run in slices of the vocabulary")
     except ModelError as error:
-        out.print(f"[yellow]![/] {error}", highlight=False, soft_wrap=True)
-    out.print(f"checksum of the parameters: {checksum(loaded)}", highlight=False, soft_wrap=True)
+        _line(f"[yellow]![/] {error}")
+    _line(f"checksum of the parameters: {checksum(loaded)}")
+
+
+def _bare(model: str, loading: ModelOptions) -> None:
+    """A model without its weights."""
+    from lape.sites import SiteNames, find
+    from lape.skeleton import skeleton
+
+    made = skeleton(model, loading.revision)
+    found = find(made.model, SiteNames(*loading.sites) if loading.sites else None)
+    _say(made.model, found)
+    _line(
+        f"[yellow]![/] no weights were loaded: this is the configuration's model with random weights, {made.layers} of its {made.of} layers"
+    )
+
+
+def _line(text: str) -> None:
+    out.print(text, highlight=False, soft_wrap=True)
+
+
+def _say(model: Any, found: Sites) -> None:
+    """Where the neurons are, and what was proven."""
+    _line(f"[bold]{type(model).__name__}[/] on {model.device}, {model.dtype}: {found.space}")
+    kinds: dict[tuple[str, ...], list[Site]] = {}
+    for site in found.sites:
+        kinds.setdefault(_kind(model, site), []).append(site)
+    for (what, where), sites in kinds.items():
+        layers = sorted({site.layer for site in sites})
+        experts = {site.expert for site in sites} - {None}
+        number = f"{len(experts)} experts × {sites[0].width:,}" if experts else f"{sites[0].width:,}"
+        _line(f"{_range(layers)}: {number} neurons, {what}")
+        _line(f"    {where}")
+    for line in found.checked:
+        _line(f"[green]✓[/] {line}")
+    how = "are kept apart in one row" if found.packs else "need a row each: this architecture lets them see each other"
+    _line(f"documents {how}")
+
+
+def _range(layers: list[int]) -> str:
+    if len(layers) == 1:
+        return f"layer {layers[0]}"
+    if layers == list(range(layers[0], layers[-1] + 1)):
+        return f"layers {layers[0]}–{layers[-1]}"
+    return f"layers {', '.join(map(str, layers))}"
+
+
+def _kind(model: Any, site: Site) -> tuple[str, str]:
+    """What kind of MLP a site is of, and its modules with * for the layer: alike for all layers of a kind."""
+    block = f"{site.block}."
+
+    def inside(name: str) -> str:
+        return f"{site.block.rpartition('.')[0]}.*.{name.removeprefix(block)}" if name.startswith(block) else name
+
+    if site.layout is not None:
+        gated = "gated" if site.layout.gated else "plain"
+        own = "" if site.layout.activation == "_apply_gate" else f" through {site.layout.activation}"
+        return (
+            f"{gated}, routed experts{own}",
+            f"{inside(site.down)} ({site.layout.gate.parameter} → {site.layout.down.parameter})",
+        )
+    form = (
+        "gate and up are not single projections (an adapter, or named by hand)"
+        if site.gate is None
+        else "gated"
+        if site.up
+        else "plain"
+    )
+    if site.rule == "activation":
+        module = type(model.get_submodule(site.activation)).__name__
+        return f"{form}, {module}{_firing(model, site)}", f"{inside(site.activation)} → {inside(site.down)}"
+    return (
+        f"{form}, {site.activation} (a function){_firing(model, site)}",
+        f"{inside(site.gate.module) if site.gate else ''} → {inside(site.down)}",
+    )
+
+
+def _firing(model: Any, site: Site) -> str:
+    """A warning where the activation is above 0 for other inputs than those above 0."""
+    from lape.sites import keeps_sign
+
+    return (
+        ""
+        if keeps_sign(model, site)
+        else ": its sign is not that of its input; it fires where the activation is above 0 all the same"
+    )

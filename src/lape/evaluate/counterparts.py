@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from lape.edit import Add, Edit, Off, Set, edited
 from lape.evaluate.controls import random_like
+from lape.hooking import Rows, at_output, hooked
 from lape.neurons import NeuronSet
 from lape.positions import Tokens
-from lape.sites import Sites, evaluating, find, hidden_states, hooked, unwrapped
+from lape.sites import Sites, evaluating, find, hidden_states
 
 
 def permuted(edits: Sequence[Edit], generator: torch.Generator) -> list[Edit]:
@@ -102,7 +103,7 @@ def _outputs(model: nn.Module, found: Sites) -> Iterator[dict[int, Tensor]]:
     """While inside, each down projection's output is kept."""
     kept: dict[int, Tensor] = {}
 
-    def keep(k: int, _module: nn.Module, _args: Any, out: Tensor) -> None:
+    def keep(k: int, out: Tensor, _rows: Rows) -> None:
         kept[k] = out
 
     with _hooks(model, found, keep):
@@ -113,7 +114,7 @@ def _outputs(model: nn.Module, found: Sites) -> Iterator[dict[int, Tensor]]:
 def _replayed(model: nn.Module, found: Sites, plain: dict[int, Tensor], total: Tensor) -> Iterator[None]:
     """While inside, each down projection gives what it gave before; the square of the difference is added up."""
 
-    def replay(k: int, _module: nn.Module, _args: Any, out: Tensor) -> Tensor:
+    def replay(k: int, out: Tensor, _rows: Rows) -> Tensor:
         total[k] += float((out.float() - plain[k].float()).square().sum())
         return plain[k]
 
@@ -123,6 +124,5 @@ def _replayed(model: nn.Module, found: Sites, plain: dict[int, Tensor], total: T
 
 @contextmanager
 def _hooks(model: nn.Module, found: Sites, hook: Any) -> Iterator[None]:
-    downs = [unwrapped(model).get_submodule(site.down) for site in found.sites]
-    with hooked([down.register_forward_hook(partial(hook, k)) for k, down in enumerate(downs)]):
+    with hooked([handle for k, site in enumerate(found.sites) for handle in at_output(model, site, partial(hook, k))]):
         yield

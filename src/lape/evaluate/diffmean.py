@@ -7,7 +7,7 @@ Marks and Tegmark 2023 (difference in means); CLaS-Bench (Gurgurov et al. 2026) 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from lape.errors import OptionError
+from lape.hooking import Alter, Rows, forget_compiled
 from lape.options import check_choices, positive
 from lape.positions import Positions, Tokens
-from lape.sites import blocks, find, forget_compiled
+from lape.sites import blocks, find
 from lape.stats import ActivationStats
 
 
@@ -80,16 +81,16 @@ def shifted(
     with ExitStack() as stack:
         stack.callback(forget_compiled)
 
-        def add(hidden: Tensor) -> Tensor:
+        def add(hidden: Tensor, _rows: Rows) -> Tensor:
             return hidden + amount.to(hidden.dtype).to(hidden.device)
 
-        alter: Callable[[Tensor], Tensor] = add
+        alter: Alter = add
         if (options.tokens, options.first, options.fade) != ("both", None, 1.0):
             where = Positions(model, options.tokens, options.first, options.fade)
             alter = stack.enter_context(where.followed()).only(add)
 
         def hook(_module: nn.Module, _args: Any, out: Any) -> Any:
-            return alter(out) if isinstance(out, Tensor) else (alter(out[0]), *out[1:])
+            return alter(out, None) if isinstance(out, Tensor) else (alter(out[0], None), *out[1:])
 
         stack.callback(block.register_forward_hook(hook).remove)
         forget_compiled()

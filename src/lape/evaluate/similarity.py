@@ -30,11 +30,12 @@ from torch.nn import functional as F
 from lape.corpus import Batch, Corpus, batch, batches, prepare
 from lape.errors import MismatchError, ModelError, OptionError, TextError
 from lape.evaluate.bootstrap import BLOCK, Bootstrap
+from lape.hooking import hooked
 from lape.languages import tag
 from lape.options import SimilarityOptions, TextOptions, given
 from lape.progress import Progress, silent
 from lape.recording import run_batch
-from lape.sites import Sites, blocks, check_fits, evaluating, find, hooked
+from lape.sites import Sites, blocks, check_fits, evaluating, find
 from lape.texts import Documents, documents
 
 Parallel: TypeAlias = Mapping[str, str | Path | Sequence[str] | Documents]
