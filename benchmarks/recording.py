@@ -21,10 +21,10 @@ import torch
 import lape
 from lape import samples
 from lape.corpus import Batch, batch, batches, prepare
+from lape.hooking import watching
 from lape.options import RecordOptions
 from lape.recorder import Recorder
 from lape.recording import run_batch
-from lape.hooking import watching
 from lape.sites import Sites, find
 from lape.texts import Documents
 

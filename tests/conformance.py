@@ -65,11 +65,14 @@ def examine(name: str) -> Verdict:
         for check in CHECKS:
             check(model, kind)
     except ModelError as error:
-        return Verdict(name, "unsupported", why=str(error), seconds=time.monotonic() - began)
+        said = kind.unsupported or str(error)
+        return Verdict(name, "unsupported" if kind.unsupported else "wrong", why=said, seconds=time.monotonic() - began)
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         said = f"{type(error).__name__} in {Path(last.filename).name}:{last.lineno}: {str(error)[:400]}"
         return Verdict(name, "wrong", why=said, seconds=time.monotonic() - began)
+    if kind.unsupported:
+        return Verdict(name, "wrong", why="The table says that it is not supported, but it is.")
     return Verdict(name, "proven", in_words(found), found.packs, kind.note, time.monotonic() - began)
 
 

@@ -22,8 +22,8 @@ from brute import (
     width_of,
 )
 from lape.errors import ModelError
-from lape.recording import record
 from lape.hooking import watching
+from lape.recording import record
 from lape.sites import SiteNames, down_norms, find, hidden_states, tiny_ids
 from lape.space import NeuronSpace
 from lape.texts import Documents

@@ -32,7 +32,7 @@ from lape.sites import (
     limited,
     unwrapped,
 )
-from lape.trace import Call, Event, Part, Trace, traced
+from lape.trace import Call, Event, Part, Trace, called, traced
 
 
 def discover(model: nn.Module) -> tuple[Site, ...]:
@@ -41,18 +41,16 @@ def discover(model: nn.Module) -> tuple[Site, ...]:
     ran = [(call, _sites_of(model, call)) for call in trace.calls]
     owners = {call.owner for call, sites in ran if sites}
     kept = [(call, sites) for call, sites in ran if call.owner in owners]
-    if not kept:
-        raise ModelError(_nothing_found(model, [call for call, _ in ran]))
-    for layer, (call, sites) in enumerate(kept):
+    for layer, (call, sites) in enumerate(kept or ran):
         unknown = overlooked(call, sites)
         if unknown:
             raise ModelError(
                 f"Layer {layer} of {type(model).__name__}: {unknown.name} ({type(unknown.module).__name__}) works on each token alone and holds several "
                 f"matrices, as an MLP does, but lape does not see where its neurons are. {BY_HAND}"
             )
-    return tuple(
-        replace(site, layer=layer, **_runs(site, trace)) for layer, (_, sites) in enumerate(kept) for site in sites
-    )
+    if not kept:
+        raise ModelError(_nothing_found(model, trace.calls))
+    return tuple(_placed(site, layer, trace) for layer, (_, sites) in enumerate(kept) for site in sites)
 
 
 def _nothing_found(model: nn.Module, ran: Sequence[Call]) -> str:
@@ -65,11 +63,12 @@ def _nothing_found(model: nn.Module, ran: Sequence[Call]) -> str:
     )
 
 
-def _runs(site: Site, trace: Trace) -> dict[str, int]:
-    """How often the modules of a site run in a forward."""
+def _placed(site: Site, layer: int, trace: Trace) -> Site:
+    """A site with its layer, and with how often its modules run in a forward."""
     if site.layout is not None:
-        return {"runs": trace.runs[f"{site.down}()"]}
-    return {"runs": trace.runs[site.down], "activation_runs": trace.runs.get(site.activation, 1)}
+        return replace(site, layer=layer, runs=trace.runs[called(site.down)])
+    runs, activation_runs = trace.runs[site.down], trace.runs.get(site.activation, 1)
+    return replace(site, layer=layer, runs=runs, activation_runs=activation_runs)
 
 
 def _sites_of(model: nn.Module, call: Call) -> list[Site]:

@@ -151,9 +151,8 @@ def activation_of(module: Any, layout: Layout, gate: Tensor) -> Tensor:
     return result
 
 
-def _separated(module: Any, layout: Layout) -> Layout | None:
+def _separated(module: Any, layout: Layout, device: torch.device) -> Layout | None:
     """The layout with its `neutral`, if `_apply_gate` is f(gate) · h(up) with f bent and h straight: then the activation is f(gate)."""
-    device = module.get_parameter(layout.gate.parameter).device
     line = torch.linspace(-1, 1, 3, device=device)[:, None].expand(3, layout.width)
 
     def applied(gate: Tensor, up: Tensor) -> Tensor:
@@ -208,7 +207,8 @@ class Runner:
             self._before = module.__dict__.get("forward")
             # One expert after the other cannot be one graph; a compiled model calls this as it is.
             compiled = "torch._dynamo" in sys.modules
-            module.__dict__["forward"] = torch.compiler.disable(self.forward) if compiled else self.forward
+            disable: Any = torch.compiler.disable
+            module.__dict__["forward"] = disable(self.forward) if compiled else self.forward
         self._attached += 1
         self._callbacks[point].setdefault(expert, {})[self._attached] = callback
         return Attached(self, point, expert, self._attached)
@@ -232,10 +232,13 @@ class Runner:
         offload = getattr(module, "_hf_hook", None)  # accelerate's: brings the weights, and takes them away
         if offload is not None:
             args, kwargs = offload.pre_forward(module, *args, **kwargs)
-        out = self._run(module, Arguments.of(args, kwargs))
+        out = self.run(Arguments.of(args, kwargs))
         return out if offload is None else offload.post_forward(module, out)
 
-    def _run(self, module: nn.Module, given: Arguments) -> Tensor:
+    def run(self, given: Arguments) -> Tensor:
+        """The module's output, of the shape of the hidden states."""
+        module = self._module()
+        assert module is not None
         hidden = given.hidden.reshape(-1, given.hidden.shape[-1])
         out = torch.zeros_like(hidden)
         for expert, place, token, weight in self._rows(hidden, given):
@@ -324,7 +327,9 @@ class Arguments:
         index = next((x for x in tensors if x.dtype in (torch.int32, torch.int64) and x.dim() == 2), None)
         if index is not None:
             return cls(floats[0], index, next((x for x in floats[1:] if x.shape == index.shape), None))
-        if len(floats) == 2 and floats[1].shape[:-1].numel() == floats[0].shape[:-1].numel():  # every expert sees every token
+        if (
+            len(floats) == 2 and floats[1].shape[:-1].numel() == floats[0].shape[:-1].numel()
+        ):  # every expert sees every token
             weights = floats[1].reshape(-1, floats[1].shape[-1])
             return cls(floats[0], torch.arange(weights.shape[1], device=weights.device).expand(weights.shape), weights)
         return cls(floats[0], None, None)
@@ -334,7 +339,7 @@ def layout_of(module: nn.Module, given: Arguments, tolerates: Tolerates) -> Layo
     """The layout by which a run gives what the module itself gives, for every expert; None where none does."""
     for layout in _layouts(module, _called(given), given.hidden.shape[-1]):
         with suppress(RuntimeError, IndexError, ValueError, TypeError):
-            found = _separated(module, layout) if layout.activation == "_apply_gate" else layout
+            found = _separated(module, layout, given.hidden.device) if layout.activation == "_apply_gate" else layout
             if found is not None and gives_the_same(module, found, given, tolerates):
                 return found
     return None
@@ -378,10 +383,11 @@ def _projections(module: nn.Module, hidden: int) -> Iterator[tuple[Matrix, Matri
                 if _outputs(module, gate) in (width, 2 * width) and gate.experts >= down.experts:
                     yield from _biased(module, gate, down, flat, width)
     for names in permutations(stacked, 3):
-        first, second, last = (stacked[name].shape for name in names)
-        if first == second == (first[0], last[2], hidden) and last[:2] == (first[0], hidden):
-            gate, up, down = (Matrix(name, first[0], False) for name in names)
-            yield gate, up, down, last[2]
+        enter, lift, leave = (tuple(stacked[name].shape) for name in names)
+        experts, width = enter[0], leave[2]
+        if enter == lift == (experts, width, hidden) and leave[:2] == (experts, hidden):
+            gate, up, down = (Matrix(name, experts, False) for name in names)
+            yield gate, up, down, width
     numbers = {value for value in vars(module).values() if isinstance(value, int) and value > 1}
     for names in permutations(flat, 3):
         shapes = {flat[name].shape for name in names}
@@ -414,7 +420,7 @@ def gives_the_same(module: nn.Module, layout: Layout, given: Arguments, tolerate
     """Whether made-up rows go through every expert by the layout as they go through the module itself, and what the layout says is
     the activation is one.
     """
-    if layout.activation == "_apply_gate" and _separated(module, layout) != layout:
+    if layout.activation == "_apply_gate" and _separated(module, layout, given.hidden.device) != layout:
         return False
     args = _made_up(layout, given)
     result: Tensor = module(*args)

@@ -149,6 +149,12 @@ def _refuse_norm(site: Site) -> None:
 
 
 def _refuse_quantised(site: Site, linear: Any) -> None:
+    if any(True for _ in linear.children()):
+        raise ModelError(f"{site.down} has an adapter. Merge it first: model = model.merge_and_unload().")
+    if linear.weight.device.type == "meta":
+        raise ModelError(
+            f"{site.down} is kept on disk or in main memory until it is used. Load the model without offloading to export it."
+        )
     if not linear.weight.is_floating_point():
         raise ModelError(
             f"{site.down} is quantised; its weights cannot be changed exactly. Load the model unquantised to export it."

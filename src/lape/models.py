@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from lape.errors import MismatchError, ModelError, OptionError
 from lape.options import ModelOptions, given
 from lape.progress import Progress, silent
-from lape.sites import SiteNames, find, unwrapped
+from lape.sites import SiteNames, find, present, unwrapped
 
 _HASH_BYTES = 64 * 2**20
 
@@ -106,10 +106,6 @@ def _weights(name: str | Path, options: ModelOptions, *, sample: bool) -> Any:
             f"{name} lacks {len(missing)} of the model's weights ({', '.join(missing[:3])}, …), which would be random numbers. "
             "Get the whole checkpoint."
         )
-    if any(parameter.device.type == "meta" for parameter in model.parameters()):
-        raise ModelError(
-            f"{name} does not fit on the devices: parts of it were left on disk. Use a larger device, or --dtype bfloat16."
-        )
     if not options.device_map and not getattr(model, "is_quantized", False):
         model.to(_device(options.device))
     model.eval()
@@ -154,13 +150,23 @@ def _device(name: str | None) -> torch.device:
 
 def checksum(model: nn.Module) -> str:
     """SHA-256 over the bits, dtype, shape and name of every parameter: one changed weight changes it."""
-    named = sorted(unwrapped(model).named_parameters(), key=lambda item: item[0])
-    with ThreadPoolExecutor() as pool:
-        digests = pool.map(_digest, (parameter for _, parameter in named))
-        whole = hashlib.sha256()
+    inner = unwrapped(model)
+    named = sorted(inner.named_parameters(), key=lambda item: item[0])
+    whole = hashlib.sha256()
+    away = any(parameter.device.type == "meta" for _, parameter in named)  # brought one at a time
+    with ThreadPoolExecutor(1 if away else None) as pool:
+        digests = pool.map(lambda item: _digest_of(inner, *item), named)
         for (name, parameter), digest in zip(named, digests, strict=True):
             whole.update(f"{name} {parameter.dtype} {tuple(parameter.shape)} {digest}\n".encode())
     return whole.hexdigest()
+
+
+def _digest_of(model: nn.Module, name: str, parameter: Tensor) -> str:
+    if parameter.device.type != "meta":
+        return _digest(parameter)
+    module, _, own = name.rpartition(".")
+    with present(model.get_submodule(module)):
+        return _digest(model.get_submodule(module).get_parameter(own))
 
 
 def _digest(parameter: Tensor) -> str:

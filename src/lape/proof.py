@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lape.errors import ModelError
-from lape.experts import Arguments, activation_of, gives_the_same
+from lape.experts import Arguments, Runner, activation_of, gives_the_same
 from lape.hooking import Rows, at_product, change, hooked, watching
 from lape.sites import (
     BY_HAND,
@@ -26,6 +26,7 @@ from lape.sites import (
     gap,
     hidden_states,
     limited,
+    present,
     tiny_ids,
     tolerance,
 )
@@ -136,7 +137,8 @@ def _activation(model: nn.Module, site: Site, gate: Branch, x: Tensor) -> Tensor
     linear = model.get_submodule(gate.module)
     weight = linear.weight
     if (
-        not gate.plain
+        any(True for _ in linear.children())  # an adapter adds to it
+        or not gate.plain
         or not isinstance(weight, Tensor)
         or not weight.is_floating_point()
         or weight.device.type == "meta"
@@ -216,41 +218,45 @@ def _experts(model: nn.Module, sites: Sequence[Site], ids: Tensor) -> None:
     """
     if not sites:
         return
-    given: dict[tuple[str, int], Arguments] = {}
     names = dict.fromkeys(site.down for site in sites)
-    turns: dict[str, int] = defaultdict(int)
-
-    def keep(name: str, _module: nn.Module, args: Any, kwargs: Any) -> None:
-        one = Arguments.of(args, kwargs)
-        copies = (None if x is None else x.detach().clone() for x in (one.hidden, one.index, one.weights))
-        given[name, turns[name]] = Arguments(*copies)  # type: ignore[arg-type]
-        turns[name] += 1
-
-    handles: list[Any] = [
-        model.get_submodule(name).register_forward_pre_hook(partial(keep, name), with_kwargs=True) for name in names
-    ]
+    layouts = {site.down: site.layout for site in sites}
+    given, plain = _experts_calls(model, names, ids)
+    for (name, _), (args, kwargs, out) in given.items():
+        layout, module = layouts[name], model.get_submodule(name)
+        assert layout is not None  # they are experts
+        run = Runner(module, layout).forward(*args, **kwargs).view(out.shape)
+        if not close(run, out) or not gives_the_same(module, layout, Arguments.of(args, kwargs), close):
+            raise ModelError(f"{name}, its experts run one by one, gives something else. {BY_HAND}")
     shown: dict[int, tuple[Tensor, Tensor]] = {}
 
     def see(k: int, a: Tensor, rows: Rows) -> None:
         assert rows is not None  # experts always say which
         shown[k] = a.detach().clone(), rows
 
-    with hooked(handles):
-        before = hidden_states(model, ids)
-    turns.clear()
     with watching(model, sites, see):
-        after = hidden_states(model, ids)
-    if not close(after, before):
-        raise ModelError(
-            f"{type(model).__name__}: its experts, run one by one, give other hidden states than the model. {BY_HAND}"
-        )
+        given, watched = _experts_calls(model, names, ids)
+    if watched.shape != plain.shape:
+        raise ModelError(f"{type(model).__name__} gives another output while its experts are watched. {BY_HAND}")
     for k, site in enumerate(sites):
-        _refuse_expert(model, site, given[site.down, site.turn], *shown[k])
-    for name in names:
-        site = next(site for site in sites if site.down == name)
-        assert site.layout is not None  # they are experts
-        if not gives_the_same(model.get_submodule(name), site.layout, given[name, 0], close):
-            raise ModelError(f"Layer {site.layer}: {name}, run by its layout, gives something else. {BY_HAND}")
+        args, kwargs, _ = given[site.down, site.turn]
+        _refuse_expert(model, site, Arguments.of(args, kwargs), *shown[k])
+
+
+def _experts_calls(
+    model: nn.Module, names: Iterable[str], ids: Tensor
+) -> tuple[dict[tuple[str, int], tuple[Any, Any, Tensor]], Tensor]:
+    """(module, which of its runs) -> its arguments, by position and by name, and what it gave; and the hidden states."""
+    calls: dict[tuple[str, int], tuple[Any, Any, Tensor]] = {}
+    turns: dict[str, int] = defaultdict(int)
+
+    def keep(name: str, _module: nn.Module, args: Any, kwargs: Any, out: Tensor) -> None:
+        calls[name, turns[name]] = args, kwargs, out.detach().clone()
+        turns[name] += 1
+
+    handles = [model.get_submodule(name).register_forward_hook(partial(keep, name), with_kwargs=True) for name in names]
+    with hooked(handles):
+        hidden = hidden_states(model, ids)
+    return calls, hidden
 
 
 def _refuse_expert(model: nn.Module, site: Site, given: Arguments, a: Tensor, rows: Tensor) -> None:
@@ -267,11 +273,12 @@ def _refuse_expert(model: nn.Module, site: Site, given: Arguments, a: Tensor, ro
             f"Layer {site.layer}, expert {site.expert}: rows of tokens {rows.tolist()[:8]} were shown, but {sent.tolist()[:8]} were sent to it. {BY_HAND}"
         )
     module = model.get_submodule(site.down)
-    z = hidden[rows] @ site.layout.gate_rows(module, site.expert).T
-    bias = site.layout.gate.offset(module, site.expert)
-    if bias is not None:
-        z = z + (bias if len(bias) == site.width else site.layout.split(bias)[0])
-    expected = activation_of(module, site.layout, z)
+    with present(module):
+        z = hidden[rows] @ site.layout.gate_rows(module, site.expert).T
+        bias = site.layout.gate.offset(module, site.expert)
+        if bias is not None:
+            z = z + (bias if len(bias) == site.width else site.layout.split(bias)[0])
+        expected = activation_of(module, site.layout, z)
     if len(rows) and gap(expected, a) > 4 * tolerance(a.dtype):
         raise ModelError(
             f"Layer {site.layer}, expert {site.expert}: its activations do not follow from its rows and weights. {BY_HAND}"

@@ -243,6 +243,20 @@ def tolerance(dtype: torch.dtype) -> float:
     return 4 * torch.finfo(dtype).eps
 
 
+@contextmanager
+def present(module: nn.Module) -> Iterator[None]:
+    """While inside, a module's own weights are there, also where accelerate keeps them elsewhere until they are used."""
+    hook: Any = getattr(module, "_hf_hook", None)
+    if hook is None:
+        yield
+        return
+    hook.pre_forward(module)
+    try:
+        yield
+    finally:
+        hook.post_forward(module, None)
+
+
 def down_device(model: nn.Module, site: Site) -> torch.device:
     """Where a site's down projection is."""
     return next(unwrapped(model).get_submodule(site.down).parameters()).device
@@ -250,17 +264,20 @@ def down_device(model: nn.Module, site: Site) -> torch.device:
 
 def down_norms(model: nn.Module, site: Site) -> Tensor:
     """‖column of the down projection‖² of each neuron of a site: float64 (width,), on the CPU."""
-    if site.layout is not None and site.expert is not None:
-        module = unwrapped(model).get_submodule(site.down)
-        return site.layout.down.weight(module, site.expert).detach().cpu().double().square().sum(0)
     linear: Any = unwrapped(model).get_submodule(site.down)
+    if site.layout is not None and site.expert is not None:
+        with present(linear):
+            return site.layout.down.weight(linear, site.expert).detach().cpu().double().square().sum(0)
     weight: Tensor = linear.weight
-    if not torch.is_floating_point(weight):  # 4- and 8-bit layers: read the matrix by running it
+    adapted = any(True for _ in linear.children())
+    if adapted or not torch.is_floating_point(weight):  # 4- and 8-bit layers too: read the matrix by running it
         device = weight.device
         eye = torch.eye(site.width, device=device, dtype=next(body(model).parameters()).dtype)
         columns: Tensor = linear(eye) - linear(torch.zeros_like(eye[:1]))
         return columns.cpu().double().square().sum(1)
-    by_column = weight.detach().cpu().double().square()
+    with present(linear):
+        weight = linear.weight
+        by_column = weight.detach().cpu().double().square()
     return by_column.sum(1 if hasattr(linear, "nx") else 0)
 
 

@@ -27,12 +27,14 @@ class Skeleton:
     """How many the model has."""
 
 
-def has_weights(name: str | Path) -> bool:
-    """Whether a folder holds weights; True for what is no folder or file, and so perhaps on the Hub."""
+def is_bare(name: str | Path) -> bool:
+    """Whether a path is a configuration without weights: a .json file, or a folder that holds one and none of them."""
     path = Path(name)
-    if path.is_dir():
-        return any(path.glob("*.safetensors")) or any(path.glob("*.bin")) or any(path.glob("*.gguf"))
-    return not (path.is_file() and path.suffix == ".json")
+    if path.is_file():
+        return path.suffix == ".json"
+    return (path / "config.json").is_file() and not any(
+        file.suffix in (".safetensors", ".bin", ".gguf") for file in path.iterdir()
+    )
 
 
 def skeleton(name: str | Path, revision: str | None = None) -> Skeleton:
@@ -56,8 +58,11 @@ def skeleton(name: str | Path, revision: str | None = None) -> Skeleton:
         raise ModelError(
             f"{_depth(small)} layers of {name} in bfloat16 need {2 * parameters / 2**30:.0f} GiB, and {room / 2**30:.0f} are free. Use a larger machine."
         )
-    torch.manual_seed(0)
-    model = _made(small, name)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = _made(small, name)
+    if hasattr(model, "_can_set_experts_implementation") and model._can_set_experts_implementation():
+        model.set_experts_implementation("eager")  # the default refuses some shapes
     return Skeleton(model.eval(), _depth(small), whole)
 
 
@@ -70,10 +75,10 @@ def shallow(config: Any) -> Any:
     kinds = list(zip(*per_layer.values(), strict=True)) if per_layer else [()] * depth
     last = max(kinds.index(kind) for kind in kinds)
     layers = min(depth, max(FEWEST, last + 1))
-    key = next((name for name in ("num_hidden_layers", "num_layers", "n_layer", "n_layers") if name in text), None)
-    if key is None:
+    names = [name for name in ("num_hidden_layers", "num_layers", "n_layer", "n_layers") if name in text]
+    if not names and not per_layer:
         raise OptionError("The configuration does not say how many layers there are (num_hidden_layers).")
-    text[key] = layers
+    text.update(dict.fromkeys(names, layers))
     for name, value in per_layer.items():
         text[name] = value[:layers]
     return type(config).from_dict(data)

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from lape.errors import ModelError
 from lape.sites import body, hidden_states, is_linear, text_config, tiny_ids, unwrapped
 
 
@@ -74,6 +75,12 @@ def traced(model: nn.Module) -> Trace:
             handles.append(block.register_forward_hook(trace.leave))
     try:
         hidden_states(model, tiny_ids(model))
+    except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
+        said = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+        raise ModelError(
+            f"{type(unwrapped(model)).__name__} does not run on token ids alone: {said[0][:300]} Expected a decoder-only language model. For "
+            "experts that refuse their shapes or number format, load with another implementation: model.set_experts_implementation('eager')."
+        ) from error
     finally:
         for handle in handles:
             handle.remove()
@@ -98,7 +105,7 @@ class Trace:
         leaf = is_linear(module) or not any(True for _ in module.children())
         if leaf:
             handles.append(module.register_forward_hook(partial(self._event, name), with_kwargs=True))
-        if not leaf or sum(p.dim() > 1 for p in module.parameters()) > 1:
+        if not is_linear(module):
             handles.append(module.register_forward_hook(partial(self._part, name), with_kwargs=True))
         return handles
 
@@ -125,11 +132,16 @@ class Trace:
     def _part(self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         if self._inside:
             self._clock += 1
-            self._inside[-1].parts.append(Part(name, module, args, kwargs, out, self._clock, self._turn(f"{name}()")))
+            self._inside[-1].parts.append(Part(name, module, args, kwargs, out, self._clock, self._turn(called(name))))
 
     def _turn(self, name: str) -> int:
         self.runs[name] = self.runs.get(name, 0) + 1
         return self.runs[name] - 1
+
+
+def called(name: str) -> str:
+    """By which the runs of a module are counted as a whole, apart from those as a leaf."""
+    return f"{name}()"
 
 
 def first(values: Any) -> Tensor | None:

@@ -171,6 +171,8 @@ def _expert_weights(module: nn.Module, layout: Layout, expert: int) -> Iterator[
 def _matrix(model: nn.Module, name: str) -> Tensor:
     """(out, in): a linear layer's weight."""
     linear: Any = model.get_submodule(name)
+    if any(True for _ in linear.children()):
+        raise ModelError(f"{name} has an adapter. Merge it first: model = model.merge_and_unload().")
     weight: Tensor = linear.weight.detach()
     if not weight.is_floating_point():
         raise ModelError(

@@ -108,6 +108,8 @@ class Kind:
     """How many decoder blocks the shrunk model has."""
     not_applicable: str = ""
     """Why lape has nothing to find: no MLP neurons, or no decoder-only language model."""
+    unsupported: str = ""
+    """What in transformers' code keeps lape from it; it must then refuse the model."""
     dtype: torch.dtype = torch.float64
     """float32 where the model's own code cannot run in float64."""
     note: str = ""

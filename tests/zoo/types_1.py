@@ -244,8 +244,7 @@ KINDS: dict[str, Kind] = {
             gated("model.global_transformer.layers.{}.mlp.", layers=(0, 1)),
             gated("model.local_decoder.layers.{}.mlp."),
         ),
-        note="Three stacks of blocks. The rows of the global one are patches of bytes, not tokens. Left out: the "
-        "patcher, a language model of its own, of which only the patch boundaries are used.",
+        unsupported="Three stacks of blocks: the rows of the global one are patches of bytes, not tokens.",
     ),
     "camembert": Kind({"is_decoder": True}, bert("roberta.encoder"), note=ENCODER_NOTE),
     "codegen": Kind(

@@ -361,11 +361,8 @@ KINDS: dict[str, Kind] = {
     "jetmoe": Kind(
         {"num_attention_heads": ..., "kv_channels": 8, "num_local_experts": 4, "num_experts_per_tok": 2},
         (Experts(BLOCK + "mlp", gate_up="input_linear.weight", down="output_linear.weight", by_hand=jetmoe_block),),
-        note=(
-            "The mixture is one module that routes by itself and runs its experts one after the other on rows sorted "
-            "by expert, with F.linear on slices of two 3-D parameters. Attention has experts of the same class "
-            "(query and output projections): no MLPs."
-        ),
+        unsupported="One module routes and runs its experts on slices of stacked weights (JetMoeParallelExperts), and no call says "
+        "which row is which token's.",
     ),
     "kimi_linear": Kind(
         {

@@ -227,8 +227,7 @@ KINDS: dict[str, Kind] = {
         },
         (plain("transformer.layer.{}.ff.", "layer_1", "layer_2"),),
         dtype=torch.float32,
-        note="Causal only with attn_type='uni'. Inside, all is (tokens, batch, width). With a target_mapping every "
-        "MLP runs twice.",
+        unsupported="Causal only with attn_type='uni', and inside all is (tokens, sequences, width), not (sequences, tokens, width).",
     ),
     "xlstm": Kind(
         {

@@ -30,9 +30,9 @@ def doctor(
     config_only
         Do not load weights: prove a few layers with random ones. Taken for a config.json and for a folder without weights.
     """
-    from lape.skeleton import has_weights
+    from lape.skeleton import is_bare
 
-    if config_only or not has_weights(model):
+    if config_only or is_bare(model):
         _bare(model, loading)
         return
     from lape.corpus import bos_id

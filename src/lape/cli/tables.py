@@ -92,6 +92,26 @@ def overlap_table(neurons: LanguageNeurons) -> Group:
     return titled("Shared neurons", ["", *neurons], rows)
 
 
+def experts_table(table: pl.DataFrame) -> Group:
+    """Per language, the experts that it uses most in comparison with the others."""
+    rows = []
+    for language in table["language"].unique(maintain_order=True):
+        mine = table.filter((_col("language") == language) & _col("ratio").is_not_null())
+        for row in mine.sort("ratio", descending=True).head(5).iter_rows(named=True):
+            spread = "" if row["lowest"] is None else f"{row['lowest']:.1%}–{row['highest']:.1%}"
+            apart = {True: "yes", False: "no", None: ""}[row["apart"]]
+            place = f"{row['layer']}.{row['expert']}"
+            rows.append(
+                [language, place, f"{row['share']:.1%}", spread, f"{row['others']:.1%}", f"{row['ratio']:.2f}", apart]
+            )
+    columns = ["", "layer.expert", "tokens sent", "folds", "others", "ratio", "apart"]
+    caption = (
+        "tokens sent: share of the language's tokens that the router sends to the expert; folds: the lowest and highest of that share "
+        "over parts of the text; others: its mean over the other languages; apart: whether no other language's folds reach into that range."
+    )
+    return titled("Experts that a language uses most, beside the others", columns, rows, caption)
+
+
 def compare_table(table: pl.DataFrame) -> Group:
     """Per language: the sizes of two sets, and how much they overlap, in all and layer by layer."""
     whole = table.filter(_col("layer").is_null())

@@ -112,7 +112,12 @@ def scored_neurons(stats: ActivationStats, folds: Sequence[int] | None = None) -
         return None
     fewest = stats.routed(folds).amin(0)
     dense = torch.tensor([stretch.expert is None for stretch in stats.space])
-    return stats.space.per_neuron((fewest >= MIN_ROUTED) | dense)
+    scored = stats.space.per_neuron((fewest >= MIN_ROUTED) | dense)
+    if not bool(scored.any()):
+        raise OptionError(
+            f"No expert was sent {MIN_ROUTED} tokens in every language (the most: {int(fewest.max())}), so no neuron can be scored. Record more text."
+        )
+    return scored
 
 
 def lape(
