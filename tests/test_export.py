@@ -8,12 +8,15 @@ from transformers import AutoModelForCausalLM
 
 from brute import KINDS, MLPS, assert_near, lively, logits_of, model_of, tokenizer_of, width_of
 from lape.edit import Add, Off, Scale, Set, edited
-from lape.errors import FileError, LapeError, MismatchError, OptionError
+from lape.errors import FileError, LapeError, MismatchError, ModelError, OptionError
 from lape.exporting import export
 from lape.models import load
 from lape.neurons import NeuronSet
+from lape.sites import find
 from lape.space import NeuronSpace
 from tiny import LAYERS
+from zoo.table import KINDS as ZOO
+from zoo.written import build
 
 IDS = torch.tensor([[1, 20, 30, 40, 50, 60, 70]])
 
@@ -138,3 +141,42 @@ def test_a_failed_export_leaves_nothing_and_keeps_what_was_there(error, seen, tm
         export(model_of("llama"), some_edits("llama"), tmp_path / "out", tokenizer=FullDisk(), overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert (tmp_path / "out" / "mine").exists()
+
+
+# --- shared weights, norms, adapters ---
+
+
+def of_layers(model, *layers):
+    """Every second neuron of some layers."""
+    space = find(model).space
+    flat = [torch.arange(s.start, s.stop, 2) for s in space if s.layer in layers]
+    return NeuronSet(space, torch.cat(flat))
+
+
+def test_layers_that_share_their_weights_are_baked_alike_or_not_at_all(tmp_path):
+    model = build("zamba", ZOO["zamba"])
+    shared = sorted({site.layer for site in find(model).sites})
+    assert len(shared) > 1
+    with pytest.raises(OptionError, match="shares its weights with another layer"):
+        export(model, Off(of_layers(model, shared[0])), tmp_path / "one")
+    ids = torch.randint(40, 300, (2, 9))
+    with edited(model, Off(of_layers(model, *shared))):
+        expected = logits_of(model, ids)
+    export(model, Off(of_layers(model, *shared)), tmp_path / "all")
+    exported = AutoModelForCausalLM.from_pretrained(tmp_path / "all", dtype=torch.float64).eval()
+    assert_near(logits_of(exported, ids), expected, 1e-6)
+
+
+def test_neurons_before_a_norm_are_not_baked(tmp_path):
+    model = build("bitnet", ZOO["bitnet"])
+    with pytest.raises(OptionError, match=r"stands between the neurons.*lape.edited"):
+        export(model, Off(of_layers(model, 0)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_adapter_has_to_be_merged_first(tmp_path):
+    from peft import LoraConfig, get_peft_model
+
+    model = get_peft_model(lively("llama", torch.float32), LoraConfig(target_modules=["down_proj"])).eval()
+    with pytest.raises(ModelError, match="merge_and_unload"):
+        export(model, Off(of_layers(model, 0)), tmp_path / "out")

@@ -74,16 +74,17 @@ def _manifest(model: Any, tokenizer: Any, edits: Sequence[Edit]) -> dict[str, An
 def _changed(model: Any, found: Sites, edits: Sequence[Edit]) -> dict[str, Tensor]:
     """The parameters that differ, by name."""
     changed: dict[str, Tensor] = {}
-    maps: dict[tuple[str, int | None], tuple[Tensor, Tensor]] = {}
+    maps: dict[tuple[int, int | None], tuple[Tensor, Tensor]] = {}
     todo = affine(edits, found.space)
     for position, site in enumerate(found.sites):
         ones = torch.ones(site.width, dtype=torch.float64)
         keep, shift = todo.get(position, (ones, torch.zeros_like(ones)))
-        _refuse_one_depth(site, maps.setdefault((site.down, site.expert), (keep, shift)), (keep, shift))
+        linear = model.get_submodule(site.down)
+        weight = linear.weight if site.layout is None else linear.get_parameter(site.layout.down.parameter)
+        _refuse_one_depth(site, maps.setdefault((id(weight), site.expert), (keep, shift)), (keep, shift))
         if site.layout is not None:
             _scale_expert(model, site, site.layout, keep, shift, edits, changed)
             continue
-        linear = model.get_submodule(site.down)
         if bool((keep != 1).any()) or bool((shift != 0).any()):
             _refuse_quantised(site, linear)
             _refuse_norm(site)

@@ -113,11 +113,11 @@ KINDS: dict[str, Kind] = {
     ),
     "apertus": Kind(
         mlps=(Own("model.layers.{}.mlp", "model.layers.{}.mlp.down_proj", xielu_mlp),),
-        note="A dense plain MLP (up_proj, down_proj); by hand because xIELU has two learned parameters per block.",
+        note="xIELU has two learned parameters a block, and is above 0 for some inputs below 0.",
     ),
     "apertus1p5_text": Kind(
         mlps=(Own("model.layers.{}.mlp", "model.layers.{}.mlp.down_proj", xielu_mlp),),
-        note="A dense plain MLP (up_proj, down_proj); by hand because xIELU has two learned parameters per block.",
+        note="xIELU has two learned parameters a block, and is above 0 for some inputs below 0.",
     ),
     "arcee": Kind(mlps=(plain(LLAMA, "up_proj", "down_proj", relu_squared),)),
     "aria_text": Kind(
@@ -137,7 +137,7 @@ KINDS: dict[str, Kind] = {
             plain("model.layers.{}.post_attention_layernorm.mlp.", "fc1", "fc2", silu, layers=SPARSE),
             *DEEPSEEK_MLPS,
         ),
-        note="Norms are followed by a gate which is itself a small MLP (fc1, SiLU, fc2; then sigmoid): listed.",
+        note="Norms are followed by gates that are small MLPs themselves (fc1, SiLU, fc2, sigmoid): their neurons are among those found.",
     ),
     "bailing_hybrid": Kind(
         {
@@ -190,7 +190,7 @@ KINDS: dict[str, Kind] = {
     "biogpt": Kind(mlps=(plain("biogpt.layers.{}.", "fc1", "fc2"),)),
     "bitnet": Kind(
         mlps=(Own("model.layers.{}.mlp", "model.layers.{}.mlp.down_proj", normed_mlp),),
-        note="A dense gated MLP (gate_proj, up_proj, down_proj); by hand because a norm stands before down_proj.",
+        note="A norm stands between activation times up and the down projection: no edit of the weights is exact, so none is exported.",
     ),
     "blenderbot": Kind(BART, (plain(BART_LAYER, "fc1", "fc2"),), note=BART_NOTE),
     "blenderbot-small": Kind(BART, (plain(BART_LAYER, "fc1", "fc2"),), note=BART_NOTE),

@@ -253,7 +253,7 @@ KINDS: dict[str, Kind] = {
         },
         (gated("model.layers.{}.shared_transf.feed_forward.", gelu, layers=(1, 3)),),
         blocks=4,
-        note="The hybrid blocks share the weights of one transformer layer; its modules are copies.",
+        note="The hybrid layers share one MLP's weights: each has neurons of its own, but none is exported alone.",
     ),
     "zamba2": Kind(
         {
@@ -276,9 +276,7 @@ KINDS: dict[str, Kind] = {
             ),
         ),
         blocks=4,
-        note="No experts: a dense MLP (gate_up_proj fused, gate half first) to whose gate_up_proj a low-rank "
-        "adapter of each block is added, which `Mlp` cannot say; `change` gets None for the expert. Blocks 1, 3 share "
-        "their weights, adapters included, of which each uses its own; the modules are copies.",
+        note="Several layers share one MLP's weights; to gate and up each adds a low-rank adapter of its own.",
     ),
     "zaya": Kind(
         {
