@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from lape.errors import ModelError
-from lape.experts import Arguments, layout_of
+from lape.experts import Arguments
+from lape.layouts import layout_of
 from lape.overlooked import overlooked
 from lape.sites import (
     BY_HAND,
@@ -99,7 +100,7 @@ def _holds_experts(module: nn.Module) -> bool:
 def _experts(block: str, part: Part) -> list[Site]:
     name = part.name
     with suppress(IndexError):
-        layout = layout_of(part.module, Arguments.of(part.args, part.kwargs), close)
+        layout = layout_of(part.module, Arguments.of(part.args, part.kwargs))
         if layout is not None:
             return [
                 Site(0, k, layout.width, "experts", name, None, None, name, block, turn=part.turn, layout=layout)

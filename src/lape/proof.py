@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lape.errors import ModelError
-from lape.experts import Arguments, Runner, activation_of, gives_the_same
+from lape.experts import Arguments, Runner, activation_of
 from lape.hooking import Rows, at_product, change, hooked, watching
+from lape.layouts import gives_the_same
 from lape.sites import (
     BY_HAND,
     FUNCTIONS,
@@ -225,7 +226,7 @@ def _experts(model: nn.Module, sites: Sequence[Site], ids: Tensor) -> None:
         layout, module = layouts[name], model.get_submodule(name)
         assert layout is not None  # they are experts
         run = Runner(module, layout).forward(*args, **kwargs).view(out.shape)
-        if not close(run, out) or not gives_the_same(module, layout, Arguments.of(args, kwargs), close):
+        if not close(run, out) or not gives_the_same(module, layout, Arguments.of(args, kwargs)):
             raise ModelError(f"{name}, its experts run one by one, gives something else. {BY_HAND}")
     shown: dict[int, tuple[Tensor, Tensor]] = {}
 
