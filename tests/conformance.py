@@ -11,7 +11,7 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -280,29 +280,65 @@ def generates(model: Any, kind: Kind) -> None:
 
 
 def compiles(model: Any, kind: Kind) -> None:
-    """On a compiled model an edit takes effect, and leaves no trace."""
-    from lape.edit import edited
+    """On a compiled block (the first of each kind) an edit takes effect, and leaves no trace.
 
-    edits = some_edits(Written(model, kind).space)
-    with edited(model, edits):
-        expected = logits_of(model, IDS)
-    compiled = torch.compile(model, backend="eager")
-    before = logits_of(compiled, IDS)
-    with edited(compiled, edits):
-        got = logits_of(compiled, IDS)
-    near(got, expected, kind)
-    assert not torch.equal(got, before), "an edit changes nothing in the compiled model"
-    assert torch.equal(logits_of(compiled, IDS), before), "undone, the compiled model differs"
-    torch.compiler.reset()
+    A whole model takes seconds to minutes to compile: done here only where blocks share modules, whose runs are counted over a
+    whole forward, and elsewhere in test_edit.py and tests/real/test_compiled.py.
+    """
+    from lape.edit import edited
+    from lape.sites import find
+
+    sites = find(model).sites
+    edits = some_edits(find(model).space)
+    kinds: dict[tuple[Any, ...], str] = {}
+    for site in sites:
+        kinds.setdefault((site.rule, site.up is None, site.layout and site.layout.halves, site.width), site.block)
+    shared = any(max(site.runs, site.activation_runs) > 1 for site in sites)
+    for name in [""] if shared else dict.fromkeys(kinds.values()):
+        block = model.get_submodule(name)
+        args, kwargs = ((), {"input_ids": IDS, "use_cache": False}) if shared else call_of(model, block)
+        compiled = torch.compile(block, backend="eager")
+
+        def run(module: Any, args: Any = args, kwargs: Any = kwargs) -> Tensor:
+            with torch.no_grad():
+                out = module(*args, **kwargs)
+            result: Tensor = out if isinstance(out, Tensor) else out.logits if shared else out[0]
+            return result
+
+        before = run(compiled)
+        near(before, run(block), kind)
+        with edited(model, edits):
+            got, expected = run(compiled), run(block)
+        near(got, expected, kind)
+        assert not torch.equal(got, before), f"an edit changes nothing in the compiled {name}"
+        assert torch.equal(run(compiled), before), f"undone, the compiled {name} differs"
+        torch.compiler.reset()
+
+
+def call_of(model: Any, block: Any) -> tuple[Any, Any]:
+    """What a block is called with."""
+    calls: list[tuple[Any, Any]] = []
+    handle = block.register_forward_pre_hook(lambda _m, args, kwargs: calls.append((args, kwargs)), with_kwargs=True)
+    try:
+        logits_of(model, IDS)
+    finally:
+        handle.remove()
+    return calls[0]
 
 
 CHECKS = (same_places, counts_agree, edits_agree, generates, compiles)
 
 
-def verdicts(names: Sequence[str], workers: int = 2) -> list[Verdict]:
+def verdicts(
+    names: Sequence[str], workers: int = 2, say: Callable[[Verdict], None] = lambda _one: None
+) -> list[Verdict]:
     """The verdicts on some types, in processes of their own."""
+    found = []
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        return list(pool.map(examine, names))
+        for one in pool.map(examine, names):
+            say(one)
+            found.append(one)
+    return found
 
 
 def mapped() -> list[str]:
@@ -329,12 +365,18 @@ language model, each as a small random model: {counts(found)}, of {len(found)}.
 
 **Proven**: the sites found are those that a table written by hand from the model's source names; counts and sums equal a recomputation from
 each layer's input and weights that shares no code with the finder; off, set, add and scale equal that recomputation with changed
-activations, bit for bit undone; so they do in `generate` with its cache and left padding, and under `torch.compile`. **Not applicable**: there are
-no MLP neurons, or no decoder that reads text alone. **Unsupported**: refused, with the reason.
+activations, bit for bit undone; so they do in `generate` with its cache and left padding, and on blocks under `torch.compile`. **Not applicable**:
+there are no MLP neurons, or no decoder that reads text alone. **Unsupported**: refused, with the reason.
+
+A neuron is (layer, index), in routed experts (layer, expert, index). Layers are the decoder blocks in the order in which they run, so that a
+block that runs twice has neurons of its own each time; a shared expert is a dense MLP of its layer. Of routed experts both denominators are
+recorded, all tokens and those that were sent to the expert (`--denominator routed`), and `lape show RUN --experts` tells which experts each
+language's tokens go to. While neurons are watched or changed, experts run one after the other, whatever implementation the model uses: the
+same values up to rounding, at a price that `python benchmarks/experts.py` measures.
 
 "Packed" says whether documents share a row without seeing each other; elsewhere each has a row of its own, which is slower, not less exact.
-An MLP without a note has an activation module; "as a function" means that its activation is computed by a function and was recognised by
-its values. Written by `python tests/conformance.py`; `tests/test_architectures.py` fails when it is stale.
+"As a function" means that an activation is computed by a function and was recognised by its values. Numbers of blocks in the notes are
+those of the small models. Written by `python tests/conformance.py`; `tests/test_architectures.py` fails when it is stale.
 
 | model type | verdict | MLPs | packed | note |
 |---|---|---|---|---|
@@ -351,13 +393,15 @@ def proven_on(text: str) -> set[str]:
     return {line.split("|")[1].strip() for line in text.splitlines() if "| **proven** |" in line}
 
 
+def say(one: Verdict) -> None:
+    sys.stdout.write(f"{one.kind}: {one.verdict}; {one.found or one.why} [{one.seconds:.1f} s]\n")
+    sys.stdout.flush()
+
+
 def main(names: Sequence[str]) -> None:
     import transformers
 
-    found = list(map(examine, names)) if names else verdicts(mapped())
-    for one in found:
-        if names or one.verdict in ("unsupported", "wrong"):
-            sys.stdout.write(f"{one.kind}: {one.verdict} {one.found} {one.why} [{one.seconds:.1f} s]\n")
+    found = verdicts(names or mapped(), say=say)
     sys.stdout.write(f"{counts(found)}, of {len(found)}; {sum(one.seconds for one in found):.0f} s of processor time\n")
     if not names:
         PAGE.write_text(page(found, transformers.__version__))
