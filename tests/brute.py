@@ -12,30 +12,15 @@ import torch
 from torch import Tensor
 
 from tiny import CONFIGS, LAYERS, tiny, tiny_tokenizer
+from zoo.kinds import gelu, gelu_tanh, relu, silu
 
 torch.set_num_threads(1)
 
 KINDS = tuple(CONFIGS)
 
 
-def silu(x: Tensor) -> Tensor:
-    return x / (1 + torch.exp(-x))
-
-
-def gelu(x: Tensor) -> Tensor:
-    return x * 0.5 * (1 + torch.erf(x / 2**0.5))
-
-
-def gelu_tanh(x: Tensor) -> Tensor:
-    return 0.5 * x * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (x + 0.044715 * x**3)))
-
-
 def gelu_bloom(x: Tensor) -> Tensor:
     return 0.5 * x * (1 + torch.tanh(0.79788456 * (x + 0.044715 * x**3)))
-
-
-def relu(x: Tensor) -> Tensor:
-    return x * (x > 0)
 
 
 @dataclass(frozen=True)

@@ -39,23 +39,28 @@ def one_of_each(kind: str) -> list[Edit]:
     ]
 
 
-def apply(edit: Edit, layer: int, a: Tensor, width: int) -> Tensor:
-    """The definition of an edit, neuron by neuron; changes `a`."""
+def apply_to(edit: Edit, a: Tensor, start: int, stop: int) -> Tensor:
+    """The definition of an edit, neuron by neuron, on activations (..., width) of the neurons from `start` to `stop`; changes `a`."""
     for flat in edit.neurons:
-        if flat // width == layer:
-            at = (..., flat % width)
+        if start <= flat < stop:
+            column = flat - start
             value: Any = getattr(edit, "value", None)
             value = value[flat] if torch.is_tensor(value) and value.dim() else value
             match edit:
                 case Off():
-                    a[at] = 0
+                    a[..., column] = 0
                 case Set():
-                    a[at] = value
+                    a[..., column] = value
                 case Add():
-                    a[at] = a[at] + edit.strength * value
+                    a[..., column] += edit.strength * value
                 case Scale():
-                    a[at] = a[at] * edit.factor
+                    a[..., column] *= edit.factor
     return a
+
+
+def apply(edit: Edit, layer: int, a: Tensor, width: int) -> Tensor:
+    """The same on the activations of one layer of a model whose layers are all `width` wide."""
+    return apply_to(edit, a, layer * width, (layer + 1) * width)
 
 
 @contextmanager
@@ -83,22 +88,3 @@ def edited_where(model: Any, kind: str, edits: Sequence[Edit], where: Callable[[
             yield
     finally:
         handle.remove()
-
-
-def apply_to(edit: Edit, a: Tensor, start: int, stop: int) -> Tensor:
-    """The definition of an edit, neuron by neuron, on activations (rows, width) of the neurons from `start` to `stop`; changes `a`."""
-    for flat in edit.neurons:
-        if start <= flat < stop:
-            column = flat - start
-            value: Any = getattr(edit, "value", None)
-            value = value[flat] if torch.is_tensor(value) and value.dim() else value
-            match edit:
-                case Off():
-                    a[:, column] = 0
-                case Set():
-                    a[:, column] = value
-                case Add():
-                    a[:, column] += edit.strength * value
-                case Scale():
-                    a[:, column] *= edit.factor
-    return a

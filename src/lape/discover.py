@@ -137,15 +137,12 @@ def _explain(block: str, down: Event, given: Tensor, earlier: list[Event], numbe
     ]
 
     def site(event: Event, gate: Branch | None, up: Branch | None) -> Site:
-        return Site(
-            *(0, None, width, "activation", event.name, gate, up, down.name, block),
-            turn=down.turn,
-            activation_turn=event.turn,
-        )
+        found = Site(0, None, width, "activation", event.name, gate, up, down.name, block, turn=down.turn)
+        return replace(found, activation_turn=event.turn)
 
     for event in acting:
         gate = _source(event.given.flatten(0, -2), branches, numbers)
-        if gate is not None and _elementwise(event):
+        if gate is not None and event.elementwise():
             up = _product(event.out.flatten(0, -2), x, _without(branches, gate), numbers)
             if up is not None:
                 return site(event, gate, up or None)
@@ -155,7 +152,7 @@ def _explain(block: str, down: Event, given: Tensor, earlier: list[Event], numbe
     sums = _with_adapters(branches)
     for event in acting:
         a = event.out.flatten(0, -2)
-        if _elementwise(event) and (
+        if event.elementwise() and (
             _product(a, x, [*branches, *sums], numbers)
             or (_source(event.given.flatten(0, -2), sums, ()) and close(a, x))
         ):
@@ -222,13 +219,8 @@ def _explain_by_function(
                 for up, u in _without(branches, gate):
                     product = a * (limited(u, limit) + plus)
                     if close(product, x):
-                        site = Site(
-                            *(0, None, width, "gate output", name, gate, up, down.name, block),
-                            turn=down.turn,
-                            limit=limit,
-                            plus=plus,
-                        )
-                        tried.append((gap(product, x), site))
+                        site = Site(0, None, width, "gate output", name, gate, up, down.name, block, turn=down.turn)
+                        tried.append((gap(product, x), replace(site, limit=limit, plus=plus)))
         if tried:
             break
     return min(tried, key=lambda item: item[0])[1] if tried else None
@@ -250,17 +242,6 @@ def _branches(events: list[Event], width: int, rows: int) -> Iterator[tuple[Bran
             for offset in range(0, out.shape[-1], width):
                 if len(out) == rows:
                     yield Branch(event.name, offset), out[:, offset : offset + width]
-
-
-def _elementwise(event: Event) -> bool:
-    """Whether a module acts on each number alone, and does something: true of activations, not of norms or dropout."""
-    if event.given.shape != event.out.shape or torch.equal(event.given, event.out):
-        return False
-    with suppress(RuntimeError, ValueError, TypeError):
-        part = event.module(event.given[..., :1])
-        out = event.out[..., :1]
-        return isinstance(part, Tensor) and part.shape == out.shape and (torch.equal(part, out) or close(part, out))
-    return False
 
 
 def by_hand(model: nn.Module, names: SiteNames) -> tuple[Site, ...]:

@@ -15,7 +15,7 @@ from lape.edit import Add, Edit, Scale, Set, affine, check
 from lape.errors import ModelError, OptionError
 from lape.experts import Layout
 from lape.models import describe
-from lape.sites import Site, Sites, find, unwrapped
+from lape.sites import Site, Sites, find, has_adapter, unwrapped
 
 MANIFEST = "lape.json"
 """Beside the weights: which model this was, and what was done to it."""
@@ -150,7 +150,7 @@ def _refuse_norm(site: Site) -> None:
 
 
 def _refuse_quantised(site: Site, linear: Any) -> None:
-    if any(True for _ in linear.children()):
+    if has_adapter(linear):
         raise ModelError(f"{site.down} has an adapter. Merge it first: model = model.merge_and_unload().")
     if linear.weight.device.type == "meta":
         raise ModelError(

@@ -51,31 +51,16 @@ def hooked(handles: Sequence[Handle]) -> Iterator[None]:
 @contextmanager
 def watching(model: nn.Module, sites: Sequence[Site], see: See) -> Iterator[None]:
     """While inside, `see(position in sites, activation (..., width), which tokens)` is called at every site of every forward."""
-    with hooked([handle for k, site in enumerate(sites) for handle in _watch(unwrapped(model), site, partial(see, k))]):
+    with hooked([handle for k, site in enumerate(sites) for handle in change(model, site, partial(see, k))]):
         yield
-
-
-def _watch(model: nn.Module, site: Site, see: Callable[[Tensor, Rows], None]) -> list[Handle]:
-    if site.layout is not None:
-        return _at_expert(model, site, "activation", see)
-    if site.rule == "activation":
-        turn = _Turn(model, site.activation_turn, site.activation_runs)
-        seen = turn.only(lambda _m, _i, out: see(out, None))
-        return [*turn.handles, model.get_submodule(site.activation).register_forward_hook(seen)]
-    turn, down = _Turn(model, site.turn, site.runs), model.get_submodule(site.reader)
-    if site.rule == "down input":
-        return [*turn.handles, down.register_forward_pre_hook(turn.only(lambda _m, args: see(args[0], None)))]
-    gate = _FunctionalGate.of(model, site)
-    seen = turn.only(lambda _m, _args: see(gate.activation(), None))
-    return [*gate.attach(), *turn.handles, down.register_forward_pre_hook(seen)]
 
 
 def _part(out: Tensor, branch: Branch, width: int) -> Tensor:
     return out[..., branch.offset : branch.offset + width]
 
 
-def change(model: nn.Module, site: Site, alter: Alter) -> list[Handle]:
-    """Put `alter(activation, which tokens) -> activation` into every forward; undo by the handles."""
+def change(model: nn.Module, site: Site, alter: Callable[[Tensor, Rows], Tensor | None]) -> list[Handle]:
+    """Put `alter(activation, which tokens) -> activation` into every forward; None leaves it. Undo by the handles."""
     model = unwrapped(model)
     if site.layout is not None:
         return _at_expert(model, site, "activation", alter)
@@ -87,7 +72,7 @@ def change(model: nn.Module, site: Site, alter: Alter) -> list[Handle]:
         return at_product(model, site, alter)
     turn = _Turn(model, site.turn, site.runs)
     gate, down = _FunctionalGate.of(model, site), model.get_submodule(site.reader)
-    put = turn.only(lambda _m, args: (gate.rewrite(args[0], lambda a: alter(a, None)), *args[1:]))
+    put = turn.only(lambda _m, args: gate.rewrite(args, lambda a: alter(a, None)))
     return [*gate.attach(), *turn.handles, down.register_forward_pre_hook(put)]
 
 
@@ -200,9 +185,12 @@ class _FunctionalGate:
             self._now = self._function(limited(gate, self._limit, above_only=True))
         return self._now
 
-    def rewrite(self, given: Tensor, alter: Callable[[Tensor], Tensor]) -> Tensor:
+    def rewrite(self, args: tuple[Any, ...], alter: Callable[[Tensor], Tensor | None]) -> tuple[Any, ...] | None:
         before = self.activation()
-        self._now = after = alter(before)
+        after = alter(before)
+        if after is None:
+            return None
+        self._now = after
         up = limited(_part(self._out[self._up.module], self._up, self._width), self._limit)
         up = up + self._plus if self._plus else up
-        return torch.where(after == before, given, after * up)
+        return (torch.where(after == before, args[0], after * up), *args[1:])

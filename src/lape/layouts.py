@@ -21,8 +21,8 @@ def layout_of(module: nn.Module, given: Arguments) -> Layout | None:
     """The layout by which a run gives what the module itself gives, for every expert; None where none does."""
     for layout in _layouts(module, _called(given), given.hidden.shape[-1]):
         with suppress(RuntimeError, IndexError, ValueError, TypeError):
-            found = _separated(module, layout, given.hidden.device) if layout.activation == "_apply_gate" else layout
-            if found is not None and gives_the_same(module, found, given):
+            found = _settled(module, layout, given.hidden.device)
+            if found is not None and _runs_the_same(module, found, given):
                 return found
     return None
 
@@ -102,8 +102,10 @@ def gives_the_same(module: nn.Module, layout: Layout, given: Arguments) -> bool:
     """Whether made-up rows go through every expert by the layout as they go through the module itself, and what the layout says is
     the activation is one.
     """
-    if layout.activation == "_apply_gate" and _separated(module, layout, given.hidden.device) != layout:
-        return False
+    return _settled(module, layout, given.hidden.device) == layout and _runs_the_same(module, layout, given)
+
+
+def _runs_the_same(module: nn.Module, layout: Layout, given: Arguments) -> bool:
     args = _made_up(layout, given)
     result: Tensor = module(*args)
     return close(Runner(module, layout).forward(*args).view(result.shape), result)
@@ -125,8 +127,12 @@ def _made_up(layout: Layout, given: Arguments) -> tuple[Tensor, ...]:
     return hidden, index, weights
 
 
-def _separated(module: Any, layout: Layout, device: torch.device) -> Layout | None:
-    """The layout with its `neutral`, if `_apply_gate` is f(gate) · h(up) with f bent and h straight: then the activation is f(gate)."""
+def _settled(module: Any, layout: Layout, device: torch.device) -> Layout | None:
+    """The layout itself; with `_apply_gate` the layout with its `neutral`, if that way is f(gate) · h(up) with f bent and h straight:
+    then the activation is f(gate).
+    """
+    if layout.activation != "_apply_gate":
+        return layout
     line = torch.linspace(-1, 1, 3, device=device)[:, None].expand(3, layout.width)
 
     def applied(gate: Tensor, up: Tensor) -> Tensor:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from lape.sites import Site, close, is_linear
-from lape.trace import Call, Part, first
+from lape.trace import Call, Event, Part, first
 
 BENDING = frozenset(
     {"silu", "gelu", "relu", "relu_", "leaky_relu", "sigmoid", "sigmoid_", "tanh", "tanh_", "mish", "softplus"}
@@ -32,7 +30,8 @@ def overlooked(call: Call, sites: Sequence[Site]) -> Part | None:
         holds_sites = any(name.startswith(f"{part.name}.") for name in known)
         works = "unknown"
         if not holds_sites and sum(p.dim() > 1 for p in part.module.parameters()) > 1:
-            works = _works(part) if _bent(part, call) else "unknown"
+            inside = [event for event in call.events if event.name.startswith(f"{part.name}.")]
+            works = _works(part, inside) if _bent(inside) else "unknown"
         given, out = first((*part.args, *part.kwargs.values())), first(part.out)
         if works == "mixing tokens":  # what is inside is part of that
             mixing.append(part.name)
@@ -48,9 +47,9 @@ def _stacks(module: nn.Module) -> bool:
     return any(p.dim() == 3 and min(p.shape) > 1 for p in module.parameters(recurse=False))
 
 
-def _bent(part: Part, call: Call) -> bool:
+def _bent(events: Sequence[Event]) -> bool:
     """Whether something stands between a part's matrices: one reads neither what the first does nor another's output."""
-    inside = [event for event in call.events if event.name.startswith(f"{part.name}.") and is_linear(event.module)]
+    inside = [event for event in events if is_linear(event.module)]
     straight = [event.given for event in inside[:1]]
     for event in inside:
         if not any(event.given.numel() == x.numel() and close(event.given, x.view_as(event.given)) for x in straight):
@@ -63,7 +62,7 @@ def _width(value: Tensor | None) -> int | None:
     return None if value is None else value.shape[-1]
 
 
-def _works(part: Part) -> Literal["each token alone", "mixing tokens", "unknown"]:
+def _works(part: Part, events: Sequence[Event]) -> Literal["each token alone", "mixing tokens", "unknown"]:
     """Whether other tokens change what a part gives for one. Only where something in it bends is it "each token alone"."""
     given = first((*part.args, *part.kwargs.values()))
     if given is None or not given.is_floating_point() or given.dim() < 2:
@@ -97,18 +96,10 @@ def _works(part: Part) -> Literal["each token alone", "mixing tokens", "unknown"
         return "unknown"
     if not close(after, before):
         return "mixing tokens"
-    bends = bool(listening.heard & BENDING) or any(_is_activation(module) for module in part.module.modules())
+    bends = bool(listening.heard & BENDING) or any(
+        event.elementwise() for event in events if not is_linear(event.module)
+    )
     return "each token alone" if bends else "unknown"
-
-
-def _is_activation(module: nn.Module) -> bool:
-    if any(True for _ in module.children()) or is_linear(module):
-        return False
-    line = torch.linspace(-3, 3, 7)[:, None]
-    with suppress(Exception):
-        out = module(line)
-        return isinstance(out, Tensor) and out.shape == line.shape and not close(out, line)
-    return False
 
 
 class _Listening(TorchFunctionMode):

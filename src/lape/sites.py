@@ -225,6 +225,11 @@ def limited(x: Tensor, limit: float | None, *, above_only: bool = False) -> Tens
     return x.clamp(max=limit) if above_only else x.clamp(-limit, limit)
 
 
+def has_adapter(linear: nn.Module) -> bool:
+    """Whether a linear layer holds parts of its own, such as an adapter's, that add to what its weight gives."""
+    return any(True for _ in linear.children())
+
+
 def gap(a: Tensor, b: Tensor) -> float:
     """Largest difference, as a share of the largest value."""
     scale = b.abs().amax()
@@ -269,8 +274,9 @@ def down_norms(model: nn.Module, site: Site) -> Tensor:
         with present(linear):
             return site.layout.down.weight(linear, site.expert).detach().cpu().double().square().sum(0)
     weight: Tensor = linear.weight
-    adapted = any(True for _ in linear.children())
-    if adapted or not torch.is_floating_point(weight):  # 4- and 8-bit layers too: read the matrix by running it
+    if has_adapter(linear) or not torch.is_floating_point(
+        weight
+    ):  # 4- and 8-bit layers too: read the matrix by running it
         device = weight.device
         eye = torch.eye(site.width, device=device, dtype=next(body(model).parameters()).dtype)
         columns: Tensor = linear(eye) - linear(torch.zeros_like(eye[:1]))

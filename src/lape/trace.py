@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from lape.errors import ModelError
-from lape.sites import body, hidden_states, is_linear, text_config, tiny_ids, unwrapped
+from lape.sites import body, close, hidden_states, is_linear, text_config, tiny_ids, unwrapped
 
 
 @dataclass
@@ -24,6 +26,16 @@ class Event:
     when: int
     turn: int
     """Which of the module's runs in the forward it is, from 0 on."""
+
+    def elementwise(self) -> bool:
+        """Whether the module acts on each number alone, and does something: true of activations, not of norms or dropout."""
+        if self.given.shape != self.out.shape or torch.equal(self.given, self.out):
+            return False
+        with suppress(RuntimeError, ValueError, TypeError):
+            part = self.module(self.given[..., :1])
+            out = self.out[..., :1]
+            return isinstance(part, Tensor) and part.shape == out.shape and (torch.equal(part, out) or close(part, out))
+        return False
 
 
 @dataclass

@@ -20,7 +20,7 @@ from lape.experts import Layout
 from lape.languages import tag
 from lape.models import checksum, load_weights
 from lape.progress import Progress, silent
-from lape.sites import Site, find, unwrapped
+from lape.sites import Site, find, has_adapter, unwrapped
 
 Tuned: TypeAlias = Mapping[str, Any]
 """Language tag -> a checkpoint tuned on it: a path, a Hugging Face id, or a loaded model."""
@@ -171,7 +171,7 @@ def _expert_weights(module: nn.Module, layout: Layout, expert: int) -> Iterator[
 def _matrix(model: nn.Module, name: str) -> Tensor:
     """(out, in): a linear layer's weight."""
     linear: Any = model.get_submodule(name)
-    if any(True for _ in linear.children()):
+    if has_adapter(linear):
         raise ModelError(f"{name} has an adapter. Merge it first: model = model.merge_and_unload().")
     weight: Tensor = linear.weight.detach()
     if not weight.is_floating_point():

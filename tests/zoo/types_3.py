@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tiny import COMMON
 from zoo.kinds import Experts, Glu, Kind, Mlp, gated, gelu, gelu_tanh, plain, relu_squared, silu
 
 Change = Callable[[int, Tensor, Tensor], Tensor]
@@ -126,6 +127,15 @@ def inkling_shared(module: Any, change: Change, hidden: Tensor, gammas: Tensor) 
     return result.to(hidden.dtype).view_as(hidden)
 
 
+SHARED_EXPERT: dict[str, Any] = {
+    "intermediate_size": ...,
+    "head_dim": 8,
+    "num_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 44,
+    "shared_expert_intermediate_size": 20,
+    "sliding_window": 16,
+}
 LLAMA4: dict[str, Any] = {
     "head_dim": 8,
     "intermediate_size": 20,
@@ -380,13 +390,7 @@ KINDS: dict[str, Kind] = {
     ),
     "kolibri1": Kind(
         {
-            "intermediate_size": ...,
-            "head_dim": 8,
-            "num_experts": 4,
-            "num_experts_per_tok": 2,
-            "moe_intermediate_size": 44,
-            "shared_expert_intermediate_size": 20,
-            "sliding_window": 16,
+            **SHARED_EXPERT,
             "layer_types": ["sliding_attention", "sliding_attention", "full_attention"],
         },
         mixture(),
@@ -409,13 +413,7 @@ KINDS: dict[str, Kind] = {
     ),
     "lara_mini": Kind(
         {
-            "intermediate_size": ...,
-            "head_dim": 8,
-            "num_experts": 4,
-            "num_experts_per_tok": 2,
-            "moe_intermediate_size": 44,
-            "shared_expert_intermediate_size": 20,
-            "sliding_window": 16,
+            **SHARED_EXPERT,
             "layer_types": ["linear_attention", "sliding_attention", "full_attention"],
             "linear_key_head_dim": 8,
             "linear_value_head_dim": 8,
@@ -449,16 +447,8 @@ KINDS: dict[str, Kind] = {
     "llama4": Kind(
         {
             "text_config": {
+                **COMMON,
                 **LLAMA4,
-                "vocab_size": 300,
-                "hidden_size": 32,
-                "num_hidden_layers": 3,
-                "num_attention_heads": 4,
-                "num_key_value_heads": 2,
-                "max_position_embeddings": 1024,
-                "bos_token_id": 1,
-                "eos_token_id": 2,
-                "pad_token_id": 0,
             },
             **dict.fromkeys(("vocab_size", "hidden_size", "intermediate_size", "max_position_embeddings"), ...),
             **dict.fromkeys(("num_hidden_layers", "num_attention_heads", "num_key_value_heads"), ...),
