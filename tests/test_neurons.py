@@ -82,6 +82,20 @@ def test_by_layer_gives_the_indices_within_each_layer(indices):
     for j in sorted(indices):
         by_hand.setdefault(j // 7, []).append(j % 7)
     assert of(indices).by_layer() == by_hand
+    assert of(indices).addresses().rows() == [(layer, None, i) for layer, some in by_hand.items() for i in some]
+
+
+@LAW
+@given(SETS)
+def test_a_language_is_in_under_any_of_its_codes_and_others_are_not(sets):
+    neurons = neurons_of(sets)
+    assert [language in neurons for language in ("en", "eng_Latn", "fra_Latn", "zho_Hant")] == [
+        "en" in sets,
+        "en" in sets,
+        "fr" in sets,
+        "zh-Hant" in sets,
+    ]
+    assert not any(other in neurons for other in ("de", "no language", "", 3))
 
 
 @LAW
@@ -355,3 +369,16 @@ def test_experts_do_not_fit_the_published_format(tmp_path):
     with pytest.raises(OptionError, match="safetensors"):
         neurons.save(tmp_path / "a.pth")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_two_mlps_of_a_layer_do_not_fit_the_published_format(tmp_path):
+    space = NeuronSpace.of([(0, None, 5), (0, None, 4)])
+    with pytest.raises(OptionError, match="several"):
+        LanguageNeurons(space, {"fr": of([1, 6], space)}).save(tmp_path / "a.pth")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_published_format_gives_a_layer_without_neurons_an_empty_list(tmp_path):
+    space = NeuronSpace.of([(1, None, 5), (3, None, 4)])
+    path = LanguageNeurons(space, {"fr": of([1, 6], space)}).save(tmp_path / "a.pth")
+    assert [part.tolist() for part in torch.load(path)[0]] == [[], [1], [], [1]]

@@ -17,17 +17,23 @@ LAW = settings(deadline=None, max_examples=40)
 
 @st.composite
 def spaces(draw) -> NeuronSpace:
-    """Layers of differing width, some of them made of experts."""
+    """Layers of differing width: dense ones, several dense in one, experts, and experts with a dense one before or after."""
     stretches = []
     for layer in range(draw(st.integers(1, 4))):
-        experts = [None] if draw(st.booleans()) else list(range(draw(st.integers(1, 3))))
-        stretches += [(layer, expert, draw(st.integers(1, 6))) for expert in experts]
+        experts = list(range(draw(st.integers(0, 3))))
+        before = [None] * draw(st.integers(0 if experts else 1, 2))
+        after = [None] * draw(st.integers(0, 1))
+        stretches += [(layer, expert, draw(st.integers(1, 6))) for expert in [*before, *experts, *after]]
     return NeuronSpace.of(stretches)
 
 
 def addresses(space: NeuronSpace) -> list[tuple[int, int | None, int]]:
-    """Every neuron's address, in the order of layer, expert, index."""
-    return [(stretch.layer, stretch.expert, index) for stretch in space for index in range(stretch.width)]
+    """Every neuron's address, in order: within a layer's dense part, and within each expert, counted from 0."""
+    named: list[tuple[int, int | None, int]] = []
+    for stretch in space:
+        before = sum((stretch.layer, stretch.expert) == name[:2] for name in named)
+        named += [(stretch.layer, stretch.expert, before + index) for index in range(stretch.width)]
+    return named
 
 
 @LAW
@@ -35,6 +41,14 @@ def addresses(space: NeuronSpace) -> list[tuple[int, int | None, int]]:
 def test_flat_numbers_every_address_in_order_without_gap(space):
     flat = [space.flat(layer, index, expert) for layer, expert, index in addresses(space)]
     assert flat == list(range(len(space)))
+    assert space.addresses(torch.arange(len(space))).rows() == addresses(space)
+
+
+@LAW
+@given(spaces(), st.data())
+def test_addresses_are_of_the_neurons_given_in_their_order(space, data):
+    chosen = data.draw(st.lists(st.integers(0, len(space) - 1)))
+    assert space.addresses(torch.tensor(chosen, dtype=torch.int64)).rows() == [addresses(space)[j] for j in chosen]
 
 
 @LAW
@@ -43,8 +57,8 @@ def test_split_gives_back_each_neurons_stretch_and_index(space, data):
     chosen = sorted(data.draw(st.sets(st.integers(0, len(space) - 1))))
     parts = space.split(torch.tensor(chosen, dtype=torch.int64))
     stretches = list(space)
-    named = [(stretches[k].layer, stretches[k].expert, i) for k, local in parts.items() for i in local.tolist()]
-    assert named == [addresses(space)[j] for j in chosen]
+    assert [stretches[k].start + i for k, local in parts.items() for i in local.tolist()] == chosen
+    assert all(0 <= i < stretches[k].width for k, local in parts.items() for i in local.tolist())
 
 
 @LAW
@@ -97,6 +111,15 @@ def test_an_empty_space_holds_nothing():
 def test_an_index_outside_its_layer_is_refused_naming_the_range(index):
     with pytest.raises(OptionError, match="0 to 4"):
         NeuronSpace.dense(2, 5).flat(1, index)
+
+
+def test_two_mlps_of_a_layer_are_counted_on_and_refused_past_the_last():
+    space = NeuronSpace.of([(0, None, 4), (0, None, 3), (1, 2, 5)])
+    assert [space.flat(0, index) for index in (0, 3, 4, 6)] == [0, 3, 4, 6]
+    with pytest.raises(OptionError, match="layer 0 has neurons 0 to 6, not 7"):
+        space.flat(0, 7)
+    with pytest.raises(OptionError, match="layer 1, expert 2 has neurons 0 to 4, not 5"):
+        space.flat(1, 5, expert=2)
 
 
 @pytest.mark.parametrize(("layer", "expert"), [(2, None), (0, 0)])

@@ -69,11 +69,15 @@ class NeuronSet:
             raise MismatchError(f"These sets belong to different models: {self.space} and {other.space}.")
 
     def by_layer(self) -> dict[int, list[int]]:
-        """Layer -> indices within that layer (of all its experts, one after the other), layers without any left out."""
+        """Layer -> its neurons' `index` (see `addresses`; one expert's after another's), layers without any left out."""
         result: dict[int, list[int]] = {}
-        for k, local in self.space.split(self.flat).items():
-            result.setdefault(self.space.stretches[k].layer, []).extend(local.tolist())
+        for layer, _, index in self.addresses().iter_rows():
+            result.setdefault(layer, []).append(index)
         return result
+
+    def addresses(self) -> pl.DataFrame:
+        """One row per neuron: `layer`, `expert` (null in a dense MLP), `index`; `NeuronSpace.flat` takes them back."""
+        return self.space.addresses(self.flat)
 
     def in_layers(self, layers: Iterable[int]) -> NeuronSet:
         """Those that lie in some layers."""
@@ -126,6 +130,12 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
 
     def __len__(self) -> int:
         return len(self.sets)
+
+    def __contains__(self, language: object) -> bool:
+        try:
+            return isinstance(language, str) and tag(language) in self.sets
+        except TextError:
+            return False
 
     def __eq__(self, other: object) -> bool:
         """Whether everything is the same: sets, scores, stability, and where they came from."""
@@ -218,9 +228,15 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
     def _published(self) -> list[list[Tensor]]:
         if any(stretch.expert is not None for stretch in self.space):
             raise OptionError("The published .pth format knows no experts. Save as .safetensors.")
-        parts = [self.space.split(found.flat) for found in self.sets.values()]
-        empty = torch.empty(0, dtype=torch.int64)
-        return [[part.get(k, empty) for k in range(len(self.space.stretches))] for part in parts]
+        if len(self.space.layers) < len(self.space.stretches):
+            raise OptionError(
+                "The published .pth format knows one MLP a layer; here layers have several. Save as .safetensors."
+            )
+        layers = range(
+            max(self.space.layers, default=-1) + 1
+        )  # its lists are indexed by layer: one without an MLP is empty
+        found = [one.by_layer() for one in self.sets.values()]
+        return [[torch.tensor(one.get(layer, []), dtype=torch.int64) for layer in layers] for one in found]
 
     @classmethod
     def load(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import polars as pl
 import torch
 from torch import Tensor
 
@@ -79,13 +80,35 @@ class NeuronSpace:
         return {int(k): local[owner == k] for k in torch.unique(owner)}
 
     def flat(self, layer: int, index: int, expert: int | None = None) -> int:
-        """The flat index of one neuron's address."""
+        """The flat index of one neuron's address; `index` goes on from one MLP of a layer to its next (see `addresses`)."""
+        before, named = 0, f"layer {layer}" + (f", expert {expert}" if expert is not None else "")
         for stretch in self.stretches:
             if (stretch.layer, stretch.expert) == (layer, expert):
-                if not 0 <= index < stretch.width:
-                    raise OptionError(f"layer {layer} has neurons 0 to {stretch.width - 1}, not {index}.")
-                return stretch.start + index
-        raise OptionError(f"There is no layer {layer}" + (f", expert {expert}" if expert is not None else "") + ".")
+                if 0 <= index - before < stretch.width:
+                    return stretch.start + index - before
+                before += stretch.width
+        if before:
+            raise OptionError(f"{named} has neurons 0 to {before - 1}, not {index}.")
+        raise OptionError(f"There is no {named}.")
+
+    def addresses(self, flat: Tensor) -> pl.DataFrame:
+        """One row per flat index (n,) int64, in their order: `layer`, `expert` (null in a dense MLP), `index` in that layer or expert.
+
+        Where a layer has several dense MLPs, `index` goes on from one to the next: no two neurons share an address.
+        """
+        wide: dict[tuple[int, int | None], int] = {}
+        before = []
+        for stretch in self.stretches:
+            owner = stretch.layer, stretch.expert
+            before.append(wide.get(owner, 0))
+            wide[owner] = before[-1] + stretch.width
+        at = self.stretch_of(flat).tolist()
+        columns = {
+            "layer": [self.stretches[k].layer for k in at],
+            "expert": [self.stretches[k].expert for k in at],
+            "index": [j - self.stretches[k].start + before[k] for j, k in zip(flat.tolist(), at, strict=True)],
+        }
+        return pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.Int64))
 
     def counts(self, flat: Tensor) -> Tensor:
         """How many of the given flat indices lie in each stretch, (stretches,) int64."""

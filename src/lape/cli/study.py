@@ -12,6 +12,8 @@ from lape.options import ModelOptions
 from lape.study.options import StudyOptions
 
 _MODEL, _STUDY = ModelOptions(), StudyOptions()
+_TASTE = 2048
+"""Tokens of each language that are recorded where only the plan is wanted: enough to know which parts can be run."""
 _Flags = Annotated[list[str] | None, Parameter(negative="", show_default=False)]
 
 
@@ -86,7 +88,7 @@ def study(
         if run is None and not (working / "recorded").exists():
             measured = speed(loaded, tokenizer, lines, options.batch_tokens)
             err.print(recording_note(len(texts), options.record_tokens, 1 / measured.body), highlight=False)
-        stats = _statistics(loaded, tokenizer, texts, run, working, options, report)
+        stats = _statistics(loaded, tokenizer, texts, run, working, plan_only, options, report)
         made = Study(loaded, tokenizer, stats, lines, options, working, texts, questions, forcing, progress=report)
         if plan_only:
             out.print(plan_table(plan(made, wanted)))
@@ -111,24 +113,25 @@ def _single(flags: list[str], option: str) -> dict[str, str]:
 
 
 def _statistics(
-    model: Any, tokenizer: Any, texts: Any, run: Path | None, working: Path, options: Any, report: Any
+    model: Any, tokenizer: Any, texts: Any, run: Path | None, working: Path, plan_only: bool, options: Any, report: Any
 ) -> Any:
-    """Those of a run, or recorded now, in the study's own folder."""
+    """Those of a run, or recorded now, in the study's own folder; for a plan, a taste of them will do and is not kept."""
     from lape.recording import record
     from lape.stats import ActivationStats
 
-    if run is not None:
-        return ActivationStats.load(run)
     place = working / "recorded"
-    if place.exists():
-        return ActivationStats.load(place)
-    more = {} if options.quick else {"attribution": options.attribution}
+    if run is not None or place.exists():
+        return ActivationStats.load(run or place)
+    tokens, attribution = options.record_tokens, options.attribution
+    if plan_only:
+        tokens, attribution = min(tokens or _TASTE, _TASTE), min(attribution, _TASTE // 16)
+    more = {} if options.quick else {"attribution": attribution}
     return record(
         model,
         tokenizer,
         texts,
-        out=place,
-        tokens=options.record_tokens,
+        out=None if plan_only else place,
+        tokens=tokens,
         batch_tokens=options.batch_tokens,
         progress=report,
         **more,
