@@ -1,6 +1,8 @@
-"""Which neurons LAPE selects when the model runs in bfloat16 and in float32: Jaccard of the sets found in the same text.
+"""Which neurons LAPE selects in one number format and in others: Jaccard of the sets found in the same text.
 
-usage: python benchmarks/precision.py TAG=PATH TAG=PATH ... [--tokens N]
+usage: python benchmarks/precision.py TAG=PATH TAG=PATH ... [--tokens N] [--formats bfloat16 float32 8 4]
+
+The first format is compared with each other one; 8 and 4 are bits (bitsandbytes).
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import argparse
 
 import lape
+from lape.neurons import jaccard
 
 
 def main() -> None:
@@ -15,18 +18,20 @@ def main() -> None:
     parser.add_argument("texts", nargs="+")
     parser.add_argument("--model", default="sample")
     parser.add_argument("--tokens", type=int, default=10_000)
+    parser.add_argument("--formats", nargs="+", default=["bfloat16", "float32"])
     arguments = parser.parse_args()
     texts = dict(pair.split("=", 1) for pair in arguments.texts)
-    half, full = (found(arguments.model, dtype, texts, arguments.tokens) for dtype in ("bfloat16", "float32"))
-    for language in half:
-        a, b = half[language], full[language]
-        print(f"{language:8} {len(a):5} {len(b):5}  {len(a & b) / max(1, len(a | b)):.3f}")
-    union = len(half.union & full.union) / max(1, len(half.union | full.union))
-    print(f"{'all':8} {len(half.union):5} {len(full.union):5}  {union:.3f}")
+    first, *others = ((name, found(arguments.model, name, texts, arguments.tokens)) for name in arguments.formats)
+    for name, sets in others:
+        print(f"{first[0]} and {name}")
+        for language, own in first[1].items():
+            print(f"{language:8} {len(own):5} {len(sets[language]):5}  {jaccard(own, sets[language]):.3f}")
+        print(f"{'all':8} {len(first[1].union):5} {len(sets.union):5}  {jaccard(first[1].union, sets.union):.3f}")
 
 
-def found(name: str, dtype: str, texts: dict[str, str], tokens: int) -> lape.LanguageNeurons:
-    model, tokenizer = lape.load(name, dtype=dtype)
+def found(name: str, number_format: str, texts: dict[str, str], tokens: int) -> lape.LanguageNeurons:
+    how = {"bits": int(number_format)} if number_format.isdigit() else {"dtype": number_format}
+    model, tokenizer = lape.load(name, **how)
     return lape.identify(lape.record(model, tokenizer, texts, tokens=tokens))
 
 

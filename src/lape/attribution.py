@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -14,11 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lape.corpus import Batch, Corpus, batch, batches
+from lape.errors import ModelError
 from lape.evaluate.nll import Head, targets_of
 from lape.hooking import Rows, at_product, hooked
 from lape.options import TextOptions
 from lape.recording import run_batch
-from lape.sites import Sites, evaluating, find, unwrapped
+from lape.sites import Sites, evaluating, find, hidden_states, is_linear, tiny_ids, unwrapped
 
 _ROWS, _ROWS_GPU = 128, 1024
 """Tokens whose logits, and their gradient, exist at once."""
@@ -74,6 +76,7 @@ def backward(
     `sites`: only these, by position; gradients are taken no further down than the lowest of them.
     """
     found = find(model)
+    check_gradients(model)
     count, wanted = 0, len(corpus.tokens) if tokens is None else tokens
     now: list[Batch] = []
     watched = range(len(found.sites)) if sites is None else sorted(sites)
@@ -139,6 +142,41 @@ def _hook(see: Callable[[Tensor], None]) -> Callable[[Tensor, Rows], Tensor]:
         return x
 
     return watch
+
+
+def check_gradients(model: Any) -> None:
+    """Refuse quantised weights through which gradients do not pass as they should; some of a library's fast paths have none.
+
+    A linear layer y(x) = W x + b must give Wᵀ v for v = W x, whose product with x is |W x|².
+    """
+    inner: Any = unwrapped(model)
+    if not getattr(inner, "is_quantized", False):
+        return
+    with torch.no_grad(), evaluating(model):
+        hidden_states(model, tiny_ids(model))  # some fast paths are taken from the first run on
+    for name, module in inner.named_modules():
+        if is_linear(module) and type(module) is not nn.Linear and not _passes(module, inner.dtype):
+            raise ModelError(
+                f"Gradients do not pass through {name} ({type(module).__name__}), so attributions would be wrong. "
+                "Leave them out, load the model unquantised, or use another device."
+            )
+
+
+def _passes(linear: Any, dtype: torch.dtype) -> bool:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 3, linear.in_features, generator=generator).to(linear.weight.device, dtype)
+    with torch.enable_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        given = x.requires_grad_()
+        try:
+            moved = linear(given) - linear(torch.zeros_like(x))
+            (back,) = torch.autograd.grad(moved, given, moved.detach())
+        except RuntimeError:
+            return False
+    expected = float(moved.detach().float().square().sum())
+    return (
+        abs(float((back.float() * x.detach()).sum()) - expected) <= 0.1 * expected
+    )  # rounding to 8 bits costs a few per cent
 
 
 @contextmanager

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from torch import Tensor, nn
 from lape.errors import MismatchError, ModelError, OptionError
 from lape.options import ModelOptions, given
 from lape.progress import Progress, silent
-from lape.sites import SiteNames, find, present, unwrapped
+from lape.sites import SiteNames, evaluating, find, hidden_states, present, tiny_ids, unwrapped
 
 _HASH_BYTES = 64 * 2**20
 
@@ -30,7 +32,8 @@ def load(
 ) -> tuple[Any, Any]:
     """Load a causal language model and its tokenizer, ready for use: (model, tokenizer).
 
-    `name`: a Hugging Face id, a local folder, or "sample" for the embedded default model (extra `demo`).
+    `name`: a Hugging Face id, a local folder, a GGUF file (unpacked to float32 or `dtype`; needs gguf and accelerate), or "sample" for the
+    embedded default model (extra `demo`).
     Code that comes with a model is never run. Raises ModelError saying what was found and what to type.
     """
     import transformers
@@ -38,7 +41,10 @@ def load(
     options = given(ModelOptions, options, changes)
     path, sample = _located(name, options, progress)
     with _explained(path):
-        tokenizer = transformers.AutoTokenizer.from_pretrained(path, revision=options.revision, trust_remote_code=False)
+        where, within = _within(path)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            where, revision=options.revision, trust_remote_code=False, **within
+        )
     model = _weights(path, options, sample=sample)
     if sample:
         from lape.samples.model import check_tokenizer
@@ -74,6 +80,12 @@ def _located(name: str | Path, options: ModelOptions, progress: Progress) -> tup
     return name, sample
 
 
+def _within(path: str | Path) -> tuple[str | Path, dict[str, str]]:
+    """Where a checkpoint lies, and for a GGUF file which file of that folder it is."""
+    path = Path(path) if str(path).endswith(".gguf") else path
+    return (path.parent, {"gguf_file": path.name}) if isinstance(path, Path) and path.is_file() else (path, {})
+
+
 @contextmanager
 def _explained(name: str | Path) -> Iterator[None]:
     """Say of a failed load what was expected."""
@@ -89,14 +101,24 @@ def _weights(name: str | Path, options: ModelOptions, *, sample: bool) -> Any:
     import transformers
 
     place: dict[str, Any] = {"device_map": options.device_map} if options.device_map else {}
+    if options.bits:
+        place = {"device_map": {"": _device(options.device)}} | place | {"quantization_config": _to_bits(options.bits)}
+    where, within = _within(name)
+    if within and options.bits:
+        raise OptionError(
+            f"bits was given, but the weights of {name} are unpacked. Expected a checkpoint that is not quantised yet."
+        )
+    if within:
+        place["quantization_config"] = transformers.GgufConfig(dequantize=True)
     with _explained(name):
         model, loading = transformers.AutoModelForCausalLM.from_pretrained(
-            name,
+            where,
             dtype=_dtype(options.dtype),
             revision=options.revision,
             trust_remote_code=False,
             output_loading_info=True,
             **place,
+            **within,
         )
     if sample:  # a result says which model it is of, not where somebody's cache lies
         model.config._name_or_path = Path(name).name
@@ -112,6 +134,21 @@ def _weights(name: str | Path, options: ModelOptions, *, sample: bool) -> Any:
     return model
 
 
+def _to_bits(bits: int) -> Any:
+    """How transformers is asked to quantise."""
+    import transformers
+
+    for package in ("bitsandbytes", "accelerate"):
+        if find_spec(package) is None:
+            raise OptionError(f"bits needs {package}: pip install bitsandbytes accelerate.")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns in every layer of every pass
+    if bits == 8:
+        return transformers.BitsAndBytesConfig(load_in_8bit=True)
+    return transformers.BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
+    )
+
+
 def _first_lines(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[:3])[:600]
@@ -122,7 +159,7 @@ def _advice(name: str | Path) -> str:
         return (
             "Expected a folder written by save_pretrained that holds config.json, safetensors weights and a tokenizer."
         )
-    return "Expected a Hugging Face id, a local folder, or sample."
+    return "Expected a Hugging Face id, a local folder or GGUF file, or sample."
 
 
 def _dtype(name: str) -> Any:
@@ -149,9 +186,13 @@ def _device(name: str | None) -> torch.device:
 
 
 def checksum(model: nn.Module) -> str:
-    """SHA-256 over the bits, dtype, shape and name of every parameter: one changed weight changes it."""
+    """SHA-256 over the bits, dtype, shape and name of every parameter: one changed weight changes it.
+
+    Of a quantised model, over its scales too, as they lie after it ran once: bitsandbytes lays weights out anew for the machine it runs on.
+    """
     inner = unwrapped(model)
-    named = sorted(inner.named_parameters(), key=lambda item: item[0])
+    held = _quantised(inner) if getattr(inner, "is_quantized", False) else inner.named_parameters()
+    named = sorted(held, key=lambda item: item[0])
     whole = hashlib.sha256()
     away = any(parameter.device.type == "meta" for _, parameter in named)  # brought one at a time
     with ThreadPoolExecutor(1 if away else None) as pool:
@@ -161,12 +202,26 @@ def checksum(model: nn.Module) -> str:
     return whole.hexdigest()
 
 
+def _quantised(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor that a quantised model holds, scales included."""
+    with evaluating(model), torch.no_grad():
+        hidden_states(model, tiny_ids(model))
+    for name, module in model.named_modules():
+        held: dict[str, Any] = {}
+        scales = getattr(getattr(module, "weight", None), "quant_state", None)
+        if scales is None:
+            module._save_to_state_dict(held, "", keep_vars=False)
+        else:  # its own way of saving would spoil the layout it runs with
+            held = dict(module.named_parameters(recurse=False)) | scales.as_dict(packed=True)
+        yield from ((f"{name}.{key}", value) for key, value in held.items() if isinstance(value, Tensor))
+
+
 def _digest_of(model: nn.Module, name: str, parameter: Tensor) -> str:
     if parameter.device.type != "meta":
         return _digest(parameter)
     module, _, own = name.rpartition(".")
     with present(model.get_submodule(module)):
-        return _digest(model.get_submodule(module).get_parameter(own))
+        return _digest(getattr(model.get_submodule(module), own))
 
 
 def _digest(parameter: Tensor) -> str:
@@ -187,11 +242,24 @@ def describe(model: Any, tokenizer: Any) -> dict[str, Any]:
             "revision": getattr(config, "_commit_hash", None),
             "config": _hash(json.dumps(_plain_config(config), sort_keys=True, default=str)),
             "checksum": checksum(model),
-            "dtype": str(unwrapped(model).dtype).removeprefix("torch."),
+            "dtype": number_format(model),
         },
         "tokenizer": {"hash": tokenizer_hash(tokenizer) if tokenizer is not None else None},
         "versions": {name: version(name) for name in ("lape", "torch", "transformers")},
     }
+
+
+def number_format(model: Any) -> str:
+    """The format of a model's weights: `bfloat16`, or where they are quantised `bfloat16 bitsandbytes 8 bits cpu`."""
+    inner: Any = unwrapped(model)
+    plain = str(inner.dtype).removeprefix("torch.")
+    if not getattr(inner, "is_quantized", False):
+        return plain
+    how = inner.config.quantization_config
+    how = how if isinstance(how, dict) else how.to_dict()
+    method = getattr(how.get("quant_method"), "value", how.get("quant_method"))
+    bits = 4 if how.get("load_in_4bit") else 8 if how.get("load_in_8bit") else how.get("bits")
+    return " ".join([plain, str(method), *([f"{bits} bits"] if bits else []), inner.device.type])
 
 
 def check_same(model: Any, manifest: dict[str, Any], what: str) -> None:
@@ -200,7 +268,7 @@ def check_same(model: Any, manifest: dict[str, Any], what: str) -> None:
     Weights in another number format cannot be compared bit by bit and pass.
     """
     made = manifest.get("model", {})
-    if not made.get("checksum") or made.get("dtype") != str(unwrapped(model).dtype).removeprefix("torch."):
+    if not made.get("checksum") or made.get("dtype") != number_format(model):
         return
     here = checksum(model)
     if made["checksum"] != here:

@@ -58,7 +58,9 @@ def prove(model: nn.Module, sites: Sequence[Site]) -> Sites:
         "all neurons of any layer off changes the output; undone, it is the same bit for bit",
     ]
     if dense:
-        checked.insert(2, f"activations recomputed from the weights agree in {recomputed} of {len(dense)} MLPs")
+        checked.insert(
+            2, f"activations recomputed from the gate projections agree in {recomputed} of {len(dense)} MLPs"
+        )
         checked.insert(3, "changed activations arrive at the down projection as they should")
     if routed:
         modules = len({site.down for site in routed})
@@ -109,8 +111,8 @@ def _in_order(model: nn.Module, sites: Sequence[Site], ids: Tensor, seen: Sequen
 
 
 def _recomputes(model: nn.Module, sites: Sequence[Site], ids: Tensor, seen: list[Tensor]) -> int:
-    """Recompute each activation from the gate projection's input and weight. Quantised weights, projections with an adapter and
-    hand-named sites are passed over.
+    """Recompute each activation from the gate projection's input and weight, or where they are quantised, elsewhere or have an adapter,
+    from what it gives. Hand-named sites are passed over.
     """
     todo = [(site, site.gate, a) for site, a in zip(sites, seen, strict=True) if site.gate is not None]
     inputs: dict[str, list[Tensor]] = defaultdict(list)
@@ -136,25 +138,31 @@ def _recomputes(model: nn.Module, sites: Sequence[Site], ids: Tensor, seen: list
 
 
 def _activation(model: nn.Module, site: Site, gate: Branch, x: Tensor) -> Tensor | None:
-    linear = model.get_submodule(gate.module)
-    weight = linear.weight
-    if (
-        has_adapter(linear)
-        or not gate.plain
-        or not isinstance(weight, Tensor)
-        or not weight.is_floating_point()
-        or weight.device.type == "meta"
-    ):
+    if not gate.plain:
         return None
-    if hasattr(linear, "nx"):  # Conv1D keeps (in, out)
-        weight = weight.T
+    linear: Any = model.get_submodule(gate.module)
     rows = slice(gate.offset, gate.offset + site.width)
-    bias = linear.bias if isinstance(linear.bias, Tensor) else None
-    z = F.linear(x.to(weight.device), weight[rows], None if bias is None else bias[rows])
+    if _is_plain(linear):
+        weight = linear.weight.T if hasattr(linear, "nx") else linear.weight  # Conv1D keeps (in, out)
+        bias = linear.bias if isinstance(linear.bias, Tensor) else None
+        z = F.linear(x.to(weight.device), weight[rows], None if bias is None else bias[rows])
+    else:
+        z = linear(x)[..., rows]
     if site.rule == "activation":
         result: Tensor = model.get_submodule(site.activation)(z)
         return result
     return FUNCTIONS[site.activation](limited(z, site.limit, above_only=True))
+
+
+def _is_plain(linear: Any) -> bool:
+    """Whether a linear layer gives what its weight says, and the weight is here."""
+    weight = linear.weight
+    return (
+        isinstance(weight, Tensor)
+        and weight.dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+        and weight.device.type != "meta"
+        and not has_adapter(linear)
+    )
 
 
 def _arrives(model: nn.Module, sites: Sequence[Site], ids: Tensor) -> None:

@@ -59,6 +59,10 @@ def record(
     sources = checked_texts(texts)
     checkpoints = _checked_tuned(tuned, sources)
     found = find(model)
+    if options.attribution is not None:
+        from lape.attribution import check_gradients  # needs what runs a batch, which is here
+
+        check_gradients(model)
     moved = compared(model, checkpoints, progress=progress) if checkpoints else {}
     manifest = describe(model, tokenizer)
     manifest["counting"] = {name: getattr(options, name) for name in COUNTED}

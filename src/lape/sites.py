@@ -204,7 +204,7 @@ def find(model: nn.Module, names: SiteNames | None = None) -> Sites:
     text_config(model)
     if "decoder_input_ids" in inspect.signature(model.forward).parameters:
         raise ModelError(f"{type(model).__name__} is an encoder-decoder. lape works on decoder-only language models.")
-    with torch.inference_mode(), evaluating(model):
+    with torch.inference_mode(), evaluating(model), each_row_alone(model):
         found = prove(model, by_hand(model, names) if names else discover(model))
     _FOUND[model] = found
     return found
@@ -246,6 +246,24 @@ def tolerance(dtype: torch.dtype) -> float:
     if dtype in (torch.float32, torch.float64):
         return 64 * torch.finfo(torch.float32).eps
     return 4 * torch.finfo(dtype).eps
+
+
+@contextmanager
+def each_row_alone(model: nn.Module) -> Iterator[None]:
+    """While inside, LLM.int8 quantises every row by itself, so that a row's values say what it depends on.
+
+    Otherwise a column that is large in one row of a batch is left in half precision in all of them (Dettmers et al., 2022, section 3.2).
+    """
+    held: list[Any] = [getattr(module, "state", None) for module in model.modules()]
+    states = [state for state in held if hasattr(state, "has_fp16_weights")]
+    thresholds = [state.threshold for state in states]
+    for state in states:
+        state.threshold = 0.0
+    try:
+        yield
+    finally:
+        for state, threshold in zip(states, thresholds, strict=True):
+            state.threshold = threshold
 
 
 @contextmanager

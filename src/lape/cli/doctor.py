@@ -75,7 +75,9 @@ def _line(text: str) -> None:
 
 def _say(model: Any, found: Sites) -> None:
     """Where the neurons are, and what was proven."""
-    _line(f"[bold]{type(model).__name__}[/] on {model.device}, {model.dtype}: {found.space}")
+    from lape.models import number_format
+
+    _line(f"[bold]{type(model).__name__}[/] on {model.device}, {number_format(model)}: {found.space}")
     kinds: dict[tuple[str, ...], list[Site]] = {}
     for site in found.sites:
         kinds.setdefault(_kind(model, site), []).append(site)
@@ -87,7 +89,9 @@ def _say(model: Any, found: Sites) -> None:
         _line(f"    {where}")
     for line in found.checked:
         _line(f"[green]✓[/] {line}")
-    how = "are kept apart in one row" if found.packs else "need a row each: this architecture lets them see each other"
+    how = (
+        "are kept apart in one row" if found.packs else "need a row each: in one, they are not proven to be kept apart"
+    )
     _line(f"documents {how}")
 
 

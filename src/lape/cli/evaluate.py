@@ -36,7 +36,7 @@ def evaluate(
     Parameters
     ----------
     model
-        A Hugging Face id, a local folder, or sample.
+        A Hugging Face id, a local folder or GGUF file, or sample.
     tasks
         Names or patterns with commas between, such as belebele_*,xnli_fr.
     run

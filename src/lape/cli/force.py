@@ -36,7 +36,7 @@ def force(
     Parameters
     ----------
     model
-        A Hugging Face id, a local folder, or sample.
+        A Hugging Face id, a local folder or GGUF file, or sample.
     run
         A run's folder, with statistics. Default for sample: the demo's.
     to

@@ -42,7 +42,7 @@ def perplexity(
     Parameters
     ----------
     model
-        A Hugging Face id, a local folder, or sample.
+        A Hugging Face id, a local folder or GGUF file, or sample.
     neurons
         A run's folder, a file of neurons, or a published .pth.
     text

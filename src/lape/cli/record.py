@@ -28,7 +28,7 @@ def record(
     Parameters
     ----------
     model
-        A Hugging Face id, a local folder, or sample.
+        A Hugging Face id, a local folder or GGUF file, or sample.
     text
         TAG=PATH, once or more: a .txt, .jsonl(.gz/.zst) or .parquet file, a folder, a glob, or hf:NAME[:CONFIG[:SPLIT]].
     to

@@ -34,7 +34,7 @@ def steer(
     Parameters
     ----------
     model
-        A Hugging Face id, a local folder, or sample.
+        A Hugging Face id, a local folder or GGUF file, or sample.
     prompts
         Questions, each in quotes.
     to

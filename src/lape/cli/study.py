@@ -40,7 +40,7 @@ def study(
     Parameters
     ----------
     model
-        A Hugging Face id, a local folder, or sample.
+        A Hugging Face id, a local folder or GGUF file, or sample.
     parallel
         TAG=PATH, once a language: other text, line i the same sentence in every language; effects are measured on it.
     to

@@ -21,10 +21,16 @@ class ModelOptions:
     """Where it runs: cpu, cuda, cuda:1, mps. Default: a GPU if there is one."""
     device_map: str | None = None
     """Spread the model over several devices, for instance auto (needs the extra `accelerate`)."""
+    bits: int | None = None
+    """Quantise the weights to 8 or 4 bits as they are loaded (needs bitsandbytes and accelerate)."""
     revision: str | None = None
     """Revision of a model on the Hub."""
     sites: Annotated[tuple[str, ...] | None, Parameter(negative="", consume_multiple=True)] = None
     """Name the neurons by hand: activation modules and down projections, * for the layer number."""
+
+    def __post_init__(self) -> None:
+        if self.bits not in (None, 4, 8):
+            raise OptionError(f"bits is {self.bits}. Expected 8 or 4, or none to load the weights as they are stored.")
 
 
 @dataclass(frozen=True)
