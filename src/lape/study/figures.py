@@ -82,8 +82,9 @@ def draw(tables: Mapping[str, pl.DataFrame], folder: Path) -> list[Path]:
 
 
 def _style(k: int) -> dict[str, Any]:
-    n = k % len(_COLOURS)
-    return {"color": _COLOURS[n], "marker": _MARKS[n], "linestyle": _DASHES[n], "markersize": 4, "linewidth": 1.2}
+    n, again = k % len(_COLOURS), k // len(_COLOURS)  # a colour that comes again has another mark
+    mark = _MARKS[(k + again) % len(_MARKS)]
+    return {"color": _COLOURS[n], "marker": mark, "linestyle": _DASHES[n], "markersize": 4, "linewidth": 1.2}
 
 
 def _axes(width: float = 4.5, height: float = 3.2) -> tuple[Figure, Any]:
@@ -271,10 +272,10 @@ def _generation(tables: Mapping[str, pl.DataFrame]) -> Figure:
 def _resource(tables: Mapping[str, pl.DataFrame]) -> Figure:
     figure, axes = _axes()
     for k, row in enumerate(tables["resource"].iter_rows(named=True)):
-        style = _style(k) | {"linestyle": "none"}
-        axes.plot(row["bits_per_sentence"], row["own_per_sentence"], label=row["language"], **style)
+        at = row["bits_per_sentence"], row["own_per_sentence"]
+        axes.plot(*at, **_style(k))
+        axes.annotate(row["language"], at, xytext=(4, 3), textcoords="offset points", fontsize=7)
     axes.set(xlabel="bits a parallel sentence, nothing off", ylabel="own effect (nats a sentence)")
-    axes.legend(frameon=False, fontsize=7, ncols=2)
     return figure
 
 

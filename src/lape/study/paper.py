@@ -11,6 +11,7 @@ from lape.analyse.frontier import Effects, advantages, frontier, growth, matrix
 from lape.analyse.layers import layers
 from lape.analyse.overlap import overlap_chance, overlap_tests
 from lape.analyse.reliability import reliability, split_halves
+from lape.analyse.seeds import spearman
 from lape.detect import identify, method_named
 from lape.evaluate.effects import effects
 from lape.evaluate.perplexity import losses, summary
@@ -173,7 +174,14 @@ def resource_part(study: Study) -> Tables:
                 "sentences": count,
             }
         )
-    return {"resource": pl.DataFrame(rows)}
+    table = pl.DataFrame(rows)
+    alike = spearman(table["bits_per_sentence"].to_torch(), table["own_per_sentence"].to_torch())
+    if alike is not None:
+        study.note(
+            "resource",
+            f"rank correlation of bits and own effect, both a sentence: {alike:.2f} over {len(table)} languages",
+        )
+    return {"resource": table}
 
 
 def overlap_part(study: Study) -> Tables:
