@@ -80,7 +80,13 @@ def offloaded(model, tmp_path, where):
 def test_weights_that_are_brought_when_they_are_used(name, where, tmp_path):
     plain, away = (build(name, KINDS[name]) for _ in range(2))
     offloaded(away, tmp_path, where)
+    forwards = {"plain": 0, "away": 0}
+    for key, model in (("plain", plain), ("away", away)):
+        model.model.embed_tokens.register_forward_hook(lambda *_, k=key: forwards.update({k: forwards[k] + 1}))
     assert find(away).space == find(plain).space
+    layers = len(find(plain).space.layers)
+    assert forwards["away"] == forwards["plain"] - (layers - 1), "no forward for each layer, each fetching all weights"
+    assert any("all layers at once" in one for one in find(away).checked)
     chosen = third(find(plain).space)
     with edited(plain, Off(chosen)):
         expected = logits_of(plain, IDS)

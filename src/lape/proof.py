@@ -51,11 +51,15 @@ def prove(model: nn.Module, sites: Sequence[Site]) -> Sites:
     recomputed = _recomputes(model, dense, ids, seen)
     _arrives(model, dense, ids)
     _experts(model, routed, ids)
-    _edits_and_undoes(model, sites, ids)
+    one_by_one = not any(
+        parameter.is_meta for parameter in model.parameters()
+    )  # else all weights are fetched for every forward
+    _edits_and_undoes(model, sites, ids, one_by_one=one_by_one)
+    which = "any layer" if one_by_one else "all layers at once (some weights are elsewhere until they are used)"
     checked = [
         "causal: a later token changes no earlier hidden state",
         "every site fires once per forward, with its width, a row for each token in order",
-        "all neurons of any layer off changes the output; undone, it is the same bit for bit",
+        f"all neurons of {which} off changes the output; undone, it is the same bit for bit",
     ]
     if dense:
         checked.insert(
@@ -293,15 +297,17 @@ def _refuse_expert(model: nn.Module, site: Site, given: Arguments, a: Tensor, ro
         )
 
 
-def _edits_and_undoes(model: nn.Module, sites: Sequence[Site], ids: Tensor) -> None:
+def _edits_and_undoes(model: nn.Module, sites: Sequence[Site], ids: Tensor, *, one_by_one: bool) -> None:
     before = hidden_states(model, ids)
-    for layer in dict.fromkeys(site.layer for site in sites):
-        here = [site for site in sites if site.layer == layer]
+    layers = tuple(dict.fromkeys(site.layer for site in sites))
+    for off in ((layer,) for layer in layers) if one_by_one else (layers,):
+        here = [site for site in sites if site.layer in off]
         with hooked([handle for site in here for handle in change(model, site, lambda a, _rows: torch.zeros_like(a))]):
-            off = hidden_states(model, ids)
-        if torch.equal(off, before):
+            changed = not torch.equal(hidden_states(model, ids), before)
+        if not changed:
+            which = f"layer {off[0]}" if one_by_one else "all layers"
             raise ModelError(
-                f"Switching all neurons of layer {layer} of {type(model).__name__} off changed nothing, so its sites have no effect. {BY_HAND}"
+                f"Switching all neurons of {which} of {type(model).__name__} off changed nothing, so its sites have no effect. {BY_HAND}"
             )
     if not torch.equal(hidden_states(model, ids), before):
         raise ModelError(
