@@ -119,11 +119,24 @@ def test_published_format_goes_out_and_comes_back(
     _refused(capsys, tmp_path, ["show", str(path)], "languages=", "width")
 
 
-def test_merge_adds_shards(folder: Path, tmp_path: Path) -> None:
-    assert run(_record(folder, tmp_path / "a", "--tokens", "200")) == 0
-    assert run(["merge", str(tmp_path / "a"), str(tmp_path / "a"), "--out", str(tmp_path / "twice.safetensors")]) == 0
-    one, two = ActivationStats.load(tmp_path / "a"), ActivationStats.load(tmp_path / "twice.safetensors")
-    assert torch.equal(two["fr"].fires, 2 * one["fr"].fires)
+def test_merge_adds_shards(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = ("--tokens", "200", "--batch-tokens", "32")
+    assert run(_record(folder, tmp_path / "whole", *small)) == 0
+    for number in (1, 2, 3):
+        assert run(_record(folder, tmp_path / f"s{number}", *small, "--shard", f"{number}/3")) == 0
+    parts = [str(tmp_path / f"s{number}") for number in (3, 1, 2)]
+    out = ["--out", str(tmp_path / "all.safetensors")]
+    assert run(["merge", *parts, *out]) == 0
+    whole, merged = ActivationStats.load(tmp_path / "whole"), ActivationStats.load(tmp_path / "all.safetensors")
+    assert all(torch.equal(merged[k].fires, whole[k].fires) for k in whole.languages)
+    assert merged.manifest == whole.manifest
+    out = ["--out", str(tmp_path / "none.safetensors")]
+    _refused(capsys, tmp_path, ["merge", *parts[:2], *out], "Missing: en: shard 2 of 3; fr: shard 2 of 3")
+    _refused(capsys, tmp_path, ["merge", *parts, parts[0], *out], "the whole", "shard 3 of 3", "overlap")
+    _refused(
+        capsys, tmp_path, ["merge", str(tmp_path / "whole"), parts[0], *out], "the whole", "shard 3 of 3", "overlap"
+    )
+    _refused(capsys, tmp_path, _record(folder, tmp_path / "x", "--shard", "4/3"), "1/16 to 16/16")
 
 
 def test_export_writes_a_checkpoint(folder: Path, tmp_path: Path) -> None:

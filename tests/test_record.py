@@ -32,6 +32,8 @@ from lape.recording import record
 from lape.stats import ActivationStats, merge
 from lape.texts import Documents
 from tiny import LAYERS
+from zoo.table import KINDS
+from zoo.written import build
 
 SUMS = ("sum", "square", "positive")
 
@@ -145,6 +147,26 @@ def test_shards_of_64_documents_and_more_merge_fold_by_fold():
     parts = [record(model, tokenizer, {"en": Documents(some)}) for some in (texts[:80], texts[80:])]
     whole = record(model, tokenizer, {"en": Documents(texts)})
     assert torch.equal(merge(parts)["en"].fires, whole["en"].fires)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["llama", "opt", "qwen3_moe"])
+@pytest.mark.parametrize("of", [3, 40])
+def test_shards_of_batches_merge_to_the_whole_bit_for_bit_in_any_number_format(kind, dtype, of):
+    """More shards than batches too: some are empty."""
+    model = (build(kind, KINDS[kind]) if kind in KINDS else lively(kind)).to(dtype)
+    texts = {"en": Documents(some_texts(40)), "fr": Documents(some_texts(9, seed=1))}
+    options = {"row_tokens": 16, "batch_tokens": 32, "residual": True, "histogram": True, "attribution": 30}
+    whole = record(model, tokenizer_of(), texts, **options)
+    parts = [record(model, tokenizer_of(), texts, shard=f"{k}/{of}", **options) for k in range(1, of + 1)]
+    merged = merge(parts)
+    assert merged.manifest == whole.manifest
+    for language in texts:
+        for name, tensor in whole[language].tensors.items():
+            if tensor.dtype == torch.int64:
+                assert torch.equal(merged[language].tensors[name], tensor), name
+            else:
+                assert_near(merged[language].tensors[name], tensor, 1e-10)
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "opt", "lfm2"])

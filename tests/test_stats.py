@@ -77,9 +77,22 @@ def test_merged_sums_agree_to_1e_10_in_any_order(seed, order):
 @given(SEED)
 def test_merging_languages_recorded_apart_gives_those_recorded_together(seed):
     together = made_stats(seed, ("en", "fr", "zh"))
-    apart = [dataclasses.replace(together, by_language={k: together[k]}) for k in together.languages]
+    corpora = together.manifest["corpus"]
+    apart = [
+        dataclasses.replace(
+            together, by_language={k: together[k]}, manifest={**together.manifest, "corpus": {k: corpora[k]}}
+        )
+        for k in together.languages
+    ]
     assert same_tensors(merge(apart), together)
     assert merge(apart).languages == ["en", "fr", "zh"]
+    assert merge(apart).manifest == together.manifest
+
+
+def test_the_same_text_is_not_added_twice():
+    a, b = made_stats(1), made_stats(2)
+    with pytest.raises(MismatchError, match=r"en, text en1.*twice"):
+        a.merge(b).merge(a)
 
 
 def test_counts_beyond_32_bits_are_exact():

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lape.corpus import FOLDS
 from lape.errors import ModelError
 from lape.hooking import Rows, hooked, watching
-from lape.sites import Sites, blocks, down_device
+from lape.sites import Sites, blocks, down_device, text_config
 
 
 @dataclass(frozen=True)
@@ -184,9 +184,15 @@ class ResidualRecorder:
     """Sums of the residual stream after every decoder block, over counted tokens."""
 
     def __init__(self, model: nn.Module, found: Sites) -> None:
-        self._blocks = blocks(model, found)
+        self._blocks, self._width = blocks(model, found), text_config(model).hidden_size
         self.sums: Tensor | None = None
         self.weights = torch.empty(0)
+
+    def total(self) -> Tensor:
+        """(layers, width) float64 on the CPU; zeros where nothing ran."""
+        if self.sums is None:
+            return torch.zeros(len(self._blocks), self._width, dtype=torch.float64)
+        return self.sums
 
     @contextmanager
     def attached(self) -> Iterator[None]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lape import files
-from lape.corpus import Batch, Corpus, batch, batches, prepare
+from lape.corpus import Batch, Corpus, Row, batch, batches, prepare
 from lape.errors import TextError
 from lape.extras import Extra, all_attached, extras
 from lape.languages import tag
@@ -23,6 +23,7 @@ from lape.models import describe
 from lape.options import RecordOptions, given
 from lape.progress import Progress, silent
 from lape.recorder import Recorder, ResidualRecorder
+from lape.shards import Shard
 from lape.sites import Sites, body, check_fits, evaluating, find, hidden_states
 from lape.stats import ActivationStats, LanguageStats
 from lape.texts import Source, Texts, check_source
@@ -141,6 +142,7 @@ class _Run:
         self.options, self.folder, self.progress, self.resumable = options, folder, progress, resumable
         self._moved = moved
         self._extras: list[Extra] = []
+        self._shard = Shard.parse(options.shard or "1/1")
 
     def run(self, sources: dict[str, Source], manifest: dict[str, Any]) -> ActivationStats:
         fresh = not self.folder.exists()
@@ -160,12 +162,18 @@ class _Run:
             )
             for language, source in sources.items()
         }
-        manifest = {**manifest, "corpus": {language: corpus.describe() for language, corpus in corpora.items()}}
+        todo = {k: batches(corpus, self.options, packs=self.found.packs) for k, corpus in corpora.items()}
+        manifest = {**manifest, "corpus": {k: self._described(corpus, len(todo[k])) for k, corpus in corpora.items()}}
         self._same_run(manifest)
         for corpus in corpora.values():
             check_fits(self.model, self.options.row_tokens, int(corpus.tokens.max()))
-        by_language = {language: LanguageStats(self._language(corpus)) for language, corpus in corpora.items()}
+        by_language = {
+            language: LanguageStats(self._language(corpus, todo[language])) for language, corpus in corpora.items()
+        }
         return ActivationStats(self.found.space, by_language, manifest)
+
+    def _described(self, corpus: Corpus, count: int) -> dict[str, Any]:
+        return {**corpus.describe(), **self._shard.describe(count, self.options.batch_tokens)}
 
     def _begun(self) -> bool:
         """Whether the folder holds anything worth going on from."""
@@ -183,11 +191,12 @@ class _Run:
                 stale.unlink()
         files.same_run(self.folder, ours)
 
-    def _language(self, corpus: Corpus) -> dict[str, Tensor]:
+    def _language(self, corpus: Corpus, every: list[list[Row]]) -> dict[str, Tensor]:
         recorder = Recorder(self.model, self.found)
         residual = ResidualRecorder(self.model, self.found) if self.options.residual else None
         self._extras = extras(self.model, self.found, self.options, corpus)
-        todo = batches(corpus, self.options, packs=self.found.packs)
+        todo = [every[number] for number in self._shard.mine(len(every))]
+        total = sum(segment.length for some in todo for row in some for segment in row)
         start = self._restore(corpus, recorder, residual)
         saved = time.monotonic()
         with (
@@ -199,14 +208,14 @@ class _Run:
         ):
             for number in range(start, len(todo)):
                 self._forward(batch(corpus, todo[number]), recorder, residual)
-                self.progress(f"recording {corpus.language}", int(recorder.tokens.sum()), len(corpus.tokens))
+                self.progress(f"recording {corpus.language}", int(recorder.tokens.sum()), total)
                 if self.resumable and time.monotonic() - saved >= self.options.checkpoint_seconds:
                     self._save(corpus, recorder, residual, number + 1)
                     saved = time.monotonic()
         if self.resumable and start < len(todo):
             self._save(corpus, recorder, residual, len(todo))
-        self.progress(f"recording {corpus.language}", len(corpus.tokens), len(corpus.tokens))
-        if int(recorder.tokens.sum()) == 0:
+        self.progress(f"recording {corpus.language}", total, total)
+        if int(recorder.tokens.sum()) == 0 and self._shard.of == 1:
             raise TextError(
                 f"The text for {corpus.language} holds special tokens only, which never count. Give it some text."
             )
@@ -223,6 +232,9 @@ class _Run:
         """What the loss owes each neuron; begun anew where a run was killed in it, since it takes few tokens."""
         if self.options.attribution is None:
             return {}
+        if self._shard.number > 1:  # the first shard does it for all
+            nothing = torch.zeros(len(self.found.space), dtype=torch.float64)
+            return {"attribution": nothing, "attributed": torch.tensor([0])}
         from lape.attribution import attribute  # needs what runs a batch, which is here
         from lape.evaluate.nll import find_head
 
@@ -249,8 +261,8 @@ class _Run:
 
     def _state(self, recorder: Recorder, residual: ResidualRecorder | None) -> dict[str, Tensor]:
         state = recorder.state()
-        if residual and residual.sums is not None:
-            state["residual"] = residual.sums
+        if residual:
+            state["residual"] = residual.total()
         return state
 
     def _path(self, corpus: Corpus) -> Path:

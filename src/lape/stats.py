@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lape import files
+from lape import files, shards
 from lape.errors import FileError, MismatchError, OptionError, TextError
 from lape.languages import tag
 from lape.space import NeuronSpace
@@ -227,14 +227,15 @@ class ActivationStats:
     def merge(self, other: ActivationStats) -> ActivationStats:
         """Add statistics of the same model on other text. Counts add exactly; sums agree to 1e-10 whatever the order.
 
-        Raises MismatchError naming both values where model, tokenizer, neurons or counting rules differ.
+        Raises MismatchError naming both values where model, tokenizer, neurons or counting rules differ, and for text that is in both.
         """
         self._same(other)
+        manifest = _joined(self.manifest, other.manifest)
         merged: dict[str, LanguageStats] = {}
         for language in sorted({*self.by_language, *other.by_language}, key=[*self.languages, *other.languages].index):
             found = [s.by_language[language] for s in (self, other) if language in s.by_language]
             merged[language] = found[0] if len(found) == 1 else _added(language, *found)
-        return ActivationStats(self.space, merged, _joined(self.manifest, other.manifest))
+        return ActivationStats(self.space, merged, manifest)
 
     def _same(self, other: ActivationStats) -> None:
         if self.space != other.space:
@@ -290,12 +291,17 @@ class ActivationStats:
 
 
 def merge(parts: Iterable[ActivationStats]) -> ActivationStats:
-    """Merge any number of statistics."""
+    """Merge any number of statistics. Raises MismatchError where a text's shards are not all there."""
     result: ActivationStats | None = None
     for part in parts:
         result = part if result is None else result.merge(part)
     if result is None:
         raise OptionError("There is nothing to merge. Expected at least one file of statistics.")
+    lacking = shards.missing(result.manifest.get("corpus", {}))
+    if lacking:
+        raise MismatchError(
+            f"Not all shards are there. Missing: {'; '.join(lacking)}. Record them and merge all at once."
+        )
     return result
 
 
@@ -320,11 +326,10 @@ def _added(language: str, a: LanguageStats, b: LanguageStats) -> LanguageStats:
 
 def _joined(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
     """Manifests of merged statistics: corpora are listed, tuned checkpoints of all languages kept, the rest is the same."""
-    corpora: dict[str, list[Any]] = {}
-    for manifest in (a, b):
-        for language, corpus in manifest.get("corpus", {}).items():
-            corpora.setdefault(language, []).extend(corpus if isinstance(corpus, list) else [corpus])
-    ordered = {language: sorted(found, key=lambda c: str(c.get("hash"))) for language, found in corpora.items()}
-    joined = {**a, "corpus": ordered} if corpora else dict(a)
+    result = dict(a)
+    if a.get("corpus") or b.get("corpus"):
+        result["corpus"] = shards.joined(a.get("corpus", {}), b.get("corpus", {}))
+    if "options" in a:  # the corpora say which shards there are
+        result["options"] = {**a["options"], "shard": None}
     tuned = {**b.get("tuned", {}), **a.get("tuned", {})}
-    return {**joined, "tuned": tuned} if tuned else joined
+    return {**result, "tuned": tuned} if tuned else result

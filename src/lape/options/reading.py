@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from lape.errors import OptionError
 from lape.options.base import check_choices, converted, positive
+from lape.shards import Shard
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,15 @@ class RecordOptions(TextOptions):
     """At most so many texts of each language, evenly spread, have their means kept."""
     histogram: bool = False
     """Record also a histogram of every neuron's activations, which the method probability90 reads."""
+    shard: str | None = None
+    """Record only a part of the batches of every language, such as 3/16, the third of sixteen; lape merge adds them up."""
     checkpoint_seconds: float = 60.0
     """Save the state of a run this often, so that a killed one can go on."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         positive(self, "attribution", "most_texts")
+        if self.shard is not None and Shard.parse(self.shard).of > 1 and self.per_text:
+            raise OptionError(
+                "Means of single texts cannot be recorded in shards, which cut texts. Leave out shard, or per_text."
+            )
