@@ -282,11 +282,12 @@ def _lines(piece: str) -> list[str]:
     return re.findall(r"[^\n]*\n|[^\n]+", piece)
 
 
-def rows(corpus: Corpus, row_tokens: int, *, apart: bool) -> list[Row]:
+def rows(corpus: Corpus, row_tokens: int, *, apart: bool, mixed: bool = False) -> list[Row]:
     """Cut documents into rows of at most `row_tokens`, BOS included: each token in exactly one row.
 
     `apart`: the model keeps several documents in one row apart; otherwise a row holds one document, and rows are sorted by
-    length within a window, so that little is padded.
+    length within a window, so that little is padded. `mixed`: the first rows are taken from all over the text, so that a part of them
+    stands for the whole and holds every fold.
     """
     extra = int(corpus.bos is not None)
     result: list[Row] = []
@@ -303,6 +304,9 @@ def rows(corpus: Corpus, row_tokens: int, *, apart: bool) -> list[Row]:
             used += segment.length + extra
     if row:
         result.append(tuple(row))
+    if mixed:
+        size = -(-len(result) // FOLDS)
+        result = [result[at] for k in range(size) for at in range(k, len(result), size)]
     return result if apart else _by_length(result)
 
 
@@ -317,9 +321,9 @@ def _by_length(result: list[Row]) -> list[Row]:
     return [row for window in windows for row in sorted(window, key=lambda row: -row[0].length)]
 
 
-def batches(corpus: Corpus, options: TextOptions, *, packs: bool) -> list[list[Row]]:
-    """All rows in batches of about `options.batch_tokens`."""
-    every = rows(corpus, options.row_tokens, apart=packs and not options.one_per_row)
+def batches(corpus: Corpus, options: TextOptions, *, packs: bool, mixed: bool = False) -> list[list[Row]]:
+    """All rows in batches of about `options.batch_tokens`. `mixed`: see `rows`."""
+    every = rows(corpus, options.row_tokens, apart=packs and not options.one_per_row, mixed=mixed)
     size = max(1, options.batch_tokens // options.row_tokens)
     return [every[at : at + size] for at in range(0, len(every), size)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 import tempfile
 import time
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lape import files
+from lape.analyse.reliability import doubling, steadiness
 from lape.corpus import Batch, Corpus, Row, batch, batches, prepare
 from lape.errors import TextError
 from lape.extras import Extra, all_attached, extras
@@ -162,15 +164,35 @@ class _Run:
             )
             for language, source in sources.items()
         }
-        todo = {k: batches(corpus, self.options, packs=self.found.packs) for k, corpus in corpora.items()}
+        until = self.options.until
+        todo = {
+            k: batches(corpus, self.options, packs=self.found.packs, mixed=until is not None)
+            for k, corpus in corpora.items()
+        }
         manifest = {**manifest, "corpus": {k: self._described(corpus, len(todo[k])) for k, corpus in corpora.items()}}
         self._same_run(manifest)
         for corpus in corpora.values():
             check_fits(self.model, self.options.row_tokens, int(corpus.tokens.max()))
-        by_language = {
-            language: LanguageStats(self._language(corpus, todo[language])) for language, corpus in corpora.items()
-        }
+        if until is not None:
+            todo, manifest["until"] = self._until(until, corpora, todo)
+        by_language = {k: LanguageStats(self._language(corpus, todo[k])) for k, corpus in corpora.items()}
         return ActivationStats(self.found.space, by_language, manifest)
+
+    def _until(
+        self, mark: float, corpora: dict[str, Corpus], every: dict[str, list[list[Row]]]
+    ) -> tuple[dict[str, list[list[Row]]], dict[str, Any]]:
+        """Record all languages in turn, to doubling sizes, until their sets come out alike from halves of the text."""
+        kept = self.folder / "until.checkpoint"
+        curve: list[dict[str, Any]] = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else []
+        for done, size in enumerate(doubling(max(map(len, every.values())), self.options.batch_tokens)):
+            todo = {language: some[: size // self.options.batch_tokens] for language, some in every.items()}
+            if done == len(curve):
+                counted = {k: LanguageStats(self._read(corpora[k], some)) for k, some in todo.items()}
+                curve.append(steadiness(ActivationStats(self.found.space, counted, {}), self.progress))
+                files.write_json(kept, curve)
+            if (curve[done]["median"] or 0) >= mark:
+                break
+        return todo, {"mark": mark, "reached": (curve[-1]["median"] or 0) >= mark, "curve": curve}
 
     def _described(self, corpus: Corpus, count: int) -> dict[str, Any]:
         return {**corpus.describe(), **self._shard.describe(count, self.options.batch_tokens)}
@@ -192,10 +214,26 @@ class _Run:
         files.same_run(self.folder, ours)
 
     def _language(self, corpus: Corpus, every: list[list[Row]]) -> dict[str, Tensor]:
+        """All that is kept of a language."""
+        state = self._read(corpus, [every[number] for number in self._shard.mine(len(every))])
+        if int(state["tokens"].sum()) == 0 and self._shard.of == 1:
+            raise TextError(
+                f"The text for {corpus.language} holds special tokens only, which never count. Give it some text."
+            )
+        results = {name: tensor for extra in self._extras for name, tensor in extra.result().items()}
+        return {
+            **state,
+            **results,
+            **self._attribution(corpus),
+            **self._variation(corpus.language),
+            "fingerprints": corpus.fingerprints,
+        }
+
+    def _read(self, corpus: Corpus, todo: list[list[Row]]) -> dict[str, Tensor]:
+        """Counts and sums of some batches, from where a checkpoint says that it was stopped."""
         recorder = Recorder(self.model, self.found)
         residual = ResidualRecorder(self.model, self.found) if self.options.residual else None
         self._extras = extras(self.model, self.found, self.options, corpus)
-        todo = [every[number] for number in self._shard.mine(len(every))]
         total = sum(segment.length for some in todo for row in some for segment in row)
         start = self._restore(corpus, recorder, residual)
         saved = time.monotonic()
@@ -212,21 +250,10 @@ class _Run:
                 if self.resumable and time.monotonic() - saved >= self.options.checkpoint_seconds:
                     self._save(corpus, recorder, residual, number + 1)
                     saved = time.monotonic()
-        if self.resumable and start < len(todo):
+        if (self.resumable or self.options.until is not None) and start < len(todo):
             self._save(corpus, recorder, residual, len(todo))
         self.progress(f"recording {corpus.language}", total, total)
-        if int(recorder.tokens.sum()) == 0 and self._shard.of == 1:
-            raise TextError(
-                f"The text for {corpus.language} holds special tokens only, which never count. Give it some text."
-            )
-        results = {name: tensor for extra in self._extras for name, tensor in extra.result().items()}
-        return {
-            **self._state(recorder, residual),
-            **results,
-            **self._attribution(corpus),
-            **self._variation(corpus.language),
-            "fingerprints": corpus.fingerprints,
-        }
+        return self._state(recorder, residual)
 
     def _attribution(self, corpus: Corpus) -> dict[str, Tensor]:
         """What the loss owes each neuron; begun anew where a run was killed in it, since it takes few tokens."""

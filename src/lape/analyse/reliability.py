@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lape.detect import halves
+from lape.detect.lape import lape
 from lape.neurons import LanguageNeurons, NeuronSet, jaccard
 from lape.progress import Progress, silent
 from lape.stats import ActivationStats
@@ -18,6 +19,7 @@ from lape.stats import ActivationStats
 SMALLEST = 20
 """Sets smaller than this get no Jaccard: one neuron more or less moves it too far."""
 UNION = "all"
+_FIRST = 4096
 _Find = Callable[..., LanguageNeurons]
 
 
@@ -84,6 +86,34 @@ def _row(language: str, own: NeuronSet, pairs: list[tuple[NeuronSet, NeuronSet]]
     values = np.array([jaccard(a, b) for a, b in pairs])
     chance = float(np.median([chance_jaccard(a, b) for a, b in pairs]))
     return row | {"median": float(np.median(values)), "p5": float(np.quantile(values, 0.05)), "chance": chance}
+
+
+def doubling(batches: int, batch_tokens: int) -> Iterator[int]:
+    """Tokens a language at which to look: 4,096 or two batches, and twice as many each time, up to `batches` of `batch_tokens`."""
+    size, last = max(_FIRST // batch_tokens, 2), batches
+    while size < last:
+        yield size * batch_tokens
+        size *= 2
+    yield last * batch_tokens
+
+
+def steadiness(stats: ActivationStats, progress: Progress = silent) -> dict[str, Any]:
+    """How alike LAPE's sets from halves of the text are, in the language in which they are least so (ours).
+
+    `tokens` (mean over languages), `language`, its `neurons`, `median` and `p5` of the Jaccard over the halvings, `halvings`. Languages with
+    under 20 neurons are passed over; where all are, or the folds cannot be halved, `language`, `median` and `p5` are None.
+    """
+    tokens = round(float(np.mean([int(stats[language].tokens.sum()) for language in stats.languages])))
+    halved = split_halves(stats, lape, progress=progress)
+    rows = reliability(lape(stats), halved).filter((pl.col("language") != UNION) & pl.col("median").is_not_null())
+    least = (
+        rows.sort("median").row(0, named=True) if len(rows) else dict.fromkeys(("language", "neurons", "median", "p5"))
+    )
+    return {
+        "tokens": tokens,
+        **{name: least[name] for name in ("language", "neurons", "median", "p5")},
+        "halvings": len(halved),
+    }
 
 
 def chance_jaccard(a: NeuronSet, b: NeuronSet) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -57,8 +57,26 @@ def record(
         out.print(f"{language}: {int(stats[language].tokens.sum()):,} tokens", highlight=False)
     if len({int(stats[language].tokens.sum()) for language in stats.languages}) > 1:
         out.print("Languages may differ in tokens: probabilities are shares of each one's own.", highlight=False)
+    if "until" in stats.manifest:
+        out.print(until_note(stats.manifest["until"]), highlight=False, soft_wrap=True)
     out.print(
         f"Recorded {stats.space} in {len(stats.languages)} languages: {to}\nNext: lape identify {to}",
         highlight=False,
         soft_wrap=True,
+    )
+
+
+def until_note(until: dict[str, Any]) -> str:
+    """Where recording stopped, and why."""
+    last = until["curve"][-1]
+    if last["language"] is None:
+        return "No language has 20 neurons, so how steady sets are could not be told: all text was recorded."
+    found = (
+        f"sets found in halves of the text agree at {last['median']:.2f} (5th percentile {last['p5']:.2f}, {last['halvings']} halvings) in "
+        f"{last['language']}, where they do least. This is stability, not validity."
+    )
+    if until["reached"]:
+        return f"Stopped at {last['tokens']:,} tokens a language: {found}"
+    return (
+        f"The text ended at {last['tokens']:,} tokens a language, short of {until['mark']:.2f}: {found} Give more text."
     )

@@ -74,6 +74,8 @@ class RecordOptions(TextOptions):
     """At most so many texts of each language, evenly spread, have their means kept."""
     histogram: bool = False
     """Record also a histogram of every neuron's activations, which the method probability90 reads."""
+    until: float | None = None
+    """Stop all languages together once the sets of each come out of halves of the text with this median Jaccard, such as 0.85."""
     shard: str | None = None
     """Record only a part of the batches of every language, such as 3/16, the third of sixteen; lape merge adds them up."""
     checkpoint_seconds: float = 60.0
@@ -82,6 +84,12 @@ class RecordOptions(TextOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         positive(self, "attribution", "most_texts")
+        if self.until is not None and not 0 < self.until <= 1:
+            raise OptionError(f"until is {self.until}. Expected a Jaccard above 0 and up to 1, such as 0.85.")
+        if self.shard is not None and self.until is not None:
+            raise OptionError(
+                "until looks at all languages and all their text at once, a shard at a part. Give one of them."
+            )
         if self.shard is not None and Shard.parse(self.shard).of > 1 and self.per_text:
             raise OptionError(
                 "Means of single texts cannot be recorded in shards, which cut texts. Leave out shard, or per_text."
