@@ -133,7 +133,8 @@ def test_statistics_of_experts_save_load_merge_and_are_identified(tmp_path):
     stats.save(tmp_path / "s.safetensors")
     again = ActivationStats.load(tmp_path / "s.safetensors")
     assert again.space == stats.space
-    assert torch.equal(merge([again, stats])["en"].routed, 2 * stats["en"].routed)
+    more = record(made(), tokenizer_of(), {"en": Documents(some_texts(70, 2))}, row_tokens=256, batch_tokens=1024)
+    assert torch.equal(merge([again, more])["en"].routed, stats["en"].routed + more["en"].routed)
     neurons = identify(stats, per_language=5)
     assert len(neurons["fr"]) == 5
     few = stats.space.per_neuron(stats.routed().amin(0) < 200)
