@@ -23,8 +23,8 @@ from lape import samples
 from lape.corpus import Batch, batch, batches, prepare
 from lape.hooking import watching
 from lape.options import RecordOptions
+from lape.reader import run_batch
 from lape.recorder import Recorder
-from lape.recording import run_batch
 from lape.sites import Sites, find
 from lape.texts import Documents
 

@@ -11,6 +11,8 @@ import torch
 
 import lape
 from lape.recording import record as lape_record
+from lape.stats import ActivationStats
+from lape.stats import merge as stats_merge
 
 OPTIONS = {"document": "line", "row_tokens": 32, "batch_tokens": 32, "checkpoint_seconds": 0, "residual": True}
 OPTIONS |= {"per_text": True, "most_texts": 20, "histogram": True}
@@ -40,3 +42,7 @@ def public_names_are_functions() -> None:
     modules = [name for name in lape.__all__ if isinstance(getattr(lape, name), ModuleType)]
     if modules:
         raise SystemExit(f"these are modules: {modules}")
+
+
+def merge(parts: list[Path], out: Path) -> None:
+    stats_merge(ActivationStats.load(part) for part in parts).save(out, overwrite=True)

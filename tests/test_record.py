@@ -8,6 +8,7 @@ import random
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -457,6 +458,42 @@ def test_a_run_killed_three_times_ends_with_the_same_bits(context, saved, tmp_pa
 @pytest.mark.soak
 def test_a_run_killed_twenty_times_ends_with_the_same_bits(context, saved, tmp_path):
     killed_at_random(context, saved, tmp_path, 20, 3000)
+
+
+def merge_killed_at_random(context, folder, kills):
+    """A merge that is killed leaves the file as it was, or whole."""
+    random = torch.Generator().manual_seed(0)
+    for k in range(3):
+        fires = torch.randint(0, 1000, (6, 40, 10_000), generator=random)
+        ActivationStats.from_counts(["en", "fr", "de", "ja", "zh", "vi"], [1000] * 6, fires).save(
+            folder / f"{k}.safetensors"
+        )
+    parts, out = [folder / f"{k}.safetensors" for k in range(3)], folder / "all.safetensors"
+    assert finished(context, child.merge, parts, out) == 0
+    whole = out.read_bytes()
+    delays = np.random.default_rng()
+    for number in range(kills):
+        out.write_bytes(b"before")
+        process = started(context, child.merge, parts, out)
+        temporary = folder / f".all.safetensors.{process.pid}.tmp"
+        while not temporary.exists() and process.is_alive():
+            time.sleep(0.001)
+        time.sleep(delays.uniform(0, 0.05))
+        process.kill()
+        process.join()
+        assert out.read_bytes() in (b"before", whole), f"kill {number}"
+    assert finished(context, child.merge, parts, out) == 0
+    assert out.read_bytes() == whole
+    assert names_in(folder) == {"0.safetensors", "1.safetensors", "2.safetensors", "all.safetensors"}
+
+
+def test_a_merge_killed_three_times_leaves_what_was_there_or_all_of_it(context, tmp_path):
+    merge_killed_at_random(context, tmp_path, 3)
+
+
+@pytest.mark.soak
+def test_a_merge_killed_twenty_times_leaves_what_was_there_or_all_of_it(context, tmp_path):
+    merge_killed_at_random(context, tmp_path, 20)
 
 
 def test_a_kill_in_the_middle_of_a_write_leaves_nothing_in_the_finished_run(context, saved, tmp_path):

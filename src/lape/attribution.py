@@ -19,7 +19,7 @@ from lape.errors import ModelError
 from lape.evaluate.nll import Head, targets_of
 from lape.hooking import Rows, at_product, hooked
 from lape.options import TextOptions
-from lape.recording import run_batch
+from lape.reader import run_batch
 from lape.sites import Sites, evaluating, find, hidden_states, is_linear, tiny_ids, unwrapped
 
 _ROWS, _ROWS_GPU = 128, 1024

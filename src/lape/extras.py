@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager
 from itertools import pairwise
 from typing import Protocol
 
@@ -42,23 +41,14 @@ class Extra(Protocol):
         """What `LanguageStats` keeps."""
 
 
-def extras(model: nn.Module, found: Sites, options: RecordOptions, corpus: Corpus) -> list[Extra]:
-    """Those that the options ask for."""
+def extras(model: nn.Module, found: Sites, options: RecordOptions, corpus: Corpus | None) -> list[Extra]:
+    """Those that the options ask for. Without a corpus, texts are not told apart."""
     chosen: list[Extra] = []
-    if options.per_text:
+    if options.per_text and corpus is not None:
         chosen.append(TextRecorder(model, found, corpus, options.most_texts))
     if options.histogram:
         chosen.append(HistogramRecorder(model, found))
     return chosen
-
-
-@contextmanager
-def all_attached(some: Sequence[Extra]) -> Iterator[None]:
-    """While inside, all of them watch."""
-    with ExitStack() as stack:
-        for one in some:
-            stack.enter_context(one.attached())
-        yield
 
 
 def texts_of(corpus: Corpus, most: int) -> tuple[Ints, Ints]:

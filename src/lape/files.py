@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from lape.errors import FileError
@@ -40,6 +42,7 @@ def write(path: Path, save: Callable[[Path], object]) -> None:
     try:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+            _sweep(path)
             save(temporary)
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
@@ -48,6 +51,25 @@ def write(path: Path, save: Callable[[Path], object]) -> None:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _sweep(path: Path) -> None:
+    """Delete what processes that were killed left of this very file."""
+    for old in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        number = old.name.split(".")[-2]
+        if number.isdigit() and not _runs(int(number)):
+            with suppress(OSError):
+                old.unlink()
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
 
 
 def _umask() -> int:
@@ -63,16 +85,59 @@ def write_json(path: Path, value: Any) -> None:
     write(path, lambda file: file.write_text(text, encoding="utf-8"))
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
-    """Write a safetensors file whose header carries `header` as JSON."""
-    ready: dict[str, Tensor] = {}
-    seen: set[int] = set()
-    for name, tensor in tensors.items():
-        own = tensor.detach().cpu().contiguous()
-        ready[name] = own.clone() if own.data_ptr() in seen else own  # the format refuses shared memory
-        seen.add(own.data_ptr())
+@dataclass(frozen=True)
+class Later:
+    """A tensor that is made when its turn to be written comes."""
+
+    like: Tensor
+    """A tensor of its shape and dtype; its content does not matter."""
+    make: Callable[[], Tensor]
+
+
+_CODES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+"""What the safetensors format calls them."""
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor | Later], header: dict[str, Any]) -> None:
+    """Write a safetensors file whose header carries `header` as JSON, one tensor after the other.
+
+    The safetensors library wants all tensors in memory at once, which statistics of many languages do not fit in.
+    """
     text = json.dumps(header, ensure_ascii=False, sort_keys=True)
-    write(path, lambda file: save_file(ready, file, metadata={"lape": text}))
+    # tensors of large numbers first: then each begins at a multiple of its numbers' size, as readers want it
+    order = sorted(tensors, key=lambda name: (-_like(tensors[name]).element_size(), name))
+    places: dict[str, Any] = {"__metadata__": {"lape": text}}
+    at = 0
+    for name in order:
+        like = _like(tensors[name])
+        size = like.numel() * like.element_size()
+        places[name] = {"dtype": _CODES[like.dtype], "shape": list(like.shape), "data_offsets": [at, at + size]}
+        at += size
+    head = json.dumps(places, ensure_ascii=False).encode()
+    head += b" " * (-len(head) % 8)
+
+    def save(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            file.write(len(head).to_bytes(8, "little") + head)
+            for name in order:
+                one = tensors[name]
+                made = one.make() if isinstance(one, Later) else one
+                file.write(made.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+
+    write(path, save)
+
+
+def _like(one: Tensor | Later) -> Tensor:
+    return one.like if isinstance(one, Later) else one
 
 
 class TensorFile:
@@ -103,6 +168,12 @@ class TensorFile:
     def names(self) -> list[str]:
         """The names of the tensors in it."""
         return list(self._file.keys())
+
+    def like(self, name: str) -> Tensor:
+        """A tensor of a named one's shape and dtype, without content."""
+        part = self._file.get_slice(name)
+        dtype = next(dtype for dtype, code in _CODES.items() if code == part.get_dtype())
+        return torch.empty(part.get_shape(), dtype=dtype, device="meta")
 
     def tensor(self, name: str) -> Tensor:
         """Read one tensor."""

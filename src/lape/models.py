@@ -36,23 +36,37 @@ def load(
     embedded default model (extra `demo`).
     Code that comes with a model is never run. Raises ModelError saying what was found and what to type.
     """
-    import transformers
-
     options = given(ModelOptions, options, changes)
     path, sample = _located(name, options, progress)
+    tokenizer = _tokenizer(path, options, sample=sample)
+    model = _weights(path, options, sample=sample)
+    if options.sites:
+        find(model, SiteNames(*options.sites))
+    return model, tokenizer
+
+
+def load_tokenizer(
+    name: str | Path, options: ModelOptions | None = None, *, progress: Progress = silent, **changes: Any
+) -> Any:
+    """`load` without the model."""
+    options = given(ModelOptions, options, changes)
+    path, sample = _located(name, options, progress)
+    return _tokenizer(path, options, sample=sample)
+
+
+def _tokenizer(path: str | Path, options: ModelOptions, *, sample: bool) -> Any:
+    import transformers
+
     with _explained(path):
         where, within = _within(path)
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             where, revision=options.revision, trust_remote_code=False, **within
         )
-    model = _weights(path, options, sample=sample)
     if sample:
         from lape.samples.model import check_tokenizer
 
         check_tokenizer(tokenizer)
-    if options.sites:
-        find(model, SiteNames(*options.sites))
-    return model, tokenizer
+    return tokenizer
 
 
 def load_weights(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lape import files, shards
+from lape.deferred import FromFile, Join, Together, later
 from lape.errors import FileError, MismatchError, OptionError, TextError
 from lape.languages import tag
 from lape.space import NeuronSpace
@@ -77,25 +78,6 @@ class LanguageStats:
         if name not in self.tensors:
             raise OptionError(f"These statistics hold no {name!r}. Record them anew with lape record {EXTRAS[name]}.")
         return self.tensors[name]
-
-
-class _Lazy(Mapping[str, Tensor]):
-    """One language's tensors in a file."""
-
-    def __init__(self, file: files.TensorFile, language: str) -> None:
-        self._file, self._prefix = file, f"{language}/"
-        self._names = [n.removeprefix(self._prefix) for n in file.names() if n.startswith(self._prefix)]
-
-    def __getitem__(self, name: str) -> Tensor:
-        if name not in self._names:
-            raise KeyError(name)
-        return self._file.tensor(self._prefix + name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
 
 
 @dataclass(frozen=True)
@@ -225,7 +207,8 @@ class ActivationStats:
         return one.sums("square") / self.space.per_neuron(one.routed.sum(0)).clamp_min(1)
 
     def merge(self, other: ActivationStats) -> ActivationStats:
-        """Add statistics of the same model on other text. Counts add exactly; sums agree to 1e-10 whatever the order.
+        """Add statistics of the same model on other text. Counts add exactly; sums agree to 1e-10 whatever the order. Nothing is added
+        before it is asked for, and nothing kept: save the result, and load it, where it is read often.
 
         Raises MismatchError naming both values where model, tokenizer, neurons or counting rules differ, and for text that is in both.
         """
@@ -262,7 +245,7 @@ class ActivationStats:
         path = Path(path)
         files.refuse_existing(path, overwrite)
         tensors = {
-            f"{language}/{name}": one.tensors[name]
+            f"{language}/{name}": later(one.tensors, name)
             for language, one in self.by_language.items()
             for name in one.tensors
         }
@@ -282,7 +265,7 @@ class ActivationStats:
         path = Path(path)
         file = files.TensorFile(path / "stats.safetensors" if path.is_dir() else path, KIND, HEADER)
         space = NeuronSpace.from_json(file.header["space"])
-        by_language = {language: LanguageStats(_Lazy(file, language)) for language in file.header["languages"]}
+        by_language = {language: LanguageStats(FromFile(file, f"{language}/")) for language in file.header["languages"]}
         for language, one in by_language.items():
             missing = [name for name in COUNTS if name not in one.tensors]
             if missing:
@@ -309,19 +292,19 @@ def _added(language: str, a: LanguageStats, b: LanguageStats) -> LanguageStats:
     if set(a.tensors) != set(b.tensors):
         odd = ", ".join(sorted(set(a.tensors) ^ set(b.tensors)))
         raise MismatchError(f"{language}: only one of the two holds {odd}. Record both with the same options.")
-    added = [name for name in (*COUNTS, *SUMS, "histogram") if name in a.tensors]
-    out = {name: a.tensors[name] + b.tensors[name] for name in added}
+    joins: dict[str, Join] = {name: torch.add for name in (*COUNTS, *SUMS, "histogram") if name in a.tensors}
     if "texts" in a.tensors:
-        out["texts"] = torch.cat([a.tensors["texts"], b.tensors["texts"]])
+        joins["texts"] = lambda first, second: torch.cat([first, second])
     if "variation" in a.tensors:
         if not torch.equal(a.tensors["variation"], b.tensors["variation"]):
             raise MismatchError(
                 f"{language}: the two were recorded with different tuned checkpoints. Record both with the same --tuned {language}=PATH."
             )
-        out["variation"] = a.tensors["variation"]
+        joins["variation"] = lambda first, _: first
     if "fingerprints" in a.tensors:
-        out["fingerprints"] = torch.unique(torch.cat([a.fingerprints, b.fingerprints]))
-    return LanguageStats(out)
+        known = torch.unique(torch.cat([a.fingerprints, b.fingerprints]))
+        joins["fingerprints"] = lambda first, _: torch.empty_like(known, device="meta") if first.is_meta else known
+    return LanguageStats(Together(a.tensors, b.tensors, joins))
 
 
 def _joined(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from lape.cli.common import Overwrite, TextFlags, TunedFlags, err, out, progress, texts_of, tuned_of
-from lape.options import ModelOptions, RecordOptions
+from lape.errors import OptionError
+from lape.options import ClusterOptions, ModelOptions, RecordOptions
 
-_MODEL, _RECORD = ModelOptions(), RecordOptions()
+_MODEL, _RECORD, _CLUSTER = ModelOptions(), RecordOptions(), ClusterOptions()
 
 
 def record(
@@ -22,6 +23,7 @@ def record(
     overwrite: Overwrite = False,
     options: Annotated[RecordOptions, Parameter(name="*")] = _RECORD,
     loading: Annotated[ModelOptions, Parameter(name="*")] = _MODEL,
+    cluster: Annotated[ClusterOptions, Parameter(name="*")] = _CLUSTER,
 ) -> None:
     """Record how often and how strongly every neuron fires in each language.
 
@@ -40,6 +42,7 @@ def record(
         Replace an existing folder.
     """
     from lape import files, lid
+    from lape.engines import ray
     from lape.models import load
     from lape.recording import checked_texts
     from lape.recording import record as run
@@ -51,8 +54,17 @@ def record(
         for warning in lid.warnings(texts, rule=options.document, column=options.column):
             err.print(f"[yellow]warning:[/] {warning}", highlight=False, soft_wrap=True)
     with progress() as report:
-        loaded, tokenizer = load(model, loading, progress=report)
-        stats = run(loaded, tokenizer, texts, options, tuned=checkpoints, out=to, overwrite=overwrite, progress=report)
+        if cluster.engine == "ray":
+            if checkpoints:
+                raise OptionError("--tuned is for one process. Leave it out, or leave out --engine ray.")
+            stats = ray.record(
+                model, texts, options, loading=loading, cluster=cluster, out=to, overwrite=overwrite, progress=report
+            )
+        else:
+            loaded, tokenizer = load(model, loading, progress=report)
+            stats = run(
+                loaded, tokenizer, texts, options, tuned=checkpoints, out=to, overwrite=overwrite, progress=report
+            )
     for language in stats.languages:
         out.print(f"{language}: {int(stats[language].tokens.sum()):,} tokens", highlight=False)
     if len({int(stats[language].tokens.sum()) for language in stats.languages}) > 1:

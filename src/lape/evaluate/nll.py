@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from lape.corpus import Batch, Corpus, batch, batches
 from lape.errors import ModelError
 from lape.options import TextOptions
-from lape.recording import run_batch
+from lape.reader import run_batch
 from lape.sites import evaluating, find, gap, hidden_states, text_config, tiny_ids, tolerance, unwrapped
 
 _ROWS, _WORDS = 256, 8192

@@ -34,7 +34,7 @@ from lape.hooking import hooked
 from lape.languages import tag
 from lape.options import SimilarityOptions, TextOptions, given
 from lape.progress import Progress, silent
-from lape.recording import run_batch
+from lape.reader import run_batch
 from lape.sites import Sites, blocks, check_fits, evaluating, find
 from lape.texts import Documents, documents
 

@@ -36,6 +36,7 @@ from lape.options.evaluating import (
     Writing,
 )
 from lape.options.reading import (
+    ClusterOptions,
     ModelOptions,
     RecordOptions,
     TextOptions,
@@ -55,6 +56,7 @@ __all__ = [
     "AttributionOptions",
     "BeginningOptions",
     "ChoosingOptions",
+    "ClusterOptions",
     "DifferenceOptions",
     "Family",
     "ForcingOptions",

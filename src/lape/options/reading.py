@@ -94,3 +94,35 @@ class RecordOptions(TextOptions):
             raise OptionError(
                 "Means of single texts cannot be recorded in shards, which cut texts. Leave out shard, or per_text."
             )
+
+
+@dataclass(frozen=True)
+class ClusterOptions:
+    """Who runs the batches of a recording."""
+
+    engine: Literal["local", "ray"] = "local"
+    """This process, or workers of Ray, each with a model of its own (needs the extra `ray`)."""
+    workers: int = 2
+    """Of ray: how many workers."""
+    address: str | None = None
+    """Of ray: the cluster, such as auto or ray://head:10001. Default: this machine, started for the run."""
+    worker_cpus: float | None = None
+    """Of ray: CPU cores a worker has. Default: this machine's or the cluster's, shared out."""
+    worker_gpus: float | None = None
+    """Of ray: GPUs a worker has. Default: one where there are any."""
+    group_batches: int = 64
+    """Of ray: batches that are counted in one go, and again where a worker is lost."""
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        positive(self, "workers", "group_batches")
+        for name in ("worker_cpus", "worker_gpus"):
+            if (getattr(self, name) or 0) < 0:
+                raise OptionError(f"{name} is {getattr(self, name)}. Expected a number such as 1, or 0.5 to share one.")
+
+    def needs(self, resources: dict[str, float]) -> dict[str, float]:
+        """What a worker asks for, of a cluster that has `resources` (as Ray names them)."""
+        shared = max(resources.get("CPU", 1) / self.workers, 0.01)
+        cpus = self.worker_cpus if self.worker_cpus is not None else shared if shared < 1 else float(int(shared))
+        gpus = self.worker_gpus if self.worker_gpus is not None else float(resources.get("GPU", 0) >= 1)
+        return {"num_cpus": cpus, "num_gpus": gpus}

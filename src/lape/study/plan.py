@@ -13,7 +13,7 @@ import torch
 from lape.corpus import prepare
 from lape.evaluate.nll import find_head, line_loss
 from lape.options import TextOptions
-from lape.recording import run_batch
+from lape.reader import run_batch
 from lape.sites import evaluating
 from lape.study.part import Cost, Part
 from lape.study.study import Study

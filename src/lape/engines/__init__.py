@@ -1,0 +1,1 @@
+"""Who runs the batches of a recording: this process, or the workers of a cluster."""
