@@ -104,7 +104,7 @@ def test_a_configuration_of_no_language_model_is_refused(tmp_path):
 
 def test_a_model_that_does_not_fit_into_memory_is_refused(tmp_path, monkeypatch):
     config_of("llama").save_pretrained(tmp_path)
-    monkeypatch.setattr("lape.skeleton._free_memory", lambda: 1000)
+    monkeypatch.setattr("lape.skeleton.free_memory", lambda: 1000)
     with pytest.raises(ModelError, match="larger machine"):
         skeleton(tmp_path)
 

@@ -37,23 +37,18 @@ def is_bare(name: str | Path) -> bool:
     )
 
 
-def skeleton(name: str | Path, revision: str | None = None) -> Skeleton:
-    """Make a model of the configuration of a Hugging Face id, a folder, or a config.json.
+def skeleton(name: str | Path, revision: str | None = None, fewest: int = FEWEST) -> Skeleton:
+    """Make a model of the configuration of a Hugging Face id, a folder, or a config.json, in `fewest` layers or more.
 
     Raises ModelError where there is none, where transformers has no causal language model for it, or where even a few layers do
     not fit into memory.
     """
-    import transformers
-
-    try:
-        config = transformers.AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{name} has no configuration that transformers knows: {str(error)[:300]}") from error
-    whole = _depth(config)
-    small = shallow(config)
+    config = _config(name, revision)
+    depth = _depth(config)
+    small = shallow(config, fewest)
     with torch.device("meta"):
         parameters = sum(p.numel() for p in _made(small, name).parameters())
-    room = _free_memory()
+    room = free_memory()
     if 2 * parameters > 0.7 * room:
         raise ModelError(
             f"{_depth(small)} layers of {name} in bfloat16 need {2 * parameters / 2**30:.0f} GiB, and {room / 2**30:.0f} are free. Use a larger machine."
@@ -63,10 +58,26 @@ def skeleton(name: str | Path, revision: str | None = None) -> Skeleton:
         model = _made(small, name)
     if hasattr(model, "_can_set_experts_implementation") and model._can_set_experts_implementation():
         model.set_experts_implementation("eager")  # the default refuses some shapes
-    return Skeleton(model.eval(), _depth(small), whole)
+    return Skeleton(model.eval(), _depth(small), depth)
 
 
-def shallow(config: Any) -> Any:
+def whole(name: str | Path, revision: str | None = None) -> tuple[int, int]:
+    """How many parameters and decoder layers the whole model has. Raises as `skeleton` does; takes no memory."""
+    config = _config(name, revision)
+    with torch.device("meta"):
+        return sum(p.numel() for p in _made(config, name).parameters()), _depth(config)
+
+
+def _config(name: str | Path, revision: str | None) -> Any:
+    import transformers
+
+    try:
+        return transformers.AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{name} has no configuration that transformers knows: {str(error)[:300]}") from error
+
+
+def shallow(config: Any, fewest: int = FEWEST) -> Any:
     """A configuration of the same model with few layers: as many as show every kind that the configuration lists."""
     data: dict[str, Any] = json.loads(json.dumps(config.to_dict(), default=str))
     depth = _depth(config)
@@ -74,7 +85,7 @@ def shallow(config: Any) -> Any:
     per_layer = {key: value for key, value in text.items() if isinstance(value, list) and len(value) == depth}
     kinds = list(zip(*per_layer.values(), strict=True)) if per_layer else [()] * depth
     last = max(kinds.index(kind) for kind in kinds)
-    layers = min(depth, max(FEWEST, last + 1))
+    layers = min(depth, max(fewest, last + 1))
     names = [name for name in ("num_hidden_layers", "num_layers", "n_layer", "n_layers") if name in text]
     if not names and not per_layer:
         raise OptionError("The configuration does not say how many layers there are (num_hidden_layers).")
@@ -107,7 +118,7 @@ def _made(config: Any, name: str | Path) -> Any:
         raise ModelError(f"{name} is no causal language model of transformers: {str(error)[:300]}") from error
 
 
-def _free_memory() -> int:
+def free_memory() -> int:
     """Bytes of main memory that can be had."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()

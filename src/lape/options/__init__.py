@@ -38,6 +38,7 @@ from lape.options.evaluating import (
 from lape.options.reading import (
     ClusterOptions,
     ModelOptions,
+    PlanOptions,
     RecordOptions,
     TextOptions,
 )
@@ -69,6 +70,7 @@ __all__ = [
     "NullOptions",
     "PatchingOptions",
     "PerplexityOptions",
+    "PlanOptions",
     "Probability90Options",
     "RandomOptions",
     "RecordOptions",

@@ -1,0 +1,93 @@
+"""`lape plan`: what recording and measuring a model would take, before anything runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from lape.cli.common import err, out
+from lape.options import PlanOptions
+
+if TYPE_CHECKING:
+    from lape.plan import Plan
+
+_PLAN = PlanOptions()
+
+
+def plan(
+    model: str,
+    *,
+    revision: str | None = None,
+    options: Annotated[PlanOptions, Parameter(name="*")] = _PLAN,
+) -> None:
+    """Say how much memory, arithmetic and time recording and measuring a model would take. No weights are read.
+
+    Parameters
+    ----------
+    model
+        A Hugging Face id, a local folder, a config.json, or sample.
+    revision
+        Revision of a model on the Hub.
+    """
+    from lape.plan import plan as made
+
+    source = model
+    if model == "sample":
+        from lape.samples.model import folder
+
+        source = str(folder())
+    err.print("Making a few layers with random weights…", highlight=False)
+    for line in lines(model, made(source, options, revision)):
+        out.print(line, highlight=False, soft_wrap=True)
+
+
+def lines(name: str, plan: Plan) -> list[str]:
+    """The plan in words."""
+    probe, several = plan.probe, "s" if plan.devices > 1 else ""
+    where = f"{plan.devices} × {probe.device}" if probe else f"{plan.devices} device{several}"
+    how = f"computed from what was given: {flop(plan.speed)}/s each"
+    if probe:
+        how = (
+            f"measured on {probe.layers} layers: recording takes {probe.recording / probe.bare:.2f} × the bare body's time and reaches "
+            f"{probe.share(plan.flops / plan.layers):.0%} of the {flop(probe.peak)}/s of a matrix product"
+        )
+    copies = "a copy fits on one device"
+    if plan.a_copy > 1:
+        copies = f"a copy needs {plan.a_copy} devices (--device-map auto)"
+    return [
+        f"[bold]{name}[/]: {plan.parameters / 1e9:.2f} B parameters, {plan.layers} layers, {plan.neurons:,} neurons",
+        f"weights       {size(plan.weights)} in bfloat16; {copies}",
+        f"statistics    {size(plan.statistics)} a language beside the weights, {size(plan.statistics * plan.languages)} on disk for {plan.languages}",
+        f"a token       {flop(plan.flops)}, and {flop(plan.head_flops)} for the LM head where losses are measured",
+        f"speed         {plan.speed / plan.flops:,.0f} tokens/s a device; {how}",
+        f"record        {plan.record_tokens:,} tokens, {flop(plan.record_tokens * plan.flops)}: {span(plan.record_seconds)} on {where}",
+        f"perplexity    {plan.passes:,} passes, {plan.evaluate_tokens:,} tokens: {span(plan.evaluate_seconds)} on {where}",
+    ]
+
+
+def size(amount: float) -> str:
+    """Bytes as people read them."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1000:
+            return f"{amount:.3g} {unit}"
+        amount /= 1024
+    return f"{amount:.3g} TiB"
+
+
+def flop(amount: float) -> str:
+    """FLOP as people read them."""
+    for unit in ("", "K", "M", "G", "T", "P", "E"):
+        if amount < 1000:
+            return f"{amount:.3g} {unit}FLOP"
+        amount /= 1000
+    return f"{amount:.3g} ZFLOP"
+
+
+def span(seconds: float) -> str:
+    """A time as people read it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
