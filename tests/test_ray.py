@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 from collections.abc import Iterator
@@ -88,17 +89,21 @@ def workers() -> list[int]:
     return [process for process, name in names.items() if name.startswith("ray::") and "Map" in name and ours(process)]
 
 
-def test_many_workers_count_what_one_process_counts_also_where_workers_are_killed(model, texts, expected, tmp_path):
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.soak)])
+def test_many_workers_count_what_one_process_counts_also_where_workers_are_killed(
+    model, texts, expected, tmp_path, kills
+):
+    cluster = TWO if kills == 3 else dataclasses.replace(TWO, group_batches=1)
     killed: list[int] = []
 
     def kill(task: str, done: int, total: int | None) -> None:
         fresh = [process for process in workers() if process not in killed]
-        if task == "recording" and 0 < done < (total or 0) and len(killed) < 3 and fresh:
+        if task == "recording" and 0 < done < (total or 0) and len(killed) < kills and fresh:
             os.kill(fresh[0], signal.SIGKILL)
             killed.append(fresh[0])
 
-    stats = record(model, texts, OPTIONS, cluster=TWO, out=tmp_path / "run", progress=kill)
-    assert len(killed) == 3
+    stats = record(model, texts, OPTIONS, cluster=cluster, out=tmp_path / "run", progress=kill)
+    assert len(killed) == kills
     assert_same(stats, expected)
     assert stats.manifest["model"]["checksum"] == expected.manifest["model"]["checksum"]
     assert stats.manifest["corpus"] == expected.manifest["corpus"]

@@ -72,7 +72,7 @@ def record(
     if "until" in stats.manifest:
         out.print(until_note(stats.manifest["until"]), highlight=False, soft_wrap=True)
     out.print(
-        f"Recorded {stats.space} in {len(stats.languages)} languages: {to}\nNext: lape identify {to}",
+        f"Recorded {stats.space} in {len(stats.languages)} language{'s' * (len(stats.languages) != 1)}: {to}\nNext: lape identify {to}",
         highlight=False,
         soft_wrap=True,
     )

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -285,13 +286,27 @@ def _started(cluster: ClusterOptions) -> Any:
     if not ray.is_initialized():
         local: dict[str, Any] = {} if cluster.address else {"include_dashboard": False}
         try:
-            ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR", **local)
+            with _hushed():
+                ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR", **local)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise OptionError(
                 f"No Ray cluster answers at {cluster.address}: {str(error).splitlines()[0].rstrip('.')}. Start one (ray start --head), or leave out address "
                 "to use this machine."
             ) from error
     return ray
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Without what Ray's core writes while it starts; what fails is raised."""
+    stderr = os.dup(2)
+    with open(os.devnull, "w", encoding="utf-8") as nothing:
+        os.dup2(nothing.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
 
 
 def _quiet(data: Any) -> None:
