@@ -21,6 +21,7 @@ from lape.exporting import export
 from lape.models import load_weights
 from lape.neurons import NeuronSet
 from lape.options import TextOptions
+from lape.reader import Reader
 from lape.recording import record
 from lape.sites import down_norms, find
 from lape.stats import ActivationStats, merge
@@ -107,20 +108,18 @@ def test_a_histogram_holds_each_token_that_was_sent():
 def test_a_run_that_goes_on_has_the_same_bits(tmp_path, monkeypatch):
     model = made()
     whole = recorded(model)
-    from lape.recording import _Run
+    read, done = Reader.read, []
 
-    forward, done = _Run._forward, []
-
-    def dying(self, *args):
+    def dying(self, one):
         if len(done) == 2:
             raise KeyboardInterrupt
         done.append(1)
-        forward(self, *args)
+        read(self, one)
 
-    monkeypatch.setattr(_Run, "_forward", dying)
+    monkeypatch.setattr(Reader, "read", dying)
     with pytest.raises(KeyboardInterrupt):
         record(model, tokenizer_of(), TEXTS, out=tmp_path / "run", checkpoint_seconds=0, **OPTIONS)
-    monkeypatch.setattr(_Run, "_forward", forward)
+    monkeypatch.setattr(Reader, "read", read)
     resumed = record(model, tokenizer_of(), TEXTS, out=tmp_path / "run", checkpoint_seconds=0, **OPTIONS)
     for language in TEXTS:
         for name in ("routed", "fires", "sum", "square", "positive"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from lape.errors import MismatchError, ModelError, OptionError
 from lape.options import ModelOptions, given
@@ -115,6 +117,8 @@ def _weights(name: str | Path, options: ModelOptions, *, sample: bool) -> Any:
     import transformers
 
     place: dict[str, Any] = {"device_map": options.device_map} if options.device_map else {}
+    if options.parallel:
+        place = {"distributed_config": _among_processes(options)}
     if options.bits:
         place = {"device_map": {"": _device(options.device)}} | place | {"quantization_config": _to_bits(options.bits)}
     where, within = _within(name)
@@ -142,10 +146,23 @@ def _weights(name: str | Path, options: ModelOptions, *, sample: bool) -> Any:
             f"{name} lacks {len(missing)} of the model's weights ({', '.join(missing[:3])}, …), which would be random numbers. "
             "Get the whole checkpoint."
         )
-    if not options.device_map and not getattr(model, "is_quantized", False):
+    if not options.device_map and not options.parallel and not getattr(model, "is_quantized", False):
         model.to(_device(options.device))
     model.eval()
     return model
+
+
+def _among_processes(options: ModelOptions) -> Any:
+    """How transformers is asked for tensor parallelism."""
+    from transformers.distributed import DistributedConfig
+
+    if "WORLD_SIZE" not in os.environ:
+        raise OptionError(
+            "parallel needs several processes: torchrun --nproc-per-node 2 --no-python lape record MODEL --parallel …"
+        )
+    if options.device_map or options.bits or options.device:
+        raise OptionError("parallel places the weights itself. Leave out device, device_map and bits.")
+    return DistributedConfig(tp_plan="auto")
 
 
 def _to_bits(bits: int) -> Any:
@@ -208,7 +225,8 @@ def checksum(model: nn.Module) -> str:
     held = _quantised(inner) if getattr(inner, "is_quantized", False) else inner.named_parameters()
     named = sorted(held, key=lambda item: item[0])
     whole = hashlib.sha256()
-    away = any(parameter.device.type == "meta" for _, parameter in named)  # brought one at a time
+    # weights that are elsewhere are brought one at a time, in the same order in every process that holds a part
+    away = any(parameter.device.type == "meta" or isinstance(parameter, DTensor) for _, parameter in named)
     with ThreadPoolExecutor(1 if away else None) as pool:
         digests = pool.map(lambda item: _digest_of(inner, *item), named)
         for (name, parameter), digest in zip(named, digests, strict=True):
@@ -240,6 +258,8 @@ def _digest_of(model: nn.Module, name: str, parameter: Tensor) -> str:
 
 def _digest(parameter: Tensor) -> str:
     digest = hashlib.sha256()
+    if isinstance(parameter, DTensor):
+        parameter = parameter.full_tensor()
     flat = parameter.detach().reshape(-1)
     step = max(1, _HASH_BYTES // flat.element_size())
     for at in range(0, len(flat), step):

@@ -16,13 +16,15 @@ from lape import files
 from lape.analyse.reliability import doubling, steadiness
 from lape.corpus import batches, prepare
 from lape.deferred import FromFile
-from lape.engines.base import Engine, Work
+from lape.engines.base import RECORDED, Engine, Work
 from lape.engines.local import Local
-from lape.errors import TextError
+from lape.engines.parallel import Parallel, follows
+from lape.errors import OptionError, TextError
 from lape.languages import tag
 from lape.options import RecordOptions, given
 from lape.progress import Progress, silent
 from lape.shards import Shard
+from lape.sites import is_shared_out
 from lape.stats import ActivationStats, LanguageStats
 from lape.texts import Source, Texts, check_source
 from lape.weights import Tuned, checked_tuned, compared
@@ -48,20 +50,26 @@ def record(
     `texts`: language tag -> path, glob, folder, `hf:NAME`, several of them, or `Documents`. `options` or its fields as
     keywords: see `RecordOptions`. With `out`, the run is a folder: filled as `OUT.partial`, renamed when whole, and a run
     that was killed goes on where it was and ends with the same bits. `tuned`: language tag -> a checkpoint of this model that was
-    tuned on it; how far each neuron's weights moved is recorded too (see `lape.weights`), which the method variation reads.
+    tuned on it; how far each neuron's weights moved is recorded too (see `lape.weights`), which the method variation reads. A model that
+    tensor parallelism shares out is recorded by all its processes, each of which gets the whole; `out` is the first one's.
 
     Raises TextError, ModelError, FileError or MismatchError, before anything is computed where possible.
     """
     options = given(RecordOptions, options, changes)
-    if out is not None:
+    if out is not None and not follows(model):
         files.refuse_existing(Path(out), overwrite)
     sources = checked_texts(texts)
     checkpoints = _checked_tuned(tuned, sources)
     moved = compared(model, checkpoints, progress=progress) if checkpoints else {}
 
     def engine(folder: Path) -> Engine:
+        if is_shared_out(model):
+            if moved:
+                raise OptionError("tuned needs a model that one process holds. Leave it out.")
+            return Parallel(model, tokenizer, options, folder=folder, progress=progress)
         return Local(model, tokenizer, options, moved, folder=folder, resumable=out is not None, progress=progress)
 
+    out = None if follows(model) else out
     return recorded(engine, tokenizer, sources, options, out=out, progress=progress)
 
 
@@ -203,15 +211,15 @@ class _Run:
     def _held(self, language: str, name: str, tensors: dict[str, Tensor]) -> LanguageStats:
         """In a file, read when asked for, so that one language is in memory at a time."""
         path = self.folder / f"{language}.{name}"
-        files.write_tensors(path, tensors, {"kind": "a recorded language"})
-        return LanguageStats(FromFile(files.TensorFile(path, "a recorded language")))
+        files.write_tensors(path, tensors, {"kind": RECORDED})
+        return LanguageStats(FromFile(files.TensorFile(path, RECORDED)))
 
     def _kept(self, work: Work) -> LanguageStats:
         """All of a language."""
         language = work.corpus.language
         done = self.folder / f"{language}.recorded"
         if done.exists():
-            return LanguageStats(FromFile(files.TensorFile(done, "a recorded language")))
+            return LanguageStats(FromFile(files.TensorFile(done, RECORDED)))
         counted = self.engine.count(work)
         if int(counted["tokens"].sum()) == 0 and self._shard.of == 1:
             raise TextError(f"The text for {language} holds special tokens only, which never count. Give it some text.")

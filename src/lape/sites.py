@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.nn import functional as F
 
 from lape.errors import ModelError, OptionError
@@ -152,6 +153,11 @@ def tiny_ids(model: nn.Module, rows: int = 2, length: int = 12) -> Tensor:
     return ids.to(next(body(model).parameters()).device)
 
 
+def is_shared_out(model: nn.Module) -> bool:
+    """Whether several processes hold a model's weights together."""
+    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
+
+
 def text_config(model: nn.Module) -> Any:
     """The configuration of the text model."""
     config: Any = getattr(unwrapped(model), "config", None)
@@ -201,6 +207,10 @@ def find(model: nn.Module, names: SiteNames | None = None) -> Sites:
     model = unwrapped(model)
     if names is None and model in _FOUND:
         return _FOUND[model]
+    if is_shared_out(model):
+        raise ModelError(
+            f"{type(model).__name__} is shared out among processes, where its neurons can be recorded only. Load it with device_map instead."
+        )
     text_config(model)
     if "decoder_input_ids" in inspect.signature(model.forward).parameters:
         raise ModelError(f"{type(model).__name__} is an encoder-decoder. lape works on decoder-only language models.")

@@ -43,7 +43,11 @@ def skeleton(name: str | Path, revision: str | None = None, fewest: int = FEWEST
     Raises ModelError where there is none, where transformers has no causal language model for it, or where even a few layers do
     not fit into memory.
     """
-    config = _config(name, revision)
+    return skeleton_of(_config(name, revision), name, fewest)
+
+
+def skeleton_of(config: Any, name: str | Path, fewest: int = FEWEST) -> Skeleton:
+    """`skeleton` of a configuration that is there already; `name` is for messages."""
     depth = _depth(config)
     small = shallow(config, fewest)
     with torch.device("meta"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,6 +42,8 @@ def record(
     overwrite
         Replace an existing folder.
     """
+    if loading.parallel and os.environ.get("RANK", "0") != "0":  # the first process speaks for all
+        out.quiet = err.quiet = True
     from lape import files, lid
     from lape.engines import ray
     from lape.models import load
@@ -65,6 +68,10 @@ def record(
             stats = run(
                 loaded, tokenizer, texts, options, tuned=checkpoints, out=to, overwrite=overwrite, progress=report
             )
+    if loading.parallel:
+        from torch import distributed
+
+        distributed.destroy_process_group()
     for language in stats.languages:
         out.print(f"{language}: {int(stats[language].tokens.sum()):,} tokens", highlight=False)
     if len({int(stats[language].tokens.sum()) for language in stats.languages}) > 1:

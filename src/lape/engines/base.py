@@ -11,6 +11,9 @@ from torch import Tensor
 from lape.corpus import Corpus, Row
 from lape.space import NeuronSpace
 
+RECORDED = "a recorded language"
+"""What the file of a language that is done says it is."""
+
 
 @dataclass(frozen=True)
 class Work:
