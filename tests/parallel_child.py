@@ -32,7 +32,7 @@ def main(folder: Path, out: Path, *kinds: str) -> None:
 
     for kind in kinds:
         try:
-            model, tokenizer = lape.load(folder / kind, parallel=True)
+            model, tokenizer = lape.load(folder / kind, tensor_parallel=True)
             stats = lape.record(model, tokenizer, texts, out=out / kind, progress=progress, **OPTIONS)
             stats.save(out / f"{kind}.{distributed.get_rank()}.safetensors")
         except (LapeError, KeyboardInterrupt) as error:

@@ -106,7 +106,7 @@ def test_a_stopped_run_goes_on_in_all_processes(folder, tmp_path):
 
 
 def test_the_command_line_speaks_once(folder, tmp_path):
-    flags = [f"--text=en={folder}/en.txt", f"--out={tmp_path}/run", "--document=line", "--parallel"]
+    flags = [f"--text=en={folder}/en.txt", f"--out={tmp_path}/run", "--document=line", "--tensor-parallel"]
     command = f"from lape.cli import main; main({['record', str(folder / 'llama'), *flags]!r})"
     done = together("--no-python", sys.executable, "-c", command)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -116,14 +116,14 @@ def test_the_command_line_speaks_once(folder, tmp_path):
 
 def test_without_several_processes_it_is_said_how_to_start_them(folder):
     with pytest.raises(OptionError, match="torchrun --nproc-per-node 2"):
-        lape.load(folder / "llama", parallel=True)
+        lape.load(folder / "llama", tensor_parallel=True)
 
 
 @pytest.mark.parametrize("place", [{"device": "cpu"}, {"device_map": "auto"}, {"bits": 8}])
 def test_weights_are_not_placed_twice(folder, monkeypatch, place):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(OptionError, match="parallel places the weights itself"):
-        lape.load(folder / "llama", parallel=True, **place)
+    with pytest.raises(OptionError, match="tensor_parallel places the weights itself"):
+        lape.load(folder / "llama", tensor_parallel=True, **place)
 
 
 def test_a_shared_out_model_is_recorded_only(monkeypatch):

@@ -9,7 +9,7 @@ import torch
 
 from brute import logits_of, model_of, some_texts, tokenizer_of
 from lape.edit import Off, edited
-from lape.errors import MismatchError, OptionError, TextError
+from lape.errors import FileError, MismatchError, OptionError, TextError
 from lape.evaluate.perplexity import line_losses, perplexity
 from lape.neurons import LanguageNeurons, NeuronSet
 from lape.options import PerplexityOptions
@@ -267,3 +267,71 @@ def test_measuring_leaves_the_model_as_it_was():
     table_of(texts_of(3))
     assert torch.equal(logits_of(model, ids), before)
     assert find(model).space == SPACE
+
+
+# --- a stopped measurement ---
+
+
+def stopped_after(cells):
+    def progress(task, done, _total):
+        if task == "switching neurons off" and done == cells:
+            raise KeyboardInterrupt
+
+    return progress
+
+
+@pytest.fixture
+def call(tmp_path):
+    def run(folder="cells", told=None, changed=None, **more):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        options = PerplexityOptions(**{"resamples": 200, "row_tokens": 64, "draws": 2, **(changed or {})})
+        more = {"planned": lambda *plan: told.append(plan), **more} if told is not None else more
+        where = tmp_path / folder if folder != "." else None
+        return line_losses(model_of("llama"), tokenizer_of(), texts_of(), neurons_of(), options, folder=where, **more)
+
+    return run
+
+
+@pytest.mark.parametrize("cells", [0, 1, 7])
+def test_a_stopped_measurement_goes_on_with_what_is_missing(call, monkeypatch, cells):
+    from lape.evaluate import ablation
+
+    expected = call("whole")
+    with pytest.raises(KeyboardInterrupt):
+        call(progress=stopped_after(cells))
+    measured, line_loss = [], ablation.line_loss
+    monkeypatch.setattr(ablation, "line_loss", lambda *args: measured.append(1) or line_loss(*args))
+    assert call().equals(expected)
+    whole = len(measured) + cells
+    measured.clear()
+    call("again")
+    assert len(measured) == whole + 3  # and the unedited model in three languages
+    measured.clear()
+    assert call("again").equals(expected)
+    assert not measured
+
+
+def test_the_passes_and_their_time_are_said_before_the_first(call):
+    told = []
+    with pytest.raises(KeyboardInterrupt):
+        call(told=told, progress=stopped_after(0))
+    runs = {key: len(texts_of()) for key in ("en", "fr", "de")} | {
+        "controls": 2 * 2 * 2
+    }  # of en and fr, which are evaluated
+    (passes, tokens, seconds), per_pass = told[0], call("all").group_by("language").agg(pl.col("tokens").max())
+    assert passes == sum(runs.values())
+    assert per_pass.height == 3
+    assert tokens > 0
+    assert seconds > 0
+    call(told=told)
+    assert told[1] == (passes, tokens, None)  # the unedited model was measured before the stop
+    call(told=told)
+    assert told[2] == (passes, 0, None)
+
+
+@pytest.mark.parametrize("change", [{"draws": 1}, {"seed": 5}, {"row_tokens": 32}])
+def test_a_stopped_measurement_does_not_go_on_with_other_options(call, change):
+    with pytest.raises(KeyboardInterrupt):
+        call(progress=stopped_after(2))
+    with pytest.raises(FileError, match="another options"):
+        call(changed=change)

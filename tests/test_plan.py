@@ -9,7 +9,8 @@ import torch
 
 from brute import some_texts, tokenizer_of
 from lape.cli import main
-from lape.cli.plan import flop, size, span
+from lape.cli.common import span
+from lape.cli.plan import flop, size
 from lape.detect import identify
 from lape.errors import ModelError, OptionError
 from lape.evaluate.perplexity import line_losses

@@ -117,7 +117,7 @@ def _weights(name: str | Path, options: ModelOptions, *, sample: bool) -> Any:
     import transformers
 
     place: dict[str, Any] = {"device_map": options.device_map} if options.device_map else {}
-    if options.parallel:
+    if options.tensor_parallel:
         place = {"distributed_config": _among_processes(options)}
     if options.bits:
         place = {"device_map": {"": _device(options.device)}} | place | {"quantization_config": _to_bits(options.bits)}
@@ -146,7 +146,7 @@ def _weights(name: str | Path, options: ModelOptions, *, sample: bool) -> Any:
             f"{name} lacks {len(missing)} of the model's weights ({', '.join(missing[:3])}, …), which would be random numbers. "
             "Get the whole checkpoint."
         )
-    if not options.device_map and not options.parallel and not getattr(model, "is_quantized", False):
+    if not options.device_map and not options.tensor_parallel and not getattr(model, "is_quantized", False):
         model.to(_device(options.device))
     model.eval()
     return model
@@ -158,10 +158,10 @@ def _among_processes(options: ModelOptions) -> Any:
 
     if "WORLD_SIZE" not in os.environ:
         raise OptionError(
-            "parallel needs several processes: torchrun --nproc-per-node 2 --no-python lape record MODEL --parallel …"
+            "tensor_parallel needs several processes: torchrun --nproc-per-node 2 --no-python lape record MODEL --tensor-parallel …"
         )
     if options.device_map or options.bits or options.device:
-        raise OptionError("parallel places the weights itself. Leave out device, device_map and bits.")
+        raise OptionError("tensor_parallel places the weights itself. Leave out device, device_map and bits.")
     return DistributedConfig(tp_plan="auto")
 
 

@@ -146,3 +146,14 @@ def provenance(verb: str, **values: Any) -> dict[str, Any]:
 def plain(value: Any) -> Any:
     """A value as JSON can hold it."""
     return json.loads(json.dumps(value, default=str))
+
+
+def span(seconds: float) -> str:
+    """A time as people read it."""
+    if seconds < 1:
+        return "a moment"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"

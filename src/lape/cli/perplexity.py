@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,11 +15,13 @@ from lape.cli.common import (
     Overwrite,
     TextFlags,
     beside,
+    err,
     neurons_of,
     out,
     plain,
     progress,
     provenance,
+    span,
     texts_of,
     write_table,
 )
@@ -66,33 +71,49 @@ def perplexity(
     files.refuse_existing(target, overwrite)
     texts = checked_texts(texts_of(text))
     found = neurons_of(neurons, languages, width)
-    with progress() as report:
+    with progress() as report, kept(target) as cells:
         loaded, tokenizer = load(model, loading, progress=report)
         check_same(loaded, found.manifest, "neurons")
-        lines = line_losses(loaded, tokenizer, texts, found, options, progress=report)
+        lines = line_losses(loaded, tokenizer, texts, found, options, folder=cells, planned=_say, progress=report)
         table = summary(lines, found, options)
-    record = provenance(
-        "perplexity", options=dataclasses.asdict(options), texts=plain(texts), **describe(loaded, tokenizer)
-    )
-    save(target, table, lines, record)
+        record = provenance(
+            "perplexity", options=dataclasses.asdict(options), texts=plain(texts), **describe(loaded, tokenizer)
+        )
+        save(target, table, lines, record)
     out.print(loss_matrix(table))
     out.print(own_tables(table))
     out.print(verdict(table), highlight=False)
     out.print(f"Written: {target}", highlight=False, soft_wrap=True)
 
 
-def save(target: Path, table: Any, lines: Any, record: dict[str, Any]) -> None:
-    """Write the tables as a folder, whole or not at all."""
-    import shutil
+def _say(passes: int, tokens: int, seconds: float | None) -> None:
+    """Before anything is switched off."""
+    known = "" if seconds is None else f", about {span(seconds)}"
+    err.print(f"{passes} passes with neurons off, {tokens:,} tokens to run{known}.", highlight=False)
 
+
+@contextmanager
+def kept(target: Path) -> Iterator[Path]:
+    """The folder where measured cells wait for the rest, until `save`; one in which nothing was measured does not stay."""
+    from lape import files
+
+    cells = files.partial(target) / "cells"
+    with files.writing(cells):
+        cells.mkdir(parents=True, exist_ok=True)
+    try:
+        yield cells
+    finally:
+        if not any(cells.glob("*.safetensors")):
+            shutil.rmtree(files.partial(target), ignore_errors=True)
+
+
+def save(target: Path, table: Any, lines: Any, record: dict[str, Any]) -> None:
+    """Write the tables beside the cells, and make of both a folder of tables alone."""
     from lape import files
 
     working = files.partial(target)
-    files.fresh(working)
-    try:
-        write_table(table, working / "perplexity.parquet")
-        write_table(lines, working / "lines.parquet")
-        files.write_json(working / "run.json", record)
-        files.finish(working, target)
-    finally:
-        shutil.rmtree(working, ignore_errors=True)
+    write_table(table, working / "perplexity.parquet")
+    write_table(lines, working / "lines.parquet")
+    files.write_json(working / "run.json", record)
+    shutil.rmtree(working / "cells")
+    files.finish(working, target)

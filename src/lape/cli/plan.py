@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from lape.cli.common import err, out
+from lape.cli.common import err, out, span
 from lape.options import PlanOptions
 
 if TYPE_CHECKING:
@@ -82,12 +82,3 @@ def flop(amount: float) -> str:
             return f"{amount:.3g} {unit}FLOP"
         amount /= 1000
     return f"{amount:.3g} ZFLOP"
-
-
-def span(seconds: float) -> str:
-    """A time as people read it."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"

@@ -42,7 +42,7 @@ def record(
     overwrite
         Replace an existing folder.
     """
-    if loading.parallel and os.environ.get("RANK", "0") != "0":  # the first process speaks for all
+    if loading.tensor_parallel and os.environ.get("RANK", "0") != "0":  # the first process speaks for all
         out.quiet = err.quiet = True
     from lape import files, lid
     from lape.engines import ray
@@ -68,7 +68,7 @@ def record(
             stats = run(
                 loaded, tokenizer, texts, options, tuned=checkpoints, out=to, overwrite=overwrite, progress=report
             )
-    if loading.parallel:
+    if loading.tensor_parallel:
         from torch import distributed
 
         distributed.destroy_process_group()

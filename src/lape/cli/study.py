@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from lape.cli.common import Overwrite, TextFlags, err, out, progress, provenance, texts_of
+from lape.cli.common import Overwrite, TextFlags, err, out, progress, provenance, span, texts_of
 from lape.options import ModelOptions
 from lape.study.options import StudyOptions
 
@@ -150,7 +150,7 @@ def _figures() -> Any:
 
 def recording_note(languages: int, tokens: int | None, speed: float) -> str:
     """How long recording is going to take, as far as that can be known before the text is read."""
-    many = f"{tokens:,} tokens of each ({_minutes(tokens * languages / speed)} in all)" if tokens else "all of each"
+    many = f"{tokens:,} tokens of each ({span(tokens * languages / speed)} in all)" if tokens else "all of each"
     return f"First the text of {languages} languages is recorded, {many}, at about {speed:,.0f} tokens a second by a measured probe."
 
 
@@ -160,20 +160,14 @@ def plan_table(plan: Any) -> Any:
 
     running = plan.filter(plan["not_run"].is_null())
     rows = [
-        [row["part"], f"{row['passes']:,}" if row["passes"] else "", _minutes(row["seconds"]), row["about"]]
+        [row["part"], f"{row['passes']:,}" if row["passes"] else "", span(row["seconds"]), row["about"]]
         for row in running.iter_rows(named=True)
     ]
     total = running["seconds"].sum()
-    caption = f"At most {plan['passes'].sum():,} passes, about {_minutes(total)} by a measured probe; passes: sets of neurons off × languages."
+    caption = f"At most {plan['passes'].sum():,} passes, about {span(total)} by a measured probe; passes: sets of neurons off × languages."
     left = plan.filter(plan["not_run"].is_not_null())
     caption += "".join(f"\nNot run: {row['part']}: {row['not_run']}." for row in left.iter_rows(named=True))
     return titled("Parts of the study", ["part", "passes", "time", ""], rows, caption)
-
-
-def _minutes(seconds: float) -> str:
-    if seconds < 1:
-        return "a moment"
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
 
 
 def claims_table(judged: Any) -> Any:

@@ -97,8 +97,9 @@ class Ablations:
         )
         return 0 if known else len(self.corpora[language].tokens)
 
-    def base(self, progress: Progress = silent) -> None:
-        """The unedited model on every language; also measures each neuron's energy on this very text."""
+    def base(self, progress: Progress = silent) -> int:
+        """The unedited model on every language; also measures each neuron's energy on this very text. Gives the tokens that had to be run."""
+        read = 0
         norms = torch.cat([down_norms(self.model, site) for site in self.found.sites])
         for done, (language, corpus) in enumerate(self.corpora.items()):
             progress("measuring the unedited model", done, len(self.corpora))
@@ -108,12 +109,14 @@ class Ablations:
             with recorder.attached():
                 watch = lambda one, r=recorder: r.count(one.fold)  # noqa: E731
                 loss = _finite(line_loss(self.model, self.head, corpus, self.options, watch), language, 0)
+            read += len(corpus.tokens)
             self._base[language] = loss
             self.energy[language] = recorder.state()["square"] / max(int(recorder.tokens.sum()), 1) * norms
             if self.folder is not None:
                 tensors = {**_tensors(loss), "energy": self.energy[language]}
                 files.write_tensors(self._path("base", language), tensors, {"kind": "a loss"})
         progress("measuring the unedited model", len(self.corpora), len(self.corpora))
+        return read
 
     def _restored(self, language: str) -> bool:
         path = self._path("base", language)

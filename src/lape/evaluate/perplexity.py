@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
 
+from lape import files
 from lape.corpus import Corpus
 from lape.errors import MismatchError, OptionError
-from lape.evaluate.ablation import Ablations, refuse_recorded
+from lape.evaluate.ablation import Ablations, digest, refuse_recorded
 from lape.evaluate.bootstrap import Bootstrap, Floats
 from lape.evaluate.controls import matched_like
+from lape.models import describe
 from lape.neurons import LanguageNeurons, NeuronSet
 from lape.options import PerplexityOptions, given
 from lape.progress import Progress, silent
@@ -43,6 +49,15 @@ LINES = {
     "characters": pl.Int64,
     "nll": pl.Float64,
 }
+
+
+Planned: TypeAlias = Callable[[int, int, float | None], None]
+"""Told once, before neurons are switched off: the passes through a language's text, the tokens of those that are not known yet, and about how
+many seconds they take, going by the unedited model; None where that was known too."""
+
+
+def _untold(passes: int, tokens: int, seconds: float | None) -> None:
+    """The default: nothing is said."""
 
 
 @dataclass(frozen=True)
@@ -80,32 +95,50 @@ def line_losses(
     neurons: LanguageNeurons,
     options: PerplexityOptions,
     *,
+    folder: Path | None = None,
+    planned: Planned = _untold,
     progress: Progress = silent,
 ) -> pl.DataFrame:
     """The loss of every line in every condition, the ground of all tables.
 
-    Columns: `off` (language switched off, "" for the base), `kind` (base, own, random, matched), `draw`, `language`
-    (evaluated), `document`, `line`, `unit` (of resampling), `tokens` (scored), `characters`, `nll` (nats, summed over the line).
+    With a `folder`, what was measured is kept there, and a call that was stopped goes on from it; one with other neurons, text, model
+    or options is refused. `planned`: see `Planned`.
+
+    Columns: `off` (language switched off, "" for the base), `kind` (base, own, random, matched), `draw`, `language` (evaluated), `document`,
+    `line`, `unit` (of resampling), `tokens` (scored), `characters`, `nll` (nats, summed over the line).
     """
     space = find(model).space
     if neurons.space != space:
         raise MismatchError(f"The neurons belong to a model with {neurons.space}, but this one has {space}.")
-    work = Ablations(model, tokenizer, texts, options, progress=progress)
+    work = Ablations(model, tokenizer, texts, options, folder=folder, progress=progress)
     if not options.allow_recorded:
         refuse_recorded(work.corpora, neurons)
-    return losses(work, neurons, options, progress)
+    if folder is not None:
+        made = {key: describe(model, tokenizer)[key] for key in ("model", "tokenizer")}
+        sets = {language: digest(found) for language, found in neurons.items()}
+        texts_hash = {language: corpus.hash for language, corpus in work.corpora.items()}
+        files.same_run(folder, {**made, "neurons": sets, "texts": texts_hash, "options": dataclasses.asdict(options)})
+    return losses(work, neurons, options, progress, planned)
 
 
 def losses(
-    work: Ablations, neurons: LanguageNeurons, options: PerplexityOptions, progress: Progress = silent
+    work: Ablations,
+    neurons: LanguageNeurons,
+    options: PerplexityOptions,
+    progress: Progress = silent,
+    planned: Planned = _untold,
 ) -> pl.DataFrame:
     """`line_losses` on text that is prepared already."""
-    work.base(progress)
+    started = time.perf_counter()
+    read = work.base(progress)
+    taken = time.perf_counter() - started
     space = neurons.space
     nothing = NeuronSet(space, torch.empty(0))
     frames = [_frame(work, _Condition("", "base", 0, nothing), language) for language in work.languages]
     conditions = _conditions(neurons, work.corpora, work.energy, options)
     runs = [(condition, language) for condition in conditions for language in _evaluated(condition, work.corpora)]
+    tokens = sum(work.passes(condition.neurons, language) for condition, language in runs)
+    planned(sum(len(condition.neurons) > 0 for condition, _ in runs), tokens, taken / read * tokens if read else None)
     for done, (condition, language) in enumerate(runs):
         progress("switching neurons off", done, len(runs))
         frames.append(_frame(work, condition, language))

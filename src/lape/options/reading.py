@@ -22,8 +22,8 @@ class ModelOptions:
     """Where it runs: cpu, cuda, cuda:1, mps. Default: a GPU if there is one."""
     device_map: str | None = None
     """Spread the model over several devices, for instance auto (needs the extra `accelerate`)."""
-    parallel: Annotated[bool, Parameter(negative="")] = False
-    """Share out every layer among the processes of torchrun (tensor parallelism)."""
+    tensor_parallel: Annotated[bool, Parameter(negative="")] = False
+    """Share out every layer among the processes of torchrun."""
     bits: int | None = None
     """Quantise the weights to 8 or 4 bits as they are loaded (needs bitsandbytes and accelerate)."""
     revision: str | None = None
