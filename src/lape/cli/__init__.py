@@ -65,7 +65,7 @@ def run(arguments: list[str]) -> int:
     except (LapeError, CycloptsError) as error:
         message = str(error)
     except KeyboardInterrupt:
-        message = "Stopped by Ctrl-C. A run that had begun to record is kept in its .partial folder; the same command goes on from there."
+        message = "Stopped by Ctrl-C. A run that had begun to record or measure is kept in its .partial folder; the same command goes on from there."
     except MemoryError:
         message = "Out of memory. Lower --batch-tokens, or use a smaller model."
     except BrokenPipeError:
