@@ -110,6 +110,18 @@ def test_perplexity_writes_its_tables(folder: Path, tmp_path: Path) -> None:
     assert pl.read_parquet(out / "lines.parquet")["nll"].is_finite().all()
 
 
+def test_perplexity_leaves_a_recording_that_was_stopped_alone(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stopped = tmp_path / "out.partial"
+    stopped.mkdir()
+    (stopped / "state.checkpoint").write_text("{}")
+    (stopped / "en.checkpoint").write_bytes(b"counts")
+    arguments = ["perplexity", str(folder / "model"), str(folder / "run"), "--text", f"en={folder}/en2.txt"]
+    _refused(capsys, tmp_path, [*arguments, "--out", str(tmp_path / "out")], "a recording that was stopped")
+    assert (stopped / "en.checkpoint").read_bytes() == b"counts"
+
+
 def test_published_format_goes_out_and_comes_back(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

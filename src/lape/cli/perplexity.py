@@ -74,11 +74,12 @@ def perplexity(
     with progress() as report, kept(target) as cells:
         loaded, tokenizer = load(model, loading, progress=report)
         check_same(loaded, found.manifest, "neurons")
-        lines = line_losses(loaded, tokenizer, texts, found, options, folder=cells, planned=_say, progress=report)
-        table = summary(lines, found, options)
-        record = provenance(
-            "perplexity", options=dataclasses.asdict(options), texts=plain(texts), **describe(loaded, tokenizer)
+        described = describe(loaded, tokenizer)
+        lines = line_losses(
+            loaded, tokenizer, texts, found, options, folder=cells, described=described, planned=_say, progress=report
         )
+        table = summary(lines, found, options)
+        record = provenance("perplexity", options=dataclasses.asdict(options), texts=plain(texts), **described)
         save(target, table, lines, record)
     out.print(loss_matrix(table))
     out.print(own_tables(table))
@@ -97,14 +98,16 @@ def kept(target: Path) -> Iterator[Path]:
     """The folder where measured cells wait for the rest, until `save`; one in which nothing was measured does not stay."""
     from lape import files
 
-    cells = files.partial(target) / "cells"
-    with files.writing(cells):
-        cells.mkdir(parents=True, exist_ok=True)
+    working = files.partial(target)
+    cells = working / "cells"
+    if not cells.exists():
+        files.fresh(working)
+        cells.mkdir()
     try:
         yield cells
     finally:
         if not any(cells.glob("*.safetensors")):
-            shutil.rmtree(files.partial(target), ignore_errors=True)
+            shutil.rmtree(working, ignore_errors=True)
 
 
 def save(target: Path, table: Any, lines: Any, record: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,13 +96,15 @@ def line_losses(
     options: PerplexityOptions,
     *,
     folder: Path | None = None,
+    described: Mapping[str, Any] | None = None,
     planned: Planned = _untold,
     progress: Progress = silent,
 ) -> pl.DataFrame:
     """The loss of every line in every condition, the ground of all tables.
 
     With a `folder`, what was measured is kept there, and a call that was stopped goes on from it; one with other neurons, text, model
-    or options is refused. `planned`: see `Planned`.
+    or options is refused. `described`: what `lape.models.describe` says, where that is known already, since it reads all weights. `planned`:
+    see `Planned`.
 
     Columns: `off` (language switched off, "" for the base), `kind` (base, own, random, matched), `draw`, `language` (evaluated), `document`,
     `line`, `unit` (of resampling), `tokens` (scored), `characters`, `nll` (nats, summed over the line).
@@ -114,10 +116,14 @@ def line_losses(
     if not options.allow_recorded:
         refuse_recorded(work.corpora, neurons)
     if folder is not None:
-        made = {key: describe(model, tokenizer)[key] for key in ("model", "tokenizer")}
-        sets = {language: digest(found) for language, found in neurons.items()}
-        texts_hash = {language: corpus.hash for language, corpus in work.corpora.items()}
-        files.same_run(folder, {**made, "neurons": sets, "texts": texts_hash, "options": dataclasses.asdict(options)})
+        described = described or describe(model, tokenizer)
+        ours = {
+            **{key: described[key] for key in ("model", "tokenizer")},
+            "neurons": {language: digest(found) for language, found in neurons.items()},
+            "texts": {language: corpus.hash for language, corpus in work.corpora.items()},
+            "options": dataclasses.asdict(options),
+        }
+        files.same_run(folder, ours)
     return losses(work, neurons, options, progress, planned)
 
 
