@@ -120,7 +120,11 @@ def _weights(name: str | Path, options: ModelOptions, *, sample: bool) -> Any:
     if options.tensor_parallel:
         place = {"distributed_config": _among_processes(options)}
     if options.bits:
-        place = {"device_map": {"": _device(options.device)}} | place | {"quantization_config": _to_bits(options.bits)}
+        place = (
+            {"device_map": {"": chosen_device(options.device)}}
+            | place
+            | {"quantization_config": _to_bits(options.bits)}
+        )
     where, within = _within(name)
     if within and options.bits:
         raise OptionError(
@@ -147,7 +151,7 @@ def _weights(name: str | Path, options: ModelOptions, *, sample: bool) -> Any:
             "Get the whole checkpoint."
         )
     if not options.device_map and not options.tensor_parallel and not getattr(model, "is_quantized", False):
-        model.to(_device(options.device))
+        model.to(chosen_device(options.device))
     model.eval()
     return model
 
@@ -202,7 +206,8 @@ def _dtype(name: str) -> Any:
     return known[name]
 
 
-def _device(name: str | None) -> torch.device:
+def chosen_device(name: str | None = None) -> torch.device:
+    """The device of that name, or what a model runs on unless told. Raises OptionError for one that this machine has not."""
     if name is None:
         accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         return accelerator or torch.device("cpu")

@@ -15,10 +15,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lape.corpus import FOLDS
 from lape.errors import OptionError
+from lape.models import chosen_device
 from lape.options import PlanOptions
 from lape.recorder import Recorder
-from lape.sites import body, find, hidden_states, text_config
-from lape.skeleton import Skeleton, free_memory, skeleton, whole
+from lape.sites import find, hidden_states, text_config, tiny_ids
+from lape.skeleton import Skeleton, free_memory, parameters_of, skeleton
 
 _FEWEST = 2
 _ROUNDS, _LONG = 3, 5.0
@@ -90,15 +91,13 @@ def plan(name: str | Path, options: PlanOptions, revision: str | None = None) ->
     A few layers with random weights are made and timed; the rest follows by their number. Raises OptionError where GPUs are
     planned on a machine without one and their speed is not given.
     """
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    device = device or torch.device("cpu")
+    device = chosen_device()
     if options.gpus and device.type == "cpu" and options.tflops is None:
         raise OptionError(
             "There is no GPU here whose speed could be measured. Say what one does: --tflops 989, say, for an H100 in bfloat16."
         )
-    parameters, depth = whole(name, revision)
-    few = skeleton(name, revision, _FEWEST)
-    neurons = len(find(few.model).space) * depth // few.layers
+    parameters, few = parameters_of(name, revision), skeleton(name, revision, _FEWEST)
+    neurons = len(find(few.model).space) * few.of // few.layers
     per_layer, head = _flops(few)
     probe = None if options.tflops else _probe(few, options.batch_tokens, device)
     speed = per_layer / probe.recording if probe else (options.tflops or 0) * 1e12 * options.share
@@ -107,10 +106,10 @@ def plan(name: str | Path, options: PlanOptions, revision: str | None = None) ->
     languages = options.languages
     passes = (languages + 1) * languages + 2 * options.draws * languages
     return Plan(
-        layers=depth,
+        layers=few.of,
         parameters=parameters,
         neurons=neurons,
-        flops=per_layer * depth,
+        flops=per_layer * few.of,
         head_flops=head,
         weights=weights,
         statistics=neurons * 8 * (FOLDS + 3),
@@ -137,12 +136,8 @@ def _flops(few: Skeleton) -> tuple[float, float]:
 
 def _ids(model: Any, tokens: int) -> torch.Tensor:
     """Rows of 512 tokens, or as long as the model takes."""
-    config = text_config(model)
-    longest = getattr(config, "max_position_embeddings", None) or 512
-    length = min(512, int(longest))
-    rows = max(1, tokens // length)
-    ids = torch.arange(rows * length, device=next(body(model).parameters()).device) % int(config.vocab_size)
-    return ids.reshape(rows, length)
+    length = min(512, int(getattr(text_config(model), "max_position_embeddings", None) or 512))
+    return tiny_ids(model, max(1, tokens // length), length)
 
 
 def _probe(few: Skeleton, batch_tokens: int, device: torch.device) -> Probe:

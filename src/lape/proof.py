@@ -29,10 +29,10 @@ from lape.sites import (
     hidden_states,
     limited,
     present,
+    space_of,
     tiny_ids,
     tolerance,
 )
-from lape.space import NeuronSpace
 
 
 def prove(model: nn.Module, sites: Sequence[Site]) -> Sites:
@@ -71,8 +71,7 @@ def prove(model: nn.Module, sites: Sequence[Site]) -> Sites:
         checked.insert(
             2, f"routed experts ({modules} modules): each row's token and expert, activations and outputs agree"
         )
-    space = NeuronSpace.of((site.layer, site.expert, site.width) for site in sites)
-    return Sites(space, tuple(sites), _packs(model), tuple(checked))
+    return Sites(space_of(sites), tuple(sites), _packs(model), tuple(checked))
 
 
 def _causal(model: nn.Module, ids: Tensor) -> None:

@@ -16,7 +16,7 @@ from lape import files
 from lape.analyse.reliability import doubling, steadiness
 from lape.corpus import batches, prepare
 from lape.deferred import FromFile
-from lape.engines.base import RECORDED, Engine, Work
+from lape.engines.base import GROUPS, RECORDED, Engine, Work
 from lape.engines.local import Local
 from lape.engines.parallel import Parallel, follows
 from lape.errors import OptionError, TextError
@@ -27,7 +27,7 @@ from lape.shards import Shard
 from lape.sites import is_shared_out
 from lape.stats import ActivationStats, LanguageStats
 from lape.texts import Source, Texts, check_source
-from lape.weights import Tuned, checked_tuned, compared
+from lape.weights import Tuned, checked_tuned
 
 COUNTED = ("residual", "bos", "row_tokens", "one_per_row")
 """Options under which tokens are counted: statistics made under different ones are not merged."""
@@ -60,14 +60,16 @@ def record(
         files.refuse_existing(Path(out), overwrite)
     sources = checked_texts(texts)
     checkpoints = _checked_tuned(tuned, sources)
-    moved = compared(model, checkpoints, progress=progress) if checkpoints else {}
 
     def engine(folder: Path) -> Engine:
         if is_shared_out(model):
-            if moved:
+            if checkpoints:
                 raise OptionError("tuned needs a model that one process holds. Leave it out.")
             return Parallel(model, tokenizer, options, folder=folder, progress=progress)
-        return Local(model, tokenizer, options, moved, folder=folder, resumable=out is not None, progress=progress)
+        resumable = out is not None
+        return Local(
+            model, tokenizer, options, tuned=checkpoints, folder=folder, resumable=resumable, progress=progress
+        )
 
     out = None if follows(model) else out
     return recorded(engine, tokenizer, sources, options, out=out, progress=progress)
@@ -235,7 +237,8 @@ class _Run:
 
     def _stopped(self) -> list[Path]:
         """What a run that was stopped left in the folder."""
-        return [path for kind in ("checkpoint", "recorded", "partial") for path in self.folder.rglob(f"*.{kind}")]
+        kinds = ("*.checkpoint", "*.recorded", f"{GROUPS}/*.partial")
+        return [path for kind in kinds for path in self.folder.glob(kind)]
 
     def _same_run(self, manifest: dict[str, Any]) -> None:
         """A folder that is half full must belong to this very run."""

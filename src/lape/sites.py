@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -112,6 +112,11 @@ BY_HAND = (
 
 
 _FOUND: WeakKeyDictionary[nn.Module, Sites] = WeakKeyDictionary()
+
+
+def space_of(sites: Iterable[Site]) -> NeuronSpace:
+    """The axis over all neurons of some sites, in their order."""
+    return NeuronSpace.of((site.layer, site.expert, site.width) for site in sites)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

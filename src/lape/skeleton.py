@@ -40,7 +40,7 @@ def is_bare(name: str | Path) -> bool:
 def skeleton(name: str | Path, revision: str | None = None, fewest: int = FEWEST) -> Skeleton:
     """Make a model of the configuration of a Hugging Face id, a folder, or a config.json, in `fewest` layers or more.
 
-    Raises ModelError where there is none, where transformers has no causal language model for it, or where even a few layers do
+    "sample" is the embedded model. Raises ModelError where there is none, where transformers has no causal language model for it, or where even a few layers do
     not fit into memory.
     """
     return skeleton_of(_config(name, revision), name, fewest)
@@ -50,9 +50,7 @@ def skeleton_of(config: Any, name: str | Path, fewest: int = FEWEST) -> Skeleton
     """`skeleton` of a configuration that is there already; `name` is for messages."""
     depth = _depth(config)
     small = shallow(config, fewest)
-    with torch.device("meta"):
-        parameters = sum(p.numel() for p in _made(small, name).parameters())
-    room = free_memory()
+    parameters, room = _size(small, name), free_memory()
     if 2 * parameters > 0.7 * room:
         raise ModelError(
             f"{_depth(small)} layers of {name} in bfloat16 need {2 * parameters / 2**30:.0f} GiB, and {room / 2**30:.0f} are free. Use a larger machine."
@@ -65,16 +63,23 @@ def skeleton_of(config: Any, name: str | Path, fewest: int = FEWEST) -> Skeleton
     return Skeleton(model.eval(), _depth(small), depth)
 
 
-def whole(name: str | Path, revision: str | None = None) -> tuple[int, int]:
-    """How many parameters and decoder layers the whole model has. Raises as `skeleton` does; takes no memory."""
-    config = _config(name, revision)
+def parameters_of(name: str | Path, revision: str | None = None) -> int:
+    """How many parameters the whole model has. Raises as `skeleton` does; takes no memory."""
+    return _size(_config(name, revision), name)
+
+
+def _size(config: Any, name: str | Path) -> int:
     with torch.device("meta"):
-        return sum(p.numel() for p in _made(config, name).parameters()), _depth(config)
+        return sum(p.numel() for p in _made(config, name).parameters())
 
 
 def _config(name: str | Path, revision: str | None) -> Any:
     import transformers
 
+    if str(name) == "sample":
+        from lape.samples.model import folder
+
+        name = folder()
     try:
         return transformers.AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:

@@ -303,7 +303,7 @@ def _added(language: str, a: LanguageStats, b: LanguageStats) -> LanguageStats:
         joins["variation"] = lambda first, _: first
     if "fingerprints" in a.tensors:
         known = torch.unique(torch.cat([a.fingerprints, b.fingerprints]))
-        joins["fingerprints"] = lambda first, _: torch.empty_like(known, device="meta") if first.is_meta else known
+        joins["fingerprints"] = lambda first, _: known.to(first.device)
     return LanguageStats(Together(a.tensors, b.tensors, joins))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -32,13 +33,8 @@ def plan(
     """
     from lape.plan import plan as made
 
-    source = model
-    if model == "sample":
-        from lape.samples.model import folder
-
-        source = str(folder())
     err.print("Making a few layers with random weights…", highlight=False)
-    for line in lines(model, made(source, options, revision)):
+    for line in lines(model, made(model, options, revision)):
         out.print(line, highlight=False, soft_wrap=True)
 
 
@@ -68,17 +64,18 @@ def lines(name: str, plan: Plan) -> list[str]:
 
 def size(amount: float) -> str:
     """Bytes as people read them."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if amount < 1000:
-            return f"{amount:.3g} {unit}"
-        amount /= 1024
-    return f"{amount:.3g} TiB"
+    return _scaled(amount, 1024, ("B", "KiB", "MiB", "GiB", "TiB"))
 
 
 def flop(amount: float) -> str:
     """FLOP as people read them."""
-    for unit in ("", "K", "M", "G", "T", "P", "E"):
+    return _scaled(amount, 1000, [f"{prefix}FLOP" for prefix in ("", "K", "M", "G", "T", "P", "E", "Z")])
+
+
+def _scaled(amount: float, step: int, units: Sequence[str]) -> str:
+    """In the first unit in which it is under 1,000, or the last."""
+    for unit in units[:-1]:
         if amount < 1000:
-            return f"{amount:.3g} {unit}FLOP"
-        amount /= 1000
-    return f"{amount:.3g} ZFLOP"
+            return f"{amount:.3g} {unit}"
+        amount /= step
+    return f"{amount:.3g} {units[-1]}"

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from lape.cli.common import Overwrite, TextFlags, TunedFlags, err, out, progress, texts_of, tuned_of
 from lape.errors import OptionError
 from lape.options import ClusterOptions, ModelOptions, RecordOptions
+
+if TYPE_CHECKING:
+    from lape.stats import ActivationStats
 
 _MODEL, _RECORD, _CLUSTER = ModelOptions(), RecordOptions(), ClusterOptions()
 
@@ -72,6 +75,11 @@ def record(
         from torch import distributed
 
         distributed.destroy_process_group()
+    _say(stats, to)
+
+
+def _say(stats: ActivationStats, to: Path) -> None:
+    """What was recorded, and what comes next."""
     for language in stats.languages:
         out.print(f"{language}: {int(stats[language].tokens.sum()):,} tokens", highlight=False)
     if len({int(stats[language].tokens.sum()) for language in stats.languages}) > 1:

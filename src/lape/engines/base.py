@@ -9,10 +9,15 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from lape.corpus import Corpus, Row
+from lape.errors import OptionError
+from lape.options import RecordOptions
+from lape.sites import check_fits
 from lape.space import NeuronSpace
 
 RECORDED = "a recorded language"
 """What the file of a language that is done says it is."""
+GROUPS = "groups"
+"""The folder, in a run's, of what an engine counted group by group."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,24 @@ class Work:
 
     corpus: Corpus
     batches: list[list[Row]]
+
+    @property
+    def tokens(self) -> int:
+        """In those batches, special ones included."""
+        return sum(segment.length for some in self.batches for row in some for segment in row)
+
+
+def refuse(options: RecordOptions, *names: str, why: str) -> None:
+    """Refuse options that an engine cannot do: the first of the named ones that is given, with the reason. Raises OptionError."""
+    for name in names:
+        if getattr(options, name) not in (None, False):
+            raise OptionError(f"{name} {why}")
+
+
+def check_texts(model: Any, options: RecordOptions, every: Mapping[str, Work]) -> None:
+    """Refuse rows and ids that a model has no place for. Raises OptionError or ModelError."""
+    for work in every.values():
+        check_fits(model, options.row_tokens, int(work.corpus.tokens.max()))
 
 
 class Engine(Protocol):
@@ -40,5 +63,5 @@ class Engine(Protocol):
     def count(self, work: Work) -> dict[str, Tensor]:
         """What `LanguageStats` keeps of some batches. Raises ModelError for activations that are not finite."""
 
-    def rest(self, corpus: Corpus) -> dict[str, Tensor]:
+    def rest(self, corpus: Corpus, /) -> dict[str, Tensor]:
         """What `LanguageStats` keeps that is not counted batch by batch."""

@@ -13,15 +13,15 @@ from torch import Tensor
 from lape import files
 from lape.attribution import attribute, check_gradients
 from lape.corpus import Corpus, batch
-from lape.engines.base import Work
+from lape.engines.base import Work, check_texts
 from lape.evaluate.nll import find_head
 from lape.models import describe
 from lape.options import RecordOptions
 from lape.progress import Progress
 from lape.reader import Reader
 from lape.shards import Shard
-from lape.sites import check_fits, find
-from lape.weights import WeightChange
+from lape.sites import find
+from lape.weights import compared
 
 
 class Local:
@@ -32,8 +32,8 @@ class Local:
         model: Any,
         tokenizer: Any,
         options: RecordOptions,
-        moved: Mapping[str, WeightChange],
         *,
+        tuned: Mapping[str, Any],
         folder: Path,
         resumable: bool,
         progress: Progress,
@@ -44,35 +44,33 @@ class Local:
         self.space, self.packs = self.found.space, self.found.packs
         if options.attribution is not None:
             check_gradients(model)
-        self._moved = moved
+        self._moved = compared(model, tuned, progress=progress) if tuned else {}
         self.manifest = describe(model, tokenizer)
-        if moved:
-            self.manifest["tuned"] = {language: one.checkpoint for language, one in moved.items()}
+        if tuned:
+            self.manifest["tuned"] = {language: one.checkpoint for language, one in self._moved.items()}
         self.about = {"tuned": self.manifest.get("tuned")}
 
     def begin(self, every: Mapping[str, Work]) -> None:
         """Refuse rows and ids that the model has no place for."""
-        for work in every.values():
-            check_fits(self.model, self.options.row_tokens, int(work.corpus.tokens.max()))
+        check_texts(self.model, self.options, every)
 
     def count(self, work: Work) -> dict[str, Tensor]:
         """Counts and sums of some batches, from where a checkpoint says that it was stopped."""
         corpus, options = work.corpus, self.options
         reader = Reader(self.model, self.found, options, corpus)
-        total = sum(segment.length for some in work.batches for row in some for segment in row)
         start = self._restore(corpus, reader)
         saved = time.monotonic()
         with reader.attached():
             for number in range(start, len(work.batches)):
                 reader.read(batch(corpus, work.batches[number]))
-                self.progress(f"recording {corpus.language}", reader.tokens, total)
+                self.progress(f"recording {corpus.language}", reader.tokens, work.tokens)
                 if self.resumable and time.monotonic() - saved >= options.checkpoint_seconds:
                     self._save(corpus, reader, number + 1)
                     saved = time.monotonic()
         more = options.until is not None or (self.resumable and options.attribution is not None)
         if more and start < len(work.batches):
             self._save(corpus, reader, len(work.batches))
-        self.progress(f"recording {corpus.language}", total, total)
+        self.progress(f"recording {corpus.language}", work.tokens, work.tokens)
         return reader.result()
 
     def rest(self, corpus: Corpus) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ What was counted is put together in the order of the processes, as the neurons l
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ from torch.distributed.tensor import DTensor
 
 from lape import files
 from lape.corpus import Corpus, batch
-from lape.engines.base import RECORDED, Work
-from lape.errors import LapeError, ModelError, OptionError
+from lape.engines.base import RECORDED, Work, check_texts, refuse
+from lape.errors import LapeError, ModelError
 from lape.hooking import Rows, at_product, hooked, watching
 from lape.models import describe
 from lape.options import RecordOptions
@@ -28,16 +28,15 @@ from lape.sites import (
     Branch,
     Site,
     Sites,
-    check_fits,
     evaluating,
     find,
     hidden_states,
     is_shared_out,
+    space_of,
     text_config,
     tiny_ids,
 )
 from lape.skeleton import skeleton_of
-from lape.space import NeuronSpace
 
 _PER_NEURON = ("fires", "sum", "square", "positive", "histogram", "texts")
 """What a process has of its own neurons only; the rest is the same in all."""
@@ -52,9 +51,7 @@ class Parallel:
     """Counts in all processes at once; the first has the run's folder, and says which languages are done already."""
 
     def __init__(self, model: Any, tokenizer: Any, options: RecordOptions, *, folder: Path, progress: Progress) -> None:
-        for option in ("attribution", "until"):
-            if getattr(options, option) is not None:
-                raise OptionError(f"{option} needs a model that one process holds. Leave it out.")
+        refuse(options, "attribution", "until", why="needs a model that one process holds. Leave it out.")
         self.model, self.options, self._folder, self._progress = model, options, folder, progress
         whole = _told(lambda: _sites_of_whole(model))
         self.space, self.packs = whole.space, whole.packs
@@ -65,8 +62,7 @@ class Parallel:
 
     def begin(self, every: Mapping[str, Work]) -> None:
         """Refuse what does not fit the model; hear from the first process what a stopped run had finished."""
-        for work in every.values():
-            check_fits(self.model, self.options.row_tokens, int(work.corpus.tokens.max()))
+        check_texts(self.model, self.options, every)
         for path in _told(lambda: sorted(self._folder.glob("*.recorded"))):
             self._known[path.stem] = _told(partial(_finished, path))
 
@@ -76,17 +72,15 @@ class Parallel:
         if corpus.language in self._known:  # the first process does not ask: it has the file
             return self._known[corpus.language]
         reader = Reader(self.model, self._found, self.options, corpus)
-        total = sum(segment.length for some in work.batches for row in some for segment in row)
         with reader.attached():
             for some in work.batches:
                 reader.read(batch(corpus, some))
-                self._progress(f"recording {corpus.language}", reader.tokens, total)
-        self._progress(f"recording {corpus.language}", total, total)
+                self._progress(f"recording {corpus.language}", reader.tokens, work.tokens)
+        self._progress(f"recording {corpus.language}", work.tokens, work.tokens)
         return self._together(reader.result())
 
-    def rest(self, corpus: Corpus) -> dict[str, Tensor]:
+    def rest(self, _corpus: Corpus, /) -> dict[str, Tensor]:
         """Nothing: see `__init__`."""
-        del corpus
         return {}
 
     def _together(self, own: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -116,7 +110,7 @@ def _gathered(value: Any) -> list[Any]:
     return found
 
 
-def _told(ask: Any) -> Any:
+def _told(ask: Callable[[], Any]) -> Any:
     """What the first process finds, in all of them; what it cannot find is raised in all of them."""
     held: list[Any] = [None]
     if distributed.get_rank() == 0:
@@ -135,44 +129,23 @@ def _sites_of_whole(model: nn.Module) -> Sites:
     config: Any = model.config
     few = skeleton_of(config, type(model).__name__)
     found = find(few.model)
-    first = [site for site in found.sites if site.layer == 0]
-    alike = all(
-        site.expert is None and site.runs == 1 and site.norm is None and _at(site, site.layer) == _at(first[0], 0)
-        for site in found.sites
-    )
-    if len(first) != 1 or not alike or len(found.sites) != few.layers:
+    first = found.sites[0]
+    alike = all(_numbered(site, first.layer) == first for site in found.sites)
+    by_itself = first.expert is None and first.runs == 1 and first.norm is None
+    if not alike or not by_itself or [site.layer for site in found.sites] != list(range(few.layers)):
         raise ModelError(
             f"The layers of {type(model).__name__} are not all alike, each with one MLP of its own, so its parts in several processes cannot be "
             "put together. Load it with device_map instead."
         )
-    sites = tuple(_numbered(first[0], layer) for layer in range(text_config(model).num_hidden_layers))
-    space = NeuronSpace.of((site.layer, None, site.width) for site in sites)
-    return Sites(space, sites, found.packs, found.checked)
-
-
-def _names(site: Site) -> dict[str, str]:
-    names = {"activation": site.activation, "down": site.down, "block": site.block}
-    branches = {"gate": site.gate, "up": site.up}
-    return names | {key: branch.module for key, branch in branches.items() if branch is not None}
-
-
-def _at(site: Site, layer: int) -> tuple[Any, ...]:
-    """A site without the number of its layer."""
-    number = f".{layer}."
-    return (
-        site.width,
-        site.rule,
-        {key: f"{name}.".replace(number, ".*.", 1) for key, name in _names(site).items()},
-        [(branch.offset, branch.plain) for branch in (site.gate, site.up) if branch is not None],
-        (site.limit, site.plus),
-    )
+    sites = tuple(_numbered(first, layer) for layer in range(text_config(model).num_hidden_layers))
+    return Sites(space_of(sites), sites, found.packs, found.checked)
 
 
 def _numbered(site: Site, layer: int) -> Site:
     """The same site of another layer."""
 
     def name(old: str) -> str:
-        return f"{old}.".replace(".0.", f".{layer}.", 1)[:-1]
+        return f"{old}.".replace(f".{site.layer}.", f".{layer}.", 1)[:-1]
 
     def branch(old: Branch | None) -> Branch | None:
         return None if old is None else dataclasses.replace(old, module=name(old.module))
@@ -201,8 +174,7 @@ def _own(model: nn.Module, whole: Sites) -> Sites:
     if all(widths == full for widths in _gathered(seen)):
         return whole
     sites = tuple(_share(model, site) for site in whole.sites)
-    space = NeuronSpace.of((site.layer, None, site.width) for site in sites)
-    own = dataclasses.replace(whole, space=space, sites=sites)
+    own = dataclasses.replace(whole, space=space_of(sites), sites=sites)
     every = _gathered(_seen(model, own))
     if [sum(widths) for widths in zip(*every, strict=True)] != full:
         raise ModelError(

@@ -23,9 +23,9 @@ from torch import Tensor
 
 from lape import errors, files
 from lape.corpus import Batch, Corpus, batch
-from lape.engines.base import Work
+from lape.engines.base import GROUPS, Work, refuse
 from lape.errors import FileError, LapeError, MismatchError, OptionError
-from lape.models import describe, load, load_tokenizer
+from lape.models import checksum, describe, load, load_tokenizer
 from lape.options import ClusterOptions, ModelOptions, RecordOptions, given
 from lape.progress import Progress, silent
 from lape.reader import Reader
@@ -58,7 +58,8 @@ def record(
     """
     options = given(RecordOptions, options, changes)
     loading, cluster = loading or ModelOptions(), cluster or ClusterOptions()
-    _refuse(options)
+    why = "is for one process. Leave it out, or leave out engine ray."
+    refuse(options, "attribution", "until", "per_text", "shard", why=why)
     files.refuse_existing(Path(out), overwrite)
     sources = checked_texts(texts)
     tokenizer = load_tokenizer(name, loading, progress=progress)
@@ -67,18 +68,6 @@ def record(
         return OnRay(str(name), loading, options, cluster, folder=folder, progress=progress)
 
     return recorded(engine, tokenizer, sources, options, out=out, progress=progress)
-
-
-def _refuse(options: RecordOptions) -> None:
-    alone = {
-        "attribution": options.attribution is not None,
-        "until": options.until is not None,
-        "per_text": options.per_text,
-        "shard": options.shard is not None,
-    }
-    for option, asked in alone.items():
-        if asked:
-            raise OptionError(f"{option} is for one process. Leave it out, or leave out engine ray.")
 
 
 @dataclass(frozen=True)
@@ -106,7 +95,7 @@ class OnRay:
         folder: Path,
         progress: Progress,
     ) -> None:
-        self.options, self.progress, self._cluster, self._folder = options, progress, cluster, folder / "groups"
+        self.options, self.progress, self._cluster, self._folder = options, progress, cluster, folder / GROUPS
         self._given = (name, loading, options)
         self._ray = _started(cluster)
         self.about = {"engine": {"name": "ray", "group_batches": cluster.group_batches}}
@@ -128,9 +117,11 @@ class OnRay:
             groups = list(self._groups(work))
             self._keys[language] = [group.key for group in groups]
             total += sum(group.tokens for group in groups)
-            missing = [group for group in groups if self._read(group.key) is None]
-            known += sum(group.tokens for group in groups) - sum(group.tokens for group in missing)
-            todo += missing
+            for group in groups:
+                if self._file(group.key) is None:
+                    todo.append(group)
+                else:
+                    known += group.tokens
         self.progress("recording", known, total)
         for key, tokens, counted in self._counted(todo):
             files.write(self._path(key), lambda path, counted=counted: path.write_bytes(counted))  # type: ignore[misc]
@@ -141,17 +132,17 @@ class OnRay:
         """Add up a language's groups."""
         total: dict[str, Tensor] = {}
         for key in self._keys[work.corpus.language]:
-            group = self._read(key)
+            group = self._file(key)
             if group is None:
                 raise FileError(f"{self._path(key)} is gone. Give the same command again: it is counted anew.")
-            for name, tensor in group.items():
+            for name in group.names():
+                tensor = group.tensor(name)
                 wide = tensor.long() if tensor.dtype == torch.int32 else tensor
                 total[name] = total[name].add_(wide) if name in total else wide.clone()
         return total
 
-    def rest(self, corpus: Corpus) -> dict[str, Tensor]:
+    def rest(self, _corpus: Corpus, /) -> dict[str, Tensor]:
         """Nothing: see `record`."""
-        del corpus
         return {}
 
     def _groups(self, work: Work) -> Iterator[_Group]:
@@ -181,13 +172,12 @@ class OnRay:
     def _path(self, key: str) -> Path:
         return self._folder / f"{key}.partial"
 
-    def _read(self, key: str) -> dict[str, Tensor] | None:
+    def _file(self, key: str) -> files.TensorFile | None:
         """A group's counts; None where no whole file holds them."""
         try:
-            file = files.TensorFile(self._path(key), _KIND)
+            return files.TensorFile(self._path(key), _KIND)
         except FileError:
             return None
-        return {name: file.tensor(name) for name in file.names()}
 
     def _counted(self, todo: list[_Group]) -> Iterator[tuple[str, int, bytes]]:
         """Each group's key, tokens and file, as they are counted."""
@@ -227,15 +217,15 @@ def _described(
 class Counter:
     """A worker: loads the model once, and counts group after group."""
 
-    def __init__(self, name: str, loading: ModelOptions, options: RecordOptions, checksum: str) -> None:
+    def __init__(self, name: str, loading: ModelOptions, options: RecordOptions, expected: str) -> None:
         self._options = options
         self._failed: LapeError | None = None
         try:
-            self._model, tokenizer = load(name, loading)
-            here = describe(self._model, tokenizer)["model"]["checksum"]
-            if here != checksum:
+            self._model, _ = load(name, loading)
+            here = checksum(self._model)
+            if here != expected:
                 raise MismatchError(
-                    f"A worker's {name} has checksum {here[:12]}…, but the run began with {checksum[:12]}…. "
+                    f"A worker's {name} has checksum {here[:12]}…, but the run began with {expected[:12]}…. "
                     "Put the same weights on every machine, then give the same command again."
                 )
         except LapeError as error:  # told when asked to count: a worker that fails here is started again and again

@@ -36,11 +36,13 @@ from lape.options.evaluating import (
     Writing,
 )
 from lape.options.reading import (
-    ClusterOptions,
     ModelOptions,
-    PlanOptions,
     RecordOptions,
     TextOptions,
+)
+from lape.options.running import (
+    ClusterOptions,
+    PlanOptions,
 )
 from lape.options.steering import (
     BeginningOptions,
