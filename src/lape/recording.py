@@ -56,7 +56,9 @@ def record(
     Raises TextError, ModelError, FileError or MismatchError, before anything is computed where possible.
     """
     options = given(RecordOptions, options, changes)
-    if out is not None and not follows(model):
+    if follows(model):
+        out = None
+    if out is not None:
         files.refuse_existing(Path(out), overwrite)
     sources = checked_texts(texts)
     checkpoints = _checked_tuned(tuned, sources)
@@ -71,7 +73,6 @@ def record(
             model, tokenizer, options, tuned=checkpoints, folder=folder, resumable=resumable, progress=progress
         )
 
-    out = None if follows(model) else out
     return recorded(engine, tokenizer, sources, options, out=out, progress=progress)
 
 
