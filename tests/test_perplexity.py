@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import polars as pl
 import pytest
@@ -335,3 +337,52 @@ def test_a_stopped_measurement_does_not_go_on_with_other_options(call, change):
         call(progress=stopped_after(2))
     with pytest.raises(FileError, match="another options"):
         call(changed=change)
+
+
+# --- one graph for all passes ---
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "phi3", "bloom"])
+def test_a_graph_measures_what_the_model_does_and_is_made_once(kind, monkeypatch, caplog):
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    space = find(model_of(kind)).space
+    sets = {k: NeuronSet(space, torch.tensor(list(v))) for k, v in SETS.items()}
+    given = (model_of(kind), tokenizer_of(), texts_of(), LanguageNeurons(space, sets))
+    options = {"row_tokens": 48, "batch_tokens": 100, "draws": 1, "resamples": 50}
+    usual = line_losses(*given, PerplexityOptions(compile="off", **options))
+    torch.compiler.reset()
+    torch._dynamo.utils.counters.clear()
+    graph = line_losses(*given, PerplexityOptions(compile="on", **options))
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    assert not [one for one in caplog.records if one.name == "lape"]
+    assert usual.drop("nll").equals(graph.drop("nll"))
+    np.testing.assert_allclose(graph["nll"], usual["nll"], rtol=1e-5)
+
+
+def test_a_graph_that_gives_other_losses_is_not_used(monkeypatch, caplog):
+    monkeypatch.setattr(torch, "compile", lambda function, **_: lambda *given: function(*given) * 1.5)
+    options = {"draws": 0, "resamples": 50}
+    usual = line_losses(model_of("llama"), tokenizer_of(), texts_of(), neurons_of(), PerplexityOptions(**options))
+    graph = line_losses(
+        model_of("llama"), tokenizer_of(), texts_of(), neurons_of(), PerplexityOptions(compile="on", **options)
+    )
+    assert usual.equals(graph)
+    assert [one.getMessage() for one in caplog.records if one.name == "lape"] == [
+        "Measuring goes on without torch.compile: its hidden states lie 0.5 off"
+    ]
+
+
+def test_a_graph_goes_on_where_one_was_stopped(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    options = PerplexityOptions(compile="on", draws=1, resamples=50, row_tokens=48)
+    given = (model_of("llama"), tokenizer_of(), texts_of(), neurons_of(), options)
+    whole = line_losses(*given)
+    (tmp_path / "run").mkdir()
+
+    def stop(task, done, _total):
+        if task == "switching neurons off" and done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        line_losses(*given, folder=tmp_path / "run", progress=stop)
+    assert line_losses(*given, folder=tmp_path / "run").equals(whole)

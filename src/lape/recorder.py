@@ -16,6 +16,9 @@ from lape.errors import ModelError
 from lape.hooking import Rows, hooked, watching
 from lape.sites import Sites, blocks, down_device, text_config
 
+VALUES = ("sum", "square", "positive")
+"""Of the activation, of its square and of its positive part, as `LanguageStats` names them."""
+
 
 @dataclass(frozen=True)
 class _Run:
@@ -130,9 +133,7 @@ class Recorder:
 
         Raises ModelError where a site missed a forward, or an activation was not finite.
         """
-        missed = [
-            site.layer for site, calls in zip(self.found.sites, self._calls, strict=True) if calls != self._forwards
-        ]
+        missed = self.missed()
         if missed:
             raise ModelError(
                 f"Layers {missed[:6]} were not seen in every forward: parts of the model seem to be compiled or replaced. "
@@ -148,8 +149,8 @@ class Recorder:
             torch.zeros(3, w, dtype=torch.float64) if s is None else s.cpu()
             for s, w in zip(self._sums, widths, strict=True)
         ]
-        total, square, positive = torch.cat(sums, 1)
-        if not bool(torch.isfinite(square).all()):
+        added = dict(zip(VALUES, torch.cat(sums, 1), strict=True))
+        if not bool(torch.isfinite(added["square"]).all()):
             raise ModelError(
                 "Some activations are infinite or not numbers. Load the model in bfloat16 or float32: --dtype bfloat16."
             )
@@ -157,10 +158,14 @@ class Recorder:
             "tokens": self.tokens.clone(),
             "routed": self._all_routed(),
             "fires": torch.cat(fires, 1),
-            "sum": total.clone(),
-            "square": square.clone(),
-            "positive": positive.clone(),
+            **{name: one.clone() for name, one in added.items()},
         }
+
+    def missed(self) -> list[int]:
+        """Layers that did not count in every forward."""
+        return [
+            site.layer for site, calls in zip(self.found.sites, self._calls, strict=True) if calls != self._forwards
+        ]
 
     def _all_routed(self) -> Tensor:
         """(folds, stretches) int64: all counted tokens, or those sent to an expert."""
@@ -171,7 +176,7 @@ class Recorder:
         """Go on from what `state` gave."""
         self.tokens = state["tokens"].clone()
         self._routed = state["routed"].clone()
-        sums = torch.stack([state["sum"], state["square"], state["positive"]])
+        sums = torch.stack([state[name] for name in VALUES])
         for k, (site, stretch) in enumerate(zip(self.found.sites, self.found.space, strict=True)):
             part = slice(stretch.start, stretch.stop)
             device = down_device(self.model, site)

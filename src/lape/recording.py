@@ -175,10 +175,10 @@ class _Run:
             for language, source in sources.items()
         }
         until = self.options.until
-        todo = {
-            k: Work(corpus, batches(corpus, self.options, packs=self.engine.packs, mixed=until is not None))
-            for k, corpus in corpora.items()
-        }
+        todo = {}
+        for k, corpus in corpora.items():
+            every = batches(corpus, self.options, packs=self.engine.packs, mixed=until is not None)
+            todo[k] = Work(corpus, every, every)
         manifest = {
             **self.engine.manifest,
             "counting": {name: getattr(self.options, name) for name in COUNTED},
@@ -186,7 +186,7 @@ class _Run:
             "corpus": {k: self._described(work) for k, work in todo.items()},
         }
         todo = {
-            k: Work(one.corpus, [one.batches[number] for number in self._shard.mine(len(one.batches))])
+            k: dataclasses.replace(one, batches=[one.every[number] for number in self._shard.mine(len(one.every))])
             for k, one in todo.items()
         }
         self._same_run(manifest)
@@ -202,7 +202,10 @@ class _Run:
         curve: list[dict[str, Any]] = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else []
         longest = max(len(work.batches) for work in every.values())
         for done, size in enumerate(doubling(longest, self.options.batch_tokens)):
-            todo = {k: Work(one.corpus, one.batches[: size // self.options.batch_tokens]) for k, one in every.items()}
+            todo = {
+                k: dataclasses.replace(one, batches=one.every[: size // self.options.batch_tokens])
+                for k, one in every.items()
+            }
             if done == len(curve):
                 counted = {k: self._held(k, "so far.checkpoint", self.engine.count(work)) for k, work in todo.items()}
                 curve.append(steadiness(ActivationStats(self.engine.space, counted, {}), self.progress))

@@ -26,11 +26,18 @@ class Work:
 
     corpus: Corpus
     batches: list[list[Row]]
+    every: list[list[Row]]
+    """All batches of the language: the same, but where this is a shard of a run."""
 
     @property
     def tokens(self) -> int:
         """In those batches, special ones included."""
-        return sum(segment.length for some in self.batches for row in some for segment in row)
+        return tokens_in(self.batches)
+
+
+def tokens_in(batches: list[list[Row]]) -> int:
+    """Special ones included."""
+    return sum(segment.length for some in batches for row in some for segment in row)
 
 
 def refuse(options: RecordOptions, *names: str, why: str) -> None:

@@ -14,6 +14,7 @@ from lape import files
 from lape.attribution import attribute, check_gradients
 from lape.corpus import Corpus, batch
 from lape.engines.base import Work, check_texts
+from lape.engines.compiled import CompiledReader, Readers, asked
 from lape.evaluate.nll import find_head
 from lape.models import describe
 from lape.options import RecordOptions
@@ -49,15 +50,18 @@ class Local:
         if tuned:
             self.manifest["tuned"] = {language: one.checkpoint for language, one in self._moved.items()}
         self.about = {"tuned": self.manifest.get("tuned")}
+        self._readers = Readers(model, self.found, options, compiling=False)
 
     def begin(self, every: Mapping[str, Work]) -> None:
-        """Refuse rows and ids that the model has no place for."""
+        """Refuse rows and ids that the model has no place for, and settle whether to compile."""
         check_texts(self.model, self.options, every)
+        self._readers.compiling = asked(self.model, self.found, self.options, every)
 
     def count(self, work: Work) -> dict[str, Tensor]:
         """Counts and sums of some batches, from where a checkpoint says that it was stopped."""
         corpus, options = work.corpus, self.options
-        reader = Reader(self.model, self.found, options, corpus)
+        first = batch(corpus, work.batches[0]) if work.batches else None
+        reader = self._readers.reader(corpus, first)
         start = self._restore(corpus, reader)
         saved = time.monotonic()
         with reader.attached():
@@ -80,10 +84,10 @@ class Local:
     def _path(self, corpus: Corpus) -> Path:
         return self.folder / f"{corpus.language}.checkpoint"
 
-    def _save(self, corpus: Corpus, reader: Reader, done: int) -> None:
+    def _save(self, corpus: Corpus, reader: Reader | CompiledReader, done: int) -> None:
         files.write_tensors(self._path(corpus), reader.state(), {"kind": "a checkpoint", "batches": done})
 
-    def _restore(self, corpus: Corpus, reader: Reader) -> int:
+    def _restore(self, corpus: Corpus, reader: Reader | CompiledReader) -> int:
         if not self._path(corpus).exists():
             return 0
         file = files.TensorFile(self._path(corpus), "a checkpoint")

@@ -18,6 +18,7 @@ from torch.distributed.tensor import DTensor
 from lape import files
 from lape.corpus import Corpus, batch
 from lape.engines.base import RECORDED, Work, check_texts, refuse
+from lape.engines.compiled import asked
 from lape.errors import LapeError, ModelError
 from lape.hooking import Rows, at_product, hooked, watching
 from lape.models import describe
@@ -63,6 +64,7 @@ class Parallel:
     def begin(self, every: Mapping[str, Work]) -> None:
         """Refuse what does not fit the model; hear from the first process what a stopped run had finished."""
         check_texts(self.model, self.options, every)
+        asked(self.model, self._found, self.options, every)  # says that it is not done
         for path in _told(lambda: sorted(self._folder.glob("*.recorded"))):
             self._known[path.stem] = _told(partial(_finished, path))
 

@@ -24,11 +24,12 @@ from torch import Tensor
 from lape import errors, files
 from lape.corpus import Batch, Corpus, batch
 from lape.engines.base import GROUPS, Work, refuse
+from lape.engines.compiled import Readers, why_none
 from lape.errors import FileError, LapeError, MismatchError, OptionError
+from lape.graphs import say
 from lape.models import checksum, describe, load, load_tokenizer
 from lape.options import ClusterOptions, ModelOptions, RecordOptions, given
 from lape.progress import Progress, silent
-from lape.reader import Reader
 from lape.recording import checked_texts, recorded
 from lape.sites import check_fits, find
 from lape.space import NeuronSpace
@@ -162,6 +163,7 @@ class OnRay:
             "model": self.manifest["model"],
             "residual": self.options.residual,
             "histogram": self.options.histogram,
+            "compile": self.options.compile == "on",
         }
         digest = hashlib.sha256(json.dumps(rules, sort_keys=True).encode())
         for name in sorted(rows):
@@ -228,6 +230,11 @@ class Counter:
                     f"A worker's {name} has checksum {here[:12]}…, but the run began with {expected[:12]}…. "
                     "Put the same weights on every machine, then give the same command again."
                 )
+            found = find(self._model)
+            why = why_none(self._model, found, options) if options.compile == "on" else ""
+            if why:
+                say("Recording", why)
+            self._readers = Readers(self._model, found, options, compiling=why is None)
         except LapeError as error:  # told when asked to count: a worker that fails here is started again and again
             self._failed = error
 
@@ -253,16 +260,21 @@ class Counter:
 
     def _count(self, rows: bytes) -> bytes:
         held = unpacked(bytes(rows))
-        reader = Reader(self._model, find(self._model), self._options, None)
+        todo = [_batch(held, number) for number in range(sum(name.endswith("ids") for name in held))]
+        check_fits(self._model, self._options.row_tokens, max(int(one.input_ids.max()) for one in todo))
+        reader = self._readers.reader(None, todo[0])
         with reader.attached():
-            for number in range(sum(name.endswith("ids") for name in held)):
-                ids, fold = held[f"{number}.ids"].long(), held[f"{number}.fold"].long()
-                check_fits(self._model, self._options.row_tokens, int(ids.max()))
-                positions = held.get(f"{number}.positions")
-                reader.read(Batch(ids, None if positions is None else positions.long(), torch.full_like(ids, -1), fold))
+            for one in todo:
+                reader.read(one)
         result = {name: tensor.contiguous() for name, tensor in reader.result().items()}
         result["fires"] = result["fires"].int()  # of one group: they fit
         return packed(result, metadata={"lape": json.dumps({"kind": _KIND})})
+
+
+def _batch(held: dict[str, Tensor], number: int) -> Batch:
+    ids, fold = held[f"{number}.ids"].long(), held[f"{number}.fold"].long()
+    positions = held.get(f"{number}.positions")
+    return Batch(ids, None if positions is None else positions.long(), torch.full_like(ids, -1), fold)
 
 
 def _started(cluster: ClusterOptions) -> Any:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,13 @@ import torch
 from torch import Tensor
 
 from lape import files
-from lape.corpus import Corpus, prepare
-from lape.edit import Off, Set, edited
+from lape.corpus import Corpus, batch, batches, prepare
+from lape.edit import Edit, Off, Set, edited
 from lape.errors import MismatchError, ModelError, TextError
 from lape.evaluate.bootstrap import paired_units, several_documents
+from lape.evaluate.graph import EditedGraph, edited_graph
 from lape.evaluate.nll import Loss, find_head, line_loss
+from lape.graphs import pays, say, why_not
 from lape.neurons import LanguageNeurons, NeuronSet
 from lape.options import TextOptions
 from lape.progress import Progress, silent
@@ -55,6 +59,20 @@ class Ablations:
         self._units = paired_units(self._places)
         self._base: dict[str, Loss] = {}
         self._kept: dict[tuple[str, str], Loss] = {}
+        self._compiling = False
+        self._graph: EditedGraph | None = None
+
+    def compile(self, mode: str, tokens: int) -> None:
+        """Say before `base` whether all passes run in one graph: where so many `tokens` in all make it pay ("auto"), "on", or "off".
+
+        Where a graph can't be made, or gives other states than the model, one line in the log says so.
+        """
+        rows = ((corpus, batches(corpus, self.options, packs=self.found.packs)) for corpus in self.corpora.values())
+        if mode == "on" or (mode == "auto" and pays(self.model, self.options, tokens, rows)):
+            why = why_not(self.model, self.found)
+            self._compiling = why is None
+            if why and mode == "on":
+                say("Measuring", why)
 
     @property
     def languages(self) -> list[str]:
@@ -97,26 +115,43 @@ class Ablations:
         )
         return 0 if known else len(self.corpora[language].tokens)
 
-    def base(self, progress: Progress = silent) -> int:
-        """The unedited model on every language; also measures each neuron's energy on this very text. Gives the tokens that had to be run."""
-        read = 0
+    def base(self, progress: Progress = silent) -> tuple[int, float]:
+        """The unedited model on every language; also measures each neuron's energy on this very text. Gives the tokens that had to be run,
+        and the seconds that they took.
+        """
+        todo = [k for k in self.corpora if k not in self._base and not self._restored(k)]
+        passes = [partial(self._with_energy, k) for k in todo]
+        if self._compiling:  # what is compared runs alike
+            passes += [partial(self._make_graph), *(partial(self._in_graph, k) for k in todo)]
+        spent = []
+        for done, one in enumerate(passes):
+            progress("measuring the unedited model", done, len(passes))
+            started = time.perf_counter()
+            one()
+            spent.append(time.perf_counter() - started)
+        progress("measuring the unedited model", len(passes), len(passes))
+        for language in todo if self.folder is not None else ():
+            tensors = {**_tensors(self._base[language]), "energy": self.energy[language]}
+            files.write_tensors(self._path("base", language), tensors, {"kind": "a loss"})
+        return sum(len(self.corpora[language].tokens) for language in todo), sum(spent[-len(todo) :] if todo else [])
+
+    def _with_energy(self, language: str) -> None:
+        corpus, recorder = self.corpora[language], Recorder(self.model, self.found)
+        with recorder.attached():
+            loss = line_loss(self.model, self.head, corpus, self.options, lambda one: recorder.count(one.fold))
+        self._base[language] = _finite(loss, language, 0)
         norms = torch.cat([down_norms(self.model, site) for site in self.found.sites])
-        for done, (language, corpus) in enumerate(self.corpora.items()):
-            progress("measuring the unedited model", done, len(self.corpora))
-            if language in self._base or self._restored(language):
-                continue
-            recorder = Recorder(self.model, self.found)
-            with recorder.attached():
-                watch = lambda one, r=recorder: r.count(one.fold)  # noqa: E731
-                loss = _finite(line_loss(self.model, self.head, corpus, self.options, watch), language, 0)
-            read += len(corpus.tokens)
-            self._base[language] = loss
-            self.energy[language] = recorder.state()["square"] / max(int(recorder.tokens.sum()), 1) * norms
-            if self.folder is not None:
-                tensors = {**_tensors(loss), "energy": self.energy[language]}
-                files.write_tensors(self._path("base", language), tensors, {"kind": "a loss"})
-        progress("measuring the unedited model", len(self.corpora), len(self.corpora))
-        return read
+        self.energy[language] = recorder.state()["square"] / max(int(recorder.tokens.sum()), 1) * norms
+
+    def _make_graph(self) -> None:
+        if self._compiling and self._graph is None:
+            corpus = next(iter(self.corpora.values()))
+            first = batch(corpus, batches(corpus, self.options, packs=self.found.packs)[0])
+            self._graph = edited_graph(self.model, self.found, self.options, first)
+            self._compiling = self._graph is not None
+
+    def _in_graph(self, language: str) -> None:
+        self._base[language] = _finite(self._line_loss((), language), language, 0)
 
     def _restored(self, language: str) -> bool:
         path = self._path("base", language)
@@ -158,12 +193,20 @@ class Ablations:
             if self.folder is not None and path.is_file():
                 self._kept[key] = _loss(files.TensorFile(path, "a loss"))
             else:
-                with edited(self.model, edit):
-                    loss = line_loss(self.model, self.head, self.corpora[language], self.options)
+                loss = self._line_loss((edit,), language)
                 self._kept[key] = _finite(loss, language, len(neurons))
                 if self.folder is not None:
                     files.write_tensors(path, _tensors(loss), {"kind": "a loss"})
         return self._kept[key]
+
+    def _line_loss(self, edits: Sequence[Edit], language: str) -> Loss:
+        corpus = self.corpora[language]
+        self._make_graph()
+        if self._graph is None:
+            with edited(self.model, edits):
+                return line_loss(self.model, self.head, corpus, self.options)
+        with self._graph.edited(edits):
+            return line_loss(self.model, self.head, corpus, self.options, run=self._graph.run)
 
     def _path(self, name: str, language: str) -> Path:
         return (self.folder or Path()) / f"{name}.{language}.safetensors"

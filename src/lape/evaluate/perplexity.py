@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -124,6 +123,7 @@ def line_losses(
             "options": dataclasses.asdict(options),
         }
         files.same_run(folder, ours)
+    work.compile(options.compile, _planned_tokens(work, neurons, options))
     return losses(work, neurons, options, progress, planned)
 
 
@@ -135,9 +135,7 @@ def losses(
     planned: Planned = _untold,
 ) -> pl.DataFrame:
     """`line_losses` on text that is prepared already."""
-    started = time.perf_counter()
-    read = work.base(progress)
-    taken = time.perf_counter() - started
+    read, taken = work.base(progress)
     space = neurons.space
     nothing = NeuronSet(space, torch.empty(0))
     frames = [_frame(work, _Condition("", "base", 0, nothing), language) for language in work.languages]
@@ -167,6 +165,15 @@ def _conditions(
                 with suppress(OptionError):  # a set so large that too few others are left has no control
                     result.append(_Condition(language, kind, draw, matched_like(found, excluded, by, generator)))
     return result
+
+
+def _planned_tokens(work: Ablations, neurons: LanguageNeurons, options: PerplexityOptions) -> int:
+    """Of all passes together, whether they are known already or not."""
+    own = {language for language, found in neurons.items() if len(found)}
+    return sum(
+        len(corpus.tokens) * (1 + len(own) + 2 * options.draws * int(language in own))
+        for language, corpus in work.corpora.items()
+    )
 
 
 def _evaluated(condition: _Condition, corpora: dict[str, Corpus]) -> list[str]:

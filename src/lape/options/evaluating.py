@@ -8,7 +8,7 @@ from typing import Annotated, Literal, get_args
 from cyclopts import Parameter
 
 from lape.errors import OptionError
-from lape.options.base import check_candidates, check_grader, converted, not_negative, positive, shares
+from lape.options.base import check_candidates, check_choices, check_grader, converted, not_negative, positive, shares
 from lape.options.reading import TextOptions
 from lape.options.steering import GenerationOptions
 
@@ -25,9 +25,12 @@ class PerplexityOptions(TextOptions):
     """Seed of the control draws and the bootstrap."""
     allow_recorded: bool = False
     """Evaluate even text that the neurons were found on."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Run all passes in one graph that torch.compile makes: where there are so many tokens that it pays, on, or off."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_choices(self)
         if self.draws < 0:
             raise OptionError(f"draws is {self.draws}. Expected 0 or more.")
         positive(self, "resamples")

@@ -78,6 +78,8 @@ class RecordOptions(TextOptions):
     """Record also a histogram of every neuron's activations, which the method probability90 reads."""
     until: float | None = None
     """Stop all languages together once the sets of each come out of halves of the text with this median Jaccard, such as 0.85."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Count inside the graph that torch.compile makes: where there is so much text that it pays, on, or off."""
     shard: str | None = None
     """Record only a part of the batches of every language, such as 3/16, the third of sixteen; lape merge adds them up."""
     checkpoint_seconds: float = 60.0
