@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lape.models import load
     from lape.neurons import LanguageNeurons
     from lape.recording import record
+    from lape.reporting import report
     from lape.stats import ActivationStats
     from lape.steering import steer
 
@@ -34,9 +35,10 @@ _HOMES = {
     "export": "lape.exporting",
     "perplexity": "lape.evaluate.perplexity",
     "forcing": "lape.evaluate.forcing",
+    "report": "lape.reporting",
 }
 __all__ = ["ActivationStats", "Add", "LanguageNeurons", "LapeError", "Off", "Scale", "Set"]
-__all__ += ["edited", "export", "forcing", "identify", "load", "perplexity", "record", "steer"]
+__all__ += ["edited", "export", "forcing", "identify", "load", "perplexity", "record", "report", "steer"]
 
 
 def __getattr__(name: str) -> Any:

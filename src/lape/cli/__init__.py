@@ -23,6 +23,7 @@ from lape.cli.merge import merge
 from lape.cli.perplexity import perplexity
 from lape.cli.plan import plan
 from lape.cli.record import record
+from lape.cli.report import report
 from lape.cli.show import show
 from lape.cli.steer import steer
 from lape.cli.study import study
@@ -41,7 +42,22 @@ def app() -> App:
         result_action="return_value",
         suppress_keyboard_interrupt=False,
     )
-    for verb in (demo, record, identify, show, perplexity, steer, force, merge, compare, study, export, plan, doctor):
+    for verb in (
+        demo,
+        record,
+        identify,
+        show,
+        perplexity,
+        steer,
+        force,
+        merge,
+        compare,
+        study,
+        report,
+        export,
+        plan,
+        doctor,
+    ):
         verbs.command(verb)
     verbs.command(evaluate, name="eval")
     return verbs

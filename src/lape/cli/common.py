@@ -16,11 +16,14 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from lape.errors import FileError, OptionError, TextError
 
@@ -71,6 +74,7 @@ def progress() -> Iterator[Report]:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        _Rate(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=err,
@@ -78,7 +82,7 @@ def progress() -> Iterator[Report]:
         disable=not err.is_terminal,
     )
     tasks: dict[str, TaskID] = {}
-    told: dict[str, float] = {}
+    told: dict[str, tuple[float, int]] = {}
 
     def report(task: str, done: int, total: int | None) -> None:
         if err.is_terminal:
@@ -87,12 +91,32 @@ def progress() -> Iterator[Report]:
                     bar.update(other, visible=False)
                 tasks[task] = bar.add_task(task, total=total)
             bar.update(tasks[task], completed=done, total=total)
-        elif time.monotonic() - told.setdefault(task, time.monotonic()) >= EVERY:
-            told[task] = time.monotonic()
-            err.print(f"{task}: {done:,}" + (f" of {total:,}" if total else ""), highlight=False)
+            return
+        now = time.monotonic()
+        before, known = told.setdefault(task, (now, done))
+        if now - before >= EVERY:
+            told[task] = now, done
+            err.print(_line(task, done, total, (done - known) / (now - before)), highlight=False)
 
     with bar:
         yield report
+
+
+class _Rate(ProgressColumn):
+    """What is done in a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:,.0f}/s" if task.speed and task.speed >= 1 else "")
+
+
+def _line(task: str, done: int, total: int | None, rate: float) -> str:
+    """What is done, how fast, and how long it will take."""
+    parts = [f"{task}: {done:,}" + (f" of {total:,}" if total else "")]
+    if rate >= 1:
+        parts.append(f"{rate:,.0f} a second")
+    if rate > 0 and total and total > done:
+        parts.append(f"{span((total - done) / rate)} left")
+    return ", ".join(parts)
 
 
 def beside(path: Path, name: str) -> Path:

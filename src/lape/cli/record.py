@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from lape.cli.common import Overwrite, TextFlags, TunedFlags, err, out, progress, texts_of, tuned_of
+from lape.cli.common import Overwrite, TextFlags, TunedFlags, err, out, progress, span, texts_of, tuned_of
 from lape.errors import OptionError
 from lape.options import ClusterOptions, ModelOptions, RecordOptions
 
@@ -59,6 +60,7 @@ def record(
     if lid.available():
         for warning in lid.warnings(texts, rule=options.document, column=options.column):
             err.print(f"[yellow]warning:[/] {warning}", highlight=False, soft_wrap=True)
+    started = time.perf_counter()
     with progress() as report:
         if cluster.engine == "ray":
             if checkpoints:
@@ -75,10 +77,10 @@ def record(
         from torch import distributed
 
         distributed.destroy_process_group()
-    _say(stats, to)
+    _say(stats, to, time.perf_counter() - started)
 
 
-def _say(stats: ActivationStats, to: Path) -> None:
+def _say(stats: ActivationStats, to: Path, seconds: float) -> None:
     """What was recorded, and what comes next."""
     for language in stats.languages:
         out.print(f"{language}: {int(stats[language].tokens.sum()):,} tokens", highlight=False)
@@ -87,7 +89,7 @@ def _say(stats: ActivationStats, to: Path) -> None:
     if "until" in stats.manifest:
         out.print(until_note(stats.manifest["until"]), highlight=False, soft_wrap=True)
     out.print(
-        f"Recorded {stats.space} in {len(stats.languages)} language{'s' * (len(stats.languages) != 1)}: {to}\nNext: lape identify {to}",
+        f"Recorded {stats.space} in {len(stats.languages)} language{'s' * (len(stats.languages) != 1)} and {span(seconds)}: {to}\nNext: lape identify {to}",
         highlight=False,
         soft_wrap=True,
     )

@@ -1,0 +1,44 @@
+"""Text of models and corpora, made harmless to look at."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from typing import Any
+
+LONGEST = 600
+"""Characters of an answer that are shown."""
+LINES = 8
+"""Lines of it."""
+_BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_BREAKS = re.compile(r"[<>&\u2028\u2029]")
+
+
+def shown(text: str, most: int = LONGEST) -> str:
+    """As it can be shown: control signs and marks that turn the direction of writing as their names, the rest cut at `most` characters.
+
+    Escaping for HTML is the page's own business.
+    """
+    found = "".join(_sign(sign) for sign in text[:most])
+    return found + (f"… ({len(text) - most:,} more characters)" if len(text) > most else "")
+
+
+def _sign(sign: str) -> str:
+    if sign in "\n\t":
+        return sign
+    if sign in _BIDI or unicodedata.category(sign) in ("Cc", "Cs", "Co"):
+        return f"⟨U+{ord(sign):04X}⟩"
+    return sign
+
+
+def answer(text: str) -> str:
+    """An answer: `shown`, without empty lines, and not more than 8 lines of it."""
+    lines = [line for line in shown(text.strip()).split("\n") if line.strip()]
+    return "\n".join(lines[:LINES]) + (f"\n… ({len(lines) - LINES} more lines)" if len(lines) > LINES else "")
+
+
+def embedded(data: Any) -> str:
+    """JSON that can stand within a script element: no sign in it can end the element or a line."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return _BREAKS.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
