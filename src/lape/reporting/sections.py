@@ -252,7 +252,8 @@ def claims(run: Gathered) -> list[dict[str, Any]]:
 def missing(run: Gathered) -> list[dict[str, str]]:
     """What could be here and is not, and the command that makes it."""
     name, folder = run.model.get("id") or "MODEL", shlex.quote(str(run.folder))
-    model = shlex.quote("sample" if name == "sample" else name)
+    bundled = run.record.get("verb") == "demo" or "sample" in run.record.get("command", [])[:2]
+    model = "sample" if bundled else shlex.quote(name)
     study = run.record.get("verb") == "study"
     wanted = [
         ("Language neurons", run.neurons is not None or study, f"lape identify {folder}"),
