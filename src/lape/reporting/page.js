@@ -84,7 +84,7 @@
     $("more").hidden = all.length <= limit;
   };
   const probabilities = (n) => {
-    const grid = make("div", { class: "probs" }, ...["language", "probability that it fires", "", n.m ? "mean activation" : ""].map((t) => make("span", { class: "head" }, t)));
+    const grid = make("div", { class: "probs" }, ...["language", "probability", "", n.m ? "mean activation" : ""].map((t) => make("span", { class: "head" }, t)));
     n.p.forEach((p, k) => grid.append(make("span", {}, languages[k] + (n.g.includes(k) ? " •" : "")), make("i", { style: `width:${(100 * p).toFixed(1)}%` }), make("span", {}, p.toFixed(4)), make("span", {}, n.m ? minus(String(n.m[k])) : "")));
     return grid;
   };
@@ -107,7 +107,7 @@
     parts.push(make("p", { class: "note" }, `${address}; of ${n.g.map((k) => languages[k] + (n.s && n.s[k] !== undefined ? ` (in ${Math.round(100 * n.s[k])} % of halves)` : "")).join(", ")}${n.e === undefined ? "" : `; entropy ${fixed(n.e, 4)} nats`}`));
     if (n.p) parts.push(probabilities(n));
     if (n.d) parts.push(...effects(n));
-    if (n.w) parts.push(make("div", { class: "words" }, words("Its output promotes", n.w[0]), words("and suppresses", n.w[1])), make("p", { class: "note" }, "By the product of its column of the down projection with the unembedding: what it would add if nothing came after."));
+    if (n.w) parts.push(make("div", { class: "words" }, words("Its output promotes", n.w[0]), words("and suppresses", n.w[1])), make("p", { class: "note" }, "By the product of its column of the down projection with the unembedding: what it would add if nothing came after. In a gated MLP the sign of the other branch decides which of the two it does."));
     const mine = contexts[n.f] || [];
     if (mine.length) parts.push(make("h4", {}, "Where it fires most"), ...mine.map(context));
     const close = make("button", { type: "button" }, "Close");
