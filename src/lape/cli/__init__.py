@@ -16,6 +16,7 @@ from lape.cli.compare import compare
 from lape.cli.demo import demo
 from lape.cli.doctor import doctor
 from lape.cli.evaluate import evaluate
+from lape.cli.examples import examples
 from lape.cli.export import export
 from lape.cli.force import force
 from lape.cli.identify import identify
@@ -41,7 +42,22 @@ def app() -> App:
         result_action="return_value",
         suppress_keyboard_interrupt=False,
     )
-    for verb in (demo, record, identify, show, perplexity, steer, force, merge, compare, study, export, plan, doctor):
+    for verb in (
+        demo,
+        record,
+        identify,
+        show,
+        perplexity,
+        steer,
+        force,
+        merge,
+        compare,
+        study,
+        examples,
+        export,
+        plan,
+        doctor,
+    ):
         verbs.command(verb)
     verbs.command(evaluate, name="eval")
     return verbs
