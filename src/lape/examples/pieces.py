@@ -31,11 +31,10 @@ def pieces(tokenizer: Any, before: Sequence[int], tokens: Sequence[int], after: 
     """
     ids = [*before, *tokens, *after]
     first, whole = _whole(tokenizer, ids, len(before))
-    ends: list[int] = []
-    for stop in range(len(before), len(before) + len(tokens) + 1):
-        shared = _shared(_decoded(tokenizer, ids[first:stop]), whole)
-        ends.append(max(shared, ends[-1] if ends else 0))
-    return [whole[a:b] for a, b in pairwise(ends)]
+    ends = [0]
+    for stop in range(max(first, len(before) - 3), len(ids) - len(after) + 1):  # a cut may go through a character
+        ends.append(max(ends[-1], _shared(_decoded(tokenizer, ids[first:stop]), whole)))
+    return [whole[a:b] for a, b in pairwise(ends[-len(tokens) - 1 :])]
 
 
 def _decoded(tokenizer: Any, ids: Sequence[int]) -> str:
