@@ -16,6 +16,7 @@ from lape.cli.compare import compare
 from lape.cli.demo import demo
 from lape.cli.doctor import doctor
 from lape.cli.evaluate import evaluate
+from lape.cli.examples import examples
 from lape.cli.export import export
 from lape.cli.force import force
 from lape.cli.identify import identify
@@ -53,6 +54,7 @@ def app() -> App:
         merge,
         compare,
         study,
+        examples,
         report,
         export,
         plan,

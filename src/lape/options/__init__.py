@@ -25,6 +25,7 @@ from lape.options.choosing import (
 )
 from lape.options.evaluating import (
     AnsweringOptions,
+    ExamplesOptions,
     HarnessOptions,
     NecessityOptions,
     NullOptions,
@@ -61,6 +62,7 @@ __all__ = [
     "ChoosingOptions",
     "ClusterOptions",
     "DifferenceOptions",
+    "ExamplesOptions",
     "Family",
     "ForcingOptions",
     "GenerationOptions",

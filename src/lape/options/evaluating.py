@@ -90,6 +90,34 @@ class PatchingOptions(TextOptions):
 
 
 @dataclass(frozen=True)
+class ExamplesOptions(TextOptions):
+    """What is looked up for each neuron."""
+
+    keep: int = 20
+    """Contexts kept of each neuron, at most 20."""
+    length: int = 32
+    """Tokens of a context."""
+    effects: int = 10
+    """Neurons of each language, those of lowest entropy, that are switched off one by one; 0: none."""
+    effect_tokens: Annotated[int, Parameter(converter=converted)] = 1000
+    """Tokens of each language on which that is measured, at most."""
+    resamples: int = 2000
+    """Bootstrap resamples of the units of text behind the 95 % intervals."""
+    seed: int = 0
+    """Seed of the control neurons and the bootstrap."""
+    allow_recorded: bool = False
+    """Read even text that the neurons were found in."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "effect_tokens", "resamples")
+        not_negative(self, "effects")
+        for name, most in (("keep", 20), ("length", 256)):
+            if not 1 <= getattr(self, name) <= most:
+                raise OptionError(f"{name} is {getattr(self, name)}. Expected 1 to {most}.")
+
+
+@dataclass(frozen=True)
 class NullOptions:
     """How the null of slices of one language is made. How LAPE chooses is taken from the neurons' own options."""
 

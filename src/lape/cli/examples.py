@@ -1,0 +1,204 @@
+"""`lape examples`: the text each neuron fires on, the tokens it writes, and what switching one off costs."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from lape.cli.common import (
+    Overwrite,
+    TextFlags,
+    beside,
+    err,
+    neurons_of,
+    out,
+    plain,
+    progress,
+    provenance,
+    span,
+    texts_of,
+    write_table,
+)
+from lape.errors import OptionError
+from lape.options import ExamplesOptions, ModelOptions
+
+_MODEL, _EXAMPLES = ModelOptions(), ExamplesOptions()
+BUNDLED = "the bundled texts for evaluation"
+TABLES = ("contexts", "words", "effects")
+
+
+def examples(
+    model: str,
+    run: Path,
+    *,
+    text: TextFlags | None = None,
+    to: Annotated[Path | None, Parameter(name="--out")] = None,
+    languages: str | None = None,
+    width: int | None = None,
+    overwrite: Overwrite = False,
+    options: Annotated[ExamplesOptions, Parameter(name="*")] = _EXAMPLES,
+    loading: Annotated[ModelOptions, Parameter(name="*")] = _MODEL,
+) -> None:
+    """Look up what single neurons do: the text they fire on most, the tokens they promote and suppress, the effect of one off.
+
+    One pass over the text with bounded memory, then a pass for each neuron that is switched off. A run that was stopped goes
+    on when the same command is given again.
+
+    Parameters
+    ----------
+    model
+        A Hugging Face id, a local folder or GGUF file, or sample.
+    run
+        A run's folder, a file of neurons, or a published .pth.
+    text
+        TAG=PATH, once or more: text that was not recorded. Default for sample: the bundled texts for evaluation.
+    to
+        The folder to write. Default: examples beside the neurons.
+    languages
+        For a .pth: its languages in order.
+    width
+        For a .pth: neurons in a layer.
+    overwrite
+        Replace an existing folder.
+    """
+    from lape import files
+    from lape.examples import examples as look_up
+    from lape.models import check_same, describe, load
+
+    target = to or beside(run, "examples")
+    files.refuse_existing(target, overwrite)
+    texts = _texts(model, text)
+    neurons = neurons_of(run, languages, width)
+    entropy = _entropy(run, neurons)
+    with kept(target) as cells, progress() as report:
+        loaded, tokenizer = load(model, loading, progress=report)
+        check_same(loaded, neurons.manifest, "neurons")
+        described = describe(loaded, tokenizer)
+        found = look_up(
+            loaded, tokenizer, texts, neurons, options,
+            entropy=entropy, folder=cells, described=described, planned=_say, progress=report,
+        )  # fmt: skip
+        sources = {k: plain(texts[k]) for k in texts} if text else dict.fromkeys(texts, BUNDLED)
+        record = provenance("examples", options=dataclasses.asdict(options), sources=sources, **described)
+        save(target, found, neurons, record)
+    _tell(found, target, run)
+
+
+def _texts(model: str, flags: list[str] | None) -> dict[str, Any]:
+    from lape import samples
+    from lape.recording import checked_texts
+
+    if flags:
+        return checked_texts(texts_of(flags))
+    if model != "sample":
+        raise OptionError(
+            "No text was given. Expected one or more of --text TAG=PATH, text that was not recorded; only sample has texts of its own."
+        )
+    return dict(samples.texts("evaluate"))
+
+
+def _entropy(run: Path, neurons: Any) -> Any:
+    """Of every neuron, by the statistics in the run's folder; None where there are none."""
+    from lape.detect.lape import entropy
+    from lape.stats import ActivationStats
+
+    if not run.is_dir() or not (run / "stats.safetensors").is_file():
+        return None
+    stats = ActivationStats.load(run)
+    if stats.space != neurons.space or len(stats.languages) < 2:
+        return None
+    return entropy(stats.probabilities(neurons.options.get("denominator", "tokens")))
+
+
+def _say(passes: int, tokens: int, seconds: float | None) -> None:
+    """Before anything is switched off."""
+    known = "" if seconds is None else f", about {span(seconds)}"
+    err.print(f"{passes} passes with one neuron off, {tokens:,} tokens to run{known}.", highlight=False)
+
+
+@contextmanager
+def kept(target: Path) -> Iterator[Path]:
+    """The folder where finished parts wait for the rest, until `save`; one in which nothing is finished does not stay."""
+    from lape import files
+
+    working = files.partial(target)
+    cells = working / "cells"
+    if not cells.exists():
+        files.fresh(working)
+        cells.mkdir()
+    try:
+        yield cells
+    finally:
+        if not any(path.name != files.STATE for path in cells.glob("[!.]*")):
+            shutil.rmtree(working, ignore_errors=True)
+
+
+def save(target: Path, found: Any, neurons: Any, record: dict[str, Any]) -> None:
+    """Write the tables beside the finished parts, and make of both a folder of tables alone."""
+    from lape import files
+
+    working = files.partial(target)
+    for name in TABLES:
+        write_table(getattr(found, name), working / f"{name}.parquet")
+    about = {
+        "languages": {language: len(one) for language, one in neurons.items()},
+        "neurons": len(neurons.union),
+        "firing": found.contexts["flat"].n_unique(),
+        "contexts": len(found.contexts),
+        "texts": found.texts,
+        "left_out": list(found.left_out),
+        "not_done": list(NOT_DONE),
+    }
+    files.write_json(working / "run.json", {**record, "texts": found.texts, "left_out": list(found.left_out)})
+    files.write_json(working / "about.json", {**record, **about})
+    shutil.rmtree(working / "cells")
+    files.finish(working, target)
+
+
+NOT_DONE = (
+    "words: no norm is applied, neither between the activation and the down projection, nor after that, nor before the head",
+    "words: in a gated MLP the activation is multiplied by the up branch; where that is negative, promoted and suppressed change places",
+    "words: special and unused tokens are left out",
+)
+"""What the tables do not say, for who reads them."""
+
+
+def _tell(found: Any, target: Path, run: Path) -> None:
+    """What was found, and what comes next."""
+    firing, total = found.contexts["flat"].n_unique(), len(found.contexts)
+    out.print(f"{total:,} contexts of {firing:,} neurons.", highlight=False)
+    if len(found.effects):
+        out.print(effects_table(found.effects))
+    for note in found.left_out:
+        out.print(f"Left out: {note}", highlight=False)
+    folder = run if run.is_dir() else run.parent
+    out.print(f"Written: {target}\nNext: lape report {folder}", highlight=False, soft_wrap=True)
+
+
+def effects_table(effects: Any) -> Any:
+    """Per language the mean effect of single neurons and of their controls, and how many have an interval above 0."""
+    import polars as pl
+
+    from lape.cli.tables import titled
+
+    rows = []
+    for language in effects["language"].unique(maintain_order=True):
+        by_kind = {k: effects.filter(pl.col("language") == language, pl.col("kind") == k) for k in ("own", "control")}
+        row = [language, str(len(by_kind["own"]))]
+        for part in by_kind.values():
+            row += [f"{part['delta'].mean():.4f}", f"{part['delta'].max():.4f}"] if len(part) else ["", ""]
+            known = part["low"].drop_nulls()
+            row.append(f"{int((known > 0).sum())} of {len(known)}" if len(known) else "")
+        rows.append(row)
+    columns = ["", "neurons", "own", "largest", "above 0", "control", "largest", "above 0"]
+    caption = (
+        "Change of loss on the language's own text with one neuron off, mean over neurons, nats a token. control: neurons of the same "
+        "layer and decile of energy. above 0: of those with a 95 % interval, how many have all of it above 0."
+    )
+    return titled("One neuron off", columns, rows, caption)
