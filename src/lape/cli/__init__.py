@@ -17,6 +17,7 @@ from lape.cli.demo import demo
 from lape.cli.doctor import doctor
 from lape.cli.evaluate import evaluate
 from lape.cli.export import export
+from lape.cli.figures import figures
 from lape.cli.force import force
 from lape.cli.identify import identify
 from lape.cli.merge import merge
@@ -41,7 +42,7 @@ def app() -> App:
         result_action="return_value",
         suppress_keyboard_interrupt=False,
     )
-    for verb in (demo, record, identify, show, perplexity, steer, force, merge, compare, study, export, plan, doctor):
+    for verb in (demo, record, identify, show, perplexity, steer, force, merge, compare, study, figures, export, plan, doctor):
         verbs.command(verb)
     verbs.command(evaluate, name="eval")
     return verbs

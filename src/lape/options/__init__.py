@@ -23,6 +23,7 @@ from lape.options.choosing import (
     RandomOptions,
     VariationOptions,
 )
+from lape.options.drawing import FigureOptions
 from lape.options.evaluating import (
     AnsweringOptions,
     HarnessOptions,
@@ -62,6 +63,7 @@ __all__ = [
     "ClusterOptions",
     "DifferenceOptions",
     "Family",
+    "FigureOptions",
     "ForcingOptions",
     "GenerationOptions",
     "HarnessOptions",
