@@ -28,10 +28,19 @@ def _sizes(tables: Tables) -> str:
 
 
 def _chosen(record: Record) -> str:
+    """How the sets were chosen: the options that are one number or word."""
     return "".join(
-        f" Chosen by {method}: {', '.join(f'{name} {value}' for name, value in options.items())}."
+        f" Chosen by {method}: {', '.join(_option(name, value) for name, value in options.items() if _plain(value))}."
         for method, options in (record.get("chosen") or {}).items()
     )
+
+
+def _plain(value: Any) -> bool:
+    return isinstance(value, (int, float, str)) and not isinstance(value, bool)
+
+
+def _option(name: str, value: Any) -> str:
+    return f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
 
 
 def layers(tables: Tables, record: Record) -> str:
@@ -82,7 +91,9 @@ def own(tables: Tables, record: Record) -> str:
     table = tables["perplexity"].filter(pl.col("off") == pl.col("language"))
     beside = table.filter(pl.col("random_mean").is_not_null() | pl.col("matched_mean").is_not_null())
     without = [row for row in table["off"] if row not in set(beside["off"])]
-    none = f" No control for {', '.join(without)}: none was drawn, or too few other neurons are left." if without else ""
+    none = (
+        f" No control for {', '.join(without)}: none was drawn, or too few other neurons are left." if without else ""
+    )
     interval = "the line its 95 % interval" if not table["low"].null_count() else "no interval"
     return (
         f"Change of a language's own loss, in nats a token, with its own neurons off (dot; {interval}) and with control neurons off (mark: mean of the "
@@ -94,7 +105,10 @@ def own(tables: Tables, record: Record) -> str:
 def reliability(tables: Tables, _record: Record) -> str:
     """Of the halves of the text."""
     table = tables["reliability"]
-    sizes = ", ".join(f"{'all' if name == UNION else name} {count:,}" for name, count in table.select("language", "neurons").iter_rows())
+    sizes = ", ".join(
+        f"{'all' if name == UNION else name} {count:,}"
+        for name, count in table.select("language", "neurons").iter_rows()
+    )
     return (
         f"How alike the sets found in two halves of the text are: median Jaccard over {_span(table['halvings'])} halvings (dot), down to its 5th "
         "percentile over them (line; a spread, no confidence interval), and the Jaccard expected of random sets with as many neurons in each "
@@ -115,7 +129,7 @@ def forcing(tables: Tables, record: Record) -> str:
 
 def steering(tables: Tables, record: Record) -> str:
     """Of neurons beside other families."""
-    report = tables["forcing"].filter(split="report") if "forcing" in tables else []
+    report = tables["forcing"].filter(split="report") if "forcing" in tables else pl.DataFrame()
     n = f" n: {_span(report['questions'])} questions." if len(report) else ""
     return (
         "Share of good answers (a proxy) forced by neurons less that of each other family, both over the share when asked in the target language, averaged "
@@ -127,8 +141,9 @@ def costs(tables: Tables, _record: Record) -> str:
     """Of what edits cost."""
     table = tables["costs"]
     return (
-        "What the edits cost where they act on every token of a text: change of loss in nats a token on text of the pair's source, of its target and of "
-        f"the other languages, mean over pairs and languages. n: {len(table):,} measurements of {_span(table['tokens'])} tokens. Means, drawn without intervals."
+        "What the edits cost where they act on every token of a text: change of loss in nats a token on text of the pair's source, of its target "
+        f"and of the other languages, mean over pairs and languages. n: {len(table):,} measurements of {_span(table['tokens'])} tokens. "
+        "Means, drawn without intervals."
     )
 
 
@@ -138,7 +153,7 @@ def sentences(name: str, about: str) -> Caption:
     def say(tables: Tables, record: Record) -> str:
         table = tables[name]
         known = "units" in table.columns and table["units"].count()
-        count = table["units"].max() if known else (record.get("evaluated") or {}).get("lines")
+        count: Any = table["units"].max() if known else (record.get("evaluated") or {}).get("lines")
         units = f"{count:,} " if count else ""
         return f"{about} 95 % percentile bootstrap over {units}parallel sentences, resampled jointly over languages and conditions{resamples(record)}."
 

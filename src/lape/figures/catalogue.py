@@ -35,7 +35,9 @@ class Kind(NamedTuple):
 FIGURES: dict[str, Kind] = {
     "layers": Kind("Language neurons by layer", ("histogram",), layers.layers, say.layers, "layers", IDENTIFY),
     "overlap": Kind("Overlap of sets", ("overlap", "histogram"), heat.overlap, say.overlap, "overlap", IDENTIFY),
-    "reliability": Kind("Reliability", ("reliability",), dots.reliability, say.reliability, "amount", IDENTIFY + " --overwrite"),
+    "reliability": Kind(
+        "Reliability", ("reliability",), dots.reliability, say.reliability, "amount", IDENTIFY + " --overwrite"
+    ),
     "perplexity": Kind(
         "Change of loss with neurons off", ("perplexity",), heat.perplexity, say.perplexity, "perplexity", PERPLEXITY
     ),
@@ -72,28 +74,39 @@ FIGURES: dict[str, Kind] = {
         "More neurons, more effect",
         ("sweep",),
         lines.sweep,
-        say.sentences("sweep", "Change of loss (nats a token, means over languages) at several shares of all neurons kept by LAPE."),
+        say.sentences(
+            "sweep",
+            "Change of loss (nats a token, means over languages) at several shares of all neurons kept by LAPE.",
+        ),
         "sweep",
     ),
     "retrieval": Kind(
         "Translations found across layers",
         ("dominance",),
         lines.by_layer("p_at_1", "P@1 of the translation", "p_at_1_chance"),
-        say.plain("dominance", "Share of sentences to which their own translation is nearer than any other sentence, by layer; dotted: chance."),
+        say.plain(
+            "dominance",
+            "Share of sentences to which their own translation is nearer than any other sentence, by layer; dotted: chance.",
+        ),
         "similarity",
     ),
     "dominance": Kind(
         "Dominance across layers",
         ("dominance",),
         lines.by_layer("difference", "dominance, matched − mismatched"),
-        say.plain("dominance", "How strongly each language's direction dominates each layer: cosine matched less mismatched."),
+        say.plain(
+            "dominance", "How strongly each language's direction dominates each layer: cosine matched less mismatched."
+        ),
         "similarity",
     ),
     "amount": Kind(
         "How much text sets need",
         ("amount",),
         lines.amount,
-        say.plain("amount", "Median Jaccard of the sets found in two halves of the text, by the tokens a language in each; sets of 20 neurons or more."),
+        say.plain(
+            "amount",
+            "Median Jaccard of the sets found in two halves of the text, by the tokens a language in each; sets of 20 neurons or more.",
+        ),
         "amount",
     ),
     "generation": Kind(
@@ -159,7 +172,9 @@ FIGURES: dict[str, Kind] = {
         "Neurons set to their mean elsewhere",
         ("patching",),
         dotted("patching", ["language"], "patched_own", "own effect, patched (nats a token)", 0.0),
-        say.sentences("patching", "Change of a language's own loss with its neurons set to their mean over the other languages."),
+        say.sentences(
+            "patching", "Change of a language's own loss with its neurons set to their mean over the other languages."
+        ),
         "patching",
     ),
     "necessity": Kind(
@@ -201,7 +216,10 @@ FIGURES: dict[str, Kind] = {
         "Script or language",
         ("scripts",),
         dotted("scripts", ["language", "kind"], "kept", "share of the native damage that is kept", 0.5),
-        say.sentences("scripts", "Damage by the neurons of native writing on the same sentences written otherwise, over that on native writing."),
+        say.sentences(
+            "scripts",
+            "Damage by the neurons of native writing on the same sentences written otherwise, over that on native writing.",
+        ),
         "scripts",
     ),
 }

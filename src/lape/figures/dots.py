@@ -11,8 +11,6 @@ from lape.analyse.reliability import UNION
 from lape.figures.style import BLUE, GREEN, GREY, ORANGE, SMALL, Axes, Figure, Paper, Tables, blank, ends, legend
 
 _CONTROLS = (("matched", "s", ORANGE), ("random", "^", GREEN))
-LEFT = "\u200e"
-"""Before a name from right to left: what follows it stands on its right all the same."""
 _ROLES = (("source", "o", BLUE), ("target", "s", ORANGE), ("third", "^", GREEN))
 
 
@@ -62,7 +60,12 @@ def dots(
 
 def _cut(axes: Axes, table: pl.DataFrame, value: str, least: float) -> None:
     """Show nothing below `least` but that something is there."""
-    shown = [x for row in table.iter_rows(named=True) for x in (row[value], *ends(row, value)) if x is not None and x >= least]
+    shown = [
+        x
+        for row in table.iter_rows(named=True)
+        for x in (row[value], *ends(row, value))
+        if x is not None and x >= least
+    ]
     for k, row in enumerate(table.iter_rows(named=True)):
         if row[value] < least:
             axes.plot(least, k, "<", color=BLUE, markersize=4, clip_on=False, zorder=3)
@@ -88,9 +91,18 @@ def own(tables: Tables, paper: Paper) -> Figure:
                 axes.plot(mean, at, mark, color=colour, markersize=3, zorder=3)
     for kind, mark, colour in _CONTROLS:
         if table[f"{kind}_mean"].count():
-            axes.plot([], [], mark, color=colour, markersize=3, linestyle="-", linewidth=0.8, label=f"{kind} neurons" if paper.width > 4 else kind)
+            axes.plot(
+                [],
+                [],
+                mark,
+                color=colour,
+                markersize=3,
+                linestyle="-",
+                linewidth=0.8,
+                label=f"{kind} neurons" if paper.width > 4 else kind,
+            )
     axes.axvline(0, color=GREY, linewidth=0.6)
-    _rows(axes, [f"{LEFT}{paper.name(row['off'])} ({row['neurons']})" for row in table.iter_rows(named=True)])
+    _rows(axes, [f"{paper.name(row['off'])} ({row['neurons']})" for row in table.iter_rows(named=True)])
     axes.set(xlabel="change of the language's own loss (nats a token)", ylabel="neurons off (how many)")
     legend(figure, axes)
     return figure
@@ -108,7 +120,16 @@ def reliability(tables: Tables, paper: Paper) -> Figure:
         _interval(axes, k, row["p5"], row["median"])
         axes.plot(row["median"], k, "o", color=BLUE, markersize=3.5, zorder=3)
         axes.plot(row["chance"], k, "|", color=ORANGE, markersize=7, markeredgewidth=1.4, zorder=3)
-    axes.plot([], [], "-o", color=GREY, markerfacecolor=BLUE, markeredgecolor=BLUE, markersize=3.5, label="median, to the 5th percentile")
+    axes.plot(
+        [],
+        [],
+        "-o",
+        color=GREY,
+        markerfacecolor=BLUE,
+        markeredgecolor=BLUE,
+        markersize=3.5,
+        label="median, to the 5th percentile",
+    )
     axes.plot([], [], "|", color=ORANGE, markersize=7, markeredgewidth=1.4, label="chance")
     _rows(axes, ["all" if row == UNION else paper.name(row) for row in table["language"]])
     axes.set(xlabel="Jaccard of the sets of two halves of the text", xlim=(-0.02, 1.02))
@@ -157,5 +178,3 @@ def costs(tables: Tables, paper: Paper) -> Figure:
     axes.set_xlabel("change of loss (nats a token)")
     legend(figure, axes)
     return figure
-
-

@@ -15,10 +15,25 @@ BASE = "DejaVu Sans"
 """Comes with matplotlib: Latin with Vietnamese, Greek, Cyrillic, Arabic, Hebrew and others, but no Chinese, Japanese or Korean."""
 _PACKAGE = "noto_cjk_sans_jp_regular"
 """Of the extra report: Noto Sans CJK (SIL Open Font License), with Chinese, Japanese and Korean letters."""
-_PREFERRED = ("Noto Sans", "Source Han Sans", "WenQuanYi", "Hiragino Sans", "PingFang", "Microsoft YaHei", "Yu Gothic")
-_PREFERRED += ("Malgun Gothic", "IPAexGothic", "IPAGothic", "Droid Sans Fallback", "Arial Unicode MS")
+_PREFERRED: tuple[str, ...] = (
+    "Noto Sans",
+    "Source Han Sans",
+    "WenQuanYi",
+    "Hiragino Sans",
+    "PingFang",
+    "Microsoft YaHei",
+    "Yu Gothic",
+    "Malgun Gothic",
+    "IPAexGothic",
+    "IPAGothic",
+    "Droid Sans Fallback",
+    "Arial Unicode MS",
+)
 """Beginnings of the names of installed fonts that are looked into, in this order."""
-_SHAPED = frozenset("Arab Hebr Syrc Thaa Nkoo Deva Beng Guru Gujr Orya Taml Telu Knda Mlym Sinh Thai Laoo Khmr Mymr Tibt Mong".split())
+_FROM_RIGHT = ("Arab", "Hebr", "Syrc", "Thaa", "Nkoo")
+_JOINED = ("Deva", "Beng", "Guru", "Gujr", "Orya", "Taml", "Telu", "Knda", "Mlym", "Sinh")
+_STACKED = ("Thai", "Laoo", "Khmr", "Mymr", "Tibt", "Mong")
+_SHAPED = frozenset((*_FROM_RIGHT, *_JOINED, *_STACKED))
 """Scripts whose letters change or move beside each other, or that run from right to left."""
 
 _WHEN = 3_818_448_000
@@ -30,7 +45,7 @@ class Font(NamedTuple):
 
     family: str
     path: str
-    index: int = 0
+    number: int = 0
     """Which of several fonts in the file."""
 
 
@@ -101,7 +116,7 @@ def _packaged() -> Iterator[Font]:
 def _opened(font: Font) -> Iterator[Any]:
     from fontTools.ttLib import TTFont
 
-    with TTFont(font.path, fontNumber=font.index, lazy=True, recalcTimestamp=False) as file:
+    with TTFont(font.path, fontNumber=font.number, lazy=True, recalcTimestamp=False) as file:
         yield file
 
 

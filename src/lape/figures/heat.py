@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from lape.figures.fonts import BASE
-from lape.figures.style import BODY, SMALL, Axes, Figure, Paper, Tables, across, blank, number, short, wide
+from lape.figures.style import BODY, SMALL, Axes, Figure, Paper, Tables, across, blank, number, short, wide, wrapped
 
 Grid = tuple[list[str], list[str], Any]
 Form = Callable[[float], str]
@@ -30,7 +30,7 @@ def perplexity(tables: Tables, paper: Paper) -> Figure:
     beside = np.stack([_own(table, names, f"{kind}_mean") for kind in CONTROLS], 1)
     drawn = [k for k in range(len(CONTROLS)) if np.isfinite(beside[:, k]).any()]
     both = np.concatenate([values, beside[:, drawn]], 1)
-    roomy = _room(paper, names, both.shape[1]) > 0.62 and bool(np.isfinite(low).any())
+    roomy = _room(paper, paper.names(names), both.shape[1]) > 0.62 and bool(np.isfinite(low).any())
 
     def cell(i: int, j: int, form: Form) -> tuple[str, bool]:
         text = form(both[i, j])
@@ -41,9 +41,18 @@ def perplexity(tables: Tables, paper: Paper) -> Figure:
 
     columns = [*paper.names(evaluated), *(CONTROLS[k] for k in drawn)]
     figure = heat(
-        paper, paper.names(names), columns, both, "change of loss (nats a token)", cell=cell, apart=len(drawn), tall=roomy
+        paper,
+        paper.names(names),
+        columns,
+        both,
+        "change of loss (nats a token)",
+        cell=cell,
+        apart=len(drawn),
+        tall=roomy,
     )
-    figure.axes[0].set(xlabel="language evaluated" + ("; controls: the row's own" if drawn else ""), ylabel="neurons off")
+    figure.axes[0].set(
+        xlabel="language evaluated" + ("; controls: the row's own" if drawn else ""), ylabel="neurons off"
+    )
     return figure
 
 
@@ -66,7 +75,10 @@ def overlap(tables: Tables, paper: Paper) -> Figure:
 
 def overlaps(tables: Tables) -> tuple[Any, Any, list[str]]:
     """Neurons shared (on the diagonal, those of the set) and Jaccard (nan there), both (languages, languages); the languages."""
-    table, sizes = tables["overlap"], dict(tables["histogram"].group_by("language").agg(pl.col("neurons").sum()).iter_rows())
+    table, sizes = (
+        tables["overlap"],
+        dict(tables["histogram"].group_by("language").agg(pl.col("neurons").sum()).iter_rows()),
+    )
     names = list(dict.fromkeys([*table["a"], *table["b"]]))
     shared, alike = (np.full((len(names), len(names)), np.nan) for _ in range(2))
     for a, b, count, jaccard in table.select("a", "b", "shared", "jaccard").iter_rows():
@@ -113,8 +125,10 @@ def heat(
     """
     from matplotlib.colors import PowerNorm
 
+    names, columns = [wrapped(name) for name in names], [wrapped(name) for name in columns]
     room = _room(paper, names, len(columns) + (_GAP if apart else 0))
-    figure, axes = blank(paper, 0.75 + max(0.3 if tall else _LINE, min(room, 0.34)) * len(names))
+    line = 0.3 if tall else 0.22 if any("\n" in name for name in names) else _LINE
+    figure, axes = blank(paper, 0.75 + max(line, min(room, 0.34)) * len(names))
     edges = np.arange(len(columns) + 1.0)
     first = len(columns) - apart
     top = max(float(np.nanmax(values, initial=0)), 1e-9)
@@ -134,7 +148,7 @@ def heat(
     _write(axes, middles, values, mesh, cell or (lambda i, j, form: (form(values[i, j]), False)), room)
     axes.set_yticks(np.arange(len(names)) + 0.5, names)
     axes.set_xticks(middles)
-    across(columns, axes, room)
+    across(columns, axes, room, apart)
     axes.set_ylim(len(names), 0)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -158,15 +172,15 @@ def _ticks(top: float) -> list[float]:
 
 def _room(paper: Paper, names: Sequence[str], columns: float) -> float:
     """Inches that a column has, about."""
-    return (paper.width - 0.4 - max((wide(name, SMALL + 0.5) for name in names), default=0)) / max(columns, 1)
+    return (paper.width - 0.33 - max((wide(name, SMALL + 0.5) for name in names), default=0)) / max(columns, 1)
 
 
 def _write(axes: Axes, middles: Any, values: Any, mesh: Any, cell: Cell, room: float) -> None:
     """The numbers, each in black or white, whichever is read better on its cell; none where they would touch."""
-    for form in (number, short):
+    for form, between in ((number, 0.05), (short, 0.008)):
         said = {(i, j): cell(i, j, form) for i, j in np.ndindex(values.shape)}
         said = {place: (text, bold) for place, (text, bold) in said.items() if "nan" not in text}
-        if all(wide(text, SMALL, "bold" if bold else "normal") <= room for text, bold in set(said.values())):
+        if _apart(said, room - between):
             break
     else:
         return
@@ -175,6 +189,13 @@ def _write(axes: Axes, middles: Any, values: Any, mesh: Any, cell: Cell, room: f
         colour = legible(mesh.cmap(mesh.norm(max(values[i, j], 0)))) if known else "black"
         style = {"fontsize": SMALL, "fontweight": "bold" if bold else "normal", "fontfamily": BASE}
         axes.text(middles[j], i + 0.5, text, ha="center", va="center", color=colour, **style)
+
+
+def _apart(said: Mapping[tuple[int, int], tuple[str, bool]], room: float) -> bool:
+    """Whether no text touches the next in its row, where their middles are `room` inches apart."""
+    known = {one: wide(one[0], SMALL, "bold" if one[1] else "normal") for one in set(said.values())}
+    size = {place: known[one] for place, one in said.items()}
+    return all((size[i, j] + size.get((i, j + 1), size[i, j] / 2)) / 2 <= room for i, j in size)
 
 
 def luminance(colour: Any) -> float:

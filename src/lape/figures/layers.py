@@ -25,15 +25,15 @@ def layers(tables: Tables, paper: Paper) -> Figure:
 
 
 def _strip(axes: Axes, table: pl.DataFrame, name: str, top: int) -> None:
-    counts = table["neurons"].to_list()
-    axes.bar(table["layer"], counts, width=0.8, color=BLUE)
+    counts, places = table["neurons"].to_list(), table["layer"].to_list()
+    axes.bar(places, counts, width=0.8, color=BLUE)
     axes.set(ylim=(0, 1.45 * top), yticks=[])
     whole(axes.xaxis)
-    axes.set_xlim(table["layer"].min() - 0.6, table["layer"].max() + 0.6)
+    axes.set_xlim(min(places) - 0.6, max(places) + 0.6)
     axes.tick_params(axis="x", bottom=False, labelbottom=False)
     axes.spines["left"].set_visible(False)
     axes.text(-0.015, 0.3, name, transform=axes.transAxes, ha="right", va="center", fontsize=BODY)
     axes.text(1.015, 0.3, f"{sum(counts):,}", transform=axes.transAxes, ha="left", va="center", fontsize=SMALL + 0.5)
     if any(counts):
         fullest = counts.index(max(counts))
-        axes.text(table["layer"][fullest], max(counts), str(max(counts)), ha="center", va="bottom", fontsize=SMALL)
+        axes.text(places[fullest], max(counts), str(max(counts)), ha="center", va="bottom", fontsize=SMALL)

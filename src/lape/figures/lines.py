@@ -117,14 +117,22 @@ def _annotate(figure: Figure, axes: Axes, table: pl.DataFrame, paper: Paper) -> 
     for language, at in zip(table["language"], points, strict=True):
         for dx, dy, ha, va in _PLACES:
             text = axes.annotate(
-                paper.name(language), at, xytext=(dx, dy), textcoords="offset points", fontsize=SMALL + 0.5, ha=ha, va=va
+                paper.name(language),
+                at,
+                xytext=(dx, dy),
+                textcoords="offset points",
+                fontsize=SMALL + 0.5,
+                ha=ha,
+                va=va,
             )
             box = text.get_window_extent()
             if not any(box.overlaps(other) for other in taken) and axes.bbox.padded(2).containsx(box.x1):
                 break
             text.remove()
         else:
-            text = axes.annotate(paper.name(language), at, xytext=(4, 3), textcoords="offset points", fontsize=SMALL + 0.5)
+            text = axes.annotate(
+                paper.name(language), at, xytext=(4, 3), textcoords="offset points", fontsize=SMALL + 0.5
+            )
             box = text.get_window_extent()
         taken.append(box)
 

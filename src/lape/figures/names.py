@@ -56,7 +56,9 @@ def _apart(found: Mapping[str, str]) -> dict[str, str]:
 def _notes(unshaped: Sequence[str], bare: Sequence[str]) -> list[str]:
     notes = []
     if unshaped:
-        notes.append(f"This matplotlib does not shape the letters of {', '.join(unshaped)}, so English names stand; 3.11 does.")
+        notes.append(
+            f"This matplotlib does not shape the letters of {', '.join(unshaped)}, so English names stand; 3.11 does."
+        )
     if bare:
         notes.append(
             f"No font here has the letters of {', '.join(bare)}, so tags stand. Install one, such as Noto Sans of that script, "

@@ -8,17 +8,32 @@ from typing import Any, TypeAlias
 
 import polars as pl
 
+from lape.figures.fonts import BASE
+
 Figure: TypeAlias = Any
 Axes: TypeAlias = Any
 Tables: TypeAlias = Mapping[str, pl.DataFrame]
 COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F")
 """Okabe and Ito's palette; grey in the place of its yellow, which is too light for a line on white."""
 MARKS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
-DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (5, 3, 1, 3)), (0, (7, 2)), (0, (2, 2)))
+DASHES = (
+    "-",
+    "--",
+    "-.",
+    ":",
+    (0, (5, 1)),
+    (0, (3, 1, 1, 1)),
+    (0, (1, 1)),
+    (0, (5, 3, 1, 3)),
+    (0, (7, 2)),
+    (0, (2, 2)),
+)
 BLUE, ORANGE, GREEN, GREY = COLOURS[4], COLOURS[5], COLOURS[3], "#595959"
 """Of single series, and of what stands in the background."""
 SMALL, BODY = 6.0, 7.0
 """Points: numbers in cells and ticks, and everything else. Nothing is smaller."""
+_LONG = 11
+"""Letters of a name that is not broken."""
 STYLE: dict[str, Any] = {
     "font.size": BODY,
     "axes.labelsize": BODY,
@@ -65,7 +80,7 @@ def blank(paper: Paper, height: float, **options: Any) -> tuple[Figure, Any]:
     """A figure as wide as the paper, and its axes (see `Figure.subplots`)."""
     from matplotlib.figure import Figure as Empty
 
-    figure = Empty(figsize=(paper.width, height), layout="constrained")
+    figure: Figure = Empty(figsize=(paper.width, height), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.04, h_pad=0.04, wspace=0.02, hspace=0.02)
     return figure, figure.subplots(**options)
 
@@ -139,13 +154,33 @@ def wide(text: str, size: float, weight: str = "normal") -> float:
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import TextPath
 
-    font = FontProperties(size=size, weight=weight)
-    return max((float(TextPath((0, 0), line, prop=font).get_extents().width) / 72 for line in text.split("\n") if line.strip()), default=0.0)
+    font = FontProperties(BASE if weight == "bold" else None, size=size, weight=weight)
+    return max(
+        (
+            float(TextPath((0, 0), line, prop=font).get_extents().width) / 72
+            for line in text.split("\n")
+            if line.strip()
+        ),
+        default=0.0,
+    )
 
 
-def across(names: Sequence[str], axes: Axes, room: float) -> None:
-    """Names below columns that are `room` inches apart; those that would touch the next are slanted."""
-    axes.set_xticks(axes.get_xticks(), names)
-    for text in axes.get_xticklabels():
-        if wide(text.get_text(), text.get_fontsize()) > 0.9 * room:
+def wrapped(name: str) -> str:
+    """A long name of several words in two lines."""
+    spaces = [at for at, letter in enumerate(name) if letter == " "]
+    if len(name) <= _LONG or not spaces:
+        return name
+    at = min(spaces, key=lambda at: abs(2 * at - len(name)))
+    return f"{name[:at]}\n{name[at + 1 :]}"
+
+
+def across(names: Sequence[str], axes: Axes, room: float, apart: int = 0) -> None:
+    """Names below columns that are `room` inches apart, slanted where some would touch the next; the last `apart` by themselves."""
+    first = len(names) - apart
+    crowded = [any(wide(name, SMALL + 0.5) > 0.9 * room for name in group) for group in (names[:first], names[first:])]
+    slanted = [crowded[k >= first] for k in range(len(names))]
+    one_line = [name.replace("\n", " ") if slant else name for name, slant in zip(names, slanted, strict=True)]
+    axes.set_xticks(axes.get_xticks(), one_line)
+    for text, slant in zip(axes.get_xticklabels(), slanted, strict=True):
+        if slant:
             text.set(rotation=50, ha="right", rotation_mode="anchor")
