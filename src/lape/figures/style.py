@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 import polars as pl
@@ -149,6 +150,7 @@ def short(value: float) -> str:
     return f"−{text}" if value < 0 and float(text) else text
 
 
+@lru_cache(maxsize=4096)
 def wide(text: str, size: float, weight: str = "normal") -> float:
     """Inches that a text takes, its longest line."""
     from matplotlib.font_manager import FontProperties

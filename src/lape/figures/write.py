@@ -91,7 +91,7 @@ def _languages(tables: Tables) -> list[str]:
 def _drawn(name: str, kind: Kind, tables: Tables, paper: Paper) -> Figure:
     try:
         return inside(kind.draw(tables, paper))
-    except pl.exceptions.ColumnNotFoundError as error:
+    except (pl.exceptions.ColumnNotFoundError, KeyError) as error:
         column = str(error).splitlines()[0]
         raise FileError(
             f"The table for the figure {name} lacks a column ({column}): an older lape wrote it, or another program. Make it again."
