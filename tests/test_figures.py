@@ -382,6 +382,8 @@ def test_under_twenty_units_the_caption_says_that_there_is_no_interval(small):
     assert "No intervals where there are under 20 units of text" in caption
     assert "here 8" in caption
     assert "Bold" not in caption
+    legend = figure_of("own", {"perplexity": perplexity_of(units=8)}).legends[0]
+    assert legend.get_texts()[0].get_text() == "own (no interval: 8 units)"
 
 
 def test_what_a_run_lacks_is_named_with_the_command_that_makes_it(run):

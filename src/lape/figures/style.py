@@ -99,9 +99,16 @@ def series(k: int) -> dict[str, Any]:
 
 
 def inside(figure: Figure) -> Figure:
-    """The figure, with labels of the x-axis that are wider than their axes moved so far that they end where these do."""
+    """The figure, with nothing beyond its edges: ticks stay as they are now, and labels wider than their axes end where these do.
+
+    Ticks that are chosen anew for each width of the axes, while the width follows their labels, may never settle.
+    """
     figure.draw_without_rendering()
     for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            if not hasattr(axis.get_major_locator(), "locs"):
+                axis.set_ticks([tick for tick in axis.get_majorticklocs() if low <= tick <= high])
         if axes.xaxis.label.get_window_extent().x1 > figure.bbox.x1:
             axes.xaxis.label.set(horizontalalignment="right", x=1.0)
     return figure
