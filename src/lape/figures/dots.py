@@ -81,7 +81,8 @@ def own(tables: Tables, paper: Paper) -> Figure:
     """A language's own neurons off, on its own text: its interval, and the mean and largest draw of both controls."""
     table = tables["perplexity"].filter(pl.col("off") == pl.col("language"))
     figure, axes = blank(paper, 0.95 + 0.26 * len(table))
-    label = "own" if not table["low"].null_count() else f"own (no interval: {table['units'].min()} units)"
+    few = min(table["units"].to_list(), default=0)
+    label = "own" if not table["low"].null_count() else f"own (no interval: {few} units)"
     for k, row in enumerate(table.iter_rows(named=True)):
         _interval(axes, k - 0.2, row["low"], row["high"], BLUE)
         axes.plot(row["delta_token"], k - 0.2, "o", color=BLUE, markersize=4, zorder=3, label=label if not k else None)
