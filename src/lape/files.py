@@ -20,8 +20,8 @@ from lape.errors import FileError
 
 STATE = "state.checkpoint"
 """The file of a half-full folder that says which run it belongs to."""
-OURS = ("run.json", "config.json")
-"""A folder that may be overwritten holds one of these: it is a run, or an exported checkpoint."""
+OURS = ("run.json", "config.json", "figures.json")
+"""A folder that may be overwritten holds one of these: it is a run, an exported checkpoint, or figures."""
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from lape.cli.doctor import doctor
 from lape.cli.evaluate import evaluate
 from lape.cli.examples import examples
 from lape.cli.export import export
+from lape.cli.figures import figures
 from lape.cli.force import force
 from lape.cli.identify import identify
 from lape.cli.merge import merge
@@ -56,6 +57,7 @@ def app() -> App:
         study,
         examples,
         report,
+        figures,
         export,
         plan,
         doctor,

@@ -23,6 +23,7 @@ from lape.options.choosing import (
     RandomOptions,
     VariationOptions,
 )
+from lape.options.drawing import FigureOptions
 from lape.options.evaluating import (
     AnsweringOptions,
     ExamplesOptions,
@@ -64,6 +65,7 @@ __all__ = [
     "DifferenceOptions",
     "ExamplesOptions",
     "Family",
+    "FigureOptions",
     "ForcingOptions",
     "GenerationOptions",
     "HarnessOptions",

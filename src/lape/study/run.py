@@ -119,17 +119,17 @@ def _part(study: Study, part: Part) -> Tables:
 def save(study: Study, studied: Studied, claims_file: Path, record: dict[str, Any], figures: Any, target: Path) -> None:
     """Write tables, LaTeX, figures, claims and methods, and put the folder in place.
 
-    `figures`: tables, folder -> None, or None where figures cannot be drawn.
+    `figures`: tables, folder, what run.json says -> files, or None where figures cannot be drawn.
     """
     folder = study.folder
     for name, table in studied.tables.items():
         files.write(folder / "tables" / f"{name}.parquet", table.write_parquet)
         text = latex(name, table)
         files.write(folder / "tables" / f"{name}.tex", lambda path, t=text: path.write_text(t, encoding="utf-8"))  # type: ignore[misc]
-    if figures is not None:
-        figures(studied.tables, folder / "figures")
-    shutil.copyfile(claims_file, folder / "claims.toml")
     whole = record | _record(study, studied)
+    if figures is not None:
+        figures(studied.tables, folder / "figures", whole)
+    shutil.copyfile(claims_file, folder / "claims.toml")
     page = claims_page(studied.judged, studied.not_run, study.notes)
     files.write(folder / "claims.md", lambda path: path.write_text(page, encoding="utf-8"))
     paragraph = methods(whole)

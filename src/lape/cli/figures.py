@@ -1,0 +1,47 @@
+"""`lape figures`: publication figures of what a run holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from lape.cli.common import Overwrite, out
+from lape.options import FigureOptions
+
+_FIGURES = FigureOptions()
+
+
+def figures(
+    run: Path,
+    *,
+    to: Annotated[Path | None, Parameter(name="--out")] = None,
+    overwrite: Overwrite = False,
+    options: Annotated[FigureOptions, Parameter(name="*")] = _FIGURES,
+) -> None:
+    """Draw what a run holds, as figures to publish, each with its caption in figures.json. Needs the extra report.
+
+    Parameters
+    ----------
+    run
+        The folder of lape demo, identify, perplexity, force or study.
+    to
+        The folder to write. Default: figures in the run's folder.
+    overwrite
+        Replace an existing folder.
+    """
+    from lape.figures import FIGURES, draw
+
+    drawn = draw(run, options, out=to, overwrite=overwrite)
+    for name, path in drawn.paths.items():
+        out.print(f"{name:<18} {FIGURES[path.stem].title}", highlight=False, markup=False)
+    commands: dict[str, list[str]] = {}
+    for name, command in drawn.missing.items():
+        commands.setdefault(command, []).append(name)
+    for command, lacking in commands.items():
+        out.print(f"Not drawn: {', '.join(lacking)}. Type: {command}", highlight=False, markup=False, soft_wrap=True)
+    for note in drawn.notes:
+        out.print(note, highlight=False, markup=False, soft_wrap=True)
+    folder = next(iter(drawn.paths.values())).parent
+    out.print(f"Written: {folder}, captions in figures.json", highlight=False, markup=False, soft_wrap=True)

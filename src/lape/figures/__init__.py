@@ -1,0 +1,62 @@
+"""Publication figures of a run: as wide as a column, fonts embedded, colours that colour-blind readers tell apart."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lape import files
+from lape.figures.catalogue import FIGURES, Kind
+from lape.figures.held import held, lacking
+from lape.figures.write import available, draw_tables, write_index
+from lape.options import FigureOptions, given
+
+__all__ = ["FIGURES", "Drawn", "Kind", "available", "draw", "draw_tables", "write_index"]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What was drawn, and what was not."""
+
+    paths: dict[str, Path]
+    """File name, such as `layers.pdf` -> where it is."""
+    captions: dict[str, str]
+    """Figure -> a caption: what is drawn, n, units, how intervals were made, the model and the command."""
+    missing: dict[str, str]
+    """Figure -> the command that makes what it lacks."""
+    notes: list[str]
+    """What has to be said, such as languages whose letters no font here has."""
+
+
+def draw(
+    run: str | Path,
+    options: FigureOptions | None = None,
+    *,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    **changes: Any,
+) -> Drawn:
+    """Draw every figure whose tables a run's folder holds; the same run gives the same bytes.
+
+    `run`: a folder of lape demo, identify, perplexity, force or study. `out`: the folder to write, by default `figures` in the run's.
+    Beside the figures it holds figures.json with their captions. Raises FileError where nothing can be drawn or `out` is in the way,
+    OptionError without matplotlib.
+    """
+    options = given(FigureOptions, options, changes)
+    run = Path(run)
+    target = Path(out) if out is not None else run / "figures"
+    files.refuse_existing(target, overwrite)
+    found = held(run)
+    missing = lacking(found, FIGURES)
+    working = files.partial(target)
+    files.fresh(working)
+    try:
+        made = draw_tables(found.tables, working, options, found.records)
+        write_index(working, made, missing, options)
+        files.finish(working, target)
+    finally:
+        shutil.rmtree(working, ignore_errors=True)
+    paths = {name: target / name for several in made.files.values() for name in several}
+    return Drawn(paths, made.captions, missing, made.notes)

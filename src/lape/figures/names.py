@@ -1,0 +1,67 @@
+"""What figures call languages: their tags, their English names, or their own, where there are letters for them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+
+import langcodes
+
+from lape.errors import OptionError
+from lape.figures.fonts import missing, shaped
+from lape.languages import script
+
+
+def names(languages: Sequence[str], style: str) -> tuple[dict[str, str], list[str]]:
+    """Language -> what it is called, and what has to be said of it. Raises OptionError without the library's names.
+
+    An own name whose letters no font has gives way to the tag; one in a script that this matplotlib cannot shape, to the English
+    name. Names that two languages share, and those of private tags, are followed by the tag.
+    """
+    if style == "tags":
+        return {language: language for language in languages}, []
+    _check()
+    found = {language: _named(language, style) for language in languages}
+    unshaped = [one for one in languages if style == "own" and not shaped(_script(found[one], one))]
+    found |= {language: _named(language, "english") for language in unshaped}
+    bare = [language for language in languages if missing(found[language])]
+    found |= {language: language for language in bare}
+    return _apart(found), _notes(unshaped, bare)
+
+
+def _check() -> None:
+    if find_spec("language_data") is None:
+        raise OptionError("Names of languages need the package language_data. Type: pip install 'lape[report]'")
+
+
+def _named(language: str, style: str) -> str:
+    known = langcodes.Language.get(language)
+    return str(known.display_name() if style == "english" else known.autonym())
+
+
+def _script(name: str, language: str) -> str | None:
+    """The script that a name is written in: Latin where it has nothing but Latin letters."""
+    return "Latn" if name.isascii() else script(language)
+
+
+def _apart(found: Mapping[str, str]) -> dict[str, str]:
+    often = Counter(found.values())
+    return {
+        tag: f"{name} ({tag})" if name != tag and (often[name] > 1 or "-x-" in tag) else name
+        for tag, name in found.items()
+    }
+
+
+def _notes(unshaped: Sequence[str], bare: Sequence[str]) -> list[str]:
+    notes = []
+    if unshaped:
+        notes.append(
+            f"This matplotlib does not shape the letters of {', '.join(unshaped)}, so English names stand; 3.11 does."
+        )
+    if bare:
+        notes.append(
+            f"No font here has the letters of {', '.join(bare)}, so tags stand. Install one, such as Noto Sans of that script, "
+            "or for Chinese, Japanese and Korean: pip install 'lape[report]'"
+        )
+    return notes

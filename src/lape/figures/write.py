@@ -1,0 +1,141 @@
+"""Drawing tables into a folder: the fonts that are needed, titles and descriptions, and nothing that changes from run to run."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from lape import files
+from lape.errors import FileError, OptionError
+from lape.figures import fonts
+from lape.figures.catalogue import FIGURES, Kind
+from lape.figures.held import Record, origin
+from lape.figures.names import names
+from lape.figures.style import STYLE, Figure, Paper, Tables, inside
+from lape.options import FigureOptions
+
+INDEX = "figures.json"
+"""Beside the figures: their captions, what is missing, and what has to be said."""
+_LANGUAGES = ("language", "off", "a", "b")
+"""Columns that name languages."""
+_NONE = ("all", "none", "mean", "")
+"""What stands there for no single language."""
+
+
+@dataclass
+class Drawing:
+    """What was drawn."""
+
+    files: dict[str, list[str]] = field(default_factory=dict)
+    """Figure -> file names."""
+    captions: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def available() -> bool:
+    """Whether matplotlib is there."""
+    from importlib.util import find_spec
+
+    return find_spec("matplotlib") is not None
+
+
+def draw_tables(
+    tables: Tables,
+    folder: Path,
+    options: FigureOptions | None = None,
+    records: Mapping[str, Record] | None = None,
+) -> Drawing:
+    """Draw every figure whose tables are there; the same tables give the same bytes. Raises OptionError without matplotlib.
+
+    `records`: table -> the run.json of where it came from, for captions.
+    """
+    if not available():
+        raise OptionError("Figures need matplotlib. Type: pip install 'lape[report]'")
+    import matplotlib as mpl
+
+    options = options or FigureOptions()
+    done = Drawing()
+    called, done.notes = names(_languages(tables), options.language_names)
+    paper = Paper(options.inches, lambda language: called.get(language, language))
+    for form in options.formats:
+        with (
+            fonts.typeset(called.values(), embedded=form == "pdf") as families,
+            mpl.rc_context({**STYLE, "font.family": families}),
+        ):
+            for name, kind in FIGURES.items():
+                if all(table in tables and len(tables[table]) for table in kind.needs):
+                    caption = _caption(kind, tables, (records or {}).get(kind.needs[0], {}))
+                    save(_drawn(name, kind, tables, paper), folder / f"{name}.{form}", kind.title, caption)
+                    done.files.setdefault(name, []).append(f"{name}.{form}")
+                    done.captions[name] = caption
+    return done
+
+
+def _languages(tables: Tables) -> list[str]:
+    """Every language that a table names, each once."""
+    found: dict[str, None] = {}
+    for kind in FIGURES.values():
+        for table in kind.needs:
+            columns = [column for column in _LANGUAGES if table in tables and column in tables[table].columns]
+            found |= dict.fromkeys(one for column in columns for one in tables[table][column].drop_nulls())
+    return [language for language in found if language not in _NONE]
+
+
+def _drawn(name: str, kind: Kind, tables: Tables, paper: Paper) -> Figure:
+    try:
+        return inside(kind.draw(tables, paper))
+    except (pl.exceptions.ColumnNotFoundError, KeyError) as error:
+        column = str(error).splitlines()[0]
+        raise FileError(
+            f"The table for the figure {name} lacks a column ({column}): an older lape wrote it, or another program. Make it again."
+        ) from error
+
+
+def _caption(kind: Kind, tables: Tables, record: Record) -> str:
+    return " ".join(filter(None, (kind.caption(tables, record), origin(record))))
+
+
+def save(figure: Figure, path: Path, title: str, caption: str) -> None:
+    """Write a figure with its title and caption inside, and no date."""
+    form = path.suffix.removeprefix(".")
+    metadata: dict[str, Any] = {
+        "pdf": {"Title": title, "Subject": caption, "CreationDate": None},
+        "svg": {"Title": title, "Description": caption, "Date": None},
+        "png": {"Title": title, "Description": caption, "Software": None},
+    }[form]
+    held = io.BytesIO()
+    figure.savefig(held, format=form, metadata=metadata)
+    content = _described(held.getvalue(), title, caption) if form == "svg" else held.getvalue()
+    files.write(path, partial(_put, content))
+
+
+def _put(content: bytes, path: Path) -> None:
+    path.write_bytes(content)
+
+
+def _described(svg: bytes, title: str, caption: str) -> bytes:
+    """With what a screen reader says: the title, and the caption as its description."""
+    text = svg.decode("utf-8")
+    start = text.index("<svg ")
+    head, body = text[:start], text[start:].replace(f" <title>{escape(title)}</title>\n", "", 1)
+    body = body.replace("<svg ", '<svg role="img" aria-labelledby="title description" ', 1)
+    said = f'\n <title id="title">{escape(title)}</title>\n <desc id="description">{escape(caption)}</desc>'
+    end = body.index(">") + 1
+    return (head + body[:end] + said + body[end:]).encode("utf-8")
+
+
+def write_index(folder: Path, made: Drawing, missing: Mapping[str, str], options: FigureOptions) -> None:
+    """Write figures.json."""
+    figures = {
+        name: {"title": FIGURES[name].title, "files": made.files[name], "caption": caption}
+        for name, caption in made.captions.items()
+    }
+    content = {"figures": figures, "missing": dict(missing), "notes": made.notes, "inches": options.inches}
+    files.write_json(folder / INDEX, content)
