@@ -11,6 +11,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from cyclopts.docs.markdown import generate_markdown_docs
 from markdown_it import MarkdownIt
 
 import lape
@@ -63,6 +64,22 @@ def test_the_site_asks_no_other_machine(site: Path) -> None:
         assert not re.search(r"@import[^;]*//|url\(['\"]?(https?:)?//", text), sheet
 
 
+def test_what_a_browser_would_fetch_is_seen() -> None:
+    parser = Fetched()
+    parser.feed(
+        '<script src="https://a/x.js"></script><link rel="stylesheet" href="//b/x.css"><a href="https://c">c</a>'
+    )
+    parser.feed(
+        '<img srcset="http://d/x.png" src="x.png"><link rel="canonical" href="https://e"><p style="background: url(https://f)">'
+    )
+    assert [one for one in parser.found if ELSEWHERE.match(one)] == [
+        "https://a/x.js",
+        "//b/x.css",
+        "http://d/x.png",
+        "https://f",
+    ]
+
+
 def test_every_verb_and_option_is_on_the_site(site: Path) -> None:
     text = re.sub(r"<[^>]+>", "", (site / "reference/cli.html").read_text(encoding="utf-8"))
     verbs = [name for name in app() if not name.startswith("-")]
@@ -85,6 +102,29 @@ def test_options_have_their_fields_described(site: Path) -> None:
     assert "Documents packed" not in page
     assert "Stop all languages together once the sets of each come out of halves of the text" in page
     assert "Share of all neurons that is kept, those of lowest entropy." in page
+
+
+def inline(page: str) -> list[str]:
+    """The code inside the lines of a page."""
+    tokens = MarkdownIt().enable("table").parse((ROOT / page).read_text(encoding="utf-8"))
+    return [child.content for token in tokens for child in token.children or [] if child.type == "code_inline"]
+
+
+def test_verbs_and_options_in_the_text_are_those_of_the_command_line() -> None:
+    sections = generate_markdown_docs(app()).split("\n## lape ")[1:]
+    known = {one.split()[0]: {"--config", *re.findall(r"--[\w-]+", one)} for one in sections}
+    everyones = set().union(*known.values(), {"--flips"})  # of a benchmark
+    seen = 0
+    for page, code in ((name, code) for name in PAGES for code in inline(name)):
+        options = set(re.findall(r"(?<!\S)--[\w-]+", code))
+        verb = re.match(r"lape (\w+)", code)
+        if verb:
+            assert verb[1] in known, f"{page}: {code}"
+            assert options <= known[verb[1]], f"{page}: {code}"
+        elif code.startswith("--"):
+            assert options <= everyones, f"{page}: {code}"
+        seen += len(options)
+    assert seen > 40
 
 
 def slug(heading: str) -> str:

@@ -218,6 +218,19 @@ def test_what_is_not_run_parses(block: Block, command: str) -> None:
     _parse(command)
 
 
+def test_what_a_cluster_is_told_to_run_parses() -> None:
+    told = [
+        line.split(":", 1)[1]
+        for page in PAGES
+        for one in blocks(page)
+        for line in one.text.splitlines()
+        if "entrypoint:" in line
+    ]
+    assert told
+    for command in told:
+        _parse(command)
+
+
 def test_few_blocks_are_not_run() -> None:
     code = [block for page in PAGES for block in blocks(page) if block.is_code]
     left = {block for block, _ in _not_run()}
