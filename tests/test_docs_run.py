@@ -43,6 +43,7 @@ STANDS_FOR = {
     "--shard 3/16": "--shard 3/16 --batch-tokens 64 --row-tokens 64",
     "$SLURM_ARRAY_TASK_ID": "3",
     "--width 11008": "--width 1400",
+    "--documents 20": "--documents 1",
     "第一篇。": "zh01 zh02 zh03",
     "第二篇。": "zh04 zh05 zh06",
     " ...": "",
@@ -61,6 +62,7 @@ SMALL = {
 NOT_RUN = {
     "lape eval ": "lm-eval fetches the data of its tasks",
     "--address ": "there is no cluster to be part of",
+    "lape play": "it serves until it is stopped",
 }
 
 
@@ -237,7 +239,7 @@ def test_few_blocks_are_not_run() -> None:
     assert len(code) > 30
     assert len(left) <= 6
     for word in NOT_RUN:
-        assert sum(word in command for block in code for command in block.commands()) <= 2, word
+        assert sum(word in command for block in code for command in block.commands()) <= 5, word
 
 
 def test_every_block_is_of_a_kind_that_is_known() -> None:
