@@ -1,11 +1,15 @@
-# Two commands for users: `make demo` and `make test`. Each builds .venv itself.
+# For users: `make demo`, `make docs` and `make test`. Each builds .venv itself.
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test soak lint bench clean
+.PHONY: demo docs test soak lint bench clean
 
 demo: .venv/demo
 	$(BIN)/lape demo --out runs/demo --overwrite
+
+docs: .venv/docs
+	$(BIN)/python -m sphinx -W -n -q docs docs/_build/html
+	@echo docs/_build/html/index.html
 
 test: .venv/dev
 	$(BIN)/pytest -m "not soak" --durations 8
@@ -31,9 +35,13 @@ bench: .venv/dev
 	$(BIN)/pip install --disable-pip-version-check -e ".[demo]"
 	touch $@
 
+.venv/docs: .venv/bin/pip pyproject.toml
+	$(BIN)/pip install --disable-pip-version-check -e ".[docs]"
+	touch $@
+
 .venv/dev: .venv/bin/pip pyproject.toml
 	$(BIN)/pip install --disable-pip-version-check -e ".[dev]"
-	touch $@ .venv/demo
+	touch $@ .venv/demo .venv/docs
 
 clean:
-	rm -rf .venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
