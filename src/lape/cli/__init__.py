@@ -22,6 +22,7 @@ from lape.cli.identify import identify
 from lape.cli.merge import merge
 from lape.cli.perplexity import perplexity
 from lape.cli.plan import plan
+from lape.cli.play import play
 from lape.cli.record import record
 from lape.cli.show import show
 from lape.cli.steer import steer
@@ -41,7 +42,7 @@ def app() -> App:
         result_action="return_value",
         suppress_keyboard_interrupt=False,
     )
-    for verb in (demo, record, identify, show, perplexity, steer, force, merge, compare, study, export, plan, doctor):
+    for verb in (demo, record, identify, show, perplexity, steer, force, merge, compare, study, export, plan, play, doctor):
         verbs.command(verb)
     verbs.command(evaluate, name="eval")
     return verbs
