@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lape.errors import OptionError
 from lape.options import BeginningOptions, positive, shares
@@ -28,9 +28,11 @@ class Asked:
     """The language that the second answer is steered to."""
     method: str = "difference"
     """How the neurons are chosen."""
-    rate: float = 0.019
-    """How many neurons: as a share of all of the model's. `lape` keeps so many; other methods choose as many for each language."""
-    steer: BeginningOptions = BeginningOptions()
+    rate: float | None = None
+    """How many neurons: as a share of all of the model's. `lape` keeps so many, other methods share them out among the languages.
+    Default: `usual_rate`.
+    """
+    steer: BeginningOptions = field(default_factory=BeginningOptions)
     """What is done to them, and where."""
     new_tokens: int = 40
     """At most this many new tokens an answer."""
@@ -51,12 +53,13 @@ class Asked:
 
     def amount(self, stats: ActivationStats) -> tuple[str, float]:
         """How many neurons are chosen, as the option of `lape.identify` that says so."""
+        rate = usual_rate(stats) if self.rate is None else self.rate
         if self.method == "lape":
-            return "rate", self.rate
-        return "per_language", max(1, round(self.rate * len(stats.space) / len(stats.languages)))
+            return "rate", rate
+        return "per_language", max(1, round(rate * len(stats.space) / len(stats.languages)))
 
 
 def usual_rate(stats: ActivationStats) -> float:
-    """The rate that gives about 100 neurons of each language, in hundredths of a percent."""
+    """The rate that gives about 100 neurons of each language, rounded to hundredths of a percent."""
     share = PER_LANGUAGE * len(stats.languages) / len(stats.space)
     return min(max(round(share, 4), 0.0001), MOST)

@@ -53,9 +53,11 @@ class Firing:
     def watched(self) -> Iterator[None]:
         """While inside, every token that the model reads is noted."""
         begin = self._model.register_forward_pre_hook(self._begin, with_kwargs=True)
-        with hooked([begin, self._model.register_forward_hook(self._end)]):
-            with watching(self._model, self._sites, self._see):
-                yield
+        with (
+            hooked([begin, self._model.register_forward_hook(self._end)]),
+            watching(self._model, self._sites, self._see),
+        ):
+            yield
 
     def _begin(self, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         ids: Tensor = kwargs["input_ids"] if "input_ids" in kwargs else args[0]

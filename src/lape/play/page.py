@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from html import escape
 from typing import Any
 
@@ -40,7 +40,7 @@ class Place:
 
     model: str
     run: str
-    loading: ModelOptions = ModelOptions()
+    loading: ModelOptions = field(default_factory=ModelOptions)
 
 
 def gradio() -> Any:

@@ -1,4 +1,4 @@
-"""How the page looks: system fonts, three colours that colour-blind readers tell apart, light and dark."""
+"""How the page looks: system fonts; three colours that colour-blind readers tell apart, light and dark."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ FONTS = ("system-ui", "-apple-system", "Segoe UI", "Noto Sans", "Noto Sans CJK S
 
 
 def theme(gr: Any) -> Any:
-    """gradio's plain theme without web fonts, its greys and blues dark enough to read."""
+    """The plain theme of gradio without web fonts, its greys and blues dark enough to read."""
     mono = ("ui-monospace", "Menlo", "Consolas", "monospace")
     return gr.themes.Base(primary_hue="blue", neutral_hue="slate", font=FONTS, font_mono=mono).set(
         body_background_fill="*neutral_50",
