@@ -42,7 +42,22 @@ def app() -> App:
         result_action="return_value",
         suppress_keyboard_interrupt=False,
     )
-    for verb in (demo, record, identify, show, perplexity, steer, force, merge, compare, study, export, plan, play, doctor):
+    for verb in (
+        demo,
+        record,
+        identify,
+        show,
+        perplexity,
+        steer,
+        force,
+        merge,
+        compare,
+        study,
+        export,
+        plan,
+        play,
+        doctor,
+    ):
         verbs.command(verb)
     verbs.command(evaluate, name="eval")
     return verbs

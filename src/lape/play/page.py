@@ -96,7 +96,7 @@ def build(session: Session, place: Place) -> Any:
         shown = gr.HTML(EMPTY, js_on_load=None)
         with gr.Accordion("The same in Python", open=False):
             code = gr.Code(
-                "", language="python", interactive=False, label="Steered answer, as a program", wrap_lines=True
+                "", interactive=False, label="Steered answer, as a program", wrap_lines=True, show_line_numbers=False
             )
         last = gr.State(None)
         asking: dict[str, Any] = {
@@ -169,12 +169,16 @@ def _controls(gr: Any, session: Session) -> _Controls:
             share = gr.Slider(0.01, 100 * MOST, rate, step=0.01, label="Rate: neurons chosen, % of all")
     with gr.Accordion("More settings", open=False), gr.Row():
         act = gr.Dropdown(
-            list(_HOW), value=how, label="What is done: source off + target set, added to, scaled", filterable=False
+            list(_HOW),
+            value=how,
+            label="What is done: source off + target set, added to, scaled",
+            filterable=False,
+            min_width=220,
         )
-        begun = gr.Slider(0, 200, span, step=1, label="Edited positions from the start (0: all)")
-        most = gr.Slider(1, 200, new, step=1, label="New tokens, at most")
-        again = gr.Slider(1, 2, penalty, step=0.05, label="Repetition penalty (1: none)")
-        plain = gr.Checkbox(bare, label="Go on with the text as it is, do not ask it as a question")
+        begun = gr.Slider(0, 200, span, step=1, label="Edited positions from the start (0: all)", min_width=220)
+        most = gr.Slider(1, 200, new, step=1, label="New tokens, at most", min_width=220)
+        again = gr.Slider(1, 2, penalty, step=0.05, label="Repetition penalty (1: none)", min_width=220)
+        plain = gr.Checkbox(bare, label="Go on with the text as it is, do not ask it as a question", min_width=220)
     return _Controls(text, button, [text, of, to, ways, share, power, act, begun, most, again, plain])
 
 

@@ -36,8 +36,9 @@ def theme(gr: Any) -> Any:
 
 CSS = """
 .gradio-container { max-width: 1240px !important; margin: 0 auto !important; }
+.gradio-container .html-container { padding: 0 !important; }
 .lape-top h1 { font-size: 1.6rem; font-weight: 700; margin: 0 0 .15rem; letter-spacing: -.01em; }
-.lape-top p { margin: 0; max-width: 75ch; color: var(--body-text-color-subdued); }
+.lape-top p { margin: 0; max-width: 100ch; color: var(--body-text-color-subdued); }
 .lape-presets { flex-wrap: wrap; gap: .4rem; }
 .lape-presets button { flex: 0 0 auto; width: auto; min-width: 0 !important; white-space: nowrap; padding: .3rem .7rem; }
 
@@ -75,7 +76,7 @@ CSS = """
   padding: .12em 0; box-decoration-break: clone; -webkit-box-decoration-break: clone; }
 .lape-empty { color: var(--soft) !important; }
 
-.lape-chart { margin: 0; display: grid; grid-template-columns: 3.2rem minmax(0, 1fr); grid-template-rows: 8.5rem auto; }
+.lape-chart { margin: .6rem 0 0; display: grid; grid-template-columns: 3.2rem minmax(0, 1fr); grid-template-rows: 8.5rem auto; }
 .lape-waiting { min-height: 10rem; }
 .lape-chart svg { width: 100%; height: 100%; grid-column: 2; overflow: visible; }
 .lape-axis { display: flex; flex-direction: column; justify-content: space-between; text-align: right; padding-right: .5rem;
@@ -94,7 +95,7 @@ CSS = """
 .lape-scroll { max-height: 22rem; overflow: auto; margin-top: .5rem; }
 .lape-scroll table { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
 .lape-scroll caption { text-align: left; padding-bottom: .3rem; color: var(--soft); }
-.lape-scroll th, .lape-scroll td { padding: .15rem .5rem; text-align: right; border-bottom: 1px solid var(--line); color: var(--text); }
+.lape-scroll th, .lape-scroll td { padding: .15rem .5rem; text-align: right; border: 0; border-bottom: 1px solid var(--line); color: var(--text); }
 .lape-scroll th:first-child { text-align: left; font-weight: 500; }
 
 @media (max-width: 720px) { .lape-two { grid-template-columns: minmax(0, 1fr); } .lape-text { min-height: 3rem; } }
