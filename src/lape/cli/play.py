@@ -53,7 +53,8 @@ def play(
     with progress() as report:
         session = Session(*load(name, loading, progress=report), stats)
     page = serve(session, Place(name, str(folder), loading), chosen, browser=browser)
-    out.print(f"The page is at http://127.0.0.1:{chosen}. Ctrl-C ends it.", highlight=False)
+    taken = f"Port {_PORT} is taken. " if port is None and chosen != _PORT else ""
+    out.print(f"{taken}The page is at http://127.0.0.1:{chosen}. Ctrl-C ends it.", highlight=False)
     page.block_thread()
 
 
