@@ -24,6 +24,7 @@ from lape.cli.identify import identify
 from lape.cli.merge import merge
 from lape.cli.perplexity import perplexity
 from lape.cli.plan import plan
+from lape.cli.play import play
 from lape.cli.record import record
 from lape.cli.report import report
 from lape.cli.show import show
@@ -58,6 +59,7 @@ def app() -> App:
         examples,
         report,
         figures,
+        play,
         export,
         plan,
         doctor,

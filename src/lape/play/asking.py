@@ -1,0 +1,65 @@
+"""What is asked on the page: one frozen value, from which both answers and the Python snippet are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from lape.errors import OptionError
+from lape.options import BeginningOptions, positive, shares
+from lape.stats import ActivationStats
+
+PER_LANGUAGE = 100
+"""Neurons of each language, unless told otherwise."""
+MOST = 0.1
+"""The highest rate."""
+METHODS = ("difference", "lape", "lave", "lap", "random")
+"""Ways of choosing neurons that read nothing but what every recording holds."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A prompt, and how its second answer is steered."""
+
+    prompt: str
+    """A question to answer, or (`bare`) a text to go on with."""
+    source: str
+    """The language it is in."""
+    target: str
+    """The language that the second answer is steered to."""
+    method: str = "difference"
+    """How the neurons are chosen."""
+    rate: float | None = None
+    """How many neurons: as a share of all of the model's. `lape` keeps so many, other methods share them out among the languages.
+    Default: `usual_rate`.
+    """
+    steer: BeginningOptions = field(default_factory=BeginningOptions)
+    """What is done to them, and where."""
+    new_tokens: int = 40
+    """At most this many new tokens an answer."""
+    repetition_penalty: float = 1.1
+    """Divides the odds of tokens that occurred already; 1 is none."""
+    bare: bool = False
+    """Give the prompt as it is, not as a question to answer."""
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise OptionError(f"method is {self.method!r}. Expected {', '.join(METHODS)}.")
+        shares(self, rate=0.01)
+        positive(self, "new_tokens")
+        if self.repetition_penalty <= 0:
+            raise OptionError(
+                f"repetition_penalty is {self.repetition_penalty}. Expected a number above 0, such as 1.1."
+            )
+
+    def amount(self, stats: ActivationStats) -> tuple[str, float]:
+        """How many neurons are chosen, as the option of `lape.identify` that says so."""
+        rate = usual_rate(stats) if self.rate is None else self.rate
+        if self.method == "lape":
+            return "rate", rate
+        return "per_language", max(1, round(rate * len(stats.space) / len(stats.languages)))
+
+
+def usual_rate(stats: ActivationStats) -> float:
+    """The rate that gives about 100 neurons of each language, rounded to hundredths of a percent."""
+    share = PER_LANGUAGE * len(stats.languages) / len(stats.space)
+    return min(max(round(share, 4), 0.0001), MOST)

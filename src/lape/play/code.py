@@ -1,0 +1,45 @@
+"""Copy as Python: a program that gives the steered answer of the page again."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from lape.options import BeginningOptions, ModelOptions
+from lape.play.asking import Asked
+from lape.stats import ActivationStats
+
+
+def snippet(asked: Asked, stats: ActivationStats, model: str, run: str, loading: ModelOptions | None = None) -> str:
+    """The program. `model`, `run`: as they were named where the page was started; `loading`: with which options."""
+    amount, value = asked.amount(stats)
+    source, target = (stats.canonical(one) for one in (asked.source, asked.target))
+    lines = [
+        "import lape",
+        "from lape.evaluate.generation import generate",
+        *([] if asked.bare else ["from lape.evaluate.prompts import ask, cut"]),
+        "from lape.options import BeginningOptions, GenerationOptions",
+        "",
+        f"model, tokenizer = lape.load({', '.join([repr(model), *_changed(loading or ModelOptions(), ModelOptions())])})",
+        f"stats = lape.ActivationStats.load({run!r})",
+        f"neurons = lape.identify(stats, {asked.method!r}, reliability=False, {amount}={value!r})",
+        f"steering = BeginningOptions({', '.join(_changed(asked.steer, BeginningOptions()))})",
+        f"generation = GenerationOptions(new_tokens={asked.new_tokens}, repetition_penalty={asked.repetition_penalty!r})",
+        f"prompt = {_prompt(asked, source, target)}",
+        f"with lape.steer(model, neurons, stats, steering, source={source!r}, target={target!r}):",
+        "    (answer,) = generate(model, tokenizer, [prompt], generation)",
+        f"print({'answer' if asked.bare else f'cut(answer, target={target!r})'})",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _prompt(asked: Asked, source: str, target: str) -> str:
+    if asked.bare:
+        return repr(asked.prompt)
+    return f"ask(tokenizer, {asked.prompt.strip()!r}, source={source!r}, target={target!r})"
+
+
+def _changed(options: Any, usual: Any) -> list[str]:
+    """The options that are not as usual, as keywords."""
+    names = [field.name for field in fields(options)]
+    return [f"{name}={getattr(options, name)!r}" for name in names if getattr(options, name) != getattr(usual, name)]

@@ -1,0 +1,276 @@
+"""The page, in gradio: what can be set, the two answers, and the same in Python. It listens on this machine only, loads nothing
+from anywhere else, and says so to the browser, which then refuses to.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from html import escape
+from typing import Any
+
+from lape.errors import LapeError, OptionError
+from lape.options import BeginningOptions, ModelOptions
+from lape.play.asking import METHODS, MOST, Asked, usual_rate
+from lape.play.code import snippet
+from lape.play.names import name_of, short_name
+from lape.play.presets import Preset, presets_for
+from lape.play.server import HOST, Guard
+from lape.play.session import Answers, Session
+from lape.play.shading import EMPTY, SHADES, alert, page, status
+from lape.play.style import CSS, theme
+
+EVERY = 0.1
+"""Seconds between two looks at an answer while it is written."""
+_HOW = ("off+set", "off+add", "off+scale", "set", "add", "scale", "off")
+_WHAT = {
+    "difference": "difference: most active above the other languages",
+    "lape": "lape: lowest entropy, the published rule",
+    "lave": "lave: LAPE's rule on how strongly they fire",
+    "lap": "lap: fire most often (a comparison)",
+    "random": "random: a control, must do nothing",
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the model and its run come from, as they were named."""
+
+    model: str
+    run: str
+    loading: ModelOptions = field(default_factory=ModelOptions)
+
+
+def gradio() -> Any:
+    """The package, told first to call nobody. Raises OptionError where it is missing."""
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    try:
+        import gradio
+    except ImportError as error:
+        raise OptionError("The page needs gradio. Type: pip install 'lape[play]'") from error
+    return gradio
+
+
+def serve(session: Session, place: Place, port: int, *, browser: bool = False) -> Any:
+    """Serve the page on 127.0.0.1 from threads of its own. What comes back ends with `.close()`; `.block_thread()` waits for Ctrl-C."""
+    from starlette.middleware import Middleware
+
+    blocks = build(session, place)
+    blocks.queue(default_concurrency_limit=1).launch(
+        server_name=HOST,
+        server_port=port,
+        share=False,
+        inbrowser=browser,
+        prevent_thread_lock=True,
+        quiet=True,
+        footer_links=[],
+        run_history=False,
+        enable_monitoring=False,
+        ssr_mode=False,
+        pwa=False,
+        mcp_server=False,
+        max_file_size="1kb",
+        app_kwargs={"middleware": [Middleware(Guard)]},
+        theme=theme(gradio()),
+        css=CSS,
+    )
+    return blocks
+
+
+def build(session: Session, place: Place) -> Any:
+    """The page, not served yet."""
+    gr = gradio()
+    with gr.Blocks(title="lape play", analytics_enabled=False, fill_width=True) as blocks:
+        gr.HTML(_header(session, place), js_on_load=None)
+        presets = presets_for(session.stats.languages)
+        buttons = _buttons(gr, presets)
+        controls = _controls(gr, session)
+        with gr.Row(equal_height=True):
+            with gr.Column(scale=3, min_width=280):
+                said = gr.HTML(status("Ask something, or choose an example."), js_on_load=None)
+            with gr.Column(scale=2, min_width=280):
+                shade = _picker(gr, session)
+        shown = gr.HTML(EMPTY, js_on_load=None)
+        with gr.Accordion("The same in Python", open=False):
+            code = gr.Code(
+                "", interactive=False, label="Steered answer, as a program", wrap_lines=True, show_line_numbers=False
+            )
+        last = gr.State(None)
+        asking: dict[str, Any] = {
+            "fn": _Asking(session, place).written,
+            "inputs": [*controls.all, shade],
+            "outputs": [said, shown, code, last],
+            "api_visibility": "private",
+            "concurrency_id": "model",
+            "concurrency_limit": 1,
+            "show_progress": "hidden",
+        }
+        controls.button.click(**asking)
+        controls.prompt.submit(**asking)
+        for button, preset in zip(buttons, presets, strict=True):
+            values = _values(preset.asked, session)
+            button.click(
+                lambda values=values: values, None, controls.all, api_visibility="private", show_progress="hidden"
+            ).then(**asking)
+        shade.change(_reshaded, [last, shade], shown, api_visibility="private", show_progress="hidden")
+    return blocks
+
+
+@dataclass(frozen=True)
+class _Controls:
+    """What can be set."""
+
+    prompt: Any
+    button: Any
+    all: list[Any]
+    """In the order of `_values`."""
+
+
+def _header(session: Session, place: Place) -> str:
+    """What is played with."""
+    stats = session.stats
+    languages = ", ".join(short_name(language) for language in stats.languages)
+    recorded = stats.manifest.get("model", {}).get("id", place.model)
+    name = place.model if recorded == place.model else f"{recorded} ({place.model})"
+    return (
+        '<header class="lape-top"><h1>lape play</h1>'
+        f"<p><strong>{escape(name)}</strong>, {len(stats.space):,} neurons, recorded in {escape(place.run)} on {escape(languages)}. "
+        "The model answers twice: as it is, and with language neurons switched. Nothing leaves this machine.</p></header>"
+    )
+
+
+def _controls(gr: Any, session: Session) -> _Controls:
+    """The form, filled in with the first example that fits."""
+    stats = session.stats
+    presets = presets_for(stats.languages)
+    first = presets[0].asked if presets else Asked("", stats.languages[0], stats.languages[-1])
+    prompt, source, target, method, rate, strength, how, span, new, penalty, bare = _values(first, session)
+    named = [(name_of(language), language) for language in stats.languages]
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=3, min_width=300):
+            text = gr.Textbox(
+                prompt, label="Prompt", lines=3, max_lines=8, placeholder="A question, in the language chosen below"
+            )
+            with gr.Row():
+                of = gr.Dropdown(named, value=source, label="From: the prompt's language", filterable=False)
+                to = gr.Dropdown(named, value=target, label="To: the language to steer to", filterable=False)
+            button = gr.Button("Ask twice", variant="primary")
+        with gr.Column(scale=2, min_width=300):
+            ways = gr.Dropdown(
+                [(_WHAT[one], one) for one in METHODS],
+                value=method,
+                label="Method: how neurons are chosen",
+                filterable=False,
+            )
+            power = gr.Slider(0, 6, strength, step=0.1, label="Strength")
+            share = gr.Slider(0.01, 100 * MOST, rate, step=0.01, label="Rate: neurons chosen, % of all")
+    with gr.Accordion("More settings", open=False), gr.Row():
+        act = gr.Dropdown(
+            list(_HOW),
+            value=how,
+            label="What is done: source off + target set, added to, scaled",
+            filterable=False,
+            min_width=220,
+        )
+        begun = gr.Slider(0, 200, span, step=1, label="Edited positions from the start (0: all)", min_width=220)
+        most = gr.Slider(1, 200, new, step=1, label="New tokens, at most", min_width=220)
+        again = gr.Slider(1, 2, penalty, step=0.05, label="Repetition penalty (1: none)", min_width=220)
+        plain = gr.Checkbox(bare, label="Go on with the text as it is, do not ask it as a question", min_width=220)
+    return _Controls(text, button, [text, of, to, ways, share, power, act, begun, most, again, plain])
+
+
+def _values(asked: Asked, session: Session) -> list[Any]:
+    """What was asked, as the form holds it."""
+    steer = asked.steer
+    rate = round(100 * (usual_rate(session.stats) if asked.rate is None else asked.rate), 2)
+    return [
+        asked.prompt,
+        asked.source,
+        asked.target,
+        asked.method,
+        rate,
+        steer.strength,
+        steer.how,
+        steer.first or 0,
+        asked.new_tokens,
+        asked.repetition_penalty,
+        asked.bare,
+    ]
+
+
+def _asked(values: Sequence[Any]) -> Asked:
+    """What the form holds, as it is asked. Raises OptionError for what cannot be."""
+    prompt, source, target, method, rate, strength, how, first, new_tokens, penalty, bare = values
+    every = not first
+    steer = replace(
+        BeginningOptions(),
+        how=how,
+        strength=strength,
+        first=None if every else int(first),
+        fade=1.0 if every else BeginningOptions().fade,
+    )
+    return Asked(str(prompt or ""), source, target, method, rate / 100, steer, int(new_tokens), penalty, bool(bare))
+
+
+def _buttons(gr: Any, presets: Sequence[Preset]) -> list[Any]:
+    """One for each example."""
+    if not presets:
+        return []
+    with gr.Row(elem_classes="lape-presets"):
+        return [gr.Button(preset.name, size="sm", min_width=60) for preset in presets]
+
+
+def _picker(gr: Any, session: Session) -> Any:
+    """Whose neurons shade the tokens."""
+    named = [(name_of(language), language) for language in session.stats.languages]
+    choices = [*((name, key) for key, name in SHADES.items()), *named]
+    return gr.Dropdown(
+        choices, value="target", label="Shade tokens by the neurons of", filterable=False, elem_id="shade"
+    )
+
+
+class _Asking:
+    """What happens when something is asked."""
+
+    def __init__(self, session: Session, place: Place) -> None:
+        self._session, self._place = session, place
+
+    def written(self, *values: Any) -> Iterator[tuple[Any, ...]]:
+        """What is going on, answers, program and what is kept for shading anew; again and again while answers are written."""
+        skip = gradio().skip()
+        *form, shade = values
+        looked = 0.0
+        yield status("Waiting for the model …"), skip, skip, skip
+        try:
+            asked = _asked(form)
+            for answers in self._session.answers(asked):
+                if answers.done:
+                    yield status(_done(answers)), page(answers, shade), self._program(asked), answers
+                elif time.monotonic() - looked > EVERY:
+                    looked = time.monotonic()
+                    yield status(_writing(answers)), page(answers, shade), skip, skip
+        except LapeError as error:
+            yield alert(str(error)), skip, skip, skip
+
+    def _program(self, asked: Asked) -> str:
+        place = self._place
+        return snippet(asked, self._session.stats, place.model, place.run, place.loading)
+
+
+def _reshaded(answers: Answers | None, shade: str) -> Any:
+    return gradio().skip() if answers is None else page(answers, shade)
+
+
+def _writing(answers: Answers) -> str:
+    return "Writing the steered answer …" if answers.steered.tokens else "Writing the unsteered answer …"
+
+
+def _done(answers: Answers) -> str:
+    told = (
+        short_name(answer.language) if answer.language else "not told"
+        for answer in (answers.unsteered, answers.steered)
+    )
+    return "Both answers are written. Their languages: " + ", ".join(told) + "."

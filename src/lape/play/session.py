@@ -1,0 +1,171 @@
+"""The model behind the page: it answers each prompt twice, as it is and steered, one answer after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from threading import Lock
+from typing import Any, Literal, TypeAlias
+
+from lape.detect import identify
+from lape.errors import OptionError
+from lape.evaluate.generation import stream
+from lape.evaluate.prompts import ask, stops
+from lape.identifiers import base, lingua
+from lape.models import check_same
+from lape.neurons import LanguageNeurons
+from lape.play.asking import Asked
+from lape.play.firing import Firing
+from lape.play.writing import Token, Written
+from lape.sites import find, text_config
+from lape.stats import ActivationStats
+from lape.steering import steer, steering
+
+LONGEST = 1000
+"""Tokens of the longest prompt: a page is no place to wait for more."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer, whole or as far as it is written."""
+
+    tokens: tuple[Token, ...] = ()
+    language: str | None = None
+    """The language that it seems to be in: a recorded one's tag, another's code, or None where none is certain or it was not told."""
+    certainty: float = 0.0
+    """How certain that is, 0 to 1."""
+
+    @property
+    def text(self) -> str:
+        """What was written."""
+        return "".join(token.text for token in self.tokens)
+
+    def mean(self, k: int) -> float | None:
+        """The mean share of a language's neurons that fire on a token of it; None without tokens."""
+        return sum(token.shares[k] for token in self.tokens) / len(self.tokens) if self.tokens else None
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Both answers to a prompt."""
+
+    asked: Asked
+    languages: tuple[str, ...]
+    """Those that have neurons, in the order of every token's `shares`."""
+    sizes: tuple[int, ...]
+    """How many neurons each has."""
+    usual: tuple[float, ...]
+    """The share of each language's neurons that fires on a token of its own recorded text, on average."""
+    unsteered: Answer = Answer()
+    steered: Answer = Answer()
+    done: bool = False
+    """Whether both are whole."""
+
+    def role(self, language: str) -> Literal["source", "target", "other"]:
+        """What a language is to what was asked."""
+        asked = self.asked
+        return "target" if language == asked.target else "source" if language == asked.source else "other"
+
+
+class Session:
+    """A model that several people may ask at once: a lock lets one at a time, so none sees another's edits."""
+
+    def __init__(self, model: Any, tokenizer: Any, stats: ActivationStats) -> None:
+        """Raises MismatchError for statistics of another model."""
+        check_same(model, stats.manifest, "statistics")
+        self.model, self.tokenizer, self.stats = model, tokenizer, stats
+        self._sites = find(model)
+        self._lock = Lock()
+        self._told = _teller(stats.languages)
+        self._cached = lru_cache(16)(self._identified)
+
+    def answer(self, asked: Asked) -> Answers:
+        """Both answers, whole."""
+        *_, last = self.answers(asked)
+        return last
+
+    def answers(self, asked: Asked) -> Iterator[Answers]:
+        """Both answers, again and again as they are written; the last are whole (`done`).
+
+        Raises OptionError or TextError for what cannot be asked, before anything is written.
+        """
+        neurons = self.neurons(asked)
+        steering(neurons, self.stats, asked.steer, source=asked.source, target=asked.target)  # refuses what cannot be
+        prompt = self._prompt(asked)
+        now = self._begun(asked, neurons)
+        with self._lock:
+            for one in self._written(prompt, now, neurons, nullcontext()):
+                yield (now := replace(now, unsteered=one))
+            edits = steer(self.model, neurons, self.stats, asked.steer, source=asked.source, target=asked.target)
+            for one in self._written(prompt, now, neurons, edits):
+                yield (now := replace(now, steered=one))
+        yield replace(now, done=True)
+
+    def neurons(self, asked: Asked) -> LanguageNeurons:
+        """The neurons of each language that an answer is steered by, and that are watched."""
+        return self._cached(asked.method, asked.amount(self.stats))
+
+    def _identified(self, method: str, amount: tuple[str, float]) -> LanguageNeurons:
+        return identify(self.stats, method, reliability=False, **dict([amount]))
+
+    def _prompt(self, asked: Asked) -> str:
+        """The text that the model goes on from. Raises OptionError for an empty one, or one too long."""
+        if not asked.prompt.strip():
+            raise OptionError("There is no prompt. Type a question, or choose one of the examples.")
+        text = asked.prompt
+        if not asked.bare:
+            text = ask(self.tokenizer, text.strip(), source=asked.source, target=asked.target)
+        tokens = len(self.tokenizer(text)["input_ids"])
+        positions = getattr(text_config(self.model), "max_position_embeddings", None)
+        room = positions - asked.new_tokens - 1 if isinstance(positions, int) else LONGEST
+        if tokens > min(room, LONGEST):
+            raise OptionError(
+                f"The prompt has {tokens:,} tokens. Expected at most {max(min(room, LONGEST), 0):,}: shorten it, or ask for fewer new tokens."
+            )
+        return text
+
+    def _begun(self, asked: Asked, neurons: LanguageNeurons) -> Answers:
+        """What is known before the first token."""
+        languages = tuple(language for language in neurons if len(neurons[language]))
+        probabilities = dict(zip(self.stats.languages, self.stats.probabilities(), strict=True))
+        usual = tuple(float(probabilities[language][neurons[language].flat].mean()) for language in languages)
+        return Answers(asked, languages, tuple(len(neurons[language]) for language in languages), usual)
+
+    def _written(
+        self, prompt: str, now: Answers, neurons: LanguageNeurons, edits: AbstractContextManager[Any]
+    ) -> Iterator[Answer]:
+        """One answer as it is written. One token more is written than is shown, so that all that are shown have been read."""
+        asked = now.asked
+        ends = [] if asked.bare else stops(asked.target)
+        begun = len(self.tokenizer(prompt)["input_ids"])
+        firing = Firing(self.model, self._sites, neurons, now.languages)
+        text = Written(self.tokenizer, ends)
+        pieces = stream(self.model, self.tokenizer, prompt, asked.new_tokens + 1, asked.repetition_penalty, ends)
+        with firing.watched(), edits, closing(pieces):  # type: ignore[type-var]
+            for _ in pieces:
+                yield Answer(text.so_far(firing.read[begun:]))
+        tokens = text.whole(firing.read[begun:])
+        yield Answer(tokens, *self._told("".join(token.text for token in tokens)))
+
+
+Teller: TypeAlias = Callable[[str], "tuple[str | None, float]"]
+"""A text -> the language it seems to be in, if any, and how certain that is."""
+
+
+def _teller(languages: Sequence[str]) -> Teller:
+    """Where the identifier is missing, or does not know the languages, it tells none."""
+    recorded = {base(language): language for language in reversed(languages)}
+    try:
+        identify = lingua(languages)
+    except OptionError:
+        return lambda _text: (None, 0.0)
+
+    def told(text: str) -> tuple[str | None, float]:
+        if not text.strip():
+            return None, 0.0
+        guess = identify([text])[0]
+        return recorded.get(guess.language or "", guess.language), guess.certainty
+
+    return told
