@@ -112,7 +112,7 @@ def controls(table: pl.DataFrame) -> Any:
         axis.bar(at + (number - 1) * 0.27, own[column], 0.27, label=label, color=colour)
     axis.axhline(0, color="black", linewidth=0.8)
     axis.set(xticks=at, xticklabels=own["language"], xlabel="language", ylabel="change of loss, nats a token")
-    figure.legend(frameon=False, loc="outside upper center", ncols=3)
+    figure.legend(frameon=False, loc="outside upper center", ncols=3, fontsize=7.5, columnspacing=1.2, handlelength=1.2)
     return figure
 
 
