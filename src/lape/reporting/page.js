@@ -38,6 +38,8 @@
     switched("loss", (name) => paint($("loss-table"), data.matrix[name], digits[name] ?? 2));
   }
 
+  addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((one) => { one.open = true; }));
+
   // The neuron browser. All text goes in as text, never as HTML.
   const browser = data.browser;
   if (!browser) return;
