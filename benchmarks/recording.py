@@ -42,7 +42,8 @@ def rows(model: Any, tokenizer: Any) -> list[Batch]:
 @contextmanager
 def published(model: Any, found: Sites) -> Iterator[None]:
     """The published rule: upcast, compare, sum over tokens."""
-    counts = [torch.zeros(site.width, dtype=torch.int32) for site in found.sites]
+    device = next(model.parameters()).device
+    counts = [torch.zeros(site.width, dtype=torch.int32, device=device) for site in found.sites]
     with watching(model, found.sites, lambda k, a, _rows: counts[k].add_((a.float() > 0).sum((0, 1)))):
         yield
 
