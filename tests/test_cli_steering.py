@@ -101,7 +101,7 @@ def refused(capsys, place, arguments, *words):
     said = capsys.readouterr().err.strip()
     assert said.startswith("error: ")
     assert "\n" not in said
-    assert len(said) < 1500
+    assert len(said) < 1600
     for word in words:
         assert word in said, said
     assert contents(place) == before

@@ -67,7 +67,7 @@ def test_a_neuron_opens_by_its_link_and_by_the_keyboard(whole, tmp_path):  # noq
         link = watched.page.locator("#found tbody a").first
         name = link.inner_text()
         link.press("Enter")
-        watched.page.wait_for_function(f"document.querySelector('#neuron h3').textContent === 'Neuron {name}'")
+        detail.get_by_role("heading", name=f"Neuron {name}", exact=True).wait_for()
         assert watched.page.evaluate("document.activeElement.id") == "neuron"
         harmless(watched, address)
 

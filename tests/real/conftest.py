@@ -34,6 +34,8 @@ def neurons(stats: ActivationStats) -> LanguageNeurons:
 def _all_cores() -> Iterator[None]:
     """The tiny models of the other tests run fastest on one thread, and say so for the whole process."""
     before = torch.get_num_threads()
-    torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    others = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) - 1  # processes that want a core each
+    torch.set_num_threads(max(1, cores - others))
     yield
     torch.set_num_threads(before)
