@@ -12,7 +12,7 @@ docs: .venv/docs
 	@echo docs/_build/html/index.html
 
 test: .venv/dev
-	$(BIN)/pytest -m "not soak" -n 2 --dist loadgroup --durations 8
+	$(BIN)/pytest -m "not soak" -n 2 --dist loadfile --durations 8
 
 soak: .venv/dev
 	$(BIN)/pytest -m soak
