@@ -321,10 +321,15 @@ def _by_length(result: list[Row]) -> list[Row]:
     return [row for window in windows for row in sorted(window, key=lambda row: -row[0].length)]
 
 
+def at_once(options: TextOptions) -> int:
+    """How many rows a batch has, but for the last one."""
+    return max(1, options.batch_tokens // options.row_tokens)
+
+
 def batches(corpus: Corpus, options: TextOptions, *, packs: bool, mixed: bool = False) -> list[list[Row]]:
     """All rows in batches of about `options.batch_tokens`. `mixed`: see `rows`."""
     every = rows(corpus, options.row_tokens, apart=packs and not options.one_per_row, mixed=mixed)
-    size = max(1, options.batch_tokens // options.row_tokens)
+    size = at_once(options)
     return [every[at : at + size] for at in range(0, len(every), size)]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from lape.corpus import Batch, Corpus, Row, longest
+from lape.corpus import Batch, Corpus, Row, at_once, longest
 from lape.options import TextOptions
 from lape.sites import Sites, body, hidden_states, is_shared_out, unwrapped
 
@@ -50,7 +50,7 @@ class Fixed:
 
 
 def _shape(options: TextOptions) -> tuple[int, int]:
-    return max(1, options.batch_tokens // options.row_tokens), -(-options.row_tokens // 16) * 16
+    return at_once(options), -(-options.row_tokens // 16) * 16
 
 
 def why_not(model: nn.Module, found: Sites) -> str | None:

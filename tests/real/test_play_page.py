@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from browsing import FLAGS, faults
 from lape.play.page import Place, serve
 from lape.play.presets import PRESETS
 from lape.play.session import Session
@@ -18,10 +19,9 @@ from lape.stats import ActivationStats
 
 pytest.importorskip("gradio", reason="gradio is missing: pip install 'lape[play]'")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is missing: pip install playwright")
-axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install axe-playwright-python")
+pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install axe-playwright-python")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="There is no chromium to open the page in.")
-QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
 PATIENCE = 40_000
 """Milliseconds that an answer may take on a busy machine."""
 HOSTILE = "Why is it important to drink water? <img src=x onerror=alert(1)> ${7*7} {{7*7}}"
@@ -45,7 +45,7 @@ def address(session: Session) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", *QUIET])
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
         yield opened
         opened.close()
 
@@ -71,15 +71,6 @@ def opened(browser: Any, address: str, **how: Any) -> Iterator[Any]:
 def ask(page: Any, name: str) -> None:
     page.get_by_role("button", name=name, exact=True).click()
     page.get_by_text("Both answers are written.").wait_for(timeout=PATIENCE)
-
-
-def faults(page: Any) -> list[tuple[str, str, str]]:
-    found = axe.Axe().run(page).response["violations"]
-    return [
-        (one["id"], one["impact"], one["nodes"][0]["html"][:200])
-        for one in found
-        if one["impact"] in ("serious", "critical")
-    ]
 
 
 def language_of(page: Any, side: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,7 @@ from rich.text import Text
 from lape.errors import FileError, OptionError, TextError
 
 if TYPE_CHECKING:
+    from lape.evaluate.ablation import Planned
     from lape.progress import Progress as Report
     from lape.texts import Source
 
@@ -39,6 +41,8 @@ TunedFlags: TypeAlias = Annotated[list[str] | None, Parameter(name="--tuned", ne
 Overwrite: TypeAlias = Annotated[bool, Parameter(negative="")]
 _DEMOS = (Path("runs/demo"), Path("lape-demo"))
 """Where `make demo` and `lape demo` leave their runs."""
+CELLS = "cells"
+"""The folder of finished parts: see `kept`."""
 EVERY = 10.0
 """Seconds between two lines of progress where there is no terminal."""
 
@@ -122,6 +126,33 @@ def _line(task: str, done: int, total: int | None, rate: float) -> str:
 def beside(path: Path, name: str) -> Path:
     """Where a verb puts its result by default: in the run's folder, or in that of the file it read."""
     return (path if path.is_dir() else path.parent) / name
+
+
+def say_passes(off: str) -> Planned:
+    """Tells, before anything is switched off, how many passes there are with `off` off, and how long they take."""
+
+    def say(passes: int, tokens: int, seconds: float | None) -> None:
+        known = "" if seconds is None else f", about {span(seconds)}"
+        err.print(f"{passes} passes with {off} off, {tokens:,} tokens to run{known}.", highlight=False)
+
+    return say
+
+
+@contextmanager
+def kept(target: Path) -> Iterator[Path]:
+    """The folder, in the partial one of a target, where finished parts wait for the rest; one in which nothing is finished does not stay."""
+    from lape import files
+
+    working = files.partial(target)
+    cells = working / CELLS
+    if not cells.exists():
+        files.fresh(working)
+        cells.mkdir()
+    try:
+        yield cells
+    finally:
+        if not any(path.name != files.STATE for path in cells.glob("[!.]*")):
+            shutil.rmtree(working, ignore_errors=True)
 
 
 def run_of(model: str, run: Path | None) -> Path:

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from lape.cli.common import (
+    CELLS,
     Overwrite,
     TextFlags,
     beside,
-    err,
+    kept,
     neurons_of,
     out,
     plain,
     progress,
     provenance,
-    span,
+    say_passes,
     texts_of,
     write_table,
 )
@@ -82,7 +81,7 @@ def examples(
         described = describe(loaded, tokenizer)
         found = look_up(
             loaded, tokenizer, texts, neurons, options,
-            entropy=entropy, folder=cells, described=described, planned=_say, progress=report,
+            entropy=entropy, folder=cells, described=described, planned=say_passes("one neuron"), progress=report,
         )  # fmt: skip
         sources = {k: plain(texts[k]) for k in texts} if text else dict.fromkeys(texts, BUNDLED)
         record = provenance("examples", options=dataclasses.asdict(options), sources=sources, **described)
@@ -116,29 +115,6 @@ def _entropy(run: Path, neurons: Any) -> Any:
     return entropy(stats.probabilities(neurons.options.get("denominator", "tokens")))
 
 
-def _say(passes: int, tokens: int, seconds: float | None) -> None:
-    """Before anything is switched off."""
-    known = "" if seconds is None else f", about {span(seconds)}"
-    err.print(f"{passes} passes with one neuron off, {tokens:,} tokens to run{known}.", highlight=False)
-
-
-@contextmanager
-def kept(target: Path) -> Iterator[Path]:
-    """The folder where finished parts wait for the rest, until `save`; one in which nothing is finished does not stay."""
-    from lape import files
-
-    working = files.partial(target)
-    cells = working / "cells"
-    if not cells.exists():
-        files.fresh(working)
-        cells.mkdir()
-    try:
-        yield cells
-    finally:
-        if not any(path.name != files.STATE for path in cells.glob("[!.]*")):
-            shutil.rmtree(working, ignore_errors=True)
-
-
 def save(target: Path, found: Any, neurons: Any, record: dict[str, Any]) -> None:
     """Write the tables beside the finished parts, and make of both a folder of tables alone."""
     from lape import files
@@ -157,7 +133,7 @@ def save(target: Path, found: Any, neurons: Any, record: dict[str, Any]) -> None
     }
     files.write_json(working / "run.json", {**record, "texts": found.texts, "left_out": list(found.left_out)})
     files.write_json(working / "about.json", {**record, **about})
-    shutil.rmtree(working / "cells")
+    shutil.rmtree(working / CELLS)
     files.finish(working, target)
 
 

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from lape.cli.common import (
+    CELLS,
     Overwrite,
     TextFlags,
     beside,
-    err,
+    kept,
     neurons_of,
     out,
     plain,
     progress,
     provenance,
-    span,
+    say_passes,
     texts_of,
     write_table,
 )
@@ -76,7 +75,15 @@ def perplexity(
         check_same(loaded, found.manifest, "neurons")
         described = describe(loaded, tokenizer)
         lines = line_losses(
-            loaded, tokenizer, texts, found, options, folder=cells, described=described, planned=_say, progress=report
+            loaded,
+            tokenizer,
+            texts,
+            found,
+            options,
+            folder=cells,
+            described=described,
+            planned=say_passes("neurons"),
+            progress=report,
         )
         table = summary(lines, found, options)
         record = provenance("perplexity", options=dataclasses.asdict(options), texts=plain(texts), **described)
@@ -87,29 +94,6 @@ def perplexity(
     out.print(f"Written: {target}", highlight=False, soft_wrap=True)
 
 
-def _say(passes: int, tokens: int, seconds: float | None) -> None:
-    """Before anything is switched off."""
-    known = "" if seconds is None else f", about {span(seconds)}"
-    err.print(f"{passes} passes with neurons off, {tokens:,} tokens to run{known}.", highlight=False)
-
-
-@contextmanager
-def kept(target: Path) -> Iterator[Path]:
-    """The folder where measured cells wait for the rest, until `save`; one in which nothing was measured does not stay."""
-    from lape import files
-
-    working = files.partial(target)
-    cells = working / "cells"
-    if not cells.exists():
-        files.fresh(working)
-        cells.mkdir()
-    try:
-        yield cells
-    finally:
-        if not any(cells.glob("*.safetensors")):
-            shutil.rmtree(working, ignore_errors=True)
-
-
 def save(target: Path, table: Any, lines: Any, record: dict[str, Any]) -> None:
     """Write the tables beside the cells, and make of both a folder of tables alone."""
     from lape import files
@@ -118,5 +102,5 @@ def save(target: Path, table: Any, lines: Any, record: dict[str, Any]) -> None:
     write_table(table, working / "perplexity.parquet")
     write_table(lines, working / "lines.parquet")
     files.write_json(working / "run.json", record)
-    shutil.rmtree(working / "cells")
+    shutil.rmtree(working / CELLS)
     files.finish(working, target)

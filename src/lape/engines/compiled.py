@@ -31,7 +31,6 @@ class CompiledRecorder(Recorder):
 
     def __init__(self, model: nn.Module, found: Sites, rows: int, length: int) -> None:
         super().__init__(model, found)
-        self.model, self.found = model, found
         device = next(body(model).parameters()).device
         self._chunk = math.gcd(length, _CHUNK)
         self._lane = torch.zeros(rows * length, 1, dtype=torch.int64, device=device)
@@ -87,15 +86,19 @@ class CompiledRecorder(Recorder):
         return [site.layer for site, calls in zip(self.found.sites, seen, strict=True) if calls != self._forwards]
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Go on from what `state` gave, or from nothing where it is empty."""
-        self.tokens = state["tokens"].clone() if state else torch.zeros_like(self.tokens)
-        self._forwards = 0
-        self._seen.zero_()
+        """Go on from what `state` gave."""
+        self.clear()
+        self.tokens.copy_(state["tokens"])
         for part, fires, sums in zip(self.found.space, self._all_fires, self._all_sums, strict=True):
             here = slice(part.start, part.stop)
-            fires.copy_(state["fires"][:, here]) if state else fires.zero_()
-            for k, name in enumerate(VALUES):
-                sums[k].copy_(state[name][here]) if state else sums[k].zero_()
+            fires.copy_(state["fires"][:, here])
+            sums.copy_(torch.stack([state[name][here] for name in VALUES]))
+
+    def clear(self) -> None:
+        """Begin at nothing."""
+        self._forwards = 0
+        for one in (self.tokens, self._seen, *self._all_fires, *self._all_sums):
+            one.zero_()
 
 
 class CompiledReader:
@@ -120,7 +123,7 @@ class CompiledReader:
         with self.attached():
             self.read(one)
         ours, expected = self.result()["fires"].double(), plain.result()["fires"].double()
-        self.restore({})
+        self.clear()
         near = _NEAR.get(next(body(self._model).parameters()).dtype, 0.1)
         share = float((ours - expected).abs().sum() / expected.sum().clamp_min(1))
         if share > near:
@@ -147,8 +150,12 @@ class CompiledReader:
         return self._recorder.state()
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Go on from what `state` gave, or from nothing where it is empty."""
+        """Go on from what `state` gave."""
         self._recorder.restore(state)
+
+    def clear(self) -> None:
+        """Begin at nothing, for the next language."""
+        self._recorder.clear()
 
     def result(self) -> dict[str, Tensor]:
         """As `Reader.result`."""
@@ -176,7 +183,7 @@ class Readers:
                 say("Recording", first_line(error))
         if self._compiled is None:
             return Reader(*self._given, corpus)
-        self._compiled.restore({})
+        self._compiled.clear()
         return self._compiled
 
 

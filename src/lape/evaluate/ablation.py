@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -31,6 +32,14 @@ from lape.texts import Texts
 
 KNOWN = 0.01
 """Text of which more lines than this share were recorded is refused; a few short lines may well come twice."""
+
+Planned: TypeAlias = Callable[[int, int, float | None], None]
+"""Told once, before neurons are switched off: the passes through a language's text, the tokens of those that are not known yet, and about how
+many seconds they take, going by the unedited model; None where that was known too."""
+
+
+def untold(passes: int, tokens: int, seconds: float | None) -> None:
+    """The default: nothing is said."""
 
 
 class Ablations:
@@ -215,6 +224,18 @@ class Ablations:
 def digest(neurons: NeuronSet) -> str:
     """What names a set of neurons in a folder."""
     return hashlib.sha256(neurons.flat.numpy().tobytes()).hexdigest()[:20]
+
+
+def depends_on(
+    described: Mapping[str, Any], neurons: LanguageNeurons, corpora: Mapping[str, Corpus], options: TextOptions
+) -> dict[str, Any]:
+    """What cells in a folder were measured with (`files.same_run`). `described`: see `lape.models.describe`."""
+    return {
+        **{key: described[key] for key in ("model", "tokenizer")},
+        "neurons": {language: digest(found) for language, found in neurons.items()},
+        "texts": {language: corpus.hash for language, corpus in corpora.items()},
+        "options": dataclasses.asdict(options),
+    }
 
 
 def _place(corpus: Corpus) -> np.ndarray[Any, np.dtype[np.int64]]:

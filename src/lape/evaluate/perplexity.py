@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -17,7 +16,7 @@ from torch import Tensor
 from lape import files
 from lape.corpus import Corpus
 from lape.errors import MismatchError, OptionError
-from lape.evaluate.ablation import Ablations, digest, refuse_recorded
+from lape.evaluate.ablation import Ablations, Planned, depends_on, refuse_recorded, untold
 from lape.evaluate.bootstrap import Bootstrap, Floats
 from lape.evaluate.controls import matched_like
 from lape.models import describe
@@ -48,15 +47,6 @@ LINES = {
     "characters": pl.Int64,
     "nll": pl.Float64,
 }
-
-
-Planned: TypeAlias = Callable[[int, int, float | None], None]
-"""Told once, before neurons are switched off: the passes through a language's text, the tokens of those that are not known yet, and about how
-many seconds they take, going by the unedited model; None where that was known too."""
-
-
-def _untold(passes: int, tokens: int, seconds: float | None) -> None:
-    """The default: nothing is said."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +86,7 @@ def line_losses(
     *,
     folder: Path | None = None,
     described: Mapping[str, Any] | None = None,
-    planned: Planned = _untold,
+    planned: Planned = untold,
     progress: Progress = silent,
 ) -> pl.DataFrame:
     """The loss of every line in every condition, the ground of all tables.
@@ -116,13 +106,7 @@ def line_losses(
         refuse_recorded(work.corpora, neurons)
     if folder is not None:
         described = described or describe(model, tokenizer)
-        ours = {
-            **{key: described[key] for key in ("model", "tokenizer")},
-            "neurons": {language: digest(found) for language, found in neurons.items()},
-            "texts": {language: corpus.hash for language, corpus in work.corpora.items()},
-            "options": dataclasses.asdict(options),
-        }
-        files.same_run(folder, ours)
+        files.same_run(folder, depends_on(described, neurons, work.corpora, options))
     work.compile(options.compile, _planned_tokens(work, neurons, options))
     return losses(work, neurons, options, progress, planned)
 
@@ -132,7 +116,7 @@ def losses(
     neurons: LanguageNeurons,
     options: PerplexityOptions,
     progress: Progress = silent,
-    planned: Planned = _untold,
+    planned: Planned = untold,
 ) -> pl.DataFrame:
     """`line_losses` on text that is prepared already."""
     read, taken = work.base(progress)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lape.errors import OptionError
-from lape.evaluate.ablation import Ablations
+from lape.evaluate.ablation import Ablations, Planned, untold
 from lape.evaluate.bootstrap import FEWEST, Bootstrap, Floats
 from lape.evaluate.controls import matched_like
 from lape.neurons import LanguageNeurons, NeuronSet
@@ -31,14 +30,6 @@ EFFECTS = {
     **dict.fromkeys(("delta", "low", "high"), pl.Float64),
     "kind": pl.String,
 }
-Planned: TypeAlias = Callable[[int, int, float | None], None]
-"""Told once, before neurons are switched off: the passes with one off, their tokens that are not known yet, and about how many seconds
-those take; None where nothing tells.
-"""
-
-
-def untold(passes: int, tokens: int, seconds: float | None) -> None:
-    """The default: nothing is said."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +11,12 @@ import polars as pl
 from torch import Tensor
 
 from lape import files
-from lape.corpus import Corpus, prepare
+from lape.corpus import prepare
 from lape.errors import MismatchError, ModelError, OptionError
-from lape.evaluate.ablation import digest, refuse_recorded
+from lape.evaluate.ablation import Planned, depends_on, refuse_recorded, untold
 from lape.evaluate.nll import Head, find_head
 from lape.examples.contexts import contexts
-from lape.examples.effects import EFFECTS, Planned, effects, untold
+from lape.examples.effects import EFFECTS, effects
 from lape.examples.words import WORDS, words
 from lape.models import describe
 from lape.neurons import LanguageNeurons
@@ -76,7 +75,7 @@ def examples(
     if not options.allow_recorded:
         refuse_recorded(corpora, neurons)
     if folder is not None:
-        files.same_run(folder, _ours(described or describe(model, tokenizer), corpora, neurons, options))
+        files.same_run(folder, depends_on(described or describe(model, tokenizer), neurons, corpora, options))
     union = neurons.union
     found = _kept(folder, "contexts", lambda: contexts(model, tokenizer, corpora, union, options, progress))
     about = {language: corpus.describe() for language, corpus in corpora.items()}
@@ -109,18 +108,6 @@ def _check(model: Any, neurons: LanguageNeurons) -> None:
         raise OptionError(
             f"None of {', '.join(neurons) or 'no language'} has any neurons. Choose more: lape identify RUN --rate 0.02 --overwrite."
         )
-
-
-def _ours(
-    described: Mapping[str, Any], corpora: Mapping[str, Corpus], neurons: LanguageNeurons, options: ExamplesOptions
-) -> dict[str, Any]:
-    """What finished parts depend on."""
-    return {
-        **{key: described[key] for key in ("model", "tokenizer")},
-        "neurons": {language: digest(found) for language, found in neurons.items()},
-        "texts": {language: corpus.hash for language, corpus in corpora.items()},
-        "options": dataclasses.asdict(options),
-    }
 
 
 def _kept(folder: Path | None, name: str, make: Callable[[], pl.DataFrame]) -> pl.DataFrame:

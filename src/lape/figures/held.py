@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from lape.errors import FileError
+from lape.runs import read_record, read_table
 
 Record = Mapping[str, Any]
 """What a folder's run.json says."""
@@ -44,17 +44,17 @@ def held(run: Path) -> Held:
     if not run.is_dir():
         there = "is a file" if run.is_file() else "is not there"
         raise FileError(f"{run} {there}. Expected the folder of a run, such as lape demo makes.")
-    found = Held(run, _record(run), study=(run / "tables").is_dir())
+    found = Held(run, read_record(run), study=(run / "tables").is_dir())
     if found.study:
         for path in sorted((run / "tables").glob("*.parquet")):
-            found.add(path.stem, _read(path), found.record)
+            found.add(path.stem, read_table(path), found.record)
         _costs(found)
     else:
         _neurons(found)
         for name, (file, folder) in _BESIDE.items():
             place = next((one for one in (run, run / folder) if (one / file).is_file()), None)
             if place is not None:
-                found.add(name, _read(place / file), _record(place))
+                found.add(name, read_table(place / file), read_record(place))
     if not found.tables:
         raise FileError(_nothing(run))
     return found
@@ -81,40 +81,14 @@ def _neurons(found: Held) -> None:
         found.add("overlap", overlap_chance(neurons), record)
     path = found.folder / "neurons.reliability.parquet"
     if path.is_file():
-        found.add("reliability", _read(path), found.record)
+        found.add("reliability", read_table(path), found.record)
 
 
 def _costs(found: Held) -> None:
     """What forcing cost, which a study keeps in the file that was joined, where that lies beside its tables."""
-    path = found.folder / "forcing.json"
-    if path.is_file():
-        joined = _json(path)
-        rows = joined.get("costs") or []
-        if rows:
-            found.add("costs", pl.DataFrame(rows, infer_schema_length=None), joined)
-
-
-def _record(folder: Path) -> Record:
-    path = folder / "run.json"
-    return _json(path) if path.is_file() else {}
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        read = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FileError(f"{path} is damaged: {error}. Make it again, or copy it anew from where it came.") from error
-    if not isinstance(read, dict):
-        raise FileError(f"{path} is damaged: it holds no object. Make it again, or copy it anew from where it came.")
-    return read
-
-
-def _read(path: Path) -> pl.DataFrame:
-    try:
-        return pl.read_parquet(path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        reason = str(error).splitlines()[0]
-        raise FileError(f"{path} is damaged: {reason}. Make it again, or copy it anew from where it came.") from error
+    joined = read_record(found.folder, "forcing.json")
+    if joined.get("costs"):
+        found.add("costs", pl.DataFrame(joined["costs"], infer_schema_length=None), joined)
 
 
 def origin(record: Record) -> str:

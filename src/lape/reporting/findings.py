@@ -100,13 +100,7 @@ def _reliable(run: Gathered) -> str | None:
 
 
 def _steered(run: Gathered) -> str | None:
-    table = run.tables.get("forcing")
-    if table is None:
-        return None
-    whole = table.filter(
-        (pl.col("source") == "all") & (pl.col("target") == "all") & pl.col("chosen") & (pl.col("split") == "report")
-    )
-    rows = {row["family"]: row for row in whole.iter_rows(named=True)}
+    rows = run.forced
     if "neurons" not in rows:
         return None
     ours = rows["neurons"]

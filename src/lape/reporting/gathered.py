@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import polars as pl
 
 from lape.errors import FileError
 from lape.neurons import LanguageNeurons
+from lape.runs import read_record, read_table
 from lape.stats import ActivationStats
 
 _TABLES = {
@@ -66,6 +66,17 @@ class Gathered:
                 return found
         return {}
 
+    @property
+    def forced(self) -> dict[str, dict[str, Any]]:
+        """Family -> what was reported of forcing a language by it, averaged over all pairs; empty where nothing was."""
+        table = self.tables.get("forcing")
+        if table is None:
+            return {}
+        whole = table.filter(
+            (pl.col("source") == "all") & (pl.col("target") == "all") & pl.col("chosen") & (pl.col("split") == "report")
+        )
+        return {row["family"]: row for row in whole.iter_rows(named=True)}
+
 
 def gather(run: Path) -> Gathered:
     """Read a folder that a verb of lape made. Raises FileError for one that holds nothing to show."""
@@ -82,29 +93,13 @@ def gather(run: Path) -> Gathered:
         raise FileError(
             f"{run} holds nothing to report. Expected the folder of lape record, lape demo, lape perplexity, lape force or lape study."
         )
-    return Gathered(run, _record(run), tables, neurons, stats)
+    return Gathered(run, read_record(run) or read_record(run / "perplexity"), tables, neurons, stats)
 
 
 def _table(run: Path, places: tuple[str, ...]) -> pl.DataFrame | None:
-    for place in places:
-        if (run / place).is_file():
-            try:
-                return pl.read_parquet(run / place)
-            except (pl.exceptions.PolarsError, OSError) as error:
-                raise FileError(f"{run / place} was not read: {str(error).splitlines()[0]}. Make it again.") from error
-    return None
+    place = next((run / one for one in places if (run / one).is_file()), None)
+    return None if place is None else read_table(place)
 
 
 def _has_stats(place: Path) -> bool:
     return (place / "stats.safetensors").is_file()
-
-
-def _record(run: Path) -> dict[str, Any]:
-    for place in (run / "run.json", run / "perplexity" / "run.json"):
-        if place.is_file():
-            try:
-                found = json.loads(place.read_text(encoding="utf-8"))
-            except (json.JSONDecodeError, UnicodeDecodeError) as error:
-                raise FileError(f"{place} is not JSON: {error}. Make the run again.") from error
-            return found if isinstance(found, dict) else {}
-    return {}

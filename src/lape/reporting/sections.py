@@ -152,13 +152,9 @@ def _interval(row: dict[str, Any] | None) -> list[float] | None:
 
 def steering(run: Gathered) -> dict[str, Any] | None:
     """What every family of methods does, averaged over pairs, its cost, and answers side by side."""
-    table = run.tables.get("forcing")
-    if table is None:
+    if "forcing" not in run.tables:
         return None
-    whole = table.filter(
-        (pl.col("source") == "all") & (pl.col("target") == "all") & pl.col("chosen") & (pl.col("split") == "report")
-    )
-    rows = {row["family"]: row for row in whole.iter_rows(named=True)}
+    rows = run.forced
     spent = _costs(run)
     families = [{**rows[name], **spent.get(name, {})} for name in _FAMILIES if name in rows]
     return {"families": families, "answers": _answers(run), "rest": [name for name in rows if name not in _FAMILIES]}
