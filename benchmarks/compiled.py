@@ -17,18 +17,18 @@ from contextlib import ExitStack, nullcontext
 from typing import Any
 
 import torch
-from recording import OPTIONS, ROUNDS, published, rows
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import lape
-from lape.corpus import Batch
-from lape.engines.compiled import CompiledReader
-from lape.graphs import Fixed
-from lape.hooking import change
+from lape.data.corpus import Batch
+from lape.model.compiled import Fixed
+from lape.model.hooks import change
+from lape.model.site import body, evaluating, find, hidden_states
 from lape.options import RecordOptions
-from lape.reader import Reader, run_batch
-from lape.sites import body, evaluating, find, hidden_states
+from lape.recording.engines.compiled import CompiledReader
+from lape.recording.reader import Reader, run_batch
+from recording import OPTIONS, ROUNDS, published, rows
 
 
 def full(todo: list[Batch]) -> list[Batch]:

@@ -13,9 +13,9 @@ from collections.abc import Callable
 import torch
 from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 
-from lape.hooking import watching
-from lape.recorder import Recorder
-from lape.sites import find, gap, hidden_states
+from lape.model.hooks import watching
+from lape.model.site import find, gap, hidden_states
+from lape.recording.counter import Recorder
 
 ROWS, TOKENS = 4, 512
 

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 
 import lape
-from lape.grid import BINS
-from lape.space import NeuronSpace
-from lape.stats import ActivationStats, LanguageStats
+from lape.values.histogram import BINS
+from lape.values.space import NeuronSpace
+from lape.values.stats import ActivationStats, LanguageStats
 
 LAYERS, WIDTH, TOKENS, FOLDS = 80, 28672, 99_999_744, 8
 FEW, TEXTS = 36_864, 200

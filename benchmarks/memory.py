@@ -16,10 +16,10 @@ from pathlib import Path
 
 import torch
 
-from lape import files
-from lape.corpus import FOLDS
-from lape.files import Later
-from lape.space import NeuronSpace
+from lape.data.corpus import FOLDS
+from lape.store import files
+from lape.store.files import Later
+from lape.values.space import NeuronSpace
 
 LAYERS, WIDTH, TOKENS = 80, 28_672, 1_000_000
 TAGS = ["en", "fr", "de", "es", "it", "pt", "nl", "sv", "da", "nb", "fi", "pl", "cs", "ru", "uk"]

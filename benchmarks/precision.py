@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 
 import lape
-from lape.neurons import jaccard
+from lape.values.neurons import jaccard
 
 
 def main() -> None:

@@ -19,14 +19,14 @@ from typing import Any
 import torch
 
 import lape
-from lape import samples
-from lape.corpus import Batch, batch, batches, prepare
-from lape.hooking import watching
+from lape.data import samples
+from lape.data.corpus import Batch, batch, batches, prepare
+from lape.data.texts import Documents
+from lape.model.hooks import watching
+from lape.model.site import Sites, find
 from lape.options import RecordOptions
-from lape.reader import run_batch
-from lape.recorder import Recorder
-from lape.sites import Sites, find
-from lape.texts import Documents
+from lape.recording.counter import Recorder
+from lape.recording.reader import run_batch
 
 ROUNDS = 10
 OPTIONS = RecordOptions(row_tokens=512, batch_tokens=2048)

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 import lape
-from lape import samples
-from lape.evaluate.generation import greedy
-from lape.recording import record
+from lape.data import samples
+from lape.measure.generation import greedy
+from lape.recording.record import record
 
 TOKENS = 48
 

@@ -29,7 +29,9 @@ autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 maximum_signature_line_length = 100
-nitpick_ignore_regex = [("py:.*", r"(?!lape\.).*|lape\.(engines|experts|evaluate\.ablation)\..*")]
+nitpick_ignore_regex = [
+    ("py:.*", r"(?!lape\.).*|lape\.(recording\.engine|recording\.engines|model\.experts|measure\.ablation)\..*")
+]
 """Names of other projects, and of lape's own insides, are not looked up."""
 
 

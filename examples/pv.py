@@ -22,9 +22,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import lape
-from lape.analyse.seeds import control
-from lape.sites import find
-from lape.weights import weight_changes
+from lape.experiments.seeds.run import control
+from lape.model.site import find
+from lape.recording.weight_change import weight_changes
 
 
 def main(arguments: list[str] | None = None) -> pl.DataFrame:

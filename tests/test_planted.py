@@ -15,7 +15,7 @@ from scipy.stats import binom
 from lape import identify, perplexity, record
 from lape.detect import METHODS
 from lape.detect.lape import percentile
-from planted import (
+from support.planted import (
     DEPTH,
     KINDS,
     LANGUAGES,

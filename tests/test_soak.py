@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import lape
-from tiny import tiny, tiny_tokenizer
+from support.tiny import tiny, tiny_tokenizer
 
 LINE = "the cat sat on the mat and the dog ate the rat; le chat dort sur le lit et le chien mange.\n"
 

@@ -9,32 +9,32 @@ from lape.errors import LapeError
 
 if TYPE_CHECKING:
     from lape.detect import identify
-    from lape.edit import Add, Off, Scale, Set, edited
-    from lape.evaluate.forcing import forcing
-    from lape.evaluate.perplexity import perplexity
-    from lape.exporting import export
-    from lape.models import load
-    from lape.neurons import LanguageNeurons
-    from lape.recording import record
+    from lape.edit.edit import Add, Off, Scale, Set, edited
+    from lape.edit.steer import steer
+    from lape.experiments.forcing.run import forcing
+    from lape.experiments.perplexity.run import perplexity
+    from lape.model.load import load
+    from lape.recording.record import record
     from lape.reporting import report
-    from lape.stats import ActivationStats
-    from lape.steering import steer
+    from lape.ship.checkpoint import export
+    from lape.values.neurons import LanguageNeurons
+    from lape.values.stats import ActivationStats
 
 _HOMES = {
-    "load": "lape.models",
-    "record": "lape.recording",
-    "ActivationStats": "lape.stats",
+    "load": "lape.model.load",
+    "record": "lape.recording.record",
+    "ActivationStats": "lape.values.stats",
     "identify": "lape.detect",
-    "LanguageNeurons": "lape.neurons",
-    "Off": "lape.edit",
-    "Set": "lape.edit",
-    "Add": "lape.edit",
-    "Scale": "lape.edit",
-    "edited": "lape.edit",
-    "steer": "lape.steering",
-    "export": "lape.exporting",
-    "perplexity": "lape.evaluate.perplexity",
-    "forcing": "lape.evaluate.forcing",
+    "LanguageNeurons": "lape.values.neurons",
+    "Off": "lape.edit.edit",
+    "Set": "lape.edit.edit",
+    "Add": "lape.edit.edit",
+    "Scale": "lape.edit.edit",
+    "edited": "lape.edit.edit",
+    "steer": "lape.edit.steer",
+    "export": "lape.ship.checkpoint",
+    "perplexity": "lape.experiments.perplexity.run",
+    "forcing": "lape.experiments.forcing.run",
     "report": "lape.reporting",
 }
 __all__ = ["ActivationStats", "Add", "LanguageNeurons", "LapeError", "Off", "Scale", "Set"]

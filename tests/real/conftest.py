@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import lape
-from lape import samples
-from lape.neurons import LanguageNeurons
-from lape.stats import ActivationStats
+from lape.data import samples
+from lape.values.neurons import LanguageNeurons
+from lape.values.stats import ActivationStats
 
 
 @pytest.fixture(scope="session")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from brute import assert_near
-from conformance import IDS, some_edits
-from lape.edit import edited
-from lape.sites import find
-from zoo.table import KINDS
-from zoo.written import build, logits_of
+from lape.edit.edit import edited
+from lape.model.site import find
+from support.brute import assert_near
+from support.conformance import IDS, some_edits
+from support.zoo.table import KINDS
+from support.zoo.written import build, logits_of
 
 
 @pytest.fixture(autouse=True)

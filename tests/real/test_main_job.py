@@ -9,11 +9,11 @@ import pytest
 import torch
 
 import lape
-from lape import samples
-from lape.analyse.reliability import UNION, reliability, split_halves
+from lape.data import samples
 from lape.detect.lape import lape as find_lape
-from lape.neurons import LanguageNeurons
-from lape.stats import ActivationStats
+from lape.detect.stability import UNION, reliability, split_halves
+from lape.values.neurons import LanguageNeurons
+from lape.values.stats import ActivationStats
 
 SPECIFIC = ("zh", "fr", "es", "vi", "id", "ja")
 

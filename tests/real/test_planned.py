@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lape.options import PlanOptions
-from lape.plan import plan
+from lape.recording.plan import plan
 
 
 def test_the_embedded_model_is_planned_by_its_name():

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from browsing import FLAGS, faults
 from lape.play.page import Place, serve
 from lape.play.presets import PRESETS
 from lape.play.session import Session
-from lape.stats import ActivationStats
+from lape.values.stats import ActivationStats
+from support.browsing import FLAGS, faults
 
 pytest.importorskip("gradio", reason="gradio is missing: pip install 'lape[play]'")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is missing: pip install playwright")

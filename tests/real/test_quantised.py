@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import lape
-from lape import samples
-from lape.sites import find, hidden_states, tiny_ids
-from lape.stats import ActivationStats
+from lape.data import samples
+from lape.model.site import find, hidden_states, tiny_ids
+from lape.values.stats import ActivationStats
 
 
 def test_the_model_in_8_bits_is_proven_and_fires_much_the_same(loaded: tuple[Any, Any]) -> None:

@@ -10,16 +10,16 @@ import pytest
 import torch
 
 import lape
-from lape import samples
 from lape.cli import run
-from lape.edit import Off, Scale, edited
-from lape.evaluate.bench import Bench
-from lape.evaluate.families import CEILING, NONE, Setting, following
-from lape.evaluate.judge import in_language, on_topic
-from lape.identifiers import Identifier, lingua
-from lape.neurons import LanguageNeurons
+from lape.data import samples
+from lape.data.language_id import Identifier, lingua
+from lape.edit.edit import Off, Scale, edited
+from lape.measure.answer_quality import in_language, on_topic
+from lape.measure.bench import Bench
+from lape.measure.methods import CEILING, NONE, Setting, following
 from lape.options import BeginningOptions, GenerationOptions
-from lape.stats import ActivationStats
+from lape.values.neurons import LanguageNeurons
+from lape.values.stats import ActivationStats
 
 COUNT = 6
 TARGETS = ("fr", "zh", "ja", "vi")

@@ -29,9 +29,9 @@ from rich.text import Text
 from lape.errors import FileError, OptionError, TextError
 
 if TYPE_CHECKING:
-    from lape.evaluate.ablation import Planned
+    from lape.data.texts import Source
+    from lape.measure.ablation import Planned
     from lape.progress import Progress as Report
-    from lape.texts import Source
 
 out = Console(soft_wrap=False)
 err = Console(stderr=True)
@@ -141,7 +141,7 @@ def say_passes(off: str) -> Planned:
 @contextmanager
 def kept(target: Path) -> Iterator[Path]:
     """The folder, in the partial one of a target, where finished parts wait for the rest; one in which nothing is finished does not stay."""
-    from lape import files
+    from lape.store import files
 
     working = files.partial(target)
     cells = working / CELLS
@@ -171,7 +171,7 @@ def run_of(model: str, run: Path | None) -> Path:
 
 def neurons_of(path: Path, languages: str | None, width: int | None) -> Any:
     """Language neurons from a run, a file, or a published .pth."""
-    from lape.neurons import LanguageNeurons
+    from lape.values.neurons import LanguageNeurons
 
     names = [name for name in languages.replace(",", " ").split() if name] if languages else None
     if path.is_dir() and not (path / "neurons.safetensors").exists():
@@ -181,7 +181,7 @@ def neurons_of(path: Path, languages: str | None, width: int | None) -> Any:
 
 def write_table(frame: Any, path: Path) -> None:
     """Write a table as parquet, in one step."""
-    from lape import files
+    from lape.store import files
 
     files.write(path, frame.write_parquet)
 

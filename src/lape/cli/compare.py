@@ -36,10 +36,10 @@ def compare(
     overwrite
         Replace an existing file.
     """
-    from lape import files
-    from lape.analyse.compare import compare as compared
     from lape.cli.tables import compare_table
     from lape.errors import MismatchError
+    from lape.experiments.compare.run import compare as compared
+    from lape.store import files
 
     if to is not None:
         files.refuse_existing(to, overwrite)

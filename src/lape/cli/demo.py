@@ -35,9 +35,10 @@ def demo(
     overwrite
         Replace an existing folder.
     """
-    from lape import files, samples
+    from lape.data import samples
     from lape.errors import OptionError
     from lape.options import PerplexityOptions, RecordOptions
+    from lape.store import files
 
     began = time.monotonic()
     if not 1 <= documents <= samples.EVALUATED:
@@ -59,13 +60,14 @@ def demo(
 
 
 def _run(working: Path, recording: Any, measuring: Any, documents: int) -> None:
-    from lape import files, samples
     from lape.cli.identify import with_reliability
     from lape.cli.tables import loss_matrix, neurons_table, own_tables, verdict
+    from lape.data import samples
     from lape.detect import identify
-    from lape.evaluate.perplexity import line_losses, summary
-    from lape.models import load
-    from lape.recording import record
+    from lape.experiments.perplexity.run import line_losses, summary
+    from lape.model.load import load
+    from lape.recording.record import record
+    from lape.store import files
 
     with progress() as report:
         model, tokenizer = load("sample", progress=report)

@@ -10,7 +10,7 @@ from lape.cli.common import out, progress
 from lape.options import ModelOptions
 
 if TYPE_CHECKING:
-    from lape.sites import Site, Sites
+    from lape.model.site import Site, Sites
 
 _MODEL = ModelOptions()
 
@@ -30,16 +30,16 @@ def doctor(
     config_only
         Do not load weights: prove a few layers with random ones. Taken for a config.json and for a folder without weights.
     """
-    from lape.skeleton import is_bare
+    from lape.model.skeleton import is_bare
 
     if config_only or is_bare(model):
         _bare(model, loading)
         return
-    from lape.corpus import bos_id
+    from lape.data.corpus import bos_id
     from lape.errors import ModelError
-    from lape.evaluate.nll import find_head
-    from lape.models import checksum, load
-    from lape.sites import find
+    from lape.model.load import checksum, load
+    from lape.model.loss import find_head
+    from lape.model.site import find
 
     with progress() as report:
         loaded, tokenizer = load(model, loading, progress=report)
@@ -58,8 +58,8 @@ def doctor(
 
 def _bare(model: str, loading: ModelOptions) -> None:
     """A model without its weights."""
-    from lape.sites import SiteNames, find
-    from lape.skeleton import skeleton
+    from lape.model.site import SiteNames, find
+    from lape.model.skeleton import skeleton
 
     made = skeleton(model, loading.revision)
     found = find(made.model, SiteNames(*loading.sites) if loading.sites else None)
@@ -75,7 +75,7 @@ def _line(text: str) -> None:
 
 def _say(model: Any, found: Sites) -> None:
     """Where the neurons are, and what was proven."""
-    from lape.models import number_format
+    from lape.model.load import number_format
 
     _line(f"[bold]{type(model).__name__}[/] on {model.device}, {number_format(model)}: {found.space}")
     kinds: dict[tuple[str, ...], list[Site]] = {}
@@ -135,7 +135,7 @@ def _kind(model: Any, site: Site) -> tuple[str, str]:
 
 def _firing(model: Any, site: Site) -> str:
     """A warning where the activation is above 0 for other inputs than those above 0."""
-    from lape.sites import keeps_sign
+    from lape.model.site import keeps_sign
 
     return (
         ""

@@ -54,12 +54,12 @@ def evaluate(
     overwrite
         Replace an existing folder.
     """
-    from lape import files
     from lape.cli.tables import task_table
-    from lape.evaluate.bench import named_sets
-    from lape.evaluate.harness import find_tasks, harness
-    from lape.models import describe, load
-    from lape.stats import ActivationStats
+    from lape.experiments.harness.run import find_tasks, harness
+    from lape.measure.bench import named_sets
+    from lape.model.load import describe, load
+    from lape.store import files
+    from lape.values.stats import ActivationStats
 
     folder = run_of(model, run)
     target = to or (folder if folder.is_dir() else folder.parent) / "eval"
@@ -91,7 +91,7 @@ def _save(target: Path, found: Any, record: dict[str, Any]) -> None:
     """Write the tables as a folder, whole or not at all."""
     from importlib.metadata import version
 
-    from lape import files
+    from lape.store import files
 
     working = files.partial(target)
     files.fresh(working)

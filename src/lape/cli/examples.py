@@ -66,9 +66,9 @@ def examples(
     overwrite
         Replace an existing folder.
     """
-    from lape import files
-    from lape.examples import examples as look_up
-    from lape.models import check_same, describe, load
+    from lape.experiments.examples import examples as look_up
+    from lape.model.load import check_same, describe, load
+    from lape.store import files
 
     target = to or beside(run, "examples")
     files.refuse_existing(target, overwrite)
@@ -90,8 +90,8 @@ def examples(
 
 
 def _texts(model: str, flags: list[str] | None) -> dict[str, Any]:
-    from lape import samples
-    from lape.recording import checked_texts
+    from lape.data import samples
+    from lape.recording.record import checked_texts
 
     if flags:
         return checked_texts(texts_of(flags))
@@ -105,7 +105,7 @@ def _texts(model: str, flags: list[str] | None) -> dict[str, Any]:
 def _entropy(run: Path, neurons: Any) -> Any:
     """Of every neuron, by the statistics in the run's folder; None where there are none."""
     from lape.detect.lape import entropy
-    from lape.stats import ActivationStats
+    from lape.values.stats import ActivationStats
 
     if not run.is_dir() or not (run / "stats.safetensors").is_file():
         return None
@@ -117,7 +117,7 @@ def _entropy(run: Path, neurons: Any) -> Any:
 
 def save(target: Path, found: Any, neurons: Any, record: dict[str, Any]) -> None:
     """Write the tables beside the finished parts, and make of both a folder of tables alone."""
-    from lape import files
+    from lape.store import files
 
     working = files.partial(target)
     for name in TABLES:

@@ -48,9 +48,9 @@ def export(
     overwrite
         Replace an existing folder.
     """
-    from lape import files
-    from lape.exporting import export as bake
-    from lape.models import check_same, load
+    from lape.model.load import check_same, load
+    from lape.ship.checkpoint import export as bake
+    from lape.store import files
 
     files.refuse_existing(to, overwrite)
     found = neurons_of(neurons, languages, width)
@@ -65,7 +65,7 @@ def export(
 
 def _edits(neurons: Any, off: Sequence[str], scale: Sequence[str]) -> list[Any]:
     """The edits that are asked for."""
-    from lape.edit import Off, Scale
+    from lape.edit.edit import Off, Scale
 
     if not off and not scale:
         raise OptionError("Nothing was asked for. Expected --off TAG, --scale TAG=FACTOR, or both.")

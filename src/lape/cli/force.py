@@ -52,13 +52,13 @@ def force(
     overwrite
         Replace an existing folder.
     """
-    from lape import files
     from lape.cli.tables import forcing_tables
     from lape.detect import identify
-    from lape.evaluate.forcing import forcing
-    from lape.models import check_same, describe, load
-    from lape.neurons import LanguageNeurons
-    from lape.stats import ActivationStats
+    from lape.experiments.forcing.run import forcing
+    from lape.model.load import check_same, describe, load
+    from lape.store import files
+    from lape.values.neurons import LanguageNeurons
+    from lape.values.stats import ActivationStats
 
     folder = run_of(model, run)
     target = to or (folder if folder.is_dir() else folder.parent) / "forcing"
@@ -107,8 +107,8 @@ def force(
 
 
 def _save(folder: Path, found: Any, record: dict[str, Any]) -> None:
-    from lape import files
-    from lape.evaluate.verdicts import DEFINITIONS
+    from lape.measure.answer_table import DEFINITIONS
+    from lape.store import files
 
     for name in ("answers", "table", "differences", "costs", "identification"):
         write_table(getattr(found, name), folder / f"{'forcing' if name == 'table' else name}.parquet")
@@ -137,9 +137,9 @@ def _rounded(frame: Any) -> list[dict[str, Any]]:
 
 
 def _questions(flags: Sequence[str] | None, languages: Sequence[str]) -> dict[str, list[str]]:
-    from lape import samples
-    from lape.evaluate.pairs import checked_questions
-    from lape.texts import documents
+    from lape.data import samples
+    from lape.data.texts import documents
+    from lape.measure.questions import checked_questions
 
     if not flags:
         bundled = samples.questions("all")
@@ -154,7 +154,7 @@ def _questions(flags: Sequence[str] | None, languages: Sequence[str]) -> dict[st
 
 
 def _split(asked: Mapping[str, list[str]], development: int) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    from lape.evaluate.judge import FEWEST
+    from lape.measure.answer_quality import FEWEST
 
     count = min(map(len, asked.values()))
     if count < FEWEST + 2:
@@ -170,8 +170,8 @@ def _split(asked: Mapping[str, list[str]], development: int) -> tuple[dict[str, 
 
 def _texts(flags: Sequence[str] | None, part: Any, languages: Mapping[str, Any]) -> dict[str, Any]:
     """Texts by language: those named, or the bundled ones of the languages that are asked in."""
-    from lape import samples
-    from lape.recording import checked_texts
+    from lape.data import samples
+    from lape.recording.record import checked_texts
 
     if flags:
         return checked_texts(texts_of(flags))

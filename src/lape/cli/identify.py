@@ -37,11 +37,11 @@ def identify(
     overwrite
         Replace an existing file.
     """
-    from lape import files
     from lape.cli.tables import neurons_table
     from lape.detect import halvable, method_named
     from lape.detect import identify as find
-    from lape.stats import ActivationStats
+    from lape.store import files
+    from lape.values.stats import ActivationStats
 
     target = to or beside(stats, "neurons.safetensors")
     files.refuse_existing(target, overwrite)
@@ -63,9 +63,9 @@ def identify(
 
 def with_reliability(stats: Any, neurons: Any, method: str, options: dict[str, Any]) -> tuple[Any, Any]:
     """The neurons with their stability, and the table of reliability, from one round of halvings."""
-    from lape.analyse.reliability import reliability as table_of
-    from lape.analyse.reliability import split_halves, stability_of
     from lape.detect import method_named
+    from lape.detect.stability import reliability as table_of
+    from lape.detect.stability import split_halves, stability_of
 
     with progress() as report:
         found = split_halves(stats, method_named(method), progress=report, **options)

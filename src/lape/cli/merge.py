@@ -22,9 +22,9 @@ def merge(*stats: Path, to: Annotated[Path, Parameter(name="--out")], overwrite:
     overwrite
         Replace an existing file.
     """
-    from lape import files
-    from lape.stats import ActivationStats
-    from lape.stats import merge as merged
+    from lape.store import files
+    from lape.values.stats import ActivationStats
+    from lape.values.stats import merge as merged
 
     files.refuse_existing(to, overwrite)
     result = merged(ActivationStats.load(path) for path in stats)

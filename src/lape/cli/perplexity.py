@@ -60,11 +60,11 @@ def perplexity(
     overwrite
         Replace an existing folder.
     """
-    from lape import files
     from lape.cli.tables import loss_matrix, own_tables, verdict
-    from lape.evaluate.perplexity import line_losses, summary
-    from lape.models import check_same, describe, load
-    from lape.recording import checked_texts
+    from lape.experiments.perplexity.run import line_losses, summary
+    from lape.model.load import check_same, describe, load
+    from lape.recording.record import checked_texts
+    from lape.store import files
 
     target = to or beside(neurons, "perplexity")
     files.refuse_existing(target, overwrite)
@@ -96,7 +96,7 @@ def perplexity(
 
 def save(target: Path, table: Any, lines: Any, record: dict[str, Any]) -> None:
     """Write the tables beside the cells, and make of both a folder of tables alone."""
-    from lape import files
+    from lape.store import files
 
     working = files.partial(target)
     write_table(table, working / "perplexity.parquet")

@@ -11,7 +11,7 @@ from lape.cli.common import err, out, span
 from lape.options import PlanOptions
 
 if TYPE_CHECKING:
-    from lape.plan import Plan
+    from lape.recording.plan import Plan
 
 _PLAN = PlanOptions()
 
@@ -31,7 +31,7 @@ def plan(
     revision
         Revision of a model on the Hub.
     """
-    from lape.plan import plan as made
+    from lape.recording.plan import plan as made
 
     err.print("Making a few layers with random weights…", highlight=False)
     for line in lines(model, made(model, options, revision)):

@@ -40,10 +40,10 @@ def play(
     browser
         Open the page in the browser.
     """
-    from lape.models import load
+    from lape.model.load import load
     from lape.play.page import Place, gradio, serve
     from lape.play.session import Session
-    from lape.stats import ActivationStats
+    from lape.values.stats import ActivationStats
 
     gradio()  # where it is missing, that is said before the model is loaded
     chosen = _port(port)

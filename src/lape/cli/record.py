@@ -14,7 +14,7 @@ from lape.errors import OptionError
 from lape.options import ClusterOptions, ModelOptions, RecordOptions
 
 if TYPE_CHECKING:
-    from lape.stats import ActivationStats
+    from lape.values.stats import ActivationStats
 
 _MODEL, _RECORD, _CLUSTER = ModelOptions(), RecordOptions(), ClusterOptions()
 
@@ -48,11 +48,12 @@ def record(
     """
     if loading.tensor_parallel and os.environ.get("RANK", "0") != "0":  # the first process speaks for all
         out.quiet = err.quiet = True
-    from lape import files, lid
-    from lape.engines import ray
-    from lape.models import load
-    from lape.recording import checked_texts
-    from lape.recording import record as run
+    from lape.data import contamination as lid
+    from lape.model.load import load
+    from lape.recording.engines import ray
+    from lape.recording.record import checked_texts
+    from lape.recording.record import record as run
+    from lape.store import files
 
     files.refuse_existing(to, overwrite)
     texts = checked_texts(texts_of(text))

@@ -51,9 +51,9 @@ def show(
 
 
 def _experts(run: Path) -> None:
-    from lape.analyse.experts import affinity
     from lape.cli.tables import experts_table
-    from lape.stats import ActivationStats
+    from lape.experiments.routing.run import affinity
+    from lape.values.stats import ActivationStats
 
     table = affinity(ActivationStats.load(run))
     folder = run if run.is_dir() else run.parent

@@ -56,13 +56,13 @@ def steer(
     """
     from rich.markup import escape
 
-    from lape.evaluate.bench import named_sets
-    from lape.evaluate.generation import stream
-    from lape.evaluate.prompts import ask, stops
-    from lape.models import check_same, load
-    from lape.stats import ActivationStats
-    from lape.steering import steer as steered
-    from lape.steering import steering
+    from lape.edit.steer import steer as steered
+    from lape.edit.steer import steering
+    from lape.measure.bench import named_sets
+    from lape.measure.generation import stream
+    from lape.measure.prompts import ask, stops
+    from lape.model.load import check_same, load
+    from lape.values.stats import ActivationStats
 
     asked = _prompts(prompts, file)
     folder = run_of(model, run)
@@ -106,7 +106,7 @@ class _Names:
     """Says what language a text is in, where the identifier is installed and knows the languages."""
 
     def __init__(self, languages: Sequence[str]) -> None:
-        from lape.identifiers import base, lingua
+        from lape.data.language_id import base, lingua
 
         self._recorded = languages
         self._languages = {base(language): language for language in reversed(languages)}

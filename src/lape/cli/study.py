@@ -62,10 +62,10 @@ def study(
     plan_only
         Say what would be run and for how long, and stop.
     """
-    from lape import files
     from lape.errors import OptionError
-    from lape.models import load
-    from lape.recording import checked_texts
+    from lape.model.load import load
+    from lape.recording.record import checked_texts
+    from lape.store import files
     from lape.study.claims import read
     from lape.study.plan import plan, speed
     from lape.study.run import chosen_parts, save
@@ -116,8 +116,8 @@ def _statistics(
     model: Any, tokenizer: Any, texts: Any, run: Path | None, working: Path, plan_only: bool, options: Any, report: Any
 ) -> Any:
     """Those of a run, or recorded now, in the study's own folder; for a plan, a taste of them will do and is not kept."""
-    from lape.recording import record
-    from lape.stats import ActivationStats
+    from lape.recording.record import record
+    from lape.values.stats import ActivationStats
 
     place = working / "recorded"
     if run is not None or place.exists():

@@ -13,7 +13,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     import polars as pl
 
-    from lape.neurons import LanguageNeurons
+    from lape.values.neurons import LanguageNeurons
 
 _BARS = " ▁▂▃▄▅▆▇█"
 _WIDEST = 40
@@ -55,7 +55,7 @@ def _bar(count: int, top: int) -> str:
 
 def neurons_table(neurons: LanguageNeurons, reliability: pl.DataFrame | None) -> Group:
     """Per language: how many neurons, in which layers, how reliable."""
-    from lape.analyse.reliability import UNION
+    from lape.detect.stability import UNION
 
     layers = neurons.space.layers
     measured = {row["language"]: row for row in reliability.iter_rows(named=True)} if reliability is not None else {}

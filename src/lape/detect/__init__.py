@@ -17,8 +17,8 @@ from lape.detect.probability90 import probability90
 from lape.detect.random import random
 from lape.detect.variation import variation
 from lape.errors import OptionError
-from lape.neurons import LanguageNeurons
-from lape.stats import ActivationStats
+from lape.values.neurons import LanguageNeurons
+from lape.values.stats import ActivationStats
 
 Method: TypeAlias = Callable[..., LanguageNeurons]
 METHODS: dict[str, Method] = {
@@ -51,7 +51,7 @@ def identify(
     find = method_named(method)
     neurons = find(stats, **options)
     if reliability and halvable(stats, find, options):
-        from lape.analyse.reliability import stability
+        from lape.detect.stability import stability
 
         return neurons.with_stability(stability(stats, neurons, find, **options))
     return neurons

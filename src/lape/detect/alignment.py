@@ -10,9 +10,9 @@ from torch import Tensor
 
 from lape.detect.common import found, languages_of
 from lape.detect.lape import entropy, percentile, scored_neurons
-from lape.neurons import LanguageNeurons
 from lape.options import AlignmentOptions, given
-from lape.stats import ActivationStats
+from lape.values.neurons import LanguageNeurons
+from lape.values.stats import ActivationStats
 
 _HALVINGS = 40
 _LARGEST = 2.0**20

@@ -10,9 +10,9 @@ from torch import Tensor
 from lape.detect.common import found, languages_of, largest, over_others, short
 from lape.detect.lape import entropy
 from lape.errors import OptionError
-from lape.neurons import LanguageNeurons
 from lape.options import AttributionOptions, given
-from lape.stats import ActivationStats
+from lape.values.neurons import LanguageNeurons
+from lape.values.stats import ActivationStats
 
 
 def attribution(

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from lape.errors import OptionError
-from lape.neurons import LanguageNeurons, NeuronSet
-from lape.stats import ActivationStats
+from lape.values.neurons import LanguageNeurons, NeuronSet
+from lape.values.stats import ActivationStats
 
 
 def largest(scores: Tensor, count: int, among: Tensor | None = None) -> Tensor:

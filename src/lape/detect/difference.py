@@ -11,9 +11,9 @@ from torch import Tensor
 from lape.detect.common import found, languages_of, largest, over_others
 from lape.detect.lape import scored_neurons
 from lape.errors import OptionError
-from lape.neurons import LanguageNeurons
 from lape.options import DifferenceOptions, given
-from lape.stats import ActivationStats
+from lape.values.neurons import LanguageNeurons
+from lape.values.stats import ActivationStats
 
 
 def difference(

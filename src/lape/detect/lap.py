@@ -7,9 +7,9 @@ from typing import Any
 
 from lape.detect.common import found, languages_of, largest, short
 from lape.detect.lape import scored_neurons
-from lape.neurons import LanguageNeurons
 from lape.options import LapOptions, given
-from lape.stats import ActivationStats
+from lape.values.neurons import LanguageNeurons
+from lape.values.stats import ActivationStats
 
 
 def lap(

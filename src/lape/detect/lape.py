@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from lape.errors import OptionError
-from lape.neurons import LanguageNeurons, NeuronSet
 from lape.options import LapeOptions, given
-from lape.stats import ActivationStats
+from lape.values.neurons import LanguageNeurons, NeuronSet
+from lape.values.stats import ActivationStats
 
 _CHUNK = 2**18
 MIN_ROUTED = 200

@@ -10,9 +10,9 @@ import torch
 from lape.detect.common import found, languages_of
 from lape.detect.lape import scored_neurons, select
 from lape.errors import OptionError
-from lape.neurons import LanguageNeurons
 from lape.options import LapeOptions, given
-from lape.stats import ActivationStats
+from lape.values.neurons import LanguageNeurons
+from lape.values.stats import ActivationStats
 
 
 def lave(

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from lape.detect.common import found, languages_of, largest, short
 from lape.detect.lape import scored_neurons
-from lape.grid import ZERO
-from lape.neurons import LanguageNeurons
 from lape.options import Probability90Options, given
-from lape.stats import ActivationStats
+from lape.values.histogram import ZERO
+from lape.values.neurons import LanguageNeurons
+from lape.values.stats import ActivationStats
 
 
 def probability90(
@@ -22,7 +22,7 @@ def probability90(
 
     The paper does not say over what the percentile is taken; ours: a neuron's threshold is the 90th percentile of its activation
     over the tokens of all languages, each language weighing the same, so that every neuron exceeds it equally often. Read off
-    a histogram (`lape.grid`): see `exceeding` for what is exact. Raises OptionError for statistics recorded without `histogram`.
+    a histogram (`lape.values.histogram`): see `exceeding` for what is exact. Raises OptionError for statistics recorded without `histogram`.
     """
     options = given(Probability90Options, options, changes)
     languages = languages_of(stats)

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from lape.detect.common import found, languages_of
-from lape.neurons import LanguageNeurons
 from lape.options import RandomOptions, given
-from lape.stats import ActivationStats
+from lape.values.neurons import LanguageNeurons
+from lape.values.stats import ActivationStats
 
 
 def random(

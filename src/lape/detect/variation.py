@@ -11,17 +11,17 @@ import torch
 
 from lape.detect.common import found, languages_of, short
 from lape.detect.lape import select
-from lape.neurons import LanguageNeurons
 from lape.options import VariationOptions, given
-from lape.stats import ActivationStats
+from lape.values.neurons import LanguageNeurons
+from lape.values.stats import ActivationStats
 
 
 def variation(stats: ActivationStats, options: VariationOptions | None = None, **changes: Any) -> LanguageNeurons:
     """LAPE's rule with δ_k = ‖ΔW‖ / ‖W‖ in the place of the probability: entropy over languages of δ, same filters (ours).
 
-    δ_k is how far tuning on language k moved a neuron's gate row, up row and down column, see `lape.weights`; only its shares over
+    δ_k is how far tuning on language k moved a neuron's gate row, up row and down column, see `lape.recording.weight_change`; only its shares over
     languages matter to the entropy, so tune on each language with as many steps and tokens. Which seed was used matters too: see
-    `lape.analyse.seeds`. Raises OptionError for statistics recorded without `tuned`.
+    `lape.experiments.seeds.run`. Raises OptionError for statistics recorded without `tuned`.
     """
     options = given(VariationOptions, options, changes)
     languages = languages_of(stats)

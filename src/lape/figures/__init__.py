@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lape import files
 from lape.figures.catalogue import FIGURES, Kind
 from lape.figures.held import held, lacking
 from lape.figures.write import available, draw_tables, write_index
 from lape.options import FigureOptions, given
+from lape.store import files
 
 __all__ = ["FIGURES", "Drawn", "Kind", "available", "draw", "draw_tables", "write_index"]
 

@@ -7,11 +7,11 @@ from typing import Any, TypeAlias
 
 import polars as pl
 
-from lape.analyse.frontier import MEAN
-from lape.analyse.reliability import UNION
-from lape.evaluate.bootstrap import FEWEST
+from lape.detect.stability import UNION
+from lape.experiments.frontier.table import MEAN
 from lape.figures.held import Record, resamples
 from lape.figures.style import Tables
+from lape.measure.bootstrap import FEWEST
 
 Caption: TypeAlias = Callable[[Tables, Record], str]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from lape.analyse.reliability import UNION
+from lape.detect.stability import UNION
 from lape.figures.style import BLUE, GREEN, GREY, ORANGE, SMALL, Axes, Figure, Paper, Tables, blank, ends, legend
 
 _CONTROLS = (("matched", "s", ORANGE), ("random", "^", GREEN))

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from lape.errors import FileError
-from lape.runs import read_record, read_table
+from lape.store.run import read_record, read_table
 
 Record = Mapping[str, Any]
 """What a folder's run.json says."""
@@ -71,8 +71,8 @@ def _nothing(run: Path) -> str:
 
 def _neurons(found: Held) -> None:
     """The neurons of a run as tables, and how reliable they are."""
-    from lape.analyse.overlap import overlap_chance
-    from lape.neurons import LanguageNeurons
+    from lape.experiments.overlap.run import overlap_chance
+    from lape.values.neurons import LanguageNeurons
 
     if (found.folder / "neurons.safetensors").is_file():
         neurons = LanguageNeurons.load(found.folder)

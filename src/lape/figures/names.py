@@ -8,9 +8,9 @@ from importlib.util import find_spec
 
 import langcodes
 
+from lape.data.languages import script
 from lape.errors import OptionError
 from lape.figures.fonts import missing, shaped
-from lape.languages import script
 
 
 def names(languages: Sequence[str], style: str) -> tuple[dict[str, str], list[str]]:

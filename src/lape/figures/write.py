@@ -12,7 +12,6 @@ from typing import Any
 
 import polars as pl
 
-from lape import files
 from lape.errors import FileError, OptionError
 from lape.figures import fonts
 from lape.figures.catalogue import FIGURES, Kind
@@ -20,6 +19,7 @@ from lape.figures.held import Record, origin
 from lape.figures.names import names
 from lape.figures.style import STYLE, Figure, Paper, Tables, inside
 from lape.options import FigureOptions
+from lape.store import files
 
 INDEX = "figures.json"
 """Beside the figures: their captions, what is missing, and what has to be said."""

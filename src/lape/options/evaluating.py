@@ -147,7 +147,7 @@ class SimilarityOptions(TextOptions):
 
 
 Writing = Literal["romanised", "converted", "shuffled", "noised"]
-"""Ways of writing a text differently: see `lape.variants`."""
+"""Ways of writing a text differently: see `lape.data.rewriting`."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from lape.errors import OptionError
 from lape.options.base import check_choices, converted, positive
-from lape.shards import Shard
+from lape.store.shards import Shard
 
 
 @dataclass(frozen=True)

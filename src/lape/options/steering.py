@@ -87,7 +87,7 @@ Family = Literal[
     "other",
     "permuted",
 ]
-"""Families of methods that force a language: see `lape.evaluate.families`."""
+"""Families of methods that force a language: see `lape.measure.methods`."""
 
 
 @dataclass(frozen=True)

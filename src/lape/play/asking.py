@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from lape.errors import OptionError
 from lape.options import BeginningOptions, positive, shares
-from lape.stats import ActivationStats
+from lape.values.stats import ActivationStats
 
 PER_LANGUAGE = 100
 """Neurons of each language, unless told otherwise."""

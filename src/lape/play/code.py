@@ -7,7 +7,7 @@ from typing import Any
 
 from lape.options import BeginningOptions, ModelOptions
 from lape.play.asking import Asked
-from lape.stats import ActivationStats
+from lape.values.stats import ActivationStats
 
 
 def snippet(asked: Asked, stats: ActivationStats, model: str, run: str, loading: ModelOptions | None = None) -> str:
@@ -16,8 +16,8 @@ def snippet(asked: Asked, stats: ActivationStats, model: str, run: str, loading:
     source, target = (stats.canonical(one) for one in (asked.source, asked.target))
     lines = [
         "import lape",
-        "from lape.evaluate.generation import generate",
-        *([] if asked.bare else ["from lape.evaluate.prompts import ask, cut"]),
+        "from lape.measure.generation import generate",
+        *([] if asked.bare else ["from lape.measure.prompts import ask, cut"]),
         "from lape.options import BeginningOptions, GenerationOptions",
         "",
         f"model, tokenizer = lape.load({', '.join([repr(model), *_changed(loading or ModelOptions(), ModelOptions())])})",

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lape.hooking import Rows, hooked, watching
-from lape.neurons import LanguageNeurons
-from lape.sites import Sites, unwrapped
+from lape.model.hooks import Rows, hooked, watching
+from lape.model.site import Sites, unwrapped
+from lape.values.neurons import LanguageNeurons
 
 
 @dataclass(frozen=True)

@@ -9,19 +9,19 @@ from functools import lru_cache
 from threading import Lock
 from typing import Any, Literal, TypeAlias
 
+from lape.data.language_id import base, lingua
 from lape.detect import identify
+from lape.edit.steer import steer, steering
 from lape.errors import OptionError
-from lape.evaluate.generation import stream
-from lape.evaluate.prompts import ask, stops
-from lape.identifiers import base, lingua
-from lape.models import check_same
-from lape.neurons import LanguageNeurons
+from lape.measure.generation import stream
+from lape.measure.prompts import ask, stops
+from lape.model.load import check_same
+from lape.model.site import find, text_config
 from lape.play.asking import Asked
 from lape.play.firing import Firing
 from lape.play.writing import Token, Written
-from lape.sites import find, text_config
-from lape.stats import ActivationStats
-from lape.steering import steer, steering
+from lape.values.neurons import LanguageNeurons
+from lape.values.stats import ActivationStats
 
 LONGEST = 1000
 """Tokens of the longest prompt: a page is no place to wait for more."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lape.evaluate.prompts import first_of
+from lape.measure.prompts import first_of
 from lape.play.firing import Read
 
 _UNFINISHED = "\ufffd"

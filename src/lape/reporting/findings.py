@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from lape.analyse.reliability import UNION
+from lape.detect.stability import UNION
 from lape.reporting.gathered import Gathered
 
 

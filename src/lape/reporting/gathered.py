@@ -9,9 +9,9 @@ from typing import Any
 import polars as pl
 
 from lape.errors import FileError
-from lape.neurons import LanguageNeurons
-from lape.runs import read_record, read_table
-from lape.stats import ActivationStats
+from lape.store.run import read_record, read_table
+from lape.values.neurons import LanguageNeurons
+from lape.values.stats import ActivationStats
 
 _TABLES = {
     "perplexity": ("perplexity.parquet", "perplexity/perplexity.parquet", "tables/perplexity.parquet"),

@@ -9,13 +9,13 @@ from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any
 
-from lape import files
 from lape.errors import OptionError
 from lape.reporting import charts, sections
 from lape.reporting.browser import browser, control_effects
 from lape.reporting.findings import by_layer, findings
 from lape.reporting.gathered import Gathered, gather
 from lape.reporting.safe import embedded
+from lape.store import files
 
 _NAMES = {
     "findings": "Findings",

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from lape.analyse.reliability import UNION
+from lape.detect.stability import UNION
 from lape.reporting import charts
 from lape.reporting.findings import by_layer
 from lape.reporting.gathered import Gathered

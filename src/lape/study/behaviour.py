@@ -9,12 +9,12 @@ from typing import Any
 
 import polars as pl
 
-from lape import samples
-from lape.analyse.forced import RECORDS
-from lape.analyse.silenced import drops, shares
+from lape.data import samples
 from lape.errors import FileError, MismatchError
-from lape.evaluate.answering import answering
-from lape.evaluate.silenced import silenced
+from lape.experiments.answering.run import answering
+from lape.experiments.forcing.table import RECORDS
+from lape.experiments.generation.run import silenced
+from lape.experiments.generation.table import drops, shares
 from lape.study.part import Cost
 from lape.study.study import Study, Tables
 

@@ -11,8 +11,8 @@ from typing import Any, Literal, get_args
 
 import polars as pl
 
-from lape.analyse.frontier import holm
 from lape.errors import FileError, OptionError
+from lape.experiments.frontier.table import holm
 
 Rule = Literal["above", "below"]
 Verdict = Literal["holds", "does not hold", "undecided here", "not run"]

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import polars as pl
 
-from lape.analyse.null import null_entropy
-from lape.evaluate.necessity import Necessity, necessity
-from lape.evaluate.patching import patchings
-from lape.evaluate.scripts import scripts
+from lape.data.rewriting import libraries_missing
+from lape.data.texts import Documents
+from lape.experiments.necessity.run import Necessity, necessity
+from lape.experiments.null.run import null_entropy
+from lape.experiments.patching.run import patchings
+from lape.experiments.scripts.run import scripts
+from lape.model.precision import in_float32
 from lape.options import PatchingOptions
-from lape.precision import in_float32
 from lape.study.part import Cost, matrices
 from lape.study.study import Study, Tables
 from lape.study.texts import spread
-from lape.texts import Documents
-from lape.variants import libraries_missing
 
 
 def scripts_part(study: Study) -> Tables:

@@ -5,22 +5,22 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from lape.analyse.amount import amount, domain, dropped
-from lape.analyse.controlled import controlled
-from lape.analyse.frontier import Effects, advantages, frontier, growth, matrix
-from lape.analyse.layers import layers
-from lape.analyse.overlap import overlap_chance, overlap_tests
-from lape.analyse.reliability import reliability, split_halves
-from lape.analyse.seeds import spearman
+from lape.data.texts import Documents
 from lape.detect import identify, method_named
-from lape.evaluate.effects import effects
-from lape.evaluate.perplexity import losses, summary
-from lape.evaluate.similarity import similarity
-from lape.neurons import LanguageNeurons
-from lape.recording import record
+from lape.detect.stability import reliability, split_halves
+from lape.experiments.amount.run import amount, domain, dropped
+from lape.experiments.frontier.run import effects
+from lape.experiments.frontier.table import Effects, advantages, frontier, growth, matrix
+from lape.experiments.layers.run import layers
+from lape.experiments.overlap.run import overlap_chance, overlap_tests
+from lape.experiments.perplexity.controlled import controlled
+from lape.experiments.perplexity.run import losses, summary
+from lape.experiments.seeds.run import spearman
+from lape.experiments.similarity.run import similarity
+from lape.recording.record import record
 from lape.study.part import Cost, matrices
 from lape.study.study import Study, Tables
-from lape.texts import Documents
+from lape.values.neurons import LanguageNeurons
 
 
 def perplexity_part(study: Study) -> Tables:

@@ -10,14 +10,14 @@ from typing import Any
 import polars as pl
 import torch
 
-from lape.corpus import prepare
-from lape.evaluate.nll import find_head, line_loss
+from lape.data.corpus import prepare
+from lape.data.texts import Documents
+from lape.model.loss import find_head, line_loss
+from lape.model.site import evaluating
 from lape.options import TextOptions
-from lape.reader import run_batch
-from lape.sites import evaluating
+from lape.recording.reader import run_batch
 from lape.study.part import Cost, Part
 from lape.study.study import Study
-from lape.texts import Documents
 
 PLAN = {
     "part": pl.String,
@@ -59,8 +59,8 @@ def speed(model: Any, tokenizer: Any, lines: Mapping[str, Sequence[str]], batch_
 
 @torch.inference_mode()
 def _bodies(model: Any, corpus: Any, options: TextOptions) -> None:
-    from lape.corpus import batch, batches
-    from lape.sites import find
+    from lape.data.corpus import batch, batches
+    from lape.model.site import find
 
     with evaluating(model):
         for some in batches(corpus, options, packs=find(model).packs):

@@ -12,9 +12,9 @@ from typing import Any
 
 import polars as pl
 
-from lape import files
 from lape.errors import OptionError
-from lape.models import check_same, describe
+from lape.model.load import check_same, describe
+from lape.store import files
 from lape.study.behaviour import forcing_file
 from lape.study.claims import Claim, Judged, judge
 from lape.study.derived import derived

@@ -12,14 +12,14 @@ import polars as pl
 
 from lape.detect import identify
 from lape.errors import OptionError, TextError
-from lape.evaluate.ablation import Ablations, refuse_recorded
-from lape.evaluate.effects import matched_sets
-from lape.neurons import LanguageNeurons
+from lape.experiments.frontier.run import matched_sets
+from lape.measure.ablation import Ablations, refuse_recorded
 from lape.options import PerplexityOptions, TextOptions
 from lape.progress import Progress, silent
-from lape.stats import ActivationStats
 from lape.study.options import StudyOptions
 from lape.study.texts import spread
+from lape.values.neurons import LanguageNeurons
+from lape.values.stats import ActivationStats
 
 Tables = dict[str, pl.DataFrame]
 """What a part gives: tables by name."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lape.data.texts import Documents
 from lape.errors import TextError
-from lape.evaluate.similarity import Parallel, aligned_lines
-from lape.texts import Documents
+from lape.experiments.similarity.run import Parallel, aligned_lines
 
 _PROBE = 200
 

@@ -1,1 +1,0 @@
-"""Studying results without a model."""

@@ -1,0 +1,373 @@
+"""Texts become packed rows of tokens: documents kept apart, each token in exactly one row, only text counted."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tempfile
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lape.data.texts import Documents, Source, documents
+from lape.errors import OptionError, TextError
+from lape.options import TextOptions
+from lape.progress import Progress, silent
+from lape.store.files import writing
+
+Ints: TypeAlias = NDArray[np.int64]
+FOLDS = 8
+"""Folds in which counts are kept, so that a set's stability can be measured by halving them."""
+_DOCUMENTS_FOR_FOLDS = 64
+_SORT_WINDOW = 256
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Which line each token came from. Lines are numbered over the whole corpus, empty ones left out."""
+
+    of_token: NDArray[np.int32]
+    document: Ints
+    """(lines,) the document of each line."""
+    characters: Ints
+    """(lines,) characters of each line, white space at its ends not counted."""
+    place: Ints
+    """(lines, 2) the numbers of its document in the source and of the line in that document, empty ones counted: lines of
+    parallel text with the same place are translations."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """One language's tokens, on disk, without special tokens added."""
+
+    language: str
+    tokens: NDArray[np.int32]
+    """(tokens,) token ids of all documents, one after the other."""
+    starts: Ints
+    """(documents + 1,) where each document starts; the last entry is the number of tokens."""
+    hash: str
+    """SHA-256 over the documents read."""
+    fingerprints: Tensor
+    """(lines,) int64, sorted, one per different line of text, by which it is recognised when it comes again."""
+    special: frozenset[int]
+    """Ids that never count, even where a text spells them out."""
+    bos: int | None
+    """The id that begins a row, or None."""
+    lines: Lines | None = None
+
+    @property
+    def documents(self) -> int:
+        """How many documents there are."""
+        return len(self.starts) - 1
+
+    def describe(self) -> dict[str, Any]:
+        """What a manifest says of it."""
+        return {"hash": self.hash, "documents": self.documents, "tokens": len(self.tokens)}
+
+
+@dataclass(frozen=True)
+class Segment:
+    """`length` tokens of one document, from `start` on."""
+
+    start: int
+    length: int
+    document: int
+
+
+Row: TypeAlias = tuple[Segment, ...]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows ready for a model."""
+
+    input_ids: Tensor
+    """(rows, tokens) int64, padded on the right."""
+    position_ids: Tensor | None
+    """(rows, tokens) int64, starting again at each document; None where every row holds one document."""
+    source: Tensor
+    """(rows, tokens) int64: the position in `Corpus.tokens`, -1 for BOS and padding."""
+    fold: Tensor
+    """(rows, tokens) int64: the fold that a token counts in, -1 where it doesn't count."""
+
+
+def bos_id(tokenizer: Any, rule: str) -> int | None:
+    """The id that begins a row: where the tokenizer adds one (auto), always, or never."""
+    bos = tokenizer.bos_token_id
+    if rule == "never":
+        return None
+    if rule == "always":
+        if bos is None:
+            raise OptionError("--bos always: this tokenizer has no BOS token. Use --bos auto.")
+        return int(bos)
+    return int(bos) if bos is not None and tokenizer("a")["input_ids"][:1] == [bos] else None
+
+
+def prepare(
+    language: str,
+    source: Source,
+    tokenizer: Any,
+    options: TextOptions,
+    *,
+    lines: bool = False,
+    folder: Path | None = None,
+    progress: Progress = silent,
+) -> Corpus:
+    """Read and tokenise a source up to `options.tokens`. Tokens go to a file (in `folder`, or a temporary one), not to memory.
+
+    `lines=True` also notes each token's line. Raises TextError for a source that is missing, damaged or without text.
+    """
+    builder = _Builder(tokenizer, options.tokens, lines)
+    with (
+        writing(folder or Path(tempfile.gettempdir())),
+        tempfile.TemporaryFile(dir=folder) as file,
+        tempfile.TemporaryFile(dir=folder) as line_file,
+    ):
+        for ids, numbers in builder.run(documents(source, rule=options.document, column=options.column, blank=True)):
+            file.write(ids.tobytes())
+            if lines:
+                line_file.write(numbers.tobytes())
+            progress(f"reading {language}", builder.count, options.tokens)
+        file.flush()
+        line_file.flush()
+        if builder.count == 0:
+            raise TextError(
+                f"The text for {language} is empty: {_name(source)} holds no token. Give it some text, or leave {language} out."
+            )
+        tokens = np.memmap(file, dtype=np.int32, mode="r")
+        table = None
+        if lines:
+            of_token = np.memmap(line_file, dtype=np.int32, mode="r")
+            places = np.array(builder.line_places, dtype=np.int64)
+            table = Lines(of_token, np.array(builder.line_documents), np.array(builder.line_characters), places)
+    return Corpus(
+        language=language,
+        tokens=tokens,
+        starts=np.array([*builder.starts, builder.count]),
+        hash=builder.digest.hexdigest(),
+        fingerprints=torch.unique(torch.from_numpy(np.array(builder.fingerprints, dtype=np.int64))),
+        special=frozenset(tokenizer.all_special_ids),
+        bos=bos_id(tokenizer, options.bos),
+        lines=table,
+    )
+
+
+def _name(source: Source) -> str:
+    if isinstance(source, Documents):
+        return "the documents given"
+    return str(source) if isinstance(source, (str, Path)) else ", ".join(map(str, source))
+
+
+class _Builder:
+    """Tokenises documents piece by piece and keeps what is small: starts, hashes, line table."""
+
+    def __init__(self, tokenizer: Any, cap: int | None, lines: bool) -> None:
+        self.tokenizer, self.cap, self.lines = tokenizer, cap, lines
+        self.count = 0
+        self.starts: list[int] = []
+        self.digest = hashlib.sha256()
+        self.fingerprints = array("q")
+        self.line_documents: list[int] = []
+        self.line_characters: list[int] = []
+        self.line_places: list[tuple[int, int]] = []
+        self._document = -1
+        self._above = (-1, 0)
+        """The document of the last piece, and how many of its lines came before the next piece."""
+
+    def run(self, source: Iterator[Iterator[str]]) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32]]]:
+        stream = ((number, piece) for number, pieces in enumerate(source) for piece in pieces)
+        while group := list(islice(stream, 32)):
+            encoded = self._encode([piece for _, piece in group])
+            for (document, piece), (ids, numbers) in zip(group, encoded, strict=True):
+                room = len(ids) if self.cap is None else self.cap - self.count
+                if room <= 0:
+                    return
+                above = self._above[1] if self._above[0] == document else 0
+                self._above = (document, above)
+                if len(ids):
+                    yield self._take(document, piece, ids, numbers, room)
+                if self.lines:
+                    self._above = (document, above + len(_lines(piece)))
+
+    def _encode(self, pieces: list[str]) -> list[tuple[NDArray[np.int32], NDArray[np.int32]]]:
+        """Token ids and the line within the piece of each token."""
+        if not self.lines:
+            out = self.tokenizer(pieces, add_special_tokens=False, return_attention_mask=False, verbose=False)
+            return [(np.array(ids, dtype=np.int32), np.empty(0, np.int32)) for ids in out["input_ids"]]
+        if not getattr(self.tokenizer, "is_fast", False):
+            return [self._encode_by_line(piece) for piece in pieces]
+        out = self.tokenizer(
+            pieces, add_special_tokens=False, return_attention_mask=False, return_offsets_mapping=True, verbose=False
+        )
+        return [
+            (np.array(ids, dtype=np.int32), _line_numbers(piece, offsets))
+            for piece, ids, offsets in zip(pieces, out["input_ids"], out["offset_mapping"], strict=True)
+        ]
+
+    def _encode_by_line(self, piece: str) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """A tokenizer that gives no offsets reads each line by itself."""
+        ids = [self.tokenizer(line, add_special_tokens=False)["input_ids"] for line in _lines(piece)]
+        numbers = np.repeat(np.arange(len(ids), dtype=np.int32), [len(line) for line in ids])
+        return np.array([token for line in ids for token in line], dtype=np.int32), numbers
+
+    def _take(
+        self, document: int, piece: str, ids: NDArray[np.int32], numbers: NDArray[np.int32], room: int
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        if document != self._document:
+            self._document = document
+            self.starts.append(self.count)
+            self.digest.update(b"\x00document\x00")
+        data = piece.encode("utf-8", "surrogatepass")
+        self.digest.update(data)
+        self.fingerprints.extend(_fingerprint(line) for line in map(str.strip, _lines(piece)) if line)
+        kept = ids[:room]
+        self.count += len(kept)
+        return kept, self._number_lines(piece, numbers, len(kept)) if self.lines else numbers
+
+    def _number_lines(self, piece: str, numbers: NDArray[np.int32], kept: int) -> NDArray[np.int32]:
+        """Make the line numbers of the first `kept` tokens global. An empty line's tokens go to the line before it in the
+        document, or to the one after it; a document without any line gets one of no characters.
+        """
+        texts = [line.strip() for line in _lines(piece)]
+        document = len(self.starts) - 1
+        known = bool(self.line_documents) and self.line_documents[-1] == document
+        first = len(self.line_documents) - known
+        source, above = self._above
+        index = np.zeros(int(numbers[kept - 1]) + 1, dtype=np.int32)
+        for k in range(len(index)):
+            if texts[k]:
+                self.line_documents.append(document)
+                self.line_characters.append(len(texts[k]))
+                self.line_places.append((source, above + k))
+            index[k] = max(len(self.line_documents) - 1, first)
+        if first == len(self.line_documents):
+            self.line_documents.append(document)
+            self.line_characters.append(0)
+            self.line_places.append(self._above)
+        self._shorten_cut_line(numbers, kept, texts)
+        return index[numbers[:kept]]
+
+    def _shorten_cut_line(self, numbers: NDArray[np.int32], kept: int, texts: list[str]) -> None:
+        """Where the cap cuts a line, count its characters by the share of its tokens that is kept."""
+        last = numbers[kept - 1]
+        whole, part = int((numbers == last).sum()), int((numbers[:kept] == last).sum())
+        if part < whole and texts[last]:
+            self.line_characters[-1] = max(1, round(self.line_characters[-1] * part / whole))
+
+
+def _fingerprint(line: str) -> int:
+    return int.from_bytes(
+        hashlib.blake2b(line.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little", signed=True
+    )
+
+
+def _line_numbers(piece: str, offsets: list[tuple[int, int]]) -> NDArray[np.int32]:
+    """The line of each token: that of its first character, so that a line end belongs to the line it closes."""
+    ends = np.cumsum([len(line) for line in _lines(piece)])
+    starts = np.array([start for start, _ in offsets], dtype=np.int64)
+    numbers = np.searchsorted(ends, starts, side="right")
+    return np.minimum(numbers, max(len(ends) - 1, 0)).astype(np.int32)
+
+
+def _lines(piece: str) -> list[str]:
+    """Lines with their line ends. Only a line feed ends one, as in the files themselves."""
+    return re.findall(r"[^\n]*\n|[^\n]+", piece)
+
+
+def rows(corpus: Corpus, row_tokens: int, *, apart: bool, mixed: bool = False) -> list[Row]:
+    """Cut documents into rows of at most `row_tokens`, BOS included: each token in exactly one row.
+
+    `apart`: the model keeps several documents in one row apart; otherwise a row holds one document, and rows are sorted by
+    length within a window, so that little is padded. `mixed`: the first rows are taken from all over the text, so that a part of them
+    stands for the whole and holds every fold.
+    """
+    extra = int(corpus.bos is not None)
+    result: list[Row] = []
+    row: list[Segment] = []
+    used = 0
+    for document in range(corpus.documents):
+        for segment in _cut(
+            document, int(corpus.starts[document]), int(corpus.starts[document + 1]), row_tokens - extra
+        ):
+            if row and (not apart or used + segment.length + extra > row_tokens):
+                result.append(tuple(row))
+                row, used = [], 0
+            row.append(segment)
+            used += segment.length + extra
+    if row:
+        result.append(tuple(row))
+    if mixed:
+        size = -(-len(result) // FOLDS)
+        result = [result[at] for k in range(size) for at in range(k, len(result), size)]
+    return result if apart else _by_length(result)
+
+
+def _cut(document: int, start: int, stop: int, room: int) -> Iterator[Segment]:
+    for at in range(start, stop, room):
+        yield Segment(at, min(room, stop - at), document)
+
+
+def _by_length(result: list[Row]) -> list[Row]:
+    """Rows of one document differ in length: sorted within a window, little is padded and the order stays fixed."""
+    windows = (result[at : at + _SORT_WINDOW] for at in range(0, len(result), _SORT_WINDOW))
+    return [row for window in windows for row in sorted(window, key=lambda row: -row[0].length)]
+
+
+def at_once(options: TextOptions) -> int:
+    """How many rows a batch has, but for the last one."""
+    return max(1, options.batch_tokens // options.row_tokens)
+
+
+def batches(corpus: Corpus, options: TextOptions, *, packs: bool, mixed: bool = False) -> list[list[Row]]:
+    """All rows in batches of about `options.batch_tokens`. `mixed`: see `rows`."""
+    every = rows(corpus, options.row_tokens, apart=packs and not options.one_per_row, mixed=mixed)
+    size = at_once(options)
+    return [every[at : at + size] for at in range(0, len(every), size)]
+
+
+def longest(corpus: Corpus, some: list[Row]) -> int:
+    """Tokens of the longest of a few rows, BOS included."""
+    extra = int(corpus.bos is not None)
+    return max(sum(segment.length + extra for segment in row) for row in some)
+
+
+def batch(corpus: Corpus, some: list[Row]) -> Batch:
+    """Build the tensors of a few rows."""
+    extra, bos = int(corpus.bos is not None), corpus.bos or 0
+    length = longest(corpus, some)
+    shape = (len(some), length)
+    ids, positions = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    source, fold = np.full(shape, -1, np.int64), np.full(shape, -1, np.int64)
+    for r, row in enumerate(some):
+        at = 0
+        for segment in row:
+            stop = at + extra + segment.length
+            if extra:
+                ids[r, at] = bos
+            ids[r, at + extra : stop] = corpus.tokens[segment.start : segment.start + segment.length]
+            source[r, at + extra : stop] = np.arange(segment.start, segment.start + segment.length)
+            fold[r, at + extra : stop] = _fold(corpus, segment.document, row)
+            positions[r, at:stop] = np.arange(stop - at)
+            at = stop
+        positions[r, at:] = np.arange(length - at)
+    fold[np.isin(ids, list(corpus.special))] = -1
+    several = any(len(row) > 1 for row in some)
+    return Batch(
+        torch.from_numpy(ids),
+        torch.from_numpy(positions) if several else None,
+        torch.from_numpy(source),
+        torch.from_numpy(fold),
+    )
+
+
+def _fold(corpus: Corpus, document: int, row: Row) -> int:
+    """A document lies in one fold; where there are too few documents, runs of consecutive rows do, as long as each other."""
+    return document % FOLDS if corpus.documents >= _DOCUMENTS_FOR_FOLDS else row[0].start * FOLDS // len(corpus.tokens)

@@ -1,0 +1,113 @@
+"""Language identification of short texts: two identifiers behind one shape. Needs the extra `lid`."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from lape.data.languages import tag
+from lape.errors import OptionError
+
+NEIGHBOURS = ("ms", "pt", "it", "ca", "de", "nl", "tl", "tr", "ru", "ko", "la", "ro", "pl", "sv", "da")
+"""Languages that answers are easily taken for; always among the candidates, since a forced choice flatters."""
+UNKNOWN = 0.3
+"""Under this share of certainty no language is named (as the Language Confusion Benchmark does; Marchisio et al. 2024)."""
+
+
+@dataclass(frozen=True)
+class Guess:
+    """What a text seems to be written in."""
+
+    language: str | None
+    """A language's code without script or region, or None where none is certain enough."""
+    certainty: float
+    """The candidate's share of the probability, 0 to 1."""
+
+
+Identifier: TypeAlias = Callable[[Sequence[str]], list[Guess]]
+"""Texts -> one guess each. Any function of this shape can take the place of the two here."""
+
+
+def base(language: str) -> str:
+    """A tag's language alone, which is all that identifiers know: zh-Hant -> zh."""
+    return tag(language).split("-")[0]
+
+
+def candidates(languages: Iterable[str]) -> tuple[str, ...]:
+    """The languages in play and their neighbours."""
+    return tuple(dict.fromkeys([*(base(language) for language in languages), *NEIGHBOURS]))
+
+
+def lingua_languages() -> dict[str, Any]:
+    """The languages that lingua knows, by code."""
+    from lingua import Language
+
+    return {one.iso_code_639_1.name.lower(): one for one in Language.all()}
+
+
+def lingua(languages: Iterable[str], *, unknown: float = UNKNOWN) -> Identifier:
+    """The first identifier: lingua, choosing among the languages in play and their neighbours."""
+    _need("lingua", "lingua-language-detector")
+    from lingua import LanguageDetectorBuilder
+
+    by_code = lingua_languages()
+    wanted = _known(languages, by_code, "lingua")
+    detector = LanguageDetectorBuilder.from_languages(*(by_code[code] for code in wanted)).build()
+
+    def identify(texts: Sequence[str]) -> list[Guess]:
+        result = []
+        for values in detector.compute_language_confidence_values_in_parallel(list(texts)):
+            best = values[0]
+            result.append(_guess(best.language.iso_code_639_1.name.lower(), best.value, unknown))
+        return result
+
+    return identify
+
+
+def langid(languages: Iterable[str], *, unknown: float = UNKNOWN) -> Identifier:
+    """The second identifier: py3langid, another model trained on other text, with the same candidates."""
+    _need("py3langid", "py3langid")
+    import py3langid.langid as module
+
+    inner: Any = module._load_identifier(norm_probs=True)
+    wanted = _known(languages, inner.labels, "py3langid")
+    inner.set_languages(list(wanted))
+
+    def identify(texts: Sequence[str]) -> list[Guess]:
+        return [_guess(str(code), float(value), unknown) for code, value in map(inner.classify, texts)]
+
+    return identify
+
+
+IDENTIFIERS: dict[str, Callable[..., Identifier]] = {"lingua": lingua, "langid": langid}
+
+
+def identifier(name: str, languages: Iterable[str]) -> Identifier:
+    """An identifier by name."""
+    if name not in IDENTIFIERS:
+        raise OptionError(f"There is no identifier {name!r}. Expected {' or '.join(IDENTIFIERS)}.")
+    return IDENTIFIERS[name](languages)
+
+
+def _guess(code: str, certainty: float, unknown: float) -> Guess:
+    return Guess(code if certainty >= unknown else None, certainty)
+
+
+def _known(languages: Iterable[str], known: Iterable[str], name: str) -> list[str]:
+    known = set(known)
+    in_play = [base(language) for language in languages]
+    missing = sorted(set(in_play) - known)
+    if missing:
+        raise OptionError(
+            f"{name} cannot identify {', '.join(missing)}. It knows {', '.join(sorted(known))}; give another identifier."
+        )
+    return [code for code in candidates(in_play) if code in known]
+
+
+def _need(module: str, package: str) -> None:
+    if importlib.util.find_spec(module) is None:
+        raise OptionError(
+            f"The package {package}, which tells languages apart, is missing. Type: pip install 'lape[lid]'"
+        )

@@ -1,0 +1,34 @@
+"""Texts and questions written for this project, parallel in seven languages, split by number so that no translation crosses.
+
+48 documents of 8 sentences: 28 to record, 20 to evaluate. 64 questions: 24 for development, 40 for reporting.
+"""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Literal
+
+from lape.data.texts import Documents
+
+LANGUAGES = ("en", "zh", "fr", "es", "vi", "id", "ja")
+RECORDED, EVALUATED = 28, 20
+DEVELOPMENT = 24
+
+
+def texts(part: Literal["record", "evaluate", "all"], documents: int | None = None) -> dict[str, Documents]:
+    """Language -> documents of a part, at most `documents` of them. Document i says the same in every language."""
+    part_of = {"record": slice(None, RECORDED), "evaluate": slice(RECORDED, None), "all": slice(None)}[part]
+    return {
+        language: Documents(_read("texts", language).strip().split("\n\n")[part_of][:documents])
+        for language in LANGUAGES
+    }
+
+
+def questions(part: Literal["development", "reporting", "all"]) -> dict[str, list[str]]:
+    """Language -> questions of a part. Question i asks the same in every language."""
+    part_of = {"development": slice(None, DEVELOPMENT), "reporting": slice(DEVELOPMENT, None), "all": slice(None)}[part]
+    return {language: _read("questions", language).split("\n")[:-1][part_of] for language in LANGUAGES}
+
+
+def _read(kind: str, language: str) -> str:
+    return files("lape.data.samples").joinpath(kind, f"{language}.txt").read_text(encoding="utf-8")

@@ -1,0 +1,124 @@
+"""Does the set come out again from other text? Stability over halves of the folds; this is not validity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from lape.detect import halves
+from lape.detect.lape import lape
+from lape.progress import Progress, silent
+from lape.values.neurons import LanguageNeurons, NeuronSet, jaccard
+from lape.values.stats import ActivationStats
+
+SMALLEST = 20
+"""Sets smaller than this get no Jaccard: one neuron more or less moves it too far."""
+UNION = "all"
+_FIRST = 4096
+_Find = Callable[..., LanguageNeurons]
+
+
+def split_halves(
+    stats: ActivationStats, find: _Find, *, progress: Progress = silent, **options: Any
+) -> list[tuple[LanguageNeurons, LanguageNeurons]]:
+    """Find neurons in both halves of every way to halve the folds that leaves text of every language in both."""
+    ways = [way for way in halves(stats.folds) if all(has_text(stats, half) for half in way)]
+    found = []
+    for done, (a, b) in enumerate(ways, 1):
+        found.append((find(stats, folds=a, **options), find(stats, folds=b, **options)))
+        progress("measuring stability", done, len(ways))
+    return found
+
+
+def has_text(stats: ActivationStats, half: Any) -> bool:
+    """Whether every language has counted tokens in some folds: without any, its probabilities would all be 0."""
+    return all(int(stats[language].tokens[list(half)].sum()) > 0 for language in stats.languages)
+
+
+def stability_of(neurons: LanguageNeurons, found: list[tuple[LanguageNeurons, LanguageNeurons]]) -> dict[str, Tensor]:
+    """Language -> (n,) float64: for each neuron of the set, the share of halves that select it for that language too."""
+    every = [half for pair in found for half in pair]
+    if not every:
+        return {}
+    return {
+        language: torch.stack([torch.isin(own.flat, half.sets[language].flat) for half in every]).double().mean(0)
+        for language, own in neurons.sets.items()
+    }
+
+
+def stability(stats: ActivationStats, neurons: LanguageNeurons, find: _Find, **options: Any) -> dict[str, Tensor]:
+    """`stability_of` for statistics; empty where their folds cannot be halved."""
+    return stability_of(neurons, split_halves(stats, find, **options))
+
+
+def reliability(neurons: LanguageNeurons, found: list[tuple[LanguageNeurons, LanguageNeurons]]) -> pl.DataFrame:
+    """How alike the sets of two halves of the text are.
+
+    One row per language and one for the union: `language`, `neurons` (in the whole text), `median` and `p5` (median and 5th
+    percentile of the Jaccard over the halvings, null for sets under 20 neurons), `chance` (Jaccard expected of random sets
+    with as many neurons in each layer), `halvings`.
+    """
+    rows = [
+        _row(language, own, [(a.sets[language], b.sets[language]) for a, b in found])
+        for language, own in neurons.sets.items()
+    ]
+    rows.append(_row(UNION, neurons.union, [(a.union, b.union) for a, b in found]))
+    schema = {
+        "language": pl.String,
+        "neurons": pl.Int64,
+        "median": pl.Float64,
+        "p5": pl.Float64,
+        "chance": pl.Float64,
+        "halvings": pl.Int64,
+    }
+    return pl.DataFrame(rows, schema=schema)
+
+
+def _row(language: str, own: NeuronSet, pairs: list[tuple[NeuronSet, NeuronSet]]) -> dict[str, Any]:
+    row: dict[str, Any] = {"language": language, "neurons": len(own), "halvings": len(pairs)}
+    if len(own) < SMALLEST or not pairs:
+        return row | {"median": None, "p5": None, "chance": None}
+    values = np.array([jaccard(a, b) for a, b in pairs])
+    chance = float(np.median([chance_jaccard(a, b) for a, b in pairs]))
+    return row | {"median": float(np.median(values)), "p5": float(np.quantile(values, 0.05)), "chance": chance}
+
+
+def doubling(batches: int, batch_tokens: int) -> Iterator[int]:
+    """Tokens a language at which to look: 4,096 or two batches, and twice as many each time, up to `batches` of `batch_tokens`."""
+    size, last = max(_FIRST // batch_tokens, 2), batches
+    while size < last:
+        yield size * batch_tokens
+        size *= 2
+    yield last * batch_tokens
+
+
+def steadiness(stats: ActivationStats, progress: Progress = silent) -> dict[str, Any]:
+    """How alike LAPE's sets from halves of the text are, in the language in which they are least so (ours).
+
+    `tokens` (mean over languages), `language`, its `neurons`, `median` and `p5` of the Jaccard over the halvings, `halvings`. Languages with
+    under 20 neurons are passed over; where all are, or the folds cannot be halved, `language`, `median` and `p5` are None.
+    """
+    tokens = round(float(np.mean([int(stats[language].tokens.sum()) for language in stats.languages])))
+    halved = split_halves(stats, lape, progress=progress)
+    rows = reliability(lape(stats), halved).filter((pl.col("language") != UNION) & pl.col("median").is_not_null())
+    least = (
+        rows.sort("median").row(0, named=True) if len(rows) else dict.fromkeys(("language", "neurons", "median", "p5"))
+    )
+    return {
+        "tokens": tokens,
+        **{name: least[name] for name in ("language", "neurons", "median", "p5")},
+        "halvings": len(halved),
+    }
+
+
+def chance_jaccard(a: NeuronSet, b: NeuronSet) -> float:
+    """Jaccard expected of two random sets with as many neurons in each stretch as `a` and `b` (ratio of expectations)."""
+    widths = torch.tensor([stretch.width for stretch in a.space]).double()
+    shared = float((a.space.counts(a.flat) * b.space.counts(b.flat) / widths).sum())
+    union = len(a) + len(b) - shared
+    return shared / union if union else 0.0

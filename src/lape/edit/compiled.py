@@ -1,0 +1,100 @@
+"""Any edits in one compiled graph: they are data in tensors, so that another edit is never another graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lape.data.corpus import Batch
+from lape.edit.edit import Edit, Off, affine, edited
+from lape.errors import ModelError
+from lape.model.compiled import Fixed, first_line, say
+from lape.model.hooks import Rows, change, forget_compiled
+from lape.model.site import Sites, body, evaluating
+from lape.options import TextOptions
+from lape.recording.reader import run_batch
+from lape.values.neurons import NeuronSet
+
+_NEAR = {torch.float64: 1e-5, torch.float32: 1e-4}
+"""How far hidden states may lie from those of the model as it is, as a share of their mean size: rounding only. 0.1 in half precision."""
+
+
+class EditedGraph:
+    """Runs batches with any edits: at every site, activation · keep + shift."""
+
+    def __init__(self, model: Any, found: Sites, options: TextOptions) -> None:
+        self._model, self._found = model, found
+        self._fixed = Fixed(model, found, options)
+        dtype = next(body(model).parameters()).dtype
+        width = [site.width for site in found.sites]
+        self._keep = [torch.ones(one, dtype=dtype, device=self._fixed.device) for one in width]
+        self._shift = [torch.zeros(one, dtype=dtype, device=self._fixed.device) for one in width]
+        self._run = torch.compile(self._fixed.forward, dynamic=False)
+        forget_compiled()
+
+    @contextmanager
+    def edited(self, edits: Sequence[Edit]) -> Iterator[None]:
+        """While inside, `run` runs with these edits."""
+        for keep, shift in zip(self._keep, self._shift, strict=True):
+            keep.fill_(1)
+            shift.fill_(0)
+        for k, (keep, shift) in affine(edits, self._found.space).items():
+            self._keep[k].copy_(keep)
+            self._shift[k].copy_(shift)
+        with ExitStack() as stack:
+            for k, site in enumerate(self._found.sites):
+                for handle in change(self._model, site, self._alter(k)):
+                    stack.callback(handle.remove)
+            yield
+
+    def _alter(self, k: int) -> Any:
+        keep, shift = self._keep[k], self._shift[k]
+
+        def alter(a: Tensor, _rows: Rows) -> Tensor:
+            return torch.addcmul(shift, a, keep)
+
+        return alter
+
+    def run(self, one: Batch) -> Tensor:
+        """(rows, tokens, width) hidden states of a batch."""
+        rows, tokens = one.input_ids.shape
+        return self._run(*self._fixed.arguments(one))[:rows, :tokens]
+
+    @torch.inference_mode()
+    def prove(self, one: Batch) -> None:
+        """Run a batch with and without the graph, unedited and with all neurons off. Raises whatever torch raises, and ModelError
+        where hidden states differ by more than rounding.
+        """
+        everything = NeuronSet(self._found.space, torch.arange(len(self._found.space)))
+        near = _NEAR.get(self._keep[0].dtype, 0.1)
+        text = one.source >= 0
+        expected = []
+        with evaluating(self._model):
+            ways: tuple[tuple[Edit, ...], ...] = ((), (Off(everything),))
+            for edits in ways:  # all of them first: torch drops its graphs where a model is edited
+                with edited(self._model, edits):
+                    expected.append(run_batch(self._model, one)[text].double())
+            for edits, without in zip(ways, expected, strict=True):
+                with self.edited(edits):
+                    ours = self.run(one)[text].double()
+                share = float((ours - without).abs().mean() / without.abs().mean())
+                if not share <= near:
+                    raise ModelError(f"its hidden states lie {share:.2g} off")
+
+
+def edited_graph(model: Any, found: Sites, options: TextOptions, first: Batch) -> EditedGraph | None:
+    """A graph that was proven on a batch like those to come. None, and one line in the log, where making it fails or it gives other states
+    than the model does.
+    """
+    try:
+        graph = EditedGraph(model, found, options)
+        graph.prove(first)
+    except Exception as error:  # whatever a compiler raises
+        forget_compiled()
+        say("Measuring", first_line(error))
+        return None
+    return graph

@@ -1,0 +1,178 @@
+"""Edits: changes of activations while a model runs. `with edited(model, edits):` is the only way to change a model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from lape.edit.positions import Positions, Tokens
+from lape.errors import MismatchError, OptionError
+from lape.model.hooks import Alter, Rows, change, forget_compiled
+from lape.model.site import find
+from lape.values.neurons import NeuronSet
+from lape.values.space import NeuronSpace
+
+
+@dataclass(frozen=True, eq=False)
+class Off:
+    """Activation 0: the neuron adds nothing."""
+
+    neurons: NeuronSet
+
+
+@dataclass(frozen=True, eq=False)
+class Set:
+    """Activation `value`: one number, or (all neurons of the model,) of which the set's own are taken."""
+
+    neurons: NeuronSet
+    value: float | Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Add:
+    """Activation + `strength` · `value`; `value` as in `Set`."""
+
+    neurons: NeuronSet
+    value: float | Tensor
+    strength: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """Activation · `factor`."""
+
+    neurons: NeuronSet
+    factor: float
+
+
+Edit: TypeAlias = Off | Set | Add | Scale
+
+
+@contextmanager
+def edited(
+    model: nn.Module,
+    edits: Edit | Sequence[Edit],
+    *,
+    tokens: Tokens = "both",
+    first: int | None = None,
+    fade: float = 1.0,
+) -> Iterator[nn.Module]:
+    """While inside, the model runs with the edits, applied in order; on leaving, exceptions included, it is what it was.
+
+    `tokens`: edit all positions ("both"), those whose output picks a new token ("generated", the last prompt position
+    included), or the others ("prompt"). `first`: of the generated ones only the first so many, after which the model writes on
+    by itself. `fade`: each generated position is changed by so much of the change of the one before.
+
+    Nests, and works in `generate` with cache, padding, beams and sampling, over `device_map`, and with 4- or 8-bit weights.
+    Where torch has compiled anything, its compiled code is dropped on entering and leaving, since it would ignore the change.
+
+    Raises MismatchError for neurons of another model, OptionError for a value that does not fit.
+    """
+    todo = list(edits) if isinstance(edits, Iterable) else [edits]
+    where = None if (tokens, first, fade) == ("both", None, 1.0) else Positions(model, tokens, first, fade)
+    found = find(model)
+    for one in todo:
+        check(one, found.space)
+    with ExitStack() as stack:
+        stack.callback(forget_compiled)
+        if where is not None:
+            stack.enter_context(where.followed())
+        for k, alter in _alterations(todo, found.space).items():
+            for handle in change(model, found.sites[k], where.only(alter) if where else alter):
+                stack.callback(handle.remove)
+        forget_compiled()
+        yield model
+
+
+def check(edit: Edit, space: NeuronSpace) -> None:
+    """Refuse an edit that does not fit a model's neurons."""
+    if not isinstance(edit, (Off, Set, Add, Scale)):
+        raise OptionError(f"{edit!r:.80} is no edit. Expected Off, Set, Add or Scale.")
+    if edit.neurons.space != space:
+        raise MismatchError(f"The neurons belong to a model with {edit.neurons.space}, but this one has {space}.")
+    amount = edit.factor if isinstance(edit, Scale) else edit.strength if isinstance(edit, Add) else 1.0
+    if not math.isfinite(amount):
+        raise OptionError(f"{amount} is not a finite number. Expected a factor or strength such as 0.5.")
+    if isinstance(edit, (Set, Add)):
+        value = torch.as_tensor(edit.value)
+        if value.dim() and value.shape != (len(space),):
+            raise OptionError(
+                f"The value has shape {tuple(value.shape)}. Expected one number, or ({len(space)},): one for each neuron of the model."
+            )
+        chosen = value[edit.neurons.flat] if value.dim() else value
+        if not bool(torch.isfinite(chosen).all()):
+            raise OptionError("The value is not finite for some of the neurons.")
+
+
+def _alterations(edits: Sequence[Edit], space: NeuronSpace) -> dict[int, Alter]:
+    """What the activations of each site go through that holds a touched neuron.
+
+    Any sequence of edits is one affine map per neuron, a · keep + shift, and so one operation a site.
+    """
+    found = {}
+    for position, (keep, shift) in affine(edits, space).items():
+        if bool(((keep != 1) | (shift != 0)).any()):
+            found[position] = _affine_map(_Resident(keep), _Resident(shift))
+    return found
+
+
+def _affine_map(keep: _Resident, shift: _Resident) -> Alter:
+    def added(a: Tensor, _rows: Rows) -> Tensor:
+        return a + shift.on(a.device, a.dtype)
+
+    def scaled(a: Tensor, _rows: Rows) -> Tensor:
+        return a * keep.on(a.device, a.dtype)
+
+    def both(a: Tensor, _rows: Rows) -> Tensor:
+        return torch.addcmul(shift.on(a.device, a.dtype), a, keep.on(a.device, a.dtype))
+
+    if bool((keep.tensor == 1).all()):
+        return added
+    return both if bool(shift.tensor.any()) else scaled
+
+
+def affine(edits: Sequence[Edit], space: NeuronSpace) -> dict[int, tuple[Tensor, Tensor]]:
+    """What all edits together do to the neurons of each site that they touch, a · keep + shift: (width,) float64 each, on the CPU."""
+    found: dict[int, tuple[Tensor, Tensor]] = {}
+    for edit in edits:
+        for position, local in space.split(edit.neurons.flat).items():
+            stretch = space.stretches[position]
+            if position not in found:
+                ones = torch.ones(stretch.width, dtype=torch.float64)
+                found[position] = ones, torch.zeros_like(ones)
+            keep, shift = found[position]
+            if isinstance(edit, Add):
+                shift[local] += edit.strength * _values(edit.value, local + stretch.start)
+                continue
+            factor = edit.factor if isinstance(edit, Scale) else 0.0
+            keep[local] *= factor
+            shift[local] *= factor
+            if isinstance(edit, Set):
+                shift[local] = _values(edit.value, local + stretch.start)
+    return found
+
+
+def _values(value: float | Tensor, flat: Tensor) -> Tensor:
+    full = torch.as_tensor(value, dtype=torch.float64).cpu()
+    return full[flat] if full.dim() else full.expand(len(flat))
+
+
+class _Resident:
+    """A small tensor, kept on each device where it was needed."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self.tensor = tensor
+        self._copies: dict[tuple[torch.device, torch.dtype], Tensor] = {}
+
+    def on(self, device: torch.device, dtype: torch.dtype) -> Tensor:
+        key = (device, dtype)
+        if key not in self._copies:
+            with torch.inference_mode(False):  # a copy made for inference would be of no use where gradients are wanted
+                self._copies[key] = self.tensor.to(dtype).to(device)
+        return self._copies[key]

@@ -1,0 +1,118 @@
+"""Steering: the edits that make a model write another language (Tang et al. 2024: language neurons off and on)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lape.data.languages import tag
+from lape.edit.edit import Add, Edit, Off, Scale, Set, edited
+from lape.errors import MismatchError, OptionError
+from lape.options import SteerOptions, given
+from lape.values.neurons import LanguageNeurons, NeuronSet
+from lape.values.stats import ActivationStats
+
+
+@contextmanager
+def steer(
+    model: nn.Module,
+    neurons: LanguageNeurons,
+    stats: ActivationStats,
+    options: SteerOptions | None = None,
+    *,
+    source: str | None = None,
+    target: str,
+    **changes: Any,
+) -> Iterator[nn.Module]:
+    """While inside, the model leans towards writing `target` instead of `source`.
+
+    `options`, or its fields as keywords: see `SteerOptions`; `steering` says what is edited. Without a source nothing is
+    switched off.
+    """
+    options = given(SteerOptions, options, changes)
+    edits = steering(neurons, stats, options, source=source, target=target)
+    with edited(model, edits, tokens=options.tokens, first=options.first, fade=options.fade):
+        yield model
+
+
+def steering(
+    neurons: LanguageNeurons,
+    stats: ActivationStats,
+    options: SteerOptions | None = None,
+    *,
+    source: str | None = None,
+    target: str,
+    **changes: Any,
+) -> list[Edit]:
+    """The edits of `steer`: source neurons that are not the target's off; a value set on, added to, or a factor at, the target's.
+
+    Raises OptionError for a source that is the target or a set without neurons, TextError for a language that has none here,
+    MismatchError for statistics of another model.
+    """
+    options = given(SteerOptions, options, changes)
+    if source is not None and tag(source) == tag(target):
+        raise OptionError(f"Source and target are both {tag(target)}. Name two languages.")
+    _check_same(neurons, stats)
+    theirs = None if source is None else _within(neurons[source], options)
+    off, _, on = options.how.rpartition("+") if options.how != "off" else ("off", "", "")
+    own = _within(neurons[target], options)
+    if on and not len(own):
+        raise OptionError(
+            f"{tag(target)} has no neurons here, so nothing can be switched on. Find more: lape identify RUN --per-language 100 (or a higher --rate)."
+        )
+    edits: list[Edit] = []
+    if off and theirs is not None:
+        edits.append(Off(theirs - own))
+    elif options.how == "off":
+        raise OptionError("how is off, but no source language was given. Name one: source=, or --from.")
+    if on:
+        edits.append(_switched_on(own, stats, target, on, options))
+    return edits
+
+
+def value_of(stats: ActivationStats, target: str, value: str | float) -> float | Tensor:
+    """What is set or added for a language: a number, or (neurons,) float64 from the statistics."""
+    if isinstance(value, (int, float)):
+        return float(value)
+    if value == "firing":
+        return stats.firing_mean(target)
+    mean = stats.mean(target)
+    return mean if value == "mean" else mean - stats.others_mean(target)
+
+
+def _switched_on(own: NeuronSet, stats: ActivationStats, target: str, how: str, options: SteerOptions) -> Edit:
+    if how == "scale":
+        return Scale(own, options.strength)
+    value = value_of(stats, target, options.value) * _rising(stats, options.rise)
+    return Add(own, value, options.strength) if how == "add" else Set(own, value * options.strength)
+
+
+def _rising(stats: ActivationStats, rise: float) -> Tensor | float:
+    """What the strength is multiplied by: 1 in the first layer, `rise` in the last. A number, or (neurons,) float64."""
+    if rise == 1:
+        return 1.0
+    layers = stats.space.layers
+    span = max(layers[-1] - layers[0], 1)
+    depth = torch.tensor([(stretch.layer - layers[0]) / span for stretch in stats.space], dtype=torch.float64)
+    return stats.space.per_neuron(1 + (rise - 1) * depth)
+
+
+def _within(chosen: NeuronSet, options: SteerOptions) -> NeuronSet:
+    return chosen if options.layers is None else chosen.in_layers(options.layers)
+
+
+def _check_same(neurons: LanguageNeurons, stats: ActivationStats) -> None:
+    """Refuse statistics of another model than the neurons were found in, as far as both say which."""
+    if neurons.space != stats.space:
+        raise MismatchError(
+            f"The neurons belong to a model with {neurons.space}, the statistics to one with {stats.space}. Use those of one model."
+        )
+    ours, theirs = (m.get("model", {}).get("checksum") for m in (neurons.manifest, stats.manifest))
+    if ours and theirs and ours != theirs:
+        raise MismatchError(
+            f"The neurons were found in a model with checksum {ours[:12]}…, the statistics were recorded in one with {theirs[:12]}…. Use those of one model."
+        )

@@ -1,0 +1,1 @@
+"""How much text the sets need, and whether they follow the kind of text."""

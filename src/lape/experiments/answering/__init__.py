@@ -1,0 +1,1 @@
+"""Questions about passages, answered with neurons off and steered."""

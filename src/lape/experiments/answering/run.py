@@ -1,0 +1,207 @@
+"""Questions about a passage, answered in its own words: what a language's neurons do to a task, off and amplified."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from lape.data.languages import tag
+from lape.errors import OptionError, TextError
+from lape.experiments.answering.passages import first_line, has_frame, passage_prompt, shots_for, spread
+from lape.experiments.answering.scores import need, overlap
+from lape.experiments.answering.squad import Question, read_squad
+from lape.measure.bootstrap import Bootstrap, Floats
+from lape.measure.conditions import NONE, Condition, check_one_model, conditions
+from lape.measure.generation import generate
+from lape.model.site import text_config
+from lape.options import AnsweringOptions, SteerOptions, given
+from lape.progress import Progress, silent
+from lape.values.neurons import LanguageNeurons
+from lape.values.stats import ActivationStats
+
+SCORES = ("exact", "f1", "rouge_l")
+ANSWERS = {
+    **dict.fromkeys(("language", "condition"), pl.String),
+    "draw": pl.Int64,
+    "id": pl.String,
+    "number": pl.Int64,
+    **dict.fromkeys(("question", "accepted", "answer"), pl.String),
+    **dict.fromkeys(SCORES, pl.Float64),
+}
+"""One row per language, condition, draw of control neurons (0 for all else) and question. `number`: its place in the file;
+`accepted`: the first right answer; `answer`: the first line written; the scores, 0 to 1: `lape.experiments.answering.scores.overlap`.
+"""
+TABLE = {
+    **dict.fromkeys(("language", "condition"), pl.String),
+    **dict.fromkeys(("draw", "questions"), pl.Int64),
+    **{f"{score}{end}": pl.Float64 for score in SCORES for end in ("", "_low", "_high")},
+    **dict.fromkeys(("difference_f1", "difference_f1_low", "difference_f1_high"), pl.Float64),
+}
+"""One row per language, condition and draw: mean scores over questions, and the mean difference of F1 to `none` question by
+question, with 95 % bootstrap intervals over questions; null under 20 questions.
+"""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What came out."""
+
+    answers: pl.DataFrame
+    """`ANSWERS`."""
+    table: pl.DataFrame
+    """`TABLE`."""
+    notes: tuple[str, ...] = ()
+    """What was left out or done otherwise, and why."""
+
+
+def answering(
+    model: Any,
+    tokenizer: Any,
+    files: Mapping[str, str | Path],
+    neurons: LanguageNeurons,
+    stats: ActivationStats,
+    options: AnsweringOptions | None = None,
+    *,
+    steer: SteerOptions | None = None,
+    progress: Progress = silent,
+    **changes: Any,
+) -> Answered:
+    """Ask each language's questions in that language, unedited and under edits of its own neurons.
+
+    `files`: language -> file in SQuAD's format, such as XQuAD's. Conditions: `none`; `off` (the language's neurons at 0);
+    `steered` (set or added to by `steer`, without a source: the model leans to the language that it is asked in); `control` (as
+    many other neurons at 0, matched by layer and decile of energy). Every condition is given the same prompts. Ours; the paper
+    does not give its own set-up.
+    """
+    options = given(AnsweringOptions, options, changes)
+    need()
+    asked = _asked(files, options)
+    check_one_model(model, neurons, stats)
+    runs, notes = _runs(model, neurons, stats, asked, steer or SteerOptions(), options)
+    prompts = {language: _prompts(tokenizer, language, asked[language], options) for language in asked}
+    for language, found in prompts.items():
+        _check_fits(model, tokenizer, language, found, options)
+    frames = []
+    for done, (language, condition) in enumerate(runs):
+        progress("answering questions", done, len(runs))
+        with condition.on(model):
+            written = _written(model, tokenizer, prompts[language], options)
+        frames.append(_judged(language, condition, asked[language].chosen, written))
+    progress("answering questions", len(runs), len(runs))
+    answers = pl.concat(frames)
+    return Answered(answers, table_of(answers, options), tuple(notes))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """All questions of a file, and those that are asked."""
+
+    all: list[Question]
+    chosen: list[Question]
+
+
+def _asked(files: Mapping[str, str | Path], options: AnsweringOptions) -> dict[str, _Asked]:
+    if not files:
+        raise TextError("No file of questions was given. Expected one for each language, in SQuAD's format.")
+    read = {language: read_squad(path) for language, path in files.items()}
+    asked = {tag(language): _Asked(found, spread(found, options.questions)) for language, found in read.items()}
+    if len(asked) != len(files):
+        raise TextError(f"A language is named twice among {', '.join(files)}.")
+    return asked
+
+
+def _runs(
+    model: Any,
+    neurons: LanguageNeurons,
+    stats: ActivationStats,
+    languages: Mapping[str, Any],
+    steer: SteerOptions,
+    options: AnsweringOptions,
+) -> tuple[list[tuple[str, Condition]], list[str]]:
+    runs: list[tuple[str, Condition]] = []
+    notes = []
+    for language in languages:
+        if not has_frame(language):
+            notes.append(
+                f"{language} has no words of its own for passage, question and answer: English ones were used."
+            )
+        found, why = conditions(model, neurons, stats, language, steer=steer, draws=options.draws, seed=options.seed)
+        runs += [(language, condition) for condition in (NONE, *found)]
+        notes += why
+    return runs, notes
+
+
+def _prompts(tokenizer: Any, language: str, asked: _Asked, options: AnsweringOptions) -> list[str]:
+    return [
+        passage_prompt(tokenizer, one, language, shots_for(one, asked.all, options.shots, options.seed))
+        for one in asked.chosen
+    ]
+
+
+def _check_fits(model: Any, tokenizer: Any, language: str, prompts: Sequence[str], options: AnsweringOptions) -> None:
+    longest = max(len(tokenizer(prompt)["input_ids"]) for prompt in prompts) + options.new_tokens
+    most = getattr(text_config(model), "max_position_embeddings", None)
+    if isinstance(most, int) and longest > most:
+        raise OptionError(
+            f"The longest question of {language} takes {longest} tokens with its passage, {options.shots} shots and {options.new_tokens} new tokens; "
+            f"the model has {most} positions. Lower shots or new_tokens, or leave long passages out."
+        )
+
+
+def _written(model: Any, tokenizer: Any, prompts: Sequence[str], options: AnsweringOptions) -> list[str]:
+    """The first line of each answer; prompts of like length run together, so that little is padding."""
+    order = sorted(range(len(prompts)), key=lambda k: len(prompts[k]))
+    found = generate(model, tokenizer, [prompts[k] for k in order], options)
+    return [first_line(answer) for _, answer in sorted(zip(order, found, strict=True))]
+
+
+def _judged(language: str, condition: Condition, asked: Sequence[Question], written: Sequence[str]) -> pl.DataFrame:
+    rows = [
+        {
+            "language": language,
+            "condition": condition.name,
+            "draw": condition.draw,
+            "id": question.id,
+            "number": question.number,
+            "question": question.text,
+            "accepted": question.answers[0],
+            "answer": answer,
+            **overlap(answer, question.answers)._asdict(),
+        }
+        for question, answer in zip(asked, written, strict=True)
+    ]
+    return pl.DataFrame(rows, schema=ANSWERS)
+
+
+def table_of(answers: pl.DataFrame, options: AnsweringOptions) -> pl.DataFrame:
+    """Mean scores with intervals; columns: `TABLE`. Questions of one number share their resamples over all languages."""
+    bootstrap = Bootstrap(int(answers["number"].max()) + 1, options.resamples, options.seed)  # type: ignore[arg-type]
+    rows = []
+    for (language, condition, draw), found in _parts(answers).items():
+        row: dict[str, Any] = {"language": language, "condition": condition, "draw": draw, "questions": len(found)}
+        for score in SCORES:
+            row |= _mean(score, found, found[score], bootstrap)
+        if condition != NONE.name:
+            base = answers.filter((pl.col("language") == language) & (pl.col("condition") == NONE.name)).sort("number")
+            row |= _mean("difference_f1", found, found["f1"] - base["f1"], bootstrap)
+        rows.append(row)
+    return pl.DataFrame(rows, schema=TABLE)
+
+
+def _parts(answers: pl.DataFrame) -> dict[tuple[Any, ...], pl.DataFrame]:
+    parts = answers.partition_by("language", "condition", "draw", as_dict=True, maintain_order=True)
+    return {key: frame.sort("number") for key, frame in parts.items()}
+
+
+def _mean(name: str, found: pl.DataFrame, values: pl.Series, bootstrap: Bootstrap) -> dict[str, float | None]:
+    amount: Floats = np.zeros(bootstrap.count)
+    asked: Floats = np.zeros(bootstrap.count)
+    amount[found["number"].to_numpy()] = values.to_numpy()
+    asked[found["number"].to_numpy()] = 1
+    low, high = bootstrap.interval(amount, asked) or (None, None)
+    return {name: float(values.mean()), f"{name}_low": low, f"{name}_high": high}  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""Two files of neurons side by side."""

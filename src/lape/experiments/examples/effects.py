@@ -1,0 +1,163 @@
+"""What switching off single neurons does to the loss of their own language, beside neurons like them."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from lape.data.texts import Documents, Source, Texts, documents
+from lape.errors import OptionError
+from lape.measure.ablation import Ablations, Planned, untold
+from lape.measure.bootstrap import FEWEST, Bootstrap, Floats
+from lape.measure.controls import matched_like
+from lape.options import ExamplesOptions, TextOptions
+from lape.progress import Progress, silent
+from lape.values.neurons import LanguageNeurons, NeuronSet
+
+EFFECTS = {
+    "language": pl.String,
+    "flat": pl.Int64,
+    "entropy": pl.Float64,
+    "tokens": pl.Int64,
+    **dict.fromkeys(("delta", "low", "high"), pl.Float64),
+    "kind": pl.String,
+}
+
+
+@dataclass(frozen=True)
+class _One:
+    """One neuron to be switched off."""
+
+    language: str
+    kind: str
+    neurons: NeuronSet
+
+
+def effects(
+    model: Any,
+    tokenizer: Any,
+    texts: Texts,
+    neurons: LanguageNeurons,
+    entropy: Tensor,
+    options: ExamplesOptions,
+    *,
+    folder: Path | None = None,
+    planned: Planned = untold,
+    progress: Progress = silent,
+) -> tuple[pl.DataFrame, list[str]]:
+    """The change of loss on a language's own text when one of its neurons is off, for its `options.effects` neurons of lowest
+    `entropy` (neurons,), and what was left out, in words.
+
+    `EFFECTS`, one row a neuron, each followed by its control: `language`, `flat`, `entropy` (null where it is infinite), `tokens`
+    (scored), `delta` (nats per token with that one neuron off minus unedited) with its 95 % interval `low`, `high` over units of text (null
+    under 20), `kind` (own; or control: a neuron of no language, of the same layer and decile of energy in that language). Finished cells are
+    kept in `folder`.
+    """
+    own = {k: lowest(neurons[k], entropy, options.effects) for k in texts if k in neurons}
+    notes = [f"effects of {k}: it has no neurons" for k in texts if k not in neurons or not len(own[k])]
+    notes += [
+        f"effects of {k}: there is no text of it" for k, found in neurons.items() if len(found) and k not in texts
+    ]
+    own = {k: found for k, found in own.items() if found}
+    if not own:
+        return pl.DataFrame(schema=EFFECTS), notes
+    text = TextOptions(**{f.name: getattr(options, f.name) for f in dataclasses.fields(TextOptions)})
+    text = dataclasses.replace(text, tokens=min(options.effect_tokens, options.tokens or options.effect_tokens))
+    cut = {k: beginnings(texts[k], tokenizer, text) for k in own}
+    work = Ablations(model, tokenizer, cut, text, folder=folder, progress=progress)
+    read, taken = work.base(progress)
+    todo = [one for k, found in own.items() for one in _with_controls(k, found, neurons, work, options, notes)]
+    tokens = sum(work.passes(one.neurons, one.language) for one in todo)
+    planned(len(todo), tokens, taken / read * tokens if read else None)
+    return _measured(work, todo, entropy, options, progress), notes
+
+
+def lowest(neurons: NeuronSet, entropy: Tensor, count: int) -> list[NeuronSet]:
+    """The `count` neurons of lowest entropy of a set, one by one; the lower index first where entropies are equal."""
+    order = entropy[neurons.flat].sort(stable=True).indices[:count]
+    return [NeuronSet(neurons.space, flat[None]) for flat in neurons.flat[order]]
+
+
+def _with_controls(
+    language: str,
+    own: list[NeuronSet],
+    neurons: LanguageNeurons,
+    work: Ablations,
+    options: ExamplesOptions,
+    notes: list[str],
+) -> list[_One]:
+    """Each neuron, and after it another one like it, each of those once."""
+    number = list(neurons).index(language)
+    generator = torch.Generator().manual_seed(options.seed * 1_000_003 + number)
+    taken, result = neurons.union, []
+    for one in own:
+        result.append(_One(language, "own", one))
+        try:
+            control = matched_like(one, taken, work.energy[language], generator)
+        except OptionError:
+            notes.append(f"control of neuron {one.flat.item()} of {language}: its layer has no other neurons left")
+            continue
+        taken = taken | control
+        result.append(_One(language, "control", control))
+    return result
+
+
+def _measured(
+    work: Ablations, todo: list[_One], entropy: Tensor, options: ExamplesOptions, progress: Progress
+) -> pl.DataFrame:
+    count = 1 + max(int(work.unit(language).max()) for language in work.languages)
+    bootstrap = Bootstrap(count, options.resamples, options.seed)
+    rows = []
+    for done, one in enumerate(todo):
+        progress("switching single neurons off", done, len(todo))
+        flat = int(one.neurons.flat)
+        known = float(entropy[flat])
+        row = {"language": one.language, "flat": flat, "entropy": known if np.isfinite(known) else None}
+        rows.append(row | _change(work, one, bootstrap) | {"kind": one.kind})
+    progress("switching single neurons off", len(todo), len(todo))
+    return pl.DataFrame(rows, schema=EFFECTS)
+
+
+def _change(work: Ablations, one: _One, bootstrap: Bootstrap) -> dict[str, Any]:
+    before, after = work.unedited(one.language), work.off(one.neurons, one.language)
+    unit = work.unit(one.language)
+    nats = np.bincount(unit, weights=after.nll - before.nll).astype(np.float64)
+    sizes: Floats = np.bincount(unit, weights=before.tokens).astype(np.float64)
+    low, high = bootstrap.interval(nats, sizes) or (None, None)
+    return {
+        "tokens": int(before.tokens.sum()),
+        "delta": float(nats.sum() / max(sizes.sum(), 1)),
+        "low": low,
+        "high": high,
+    }
+
+
+def beginnings(source: Source, tokenizer: Any, options: TextOptions) -> Source:
+    """The beginnings of a text's documents, cut so that 20 of them, which an interval needs, are in `options.tokens`; the text as it
+    is where it has fewer documents.
+    """
+    most = options.tokens or 0
+    share, left = max(most // FEWEST, 8), most
+    cut: list[str] = []
+    for pieces in documents(source, rule=options.document, column=options.column, blank=True):
+        text = "".join(islice(pieces, 1))
+        ids = tokenizer(text[: share * 32], add_special_tokens=False)["input_ids"][:share]
+        cut.append(_first(tokenizer, text, ids))
+        left -= len(ids)
+        if left <= 0:
+            break
+    return Documents(cut) if sum(map(bool, cut)) >= FEWEST else source
+
+
+def _first(tokenizer: Any, text: str, ids: list[int]) -> str:
+    """The part of a text that its first tokens are."""
+    part: str = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    return part.rstrip("�") if text else ""

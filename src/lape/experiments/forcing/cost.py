@@ -1,0 +1,99 @@
+"""What an edit costs: the change of loss on text of the source, the target and third languages while it acts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from lape.data.corpus import Corpus, prepare
+from lape.data.languages import tag
+from lape.data.texts import Source, Texts, preview
+from lape.measure.bench import Bench, both_ways
+from lape.measure.bootstrap import Bootstrap, Floats, units
+from lape.measure.methods import Setting
+from lape.measure.prompts import ask
+from lape.model.loss import Loss, line_loss
+from lape.options import TextOptions
+from lape.progress import Progress, silent
+
+COSTS = {
+    **dict.fromkeys(("family", "setting", "source", "target", "language", "role"), pl.String),
+    "tokens": pl.Int64,
+    **dict.fromkeys(("delta_token", "low", "high"), pl.Float64),
+}
+"""Columns of `costs`: `role` is what the language is to the pair: source, target or third."""
+_MEASURED = 6
+"""Lines on which a control's strength is matched."""
+
+
+def costs(
+    bench: Bench,
+    edits: Sequence[tuple[Setting, tuple[str, str]]],
+    texts: Texts,
+    options: TextOptions,
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> pl.DataFrame:
+    """The change of loss in nats a token, with its 95 % interval over documents (none under 20), for each setting on its pair.
+
+    The edit acts on every token of the text, prompt and generated alike, so an edit that spares some costs less than this.
+    """
+    corpora = {
+        tag(language): prepare(tag(language), source, bench.tokenizer, options, lines=True)
+        for language, source in texts.items()
+    }
+    plain = {language: line_loss(bench.model, bench.head, corpus, options) for language, corpus in corpora.items()}
+    beginnings = {tag(language): lines_in(source) for language, source in texts.items()}
+    rows = []
+    for done, (setting, (source, target)) in enumerate(edits):
+        progress("cost on text", done, len(edits))
+        prompts = [
+            ask(bench.tokenizer, line, source=source, target=target) for line in beginnings.get(source, [])[:_MEASURED]
+        ]
+        with bench.under(both_ways(setting), source, target, prompts):
+            for language, corpus in corpora.items():
+                loss = line_loss(bench.model, bench.head, corpus, options)
+                role = "source" if language == source else "target" if language == target else "third"
+                change = _change(corpus, plain[language], loss, resamples, seed)
+                named = dict(
+                    zip(
+                        ("family", "setting", "source", "target", "language", "role"),
+                        (setting.family, setting.name, source, target, language, role),
+                        strict=True,
+                    )
+                )
+                rows.append({**named, **change})
+    progress("cost on text", len(edits), len(edits))
+    return pl.DataFrame(rows, schema=COSTS)
+
+
+def lines_in(source: Source) -> list[str]:
+    """The lines of a text, of its beginning at least."""
+    return [line for piece in preview(source, rule="file", column="text") for line in piece.split("\n") if line.strip()]
+
+
+def _change(corpus: Corpus, before: Loss, after: Loss, resamples: int, seed: int) -> dict[str, float | int | None]:
+    assert corpus.lines is not None  # prepared with lines
+    unit = units(corpus.lines.document)
+    count = int(unit.max()) + 1 if len(unit) else 1
+    amount, size = (
+        _by_unit(unit, after.nll - before.nll, count),
+        _by_unit(unit, before.tokens.astype(np.float64), count),
+    )
+    interval = Bootstrap(count, resamples, seed).interval(amount, size)
+    low, high = interval or (None, None)
+    return {
+        "tokens": int(size.sum()),
+        "delta_token": float(amount.sum() / max(size.sum(), 1)),
+        "low": low,
+        "high": high,
+    }
+
+
+def _by_unit(unit: NDArray[np.int64], values: Floats, count: int) -> Floats:
+    return np.bincount(unit, weights=values, minlength=count).astype(np.float64)

@@ -1,0 +1,296 @@
+"""Language forcing: questions in one language, answers wanted in another, by every family of methods on equal terms."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from lape.data.language_id import Identifier, identifier
+from lape.data.languages import tag
+from lape.data.texts import Texts
+from lape.errors import TextError
+from lape.experiments.forcing.cost import COSTS, costs, lines_in
+from lape.experiments.forcing.identification import identification
+from lape.experiments.forcing.table import best, differences, records
+from lape.measure.answer_table import Judge, Split
+from lape.measure.bench import Bench
+from lape.measure.grader import Grader
+from lape.measure.methods import CEILING, FOLLOWING, NONE, TUNED, Setting, following, tried
+from lape.measure.questions import Pair, checked_questions, pairs_of
+from lape.model.load import check_same, checksum
+from lape.model.site import blocks, find
+from lape.options import ForcingOptions, TextOptions, given
+from lape.progress import Progress, silent
+from lape.store import files
+from lape.values.neurons import LanguageNeurons
+from lape.values.stats import ActivationStats
+
+
+@dataclass(frozen=True)
+class Forced:
+    """What came out."""
+
+    answers: pl.DataFrame
+    """One row an answer: `lape.measure.answer_table.ANSWERS`."""
+    table: pl.DataFrame
+    """One row per setting, split and pair, and for target and pair averages: `lape.experiments.forcing.table.RECORDS`."""
+    differences: pl.DataFrame
+    """Neurons minus each other family, with intervals: `lape.experiments.forcing.table.differences`."""
+    costs: pl.DataFrame
+    """What the edits cost on text: `lape.experiments.forcing.cost.COSTS`; empty without text to measure it on."""
+    identification: pl.DataFrame
+    """How far the identifiers can be trusted: `lape.experiments.forcing.identification.IDENTIFICATION`; empty without such text."""
+    notes: tuple[str, ...] = ()
+    """Which families were left out, and why."""
+
+
+def forcing(
+    model: Any,
+    tokenizer: Any,
+    stats: ActivationStats,
+    development: Mapping[str, Sequence[str]],
+    reporting: Mapping[str, Sequence[str]],
+    options: ForcingOptions | None = None,
+    *,
+    texts: Texts | None = None,
+    evaluation: Texts | None = None,
+    neurons: LanguageNeurons | None = None,
+    folder: Path | None = None,
+    progress: Progress = silent,
+    **changes: Any,
+) -> Forced:
+    """Put the questions of each source language under every family of methods that might force each target language.
+
+    Settings are tried on the development questions, as many for each family; the best of each for each target is run on the
+    reporting questions. `development`, `reporting`: language -> questions, question i asking the same in every language. `texts`:
+    language -> text for the vocabulary mask. `evaluation`: language -> other text, on which costs and the identifiers are
+    measured. `neurons`: the sets that `lape` settings use; default: found in `stats`. `folder`: where finished cells are kept,
+    so that a killed run goes on.
+    """
+    options = given(ForcingOptions, options, changes)
+    check_same(model, stats.manifest, "statistics")
+    bench = Bench(model, tokenizer, stats, texts, options, neurons=neurons, seed=options.seed)
+    return _Run(bench, development, reporting, options, evaluation, folder, progress).all()
+
+
+class _Run:
+    """One measurement: cells of (split, setting, pair), each judged when it is generated."""
+
+    def __init__(
+        self,
+        bench: Bench,
+        development: Mapping[str, Sequence[str]],
+        reporting: Mapping[str, Sequence[str]],
+        options: ForcingOptions,
+        evaluation: Texts | None,
+        folder: Path | None,
+        progress: Progress,
+    ) -> None:
+        self.bench, self.options, self.folder, self.progress = bench, options, folder, progress
+        self.questions = {"development": checked_questions(development), "report": checked_questions(reporting)}
+        if set(self.questions["report"]) != set(self.questions["development"]):
+            raise TextError(
+                "Development and reporting questions are in different languages. Give both in the same ones."
+            )
+        languages = [language for language in self.questions["report"] if language in bench.stats.languages]
+        if len(languages) < 2:
+            raise TextError(
+                f"There are questions and statistics together for {', '.join(languages) or 'no language'}. At least two languages are needed."
+            )
+        self.pairs = pairs_of(languages, options.pairs)
+        same = options.development_pairs == "same"
+        self.tuning = self.pairs if same else pairs_of(languages, options.development_pairs)
+        self.first: Identifier = identifier(options.identifier, languages)
+        self.second: Identifier = identifier(options.second, languages)
+        self.evaluation = {tag(name): source for name, source in (evaluation or {}).items()}
+        self._layers = len(blocks(bench.model, find(bench.model)))
+        self.notes: list[str] = []
+        self.families = [family for family in options.families if self._possible(family)]
+        if "neurons" not in self.families and (alone := [one for one in self.families if one in FOLLOWING]):
+            self.notes.append(
+                f"{', '.join(alone)}: left out, since they follow the setting chosen for neurons. Name neurons too."
+            )
+        if folder is not None:
+            files.same_run(folder, self._described())
+        self.judge = self._judge()
+        self._cells: dict[tuple[str, Setting, Pair], pl.DataFrame] = {}
+
+    def _judge(self) -> Judge:
+        options = self.options
+        fewer = options.development_candidates
+        candidates: dict[Split, int] = {
+            "report": options.candidates,
+            "development": options.candidates if fewer is None else fewer,
+        }
+        url, model = options.grader_url, options.grader_model
+        return Judge(self.bench, self.first, self.second, candidates, Grader(url, model) if url and model else None)
+
+    def _described(self) -> dict[str, Any]:
+        """What finished cells depend on: a folder with cells of another run is refused."""
+        bench = self.bench
+        return {
+            "options": dataclasses.asdict(self.options),
+            "questions": self.questions,
+            "statistics": bench.stats.manifest,
+            "model": checksum(bench.model),
+            "neurons": {language: found.flat.tolist() for language, found in bench.sets("lape").items()},
+            "texts": {language: str(source) for language, source in bench.texts.items()},
+            "evaluation": {language: str(source) for language, source in self.evaluation.items()},
+            "settings": [repr(setting) for family in TUNED for setting in tried(family, self._layers)],
+        }
+
+    def _possible(self, family: str) -> bool:
+        """Whether a family has what it needs; if not, a note says what that is."""
+        targets = [target for _, target in (*self.pairs, *self.tuning)]
+        if family == "diffmean" and not self.bench.has_residual(targets):
+            self.notes.append("diffmean was left out: the statistics hold no residual stream. Record with --residual.")
+            return False
+        if family == "mask" and (missing := self.bench.without_text(targets)):
+            self.notes.append(
+                f"mask was left out: there is no text in {', '.join(missing)}. Type: --text {missing[0]}=PATH."
+            )
+            return False
+        return True
+
+    def all(self) -> Forced:
+        """Try, choose, report."""
+        settings = [CEILING, *([NONE] if "none" in self.families else [])]
+        tuned = {family: self._tried(family) for family in TUNED if family in self.families}
+        self._fill(
+            "development", [(setting, pair) for setting in settings for pair in self._asked(setting, self.tuning)]
+        )
+        for tries in tuned.values():
+            self._fill("development", [(setting, pair) for setting in tries for pair in self.tuning])
+        chosen = {family: self._chosen(tries) for family, tries in tuned.items() if tries}
+        last = [(setting, pair) for setting in settings for pair in self._asked(setting, self.pairs)]
+        last += [(by_target[pair[1]], pair) for by_target in chosen.values() for pair in self.pairs]
+        last += self._following(chosen["neurons"]) if "neurons" in chosen else []
+        self._fill("report", last)
+        answers = pl.concat(self._cells.values())
+        names = {(setting.family, setting.name, pair[1]) for setting, pair in last}
+        table = records(answers, names, self.options.resamples, self.options.seed)
+        compared = differences(answers, self.options.resamples, self.options.seed)
+        return Forced(answers, table, compared, self._costs(last), self._identification(answers), tuple(self.notes))
+
+    def _tried(self, family: str) -> list[Setting]:
+        """The settings of a family that every pair has the neurons for; of others a note says why not."""
+        usable = []
+        for setting in tried(family, self._layers):
+            missing = self.bench.missing(setting, [*self.tuning, *self.pairs])
+            if missing is None:
+                usable.append(setting)
+            else:
+                self.notes.append(f"{family}, {setting.name}, was not tried: {missing}")
+        return usable
+
+    def _chosen(self, settings: Sequence[Setting]) -> dict[str, Setting]:
+        """For each target the best setting on the development questions."""
+        frame = self._frame("development")
+        return {target: best(frame, settings, target) for target in dict.fromkeys(target for _, target in self.pairs)}
+
+    def _following(self, chosen: Mapping[str, Setting]) -> list[tuple[Setting, Pair]]:
+        """The parts and controls of the settings chosen for neurons, family by family."""
+        result: list[tuple[Setting, Pair]] = []
+        per_pair = [(setting, pair) for pair in self.pairs for setting in following(chosen[pair[1]])]
+        for family in dict.fromkeys(setting.family for setting, _ in per_pair if setting.family in self.families):
+            own = [(setting, pair) for setting, pair in per_pair if setting.family == family]
+            missing = next((why for setting, pair in own if (why := self.bench.missing(setting, [pair]))), None)
+            if missing is None:
+                result += own
+            else:
+                self.notes.append(f"{family} was left out: {missing}")
+        return result
+
+    def _costs(self, last: Sequence[tuple[Setting, Pair]]) -> pl.DataFrame:
+        edits = [(setting, pair) for setting, pair in last if setting.family in ("neurons", "random", "diffmean")]
+        if not self.evaluation:
+            return pl.DataFrame(schema=COSTS)
+        path = self.folder / "costs.parquet" if self.folder else None
+        if path is not None and path.is_file():
+            return pl.read_parquet(path)
+        options = TextOptions(tokens=self.options.cost_tokens)
+        frame = costs(
+            self.bench,
+            edits,
+            self.evaluation,
+            options,
+            resamples=self.options.resamples,
+            seed=self.options.seed,
+            progress=self.progress,
+        )
+        if path is not None:
+            files.write(path, frame.write_parquet)
+        return frame
+
+    def _identification(self, answers: pl.DataFrame) -> pl.DataFrame:
+        """The identifiers on lines of the evaluation text, cut to the median length of the ceiling's answers."""
+        lines = {language: lines_in(source) for language, source in self.evaluation.items()}
+        ceiling = answers.filter(pl.col("family") == "ceiling").group_by("target")
+        lengths = ceiling.agg(pl.col("answer").str.len_chars().median().cast(pl.Int64)).iter_rows()
+        characters = {target: max(length, 1) for target, length in lengths}
+        known = {language: found for language, found in lines.items() if language in characters}
+        both = {self.options.identifier: self.first, self.options.second: self.second}
+        return identification(both, known, characters)
+
+    def _fill(self, split: Split, todo: Sequence[tuple[Setting, Pair]]) -> None:
+        """Run settings on pairs; the ceiling first, since fluency is judged by it."""
+        for done, (setting, pair) in enumerate(todo):
+            self.progress(f"{split} questions: {setting.family}", done, len(todo))
+            self._cells[split, setting, pair] = self._cell(split, setting, pair)
+        if todo:
+            self.progress(f"{split} questions: {todo[-1][0].family}", len(todo), len(todo))
+
+    def _asked(self, setting: Setting, pairs: Sequence[Pair]) -> list[Pair]:
+        targets = dict.fromkeys(target for _, target in (*pairs, *self.pairs))
+        return [(target, target) for target in targets] if setting.ceiling else list(pairs)
+
+    def _frame(self, split: Split) -> pl.DataFrame:
+        return pl.concat([frame for (of, _, _), frame in self._cells.items() if of == split])
+
+    def _cell(self, split: Split, setting: Setting, pair: Pair) -> pl.DataFrame:
+        """The judged answers of a cell, from the run's folder where they are there already."""
+        path = None
+        if self.folder is not None:
+            name = f"{split}.{setting.family}.{setting.name}.{'-'.join(pair)}"
+            path = self.folder / "cells" / ("".join(c if c.isalnum() or c in ".-%" else "_" for c in name) + ".parquet")
+            if path.is_file():
+                return pl.read_parquet(path)
+        answers = self.bench.answers(
+            setting, self.questions[split], *pair, examples=self._examples(setting, split, pair)
+        )
+        target = pair[1]
+        if not self.judge.knows(target):
+            self.judge.learn(target, answers if setting.ceiling else self._ceiling(target)["answer"].to_list())
+        frame = self.judge.verdicts(split, setting, pair, answers, self.questions[split][target])
+        if path is not None:
+            files.write(path, frame.write_parquet)
+        return frame
+
+    def _ceiling(self, target: str) -> pl.DataFrame:
+        """The answers to the development questions asked in the target language."""
+        return self._cells["development", CEILING, (target, target)]
+
+    def _examples(self, setting: Setting, split: Split, pair: Pair) -> list[list[tuple[str, str]]]:
+        """For each question, other development questions with what the model answers to them in the target language."""
+        if not setting.asking.shots:
+            return []
+        source, target = pair
+        ceiling = self._ceiling(target).filter("in_language")
+        known = dict(zip(ceiling["question"], ceiling["answer"], strict=True))
+        asked = self.questions["development"][source]
+        result = []
+        for number in range(len(self.questions[split][source])):
+            others = [k for k in known if split != "development" or k != number]
+            random.Random(self.options.seed * 10_007 + number).shuffle(others)
+            result.append([(asked[k], _first_line(known[k])) for k in others[: setting.asking.shots]])
+        return result
+
+
+def _first_line(answer: str) -> str:
+    return next((line.strip() for line in answer.split("\n") if line.strip()), "")

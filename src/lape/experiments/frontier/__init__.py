@@ -1,0 +1,1 @@
+"""Selection methods compared at equal effect on the language itself."""

@@ -1,0 +1,1 @@
+"""What the model answers while languages are off."""

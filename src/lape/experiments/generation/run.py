@@ -1,0 +1,222 @@
+"""Questions of every language answered while one language's neurons are off: which answers stay good."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from lape.data import samples
+from lape.data.language_id import identifier
+from lape.data.languages import tag
+from lape.errors import OptionError, TextError
+from lape.measure.answer_table import Judge
+from lape.measure.bench import Bench
+from lape.measure.conditions import NONE, Condition, check_one_model, conditions
+from lape.measure.grader import MARKS, Grader
+from lape.measure.methods import Setting
+from lape.measure.prompts import Asking
+from lape.measure.questions import checked_questions
+from lape.model.load import checksum
+from lape.options import SilencedOptions, given
+from lape.progress import Progress, silent
+from lape.store import files
+from lape.values.neurons import LanguageNeurons
+from lape.values.stats import ActivationStats
+
+ANSWERS = {
+    **dict.fromkeys(("off", "language"), pl.String),
+    "control": pl.Boolean,
+    **dict.fromkeys(("draw", "question"), pl.Int64),
+    **dict.fromkeys(("answer", "identified"), pl.String),
+    **dict.fromkeys(("in_language", "fluent", "on_topic", "good"), pl.Boolean),
+    "grade": pl.Int64,
+}
+"""One row an answer. `off`: whose neurons were off, or none; `language`: of the question; `control`: whether as many matched neurons
+were off instead, by `draw`; `question`: its number; `identified`: the language that the answer seems to be in. `in_language`,
+`fluent`, `on_topic` (null where one of the others does not hold) and `good` (all three) are a proxy for a judge's marks: see
+`lape.measure.answer_table.DEFINITIONS`. `grade`: 1 to 10 from the endpoint, null without one.
+"""
+DEFINITIONS = {
+    "good": "in the question's language, fluent and on topic as the unedited model and a language identifier have it: a proxy, not a judge's marks",
+    "fluent": "loss under the unedited model and share of repeated character 4-grams in the central 95 % of its own answers to the "
+    "development questions in the language, cut to the same number of tokens",
+    "on_topic": "the true question makes the answer likeliest under the unedited model among `candidates` questions",
+    "grade": "1 to 10 from a language model behind an endpoint, by `samples/judging.txt`; an empty answer is 1",
+}
+"""What the columns mean; ours."""
+
+
+def silenced(
+    model: Any,
+    tokenizer: Any,
+    stats: ActivationStats,
+    questions: Mapping[str, Sequence[str]] | None,
+    neurons: LanguageNeurons,
+    options: SilencedOptions | None = None,
+    *,
+    development: Mapping[str, Sequence[str]] | None = None,
+    folder: Path | None = None,
+    progress: Progress = silent,
+    **changes: Any,
+) -> pl.DataFrame:
+    """The judged answers to each language's questions with each language's neurons off: `ANSWERS`.
+
+    After Tang et al. 2024, whose answers GPT-4 marked 1 to 10; the verdicts here are a proxy that needs no judge. Languages: those
+    with questions, statistics and a place in `neurons`; one whose set is empty is asked but not switched off, and one whose control
+    finds too few other neurons has none. `questions`: language -> questions, question i asking the same in every language; None is
+    the bundled ones. `development`: others, whose unedited answers say what is fluent; default: the bundled ones.
+    `folder`: where finished cells are kept, so that a killed run goes on. Raises TextError for questions that do not fit together,
+    MismatchError for another model's statistics or neurons, OptionError where nothing can be switched off.
+    """
+    options = given(SilencedOptions, options, changes)
+    check_one_model(model, neurons, stats)
+    asked = checked_questions(samples.questions("reporting") if questions is None else questions)
+    before = checked_questions(samples.questions("development") if development is None else development)
+    languages = _languages(asked, before, stats, neurons)
+    run = _Run(Bench(model, tokenizer, stats, None, options, neurons=neurons), asked, before, languages, options)
+    if folder is not None:
+        files.same_run(folder, run.described(neurons))
+    return run.all(_cells(model, neurons, stats, languages, options), folder, progress)
+
+
+def _languages(
+    asked: Mapping[str, Sequence[str]],
+    development: Mapping[str, Sequence[str]],
+    stats: ActivationStats,
+    neurons: LanguageNeurons,
+) -> list[str]:
+    languages = [language for language in asked if language in stats.languages and language in neurons.sets]
+    if not languages:
+        raise TextError(
+            f"There are questions in {', '.join(asked)}, statistics of {', '.join(stats.languages)} and neurons of {', '.join(neurons)}. "
+            "At least one language must have all three."
+        )
+    missing = [language for language in languages if language not in development]
+    if missing:
+        raise TextError(
+            f"There are no development questions in {', '.join(missing)}. Give some, other than those reported: development={{{missing[0]!r}: […]}}."
+        )
+    for language in languages:
+        if shared := set(asked[language]) & set(development[language]):
+            raise TextError(
+                f"{len(shared)} questions in {language} are both reported and for development, such as {min(shared)!r}. "
+                "What is fluent must be learnt from others: leave them out of one of the two."
+            )
+    return languages
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cell:
+    """The questions of one language under one condition."""
+
+    off: str
+    language: str
+    condition: Condition
+
+    @property
+    def control(self) -> bool:
+        return self.condition.name == "control"
+
+    @property
+    def file(self) -> str:
+        kind = f"control{self.condition.draw}" if self.control else "own"
+        return f"{self.off}.{self.language}.{kind}.parquet"
+
+
+def _cells(
+    model: Any, neurons: LanguageNeurons, stats: ActivationStats, languages: Sequence[str], options: SilencedOptions
+) -> list[_Cell]:
+    """What is run: everything unedited, each language's neurons off on every language, their controls on it alone."""
+    cells = [_Cell(NONE.name, language, NONE) for language in languages]
+    for off in languages:
+        found, _ = conditions(model, neurons, stats, off, steer=None, draws=options.draws, seed=options.seed)
+        for condition in found:
+            on = [off] if condition.name == "control" else languages
+            cells += [_Cell(off, language, condition) for language in on]
+    if len(cells) == len(languages):
+        raise OptionError(f"None of {', '.join(languages)} has any neurons. Choose more: lape identify --rate.")
+    return cells
+
+
+class _Run:
+    """One measurement: cells, each judged when its answers are there."""
+
+    def __init__(
+        self,
+        bench: Bench,
+        asked: dict[str, list[str]],
+        development: dict[str, list[str]],
+        languages: Sequence[str],
+        options: SilencedOptions,
+    ) -> None:
+        self.bench, self.options = bench, options
+        self.asked = {language: asked[language] for language in languages}
+        self.development = {language: development[language] for language in languages}
+        url, model = options.grader_url, options.grader_model
+        grader = Grader(url, model, MARKS) if url and model else None
+        first = identifier(options.identifier, languages)
+        candidates = options.candidates
+        self.judge = Judge(bench, first, first, {"report": candidates, "development": candidates}, grader)
+        wish = Asking(wish="target" if options.wish else "none")
+        self.setting = Setting("silenced", "asked in its own language", asking=wish, ceiling=True)
+
+    def described(self, neurons: LanguageNeurons) -> dict[str, Any]:
+        """What finished cells depend on: a folder with cells of another run is refused."""
+        return {
+            "options": dataclasses.asdict(self.options),
+            "questions": self.asked,
+            "development": self.development,
+            "statistics": self.bench.stats.manifest,
+            "model": checksum(self.bench.model),
+            "neurons": {tag(language): found.flat.tolist() for language, found in neurons.items()},
+        }
+
+    def all(self, cells: Sequence[_Cell], folder: Path | None, progress: Progress) -> pl.DataFrame:
+        """Every cell, from the folder where it is there already."""
+        frames = []
+        for done, cell in enumerate(cells):
+            progress("answering with neurons off", done, len(cells))
+            frames.append(self._cell(cell, folder))
+        progress("answering with neurons off", len(cells), len(cells))
+        return pl.concat(frames)
+
+    def _cell(self, cell: _Cell, folder: Path | None) -> pl.DataFrame:
+        path = folder / "cells" / cell.file if folder is not None else None
+        if path is not None and path.is_file():
+            return pl.read_parquet(path)
+        if not self.judge.knows(cell.language):
+            self.judge.learn(cell.language, self._ceiling(cell.language, folder))
+        frame = self._judged(cell, self._answers(cell.condition, self.asked, cell.language))
+        if path is not None:
+            files.write(path, frame.write_parquet)
+        return frame
+
+    def _ceiling(self, language: str, folder: Path | None) -> list[str]:
+        """The unedited answers to the development questions."""
+        path = folder / "cells" / f"development.{language}.parquet" if folder is not None else None
+        if path is not None and path.is_file():
+            kept: list[str] = pl.read_parquet(path)["answer"].to_list()
+            return kept
+        answers = self._answers(NONE, self.development, language)
+        if path is not None:
+            files.write(path, pl.DataFrame({"answer": answers}).write_parquet)
+        return answers
+
+    def _answers(self, condition: Condition, questions: Mapping[str, Sequence[str]], language: str) -> list[str]:
+        with condition.on(self.bench.model):
+            return self.bench.answers(self.setting, questions, language, language)
+
+    def _judged(self, cell: _Cell, answers: list[str]) -> pl.DataFrame:
+        language = cell.language
+        found = self.judge.verdicts("report", self.setting, (language, language), answers, self.asked[language])
+        named = found.rename({"language": "identified", "graded": "grade"}).with_columns(
+            off=pl.lit(cell.off),
+            language=pl.lit(language),
+            control=pl.lit(cell.control),
+            draw=pl.lit(cell.condition.draw, pl.Int64),
+        )
+        return named.select(list(ANSWERS))

@@ -1,0 +1,190 @@
+"""From judged answers with neurons off to shares of good ones, their change, and what is the language's own of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from lape.errors import OptionError
+from lape.experiments.frontier.table import MEAN, selectivity
+from lape.measure.bootstrap import FEWEST, Bootstrap, Floats
+
+MEASURES = ("good", "in_language", "fluent", "on_topic", "grade")
+"""What is averaged. Shares are of all answers, but `fluent` of those in the language and `on_topic` of those that are fluent too: the
+three multiply to `good`. `grade` is the mean of those graded.
+"""
+_ENDS = ("", "_low", "_high")
+SHARES = {
+    **dict.fromkeys(("off", "language"), pl.String),
+    "control": pl.Boolean,
+    **dict.fromkeys(("draw", "questions"), pl.Int64),
+    **{f"{name}{change}{end}": pl.Float64 for name in MEASURES for change in ("", "_change") for end in _ENDS},
+}
+"""Columns of `shares`."""
+DROPS = {
+    "language": pl.String,
+    **dict.fromkeys(("questions", "draws"), pl.Int64),
+    **{f"{name}{end}": pl.Float64 for name in ("own", "others", "selectivity", "control") for end in _ENDS},
+    "control_largest": pl.Float64,
+    **dict.fromkeys(("value", "low", "high"), pl.Float64),
+}
+"""Columns of `drops`."""
+
+_Key = tuple[str, str, bool, int]
+"""Whose neurons were off, language asked in, control or not, draw."""
+
+
+class _Resampled:
+    """Means over the questions, (1 + resamples,): all questions once, then each resample, the same ones in every cell."""
+
+    def __init__(self, answers: pl.DataFrame, resamples: int, seed: int) -> None:
+        if not len(answers):
+            raise OptionError("There are no answers. Expected the table that lape.experiments.generation.run gives.")
+        parts = answers.partition_by("off", "language", "control", "draw", as_dict=True, maintain_order=True)
+        self.cells: dict[_Key, pl.DataFrame] = {
+            (str(off), str(language), bool(control), int(draw)): frame
+            for (off, language, control, draw), frame in parts.items()
+        }
+        drawn = Bootstrap(int(answers["question"].max()) + 1, resamples, seed).weights  # type: ignore[arg-type]
+        self._weights: Floats = np.concatenate([np.ones((1, drawn.shape[1])), drawn])
+        self._kept: dict[tuple[_Key, str], Floats] = {}
+
+    def mean(self, key: _Key, measure: str) -> Floats:
+        """A measure in a cell; not a number where nothing is in it, and in all resamples where it is of under 20 questions."""
+        if (key, measure) not in self._kept:
+            self._kept[key, measure] = self._mean(self.cells[key], measure)
+        return self._kept[key, measure]
+
+    def _mean(self, frame: pl.DataFrame, measure: str) -> Floats:
+        amount, size = np.zeros(self._weights.shape[1]), np.zeros(self._weights.shape[1])
+        at = frame["question"].to_numpy()
+        amount[at], size[at] = _amount(frame, measure)
+        sizes = self._weights @ size
+        means: Floats = np.divide(self._weights @ amount, sizes, out=np.full(len(sizes), np.nan), where=sizes > 0)
+        if int((size > 0).sum()) < FEWEST:
+            means[1:] = np.nan
+        return means
+
+    def drop(self, key: _Key, measure: str) -> Floats:
+        """How much lower than unedited, on the same questions of the same language."""
+        fallen: Floats = self.mean(_unedited(key[1]), measure) - self.mean(key, measure)
+        return fallen
+
+
+def _unedited(language: str) -> _Key:
+    return "none", language, False, 0
+
+
+def _amount(frame: pl.DataFrame, measure: str) -> tuple[Floats, Floats]:
+    """(questions,) each: what is averaged, and whether it counts."""
+    if measure == "grade":
+        grade = frame["grade"].cast(pl.Float64)
+        return grade.fill_null(0.0).to_numpy(), grade.is_not_null().cast(pl.Float64).to_numpy()
+    inside, fluent, topic = (frame[name].fill_null(False).to_numpy() for name in ("in_language", "fluent", "on_topic"))
+    of = {"fluent": inside, "on_topic": inside & fluent}.get(measure, np.ones(len(frame), bool))
+    holds = {"in_language": inside, "fluent": fluent, "on_topic": topic, "good": inside & fluent & topic}[measure]
+    return (holds & of).astype(np.float64), of.astype(np.float64)
+
+
+def _interval(name: str, values: Floats) -> dict[str, float | None]:
+    """The value on all questions and the 95 % interval of the resamples in which there is one."""
+    drawn = values[1:][np.isfinite(values[1:])]
+    low, high = np.quantile(drawn, [0.025, 0.975]) if len(drawn) > 1 else (None, None)
+    found = (_number(values[0]), _number(low), _number(high))
+    return dict(zip((f"{name}{end}" for end in _ENDS), found, strict=True))
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if value is not None and np.isfinite(value) else None
+
+
+def shares(answers: pl.DataFrame, resamples: int, seed: int) -> pl.DataFrame:
+    """One row per language off (and none), language asked in, and draw of a control: `SHARES`.
+
+    `answers`: `lape.experiments.generation.run.ANSWERS`. Each of `MEASURES`, 0 to 1 (`grade`: 1 to 10), and its `_change` against none on
+    the same questions; `_low`, `_high`: 95 % percentile bootstrap over questions, jointly over languages and conditions, paired
+    for a change. No interval where a measure is of under 20 questions; null where there is nothing to measure.
+    """
+    drawn = _Resampled(answers, resamples, seed)
+    rows = []
+    for key, frame in drawn.cells.items():
+        row: dict[str, Any] = dict(zip(("off", "language", "control", "draw"), key, strict=True))
+        row["questions"] = len(frame)
+        for measure in MEASURES:
+            row |= _interval(measure, drawn.mean(key, measure))
+            if key[0] != "none":
+                row |= _interval(f"{measure}_change", 0.0 - drawn.drop(key, measure))
+        rows.append(row)
+    return pl.DataFrame(rows, schema=SHARES)
+
+
+def drops(answers: pl.DataFrame, resamples: int, seed: int, measure: str = "good") -> pl.DataFrame:
+    """One row per language that was switched off, and one of their mean: `DROPS`.
+
+    `own`: how far the measure falls in the language when its neurons are off, a share (or grades); `others`: the mean fall in the other
+    languages; `selectivity`: own / (own + others), both clipped at 0; `control`: the mean fall when matched neurons are off instead,
+    over `draws`, and `control_largest`; `value`: own − control, the fall that is not just any neurons'. Intervals as in `shares`, all
+    paired question by question. The mean's selectivity is the mean of the languages'; its control only over languages that have one.
+    """
+    if measure not in MEASURES:
+        raise OptionError(f"There is no measure {measure!r}. Expected one of: {', '.join(MEASURES)}.")
+    drawn = _Resampled(answers, resamples, seed)
+    off = dict.fromkeys(key[0] for key in drawn.cells if key[0] != "none" and not key[2])
+    found = {language: _falls(drawn, language, measure) for language in off}
+    rows = [_row(drawn, language, falls) for language, falls in found.items()]
+    if found:
+        rows.append(_row(drawn, MEAN, _averaged(list(found.values()))))
+    return pl.DataFrame(rows, schema=DROPS)
+
+
+def _falls(drawn: _Resampled, language: str, measure: str) -> dict[str, Floats]:
+    """(1 + resamples,) each; `controls` (1 + resamples, draws)."""
+    keys = sorted(key for key in drawn.cells if key[0] == language)  # draws in order: the mean pairs those of languages
+    own = drawn.drop((language, language, False, 0), measure)
+    nothing = np.full_like(own, np.nan)
+    others = [drawn.drop(key, measure) for key in keys if not key[2] and key[1] != language]
+    controls = [drawn.drop(key, measure) for key in keys if key[2]]
+    mean = np.mean(others, 0) if others else nothing
+    control = np.mean(controls, 0) if controls else nothing
+    known = np.isfinite(own) & np.isfinite(mean)
+    share = np.where(known, selectivity(own, mean), np.nan)
+    return {
+        "own": own,
+        "others": mean,
+        "selectivity": share,
+        "control": control,
+        "value": own - control,
+        "controls": np.stack(controls, 1) if controls else np.empty((len(own), 0)),
+    }
+
+
+def _averaged(falls: Sequence[dict[str, Floats]]) -> dict[str, Floats]:
+    """The mean over languages, of each that has the value."""
+    result = {}
+    for name in ("own", "others", "selectivity", "control", "value"):
+        known = [one[name] for one in falls if np.isfinite(one[name][0])]
+        result[name] = np.mean(known, 0) if known else np.full_like(falls[0][name], np.nan)
+    controls = [one["controls"] for one in falls if one["controls"].shape[1]]
+    draws = min((some.shape[1] for some in controls), default=0)
+    result["controls"] = np.mean([some[:, :draws] for some in controls], 0) if draws else falls[0]["controls"]
+    return result
+
+
+def _row(drawn: _Resampled, language: str, falls: dict[str, Floats]) -> dict[str, Any]:
+    controls = falls["controls"]
+    value = _interval("value", falls["value"])
+    row: dict[str, Any] = {
+        "language": language,
+        "questions": len(next(iter(drawn.cells.values()))),
+        "draws": controls.shape[1],
+        "control_largest": _number(controls[0].max()) if controls.shape[1] else None,
+        "value": value["value"],
+        "low": value["value_low"],
+        "high": value["value_high"],
+    }
+    for name in ("own", "others", "selectivity", "control"):
+        row |= _interval(name, falls[name])
+    return row

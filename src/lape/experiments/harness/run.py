@@ -1,0 +1,285 @@
+"""Tasks of lm-eval (EleutherAI's evaluation harness) under edits of a language's neurons. Needs the extra `eval`."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import importlib.util
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from lape.data.languages import tag
+from lape.errors import OptionError
+from lape.measure.bootstrap import Bootstrap, Floats
+from lape.measure.conditions import NONE, Condition, check_one_model, conditions
+from lape.model.site import evaluating, unwrapped
+from lape.options import HarnessOptions, SteerOptions, given
+from lape.progress import Progress, silent
+from lape.values.neurons import LanguageNeurons
+from lape.values.stats import ActivationStats
+
+_KEYS = {
+    **dict.fromkeys(("task", "metric", "condition", "language"), pl.String),
+    "draw": pl.Int64,
+}
+TABLE = {
+    **_KEYS,
+    **dict.fromkeys(("value", "stderr"), pl.Float64),
+    "n": pl.Int64,
+    **dict.fromkeys(("difference", "low", "high"), pl.Float64),
+}
+"""One row per task or group, metric, condition, language (whose neurons; "" for none) and draw of control neurons (0 for all
+else). `value`: lm-eval's, of its metric (with its filter after a comma, where it has one); `n`: documents; `stderr`: standard
+error of a mean over documents; `difference`: value minus that of `none`, with its paired 95 % bootstrap interval over documents.
+Errors and intervals are null for groups and for metrics that are no mean over documents, intervals also under 20 documents.
+"""
+DOCUMENTS = {**_KEYS, "document": pl.Int64, "value": pl.Float64}
+"""One row per document that a task gives one number for."""
+
+
+@dataclass(frozen=True)
+class Harnessed:
+    """What came out."""
+
+    table: pl.DataFrame
+    """`TABLE`."""
+    documents: pl.DataFrame
+    """`DOCUMENTS`."""
+    notes: tuple[str, ...] = ()
+    """What was left out, and why."""
+
+
+def harness(
+    model: Any,
+    tokenizer: Any,
+    tasks: Sequence[str] | Tasks,
+    neurons: LanguageNeurons,
+    stats: ActivationStats,
+    options: HarnessOptions | None = None,
+    *,
+    include: Path | None = None,
+    steer: SteerOptions | None = None,
+    progress: Progress = silent,
+    **changes: Any,
+) -> Harnessed:
+    """Run tasks on the model unedited, with each language's neurons off, and with matched control neurons off.
+
+    `tasks`: names, groups or patterns such as belebele_*, or what `find_tasks` found; lm-eval fetches their data. `include`: a
+    folder of the user's own task files, which can run code. `steer`: also with the language's neurons set or added to. `stats`: by which control
+    neurons are matched. Raises OptionError without lm-eval, and for tasks that it does not know or cannot load.
+    """
+    options = given(HarnessOptions, options, changes)
+    _check_steer(steer)
+    known = tasks if isinstance(tasks, Tasks) else find_tasks(tasks, include)
+    check_one_model(model, neurons, stats)
+    runs: list[tuple[str, Condition]] = [("", NONE)]
+    notes: list[str] = []
+    for language in [tag(one) for one in options.languages or neurons]:
+        found, why = conditions(model, neurons, stats, language, steer=steer, draws=options.draws, seed=options.seed)
+        runs += [(language, condition) for condition in found]
+        notes += why
+    values, documents = _all(model, tokenizer, known, runs, options, progress)
+    return Harnessed(table_of(values, documents, options), documents, tuple(notes))
+
+
+def _check_steer(steer: SteerOptions | None) -> None:
+    if steer is not None and (steer.tokens, steer.first, steer.fade) != ("both", None, 1.0):
+        raise OptionError(
+            "Tasks score text that is given, so there are no first generated tokens. Steer with tokens both, without first and fade."
+        )
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """Tasks that lm-eval knows."""
+
+    manager: Any
+    """lm-eval's TaskManager."""
+    names: tuple[str, ...]
+
+
+def find_tasks(patterns: Sequence[str], include: Path | None = None) -> Tasks:
+    """The tasks that names or patterns (several with commas between) stand for. `include`: a folder of more task files.
+
+    Raises OptionError without lm-eval, for a folder that is not there, and for a name that lm-eval does not know. lm-eval reads
+    all its task files for this, half a minute; not so where the folder alone holds every task that is named in full.
+    """
+    if importlib.util.find_spec("lm_eval") is None:
+        raise OptionError("The package lm-eval, which runs the tasks, is missing. Type: pip install 'lape[eval]'")
+    wanted = [one.strip() for pattern in patterns for one in pattern.split(",") if one.strip()]
+    if not wanted:
+        raise OptionError("No task was named. Type for instance --tasks belebele_*,xnli_*.")
+    if include is not None and not include.is_dir():
+        raise OptionError(f"There is no folder {include}. Expected one with task files (.yaml) of lm-eval.")
+    from lm_eval.tasks import TaskManager
+
+    folder = None if include is None else str(include)
+    with _quiet():
+        if folder is not None:
+            alone = TaskManager(include_path=folder, include_defaults=False)
+            if set(wanted) <= set(alone.all_subtasks):
+                return Tasks(alone, tuple(dict.fromkeys(wanted)))
+        manager = TaskManager(include_path=folder)
+    return Tasks(manager, _matching(wanted, manager))
+
+
+def _matching(wanted: Sequence[str], manager: Any) -> tuple[str, ...]:
+    """The names that patterns stand for; one with * or ? stands for tasks alone, not for groups, so that none comes twice."""
+    found: dict[str, None] = {}
+    for pattern in wanted:
+        whole = any(sign in pattern for sign in "*?[")
+        names = manager.all_subtasks if whole else manager.all_tasks
+        matching = [name for name in names if (fnmatchcase(name, pattern) if whole else name == pattern)]
+        if not matching:
+            near = difflib.get_close_matches(pattern, manager.all_tasks, 3)
+            hint = f" Near it: {', '.join(near)}." if near else ""
+            raise OptionError(
+                f"lm-eval knows no task {pattern!r}.{hint} Name one it knows, or give the folder of your own: --include-path."
+            )
+        found |= dict.fromkeys(matching)
+    return tuple(found)
+
+
+def _all(
+    model: Any,
+    tokenizer: Any,
+    tasks: Tasks,
+    runs: Sequence[tuple[str, Condition]],
+    options: HarnessOptions,
+    progress: Progress,
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    values, documents = [], []
+    with _quiet(), evaluating(model):
+        from lm_eval.models.huggingface import HFLM
+
+        wrapped = HFLM(pretrained=unwrapped(model), tokenizer=copy.deepcopy(tokenizer), batch_size=options.batch)
+        for done, (language, condition) in enumerate(runs):
+            progress("running tasks", done, len(runs))
+            with condition.on(model):
+                results = _results(wrapped, tasks, options)
+            key = {"condition": condition.name, "language": language, "draw": condition.draw}
+            values += [key | row for row in _values(results)]
+            documents += [key | row for row in _documents(results)]
+        progress("running tasks", len(runs), len(runs))
+    columns = {name: TABLE[name] for name in (*_KEYS, "value", "n")}
+    return pl.DataFrame(values, schema=columns), pl.DataFrame(documents, schema=DOCUMENTS)
+
+
+def _results(wrapped: Any, tasks: Tasks, options: HarnessOptions) -> dict[str, Any]:
+    from datasets.exceptions import DatasetsError
+    from lm_eval import simple_evaluate
+
+    seeds = dict.fromkeys(
+        ("random_seed", "numpy_random_seed", "torch_random_seed", "fewshot_random_seed"), options.seed
+    )
+    try:
+        results: dict[str, Any] = simple_evaluate(
+            model=wrapped,
+            tasks=list(tasks.names),
+            task_manager=tasks.manager,
+            num_fewshot=options.shots,
+            limit=options.limit,
+            batch_size=options.batch,
+            bootstrap_iters=0,  # it would take seconds a metric; `table_of` gives the errors of means
+            log_samples=True,
+            **seeds,
+        )
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        DatasetsError,
+    ) as error:  # no network, no such data, code that is not allowed
+        raise OptionError(
+            f"lm-eval could not run {', '.join(tasks.names)}: {type(error).__name__}: {str(error).strip()[:300]} "
+            "Its data sets are fetched when first used: check the network, or give tasks on data of your own by --include-path."
+        ) from error
+    return results
+
+
+def _values(results: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for task, metrics in results["results"].items():
+        for key, value in metrics.items():
+            name, comma, of = key.partition(",")
+            if not comma or name.endswith("_stderr") or not _is_number(value):
+                continue
+            yield {"task": task, "metric": _metric(name, of), "value": float(value), "n": _count(results, task)}
+
+
+def _count(results: dict[str, Any], task: str) -> int | None:
+    """The documents of a task, or of all tasks of a group."""
+    sizes = results.get("n-samples", {})
+    if task in sizes:
+        return int(sizes[task]["effective"])
+    parts = [_count(results, part) for part in results.get("group_subtasks", {}).get(task, ())]
+    return sum(part for part in parts if part) or None
+
+
+def _documents(results: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for task, samples in results["samples"].items():
+        for sample in samples:
+            for name in sample["metrics"]:
+                if _is_number(sample[name]):
+                    metric = _metric(name, sample["filter"])
+                    yield {"task": task, "metric": metric, "document": sample["doc_id"], "value": float(sample[name])}
+
+
+def _metric(name: str, of: str) -> str:
+    return name if of == "none" else f"{name},{of}"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number, np.bool_))
+
+
+def table_of(values: pl.DataFrame, documents: pl.DataFrame, options: HarnessOptions) -> pl.DataFrame:
+    """Values beside their difference to the unedited model; columns: `TABLE`."""
+    unedited = values.filter(pl.col("condition") == NONE.name)
+    base = {(row["task"], row["metric"]): row["value"] for row in unedited.iter_rows(named=True)}
+    parts = {key: frame.sort("document") for key, frame in documents.partition_by(*_KEYS, as_dict=True).items()}
+    rows = []
+    for row in values.iter_rows(named=True):
+        own = _mean_of(parts.get(tuple(row[name] for name in _KEYS)), row["value"])
+        stderr = float(own.std(ddof=1) / len(own) ** 0.5) if own is not None and len(own) > 1 else None
+        changed: dict[str, Any] = {"difference": None, "low": None, "high": None}
+        if row["condition"] != NONE.name:
+            before = base[row["task"], row["metric"]]
+            first = _mean_of(parts.get((row["task"], row["metric"], NONE.name, "", 0)), before)
+            low, high = _interval(first, own, options) or (None, None)
+            changed = {"difference": row["value"] - before, "low": low, "high": high}
+        rows.append(row | {"stderr": stderr} | changed)
+    return pl.DataFrame(rows, schema=TABLE)
+
+
+def _mean_of(documents: pl.DataFrame | None, value: float) -> Floats | None:
+    """The documents' values where the metric is their mean."""
+    if documents is None:
+        return None
+    found: Floats = documents["value"].to_numpy()
+    return found if np.isclose(found.mean(), value, rtol=1e-9, atol=1e-9) else None
+
+
+def _interval(before: Floats | None, after: Floats | None, options: HarnessOptions) -> tuple[float, float] | None:
+    if before is None or after is None or len(before) != len(after):
+        return None
+    return Bootstrap(len(after), options.resamples, options.seed).interval(after - before, np.ones(len(after)))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """While inside, lm-eval gives no advice; its errors are still said."""
+    logger = logging.getLogger("lm_eval")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,1 @@
+"""Where the neurons lie."""

@@ -1,0 +1,124 @@
+"""Where in the depth of a model a language's neurons lie: "top and bottom" is a claim of the paper that held for LLaMA-2 only."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+
+from lape.measure.bootstrap import FEWEST, Floats
+from lape.values.neurons import LanguageNeurons
+from lape.values.space import NeuronSpace
+
+ALL = "all"
+"""The row of all assignments together."""
+_Ints: TypeAlias = NDArray[np.int64]
+_SHARES = (
+    "bottom_two",
+    "bottom_two_low",
+    "bottom_two_high",
+    "bottom_two_chance",
+    "bottom_quarter",
+    "middle_half",
+    "top_quarter",
+    "top_quarter_low",
+    "top_quarter_high",
+    "top_quarter_chance",
+)
+LAYERS = {
+    "language": pl.String,
+    "neurons": pl.Int64,
+    "centre": pl.Float64,
+    **dict.fromkeys(_SHARES, pl.Float64),
+    "fullest": pl.Int64,
+}
+"""Columns of `layers`."""
+
+
+def layers(neurons: LanguageNeurons, *, resamples: int = 2000, seed: int = 0) -> pl.DataFrame:
+    """Where each language's neurons lie (the claim: Tang et al. 2024; the measures: ours).
+
+    One row per language, and one, `all`, for all assignments together, in which a neuron counts once for each language it
+    belongs to: `language`, `neurons` (assignments), `centre` (mean position, 0 = first layer, 1 = last), the shares (0 to 1)
+    `bottom_two` (in the first two layers), `bottom_quarter`, `middle_half`, `top_quarter`, and `fullest` (the layer with the
+    most neurons, the first of equals). `bottom_two_chance`, `top_quarter_chance`: the same shares of all neurons of the model.
+
+    Only layers that hold neurons count, in order. A quarter is depth // 4 of them, at least one, and the middle half what lies
+    between: 7, 16 and 7 of 30 layers. In a set without neurons all but the chances is null.
+
+    `…_low`, `…_high`: 95 % percentile bootstrap over the neurons of the set, null under 20 neurons. It is the spread over
+    neurons, as if this set were a sample of the neurons such a set may have; it is not the spread over text, which
+    `analyse.reliability` looks at. A share of 0 or 1 gets an interval without width. In the row `all` a neuron is drawn with all
+    its languages.
+    """
+    depth = _Depth(neurons.space)
+    rows = [
+        {"language": language, **_row(depth, depth.of(found.flat), np.ones(len(found), np.int64), resamples, seed)}
+        for language, found in neurons.sets.items()
+    ]
+    flat = torch.cat([torch.empty(0, dtype=torch.int64), *(found.flat for found in neurons.sets.values())])
+    each, times = torch.unique(flat, return_counts=True)
+    rows.append({"language": ALL, **_row(depth, depth.of(each), times.numpy(), resamples, seed)})
+    return pl.DataFrame(rows, schema=LAYERS)
+
+
+class _Depth:
+    """The layers of a space as positions 0, 1, 2 …, and how many neurons each holds."""
+
+    def __init__(self, space: NeuronSpace) -> None:
+        self.space = space
+        self._position = torch.tensor([space.layers.index(stretch.layer) for stretch in space], dtype=torch.int64)
+        widths = np.array([stretch.width for stretch in space], dtype=np.float64)
+        self.widths: Floats = np.bincount(self._position.numpy(), weights=widths, minlength=len(space.layers)).astype(
+            np.float64
+        )
+        self.quarter = max(1, len(space.layers) // 4)
+
+    def of(self, flat: torch.Tensor) -> _Ints:
+        """The position of each neuron's layer."""
+        found: _Ints = self._position[self.space.stretch_of(flat)].numpy()
+        return found
+
+
+def _row(depth: _Depth, position: _Ints, weight: _Ints, resamples: int, seed: int) -> dict[str, Any]:
+    last = len(depth.widths) - 1
+    top = len(depth.widths) - depth.quarter
+    row: dict[str, Any] = {
+        "neurons": int(weight.sum()),
+        "bottom_two_chance": float(depth.widths[:2].sum() / depth.widths.sum()),
+        "top_quarter_chance": float(depth.widths[top:].sum() / depth.widths.sum()),
+    }
+    if not len(position):
+        return row
+    by_layer = np.bincount(position, weights=weight, minlength=last + 1)
+    share = by_layer / by_layer.sum()
+    row |= {
+        "centre": float(share @ np.arange(last + 1)) / max(last, 1),
+        "bottom_two": float(share[:2].sum()),
+        "bottom_quarter": float(share[: depth.quarter].sum()),
+        "middle_half": float(share[depth.quarter : top].sum()),
+        "top_quarter": float(share[top:].sum()),
+        "fullest": depth.space.layers[int(by_layer.argmax())],
+    }
+    for name, inside in (("bottom_two", position < 2), ("top_quarter", position >= top)):
+        ends = _interval(inside, weight, resamples, seed)
+        row |= {f"{name}_low": ends[0], f"{name}_high": ends[1]}
+    return row
+
+
+def _interval(
+    inside: NDArray[np.bool_], weight: _Ints, resamples: int, seed: int
+) -> tuple[float, float] | tuple[None, None]:
+    """95 % interval of the weighted share inside, over neurons.
+
+    Neurons that are alike in both respects are interchangeable, so what is drawn is how many of each kind a resample holds.
+    """
+    if len(inside) < FEWEST or resamples < 2:
+        return None, None
+    kinds, counts = np.unique(np.stack([inside * weight, weight]), axis=1, return_counts=True)
+    drawn = np.random.default_rng(seed).multinomial(len(inside), counts / len(inside), size=resamples)
+    low, high = np.quantile((drawn @ kinds[0]) / (drawn @ kinds[1]), [0.025, 0.975])
+    return float(low), float(high)

@@ -1,0 +1,1 @@
+"""Frequency or necessity: what switching off single neurons costs, and what predicts it."""

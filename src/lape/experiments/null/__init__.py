@@ -1,0 +1,1 @@
+"""The null distribution of LAPE's entropy: slices of one language."""

@@ -1,0 +1,1 @@
+"""Which languages share neurons, and whether genealogy, script or shared tokens explain it."""

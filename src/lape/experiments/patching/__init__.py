@@ -1,0 +1,1 @@
+"""Zero ablation beside mean ablation."""

@@ -1,0 +1,199 @@
+"""Zeroing or mean-patching: is the damage of switching neurons off that of their activity, or of a value they never have?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from lape.data.texts import Texts
+from lape.errors import OptionError, TextError
+from lape.experiments.frontier.table import interval, selectivity
+from lape.measure.ablation import Ablations, refuse_recorded
+from lape.measure.bootstrap import FEWEST, Bootstrap, Floats
+from lape.measure.conditions import check_one_space
+from lape.model.loss import Loss
+from lape.options import PatchingOptions, given
+from lape.progress import Progress, silent
+from lape.values.neurons import LanguageNeurons
+from lape.values.stats import ActivationStats
+
+_ENDS = ("", "_low", "_high")
+PATCHING: dict[str, Any] = {
+    "language": pl.String,
+    "neurons": pl.Int64,
+    **{
+        f"{name}{end}": pl.Float64
+        for name in ("off_own", "patched_own", "own", "off_others", "patched_others", "others")
+        for end in _ENDS
+    },
+    **{
+        f"{name}{end}": pl.Float64
+        for name in ("off_selectivity", "patched_selectivity", "selectivity")
+        for end in _ENDS
+    },
+    "units": pl.Int64,
+}
+"""Columns of `Patching.patching`."""
+MATRIX: dict[str, Any] = {
+    **dict.fromkeys(("off", "language"), pl.String),
+    **dict.fromkeys(("zeroed", "patched", "difference", "low", "high"), pl.Float64),
+}
+"""Columns of `Patching.matrix`."""
+
+
+@dataclass(frozen=True)
+class Patching:
+    """Changes of the loss in nats a token; 95 % intervals over units of text, paired over both conditions and all languages, null
+    under 20 units.
+
+    `patching`, a row per language whose set is changed: `neurons`; the change on the language itself, zeroed (`off_own`) and
+    mean-patched (`patched_own`), and their difference patched − zeroed (`own`); the same on the others' mean (`off_others`,
+    `patched_others`, `others`; null where only one language is evaluated) and for `selectivity`, own / (own + others), each with
+    `_low`, `_high`; `units`.
+
+    `matrix`, a row per set changed (`off`) and language evaluated: `zeroed`, `patched`, and `difference` = patched − zeroed with
+    its interval `low`, `high`.
+    """
+
+    patching: pl.DataFrame
+    matrix: pl.DataFrame
+
+
+def patching(
+    model: Any,
+    tokenizer: Any,
+    stats: ActivationStats,
+    texts: Texts,
+    neurons: LanguageNeurons,
+    options: PatchingOptions | None = None,
+    *,
+    folder: Path | None = None,
+    progress: Progress = silent,
+    **changes: Any,
+) -> Patching:
+    """Each language's neurons off, and set to their mean activation over all recorded languages instead.
+
+    With `mean="others"` the mean leaves the set's own language out. The mean over all holds that language's own high activations, so
+    it switches the language half on wherever another is read: it costs the others much and the language little. The mean over the
+    others is the fairer twin of zero: it is what the neurons do where the language is not read.
+
+    An activation of 0 may be one that a neuron never has, and then zeroing damages by that alone. In a gated MLP the activation is
+    the gate's, so that the product with `up` still follows the text.
+    `texts`: language tag -> other text than was recorded, parallel, so that a unit is the same in each. `folder`: where losses are
+    kept; it must belong to this model, text and options.
+    """
+    options = given(PatchingOptions, options, changes)
+    work = Ablations(model, tokenizer, texts, options, folder=folder, progress=progress)
+    if not options.allow_recorded:
+        refuse_recorded(work.corpora, neurons)
+    return patchings(work, stats, neurons, options, progress=progress)
+
+
+def patchings(
+    work: Ablations,
+    stats: ActivationStats,
+    neurons: LanguageNeurons,
+    options: PatchingOptions,
+    *,
+    progress: Progress = silent,
+) -> Patching:
+    """`patching` on text that is prepared already: zeroed cells that were measured before are not run again."""
+    check_one_space(work.model, neurons, stats)
+    sets = [language for language in neurons if language in work.languages]
+    if not sets:
+        raise TextError(
+            f"There is no text in a language that has neurons. Text: {', '.join(work.languages)}; neurons: {', '.join(neurons)}."
+        )
+    work.base(progress)
+    drawn = _Drawn(work, options)
+    every = overall_mean(stats)
+    means = {off: every if options.mean == "all" else stats.others_mean(off) for off in sets}
+    changes = _changes(work, neurons, means, drawn, progress)
+    return Patching(_summary(work, neurons, sets, changes, drawn.count), _matrix(work.languages, sets, changes))
+
+
+def overall_mean(stats: ActivationStats) -> Tensor:
+    """(neurons,) float64: the mean over languages of their mean activations, every language counting alike."""
+    if len(stats.languages) < 2:
+        raise OptionError(f"Only {', '.join(stats.languages)} was recorded. A mean over languages needs two or more.")
+    return torch.stack([stats.mean(language) for language in stats.languages]).mean(0)
+
+
+class _Drawn:
+    """Resamples of the units, the same for all languages and conditions."""
+
+    def __init__(self, work: Ablations, options: PatchingOptions) -> None:
+        self.units = {language: work.unit(language) for language in work.languages}
+        self.count = 1 + max(int(unit.max()) for unit in self.units.values())
+        drawn = Bootstrap(self.count, options.resamples if self.count >= FEWEST else 0, options.seed).weights
+        self.weights: Floats = np.concatenate([np.ones((1, self.count)), drawn])
+
+    def change(self, language: str, before: Loss, after: Loss) -> Floats:
+        """(1 + resamples,) change in nats a token: on all units, then on each resample."""
+        return self._sum(language, after.nll - before.nll) / np.maximum(self._sum(language, before.tokens), 1e-9)
+
+    def _sum(self, language: str, values: Any) -> Floats:
+        by_unit = np.bincount(self.units[language], weights=values, minlength=self.count)
+        result: Floats = self.weights @ by_unit
+        return result
+
+
+def _changes(
+    work: Ablations, neurons: LanguageNeurons, means: Mapping[str, Tensor], drawn: _Drawn, progress: Progress
+) -> dict[str, Floats]:
+    """`zeroed` and `patched`: (sets, languages, 1 + resamples) change in nats a token."""
+    result = {name: np.zeros((len(means), len(work.languages), len(drawn.weights))) for name in ("zeroed", "patched")}
+    for k, (off, mean) in enumerate(means.items()):
+        for j, language in enumerate(work.languages):
+            progress("zeroing and patching", k * len(work.languages) + j, len(means) * len(work.languages))
+            before = work.unedited(language)
+            after = {"zeroed": work.off(neurons[off], language), "patched": work.at(neurons[off], mean, language)}
+            for name, loss in after.items():
+                result[name][k, j] = drawn.change(language, before, loss)
+    progress("zeroing and patching", len(means) * len(work.languages), len(means) * len(work.languages))
+    return result
+
+
+def _summary(
+    work: Ablations, neurons: LanguageNeurons, sets: Sequence[str], changes: dict[str, Floats], units: int
+) -> pl.DataFrame:
+    rows = []
+    for k, off in enumerate(sets):
+        at = work.languages.index(off)
+        rest = [j for j in range(len(work.languages)) if j != at]
+        own = {name: change[k, at] for name, change in changes.items()}
+        row: dict[str, Any] = {"language": off, "neurons": len(neurons[off]), "units": units}
+        row |= _both("own", own["zeroed"], own["patched"])
+        if rest:
+            others = {name: change[k, rest].mean(0) for name, change in changes.items()}
+            row |= _both("others", others["zeroed"], others["patched"])
+            shares = [selectivity(own[name], others[name]) for name in ("zeroed", "patched")]
+            row |= _both("selectivity", *shares)
+        rows.append(row)
+    return pl.DataFrame(rows, schema=PATCHING)
+
+
+def _both(name: str, zeroed: Floats, patched: Floats) -> dict[str, float | None]:
+    """A quantity in both conditions, and its paired difference, with intervals."""
+    values = {f"off_{name}": zeroed, f"patched_{name}": patched, name: patched - zeroed}
+    return {
+        f"{key}{end}": one for key, value in values.items() for end, one in zip(_ENDS, interval(value), strict=True)
+    }
+
+
+def _matrix(languages: Sequence[str], sets: Sequence[str], changes: dict[str, Floats]) -> pl.DataFrame:
+    rows = []
+    for k, off in enumerate(sets):
+        for j, language in enumerate(languages):
+            zeroed, patched = changes["zeroed"][k, j], changes["patched"][k, j]
+            difference = dict(zip(("difference", "low", "high"), interval(patched - zeroed), strict=True))
+            row = {"off": off, "language": language, "zeroed": float(zeroed[0]), "patched": float(patched[0])}
+            rows.append(row | difference)
+    return pl.DataFrame(rows, schema=MATRIX)

@@ -1,0 +1,1 @@
+"""What switching each language off does to each language's loss, beside controls."""

@@ -1,0 +1,66 @@
+"""A language's own change of loss beside that of its control neurons, paired."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from lape.errors import OptionError
+from lape.measure.bootstrap import Bootstrap, Floats
+
+CONTROLLED = {
+    **dict.fromkeys(("language", "control"), pl.String),
+    **dict.fromkeys(("own", "of_control", "difference", "low", "high"), pl.Float64),
+}
+"""Columns of `controlled`."""
+
+
+def controlled(lines: pl.DataFrame, languages: Sequence[str], resamples: int, seed: int) -> pl.DataFrame:
+    """Own minus the mean of the control draws: one row per language and kind of control (random, matched).
+
+    `lines`: as `lape.experiments.perplexity.run.line_losses` gives them. `own`, `of_control`: change of loss in nats a token; `difference` with
+    its paired 95 % interval over units of text, null under 20 units. A language without control neurons (its set is empty, or too few
+    others are left) has nulls for them: it is not left out, since what has no control shows nothing.
+    Raises OptionError for a language that was not evaluated, or whose set was not switched off.
+    """
+    if not len(lines):
+        raise OptionError("There are no losses. Give the lines of lape.experiments.perplexity.run.line_losses.")
+    bootstrap = Bootstrap(1 + max(lines["unit"].to_list()), resamples, seed)
+    rows = []
+    for language in languages:
+        mine = lines.filter(pl.col("language") == language)
+        base = mine.filter(pl.col("kind") == "base").sort("line")
+        own = mine.filter((pl.col("kind") == "own") & (pl.col("off") == language)).sort("line")
+        if not len(base) or not len(own):
+            raise OptionError(f"There is no loss of {language} with its own neurons off. Evaluate it, or leave it out.")
+        for kind in ("random", "matched"):
+            draws = mine.filter((pl.col("kind") == kind) & (pl.col("off") == language))
+            control = draws.group_by("line").agg(pl.col("nll").mean()).sort("line") if len(draws) else None
+            rows.append({"language": language, "control": kind, **_row(base, own, control, bootstrap)})
+    return pl.DataFrame(rows, schema=CONTROLLED)
+
+
+def _row(base: pl.DataFrame, own: pl.DataFrame, control: pl.DataFrame | None, bootstrap: Bootstrap) -> dict[str, Any]:
+    unit = base["unit"].to_numpy()
+
+    def by_unit(values: Floats) -> Floats:
+        summed: Floats = np.bincount(unit, weights=values).astype(np.float64)
+        return summed
+
+    sizes = by_unit(base["tokens"].to_numpy())
+    if control is None:
+        change = float((own["nll"] - base["nll"]).sum() / sizes.sum())
+        return {"own": change, **dict.fromkeys(("of_control", "difference", "low", "high"))}
+    before, after, with_control = (frame["nll"].to_numpy() for frame in (base, own, control))
+    low, high = bootstrap.interval(by_unit(after - with_control), sizes) or (None, None)
+    changes = [float((values - before).sum() / sizes.sum()) for values in (after, with_control)]
+    return {
+        "own": changes[0],
+        "of_control": changes[1],
+        "difference": changes[0] - changes[1],
+        "low": low,
+        "high": high,
+    }

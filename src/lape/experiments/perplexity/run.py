@@ -1,0 +1,248 @@
+"""What switching off each language's neurons does to each language's loss, with controls and intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from lape.data.corpus import Corpus
+from lape.data.texts import Texts
+from lape.errors import MismatchError, OptionError
+from lape.measure.ablation import Ablations, Planned, depends_on, refuse_recorded, untold
+from lape.measure.bootstrap import Bootstrap, Floats
+from lape.measure.controls import matched_like
+from lape.model.load import describe
+from lape.model.site import find
+from lape.options import PerplexityOptions, given
+from lape.progress import Progress, silent
+from lape.store import files
+from lape.values.neurons import LanguageNeurons, NeuronSet
+
+SUMMARY = {
+    **dict.fromkeys(("off", "language"), pl.String),
+    **dict.fromkeys(("neurons", "tokens", "characters", "sentences", "units"), pl.Int64),
+    **dict.fromkeys(
+        ("nll_base", "nll_off", "delta_token", "low", "high", "delta_character", "delta_sentence"), pl.Float64
+    ),
+    **dict.fromkeys(("perplexity_base", "perplexity_off", "percent"), pl.Float64),
+    **dict.fromkeys(("random_mean", "random_max", "matched_mean", "matched_max"), pl.Float64),
+}
+LINES = {
+    "off": pl.String,
+    "kind": pl.String,
+    "draw": pl.Int64,
+    "language": pl.String,
+    "document": pl.Int64,
+    "line": pl.Int64,
+    "unit": pl.Int64,
+    "tokens": pl.Int64,
+    "characters": pl.Int64,
+    "nll": pl.Float64,
+}
+
+
+@dataclass(frozen=True)
+class _Condition:
+    """One set of neurons switched off: a language's own (`own`), or a control of it (`random`, `matched`)."""
+
+    off: str
+    kind: str
+    draw: int
+    neurons: NeuronSet
+
+
+def perplexity(
+    model: Any,
+    tokenizer: Any,
+    texts: Texts,
+    neurons: LanguageNeurons,
+    options: PerplexityOptions | None = None,
+    *,
+    progress: Progress = silent,
+    **changes: Any,
+) -> pl.DataFrame:
+    """Off-language × evaluated-language table of the change of loss; see `summary` for its columns.
+
+    `texts`: language tag -> source, not the text that the neurons were found on (refused, unless `allow_recorded`).
+    """
+    options = given(PerplexityOptions, options, changes)
+    return summary(line_losses(model, tokenizer, texts, neurons, options, progress=progress), neurons, options)
+
+
+def line_losses(
+    model: Any,
+    tokenizer: Any,
+    texts: Texts,
+    neurons: LanguageNeurons,
+    options: PerplexityOptions,
+    *,
+    folder: Path | None = None,
+    described: Mapping[str, Any] | None = None,
+    planned: Planned = untold,
+    progress: Progress = silent,
+) -> pl.DataFrame:
+    """The loss of every line in every condition, the ground of all tables.
+
+    With a `folder`, what was measured is kept there, and a call that was stopped goes on from it; one with other neurons, text, model
+    or options is refused. `described`: what `lape.model.load.describe` says, where that is known already, since it reads all weights. `planned`:
+    see `Planned`.
+
+    Columns: `off` (language switched off, "" for the base), `kind` (base, own, random, matched), `draw`, `language` (evaluated), `document`,
+    `line`, `unit` (of resampling), `tokens` (scored), `characters`, `nll` (nats, summed over the line).
+    """
+    space = find(model).space
+    if neurons.space != space:
+        raise MismatchError(f"The neurons belong to a model with {neurons.space}, but this one has {space}.")
+    work = Ablations(model, tokenizer, texts, options, folder=folder, progress=progress)
+    if not options.allow_recorded:
+        refuse_recorded(work.corpora, neurons)
+    if folder is not None:
+        described = described or describe(model, tokenizer)
+        files.same_run(folder, depends_on(described, neurons, work.corpora, options))
+    work.compile(options.compile, _planned_tokens(work, neurons, options))
+    return losses(work, neurons, options, progress, planned)
+
+
+def losses(
+    work: Ablations,
+    neurons: LanguageNeurons,
+    options: PerplexityOptions,
+    progress: Progress = silent,
+    planned: Planned = untold,
+) -> pl.DataFrame:
+    """`line_losses` on text that is prepared already."""
+    read, taken = work.base(progress)
+    space = neurons.space
+    nothing = NeuronSet(space, torch.empty(0))
+    frames = [_frame(work, _Condition("", "base", 0, nothing), language) for language in work.languages]
+    conditions = _conditions(neurons, work.corpora, work.energy, options)
+    runs = [(condition, language) for condition in conditions for language in _evaluated(condition, work.corpora)]
+    tokens = sum(work.passes(condition.neurons, language) for condition, language in runs)
+    planned(sum(len(condition.neurons) > 0 for condition, _ in runs), tokens, taken / read * tokens if read else None)
+    for done, (condition, language) in enumerate(runs):
+        progress("switching neurons off", done, len(runs))
+        frames.append(_frame(work, condition, language))
+    progress("switching neurons off", len(runs), len(runs))
+    return pl.concat(frames)
+
+
+def _conditions(
+    neurons: LanguageNeurons, corpora: dict[str, Corpus], energy: dict[str, Tensor], options: PerplexityOptions
+) -> list[_Condition]:
+    """Every language's own set, and for the evaluated ones the draws of both controls."""
+    result = [_Condition(language, "own", 0, found) for language, found in neurons.items()]
+    excluded = neurons.union
+    for k, (language, found) in enumerate(neurons.items()):
+        if language not in corpora or not len(found):
+            continue
+        for draw in range(options.draws):
+            generator = torch.Generator().manual_seed(options.seed * 1_000_003 + k * 1009 + draw)
+            for kind, by in (("random", None), ("matched", energy[language])):
+                with suppress(OptionError):  # a set so large that too few others are left has no control
+                    result.append(_Condition(language, kind, draw, matched_like(found, excluded, by, generator)))
+    return result
+
+
+def _planned_tokens(work: Ablations, neurons: LanguageNeurons, options: PerplexityOptions) -> int:
+    """Of all passes together, whether they are known already or not."""
+    own = {language for language, found in neurons.items() if len(found)}
+    return sum(
+        len(corpus.tokens) * (1 + len(own) + 2 * options.draws * int(language in own))
+        for language, corpus in work.corpora.items()
+    )
+
+
+def _evaluated(condition: _Condition, corpora: dict[str, Corpus]) -> list[str]:
+    """A language's own set is measured on every language, a control on its own language alone."""
+    return list(corpora) if condition.kind == "own" else [condition.off]
+
+
+def _frame(work: Ablations, condition: _Condition, language: str) -> pl.DataFrame:
+    """One condition on one language, line by line."""
+    corpus, loss = work.corpora[language], work.off(condition.neurons, language)
+    lines = corpus.lines
+    assert lines is not None  # prepared with lines=True
+    count = len(lines.document)
+    columns = {
+        "off": [condition.off] * count,
+        "kind": [condition.kind] * count,
+        "draw": [condition.draw] * count,
+        "language": [corpus.language] * count,
+        "document": lines.document,
+        "line": np.arange(count),
+        "unit": work.unit(language),
+        "tokens": loss.tokens,
+        "characters": lines.characters,
+        "nll": loss.nll,
+    }
+    return pl.DataFrame(columns, schema=LINES).filter(pl.col("tokens") > 0)
+
+
+def summary(lines: pl.DataFrame, neurons: LanguageNeurons, options: PerplexityOptions) -> pl.DataFrame:
+    """One row per language switched off and language evaluated. Losses are negative log-likelihoods in nats.
+
+    `off`, `language`, `neurons` (switched off); `tokens`, `characters`, `sentences` (lines), `units` (of resampling);
+    `nll_base`, `nll_off` (per token); `delta_token` with its 95 % interval `low`, `high` (null under 20 units);
+    `delta_character`, `delta_sentence`; `perplexity_base`, `perplexity_off`, `percent` (change of perplexity, for convenience);
+    `random_mean`, `random_max`, `matched_mean`, `matched_max`: `delta_token` of the control draws, null where none was drawn.
+    """
+    bootstrap = Bootstrap(int(lines["unit"].max()) + 1, options.resamples, options.seed)  # type: ignore[arg-type]
+    parts = {
+        key: frame.sort("line")
+        for key, frame in lines.partition_by("off", "kind", "draw", "language", as_dict=True).items()
+    }
+    evaluated = list(dict.fromkeys(lines["language"]))
+    rows = []
+    for off, found in neurons.items():
+        for language in evaluated:
+            base, after = parts["", "base", 0, language], parts[off, "own", 0, language]
+            row = {"off": off, "language": language, "neurons": len(found)} | _change(base, after, bootstrap)
+            for kind in ("random", "matched"):
+                draws = [
+                    _delta(base, parts[key]) for key in parts if key[0] == off and key[1] == kind and key[3] == language
+                ]
+                row |= {
+                    f"{kind}_mean": float(np.mean(draws)) if draws else None,
+                    f"{kind}_max": max(draws, default=None),
+                }
+            rows.append(row)
+    return pl.DataFrame(rows, schema=SUMMARY)
+
+
+def _delta(base: pl.DataFrame, after: pl.DataFrame) -> float:
+    return (float(after["nll"].sum()) - float(base["nll"].sum())) / int(base["tokens"].sum())
+
+
+def _change(base: pl.DataFrame, after: pl.DataFrame, bootstrap: Bootstrap) -> dict[str, Any]:
+    tokens, characters = int(base["tokens"].sum()), int(base["characters"].sum())
+    before_nats, after_nats = float(base["nll"].sum()), float(after["nll"].sum())
+    difference = after["nll"].to_numpy() - base["nll"].to_numpy()
+    unit = base["unit"].to_numpy()
+    sizes: Floats = np.bincount(unit, weights=base["tokens"].to_numpy()).astype(np.float64)
+    interval = bootstrap.interval(np.bincount(unit, weights=difference).astype(np.float64), sizes)
+    low, high = interval or (None, None)
+    total = after_nats - before_nats
+    return {
+        "tokens": tokens,
+        "characters": characters,
+        "sentences": len(base),
+        "units": len(np.unique(unit)),
+        "nll_base": before_nats / tokens,
+        "nll_off": after_nats / tokens,
+        "delta_token": total / tokens,
+        "low": low,
+        "high": high,
+        "delta_character": total / characters,
+        "delta_sentence": total / len(base),
+        "perplexity_base": float(np.exp(before_nats / tokens)),
+        "perplexity_off": float(np.exp(min(after_nats / tokens, 700.0))),
+        "percent": float(100 * np.expm1(min(total / tokens, 700.0))),
+    }

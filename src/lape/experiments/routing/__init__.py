@@ -1,0 +1,1 @@
+"""Which experts of a mixture a language's tokens go to."""

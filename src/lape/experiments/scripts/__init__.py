@@ -1,0 +1,1 @@
+"""Script or language: the same sentences, written otherwise."""

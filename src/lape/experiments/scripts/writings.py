@@ -1,0 +1,116 @@
+"""One language's sentences in several writings: the same lines for all, so that sets and losses can be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lape.data.rewriting import converted, equal_noise, noised, private_tag, romanised, shuffled, variant_tag
+from lape.data.texts import Source, documents
+from lape.errors import OptionError
+from lape.options import ScriptOptions, TextOptions
+
+UNCHANGED = 0.5
+"""A writing that leaves at least this share of the lines as they were is none: English in ASCII is English."""
+_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Written:
+    """The lines of one language in one writing."""
+
+    kind: str
+    tag: str
+    by: str
+    recorded: list[str]
+    """Lines that are recorded."""
+    evaluated: list[str]
+    """Lines of other text, on which losses are measured."""
+    rate: float | None = None
+    """Share of letters replaced, for noise."""
+    reached: bool | None = None
+    """Whether the noise costs as much as the romanised text."""
+
+
+def first_lines(source: Source, tokens: int, tokenizer: Any, options: TextOptions) -> list[str]:
+    """The first lines of a source, empty ones left out, up to the one at which they hold `tokens` tokens."""
+    lines, count = [], 0
+    for some in _batches(_lines(source, options)):
+        encoded = tokenizer(some, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+        for line, ids in zip(some, encoded, strict=True):
+            lines.append(line)
+            count += len(ids)
+            if count >= tokens:
+                return lines
+    return lines
+
+
+def _lines(source: Source, options: TextOptions) -> Iterator[str]:
+    for pieces in documents(source, rule=options.document, column=options.column):
+        for piece in pieces:
+            yield from filter(None, map(str.strip, piece.split("\n")))
+
+
+def _batches(lines: Iterator[str]) -> Iterator[list[str]]:
+    some: list[str] = []
+    for line in lines:
+        some.append(line)
+        if len(some) == _AT_ONCE:
+            yield some
+            some = []
+    if some:
+        yield some
+
+
+def native(language: str, recorded: list[str], evaluated: list[str]) -> Written:
+    """The lines as they are, under a tag of their own: `fr-x-native`."""
+    return Written("native", private_tag(language, "native"), "", recorded, evaluated)
+
+
+def rewritten(own: Written, language: str, options: ScriptOptions) -> list[Written]:
+    """The native lines in every writing that needs no model, those that change too little left out.
+
+    The romanised one comes along where only noise is wanted, since the noise is measured by it.
+    """
+    ways: dict[str, Callable[[list[str]], tuple[list[str], str]]] = {
+        "romanised": lambda lines: romanised(lines, language),
+        "converted": lambda lines: converted(lines, variant_tag(language, "converted")),
+        "shuffled": lambda lines: shuffled(lines, options.seed, language),
+    }
+    wanted = {*options.kinds, *(["romanised"] if "noised" in options.kinds else [])}
+    made = [_made(own, language, kind, way) for kind, way in ways.items() if kind in wanted and _has(language, kind)]
+    return [one for one in made if _differs(one.recorded, own.recorded)]
+
+
+def _has(language: str, kind: str) -> bool:
+    try:
+        variant_tag(language, kind)
+    except OptionError:  # no second script
+        return False
+    return True
+
+
+def _made(own: Written, language: str, kind: str, way: Callable[[list[str]], tuple[list[str], str]]) -> Written:
+    recorded, by = way(own.recorded)
+    return Written(kind, variant_tag(language, kind), by, recorded, way(own.evaluated)[0])
+
+
+def _differs(lines: Sequence[str], native_lines: Sequence[str]) -> bool:
+    same = sum(a == b for a, b in zip(lines, native_lines, strict=True))
+    return same <= UNCHANGED * len(lines)
+
+
+def noisy(
+    own: Written, like: Written, language: str, nats: Callable[[Sequence[str]], float], options: ScriptOptions
+) -> Written:
+    """Native lines with as much noise as makes them cost what `like` does.
+
+    The rate is found on recorded lines, as many as are evaluated, and is the same on the evaluated ones.
+    """
+    part = slice(len(own.evaluated))
+    _, rate, reached = equal_noise(
+        own.recorded[part], nats, nats(like.recorded[part]), seed=options.seed, steps=options.steps
+    )
+    recorded, evaluated = (noised(lines, rate, options.seed) for lines in (own.recorded, own.evaluated))
+    return Written("noised", variant_tag(language, "noised"), "lape", recorded, evaluated, rate, reached)

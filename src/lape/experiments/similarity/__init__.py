@@ -1,0 +1,1 @@
+"""Sentence similarity and dominance across layers."""

@@ -1,0 +1,288 @@
+"""The loss of every line with any set of neurons switched off: measured once, kept, and shared by all tables."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lape.data.corpus import Corpus, batch, batches, prepare
+from lape.data.texts import Texts
+from lape.edit.compiled import EditedGraph, edited_graph
+from lape.edit.edit import Edit, Off, Set, edited
+from lape.errors import MismatchError, ModelError, TextError
+from lape.measure.bootstrap import paired_units, several_documents
+from lape.model.compiled import pays, say, why_not
+from lape.model.loss import Loss, find_head, line_loss
+from lape.model.site import check_fits, down_norms, find
+from lape.options import TextOptions
+from lape.progress import Progress, silent
+from lape.recording.counter import Recorder
+from lape.recording.record import checked_texts
+from lape.store import files
+from lape.values.neurons import LanguageNeurons, NeuronSet
+
+KNOWN = 0.01
+"""Text of which more lines than this share were recorded is refused; a few short lines may well come twice."""
+
+Planned: TypeAlias = Callable[[int, int, float | None], None]
+"""Told once, before neurons are switched off: the passes through a language's text, the tokens of those that are not known yet, and about how
+many seconds they take, going by the unedited model; None where that was known too."""
+
+
+def untold(passes: int, tokens: int, seconds: float | None) -> None:
+    """The default: nothing is said."""
+
+
+class Ablations:
+    """A model on some text, unedited and with sets of neurons off. With a `folder`, what was measured is found there again.
+
+    The folder must belong to one model, text and options; who makes it sees to that (`files.same_run`).
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        texts: Texts,
+        options: TextOptions,
+        *,
+        folder: Path | None = None,
+        progress: Progress = silent,
+    ) -> None:
+        self.model, self.options, self.folder = model, options, folder
+        self.found = find(model)
+        self.corpora = _prepared(model, tokenizer, texts, options, progress)
+        self.head = find_head(model)
+        self.energy: dict[str, Tensor] = {}
+        """Language -> (neurons,) float64, E[a²]·‖down column‖² on this very text; once `base` has run."""
+        self._places = {language: _place(corpus) for language, corpus in self.corpora.items()}
+        self._units = paired_units(self._places)
+        self._base: dict[str, Loss] = {}
+        self._kept: dict[tuple[str, str], Loss] = {}
+        self._compiling = False
+        self._graph: EditedGraph | None = None
+
+    def compile(self, mode: str, tokens: int) -> None:
+        """Say before `base` whether all passes run in one graph: where so many `tokens` in all make it pay ("auto"), "on", or "off".
+
+        Where a graph can't be made, or gives other states than the model, one line in the log says so.
+        """
+        rows = ((corpus, batches(corpus, self.options, packs=self.found.packs)) for corpus in self.corpora.values())
+        if mode == "on" or (mode == "auto" and pays(self.model, self.options, tokens, rows)):
+            why = why_not(self.model, self.found)
+            self._compiling = why is None
+            if why and mode == "on":
+                say("Measuring", why)
+
+    @property
+    def languages(self) -> list[str]:
+        """The evaluated languages."""
+        return list(self.corpora)
+
+    def unit(self, language: str) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """(lines,) the unit of resampling of each line, numbered alike in all languages (`bootstrap.paired_units`)."""
+        return self._units[self._known(language)]
+
+    def _known(self, language: str) -> str:
+        if language not in self.corpora:
+            raise TextError(f"There is no text of {language} here. Evaluated: {', '.join(self.corpora)}.")
+        return language
+
+    def check_paired(self, languages: Sequence[str]) -> None:
+        """Refuse texts whose units cannot be translations of each other: one document beside several, or other documents."""
+        places = {language: self._places[self._known(language)] for language in languages}
+        kinds = {language: several_documents(place) for language, place in places.items()}
+        if len(set(kinds.values())) > 1:
+            one, more = (next(k for k in kinds if kinds[k] == several) for several in (False, True))
+            count = len(set(places[more][:, 0].tolist()))
+            raise TextError(
+                f"The text for {one} is one document, that for {more} has {count}: they cannot be resampled in pairs. Give all "
+                "languages as many documents, line by line the same: --document line, or files of records."
+            )
+        alone = {language: int(place[0, 0]) for language, place in places.items() if not kinds[language]}
+        if len(set(alone.values())) > 1:
+            listed = ", ".join(f"{language} number {number + 1}" for language, number in alone.items())
+            raise TextError(
+                f"Each language has text in one document, but not in the same: {listed}. Give parallel text."
+            )
+
+    def passes(self, neurons: NeuronSet, language: str) -> int:
+        """Tokens that `off` would have to run: 0 where it is known already."""
+        known = (
+            not len(neurons)
+            or (digest(neurons), language) in self._kept
+            or self._path(digest(neurons), language).is_file()
+        )
+        return 0 if known else len(self.corpora[language].tokens)
+
+    def base(self, progress: Progress = silent) -> tuple[int, float]:
+        """The unedited model on every language; also measures each neuron's energy on this very text. Gives the tokens that had to be run,
+        and the seconds that they took.
+        """
+        todo = [k for k in self.corpora if k not in self._base and not self._restored(k)]
+        passes = [partial(self._with_energy, k) for k in todo]
+        if self._compiling:  # what is compared runs alike
+            passes += [partial(self._make_graph), *(partial(self._in_graph, k) for k in todo)]
+        spent = []
+        for done, one in enumerate(passes):
+            progress("measuring the unedited model", done, len(passes))
+            started = time.perf_counter()
+            one()
+            spent.append(time.perf_counter() - started)
+        progress("measuring the unedited model", len(passes), len(passes))
+        for language in todo if self.folder is not None else ():
+            tensors = {**_tensors(self._base[language]), "energy": self.energy[language]}
+            files.write_tensors(self._path("base", language), tensors, {"kind": "a loss"})
+        return sum(len(self.corpora[language].tokens) for language in todo), sum(spent[-len(todo) :] if todo else [])
+
+    def _with_energy(self, language: str) -> None:
+        corpus, recorder = self.corpora[language], Recorder(self.model, self.found)
+        with recorder.attached():
+            loss = line_loss(self.model, self.head, corpus, self.options, lambda one: recorder.count(one.fold))
+        self._base[language] = _finite(loss, language, 0)
+        norms = torch.cat([down_norms(self.model, site) for site in self.found.sites])
+        self.energy[language] = recorder.state()["square"] / max(int(recorder.tokens.sum()), 1) * norms
+
+    def _make_graph(self) -> None:
+        if self._compiling and self._graph is None:
+            corpus = next(iter(self.corpora.values()))
+            first = batch(corpus, batches(corpus, self.options, packs=self.found.packs)[0])
+            self._graph = edited_graph(self.model, self.found, self.options, first)
+            self._compiling = self._graph is not None
+
+    def _in_graph(self, language: str) -> None:
+        self._base[language] = _finite(self._line_loss((), language), language, 0)
+
+    def _restored(self, language: str) -> bool:
+        path = self._path("base", language)
+        if self.folder is None or not path.is_file():
+            return False
+        file = files.TensorFile(path, "a loss")
+        self._base[language], self.energy[language] = _loss(file), file.tensor("energy")
+        return True
+
+    def unedited(self, language: str) -> Loss:
+        """The loss of the unedited model; `base` must have run. Raises TextError for a language that is not evaluated."""
+        return self._base[self._known(language)]
+
+    def off(self, neurons: NeuronSet, language: str) -> Loss:
+        """The loss of each line of a language while some neurons are off; without any, `base` must have run.
+
+        Raises MismatchError for neurons of another model, ModelError for a loss that is infinite or not a number.
+        """
+        return self._measured(digest(neurons), Off(neurons), language)
+
+    def at(self, neurons: NeuronSet, value: Tensor, language: str) -> Loss:
+        """The loss of each line while some neurons are set to their own of (neurons of the model,) values. Raises as `off` does."""
+        given = hashlib.sha256(value[neurons.flat].double().cpu().numpy().tobytes()).hexdigest()[:20]
+        return self._measured(f"{digest(neurons)}.{given}", Set(neurons, value), language)
+
+    def _measured(self, name: str, edit: Off | Set, language: str) -> Loss:
+        neurons = edit.neurons
+        if neurons.space != self.found.space:
+            raise MismatchError(
+                f"The neurons belong to a model with {neurons.space}, but this one has {self.found.space}. "
+                "Find them again with this model: lape record, then lape identify."
+            )
+        if not len(neurons):
+            return self.unedited(language)
+        self._known(language)
+        key = (name, language)
+        if key not in self._kept:
+            path = self._path(name, language)
+            if self.folder is not None and path.is_file():
+                self._kept[key] = _loss(files.TensorFile(path, "a loss"))
+            else:
+                loss = self._line_loss((edit,), language)
+                self._kept[key] = _finite(loss, language, len(neurons))
+                if self.folder is not None:
+                    files.write_tensors(path, _tensors(loss), {"kind": "a loss"})
+        return self._kept[key]
+
+    def _line_loss(self, edits: Sequence[Edit], language: str) -> Loss:
+        corpus = self.corpora[language]
+        self._make_graph()
+        if self._graph is None:
+            with edited(self.model, edits):
+                return line_loss(self.model, self.head, corpus, self.options)
+        with self._graph.edited(edits):
+            return line_loss(self.model, self.head, corpus, self.options, run=self._graph.run)
+
+    def _path(self, name: str, language: str) -> Path:
+        return (self.folder or Path()) / f"{name}.{language}.safetensors"
+
+
+def digest(neurons: NeuronSet) -> str:
+    """What names a set of neurons in a folder."""
+    return hashlib.sha256(neurons.flat.numpy().tobytes()).hexdigest()[:20]
+
+
+def depends_on(
+    described: Mapping[str, Any], neurons: LanguageNeurons, corpora: Mapping[str, Corpus], options: TextOptions
+) -> dict[str, Any]:
+    """What cells in a folder were measured with (`files.same_run`). `described`: see `lape.model.load.describe`."""
+    return {
+        **{key: described[key] for key in ("model", "tokenizer")},
+        "neurons": {language: digest(found) for language, found in neurons.items()},
+        "texts": {language: corpus.hash for language, corpus in corpora.items()},
+        "options": dataclasses.asdict(options),
+    }
+
+
+def _place(corpus: Corpus) -> np.ndarray[Any, np.dtype[np.int64]]:
+    assert corpus.lines is not None  # prepared with lines=True
+    return corpus.lines.place
+
+
+def _finite(loss: Loss, language: str, neurons: int) -> Loss:
+    if not np.isfinite(loss.nll).all():
+        line = int(np.flatnonzero(~np.isfinite(loss.nll))[0]) + 1
+        raise ModelError(
+            f"With {neurons} neurons off, the loss of {language} is infinite or not a number (line {line} of those with text). "
+            "Load the model in bfloat16 or float32: --dtype bfloat16."
+        )
+    return loss
+
+
+def _tensors(loss: Loss) -> dict[str, Tensor]:
+    return {"nll": torch.from_numpy(loss.nll), "tokens": torch.from_numpy(loss.tokens)}
+
+
+def _loss(file: files.TensorFile) -> Loss:
+    return Loss(file.tensor("nll").numpy(), file.tensor("tokens").numpy())
+
+
+def _prepared(model: Any, tokenizer: Any, texts: Texts, options: TextOptions, progress: Progress) -> dict[str, Corpus]:
+    corpora = {
+        language: prepare(language, source, tokenizer, options, lines=True, progress=progress)
+        for language, source in checked_texts(texts).items()
+    }
+    for language, corpus in corpora.items():
+        if corpus.lines is None or not corpus.lines.characters.any() or len(corpus.tokens) < 2:
+            raise TextError(
+                f"The text for {language} holds nothing to measure: {len(corpus.tokens)} tokens. Give it more text."
+            )
+        check_fits(model, options.row_tokens, int(corpus.tokens.max()))
+    return corpora
+
+
+def refuse_recorded(corpora: Mapping[str, Corpus], neurons: LanguageNeurons) -> None:
+    """Refuse text that the neurons were found in: its loss says nothing about other text."""
+    if neurons.fingerprints is None:
+        return
+    for language, corpus in corpora.items():
+        known = float(torch.isin(corpus.fingerprints, neurons.fingerprints).double().mean())
+        if known > KNOWN:
+            raise MismatchError(
+                f"{language}: {known:.0%} of the lines of this text were recorded when the neurons were found. "
+                "Evaluate on other text, or add --allow-recorded (allow_recorded=True) if you mean it."
+            )

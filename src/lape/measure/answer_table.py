@@ -1,0 +1,136 @@
+"""The verdicts on the answers of one cell, as a table: see `judge.py` for each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypeAlias
+
+import polars as pl
+
+from lape.data.language_id import Identifier, base
+from lape.data.languages import script
+from lape.measure.answer_quality import Band, english_word, in_language, lines_of, on_topic, repetition, written
+from lape.measure.bench import Bench
+from lape.measure.grader import Grader
+from lape.measure.methods import Setting
+from lape.measure.questions import Pair
+
+Split: TypeAlias = Literal["development", "report"]
+
+ANSWERS = {
+    **dict.fromkeys(("split", "family", "setting", "source", "target"), pl.String),
+    "question": pl.Int64,
+    "answer": pl.String,
+    **dict.fromkeys(("language", "language_second"), pl.String),
+    **dict.fromkeys(
+        ("in_language", "in_language_second", "fluent", "on_topic", "good", "lpr", "wpr", "empty"), pl.Boolean
+    ),
+    **dict.fromkeys(("distinct4", "nll"), pl.Float64),
+    "graded": pl.Int64,
+}
+"""Columns of the table of answers: what `docs/steering.md` defines. `on_topic` is judged for fluent answers in the language, `wpr` for
+answers whose every line is, in a language of another script than Latin; elsewhere both are null.
+`graded` is null without a grader, and on the development questions.
+"""
+DEFINITIONS = {
+    "in_language": "share of answers that the first identifier calls the target language, among the languages in play and 15 neighbours, "
+    "with at least 10 letters (4 in Chinese and Japanese), and kana in Japanese",
+    "fluent": "share of the answers in the language whose loss under the unedited model and whose share of repeated character 4-grams both lie "
+    "in the central 95 % of the ceiling's answers to the development questions, cut to the same number of tokens",
+    "on_topic": "share of the fluent answers in the language for which the true question, put in the target language, makes the answer likeliest "
+    "under the unedited model among `candidates` questions",
+    "good": "share of all answers that are in the language, fluent and on topic",
+    "over_ceiling": "the share over that of the ceiling (asked in the target language, unedited) on the same questions, averaged by target",
+    "low, high": "95 % percentile bootstrap over questions, resampled jointly over pairs and families",
+    "lpr": "share of answers whose every line of at least 5 words (signs in Chinese and Japanese) is called the target language, after Marchisio et al. 2024",
+    "wpr": "of those, in scripts other than Latin, the share without a lower-case Latin word of more than 3 letters",
+    "distinct4": "mean share of distinct character 4-grams",
+    "nll": "mean loss of an answer that stands alone, nats a token, unedited model",
+    "graded": "mean grade, 0 to 2, that a language model behind an endpoint gave; null where none was asked",
+    "agreement": "share of answers that both identifiers name alike",
+    "cost": "change of loss on text while the edit acts on every token, nats a token",
+}
+"""What the columns mean; ours."""
+
+
+class Judge:
+    """Judges the answers of a cell. What is fluent in a language must be said before, from the ceiling's answers."""
+
+    def __init__(
+        self,
+        bench: Bench,
+        first: Identifier,
+        second: Identifier,
+        candidates: Mapping[Split, int],
+        grader: Grader | None = None,
+    ) -> None:
+        """`candidates`: among how many questions of a split an answer's own must be likeliest; 0 is all."""
+        self._bench, self._first, self._second, self._candidates = bench, first, second, candidates
+        self._grader = grader
+        self._bands: dict[str, Band] = {}
+
+    def knows(self, target: str) -> bool:
+        """Whether it was said what is fluent in a language."""
+        return target in self._bands
+
+    def learn(self, target: str, ceiling: Sequence[str]) -> None:
+        """Say what is fluent in a language: as the ceiling's answers to the development questions are."""
+        bench = self._bench
+        self._bands[target] = Band(written(bench.model, bench.tokenizer, bench.head, ceiling))
+
+    def verdicts(
+        self, split: Split, setting: Setting, pair: Pair, answers: list[str], questions: Sequence[str]
+    ) -> pl.DataFrame:
+        """The judged answers of a cell: `ANSWERS`. `questions`: all of the split, in the target language."""
+        source, target = pair
+        bench = self._bench
+        first, second = self._first(answers), self._second(answers)
+        inside = [in_language(text, guess, target) for text, guess in zip(answers, first, strict=True)]
+        alone = written(bench.model, bench.tokenizer, bench.head, answers)
+        fluent = [self._bands[target].fluent(one) for one in alone]
+        judged = [(k, text) for k, text in enumerate(answers) if inside[k] and fluent[k]]
+        topic = self._topic(target, judged, questions, self._candidates[split])
+        lines = lines_of(answers, target, self._first)
+        clean = [all(guess.language == base(target) for guess in guesses) for guesses in lines]
+        count = len(answers)
+        grades: list[int | None] = [None] * count
+        if self._grader is not None and split == "report":
+            grades = self._grader.grades(list(zip(questions, answers, strict=True)), target)
+        return pl.DataFrame(
+            {
+                "split": [split] * count,
+                "family": [setting.family] * count,
+                "setting": [setting.name] * count,
+                "source": [source] * count,
+                "target": [target] * count,
+                "question": range(count),
+                "answer": answers,
+                "language": [guess.language for guess in first],
+                "language_second": [guess.language for guess in second],
+                "in_language": inside,
+                "in_language_second": [in_language(t, g, target) for t, g in zip(answers, second, strict=True)],
+                "fluent": fluent,
+                "on_topic": [topic.get(k) for k in range(count)],
+                "good": [bool(topic.get(k)) for k in range(count)],
+                "lpr": clean,
+                "wpr": [_pure(target, text) if ok else None for text, ok in zip(answers, clean, strict=True)],
+                "empty": [not text.strip() for text in answers],
+                "distinct4": [1 - repetition(text) for text in answers],
+                "nll": [float(one.nll.mean()) if len(one.nll) else None for one in alone],
+                "graded": grades,
+            },
+            schema=ANSWERS,
+        )
+
+    def _topic(
+        self, target: str, answers: list[tuple[int, str]], questions: Sequence[str], candidates: int
+    ) -> dict[int, bool]:
+        bench = self._bench
+        count = candidates or len(questions)
+        verdicts = on_topic(bench.model, bench.tokenizer, bench.head, answers, questions, target, count)
+        return {number: verdict for (number, _), verdict in zip(answers, verdicts, strict=True)}
+
+
+def _pure(target: str, answer: str) -> bool | None:
+    """Whether no English word stands in an answer; None in a Latin script, where it could be a word of the language."""
+    return None if script(target) == "Latn" else not english_word(answer)

@@ -1,0 +1,102 @@
+"""The conditions in which a task is run for a language's neurons: off, steered, and matched control neurons off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lape.data.languages import tag
+from lape.edit.edit import Edit, Off, edited
+from lape.edit.steer import steering
+from lape.errors import MismatchError, OptionError
+from lape.measure.controls import matched_like
+from lape.model.load import check_same
+from lape.model.site import down_norms, find
+from lape.options import SteerOptions
+from lape.values.neurons import LanguageNeurons
+from lape.values.stats import ActivationStats
+
+
+@dataclass(frozen=True, eq=False)
+class Condition:
+    """One way the model is run."""
+
+    name: str
+    """none, off, steered or control."""
+    draw: int = 0
+    """Which draw of control neurons; 0 for all else."""
+    edits: tuple[Edit, ...] = ()
+    where: SteerOptions = field(default_factory=SteerOptions)
+    """Its `tokens`, `first` and `fade` say where the edits act."""
+
+    @contextmanager
+    def on(self, model: nn.Module) -> Iterator[nn.Module]:
+        """While inside, the model is in this condition."""
+        where = self.where
+        with edited(model, list(self.edits), tokens=where.tokens, first=where.first, fade=where.fade):
+            yield model
+
+
+NONE = Condition("none")
+"""The unedited model."""
+
+
+def conditions(
+    model: nn.Module,
+    neurons: LanguageNeurons,
+    stats: ActivationStats,
+    language: str,
+    *,
+    steer: SteerOptions | None,
+    draws: int,
+    seed: int,
+) -> tuple[list[Condition], list[str]]:
+    """The conditions of a language's own neurons, all but `NONE`, and why any were left out.
+
+    off: its neurons at 0. steered: its neurons set or added to, as `lape.edit.steer.steering` does without a source; only where
+    `steer` is given. control: as many other neurons at 0, matched by layer and decile of energy in the language.
+    Raises TextError for a language that has no sets or was not recorded, OptionError for statistics without sums.
+    """
+    own = neurons[language]
+    if not len(own):
+        return [], [f"{language} has no neurons here: nothing was switched off for it."]
+    found = [Condition("off", edits=(Off(own),))]
+    if steer is not None:
+        edits = steering(neurons, stats, steer, target=language)
+        found.append(Condition("steered", edits=tuple(edits), where=steer))
+    by = energy(model, stats, language)
+    number = list(neurons).index(tag(language))
+    for draw in range(draws):
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + number * 1009 + draw)
+        try:
+            control = matched_like(own, neurons.union, by, generator)
+        except OptionError as error:
+            return found, [f"{language} has no control: {error}"]
+        found.append(Condition("control", draw, (Off(control),)))
+    return found, []
+
+
+def check_one_model(model: nn.Module, neurons: LanguageNeurons, stats: ActivationStats) -> None:
+    """Raise MismatchError unless neurons and statistics are of this model, as far as they say."""
+    check_one_space(model, neurons, stats)
+    check_same(model, stats.manifest, "statistics")
+
+
+def check_one_space(model: nn.Module, neurons: LanguageNeurons, stats: ActivationStats) -> None:
+    """Raise MismatchError unless neurons and statistics are of a model of this shape, in whatever precision it runs now."""
+    space = find(model).space
+    if not neurons.space == stats.space == space:
+        raise MismatchError(
+            f"The neurons belong to a model with {neurons.space}, the statistics to one with {stats.space}, and this model has {space}. "
+            "Record this model and find its neurons: lape record, lape identify."
+        )
+
+
+def energy(model: Any, stats: ActivationStats, language: str) -> Tensor:
+    """(neurons,) float64: E[a²]·‖down column‖² in a language, by which control neurons are matched."""
+    return stats.energy(language) * torch.cat([down_norms(model, site) for site in find(model).sites])

@@ -1,0 +1,142 @@
+"""How a question is put to a model: plain, with a wish for a language, in the target language's frame, after examples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from lape.data.language_id import base
+from lape.errors import OptionError
+
+
+@dataclass(frozen=True)
+class Words:
+    """A language's words for asking. `wish` asks for an answer in it, in its own words."""
+
+    question: str
+    answer: str
+    wish: str
+
+
+_PLAIN = ("Q", "A")
+WORDS = {
+    "en": Words("Question", "Answer", "Answer in English."),
+    "zh": Words("问题", "回答", "请用中文回答。"),
+    "fr": Words("Question", "Réponse", "Répondez en français."),
+    "es": Words("Pregunta", "Respuesta", "Responde en español."),
+    "vi": Words("Câu hỏi", "Trả lời", "Hãy trả lời bằng tiếng Việt."),
+    "id": Words("Pertanyaan", "Jawaban", "Jawablah dalam bahasa Indonesia."),
+    "ja": Words("質問", "回答", "日本語で答えてください。"),
+    "de": Words("Frage", "Antwort", "Antworte auf Deutsch."),
+    "it": Words("Domanda", "Risposta", "Rispondi in italiano."),
+    "pt": Words("Pergunta", "Resposta", "Responda em português."),
+    "nl": Words("Vraag", "Antwoord", "Antwoord in het Nederlands."),
+    "pl": Words("Pytanie", "Odpowiedź", "Odpowiedz po polsku."),
+    "ru": Words("Вопрос", "Ответ", "Ответьте на русском языке."),
+    "ar": Words("سؤال", "جواب", "أجب باللغة العربية."),
+    "ko": Words("질문", "답변", "한국어로 대답해 주세요."),
+    "tr": Words("Soru", "Cevap", "Türkçe cevap ver."),
+}
+"""Languages whose own words are known; others are asked with English words and the language's name."""
+WISHES = {
+    "en": "Answer in {name}.",
+    "zh": "请用{name}回答。",
+    "fr": "Répondez en {name}.",
+    "es": "Responde en {name}.",
+    "vi": "Hãy trả lời bằng {name}.",
+    "id": "Jawablah dalam bahasa {name}.",
+    "ja": "{name}で答えてください。",
+}
+"""How to ask for another language in one's own words; `{name}` is that language's name, in the asking language."""
+
+
+@dataclass(frozen=True)
+class Asking:
+    """A way of asking. The plain one is `Q: …` / `A:`, or the bare question in a chat model's template."""
+
+    wish: Literal["none", "source", "target"] = "none"
+    """Ask for the target language: not at all, in the source language, or in the target language."""
+    frame: Literal["plain", "target"] = "plain"
+    """The words around question and answer: Q and A, or those of the target language."""
+    shots: int = 0
+    """Examples before it: questions in the source language with answers in the target language."""
+
+
+PLAIN = Asking()
+
+
+def ask(
+    tokenizer: Any,
+    question: str,
+    *,
+    source: str,
+    target: str,
+    asking: Asking = PLAIN,
+    examples: Sequence[tuple[str, str]] = (),
+) -> str:
+    """The prompt's text, without the tokenizer's own special tokens where it adds them itself.
+
+    Raises OptionError where fewer examples are given than `asking` wants.
+    """
+    if len(examples) < asking.shots:
+        raise OptionError(f"{len(examples)} examples were given. Expected {asking.shots}.")
+    shots = examples[: asking.shots]
+    wish = _wish(source, target, asking)
+    words = WORDS.get(base(target), WORDS["en"])
+    if getattr(tokenizer, "chat_template", None):
+        frame = f"{words.question}: {{}}\n{words.answer}:" if asking.frame == "target" else "{}"
+        return chat(tokenizer, [(frame.format(_with(one, wish)), answer) for one, answer in (*shots, (question, ""))])
+    q, a = (words.question, words.answer) if asking.frame == "target" else _PLAIN
+    parts = [f"{q}: {_with(one, wish)}\n{a}: {answer.strip()}\n" for one, answer in shots]
+    return "".join([*parts, f"{q}: {_with(question, wish)}\n{a}:"])
+
+
+def stops(target: str) -> list[str]:
+    """How a next question begins that a model asks itself: there an answer is over."""
+    words = WORDS.get(base(target), WORDS["en"])
+    return [f"\n{word}{colon}" for word in dict.fromkeys((_PLAIN[0], words.question)) for colon in (":", "：", " :")]
+
+
+def first_of(text: str, stops: Sequence[str]) -> int:
+    """Where the first of `stops` begins in a text; its length where there is none."""
+    return min([at for stop in stops if (at := text.find(stop)) >= 0], default=len(text))
+
+
+def cut(answer: str, *, target: str) -> str:
+    """An answer up to where the model goes on with a next question of its own."""
+    return answer[: first_of(answer, stops(target))]
+
+
+def _with(question: str, wish: str) -> str:
+    return f"{question} {wish}" if wish else question
+
+
+def _wish(source: str, target: str, asking: Asking) -> str:
+    if asking.wish == "none":
+        return ""
+    if asking.wish == "target" and base(target) in WORDS:
+        return WORDS[base(target)].wish
+    words = base(source) if asking.wish == "source" else "en"
+    pattern = WISHES.get(words, WISHES["en"])
+    name = language_name(target, words if words in WISHES else "en")
+    within = {"id": name.removeprefix("bahasa "), "vi": name[:1].lower() + name[1:]}  # in the middle of a sentence
+    return pattern.format(name=within.get(words, name))
+
+
+def language_name(language: str, within: str) -> str:
+    """A language's name in another language."""
+    import langcodes
+
+    return str(langcodes.Language.get(base(language)).display_name(within))
+
+
+def chat(tokenizer: Any, exchanges: Sequence[tuple[str, str]]) -> str:
+    """Exchanges in the model's own template, up to where it answers the last."""
+    turns = []
+    for asked, answer in exchanges:
+        turns += [{"role": "user", "content": asked}, {"role": "assistant", "content": answer.strip()}]
+    del turns[-1]
+    text = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+    added = tokenizer.bos_token if tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id] else None
+    return text.removeprefix(added) if added else text

@@ -1,0 +1,1 @@
+"""Recording: texts through a model, activations reduced to sums where they are."""

@@ -1,0 +1,207 @@
+"""Counting inside the graph that `torch.compile` makes of a model's body: as `Reader`, and faster where there is much text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lape.data.corpus import FOLDS, Batch, Corpus
+from lape.errors import ModelError
+from lape.model.compiled import Fixed, first_line, pays, say, why_not
+from lape.model.hooks import Rows, change, forget_compiled
+from lape.model.site import Sites, body, evaluating
+from lape.options import RecordOptions
+from lape.recording.counter import VALUES, Recorder
+from lape.recording.engine import Work, tokens_in
+from lape.recording.reader import Reader
+
+_CHUNK = 128
+"""Tokens whose counts of all folds are added up in one 64-bit number, 8 bits a fold: at most 255."""
+_NEAR = {torch.float64: 1e-4, torch.float32: 1e-3}
+"""How far counts of one batch may lie from those of the model as it is, as a share: rounding only. 0.1 in half precision."""
+
+
+class CompiledRecorder(Recorder):
+    """Counts and sums in tensors that are there before the first forward and stay in their place, as a graph needs them."""
+
+    def __init__(self, model: nn.Module, found: Sites, rows: int, length: int) -> None:
+        super().__init__(model, found)
+        device = next(body(model).parameters()).device
+        self._chunk = math.gcd(length, _CHUNK)
+        self._lane = torch.zeros(rows * length, 1, dtype=torch.int64, device=device)
+        """What a token adds to its neuron's packed count: 1 in the 8 bits of its fold, or 0 where it does not count."""
+        self._counted = torch.zeros(rows * length, 1, dtype=torch.bool, device=device)
+        self._all_fires = [torch.zeros(FOLDS, site.width, dtype=torch.int64, device=device) for site in found.sites]
+        self._all_sums = [torch.zeros(3, site.width, dtype=torch.float64, device=device) for site in found.sites]
+        self._fires, self._sums = list(self._all_fires), list(self._all_sums)
+        self._seen = torch.zeros(len(found.sites), dtype=torch.int64, device=device)
+
+    @contextmanager
+    def attached(self) -> Iterator[Recorder]:
+        """While inside, a graph that is made counts; one that was made before goes on as it is."""
+        with ExitStack() as stack:
+            for k, site in enumerate(self.found.sites):
+                for handle in change(self.model, site, self._seer(k)):
+                    stack.callback(handle.remove)
+            yield self
+
+    def count(self, fold: Tensor) -> None:
+        """Say which fold each token of the next forward counts in."""
+        flat = fold.reshape(-1)
+        counted = flat >= 0
+        self._forwards += 1
+        self.tokens += torch.bincount(flat[counted], minlength=FOLDS)
+        lane = torch.where(counted, torch.ones_like(flat) << (8 * flat.clamp_min(0)), 0)
+        self._lane.copy_(lane[:, None], non_blocking=True)
+        self._counted.copy_(counted[:, None], non_blocking=True)
+
+    def _seer(self, k: int) -> Any:
+        fires, sums, seen, width = (
+            self._all_fires[k],
+            self._all_sums[k],
+            self._seen[k : k + 1],
+            self.found.sites[k].width,
+        )
+        lane, counted, chunk = self._lane, self._counted, self._chunk
+        shifts = [8 * fold for fold in range(FOLDS)]
+
+        def see(a: Tensor, _rows: Rows) -> None:
+            a = a.detach().reshape(-1, width)
+            packed = torch.where(a > 0, lane, 0).view(-1, chunk, width).sum(1)
+            fires.add_(torch.stack([((packed >> shift) & 255).sum(0) for shift in shifts]))
+            x = torch.where(counted, a.to(torch.float64 if a.dtype == torch.float64 else torch.float32), 0)
+            sums.add_(torch.stack([x.sum(0), x.square().sum(0), x.clamp_min(0).sum(0)]))
+            seen.add_(1)
+
+        return see
+
+    def missed(self) -> list[int]:
+        """Layers that did not count in every forward."""
+        seen = self._seen.tolist()
+        return [site.layer for site, calls in zip(self.found.sites, seen, strict=True) if calls != self._forwards]
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from what `state` gave."""
+        self.clear()
+        self.tokens.copy_(state["tokens"])
+        for part, fires, sums in zip(self.found.space, self._all_fires, self._all_sums, strict=True):
+            here = slice(part.start, part.stop)
+            fires.copy_(state["fires"][:, here])
+            sums.copy_(torch.stack([state[name][here] for name in VALUES]))
+
+    def clear(self) -> None:
+        """Begin at nothing."""
+        self._forwards = 0
+        for one in (self.tokens, self._seen, *self._all_fires, *self._all_sums):
+            one.zero_()
+
+
+class CompiledReader:
+    """A `Reader` of many languages, one after the other, whose batches all have one shape."""
+
+    def __init__(self, model: Any, found: Sites, options: RecordOptions) -> None:
+        self._model, self._found, self._options = model, found, options
+        self._fixed = Fixed(model, found, options)
+        self._recorder = CompiledRecorder(model, found, self._fixed.rows, self._fixed.length)
+        self._run = torch.compile(self._forward, dynamic=False)
+        forget_compiled()
+
+    def _forward(self, ids: Tensor, positions: Tensor | None) -> None:
+        """Nothing is returned, so that what no count depends on is not computed."""
+        self._fixed.forward(ids, positions)
+
+    def prove(self, one: Batch) -> None:
+        """Count a batch with and without the graph. Raises whatever torch raises, and ModelError where counts differ by more than rounding."""
+        plain = Reader(self._model, self._found, self._options, None)
+        with plain.attached():
+            plain.read(one)
+        with self.attached():
+            self.read(one)
+        ours, expected = self.result()["fires"].double(), plain.result()["fires"].double()
+        self.clear()
+        near = _NEAR.get(next(body(self._model).parameters()).dtype, 0.1)
+        share = float((ours - expected).abs().sum() / expected.sum().clamp_min(1))
+        if share > near:
+            raise ModelError(f"its counts lie {share:.2g} off")
+
+    @property
+    def tokens(self) -> int:
+        """Counted so far."""
+        return int(self._recorder.tokens.sum())
+
+    @contextmanager
+    def attached(self) -> Iterator[None]:
+        """While inside, `read` may be called."""
+        with torch.inference_mode(), evaluating(self._model), self._recorder.attached():
+            yield
+
+    def read(self, one: Batch) -> None:
+        """Run a batch and count."""
+        self._recorder.count(self._fixed.padded(one.fold, -1))
+        self._run(*self._fixed.arguments(one))
+
+    def state(self) -> dict[str, Tensor]:
+        """As `Reader.state`."""
+        return self._recorder.state()
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from what `state` gave."""
+        self._recorder.restore(state)
+
+    def clear(self) -> None:
+        """Begin at nothing, for the next language."""
+        self._recorder.clear()
+
+    def result(self) -> dict[str, Tensor]:
+        """As `Reader.result`."""
+        return self._recorder.state()
+
+
+class Readers:
+    """Readers of one language after the other: one for all where it is compiled, since that takes a while."""
+
+    def __init__(self, model: Any, found: Sites, options: RecordOptions, *, compiling: bool) -> None:
+        self._given, self.compiling = (model, found, options), compiling
+        self._compiled: CompiledReader | None = None
+
+    def reader(self, corpus: Corpus | None, first: Batch | None) -> Reader | CompiledReader:
+        """One that has counted nothing. Where `first`, a batch like those to come, shows that compiling fails or counts otherwise than the
+        model does, one line in the log says so, and it goes on without.
+        """
+        if self.compiling and self._compiled is None and first is not None:
+            try:
+                self._compiled = CompiledReader(*self._given)
+                self._compiled.prove(first)
+            except Exception as error:  # whatever a compiler raises
+                self.compiling, self._compiled = False, None
+                forget_compiled()
+                say("Recording", first_line(error))
+        if self._compiled is None:
+            return Reader(*self._given, corpus)
+        self._compiled.clear()
+        return self._compiled
+
+
+def why_none(model: Any, found: Sites, options: RecordOptions) -> str | None:
+    """What of a model or of the options keeps recording from being compiled, in words; None where nothing does."""
+    wanted = [name for name in ("residual", "per_text", "histogram", "attribution") if getattr(options, name)]
+    return f"{wanted[0]} is recorded too" if wanted else why_not(model, found)
+
+
+def asked(model: Any, found: Sites, options: RecordOptions, every: Mapping[str, Work]) -> bool:
+    """Whether recording is to be compiled; one line in the log where the options say so and it can't be."""
+    if options.compile == "off":
+        return False
+    if options.compile == "auto":  # shards of a run all decide alike
+        tokens = sum(tokens_in(work.every) for work in every.values())
+        if not pays(model, options, tokens, [(work.corpus, work.every) for work in every.values()]):
+            return False
+    why = why_none(model, found, options)
+    if why and options.compile == "on":
+        say("Recording", why)
+    return why is None

@@ -1,0 +1,115 @@
+"""The engine of one process, which holds the model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lape.data.corpus import Corpus, batch
+from lape.model.attribution import attribute, check_gradients
+from lape.model.load import describe
+from lape.model.loss import find_head
+from lape.model.site import find
+from lape.options import RecordOptions
+from lape.progress import Progress
+from lape.recording.engine import Work, check_texts
+from lape.recording.engines.compiled import CompiledReader, Readers, asked
+from lape.recording.reader import Reader
+from lape.recording.weight_change import compared
+from lape.store import files
+from lape.store.shards import Shard
+
+
+class Local:
+    """Counts one language after the other, with checkpoints where the run has a folder that outlives it."""
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        options: RecordOptions,
+        *,
+        tuned: Mapping[str, Any],
+        folder: Path,
+        resumable: bool,
+        progress: Progress,
+    ) -> None:
+        self.model, self.options, self.progress = model, options, progress
+        self.folder, self.resumable = folder, resumable
+        self.found = find(model)
+        self.space, self.packs = self.found.space, self.found.packs
+        if options.attribution is not None:
+            check_gradients(model)
+        self._moved = compared(model, tuned, progress=progress) if tuned else {}
+        self.manifest = describe(model, tokenizer)
+        if tuned:
+            self.manifest["tuned"] = {language: one.checkpoint for language, one in self._moved.items()}
+        self.about = {"tuned": self.manifest.get("tuned")}
+        self._readers = Readers(model, self.found, options, compiling=False)
+
+    def begin(self, every: Mapping[str, Work]) -> None:
+        """Refuse rows and ids that the model has no place for, and settle whether to compile."""
+        check_texts(self.model, self.options, every)
+        self._readers.compiling = asked(self.model, self.found, self.options, every)
+
+    def count(self, work: Work) -> dict[str, Tensor]:
+        """Counts and sums of some batches, from where a checkpoint says that it was stopped."""
+        corpus, options = work.corpus, self.options
+        first = batch(corpus, work.batches[0]) if work.batches else None
+        reader = self._readers.reader(corpus, first)
+        start = self._restore(corpus, reader)
+        saved = time.monotonic()
+        with reader.attached():
+            for number in range(start, len(work.batches)):
+                reader.read(batch(corpus, work.batches[number]))
+                self.progress(f"recording {corpus.language}", reader.tokens, work.tokens)
+                if self.resumable and time.monotonic() - saved >= options.checkpoint_seconds:
+                    self._save(corpus, reader, number + 1)
+                    saved = time.monotonic()
+        more = options.until is not None or (self.resumable and options.attribution is not None)
+        if more and start < len(work.batches):
+            self._save(corpus, reader, len(work.batches))
+        self.progress(f"recording {corpus.language}", work.tokens, work.tokens)
+        return reader.result()
+
+    def rest(self, corpus: Corpus) -> dict[str, Tensor]:
+        """What the loss owes the neurons, and what tuning changed, where options ask for it."""
+        return {**self._attribution(corpus), **self._variation(corpus.language)}
+
+    def _path(self, corpus: Corpus) -> Path:
+        return self.folder / f"{corpus.language}.checkpoint"
+
+    def _save(self, corpus: Corpus, reader: Reader | CompiledReader, done: int) -> None:
+        files.write_tensors(self._path(corpus), reader.state(), {"kind": "a checkpoint", "batches": done})
+
+    def _restore(self, corpus: Corpus, reader: Reader | CompiledReader) -> int:
+        if not self._path(corpus).exists():
+            return 0
+        file = files.TensorFile(self._path(corpus), "a checkpoint")
+        reader.restore({name: file.tensor(name) for name in file.names()})
+        return int(file.header["batches"])
+
+    def _attribution(self, corpus: Corpus) -> dict[str, Tensor]:
+        """What the loss owes each neuron; begun anew where a run was killed in it, since it takes few tokens."""
+        if self.options.attribution is None:
+            return {}
+        if Shard.parse(self.options.shard or "1/1").number > 1:  # the first shard does it for all
+            nothing = torch.zeros(len(self.space), dtype=torch.float64)
+            return {"attribution": nothing, "attributed": torch.tensor([0])}
+        owed, scored = attribute(
+            self.model,
+            find_head(self.model),
+            corpus,
+            self.options,
+            self.options.attribution,
+            progress=lambda done, of: self.progress(f"attributing {corpus.language}", done, of),
+        )
+        return {"attribution": owed, "attributed": torch.tensor([scored])}
+
+    def _variation(self, language: str) -> dict[str, Tensor]:
+        return {"variation": self._moved[language].delta} if language in self._moved else {}

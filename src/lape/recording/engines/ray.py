@@ -1,0 +1,320 @@
+"""The engine of a cluster: workers of Ray, each with a model of its own, and a file for what was counted in each group of batches.
+
+A group is named by its content: the model, the rules and the very tokens. A lost worker's groups are counted again by another, and what comes
+back twice is the same file twice, so nothing is lost and nothing doubled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load as unpacked
+from safetensors.torch import save as packed
+from torch import Tensor
+
+from lape import errors
+from lape.data.corpus import Batch, Corpus, batch
+from lape.data.texts import Texts
+from lape.errors import FileError, LapeError, MismatchError, OptionError
+from lape.model.compiled import say
+from lape.model.load import checksum, describe, load, load_tokenizer
+from lape.model.site import check_fits, find
+from lape.options import ClusterOptions, ModelOptions, RecordOptions, given
+from lape.progress import Progress, silent
+from lape.recording.engine import GROUPS, Work, refuse
+from lape.recording.engines.compiled import Readers, why_none
+from lape.recording.record import checked_texts, recorded
+from lape.store import files
+from lape.values.space import NeuronSpace
+from lape.values.stats import ActivationStats
+
+_KIND = "the counts of a group"
+
+
+def record(
+    name: str | Path,
+    texts: Texts,
+    options: RecordOptions | None = None,
+    *,
+    loading: ModelOptions | None = None,
+    cluster: ClusterOptions | None = None,
+    out: str | Path,
+    overwrite: bool = False,
+    progress: Progress = silent,
+    **changes: Any,
+) -> ActivationStats:
+    """`lape.record` by the workers of a Ray cluster; on one machine without a cluster, by several processes.
+
+    `name`: what `lape.load` loads, found by each worker under that name. Counts are those of one process, whatever number of workers there is and
+    however many of them are lost; sums agree to 1e-10. A run that was stopped goes on with the groups that are missing, with any
+    number of workers. Raises what `lape.record` does, and OptionError for what only one process can record.
+    """
+    options = given(RecordOptions, options, changes)
+    loading, cluster = loading or ModelOptions(), cluster or ClusterOptions()
+    why = "is for one process. Leave it out, or leave out engine ray."
+    refuse(options, "attribution", "until", "per_text", "shard", why=why)
+    files.refuse_existing(Path(out), overwrite)
+    sources = checked_texts(texts)
+    tokenizer = load_tokenizer(name, loading, progress=progress)
+
+    def engine(folder: Path) -> OnRay:
+        return OnRay(str(name), loading, options, cluster, folder=folder, progress=progress)
+
+    return recorded(engine, tokenizer, sources, options, out=out, progress=progress)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Consecutive batches of one language."""
+
+    language: str
+    key: str
+    """Names it by content."""
+    tokens: int
+    rows: dict[str, Tensor]
+    """`NUMBER.ids` int32, `NUMBER.fold` int8 and, where rows hold several documents, `NUMBER.positions` int32."""
+
+
+class OnRay:
+    """Counts all languages at once, group by group, and adds the groups up in their order."""
+
+    def __init__(
+        self,
+        name: str,
+        loading: ModelOptions,
+        options: RecordOptions,
+        cluster: ClusterOptions,
+        *,
+        folder: Path,
+        progress: Progress,
+    ) -> None:
+        self.options, self.progress, self._cluster, self._folder = options, progress, cluster, folder / GROUPS
+        self._given = (name, loading, options)
+        self._ray = _started(cluster)
+        self.about = {"engine": {"name": "ray", "group_batches": cluster.group_batches}}
+        self._needs = cluster.needs(self._ray.cluster_resources())
+        ask = self._ray.remote(**self._needs, max_retries=-1)(_described)
+        told = self._ray.get(ask.remote(*self._given))
+        if isinstance(told, LapeError):
+            raise told
+        self.manifest, space, self.packs = told
+        self.space = NeuronSpace.from_json(space)
+        self._keys: dict[str, list[str]] = {}
+
+    def begin(self, every: Mapping[str, Work]) -> None:
+        """Count every group that no file holds yet."""
+        self._folder.mkdir(exist_ok=True)
+        todo: list[_Group] = []
+        total = known = 0
+        for language, work in every.items():
+            groups = list(self._groups(work))
+            self._keys[language] = [group.key for group in groups]
+            total += sum(group.tokens for group in groups)
+            for group in groups:
+                if self._file(group.key) is None:
+                    todo.append(group)
+                else:
+                    known += group.tokens
+        self.progress("recording", known, total)
+        for key, tokens, counted in self._counted(todo):
+            files.write(self._path(key), lambda path, counted=counted: path.write_bytes(counted))  # type: ignore[misc]
+            known += tokens
+            self.progress("recording", known, total)
+
+    def count(self, work: Work) -> dict[str, Tensor]:
+        """Add up a language's groups."""
+        total: dict[str, Tensor] = {}
+        for key in self._keys[work.corpus.language]:
+            group = self._file(key)
+            if group is None:
+                raise FileError(f"{self._path(key)} is gone. Give the same command again: it is counted anew.")
+            for name in group.names():
+                tensor = group.tensor(name)
+                wide = tensor.long() if tensor.dtype == torch.int32 else tensor
+                total[name] = total[name].add_(wide) if name in total else wide.clone()
+        return total
+
+    def rest(self, _corpus: Corpus, /) -> dict[str, Tensor]:
+        """Nothing: see `record`."""
+        return {}
+
+    def _groups(self, work: Work) -> Iterator[_Group]:
+        step = self._cluster.group_batches
+        for at in range(0, len(work.batches), step):
+            rows: dict[str, Tensor] = {}
+            for number, some in enumerate(work.batches[at : at + step]):
+                one = batch(work.corpus, some)
+                rows[f"{number}.ids"], rows[f"{number}.fold"] = one.input_ids.int(), one.fold.to(torch.int8)
+                if one.position_ids is not None:
+                    rows[f"{number}.positions"] = one.position_ids.int()
+            tokens = sum(int((rows[name] >= 0).sum()) for name in rows if name.endswith("fold"))
+            yield _Group(work.corpus.language, self._key(rows), tokens, rows)
+
+    def _key(self, rows: dict[str, Tensor]) -> str:
+        rules = {
+            "model": self.manifest["model"],
+            "residual": self.options.residual,
+            "histogram": self.options.histogram,
+            "compile": self.options.compile == "on",
+        }
+        digest = hashlib.sha256(json.dumps(rules, sort_keys=True).encode())
+        for name in sorted(rows):
+            digest.update(f"{name} {tuple(rows[name].shape)}".encode())
+            digest.update(rows[name].numpy().tobytes())
+        return digest.hexdigest()[:32]
+
+    def _path(self, key: str) -> Path:
+        return self._folder / f"{key}.partial"
+
+    def _file(self, key: str) -> files.TensorFile | None:
+        """A group's counts; None where no whole file holds them."""
+        try:
+            return files.TensorFile(self._path(key), _KIND)
+        except FileError:
+            return None
+
+    def _counted(self, todo: list[_Group]) -> Iterator[tuple[str, int, bytes]]:
+        """Each group's key, tokens and file, as they are counted."""
+        if not todo:
+            return
+        from ray import data
+
+        _quiet(data)
+        rows = [{"key": one.key, "tokens": one.tokens, "rows": packed(one.rows)} for one in todo]
+        workers = min(self._cluster.workers, len(rows))
+        counted = data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+            Counter,
+            fn_constructor_args=(*self._given, self.manifest["model"]["checksum"]),
+            batch_size=1,
+            compute=data.ActorPoolStrategy(size=workers),
+            **self._needs,
+        )
+        for row in counted.iter_rows():
+            if row["failed"]:
+                raise getattr(errors, row["failed"])(row["counted"].decode())
+            yield row["key"], int(row["tokens"]), row["counted"]
+
+
+def _described(
+    name: str, loading: ModelOptions, options: RecordOptions
+) -> tuple[dict[str, Any], Any, bool] | LapeError:
+    """By a worker, so that the process that asks needs no model: which model it is, its neurons, whether rows are packed."""
+    try:
+        model, tokenizer = load(name, loading)
+        check_fits(model, options.row_tokens, 0)
+        found = find(model)
+        return describe(model, tokenizer), found.space.to_json(), found.packs
+    except LapeError as error:  # told, not raised: Ray would wrap it
+        return error
+
+
+class Counter:
+    """A worker: loads the model once, and counts group after group."""
+
+    def __init__(self, name: str, loading: ModelOptions, options: RecordOptions, expected: str) -> None:
+        self._options = options
+        self._failed: LapeError | None = None
+        try:
+            self._model, _ = load(name, loading)
+            here = checksum(self._model)
+            if here != expected:
+                raise MismatchError(
+                    f"A worker's {name} has checksum {here[:12]}…, but the run began with {expected[:12]}…. "
+                    "Put the same weights on every machine, then give the same command again."
+                )
+            found = find(self._model)
+            why = why_none(self._model, found, options) if options.compile == "on" else ""
+            if why:
+                say("Recording", why)
+            self._readers = Readers(self._model, found, options, compiling=why is None)
+        except LapeError as error:  # told when asked to count: a worker that fails here is started again and again
+            self._failed = error
+
+    def __call__(self, rows: dict[str, Any]) -> dict[str, Any]:
+        """Rows of `key`, `tokens` and `rows` -> rows of `key`, `tokens`, `counted` (a safetensors file), and `failed`: the kind of
+        error, whose message takes the file's place, or "".
+        """
+        counted = [self._tried(one) for one in rows["rows"]]
+        return {
+            "key": rows["key"],
+            "tokens": rows["tokens"],
+            "failed": [failed for failed, _ in counted],
+            "counted": [one for _, one in counted],
+        }
+
+    def _tried(self, rows: bytes) -> tuple[str, bytes]:
+        try:
+            if self._failed is not None:
+                raise self._failed
+            return "", self._count(rows)
+        except LapeError as error:  # Ray would wrap it, and lose what it says
+            return type(error).__name__, str(error).encode()
+
+    def _count(self, rows: bytes) -> bytes:
+        held = unpacked(bytes(rows))
+        todo = [_batch(held, number) for number in range(sum(name.endswith("ids") for name in held))]
+        check_fits(self._model, self._options.row_tokens, max(int(one.input_ids.max()) for one in todo))
+        reader = self._readers.reader(None, todo[0])
+        with reader.attached():
+            for one in todo:
+                reader.read(one)
+        result = {name: tensor.contiguous() for name, tensor in reader.result().items()}
+        result["fires"] = result["fires"].int()  # of one group: they fit
+        return packed(result, metadata={"lape": json.dumps({"kind": _KIND})})
+
+
+def _batch(held: dict[str, Tensor], number: int) -> Batch:
+    ids, fold = held[f"{number}.ids"].long(), held[f"{number}.fold"].long()
+    positions = held.get(f"{number}.positions")
+    return Batch(ids, None if positions is None else positions.long(), torch.full_like(ids, -1), fold)
+
+
+def _started(cluster: ClusterOptions) -> Any:
+    """Ray, connected to a cluster, or started on this machine."""
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what lape can say of a failure, it says itself
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise OptionError("The engine ray needs Ray. Type: pip install 'lape[ray]'") from error
+    if not ray.is_initialized():
+        local: dict[str, Any] = {} if cluster.address else {"include_dashboard": False}
+        try:
+            with _hushed():
+                ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR", **local)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise OptionError(
+                f"No Ray cluster answers at {cluster.address}: {str(error).splitlines()[0].rstrip('.')}. Start one (ray start --head), or leave out address "
+                "to use this machine."
+            ) from error
+    return ray
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Without what Ray's core writes while it starts; what fails is raised."""
+    stderr = os.dup(2)
+    with open(os.devnull, "w", encoding="utf-8") as nothing:
+        os.dup2(nothing.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
+def _quiet(data: Any) -> None:
+    """Progress is shown by lape's own bar."""
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context = data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False

@@ -1,0 +1,196 @@
+"""What recording and measuring a model would take: memory, arithmetic and time, from its configuration and a short measured probe."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from lape.data.corpus import FOLDS
+from lape.errors import OptionError
+from lape.model.load import chosen_device
+from lape.model.site import find, hidden_states, text_config, tiny_ids
+from lape.model.skeleton import Skeleton, free_memory, parameters_of, skeleton
+from lape.options import PlanOptions
+from lape.recording.counter import Recorder
+
+_FEWEST = 2
+_ROUNDS, _LONG = 3, 5.0
+"""Times a piece of work is timed, but once where it takes longer than so many seconds."""
+_MATRIX = {"cpu": 2048, "cuda": 8192}
+"""Side of the square matrices whose product measures a device's peak."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What was measured on this machine, on a few layers with random weights."""
+
+    device: str
+    layers: int
+    peak: float
+    """FLOP a second of a matrix product in the model's number format."""
+    bare: float
+    """Seconds a token of one layer."""
+    recording: float
+    """The same while counts and sums are recorded."""
+
+    def share(self, flops: float) -> float:
+        """Of the peak, while recording, where one layer does `flops` a token."""
+        return flops / self.recording / self.peak
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Sizes in bytes, arithmetic in FLOP, times in seconds of all devices together working."""
+
+    layers: int
+    parameters: int
+    neurons: int
+    flops: float
+    """A token through the body."""
+    head_flops: float
+    """A token through the LM head."""
+    weights: int
+    statistics: int
+    """Counts and sums of one language, as they lie beside the weights and in the file."""
+    languages: int
+    record_tokens: int
+    """All languages together."""
+    passes: int
+    """Of one language's evaluation text through the model: (languages + 1 + controls) × languages, each control on its own language."""
+    evaluate_tokens: int
+    probe: Probe | None
+    devices: int
+    """That work at once."""
+    a_copy: int
+    """Devices that one copy of the weights needs."""
+    speed: float
+    """FLOP a second of one device: as measured, or as follows from what was given."""
+
+    @property
+    def record_seconds(self) -> float:
+        """Recording all languages."""
+        return self.record_tokens * self.flops / (self.speed * self.devices)
+
+    @property
+    def evaluate_seconds(self) -> float:
+        """Measuring perplexity with each language's neurons off."""
+        return self.evaluate_tokens * (self.flops + self.head_flops) / (self.speed * self.devices)
+
+
+def plan(name: str | Path, options: PlanOptions, revision: str | None = None) -> Plan:
+    """Plan the work on a model by its Hugging Face id, folder or config.json; no weights are needed or read.
+
+    A few layers with random weights are made and timed; the rest follows by their number. Raises OptionError where GPUs are
+    planned on a machine without one and their speed is not given.
+    """
+    device = chosen_device()
+    if options.gpus and device.type == "cpu" and options.tflops is None:
+        raise OptionError(
+            "There is no GPU here whose speed could be measured. Say what one does: --tflops 989, say, for an H100 in bfloat16."
+        )
+    parameters, few = parameters_of(name, revision), skeleton(name, revision, _FEWEST)
+    neurons = len(find(few.model).space) * few.of // few.layers
+    per_layer, head = _flops(few)
+    probe = None if options.tflops else _probe(few, options.batch_tokens, device)
+    speed = per_layer / probe.recording if probe else (options.tflops or 0) * 1e12 * options.share
+    weights = 2 * parameters
+    room = options.gpu_memory * 2**30 if options.gpus else _room(device)
+    languages = options.languages
+    passes = (languages + 1) * languages + 2 * options.draws * languages
+    return Plan(
+        layers=few.of,
+        parameters=parameters,
+        neurons=neurons,
+        flops=per_layer * few.of,
+        head_flops=head,
+        weights=weights,
+        statistics=neurons * 8 * (FOLDS + 3),
+        languages=languages,
+        record_tokens=languages * options.tokens,
+        passes=passes,
+        evaluate_tokens=passes * options.evaluate,
+        probe=probe,
+        devices=max(options.gpus, 1),
+        a_copy=max(1, -(-int(weights * 1.15) // int(room))),
+        speed=speed,
+    )
+
+
+def _flops(few: Skeleton) -> tuple[float, float]:
+    """Of one token: through one layer of the body, and through the LM head."""
+    ids = _ids(few.model, 512)
+    plain = sdpa_kernel(SDPBackend.MATH)  # the counter does not know the CPU's fused attention
+    with torch.inference_mode(), plain, FlopCounterMode(display=False) as counter:
+        hidden_states(few.model, ids)
+    config = text_config(few.model)
+    return counter.get_total_flops() / ids.numel() / few.layers, 2.0 * config.hidden_size * config.vocab_size
+
+
+def _ids(model: Any, tokens: int) -> torch.Tensor:
+    """Rows of 512 tokens, or as long as the model takes."""
+    length = min(512, int(getattr(text_config(model), "max_position_embeddings", None) or 512))
+    return tiny_ids(model, max(1, tokens // length), length)
+
+
+def _probe(few: Skeleton, batch_tokens: int, device: torch.device) -> Probe:
+    few.model.to(device)
+    ids = _ids(few.model, batch_tokens)
+    recorder = Recorder(few.model, find(few.model))
+    fold = torch.zeros_like(ids, device="cpu")
+
+    def recording() -> None:
+        recorder.count(fold)
+        hidden_states(few.model, ids)
+
+    with torch.inference_mode():
+        bare = _seconds(lambda: hidden_states(few.model, ids), device)
+        with recorder.attached():
+            ours = _seconds(recording, device)
+        side = _MATRIX.get(device.type, 2048)
+        a, b = (torch.randn(side, side, device=device, dtype=few.model.dtype) for _ in range(2))
+        product = _seconds(lambda: a @ b, device)
+    each = ids.numel() * few.layers
+    return Probe(_named(device), few.layers, 2 * side**3 / product, bare / each, ours / each)
+
+
+def _seconds(work: Callable[[], Any], device: torch.device) -> float:
+    """The fastest of some rounds, after one that warms up."""
+    best = float("inf")
+    for number in range(_ROUNDS + 1):
+        _wait(device)
+        start = time.perf_counter()
+        work()
+        _wait(device)
+        taken = time.perf_counter() - start
+        if number:
+            best = min(best, taken)
+            if taken > _LONG:
+                break
+    return best
+
+
+def _wait(device: torch.device) -> None:
+    if device.type != "cpu":
+        torch.accelerator.synchronize()
+
+
+def _named(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return device.type
+
+
+def _room(device: torch.device) -> int:
+    """Bytes that a model may take here."""
+    if device.type == "cuda":
+        with contextlib.suppress(RuntimeError, AttributeError):
+            return int(torch.cuda.mem_get_info()[1])
+    return free_memory()

@@ -1,0 +1,1 @@
+"""Changing files: an edit as a checkpoint that any engine serves."""

@@ -1,0 +1,1 @@
+"""Files and folders: written in one step, hashed, read lazily, gone on with."""

@@ -1,0 +1,323 @@
+"""`LanguageNeurons`: which neurons belong to which language, as a value; its own file and the published format."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+from torch import Tensor
+
+from lape.data.languages import tag
+from lape.errors import FileError, MismatchError, OptionError, TextError
+from lape.store import files
+from lape.values.space import NeuronSpace
+
+KIND = "language neurons"
+HEADER = ("languages", "space", "method", "options", "manifest", "notes")
+
+
+@dataclass(frozen=True, eq=False)
+class NeuronSet:
+    """A set of neurons of one space: sorted flat indices, (n,) int64, each once."""
+
+    space: NeuronSpace
+    flat: Tensor
+
+    def __post_init__(self) -> None:
+        flat = torch.unique(self.flat.long())
+        if len(flat) and (int(flat[0]) < 0 or int(flat[-1]) >= len(self.space)):
+            raise OptionError(
+                f"Neuron indices run from {int(flat[0])} to {int(flat[-1])}; expected 0 to {len(self.space) - 1}."
+            )
+        object.__setattr__(self, "flat", flat)
+
+    def __len__(self) -> int:
+        return len(self.flat)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.flat.tolist())
+
+    def __contains__(self, flat: object) -> bool:
+        return isinstance(flat, int) and bool((self.flat == flat).any())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, NeuronSet) and self.space == other.space and torch.equal(self.flat, other.flat)
+
+    def __hash__(self) -> int:
+        return hash((self.space, tuple(self.flat.tolist())))
+
+    def __or__(self, other: NeuronSet) -> NeuronSet:
+        self._same(other)
+        return NeuronSet(self.space, torch.cat([self.flat, other.flat]))
+
+    def __and__(self, other: NeuronSet) -> NeuronSet:
+        self._same(other)
+        return NeuronSet(self.space, self.flat[torch.isin(self.flat, other.flat)])
+
+    def __sub__(self, other: NeuronSet) -> NeuronSet:
+        self._same(other)
+        return NeuronSet(self.space, self.flat[~torch.isin(self.flat, other.flat)])
+
+    def _same(self, other: NeuronSet) -> None:
+        if self.space != other.space:
+            raise MismatchError(f"These sets belong to different models: {self.space} and {other.space}.")
+
+    def by_layer(self) -> dict[int, list[int]]:
+        """Layer -> its neurons' `index` (see `addresses`; one expert's after another's), layers without any left out."""
+        result: dict[int, list[int]] = {}
+        for layer, _, index in self.addresses().iter_rows():
+            result.setdefault(layer, []).append(index)
+        return result
+
+    def addresses(self) -> pl.DataFrame:
+        """One row per neuron: `layer`, `expert` (null in a dense MLP), `index`; `NeuronSpace.flat` takes them back."""
+        return self.space.addresses(self.flat)
+
+    def in_layers(self, layers: Iterable[int]) -> NeuronSet:
+        """Those that lie in some layers."""
+        wanted = set(layers)
+        unknown = sorted(wanted - set(self.space.layers))
+        if unknown:
+            raise OptionError(
+                f"There is no layer {unknown[0]} with neurons. Expected some of {list(self.space.layers)}."
+            )
+        inside = torch.tensor([stretch.layer in wanted for stretch in self.space])
+        return NeuronSet(self.space, self.flat[self.space.per_neuron(inside)[self.flat]])
+
+    def __repr__(self) -> str:
+        return f"NeuronSet({len(self)} of {self.space})"
+
+
+def jaccard(a: NeuronSet, b: NeuronSet) -> float:
+    """Shared neurons as a share of those in either; 0 where both are empty."""
+    union = len(a | b)
+    return len(a & b) / union if union else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class LanguageNeurons(Mapping[str, NeuronSet]):
+    """Language -> set of neurons. Sets overlap: a neuron may serve several languages; a language may have none."""
+
+    space: NeuronSpace
+    sets: dict[str, NeuronSet]
+    scores: Tensor | None = None
+    """(neurons,) float64: the method's score of every neuron; for LAPE the entropy in nats, inf where not a candidate."""
+    stability: dict[str, Tensor] = field(default_factory=dict)
+    """Language -> (n,) float64, aligned with `neurons[language].flat`: the share of halves of the text that select each."""
+    method: str = "given"
+    options: dict[str, Any] = field(default_factory=dict)
+    manifest: dict[str, Any] = field(default_factory=dict)
+    """The manifest of the statistics they were found in."""
+    fingerprints: Tensor | None = None
+    """(lines,) int64: by which the text they were found in is recognised."""
+    notes: tuple[str, ...] = ()
+    """What the method has to say about this result, in words."""
+
+    def __getitem__(self, language: str) -> NeuronSet:
+        standard = tag(language)
+        if standard not in self.sets:
+            raise TextError(f"There are no neurons of {standard}. Languages here: {', '.join(self.sets)}.")
+        return self.sets[standard]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.sets)
+
+    def __len__(self) -> int:
+        return len(self.sets)
+
+    def __contains__(self, language: object) -> bool:
+        try:
+            return isinstance(language, str) and tag(language) in self.sets
+        except TextError:
+            return False
+
+    def __eq__(self, other: object) -> bool:
+        """Whether everything is the same: sets, scores, stability, and where they came from."""
+        if not isinstance(other, LanguageNeurons):
+            return NotImplemented
+        plain = ("space", "sets", "method", "options", "manifest", "notes")
+        return (
+            all(getattr(self, name) == getattr(other, name) for name in plain)
+            and _equal(self.scores, other.scores)
+            and _equal(self.fingerprints, other.fingerprints)
+            and self.stability.keys() == other.stability.keys()
+            and all(_equal(value, other.stability[language]) for language, value in self.stability.items())
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.space, self.method, tuple(self.sets.items())))
+
+    @cached_property
+    def union(self) -> NeuronSet:
+        """The neurons of any language."""
+        return NeuronSet(
+            self.space, torch.cat([torch.empty(0, dtype=torch.int64), *(s.flat for s in self.sets.values())])
+        )
+
+    def only(self, language: str) -> NeuronSet:
+        """The neurons of one language that no other language shares."""
+        result = self[language]
+        for other in self.sets:
+            if other != tag(language):
+                result = result - self.sets[other]
+        return result
+
+    def overlap(self) -> pl.DataFrame:
+        """One row per ordered pair: `a`, `b`, `shared` (neurons), `jaccard` (0 to 1). On the diagonal, the set with itself."""
+        return pl.DataFrame(
+            [
+                {
+                    "a": a,
+                    "b": b,
+                    "shared": len(self.sets[a] & self.sets[b]),
+                    "jaccard": jaccard(self.sets[a], self.sets[b]),
+                }
+                for a in self.sets
+                for b in self.sets
+            ],
+            schema={"a": pl.String, "b": pl.String, "shared": pl.Int64, "jaccard": pl.Float64},
+        )
+
+    def by_layer(self) -> pl.DataFrame:
+        """One row per language and layer: `language`, `layer`, `neurons`."""
+        return pl.DataFrame(
+            [
+                {"language": language, "layer": layer, "neurons": len(found.by_layer().get(layer, ()))}
+                for language, found in self.sets.items()
+                for layer in self.space.layers
+            ],
+            schema={"language": pl.String, "layer": pl.Int64, "neurons": pl.Int64},
+        )
+
+    def with_stability(self, stability: dict[str, Tensor]) -> LanguageNeurons:
+        """The same with per-neuron stability."""
+        return replace(self, stability=stability)
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write our safetensors file, or, for a name that ends in .pth, the published `List[List[LongTensor]]`."""
+        path = Path(path)
+        files.refuse_existing(path, overwrite)
+        if path.suffix == ".pth":
+            files.write(path, lambda temporary: torch.save(self._published(), temporary))
+            return path
+        tensors = {f"set/{language}": found.flat for language, found in self.sets.items()}
+        tensors |= {f"stability/{language}": value for language, value in self.stability.items()}
+        if self.scores is not None:
+            tensors["scores"] = self.scores
+        if self.fingerprints is not None:
+            tensors["fingerprints"] = self.fingerprints
+        header = {
+            "kind": KIND,
+            "format": 1,
+            "languages": list(self.sets),
+            "space": self.space.to_json(),
+            "method": self.method,
+            "options": self.options,
+            "manifest": self.manifest,
+            "notes": list(self.notes),
+        }
+        files.write_tensors(path, tensors, header)
+        return path
+
+    def _published(self) -> list[list[Tensor]]:
+        if any(stretch.expert is not None for stretch in self.space):
+            raise OptionError("The published .pth format knows no experts. Save as .safetensors.")
+        if len(self.space.layers) < len(self.space.stretches):
+            raise OptionError(
+                "The published .pth format knows one MLP a layer; here layers have several. Save as .safetensors."
+            )
+        layers = range(
+            max(self.space.layers, default=-1) + 1
+        )  # its lists are indexed by layer: one without an MLP is empty
+        found = [one.by_layer() for one in self.sets.values()]
+        return [[torch.tensor(one.get(layer, []), dtype=torch.int64) for layer in layers] for one in found]
+
+    @classmethod
+    def load(
+        cls, path: str | Path, *, languages: Sequence[str] | None = None, width: int | None = None
+    ) -> LanguageNeurons:
+        """Read a file, or a run's folder. A published .pth names neither its languages nor its width: give both."""
+        path = Path(path)
+        if path.suffix == ".pth":
+            return cls._load_published(path, languages, width)
+        file = files.TensorFile(path / "neurons.safetensors" if path.is_dir() else path, KIND, HEADER)
+        header, names = file.header, set(file.names())
+        space = NeuronSpace.from_json(header["space"])
+        return cls(
+            space=space,
+            sets={language: NeuronSet(space, file.tensor(f"set/{language}")) for language in header["languages"]},
+            scores=file.tensor("scores") if "scores" in names else None,
+            stability={
+                n.removeprefix("stability/"): file.tensor(n) for n in sorted(names) if n.startswith("stability/")
+            },
+            method=header["method"],
+            options=header["options"],
+            manifest=header["manifest"],
+            fingerprints=file.tensor("fingerprints") if "fingerprints" in names else None,
+            notes=tuple(header["notes"]),
+        )
+
+    @classmethod
+    def _load_published(cls, path: Path, languages: Sequence[str] | None, width: int | None) -> LanguageNeurons:
+        data = _unpickled(path)
+        fits = isinstance(data, list) and all(
+            isinstance(layers, list) and layers and all(_is_index(layer) for layer in layers) for layers in data
+        )
+        if not fits or not data:
+            raise FileError(
+                f"{path} does not hold a list of lists of tensors of neuron numbers, which is the published format."
+            )
+        if languages is None or width is None:
+            raise OptionError(
+                f"{path.name} holds {len(data)} languages × {len(data[0])} layers, without names or width. Give both: "
+                'LanguageNeurons.load(path, languages=["en", "zh", …], width=11008).'
+            )
+        if len(languages) != len(data):
+            raise OptionError(
+                f"{path.name} holds {len(data)} languages, but {len(languages)} names were given: {', '.join(languages)}."
+            )
+        if len({len(layers) for layers in data}) != 1:
+            raise FileError(f"{path} gives its languages different numbers of layers. Expected the same for all.")
+        space = NeuronSpace.dense(len(data[0]), width)
+        sets = {}
+        for language, layers in zip(languages, data, strict=True):
+            for layer, local in enumerate(layers):
+                if local.numel() and (int(local.min()) < 0 or int(local.max()) >= width):
+                    raise OptionError(
+                        f"{path.name}: layer {layer} names neurons {int(local.min())} to {int(local.max())}, but width is {width}."
+                    )
+            flat = [local.long().flatten() + layer * width for layer, local in enumerate(layers)]
+            sets[tag(language)] = NeuronSet(space, torch.cat(flat))
+        if len(sets) != len(languages):
+            raise OptionError(f"A language is named twice among {', '.join(languages)}.")
+        return cls(space=space, sets=sets, method="published", options={"file": path.name})
+
+
+def _equal(a: Tensor | None, b: Tensor | None) -> bool:
+    return torch.equal(a, b) if a is not None and b is not None else a is b
+
+
+def _is_index(layer: Any) -> bool:
+    """Whether a tensor can be a list of neurons: whole numbers, or nothing at all."""
+    whole = isinstance(layer, Tensor) and layer.dtype in (torch.int64, torch.int32, torch.int16, torch.uint8)
+    return whole or (isinstance(layer, Tensor) and layer.numel() == 0)
+
+
+def _unpickled(path: Path) -> Any:
+    if not path.is_file():
+        raise FileError(f"There is no file {path}. Expected a published .pth file.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # on other pickle protocols: what cannot be read raises
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # unpickling raises many kinds
+        raise FileError(
+            f"{path} was not read: it is damaged, or holds more than tensors in lists (code in such a file is never run). "
+            f"Details: {str(error).splitlines()[0][:200] if str(error) else type(error).__name__}"
+        ) from error

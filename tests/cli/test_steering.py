@@ -1,0 +1,456 @@
+"""`lape steer`, `lape force` and `lape export --scale` as a user meets them, on a made model whose answers are known."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+import lape
+from lape.cli import run
+from lape.data import language_id as identifiers
+from lape.detect import identify
+from lape.errors import OptionError
+from lape.experiments.forcing.run import forcing
+from lape.measure.answer_table import DEFINITIONS
+from lape.measure.bench import Bench
+from lape.measure.methods import tried
+from lape.options import BeginningOptions
+from lape.recording.record import record
+from lape.values.neurons import LanguageNeurons, NeuronSet
+from lape.values.stats import ActivationStats
+from support.polyglot import (
+    LANGUAGES,
+    by_letter,
+    polyglot,
+    polyglot_questions,
+    polyglot_texts,
+    polyglot_tokenizer,
+    sentences,
+)
+
+torch.set_num_threads(1)
+
+QUESTIONS = polyglot_questions(2, 14)
+PROMPT, OTHER = QUESTIONS["en"][:2]
+FAMILIES = ("mask", "neurons", "random", "none", "diffmean")
+WRITTEN = {
+    *(f"{name}.parquet" for name in ("answers", "forcing", "differences", "costs", "identification")),
+    "forcing.json",
+    "run.json",
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def by_letters():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(identifiers, "lingua", by_letter)
+        for name in identifiers.IDENTIFIERS:
+            patch.setitem(identifiers.IDENTIFIERS, name, by_letter)
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A saved model, runs of it and of others, texts and questions."""
+    folder = tmp_path_factory.mktemp("steering")
+    polyglot().save_pretrained(folder / "model")
+    polyglot_tokenizer().save_pretrained(folder / "model")
+    stats = record(polyglot(), polyglot_tokenizer(), polyglot_texts(1))
+    neurons = identify(stats, "difference", per_language=12)
+    without = LanguageNeurons(
+        stats.space, {**neurons.sets, "fr": NeuronSet(stats.space, torch.empty(0, dtype=torch.int64))}
+    )
+    foreign = {**stats.manifest, "model": {**stats.manifest["model"], "checksum": "0" * 64}}
+    renamed = dict(zip(("de", "sv", "pl"), stats.by_language.values(), strict=True))
+    for name, of, found in (
+        ("run", stats, neurons),
+        ("no-neurons", stats, None),
+        ("no-french", stats, without),
+        ("foreign", ActivationStats(stats.space, stats.by_language, foreign), None),
+        ("renamed", ActivationStats(stats.space, renamed, stats.manifest), None),
+    ):
+        (folder / name).mkdir()
+        of.save(folder / name / "stats.safetensors")
+        if found is not None:
+            found.save(folder / name / "neurons.safetensors")
+    (folder / "empty").mkdir()
+    for language in LANGUAGES:
+        (folder / f"q.{language}.txt").write_text("\n".join(QUESTIONS[language]) + "\n")
+        (folder / f"text.{language}.txt").write_text("\n".join(sentences(language, 30, 1)))
+        (folder / f"other.{language}.txt").write_text("\n".join(sentences(language, 12, 4)))
+    (folder / "short.txt").write_text("\n".join(QUESTIONS["fr"][:-1]))
+    (folder / "few.txt").write_text("\n".join(QUESTIONS["fr"][:9]))
+    (folder / "latin.txt").write_bytes("déjà vu\n".encode("latin-1"))
+    return folder
+
+
+def said_by(capsys, arguments) -> str:
+    capsys.readouterr()
+    assert run(arguments) == 0
+    return " ".join(capsys.readouterr().out.split())
+
+
+def contents(place):
+    return {path: path.stat().st_mtime_ns for path in place.rglob("*")}
+
+
+def refused(capsys, place, arguments, *words):
+    """Exit code 2, one paragraph that holds the words, and nothing written in the folder."""
+    before = contents(place)
+    capsys.readouterr()
+    assert run(arguments) == 2
+    said = capsys.readouterr().err.strip()
+    assert said.startswith("error: ")
+    assert "\n" not in said
+    assert len(said) < 1600
+    for word in words:
+        assert word in said, said
+    assert contents(place) == before
+
+
+# --- steer ---
+
+
+def steer(folder, *prompts, to="fr", of="run", source=("--from", "en"), more=()):
+    where = [] if of is None else ["--run", str(folder / of)]
+    start = ["steer", str(folder / "model"), *prompts, "--to", to, *where, *source]
+    return [*start, "--sets", "difference:12", "--new-tokens", "6", "--device", "cpu", *more]
+
+
+def answers(prompt, folder, **options):
+    """The model's answer, unsteered and steered."""
+    stats = ActivationStats.load(folder / "run")
+    neurons = identify(stats, "difference", per_language=12)
+
+    def answer():
+        ids = torch.tensor([polyglot_tokenizer()(prompt)["input_ids"]])
+        out = polyglot().generate(ids, do_sample=False, max_new_tokens=6, repetition_penalty=1.1, pad_token_id=0)
+        return polyglot_tokenizer().decode(out[0, ids.shape[1] :], skip_special_tokens=True)
+
+    with lape.steer(polyglot(), neurons, stats, BeginningOptions(), source="en", target="fr", **options):
+        steered = answer()
+    return answer(), steered
+
+
+@pytest.mark.parametrize(
+    ("source", "more", "asked", "options"),
+    [
+        (("--from", "en"), (), "Q: {}\nA:", {}),
+        ((), (), "Q: {}\nA:", {}),
+        (("--from", "eng_Latn"), ("--bare",), "{}", {}),
+        (
+            (),
+            ("--tokens", "generated", "--first", "1"),
+            "Q: {}\nA:",
+            {"tokens": "generated", "first": 1},
+        ),
+    ],
+    ids=["named source", "told source", "bare", "options"],
+)
+def test_steer_shows_both_answers_and_the_language_of_each(folder, capsys, source, more, asked, options):
+    said = said_by(capsys, steer(folder, PROMPT, OTHER, source=source, more=more))
+    expected = []
+    for prompt in (PROMPT, OTHER):
+        plain, steered = answers(asked.format(prompt), folder, **options)
+        (first,), (second,) = by_letter()([plain]), by_letter()([steered])
+        assert (first.language, second.language) == ("en", "en" if options else "fr")  # only its first word
+        assert steered.split()[0][0] == "f"
+        expected += [
+            f"{prompt} (en → fr)",
+            f"unsteered: {plain.strip()}",
+            f"unsteered answer: en, {first.certainty:.0%} certain",
+            f"steered: {steered.strip()}",
+            f"steered answer: {second.language}, {second.certainty:.0%} certain",
+        ]
+    assert said == " ".join(expected)
+
+
+def test_steer_reads_prompts_from_a_file_and_uses_the_run_s_own_neurons(folder, tmp_path, capsys):
+    (tmp_path / "prompts.txt").write_text(f"\n {OTHER} \n\n{PROMPT}\n", encoding="utf-8")
+    more = ["--file", str(tmp_path / "prompts.txt")]
+    said = said_by(capsys, steer(folder, more=more))
+    assert said.index(OTHER) < said.index(PROMPT)
+    assert said.count("unsteered answer: en") == said.count(" steered answer: fr") == 2
+    own = [word if word != "difference:12" else "lape" for word in steer(folder, more=more)]
+    assert said_by(capsys, own) == said  # the same neurons, from neurons.safetensors
+
+
+@pytest.mark.parametrize("prompt", ["eaaa [/b] ebaa ?", "[red]eaaa[/] ?", "eaaa [ebaa]"])
+def test_a_prompt_is_shown_as_it_is(folder, capsys, prompt):
+    assert said_by(capsys, steer(folder, prompt)).startswith(f"{prompt} (en → fr)")
+
+
+def test_without_an_identifier_languages_are_named_by_hand(folder, tmp_path, capsys, monkeypatch):
+    def missing(_languages):
+        raise OptionError("The package lingua is missing. Type: pip install 'lape[lid]'")
+
+    monkeypatch.setattr(identifiers, "lingua", missing)
+    said = said_by(capsys, steer(folder, PROMPT))
+    assert said.count("language not told (extra lid)") == 2
+    refused(capsys, tmp_path, steer(folder, PROMPT, source=()), "pip install 'lape[lid]'", "--from en")
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ({"prompts": ()}, ["No prompt was given", 'lape steer MODEL "How are you?" --to fr']),
+        ({"prompts": (" ",)}, ["No prompt was given"]),
+        ({"to": "zh"}, ["zh was not recorded", "en, fr, id"]),
+        ({"to": "french"}, ["'french' is not a language tag", "such as fr"]),
+        ({"source": ("--from", "zh")}, ["zh was not recorded", "en, fr, id"]),
+        ({"to": "en"}, ["both en", "Name two languages"]),
+        ({"to": "en", "source": ()}, ["both en", "Name two languages"]),
+        ({"prompts": ("xxxx ?",), "source": ()}, ["in no language for certain", "en, fr, id", "--from en"]),
+        ({"of": None}, ["No run was given", "lape record MODEL --text", "--run RUN"]),
+        ({"of": "nowhere"}, ["There is no run", "nowhere", "lape record"]),
+        ({"of": "empty"}, ["stats.safetensors"]),
+        ({"of": "foreign"}, ["checksum 000000000000…", "lape record"]),
+        ({"of": "no-french", "more": ("--sets", "lape")}, ["fr has no neurons", "lape identify RUN --per-language"]),
+        ({"more": ("--sets", "difference:few")}, ["'difference:few'", "difference:100"]),
+        ({"more": ("--sets", "magic")}, ["magic", "xpected"]),
+        ({"more": ("--how", "fly")}, ["fly", "off+add"]),
+        ({"more": ("--value", "much")}, ["much"]),
+        ({"more": ("--file", "{}/nowhere.txt")}, ["There is no file", "nowhere.txt", "one a line"]),
+        ({"more": ("--file", "{}/latin.txt")}, ["latin.txt is not UTF-8"]),
+    ],
+)  # fmt: skip
+def test_what_steer_cannot_do_is_said_in_a_paragraph(folder, tmp_path, capsys, monkeypatch, how, words):
+    monkeypatch.chdir(tmp_path)
+    prompts = how.get("prompts", (PROMPT,))
+    more = [word.format(folder) for word in how.get("more", ())]
+    arguments = steer(folder, *prompts, **{**{k: v for k, v in how.items() if k != "prompts"}, "more": more})
+    if "--sets" in more:
+        at = arguments.index("--sets")
+        del arguments[at : at + 2]
+    refused(capsys, folder, arguments, *words)
+
+
+# --- force ---
+
+
+def force(folder, out, *more, of="run", questions="q.{}.txt", languages=("en", "fr"), without=()):
+    flags = []
+    for flag, name in (("--questions", questions), ("--text", "text.{}.txt"), ("--evaluation", "other.{}.txt")):
+        for language in () if flag in without else languages:
+            flags += [flag, f"{language}={folder}/{name.format(language)}"]
+    small = {"--development": "8", "--new-tokens": "6", "--resamples": "20", "--pairs": "en-fr"}
+    small = [word for flag, value in small.items() if flag not in more for word in (flag, value)]
+    chosen = [] if "--families" in more else [word for family in FAMILIES for word in ("--families", family)]
+    start = ["force", str(folder / "model"), "--run", str(folder / of), "--out", str(out), "--device", "cpu"]
+    return [*start, *flags, *small, *chosen, *more]
+
+
+@pytest.fixture(scope="module")
+def forced(folder, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("forced") / "out"
+    assert run(force(folder, out)) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def expected(folder):
+    """The same, called from Python."""
+    texts, evaluation = (
+        {language: [f"{folder}/{name}.{language}.txt"] for language in ("en", "fr")} for name in ("text", "other")
+    )
+    first, rest = (
+        {language: QUESTIONS[language][part] for language in ("en", "fr")} for part in (slice(8), slice(8, None))
+    )
+    return forcing(
+        polyglot(),
+        polyglot_tokenizer(),
+        ActivationStats.load(folder / "run"),
+        first,
+        rest,
+        texts=texts,
+        evaluation=evaluation,
+        neurons=LanguageNeurons.load(folder / "run"),
+        pairs="en-fr",
+        families=FAMILIES,
+        new_tokens=6,
+        resamples=20,
+    )
+
+
+def test_force_writes_the_tables_and_where_they_came_from(forced, expected, folder):
+    assert {path.name for path in forced.iterdir()} == WRITTEN
+    assert not forced.with_name("out.partial").exists()
+    for name in ("answers", "differences", "costs", "identification"):
+        table = pl.read_parquet(forced / f"{name}.parquet")
+        assert table.equals(getattr(expected, name))
+        assert len(table)
+    assert pl.read_parquet(forced / "forcing.parquet").equals(expected.table)
+    manifest = json.loads((forced / "run.json").read_text())
+    assert (manifest["verb"], manifest["development"], manifest["options"]["pairs"]) == ("force", 8, "en-fr")
+    assert manifest["questions"] == {language: QUESTIONS[language] for language in ("en", "fr")}
+    assert manifest["model"]["checksum"] == ActivationStats.load(folder / "run").manifest["model"]["checksum"]
+
+
+def test_force_s_json_holds_the_records_and_what_they_mean(forced, expected):
+    found = json.loads((forced / "forcing.json").read_text())
+    assert found["definitions"] == DEFINITIONS
+    assert found["notes"] == list(expected.notes)
+    assert "--residual" in expected.notes[0]
+    for name, table in (("records", expected.table), ("costs", expected.costs), ("differences", expected.differences)):
+        assert [list(row) for row in found[name]] == [sorted(table.columns)] * len(table)
+        for row, of in zip(found[name], table.to_dicts(), strict=True):
+            assert {k: row[k] for k in of} == pytest.approx(of, abs=6e-5)
+
+
+def test_force_says_what_came_out(folder, forced, expected, tmp_path, capsys):
+    said = said_by(capsys, force(folder, tmp_path / "out"))
+    for word in ("mask", "neurons", "random", "ceiling", expected.notes[0], f"Written: {tmp_path}/out"):
+        assert word in said
+    for name in WRITTEN - {"run.json", "forcing.json"}:
+        assert pl.read_parquet(tmp_path / "out" / name).equals(pl.read_parquet(forced / name))
+
+
+def test_a_killed_force_goes_on_where_it_was_and_no_other_command_does(folder, forced, tmp_path, capsys, monkeypatch):
+    asked, inner = [], Bench.answers
+
+    def counted(self, setting, questions, source, target, examples=()):
+        if len(asked) in stops:
+            stops.remove(len(asked))
+            raise KeyboardInterrupt
+        asked.append((setting, len(questions["en"]), source, target))
+        return inner(self, setting, questions, source, target, examples)
+
+    monkeypatch.setattr(Bench, "answers", counted)
+    stops = [3, 9, 14]
+    while stops:
+        capsys.readouterr()
+        assert run(force(folder, tmp_path / "out")) == 2
+        assert "the same command goes on" in capsys.readouterr().err
+        assert [path.name for path in tmp_path.iterdir()] == ["out.partial"]
+    for change, what in (
+        (("--new-tokens", "7"), "options"),
+        (("--development", "9"), "questions"),
+        (("--text", f"en={folder}/other.en.txt"), "texts"),
+        (("--evaluation", f"fr={folder}/text.fr.txt"), "evaluation"),
+    ):
+        refused(
+            capsys, tmp_path, force(folder, tmp_path / "out", *change), f"another {what}", "the same command", "delete"
+        )
+    assert run(force(folder, tmp_path / "out")) == 0
+    assert len(asked) == len(set(asked))
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == WRITTEN
+    for name in WRITTEN - {"run.json", "forcing.json"}:
+        assert pl.read_parquet(tmp_path / "out" / name).equals(pl.read_parquet(forced / name))
+
+
+def test_force_takes_bundled_questions_and_writes_beside_the_run_where_nothing_is_named(folder, tmp_path, monkeypatch):
+    seen = {}
+
+    def spy(model, tokenizer, stats, development, reporting, options, **more):
+        seen.update(development=development, reporting=reporting, **more)
+        raise OptionError("enough")
+
+    monkeypatch.setattr("lape.experiments.forcing.run.forcing", spy)
+    shutil.copytree(folder / "no-neurons", tmp_path / "r")
+    assert run(["force", str(folder / "model"), "--run", str(tmp_path / "r"), "--device", "cpu"]) == 2
+    assert [path.name for path in tmp_path.rglob("*")] == ["r", "stats.safetensors"]
+    assert seen["folder"] == tmp_path / "r" / "forcing.partial"
+    assert {k: len(v) for k, v in seen["development"].items()} == {"en": 24, "fr": 24, "id": 24}
+    assert {k: len(v) for k, v in seen["reporting"].items()} == {"en": 40, "fr": 40, "id": 40}
+    assert set(seen["texts"]) == set(seen["evaluation"]) == set(LANGUAGES)
+    assert not set(seen["texts"]["fr"].texts) & set(seen["evaluation"]["fr"].texts)
+    assert set(seen["neurons"]) == set(LANGUAGES)
+
+
+@pytest.mark.parametrize(
+    ("more", "how", "words"),
+    [
+        ((), {"of": "nowhere"}, ["There is no run", "lape record"]),
+        ((), {"of": "empty"}, ["stats.safetensors"]),
+        ((), {"of": "foreign"}, ["checksum 000000000000…", "lape record"]),
+        ((), {"of": "renamed", "without": ("--questions",)}, ["en, zh, fr", "de, sv, pl", "--questions TAG=PATH"]),
+        ((), {"of": "renamed"}, ["no language", "At least two languages"]),
+        (("--questions", "en={}/q.en.txt", "--questions", "fr={}/short.txt"), {"without": ("--questions",)},
+         ["en 14, fr 13", "Give as many lines to each"]),
+        (("--questions", "en={}/few.txt", "--questions", "fr={}/few.txt"), {"without": ("--questions",)},
+         ["only 9 questions", "at least 10"]),
+        (("--questions", "en={}/q.en.txt"), {"without": ("--questions",)}, ["At least two languages"]),
+        (("--questions", "fr"), {}, ["--questions fr names no path", "--questions fr=french.txt"]),
+        (("--questions", "id={}/nothing.txt"), {}, ["no text at", "nothing.txt"]),
+        (("--development", "13"), {}, ["development is 13. Expected 8 to 12", "14 questions"]),
+        (("--development", "7"), {}, ["development is 7. Expected 8 to 12"]),
+        (("--families", "magic"), {}, ["magic", "neurons"]),
+        (("--pairs", "en-zh"), {}, ["'en-zh' is no pair", "en, fr", "en-fr,zh-id"]),
+        (("--pairs", "fr-fr"), {}, ["source and target are the same", "Name two languages"]),
+        (("--identifier", "nobody"), {}, ["no identifier 'nobody'", "lingua or langid"]),
+        (("--text", "id={}/nothing.txt"), {}, ["no text at", "nothing.txt"]),
+        (("--evaluation", "id"), {}, ["id names no path"]),
+        (("--candidates", "1"), {}, ["candidates is 1"]),
+    ],
+)  # fmt: skip
+def test_what_force_cannot_do_is_said_in_a_paragraph(folder, capsys, more, how, words):
+    refused(capsys, folder, force(folder, folder / "out", *(word.format(folder) for word in more), **how), *words)
+
+
+def test_force_replaces_what_it_wrote_only_when_told(folder, forced, tmp_path, capsys):
+    refused(capsys, forced.parent, force(folder, forced), "exists already", "--overwrite")
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.txt").write_text("years of work")
+    refused(capsys, tmp_path, force(folder, tmp_path / "thesis", "--overwrite"), "did not write", "another name")
+
+
+def test_force_goes_on_without_settings_that_a_language_lacks_neurons_for(folder, tmp_path, capsys):
+    said = said_by(
+        capsys, force(folder, tmp_path / "out", "--families", "neurons", of="no-french", without=("--evaluation",))
+    )
+    assert "was not tried: en → fr: fr has no neurons here" in said
+    assert "lape identify RUN --per-language" in said
+    answers = pl.read_parquet(tmp_path / "out" / "answers.parquet").filter(family="neurons")
+    assert set(answers["setting"]) == {setting.name for setting in tried("neurons", 3) if setting.sets != "lape"}
+
+
+# --- export --scale ---
+
+
+def export(folder, out, *more, of="run"):
+    return ["export", str(folder / "model"), str(folder / of), "--out", str(out), "--device", "cpu", *more]
+
+
+def test_export_scales_the_columns_of_a_language_s_neurons(folder, tmp_path, capsys):
+    neurons = LanguageNeurons.load(folder / "run")
+    said = said_by(capsys, export(folder, tmp_path / "out", "--scale", "fr=1.5", "--off", "en", "--scale", "id=-2"))
+    assert "a plain checkpoint without en, with fr=1.5, with id=-2." in said
+    expected = copy.deepcopy(polyglot()).state_dict()
+    for language, factor in (("fr", 1.5), ("en", 0), ("id", -2)):
+        for flat in neurons[language].flat.tolist():
+            expected[f"model.layers.{flat // 1200}.mlp.down_proj.weight"][:, flat % 1200] *= factor
+    state = AutoModelForCausalLM.from_pretrained(tmp_path / "out").state_dict()
+    assert state.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(state[name], value, rtol=1e-6, atol=0)
+    assert not torch.equal(
+        state["model.layers.0.mlp.down_proj.weight"], polyglot().model.layers[0].mlp.down_proj.weight
+    )
+
+
+@pytest.mark.parametrize(
+    ("more", "of", "words"),
+    [
+        ((), "run", ["Nothing was asked for", "--off TAG", "--scale TAG=FACTOR"]),
+        (("--scale", "fr"), "run", ["--scale fr names no factor", "--scale fr=1.5"]),
+        (("--scale", "fr="), "run", ["names no factor", "--scale fr=1.5"]),
+        (("--scale", "fr=much"), "run", ["fr=much names no factor", "--scale fr=1.5"]),
+        (("--scale", "fr=inf"), "run", ["inf is not a finite number", "such as 0.5"]),
+        (("--scale", "zh=2"), "run", ["no neurons of zh", "en, fr, id"]),
+        (("--scale", "french=2"), "run", ["'french' is not a language tag"]),
+        (("--scale", "=2"), "run", ["is not a language tag"]),
+        (("--off", "zh"), "run", ["no neurons of zh", "en, fr, id"]),
+        (("--scale", "fr=2"), "no-neurons", ["holds no neurons yet", "lape identify"]),
+        (("--scale", "fr=2"), "nowhere", ["nowhere"]),
+    ],
+)  # fmt: skip
+def test_what_export_cannot_do_is_said_in_a_paragraph(folder, capsys, more, of, words):
+    refused(capsys, folder, export(folder, folder / "out", *more, of=of), *words)

@@ -1,0 +1,48 @@
+"""Every decoder-only language model of transformers is proven, and docs/architectures.md says so.
+
+The verdicts are reached in two processes; see `conformance.py` for what each takes.
+"""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import transformers
+
+from support.conformance import PAGE, mapped, page, proven_on, verdicts
+from support.zoo.table import KINDS
+
+ON_PAGE = proven_on(PAGE.read_text())
+WRITTEN_FOR = re.search(r"transformers (\S+) loads", PAGE.read_text())
+
+
+@pytest.fixture(scope="module")
+def found():
+    return {one.kind: one for one in verdicts(mapped())}
+
+
+def test_no_finding_disagrees_with_the_table(found):
+    wrong = {name: one.why for name, one in found.items() if one.verdict == "wrong"}
+    assert not wrong
+
+
+def test_what_was_proven_stays_proven(found):
+    """On any version of transformers that still has the type."""
+    lost = {name: found[name].why for name in ON_PAGE if name in found and found[name].verdict != "proven"}
+    assert not lost
+
+
+def test_at_most_five_types_are_unsupported(found):
+    unsupported = [name for name, one in found.items() if one.verdict == "unsupported" and name in KINDS]
+    assert len(unsupported) <= 5
+
+
+def test_the_page_is_what_was_found(found):
+    assert WRITTEN_FOR is not None
+    if transformers.__version__ != WRITTEN_FOR[1]:
+        new = sorted(set(mapped()) - set(KINDS))
+        pytest.skip(f"docs/architectures.md is of transformers {WRITTEN_FOR[1]}; new here: {', '.join(new) or 'none'}")
+    assert PAGE.read_text() == page(list(found.values()), transformers.__version__), (
+        "run python tests/support/conformance.py"
+    )

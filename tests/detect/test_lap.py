@@ -1,0 +1,126 @@
+"""The neurons that fire most often: the rule by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_lape import table
+
+from lape import identify
+from lape.detect.lap import lap
+from lape.errors import LapeError, OptionError
+from lape.options import LapOptions
+from lape.values.neurons import LanguageNeurons
+from support.made import DENSE, EXPERTS, made_stats
+
+LAW = settings(deadline=None, max_examples=40)
+SEED = st.integers(0, 2**32)
+SPACE = st.sampled_from([DENSE, EXPERTS])
+
+
+def often(stats, language, denominator="tokens", folds=range(8)):
+    """The share of a language's tokens, or of those that reached the neuron, on which each neuron fires."""
+    one, result = stats[language], []
+    for s, stretch in enumerate(stats.space):
+        for j in range(stretch.start, stretch.stop):
+            of = one.tokens if denominator == "tokens" else one.routed[:, s]
+            result.append(sum(int(one.fires[k, j]) for k in folds) / max(sum(int(of[k]) for k in folds), 1))
+    return result
+
+
+def first(values, count):
+    return set(sorted((j for j, x in enumerate(values) if x > 0), key=lambda j: (-values[j], j))[:count])
+
+
+@LAW
+@given(SEED, SPACE, st.integers(1, 25), st.sampled_from(["tokens", "routed"]))
+def test_the_neurons_that_fire_most_often_are_chosen(seed, space, count, denominator):
+    stats = made_stats(seed, space=space)
+    found = lap(stats, per_language=count, denominator=denominator)
+    for language in stats.languages:
+        assert set(found[language]) == first(often(stats, language, denominator), count)
+
+
+@LAW
+@given(SEED, st.integers(1, 15), st.sets(st.integers(0, 7), min_size=1))
+def test_some_folds_are_counted_alone(seed, count, folds):
+    stats = made_stats(seed)
+    found = lap(stats, folds=sorted(folds), per_language=count)
+    for language in stats.languages:
+        assert set(found[language]) == first(often(stats, language, folds=sorted(folds)), count)
+
+
+@LAW
+@given(SEED, st.integers(1, 10), st.integers(1, 10))
+def test_a_larger_set_holds_the_smaller(seed, few, more):
+    small, large = (lap(made_stats(seed), per_language=n) for n in sorted((few, more)))
+    assert all(set(small[k]) <= set(large[k]) for k in small)
+
+
+@LAW
+@given(SEED, st.permutations(["en", "fr", "zh", "de"]))
+def test_other_languages_change_nothing(seed, order):
+    stats = made_stats(seed, ["en", "fr", "zh", "de"])
+    fewer = dataclasses.replace(stats, by_language={k: stats[k] for k in order[:2]})
+    assert all(lap(stats, per_language=5)[k] == lap(fewer, per_language=5)[k] for k in order[:2])
+
+
+def test_what_fires_everywhere_is_in_every_set():
+    found = lap(table([99, 50, 1, 0], [99, 1, 50, 0], [99, 1, 1, 2]), per_language=2)
+    assert [list(one) for one in found.sets.values()] == [[0, 1], [0, 2], [0, 3]]
+
+
+def test_equal_probabilities_take_the_lower_index_first():
+    found = lap(table([7, 7, 7, 7], [0, 7, 7, 9]), per_language=2)
+    assert [list(one) for one in found.sets.values()] == [[0, 1], [1, 3]]
+
+
+def test_a_neuron_that_never_fires_is_not_chosen_and_a_note_names_the_language():
+    found = lap(table([5, 5, 0, 0], [5, 5, 5, 0]), per_language=3)
+    assert [list(one) for one in found.sets.values()] == [[0, 1], [0, 1, 2]]
+    assert found.notes == ("en: only 2 neurons fire at all.",)
+
+
+def test_it_says_how_it_was_found_and_has_a_stability(tmp_path):
+    stats = made_stats()
+    found = identify(stats, "lap", per_language=3)
+    assert (found.method, found.options, found.manifest) == (
+        "lap",
+        {"per_language": 3, "denominator": "tokens"},
+        stats.manifest,
+    )
+    assert {k: len(v) for k, v in found.stability.items()} == dict.fromkeys(stats.languages, 3)
+    assert LanguageNeurons.load(found.save(tmp_path / "a.safetensors")) == found
+
+
+def test_options_are_an_object_or_keywords_and_keywords_win():
+    stats = made_stats()
+    assert lap(stats).options["per_language"] == 100
+    assert lap(stats, LapOptions(2)).options["per_language"] == 2
+    assert lap(stats, LapOptions(2), per_language=4).options["per_language"] == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [({"per_language": 0}, "1 or more"), ({"rate": 0.1}, "rate"), ({"denominator": "all"}, "routed")],
+)
+def test_what_it_cannot_do_is_refused(options, says):
+    with pytest.raises(OptionError, match=says):
+        lap(made_stats(), **options)
+
+
+def test_it_needs_another_language():
+    with pytest.raises(LapeError, match="Only en was recorded"):
+        lap(made_stats(languages=["en"]))
+
+
+@pytest.mark.parametrize("denominator", ["tokens", "routed"])
+def test_neurons_of_experts_that_few_tokens_reached_are_not_chosen(denominator):
+    stats = made_stats(space=EXPERTS)
+    stats["fr"].tensors["routed"][:, 1] = 10
+    stats["fr"].tensors["fires"][:, 5:9] = torch.minimum(stats["fr"].fires[:, 5:9], torch.tensor(10))
+    assert not set(lap(stats, per_language=13, denominator=denominator).union) & {5, 6, 7, 8}

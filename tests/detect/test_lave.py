@@ -1,0 +1,138 @@
+"""LAVE: the published selection by hand, on how strongly neurons are active in the place of how often."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_lape import entropy_by_hand, per_language_by_hand, percentile_by_hand, published
+
+from lape import identify
+from lape.detect.lave import lave
+from lape.errors import LapeError, OptionError
+from lape.options import LapeOptions
+from lape.values.neurons import LanguageNeurons
+from lape.values.space import NeuronSpace
+from support.made import DENSE, EXPERTS, made_stats
+
+LAW = settings(deadline=None, max_examples=40)
+SEED = st.integers(0, 2**32)
+SHARE = st.sampled_from([0.1, 0.3, 0.5, 0.8, 0.95])
+WIDE = NeuronSpace.dense(2, 40)
+
+
+def strong(seed, languages=("en", "fr", "zh"), space=WIDE):
+    """Statistics whose positive sums are not negative, as real ones are; some are 0."""
+    stats = made_stats(seed, languages, space, sums=True)
+    for language in languages:
+        stats[language].tensors["positive"].abs_()[::7] = 0
+    return stats
+
+
+def strength(stats, denominator="tokens"):
+    """E_k[max(a, 0)] of every language and neuron."""
+    rows = []
+    for language in stats.languages:
+        one, row = stats[language], []
+        for s, stretch in enumerate(stats.space):
+            of = int(one.tokens.sum()) if denominator == "tokens" else int(one.routed[:, s].sum())
+            row += [float(one.sums("positive")[j]) / of for j in range(stretch.start, stretch.stop)]
+        rows.append(row)
+    return rows
+
+
+def sets(found):
+    return [list(one) for one in found.sets.values()]
+
+
+@LAW
+@given(SEED, SHARE, SHARE, SHARE, st.sampled_from([WIDE, EXPERTS]), st.sampled_from(["tokens", "routed"]))
+def test_the_selection_is_the_published_one_on_strengths(seed, rate, filter_, bar, space, denominator):
+    stats = strong(seed, space=space)
+    found = lave(stats, rate=rate, filter=filter_, bar=bar, denominator=denominator)
+    assert sets(found) == published(strength(stats, denominator), rate, filter_, bar)
+
+
+@LAW
+@given(SEED, SHARE, st.integers(1, 30))
+def test_a_number_per_language_is_that_of_lape_on_strengths(seed, bar, count):
+    stats = strong(seed)
+    found = lave(stats, per_language=count, bar=bar, filter=bar)
+    assert sets(found) == per_language_by_hand(strength(stats), bar, count)
+
+
+@LAW
+@given(SEED)
+def test_how_often_neurons_fire_and_negative_activations_change_nothing(seed):
+    stats, other = strong(seed), made_stats(seed + 1, space=WIDE, sums=True)
+    kept = ("tokens", "routed", "positive")
+    changed = {
+        k: dataclasses.replace(stats[k], tensors={**other[k].tensors, **{n: stats[k].tensors[n] for n in kept}})
+        for k in stats.languages
+    }
+    options = {"rate": 0.2, "filter": 0.7, "bar": 0.7}
+    assert sets(lave(dataclasses.replace(stats, by_language=changed), **options)) == sets(lave(stats, **options))
+
+
+def test_a_strong_neuron_that_fires_rarely_is_found_where_lape_misses_it():
+    stats = strong(0, space=DENSE)
+    for language in stats.languages:
+        stats[language].tensors["fires"][:, :10] = 200
+        stats[language].tensors["fires"][:, 10:] = 1
+        stats[language].tensors["positive"].fill_(10.0)
+    stats["fr"].tensors["positive"][15] = 10_000.0
+    options = {"rate": 0.05, "filter": 0.95, "bar": 0.95}
+    assert sets(lave(stats, **options)) == [[], [15], []]
+    assert not set(identify(stats, **options, reliability=False).union) & {15}
+
+
+def test_scores_are_the_entropies_of_candidates_and_infinite_elsewhere():
+    stats = strong(3)
+    v = strength(stats)
+    found = lave(stats, filter=0.8, bar=0.9)
+    threshold = percentile_by_hand(v, 0.8)
+    for j, score in enumerate(found.scores.tolist()):
+        column = [row[j] for row in v]
+        expected = entropy_by_hand(column) if max(column) > threshold else float("inf")
+        assert score == pytest.approx(expected, abs=1e-12)
+    assert found.options["threshold"] == pytest.approx(threshold)
+    assert found.options["bars"] == pytest.approx(dict.fromkeys(stats.languages, percentile_by_hand(v, 0.9)))
+
+
+@LAW
+@given(SEED, st.permutations(["en", "fr", "zh", "de"]))
+def test_the_order_of_the_languages_changes_nothing(seed, order):
+    stats = strong(seed, ["en", "fr", "zh", "de"])
+    other = dataclasses.replace(stats, by_language={k: stats[k] for k in order})
+    options = {"rate": 0.1, "filter": 0.8, "bar": 0.8}
+    assert all(lave(stats, **options)[k] == lave(other, **options)[k] for k in order)
+
+
+def test_neurons_of_experts_that_few_tokens_reached_are_not_scored():
+    stats = strong(0, space=EXPERTS)
+    stats["fr"].tensors["routed"][:, 1] = 10
+    found = lave(stats, rate=0.9, filter=0.1, bar=0.1)
+    assert not set(found.union) & {5, 6, 7, 8}
+    assert torch.isinf(found.scores[5:9]).all()
+
+
+def test_it_says_how_it_was_found_and_has_no_stability(tmp_path):
+    stats = strong(0)
+    found = identify(stats, "lave", options=LapeOptions(rate=0.2), filter=0.7)
+    assert (found.method, found.options["rate"], found.options["filter"]) == ("lave", 0.2, 0.7)
+    assert (found.manifest, found.stability) == (stats.manifest, {})
+    assert LanguageNeurons.load(found.save(tmp_path / "a.safetensors")) == found
+
+
+def test_what_it_cannot_do_is_refused():
+    with pytest.raises(OptionError, match="folds"):
+        lave(strong(0), folds=[0, 1])
+    with pytest.raises(OptionError, match="weight"):
+        lave(strong(0), weight=1.0)
+    with pytest.raises(OptionError, match="positive"):
+        lave(made_stats())
+    with pytest.raises(LapeError, match="Only en was recorded"):
+        lave(strong(0, ["en"]))

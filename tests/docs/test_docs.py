@@ -1,0 +1,190 @@
+"""The site: it builds without a warning, asks no other machine for anything, and its links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from itertools import pairwise
+from pathlib import Path
+
+import polars as pl
+import pytest
+from cyclopts.docs.markdown import generate_markdown_docs
+from markdown_it import MarkdownIt
+
+import lape
+from lape.cli import app
+from support.pages import PAGES, ROOT
+
+WRITTEN = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts)
+ELSEWHERE = re.compile(r"(https?:)?//")
+STUDY = ROOT / "docs/studies/gemma-3-270m/tables"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `make docs` writes."""
+    folder = tmp_path_factory.mktemp("site")
+    recipe = re.search(r"-m sphinx (.+) docs docs/_build/html", (ROOT / "Makefile").read_text())[1]
+    assert "-W" in recipe.split(), "warnings are errors"
+    command = [sys.executable, "-m", "sphinx", *recipe.split(), "-d", folder / "trees", "docs", folder / "html"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder / "html"
+
+
+class Fetched(HTMLParser):
+    """What a browser fetches when it shows a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = {name: value or "" for name, value in attrs}
+        if tag in ("script", "img", "iframe", "source", "video", "audio", "embed"):
+            self.found += [given.get("src", ""), given.get("srcset", "")]
+        if tag == "link" and given.get("rel") not in ("canonical", "next", "prev", "index", "search"):
+            self.found.append(given.get("href", ""))
+        self.found += re.findall(r"url\(['\"]?([^)'\"]+)", given.get("style", ""))
+
+
+def test_the_site_asks_no_other_machine(site: Path) -> None:
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 30
+    for page in pages:
+        parser = Fetched()
+        parser.feed(page.read_text(encoding="utf-8"))
+        assert any(one.endswith(".css") or ".css?" in one for one in parser.found), page
+        assert not [one for one in parser.found if ELSEWHERE.match(one)], page
+    for sheet in site.rglob("*.css"):
+        text = sheet.read_text(encoding="utf-8")
+        assert not re.search(r"@import[^;]*//|url\(['\"]?(https?:)?//", text), sheet
+
+
+def test_what_a_browser_would_fetch_is_seen() -> None:
+    parser = Fetched()
+    parser.feed(
+        '<script src="https://a/x.js"></script><link rel="stylesheet" href="//b/x.css"><a href="https://c">c</a>'
+    )
+    parser.feed(
+        '<img srcset="http://d/x.png" src="x.png"><link rel="canonical" href="https://e"><p style="background: url(https://f)">'
+    )
+    assert [one for one in parser.found if ELSEWHERE.match(one)] == [
+        "https://a/x.js",
+        "//b/x.css",
+        "http://d/x.png",
+        "https://f",
+    ]
+
+
+def test_every_verb_and_option_is_on_the_site(site: Path) -> None:
+    text = re.sub(r"<[^>]+>", "", (site / "reference/cli.html").read_text(encoding="utf-8"))
+    verbs = [name for name in app() if not name.startswith("-")]
+    assert {"record", "eval", "doctor"} <= set(verbs)
+    for verb in verbs:
+        assert f"lape {verb} " in text, verb
+    for option in ("--until", "--per-language", "--grader-url", "--tensor-parallel", "--sites"):
+        assert option in text
+    assert "lape record --text STR... --out PATH [OPTIONS] MODEL" in text
+
+
+def test_names_at_top_level_are_on_their_page_and_linked(site: Path) -> None:
+    page = (site / "reference/lape.html").read_text(encoding="utf-8")
+    linked = dict(re.findall(r'href="[\w.]+#(lape\.[\w.]+)"[^>]*><code[^>]*><span class="pre">(\w+)</span>', page))
+    assert sorted(linked.values()) == sorted(lape.__all__)
+
+
+def test_options_have_their_fields_described(site: Path) -> None:
+    page = re.sub(r"<[^>]+>", "", (site / "reference/options.html").read_text(encoding="utf-8"))
+    assert "Documents packed" not in page
+    assert "Stop all languages together once the sets of each come out of halves of the text" in page
+    assert "Share of all neurons that is kept, those of lowest entropy." in page
+
+
+def inline(page: str) -> list[str]:
+    """The code inside the lines of a page."""
+    tokens = MarkdownIt().enable("table").parse((ROOT / page).read_text(encoding="utf-8"))
+    return [child.content for token in tokens for child in token.children or [] if child.type == "code_inline"]
+
+
+def test_verbs_and_options_in_the_text_are_those_of_the_command_line() -> None:
+    sections = generate_markdown_docs(app()).split("\n## lape ")[1:]
+    known = {one.split()[0]: {"--config", *re.findall(r"--[\w-]+", one)} for one in sections}
+    everyones = set().union(*known.values(), {"--flips"})  # of a benchmark
+    seen = 0
+    for page, code in ((name, code) for name in PAGES for code in inline(name)):
+        options = set(re.findall(r"(?<!\S)--[\w-]+", code))
+        verb = re.match(r"lape (\w+)", code)
+        if verb:
+            assert verb[1] in known, f"{page}: {code}"
+            assert options <= known[verb[1]], f"{page}: {code}"
+        elif code.startswith("--"):
+            assert options <= everyones, f"{page}: {code}"
+        seen += len(options)
+    assert seen > 40
+
+
+def slug(heading: str) -> str:
+    """How GitHub and the site name a heading's anchor."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def anchors(path: Path) -> set[str]:
+    tokens = MarkdownIt().parse(path.read_text(encoding="utf-8"))
+    titles = [
+        "".join(child.content for child in after.children or [])
+        for token, after in pairwise(tokens)
+        if token.type == "heading_open"
+    ]
+    return {slug(title) for title in titles}
+
+
+def links(page: str) -> list[str]:
+    found = []
+    for token in MarkdownIt().enable("table").parse((ROOT / page).read_text(encoding="utf-8")):
+        for child in token.children or []:
+            found += [child.attrs[name] for name in ("href", "src") if name in child.attrs]
+    return [str(link) for link in found]
+
+
+@pytest.mark.parametrize("page", ["README.md", "CHANGELOG.md", *WRITTEN])
+def test_links_lead_to_files_and_headings_that_are_there(page: str) -> None:
+    for link in links(page):
+        if re.match(r"\w+:", link):
+            assert link.startswith("https://"), link
+            continue
+        path, _, anchor = link.partition("#")
+        target = ((ROOT / page).parent / path).resolve() if path else ROOT / page
+        assert target.exists(), f"{page}: {link}"
+        assert target.is_relative_to(ROOT), f"{page}: {link}"
+        assert not anchor or anchor in anchors(target), f"{page}: {link}"
+
+
+def test_there_are_links_to_check() -> None:
+    assert sum(len(links(page)) for page in PAGES) > 50
+
+
+@pytest.mark.parametrize("name", ["entropy.png", "controls.svg"])
+def test_pictures_are_small_and_shown(name: str) -> None:
+    assert 0 < (ROOT / "docs/pictures" / name).stat().st_size < 100_000
+    assert f"(pictures/{name})" in (ROOT / "docs/concepts.md").read_text(encoding="utf-8")
+
+
+def short(value: float) -> str:
+    return f"{value:.3f}".replace("0.", ".").replace("-", "−")
+
+
+def test_the_page_on_honesty_says_what_the_study_found() -> None:
+    page = (ROOT / "docs/honest.md").read_text(encoding="utf-8")
+    scripts = pl.read_parquet(STUDY / "scripts.parquet")
+    shown = scripts.filter(pl.col("kind").is_in(["romanised", "converted"]))
+    assert len(shown) == 6
+    for row in shown.iter_rows(named=True):
+        figures = f"{short(row['kept'])} ({short(row['kept_low'])} to {short(row['kept_high'])})"
+        assert re.search(rf"^\| {row['language']} \| .* \| {re.escape(figures)} \|$", page, re.MULTILINE), figures
+    patching = pl.read_parquet(STUDY / "patching.parquet").filter(pl.col("language").is_in(["zh", "fr", "es"]))
+    for row in patching.iter_rows(named=True):
+        assert f"{row['language']} {row['patched_own']:.2f} instead of {row['off_own']:.2f}" in page

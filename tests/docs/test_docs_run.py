@@ -1,0 +1,249 @@
+"""Every code block of README.md and docs/*.md is run, page by page, in a folder with a made model and texts of the pages' names.
+
+What a page says is never changed, but for the words in the tables below: names that need a network, what `...` stands for, and options
+that make a command small. Blocks marked `soak` are run on the real model by `make soak`; blocks that cannot be run here say why, and their
+options are parsed.
+"""
+
+from __future__ import annotations
+
+import copy
+import gzip
+import json
+import re
+import shutil
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from peft import LoraConfig, get_peft_model
+
+import lape
+from lape.cli import app, run
+from lape.recording.record import record
+from support.pages import PAGES, ROOT, Block, blocks, words
+from support.planted import planted, planted_tokenizer, sentences
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+LANGUAGES = ("en", "fr", "id", "zh")
+TEXTS = " ".join(f"--text {language}={language}.txt" for language in LANGUAGES)
+PARALLEL = " ".join(f"--parallel {language}=para-{language}.txt" for language in LANGUAGES)
+STANDS_FOR = {
+    "hf:wikimedia/wikipedia:20231101.id": "id.txt",
+    "--text ...": TEXTS,
+    "--text fr=french.txt ... --parallel fr=aligned-fr.txt ...": f"{TEXTS} {PARALLEL}",
+    "study MODEL ...": f"study MODEL {TEXTS} {PARALLEL} --out STUDY",
+    "study MODEL --run RUN ...": f"study MODEL --run RUN {TEXTS} {PARALLEL} --out STUDY",
+    "--text fr=fr.txt …": TEXTS,
+    "--evaluation fr=other.txt …": " ".join(f"--evaluation {language}={language}2.txt" for language in LANGUAGES),
+    "--shard 3/16": "--shard 3/16 --batch-tokens 64 --row-tokens 64",
+    "$SLURM_ARRAY_TASK_ID": "3",
+    "--width 11008": "--width 1400",
+    "--documents 20": "--documents 1",
+    "第一篇。": "zh01 zh02 zh03",
+    "第二篇。": "zh04 zh05 zh06",
+    " ...": "",
+}
+SMALL = {
+    "record": "--overwrite",
+    "identify": "--overwrite",
+    "perplexity": "--overwrite --draws 1 --resamples 100",
+    "export": "--overwrite",
+    "merge": "--overwrite",
+    "steer": "--from en --new-tokens 4",
+    "force": "--overwrite --pairs en-fr --new-tokens 4 --candidates 2 --resamples 50 --families none neurons ceiling",
+    "study": "--overwrite --quick --tokens 150 --sizes 4 --finer 8 --rates 0.002 --draws 1 --resamples 50 --sentences 20 --domain-tokens 300",
+    "demo": "--overwrite --documents 2 --draws 1",
+}
+NOT_RUN = {
+    "lape eval ": "lm-eval fetches the data of its tasks",
+    "--address ": "there is no cluster to be part of",
+    "lape play": "it serves until it is stopped",
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with everything that the pages name."""
+    folder = tmp_path_factory.mktemp("made")
+    for name in ("MODEL", "google/gemma-3-270m"):
+        planted().save_pretrained(folder / name)
+        planted_tokenizer().save_pretrained(folder / name)
+    _texts(folder)
+    _runs(folder)
+    _adapter(folder / "ADAPTER")
+    shape = {"hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80, "num_attention_heads": 64}
+    shape |= {"num_key_value_heads": 8, "vocab_size": 32000, "model_type": "llama", "torch_dtype": "bfloat16"}
+    (folder / "llama-2-70b.json").write_text(json.dumps({**shape, "architectures": ["LlamaForCausalLM"]}))
+    return folder
+
+
+def _texts(folder: Path) -> None:
+    for language in LANGUAGES:
+        for name, seed in ((f"{language}.txt", 1), (f"{language}2.txt", 2), (f"para-{language}.txt", 3)):
+            (folder / name).write_text("\n".join(sentences(language, 150, seed)) + "\n")
+    for name, language in (("french.txt", "fr"), ("other.txt", "fr"), ("other-zh.txt", "zh")):
+        (folder / name).write_text("\n".join(sentences(language, 60, len(name))) + "\n")
+    records = [{"text": text} for text in sentences("fr", 40, 5)]
+    (folder / "a.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records[:20]))
+    pl.DataFrame(records[20:]).write_parquet(folder / "b.parquet")
+    (folder / "zh").mkdir()
+    for part in (1, 2):
+        with gzip.open(folder / "zh" / f"{part}.jsonl.gz", "wt") as file:
+            file.writelines(json.dumps({"text": text}) + "\n" for text in sentences("zh", 40, 5 + part))
+    (folder / "prompts.txt").write_text("How are you?\n")
+
+
+def _runs(folder: Path) -> None:
+    texts = {language: folder / f"{language}.txt" for language in LANGUAGES}
+    stats = record(planted(), planted_tokenizer(), texts, residual=True, out=folder / "RUN")
+    neurons = lape.identify(stats)
+    neurons.save(folder / "RUN" / "neurons.safetensors")
+    for name in ("A.safetensors", "B.pth"):
+        three = lape.LanguageNeurons(neurons.space, {k: neurons[k] for k in ("en", "zh", "fr")})
+        three.save(folder / name)
+    both = {language: texts[language] for language in ("fr", "zh")}
+    for shard in range(1, 17):
+        if shard != 3:  # the one that the page records
+            options = {"shard": f"{shard}/16", "batch_tokens": 64, "row_tokens": 64}
+            record(planted(), planted_tokenizer(), both, out=folder / "shards" / str(shard), **options)
+
+
+def _adapter(folder: Path) -> None:
+    low_rank = LoraConfig(target_modules=["gate_proj", "down_proj"])
+    get_peft_model(copy.deepcopy(planted()), low_rank).save_pretrained(folder)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(one.is_code and not one.mark for one in blocks(page))])
+def test_a_page_runs(page: str, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(made, tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    _run([one for one in blocks(page) if not one.mark])
+
+
+@pytest.fixture(scope="module")
+def demo(made: Path) -> Iterator[Path]:
+    """The same folder with what `make demo` leaves, of less text."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(made)
+        assert run(["demo", "--out", "runs/demo", "--documents", "1", "--draws", "0"]) == 0
+    return made
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("page", [page for page in PAGES if any(one.mark == "soak" for one in blocks(page))])
+def test_a_page_runs_on_the_real_model(page: str, demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(demo, tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    _run([one for one in blocks(page) if one.mark == "soak"])
+
+
+def _run(todo: list[Block]) -> None:
+    """The blocks of a page, one after the other, in one namespace."""
+    names: dict[str, Any] = {"__name__": "__main__"}
+    for block in todo:
+        try:
+            if block.language == "python":
+                exec(compile("\n" * block.line + _meant(block.text), block.page, "exec"), names)
+            elif block.language == "toml":
+                _write(block)
+            for command in block.commands() if block.is_code and block.language != "python" else []:
+                _do(command)
+        except BaseException as error:
+            error.add_note(f"in {block}")
+            raise
+
+
+def _write(block: Block) -> None:
+    """A file whose first line is a comment with its name."""
+    tomllib.loads(block.text)
+    name = block.text.splitlines()[0].removeprefix("# ")
+    assert re.fullmatch(r"[\w-]+\.toml", name), f"{block}: expected a first line such as  # run.toml"
+    Path(name).write_text(block.text, encoding="utf-8")
+
+
+def _do(command: str) -> None:
+    program, *arguments = words(_meant(command))
+    if program == "make":
+        assert arguments[0] in re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
+    elif program == "pip":
+        _installs(arguments)
+    elif any(part in command for part in NOT_RUN):
+        _parse(command)
+    else:
+        assert program == "lape", command
+        assert run([*arguments, *_small(arguments)]) == 0, command
+
+
+def _meant(command: str) -> str:
+    for word, meaning in STANDS_FOR.items():
+        command = command.replace(word, meaning)
+    return command
+
+
+def _small(arguments: list[str]) -> list[str]:
+    """The options that make a verb small, but for those that the page gives."""
+    options = re.findall(r"--\S+(?: (?!--)\S+)*", SMALL.get(arguments[0], ""))
+    return [word for option in options if option.split()[0] not in arguments for word in option.split()]
+
+
+def _installs(arguments: list[str]) -> None:
+    """The extras that are named exist."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert arguments[0] == "install"
+    for one in re.findall(r"\[(.+?)\]", " ".join(arguments)):
+        assert set(one.split(",")) <= set(extras), one
+
+
+def _parse(command: str) -> None:
+    """The options of a `lape` command, wherever in the line it stands, are known and have values that fit."""
+    found = words(_meant(command))
+    app().parse_args(found[found.index("lape") + 1 :], exit_on_error=False, print_error=False)
+
+
+def _not_run() -> list[tuple[Block, str]]:
+    return [
+        (block, command)
+        for page in PAGES
+        for block in blocks(page)
+        if block.is_code and block.mark.startswith("not run")
+        for command in block.commands()
+    ]
+
+
+@pytest.mark.parametrize(("block", "command"), [(b, c) for b, c in _not_run() if "lape " in c], ids=str)
+def test_what_is_not_run_parses(block: Block, command: str) -> None:
+    _parse(command)
+
+
+def test_what_a_cluster_is_told_to_run_parses() -> None:
+    told = [
+        line.split(":", 1)[1]
+        for page in PAGES
+        for one in blocks(page)
+        for line in one.text.splitlines()
+        if "entrypoint:" in line
+    ]
+    assert told
+    for command in told:
+        _parse(command)
+
+
+def test_few_blocks_are_not_run() -> None:
+    code = [block for page in PAGES for block in blocks(page) if block.is_code]
+    left = {block for block, _ in _not_run()}
+    assert len(code) > 30
+    assert len(left) <= 6
+    for word in NOT_RUN:
+        assert sum(word in command for block in code for command in block.commands()) <= 5, word
+
+
+def test_every_block_is_of_a_kind_that_is_known() -> None:
+    for page in PAGES:
+        for block in blocks(page):
+            assert block.language in ("python", "sh", "toml", "yaml", ""), block
+            assert block.is_code or not block.mark, f"{block}: a mark on what is not run anyway"

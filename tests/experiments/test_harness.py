@@ -1,0 +1,400 @@
+"""Tasks of lm-eval under edits, on local data: scores by hand from the model's logits, differences, intervals, refusals."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from functools import cache
+from types import SimpleNamespace
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from lape.cli import run
+from lape.data.texts import Documents
+from lape.edit.edit import Add, Off, edited
+from lape.errors import MismatchError, OptionError, TextError
+from lape.experiments.harness import run as module
+from lape.experiments.harness.run import DOCUMENTS, TABLE, find_tasks, harness
+from lape.measure.bootstrap import Bootstrap
+from lape.measure.conditions import conditions
+from lape.options import HarnessOptions, SteerOptions
+from lape.recording.record import record
+from lape.values.neurons import LanguageNeurons, NeuronSet
+from lape.values.space import NeuronSpace
+from support.brute import lively, logits_of, some_texts, tokenizer_of
+from support.made import made_stats
+from support.tiny import LAYERS
+
+SPACE = NeuronSpace.dense(LAYERS, 44)
+STATS = made_stats(languages=("en", "fr", "zh"), space=SPACE, sums=True)
+SETS = {"en": range(12), "fr": [*range(8, 16), *range(50, 58)], "zh": range(0)}
+DOCS = 24
+
+CHOICE = """
+task: {name}
+dataset_path: json
+dataset_kwargs:
+  data_files: {{test: {data}}}
+  cache_dir: {cache}
+test_split: test
+{more}
+"""
+ACC = """
+output_type: multiple_choice
+doc_to_text: "{{passage}}"
+doc_to_choice: "{{choices}}"
+doc_to_target: label
+metric_list: [{metric: acc, aggregation: mean, higher_is_better: true}, {metric: mcc, aggregation: matthews_corrcoef}]
+"""
+ROLLING = """
+output_type: loglikelihood_rolling
+doc_to_text: ""
+doc_to_target: "{{passage}}"
+metric_list: [{metric: word_perplexity}]
+"""
+WRITES = """
+output_type: generate_until
+doc_to_text: "{{passage}}"
+doc_to_target: "x"
+generation_kwargs: {until: ["\\n"], max_gen_toks: 4, do_sample: false}
+filter_list: [{name: strict, filter: [{function: take_first}]}]
+metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_pip_list():
+    """lm-eval asks pip and the system what they are after every run, which takes longer than the tasks here."""
+    if importlib.util.find_spec("lm_eval") is None:
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lm_eval.evaluator.add_env_info", lambda _results: None)
+        yield
+
+
+def neurons_of(sets=SETS, space=SPACE):
+    return LanguageNeurons(space, {k: NeuronSet(space, torch.tensor(list(v))) for k, v in sets.items()})
+
+
+@cache
+def model_of():
+    return lively("llama", torch.float32)
+
+
+def documents():
+    texts = some_texts(3 * DOCS, 4)
+    return [
+        {"passage": texts[3 * k], "choices": [texts[3 * k + 1][:12], texts[3 * k + 2][:12]], "label": k % 2}
+        for k in range(DOCS)
+    ]
+
+
+@pytest.fixture(scope="module")
+def tasks(tmp_path_factory):
+    """A folder of task files on local data."""
+    pytest.importorskip("lm_eval")
+    folder = tmp_path_factory.mktemp("tasks")
+    data = folder / "data.jsonl"
+    data.write_text("\n".join(json.dumps(one) for one in documents()))
+    for name, more in (("choose", ACC), ("perplexity", ROLLING), ("write", WRITES)):
+        text = CHOICE.format(name=name, data=data, cache=folder / "cache", more=more)
+        (folder / f"{name}.yaml").write_text(text)
+    lost = CHOICE.format(name="lost", data=folder / "none.jsonl", cache=folder / "cache", more=ACC)
+    (folder / "lost.yaml").write_text(lost)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(tasks):
+    return harness(
+        model_of(),
+        tokenizer_of(),
+        ["choose,perplexity", "write"],
+        neurons_of(),
+        STATS,
+        include=tasks,
+        steer=SteerOptions(),
+        draws=2,
+        resamples=200,
+    )
+
+
+RUNS = [("none", "", 0)] + [
+    (name, language, draw)
+    for language in ("en", "fr")
+    for name, draw in (("off", 0), ("steered", 0), ("control", 0), ("control", 1))
+]
+METRICS = {("choose", "acc"), ("choose", "mcc"), ("perplexity", "word_perplexity"), ("write", "exact_match,strict")}
+
+
+def right_by_hand(edits):
+    """For each document whether the model finds the right choice likelier."""
+    model, tokenizer = model_of(), tokenizer_of()
+    result = []
+    with edited(model, edits):
+        for one in documents():
+            start = len(tokenizer(one["passage"])["input_ids"])
+            scores = []
+            for choice in one["choices"]:
+                ids = torch.tensor([tokenizer(f"{one['passage']} {choice}")["input_ids"]])
+                logs = logits_of(model, ids)[0].double().log_softmax(-1)
+                scores.append(float(logs[:-1].gather(1, ids[0, 1:, None])[start - 1 :].sum()))
+            result.append(float(np.argmax(scores) == one["label"]))
+    return result
+
+
+def edits_of(name, language, draw):
+    if name == "none":
+        return []
+    if name == "off":
+        return [Off(neurons_of()[language])]
+    if name == "steered":
+        return [Add(neurons_of()[language], STATS.mean(language))]
+    kinds, _ = conditions(model_of(), neurons_of(), STATS, language, steer=None, draws=2, seed=0)
+    return list(next(one for one in kinds if (one.name, one.draw) == (name, draw)).edits)
+
+
+def test_there_is_a_row_for_every_task_metric_condition_and_language(found):
+    assert dict(found.table.schema) == TABLE
+    assert dict(found.documents.schema) == DOCUMENTS
+    rows = found.table.select("task", "metric", "condition", "language", "draw").rows()
+    assert len(rows) == len(set(rows))
+    assert set(rows) == {(*metric, *one) for metric in METRICS for one in RUNS}
+    assert found.table["n"].to_list() == [DOCS] * len(found.table)
+    assert len(found.notes) == 1
+    assert "zh has no neurons" in found.notes[0]
+
+
+@pytest.mark.parametrize("run", RUNS, ids=str)
+def test_every_document_is_scored_by_the_edited_model(found, run):
+    name, language, draw = run
+    mine = (pl.col("condition") == name) & (pl.col("language") == language) & (pl.col("draw") == draw)
+    rows = found.documents.filter(mine & (pl.col("metric") == "acc")).sort("document")
+    assert rows["document"].to_list() == list(range(DOCS))
+    expected = right_by_hand(edits_of(*run))
+    assert rows["value"].to_list() == expected
+    row = found.table.filter(mine & (pl.col("metric") == "acc")).row(0, named=True)
+    assert row["value"] == pytest.approx(np.mean(expected))
+    assert row["stderr"] == pytest.approx(np.std(expected, ddof=1) / DOCS**0.5)
+
+
+def test_edits_change_scores_here(found):
+    by_run = {key: frame["value"].to_list() for key, frame in found.documents.filter(metric="acc").partition_by(
+        "condition", "language", "draw", as_dict=True).items()}  # fmt: skip
+    assert len({tuple(values) for values in by_run.values()}) >= 4
+
+
+def test_differences_are_to_the_unedited_model_with_a_paired_interval(found):
+    none = found.table.filter(condition="none")
+    base = dict(zip(zip(none["task"], none["metric"], strict=True), none["value"], strict=True))
+    assert none.select("difference", "low", "high").null_count().row(0) == (len(none),) * 3
+    for row in found.table.filter(pl.col("condition") != "none").iter_rows(named=True):
+        assert row["difference"] == pytest.approx(row["value"] - base[row["task"], row["metric"]])
+    before = np.array(right_by_hand([]))
+    after = np.array(right_by_hand(edits_of("off", "en", 0)))
+    expected = Bootstrap(DOCS, 200, 0).interval(after - before, np.ones(DOCS))
+    row = found.table.filter(metric="acc", condition="off", language="en").row(0, named=True)
+    assert (row["low"], row["high"]) == pytest.approx(expected)
+
+
+def test_a_metric_that_is_no_mean_over_documents_has_no_interval(found):
+    rows = found.table.filter(pl.col("metric").is_in(["mcc", "word_perplexity"]) & (pl.col("condition") != "none"))
+    assert rows["low"].null_count() == rows["stderr"].null_count() == len(rows) == 16
+    assert rows["difference"].null_count() == 0
+    assert rows.filter(metric="word_perplexity")["difference"].abs().min() > 0
+
+
+def test_under_20_documents_there_is_no_interval(tasks):
+    found = harness(
+        model_of(),
+        tokenizer_of(),
+        ["choose"],
+        neurons_of(),
+        STATS,
+        include=tasks,
+        limit=19,
+        languages=("fr",),
+        resamples=50,
+    ).table
+    assert found["n"].to_list() == [19] * len(found)
+    assert found["low"].null_count() == len(found)
+    assert set(found["language"]) == {"", "fr"}
+
+
+def test_examples_are_the_same_in_every_condition(tasks):
+    """With an edit that changes nothing, nothing changes: scaling by 1."""
+    how = SteerOptions(how="scale", strength=1.0)
+    found = harness(
+        model_of(), tokenizer_of(), ["choose"], neurons_of(), STATS, include=tasks, steer=how, languages=("fr",), shots=2, draws=0
+    )  # fmt: skip
+    kinds = {
+        key[0]: frame["value"].to_list()
+        for key, frame in found.documents.partition_by("condition", as_dict=True).items()
+    }
+    assert kinds["none"] == kinds["steered"]
+    assert kinds["none"] != kinds["off"]
+    assert kinds["none"] != right_by_hand([])  # the examples count
+
+
+def test_running_leaves_model_and_tokenizer_as_they_were(tasks):
+    from support.tiny import tiny_tokenizer
+
+    model, tokenizer = lively("llama", torch.float32).train(), tiny_tokenizer()
+    tokenizer.pad_token = None
+    ids = torch.tensor([[1, 20, 30, 40]])
+    before = logits_of(model, ids)
+    harness(model, tokenizer, ["choose"], neurons_of(), STATS, include=tasks, limit=2, languages=("fr",), draws=0)
+    assert model.training
+    assert tokenizer.pad_token is None
+    assert torch.equal(logits_of(model, ids), before)
+
+
+# --- names ---
+
+KNOWN = SimpleNamespace(
+    all_tasks=["x_de", "x_fr", "x_group", "y"], all_subtasks=["x_de", "x_fr", "y"]
+)  # what lm-eval's manager says
+
+
+@pytest.mark.parametrize(
+    ("wanted", "names"),
+    [
+        (["x_*"], ("x_de", "x_fr")),
+        (["x_group"], ("x_group",)),
+        (["y", "x_f?", "*"], ("y", "x_fr", "x_de")),
+        (["x_[df]*"], ("x_de", "x_fr")),
+    ],
+)
+def test_patterns_stand_for_tasks_names_for_groups_too(wanted, names):
+    assert module._matching(wanted, KNOWN) == names
+
+
+def test_an_unknown_name_is_refused_with_those_near_it():
+    with pytest.raises(OptionError, match=r"'x_frr'.*x_fr"):
+        module._matching(["y", "x_frr"], KNOWN)
+    with pytest.raises(OptionError, match=r"'z_\*'"):
+        module._matching(["z_*"], KNOWN)
+
+
+def test_tasks_of_a_folder_that_are_named_in_full_need_no_others(tasks):
+    found = find_tasks(["choose, write", "choose"], tasks)
+    assert found.names == ("choose", "write")
+    assert set(found.manager.all_tasks) == {"choose", "perplexity", "write", "lost"}
+
+
+# --- groups ---
+
+
+def test_a_group_counts_the_documents_of_its_tasks_and_has_no_interval():
+    metrics = {"alias": "g", "acc,none": 0.5, "acc_stderr,none": "N/A", "f1,strict": 0.25, "f1_stderr,strict": 0.1}
+    results = {
+        "results": {"g": metrics},
+        "n-samples": {"a": {"original": 9, "effective": 3}, "b": {"original": 9, "effective": 4}},
+        "group_subtasks": {"g": ["a", "b"]},
+    }
+    assert list(module._values(results)) == [
+        {"task": "g", "metric": "acc", "value": 0.5, "n": 7},
+        {"task": "g", "metric": "f1,strict", "value": 0.25, "n": 7},
+    ]
+
+
+# --- what is refused ---
+
+
+def test_what_cannot_be_run_is_refused(tasks):
+    def refused(kind, words, names=("choose",), neurons=None, stats=STATS, **options):
+        with pytest.raises(kind, match=words):
+            harness(model_of(), tokenizer_of(), names, neurons or neurons_of(), stats, **{"include": tasks, **options})
+
+    refused(OptionError, "No task was named", names=[" , "])
+    refused(OptionError, "no folder", include=tasks / "none")
+    refused(OptionError, "no first generated tokens", steer=SteerOptions(tokens="generated"))
+    refused(TextError, "no neurons of ja", languages=("ja",))
+    refused(MismatchError, "3 × 40", stats=made_stats(space=NeuronSpace.dense(3, 40), sums=True))
+    refused(OptionError, "Record them", stats=made_stats(space=SPACE))
+    refused(OptionError, r"lost.*check the network", names=["lost"])
+
+
+def test_code_that_a_task_would_run_is_refused(tasks):
+    text = CHOICE.format(
+        name="unsafe", data=tasks / "data.jsonl", cache=tasks / "cache", more=ACC + "unsafe_code: true\n"
+    )
+    folder = tasks / "more"
+    folder.mkdir()
+    (folder / "unsafe.yaml").write_text(text)
+    with pytest.raises(OptionError, match="unsafe"):
+        harness(model_of(), tokenizer_of(), ["unsafe"], neurons_of(), STATS, include=folder, draws=0)
+
+
+@pytest.mark.parametrize("options", [{"limit": 0}, {"shots": -1}, {"draws": -1}, {"resamples": 0}, {"batch": 0}])
+def test_numbers_that_cannot_be_are_refused(options):
+    with pytest.raises(OptionError):
+        HarnessOptions(**options)
+
+
+def test_without_lm_eval_it_says_what_to_type(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    with pytest.raises(OptionError, match=r"pip install 'lape\[eval\]'"):
+        find_tasks(["belebele_fra_Latn"])
+
+
+# --- the command line ---
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A model and a run of it."""
+    folder = tmp_path_factory.mktemp("eval")
+    model_of().save_pretrained(folder / "model")
+    tokenizer_of().save_pretrained(folder / "model")
+    stats = record(model_of(), tokenizer_of(), {k: Documents(some_texts(9, n)) for n, k in enumerate(("en", "fr"))})
+    (folder / "run").mkdir()
+    stats.save(folder / "run" / "stats.safetensors")
+    neurons_of({"en": range(12), "fr": SETS["fr"]}).save(folder / "run" / "neurons.safetensors")
+    return folder
+
+
+def command(saved, tasks, *more, names="choose"):
+    return ["eval", str(saved / "model"), "--run", str(saved / "run"), "--tasks", names, "--include-path", str(tasks),
+            "--limit", "20", "--device", "cpu", "--resamples", "50", *more]  # fmt: skip
+
+
+def test_the_verb_writes_tables_and_shows_them(saved, tasks, capsys):
+    assert run(command(saved, tasks, "--languages", "fr", "--steer")) == 0
+    said = capsys.readouterr().out
+    folder = saved / "run" / "eval"
+    assert {path.name for path in folder.iterdir()} == {"tasks.parquet", "documents.parquet", "run.json"}
+    table = pl.read_parquet(folder / "tasks.parquet")
+    assert set(table["condition"]) == {"none", "off", "steered", "control"}
+    assert set(table["language"]) == {"", "fr"}
+    assert dict(table.schema) == TABLE
+    held = json.loads((folder / "run.json").read_text())
+    assert held["verb"] == "eval"
+    assert held["tasks"] == ["choose"]
+    assert "lm-eval" in held["versions"]
+    assert held["records"][0]["value"] == table["value"][0]
+    for word in ("choose", "acc", "control", "Written"):
+        assert word in said
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ((), "exists already"),
+        (("--out", "OUT", "--languages", "ja"), "no neurons of ja"),
+        (("--out", "OUT", "--limit", "0"), "limit"),
+    ],
+)
+def test_mistakes_end_in_one_paragraph_and_nothing_is_written(saved, tasks, capsys, more, words):
+    (saved / "run" / "eval").mkdir(exist_ok=True)
+    out = saved / "out"
+    assert run(command(saved, tasks, *(str(out) if one == "OUT" else one for one in more))) == 2
+    said = capsys.readouterr().err.strip()
+    assert said.startswith("error: ")
+    assert words in said
+    assert not out.exists()
+    assert not list(saved.glob("**/*.partial"))

@@ -1,0 +1,298 @@
+"""Models that something else has hold of: adapters, and weights that are not where they run."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from lape.data.texts import Documents
+from lape.edit.edit import Add, Off, Scale, Set, edited
+from lape.errors import MismatchError, ModelError, OptionError
+from lape.model.load import check_same, checksum, describe, load, number_format
+from lape.model.site import find
+from lape.recording.record import record
+from lape.ship.checkpoint import export
+from lape.values.neurons import NeuronSet
+from support.brute import assert_near, lively, logits_of, some_texts, tokenizer_of
+from support.tiny import tiny
+from support.zoo.table import KINDS
+from support.zoo.written import build
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+IDS = torch.randint(40, 300, (2, 9), generator=torch.Generator().manual_seed(1))
+TEXTS = {"en": Documents(some_texts(6))}
+
+
+def with_adapters(model, *targets):
+    from peft import LoraConfig, get_peft_model
+
+    wrapped = get_peft_model(model, LoraConfig(r=4, target_modules=list(targets), lora_dropout=0.1)).eval()
+    with torch.no_grad():
+        for name, parameter in wrapped.named_parameters():
+            if "lora_" in name:
+                parameter.normal_(0, 0.1)
+    return wrapped
+
+
+def third(space):
+    return NeuronSet(space, torch.arange(0, len(space), 3))
+
+
+@pytest.mark.parametrize("kind", ["llama", "phi3", "gpt_neox", "lfm2"])
+def test_a_model_with_adapters_is_its_merged_self(kind):
+    targets = {
+        "llama": ("gate_proj", "up_proj", "down_proj", "q_proj"),
+        "phi3": ("gate_up_proj", "down_proj"),
+        "gpt_neox": ("dense_h_to_4h", "dense_4h_to_h"),
+        "lfm2": ("w1", "w2", "w3"),
+    }[kind]
+    wrapped = with_adapters(lively(kind, torch.float32), *targets)
+    counts = record(wrapped, tokenizer_of(), TEXTS)["en"]
+    with edited(wrapped, Off(third(find(wrapped).space))):
+        off = logits_of(wrapped, IDS)
+    assert not torch.equal(off, logits_of(wrapped, IDS))
+    merged = wrapped.merge_and_unload()
+    expected = record(merged, tokenizer_of(), TEXTS)["en"]
+    assert find(merged).space == find(wrapped).space
+    assert float((counts.fires - expected.fires).abs().sum() / expected.fires.sum()) < 1e-3
+    assert_near(counts.sums("sum"), expected.sums("sum"), 1e-4)
+    with edited(merged, Off(third(find(merged).space))):
+        assert_near(off, logits_of(merged, IDS), 1e-4)
+
+
+def offloaded(model, tmp_path, where):
+    """The middle block's weights away from where they are used."""
+    from accelerate import cpu_offload, disk_offload
+
+    block = model.model.layers[1]
+    if where == "cpu":
+        cpu_offload(block, execution_device=torch.device("cpu"))
+    else:
+        disk_offload(block, str(tmp_path / "weights"), execution_device=torch.device("cpu"))
+    return model
+
+
+@pytest.mark.parametrize("where", ["cpu", "disk"])
+@pytest.mark.parametrize("name", ["llama", "qwen3_moe"])
+def test_weights_that_are_brought_when_they_are_used(name, where, tmp_path):
+    plain, away = (build(name, KINDS[name]) for _ in range(2))
+    offloaded(away, tmp_path, where)
+    forwards = {"plain": 0, "away": 0}
+    for key, model in (("plain", plain), ("away", away)):
+        model.model.embed_tokens.register_forward_hook(lambda *_, k=key: forwards.update({k: forwards[k] + 1}))
+    assert find(away).space == find(plain).space
+    layers = len(find(plain).space.layers)
+    assert forwards["away"] == forwards["plain"] - (layers - 1), "no forward for each layer, each fetching all weights"
+    assert any("all layers at once" in one for one in find(away).checked)
+    chosen = third(find(plain).space)
+    with edited(plain, Off(chosen)):
+        expected = logits_of(plain, IDS)
+    with edited(away, Off(chosen)):
+        assert_near(logits_of(away, IDS), expected)
+    assert_near(logits_of(away, IDS), logits_of(plain, IDS))
+
+
+def quantised(folder, bits):
+    """A small Llama of random weights in 8 or 4 bits, by bitsandbytes, its checkpoint written to a folder."""
+    pytest.importorskip("bitsandbytes")
+    if not folder.exists():
+        tiny("llama", torch.float32, hidden_size=64, intermediate_size=128).save_pretrained(folder)
+        tokenizer_of().save_pretrained(folder)
+    return load(folder, bits=bits, dtype="bfloat16", device="cpu")[0]
+
+
+@contextmanager
+def rewritten(model, alter):
+    """Every MLP's forward written out, its activation altered; `alter`: layer, activation -> activation."""
+    for layer, block in enumerate(model.model.layers):
+
+        def forward(x, mlp=block.mlp, layer=layer):
+            return mlp.down_proj(alter(layer, mlp.act_fn(mlp.gate_proj(x))) * mlp.up_proj(x))
+
+        block.mlp.forward = forward
+    yield
+    for block in model.model.layers:
+        del block.mlp.forward
+
+
+EDITS = {
+    "off": (Off, (), lambda a: a * 0),
+    "set": (Set, (0.5,), lambda a: torch.full_like(a, 0.5)),
+    "add": (Add, (0.25,), lambda a: a + 0.25),
+    "scale": (Scale, (2.0,), lambda a: a * 2),
+}
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("edit", EDITS)
+def test_quantised_weights_are_edited_as_written_out(bits, edit, tmp_path):
+    model = quantised(tmp_path / "model", bits)
+    chosen = third(find(model).space)
+    made, given_, alter = EDITS[edit]
+    mask = torch.zeros(len(chosen.space), dtype=torch.bool)
+    mask[chosen.flat] = True
+    before = logits_of(model, IDS)
+    with rewritten(model, lambda layer, a: torch.where(mask.view(-1, 128)[layer], alter(a), a)):
+        expected = logits_of(model, IDS)
+        answer = model.generate(IDS, max_new_tokens=4, do_sample=False, pad_token_id=0)
+    with edited(model, made(chosen, *given_)):
+        assert torch.equal(logits_of(model, IDS), expected)
+        assert torch.equal(model.generate(IDS, max_new_tokens=4, do_sample=False, pad_token_id=0), answer)
+    assert not torch.equal(expected, before)
+    assert torch.equal(logits_of(model, IDS), before)
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_quantised_weights_are_counted_as_written_out(bits, tmp_path):
+    model = quantised(tmp_path / "model", bits)
+    fires = torch.zeros(len(model.model.layers), 128, dtype=torch.int64)
+
+    def count(layer, a):
+        fires[layer] += (a[:, 1:] > 0).flatten(0, 1).sum(0)  # BOS is not counted
+        return a
+
+    stats = record(model, tokenizer_of(), TEXTS, one_per_row=True, batch_tokens=8)
+    rows = [tokenizer_of()(text)["input_ids"] for text in TEXTS["en"].texts]
+    with rewritten(model, count), torch.no_grad():
+        for row in rows:
+            model(torch.tensor([row]))
+    assert int(stats["en"].tokens.sum()) == sum(len(row) - 1 for row in rows)
+    assert torch.equal(stats["en"].fires.sum(0), fires.flatten())
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_quantised_weights_have_a_checksum_of_scales_and_layout(bits, tmp_path):
+    model, again = (quantised(tmp_path / "model", bits) for _ in range(2))
+    known = checksum(model)
+    logits_of(again, IDS)
+    assert checksum(again) == checksum(model) == known
+    down = again.model.layers[1].mlp.down_proj
+    with torch.no_grad():
+        scales = down.weight.quant_state.absmax if bits == 4 else down.state.SCB
+        scales[0] *= 1.5
+    assert checksum(again) != known
+
+
+def test_statistics_of_another_number_format_pass_and_of_other_weights_do_not(tmp_path):
+    eight, four = (quantised(tmp_path / "model", bits) for bits in (8, 4))
+    plain = load(tmp_path / "model", dtype="bfloat16", device="cpu")[0]
+    assert number_format(plain) == "bfloat16"
+    assert number_format(eight) == "bfloat16 bitsandbytes 8 bits cpu"
+    assert number_format(four) == "bfloat16 bitsandbytes 4 bits cpu"
+    for made in (plain, eight, four):
+        for other in (plain, eight, four):
+            check_same(other, describe(made, None), "statistics")
+    manifest = describe(eight, None)
+    with torch.no_grad():
+        eight.model.layers[0].mlp.down_proj.weight[0, 0] += 1
+    with pytest.raises(MismatchError, match="statistics"):
+        check_same(eight, manifest, "statistics")
+
+
+def test_outliers_of_another_row_do_not_spoil_the_proof_of_8_bit_weights(tmp_path):
+    folder = tmp_path / "model"
+    model = tiny("llama", torch.float32, hidden_size=64, intermediate_size=128)
+    with torch.no_grad():
+        for block in model.model.layers:
+            block.mlp.up_proj.weight.mul_(6)  # some products above the threshold
+    model.save_pretrained(folder)
+    tokenizer_of().save_pretrained(folder)
+    model = quantised(folder, 8)
+    other = IDS.clone()
+    other[1] = IDS[1] - 30
+    assert not torch.equal(logits_of(model, IDS)[0], logits_of(model, other)[0]), "rows do depend on each other"
+    assert len(find(model).space) == 3 * 128
+    assert {block.mlp.down_proj.state.threshold for block in model.model.layers} == {6.0}
+
+
+def test_bits_that_are_none_are_refused(tmp_path):
+    with pytest.raises(OptionError, match="8 or 4"):
+        load(tmp_path, bits=3)
+
+
+def test_gradients_that_do_not_pass_are_refused_before_anything_is_recorded(tmp_path):
+    eight, four = (quantised(tmp_path / "model", bits) for bits in (8, 4))
+    stats = record(eight, tokenizer_of(), TEXTS, attribution=50)
+    assert "attribution" in stats["en"].tensors
+    logits_of(four, IDS)
+    if has_gradients(four.model.layers[0].self_attn.q_proj):
+        pytest.skip("here gradients pass through 4-bit weights")
+    with pytest.raises(ModelError, match=r"Linear4bit.*attributions would be wrong"):
+        record(four, tokenizer_of(), TEXTS, attribution=50, out=tmp_path / "out")
+    assert not list(tmp_path.glob("out*"))
+
+
+def has_gradients(linear):
+    """Whether a row of the weights comes back as the gradient of one output."""
+    x = torch.randn(1, 2, linear.in_features, dtype=torch.bfloat16, requires_grad=True)
+    try:
+        (back,) = torch.autograd.grad(linear(x)[0, 0, 3], x)
+    except RuntimeError:
+        return False
+    row = linear(torch.eye(linear.in_features, dtype=torch.bfloat16))[:, 3]
+    return bool((back[0, 0] - row).abs().max() < 0.1 * row.abs().max())
+
+
+# GGUF files
+
+
+def write_gguf(model, path):
+    """A Llama as a GGUF file, its MLPs in 8 bits; what the file's weights are is written back into the model."""
+    gguf = pytest.importorskip("gguf")
+    config, kinds = model.config, gguf.GGMLQuantizationType
+    heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
+    file = gguf.GGUFWriter(str(path), "llama")
+    file.add_context_length(config.max_position_embeddings)
+    file.add_embedding_length(config.hidden_size)
+    file.add_block_count(config.num_hidden_layers)
+    file.add_feed_forward_length(config.intermediate_size)
+    file.add_head_count(config.num_attention_heads)
+    file.add_head_count_kv(config.num_key_value_heads)
+    file.add_layer_norm_rms_eps(config.rms_norm_eps)
+    file.add_rope_freq_base(10_000.0)
+    file.add_rope_dimension_count(config.hidden_size // config.num_attention_heads)
+    file.add_vocab_size(config.vocab_size)
+    file.add_tokenizer_model("llama")
+    file.add_token_list([f"<0x{i - 4:02X}>" if 4 <= i < 260 else f"▁t{i}" for i in range(config.vocab_size)])
+    file.add_token_scores([0.0] * config.vocab_size)
+    file.add_token_types([1] * config.vocab_size)
+    file.add_bos_token_id(1)
+    file.add_eos_token_id(2)
+    file.add_unk_token_id(3)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
+    for name, weight in model.state_dict().items():
+        kind = kinds.Q8_0 if ".mlp." in name else kinds.F32
+        packed = gguf.quants.quantize(weight.numpy(), kind)
+        weight.copy_(torch.from_numpy(gguf.quants.dequantize(packed, kind).copy()))
+        module, _, own = name.rpartition(".")
+        if module.rsplit(".")[-1] in heads:  # the format interleaves the halves of each head
+            packed = packed.reshape(heads[module.rsplit(".")[-1]], 2, -1, packed.shape[-1]).swapaxes(1, 2)
+            packed = packed.reshape(weight.shape).copy()
+        file.add_tensor(f"{names.get_name(module)}.{own}", packed, raw_dtype=kind)
+    file.write_header_to_file()
+    file.write_kv_data_to_file()
+    file.write_tensors_to_file()
+    file.close()
+
+
+def test_a_gguf_file_is_its_unpacked_weights(tmp_path):
+    model = tiny("llama", torch.float32, hidden_size=64, intermediate_size=128)
+    path = tmp_path / "tiny.gguf"
+    write_gguf(model, path)
+    unpacked, tokenizer = load(path, device="cpu")
+    assert_near(logits_of(unpacked, IDS), logits_of(model, IDS), 1e-5)
+    stats = record(unpacked, tokenizer, TEXTS)["en"]
+    expected = record(model, tokenizer, TEXTS)["en"]
+    assert torch.equal(stats.fires, expected.fires)
+    assert load(str(path), dtype="bfloat16", device="cpu")[0].dtype == torch.bfloat16
+    with pytest.raises(OptionError, match="unpacked"):
+        load(path, bits=8)
+
+
+def test_quantised_weights_are_not_exported(tmp_path):
+    model = quantised(tmp_path / "model", 8)
+    with pytest.raises(ModelError, match="quantised"):
+        export(model, Off(third(find(model).space)), tmp_path / "out")

@@ -1,0 +1,197 @@
+"""Recording inside a compiled graph counts what the model as it is counts, whatever goes on around it."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+
+import pytest
+import torch
+
+from lape.data.texts import Documents
+from lape.model import compiled as graphs
+from lape.model.site import find
+from lape.recording.engines import compiled
+from lape.recording.engines.compiled import CompiledRecorder
+from lape.recording.record import record
+from lape.values.stats import ActivationStats, merge
+from support.brute import assert_near, hooks_on, lively, model_of, some_texts, tokenizer_of
+from support.zoo.table import KINDS
+from support.zoo.written import build
+
+TEXTS = {"en": Documents(some_texts(70, 0)), "fr": Documents(some_texts(90, 1)), "ja": Documents(some_texts(9, 2))}
+OPTIONS = {"row_tokens": 40, "batch_tokens": 120}
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Traced as for any compiler, run without one."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+
+
+@pytest.fixture
+def told(caplog):
+    caplog.set_level(logging.WARNING, "lape")
+    return lambda: [one.getMessage() for one in caplog.records if one.name == "lape"]
+
+
+def assert_same(a: ActivationStats, b: ActivationStats, share: float = 1e-4) -> None:
+    """The same counts; sums up to the rounding of what float64 models compute in float32."""
+    assert a.languages == b.languages
+    for language in a.languages:
+        assert a[language].tensors.keys() == b[language].tensors.keys()
+        for name, tensor in a[language].tensors.items():
+            if tensor.dtype == torch.int64:
+                assert torch.equal(tensor, b[language].tensors[name]), (language, name)
+            else:
+                assert_near(tensor, b[language].tensors[name], share)
+
+
+def assert_bits(a: ActivationStats, b: ActivationStats) -> None:
+    for language in a.languages:
+        for name, tensor in a[language].tensors.items():
+            assert torch.equal(tensor, b[language].tensors[name]), (language, name)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "phi3", "opt", "gemma2", "bloom"])
+@pytest.mark.parametrize("one_per_row", [False, True])
+def test_a_graph_counts_what_the_model_counts(kind, one_per_row, quick, told):
+    options = {**OPTIONS, "one_per_row": one_per_row}
+    usual = record(model_of(kind), tokenizer_of(), TEXTS, compile="off", **options)
+    graph = record(model_of(kind), tokenizer_of(), TEXTS, compile="on", **options)
+    assert not told()
+    assert_same(usual, graph)
+    assert hooks_on(model_of(kind)) == 0
+
+
+def test_the_compiler_itself_counts_so_too_and_says_so(told):
+    """Made by inductor, as for users."""
+    usual = record(model_of("llama"), tokenizer_of(), TEXTS, compile="off", **OPTIONS)
+    graph = record(model_of("llama"), tokenizer_of(), TEXTS, compile="on", **OPTIONS)
+    assert not told()
+    assert_same(usual, graph)
+    single = lively("llama", torch.float32)
+    usual = record(single, tokenizer_of(), TEXTS, compile="off", **OPTIONS)
+    graph = record(single, tokenizer_of(), TEXTS, compile="on", **OPTIONS)
+    off = sum(int((usual[k].fires - graph[k].fires).abs().sum()) for k in TEXTS)
+    counted = sum(int(usual[k].tokens.sum()) for k in TEXTS) * len(usual.space)
+    assert off <= counted / 1e6
+
+
+def test_shards_and_a_run_that_was_stopped_count_the_same_in_graphs(tmp_path, quick, monkeypatch):
+    options = {**OPTIONS, "compile": "on"}
+    whole = record(model_of("llama"), tokenizer_of(), TEXTS, **options)
+    parts = [record(model_of("llama"), tokenizer_of(), TEXTS, shard=f"{k}/3", **options) for k in (1, 2, 3)]
+    assert_same(whole, merge(parts))
+
+    read, left = compiled.CompiledReader.read, [5]
+
+    def stopping(reader, one):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        read(reader, one)
+
+    again = {**options, "out": tmp_path / "run", "checkpoint_seconds": 0.0}
+    monkeypatch.setattr(compiled.CompiledReader, "read", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        record(model_of("llama"), tokenizer_of(), TEXTS, **again)
+    monkeypatch.setattr(compiled.CompiledReader, "read", read)
+    assert_bits(whole, record(model_of("llama"), tokenizer_of(), TEXTS, **again))
+
+
+def test_a_graph_is_made_once_for_all_languages_and_texts_of_any_length(quick):
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    record(model_of("llama"), tokenizer_of(), TEXTS, compile="on", **OPTIONS)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    assert not torch._dynamo.utils.counters["graph_break"]
+
+
+def test_two_runs_of_one_model_do_not_count_into_each_other(quick):
+    first = record(model_of("llama"), tokenizer_of(), TEXTS, compile="on", **OPTIONS)
+    kept = {k: first[k].fires.clone() for k in TEXTS}
+    second = record(model_of("llama"), tokenizer_of(), TEXTS, compile="on", **OPTIONS)
+    assert_bits(first, second)
+    assert all(torch.equal(first[k].fires, kept[k]) for k in TEXTS)
+
+
+def test_packed_counts_hold_every_fold_at_its_fullest():
+    """128 tokens of the last fold fill the highest bit of the packed number."""
+    model = model_of("llama")
+    recorder = CompiledRecorder(model, find(model), 2, 256)
+    see = recorder._seer(0)
+    a = torch.ones(2, 256, find(model).sites[0].width)
+    a[..., 0] = -1
+    for fold in range(8):
+        recorder.count(torch.full((2, 256), fold))
+        see(a, None)
+    fires = recorder._all_fires[0]
+    assert (fires[:, 0] == 0).all()
+    assert (fires[:, 1:] == 512).all()
+
+
+def test_what_no_compiler_can_make_is_recorded_without_and_said_in_one_line(monkeypatch, told):
+    def broken(*_args, **_kwargs):
+        raise RuntimeError("no compiler here\nand much more")
+
+    usual = record(model_of("llama"), tokenizer_of(), TEXTS, compile="off", **OPTIONS)
+    monkeypatch.setattr(torch, "compile", broken)
+    assert_bits(usual, record(model_of("llama"), tokenizer_of(), TEXTS, compile="on", **OPTIONS))
+    assert told() == ["Recording goes on without torch.compile: no compiler here"]
+
+
+def test_a_graph_that_counts_wrongly_is_not_used(monkeypatch, told):
+    """As where a compiled model is wrong, or hooks are passed over."""
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    seer = CompiledRecorder._seer
+
+    def shifted(recorder, k):
+        see = seer(recorder, k)
+        return lambda a, rows: see(a - 0.2, rows)
+
+    usual = record(model_of("llama"), tokenizer_of(), TEXTS, compile="off", **OPTIONS)
+    monkeypatch.setattr(CompiledRecorder, "_seer", shifted)
+    assert_bits(usual, record(model_of("llama"), tokenizer_of(), TEXTS, compile="on", **OPTIONS))
+    assert len(told()) == 1
+    assert "its counts lie" in told()[0]
+
+
+def test_a_layer_that_a_graph_passes_over_is_noticed(monkeypatch, told):
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    seer = CompiledRecorder._seer
+    monkeypatch.setattr(CompiledRecorder, "_seer", lambda self, k: (lambda *_: None) if k == 1 else seer(self, k))
+    record(model_of("llama"), tokenizer_of(), TEXTS, compile="on", **OPTIONS)
+    assert len(told()) == 1
+    assert "Layers [1] were not seen" in told()[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "why"),
+    [
+        ("llama", {"histogram": True}, "histogram is recorded too"),
+        ("llama", {"residual": True}, "residual is recorded too"),
+        ("mixtral", {}, "the model has experts"),
+    ],
+)
+def test_what_a_graph_does_not_hold_is_recorded_without(name, more, why, told):
+    model = build(name, KINDS[name], torch.float64)
+    usual = record(model, tokenizer_of(), TEXTS, compile="off", **OPTIONS, **more)
+    assert_bits(usual, record(model, tokenizer_of(), TEXTS, compile="on", **OPTIONS, **more))
+    assert told() == [f"Recording goes on without torch.compile: {why}"]
+
+
+def test_left_to_itself_it_compiles_where_there_is_much_text_in_full_rows(monkeypatch, quick):
+    made = []
+    monkeypatch.setattr(compiled, "CompiledReader", lambda *given: made.append(given) or 1 / 0)
+    texts = {"en": Documents(some_texts(400, 0))}
+    options = {"row_tokens": 64, "batch_tokens": 128}
+    tokens = int(record(model_of("llama"), tokenizer_of(), texts, **options)["en"].tokens.sum())
+    assert not made  # little text
+    monkeypatch.setitem(graphs.LEAST, "cpu", tokens)
+    record(model_of("llama"), tokenizer_of(), texts, shard="2/3", **options)  # a part of a run that has enough
+    assert len(made) == 1
+    record(model_of("llama"), tokenizer_of(), texts, one_per_row=True, **options)  # rows that are mostly padding
+    monkeypatch.setitem(graphs.LEAST, "cpu", 10 * tokens)
+    record(model_of("llama"), tokenizer_of(), texts, **options)
+    assert len(made) == 1

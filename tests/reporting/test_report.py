@@ -1,0 +1,273 @@
+"""A report shows what the tables say, names what is not there, and lets no text out of its place."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import lape
+from lape.cli import main
+from lape.data.texts import Documents
+from lape.detect import identify
+from lape.errors import FileError, OptionError
+from lape.experiments.perplexity.run import perplexity
+from lape.recording.record import record
+from lape.reporting import browser, charts, gathered, page, report, safe
+from support.brute import model_of, some_texts, tokenizer_of
+
+pytest.importorskip("altair", reason="needs the extra report")
+STUDY = Path(__file__).parents[2] / "docs" / "studies" / "gemma-3-270m"
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\u202eevil\x00" + "x" * 100_000
+
+
+@pytest.fixture(scope="module")
+def texts():
+    return {language: Documents(some_texts(60, seed)) for seed, language in enumerate(("en", "fr", "zh-Hant"))}
+
+
+@pytest.fixture(scope="module")
+def run(texts, tmp_path_factory) -> Path:
+    """Recorded and identified."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    stats = record(model_of("llama"), tokenizer_of(), texts, out=folder)
+    identify(stats, rate=0.2, reliability=False).save(folder / "neurons.safetensors")
+    return folder
+
+
+@pytest.fixture
+def whole(run, tmp_path) -> Path:
+    """With a table of losses, and texts on which neurons fire."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for one in run.iterdir():
+        (folder / one.name).write_bytes(one.read_bytes())
+    neurons = lape.LanguageNeurons.load(folder)
+    texts = {language: Documents(some_texts(30, seed + 7)) for seed, language in enumerate(neurons)}
+    table = perplexity(model_of("llama"), tokenizer_of(), texts, neurons, draws=1, resamples=100, allow_recorded=True)
+    table.write_parquet(folder / "perplexity.parquet")
+    contexts_of(neurons).write_parquet(made(folder / "examples") / "contexts.parquet")
+    return folder
+
+
+def made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def contexts_of(neurons, text: str = "hello", contexts: int = 7) -> pl.DataFrame:
+    rows = [
+        {
+            "flat": flat,
+            "rank": rank,
+            "value": 2.0 - rank / 10,
+            "language": "fr",
+            "document": 0,
+            "start": 32 * rank,
+            "pieces": [text, " you"],
+            "activations": [2.0 - rank / 10, -1.0],
+        }
+        for flat in neurons.union
+        for rank in range(contexts)
+    ]
+    return pl.DataFrame(rows)
+
+
+def data_of(html: str) -> dict:
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.S)[1])
+
+
+def text_of(html: str) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"<(style|script).*?</\1>|<[^>]+>", " ", html, flags=re.S))
+
+
+def test_a_run_says_what_it_found_and_what_is_missing(run):
+    html = page.html(gathered.gather(run))
+    neurons, stats = lape.LanguageNeurons.load(run), lape.ActivationStats.load(run)
+    text = text_of(html)
+    for language, found in neurons.items():
+        assert f"{len(found)} ({len(neurons.only(language))} alone)" in text
+        assert f"{int(stats[language].tokens.sum()):,}" in text
+    assert f"{len(neurons.union):,} of {neurons.space}" in text
+    assert "lape perplexity" in text
+    assert "lape force" in text
+    assert "lape examples" in text
+    assert 'id="loss"' not in html
+    assert 'id="steering"' not in html
+
+
+def test_the_matrix_holds_the_table_in_every_unit(whole):
+    html = page.html(gathered.gather(whole))
+    table = pl.read_parquet(whole / "perplexity.parquet")
+    views = data_of(html)["matrix"]
+    off, evaluated = (table[name].unique(maintain_order=True).to_list() for name in ("off", "language"))
+    for row in table.iter_rows(named=True):
+        r, c = off.index(row["off"]), evaluated.index(row["language"])
+        for name in ("delta_token", "delta_sentence", "delta_character", "percent"):
+            assert views[name][r][c] == pytest.approx(row[name])
+        if row["matched_mean"] is None:
+            assert views["matched"][r][c] is None
+        else:
+            assert views["matched"][r][c] == pytest.approx(row["delta_token"] - row["matched_mean"])
+
+
+def test_the_browser_holds_the_selected_neurons_as_the_files_have_them(whole):
+    held = data_of(page.html(gathered.gather(whole)))["browser"]
+    neurons, stats = lape.LanguageNeurons.load(whole), lape.ActivationStats.load(whole)
+    languages, probabilities = list(neurons), stats.probabilities()
+    assert [one["f"] for one in held["neurons"]] == list(neurons.union)
+    for one in held["neurons"]:
+        assert [languages[k] for k in one["g"]] == [k for k in neurons if one["f"] in neurons[k]]
+        assert one["p"] == pytest.approx(probabilities[:, one["f"]].tolist(), abs=6e-5)
+        assert one["m"] == pytest.approx([float(stats.mean(k)[one["f"]]) for k in languages], rel=6e-3)
+        assert neurons.space.addresses(torch.tensor([one["f"]])).row(0) == (one["l"], one.get("x"), one["i"])
+        assert one["e"] == pytest.approx(float(neurons.scores[one["f"]]), abs=6e-5)
+        assert len(held["contexts"][str(one["f"])]) == browser.CONTEXTS
+    text, value, digits = held["contexts"][str(held["neurons"][0]["f"])][0]
+    assert held["texts"][text] == ["fr", ["hello", " you"]]
+    assert (value, digits) == (2.0, "90")
+
+
+def test_as_many_texts_are_left_out_as_it_takes_and_it_says_so(whole, monkeypatch):
+    held = data_of(page.html(gathered.gather(whole)))["browser"]
+    del held["controls"]  # few
+    size = len(safe.embedded(held))
+    monkeypatch.setattr(browser, "ROOM", size - 1)
+    less = data_of(page.html(gathered.gather(whole)))["browser"]
+    assert all(len(one) == browser.CONTEXTS - 1 for one in less["contexts"].values())
+    assert f"all but {browser.CONTEXTS - 1} (up to 7 of each" in less["left_out"]
+    monkeypatch.setattr(browser, "ROOM", 10)
+    assert data_of(page.html(gathered.gather(whole)))["browser"]["contexts"] == {}
+
+
+def test_hostile_text_stays_text(whole):
+    neurons = lape.LanguageNeurons.load(whole)
+    contexts_of(neurons, HOSTILE, 2).write_parquet(whole / "examples" / "contexts.parquet")
+    (whole / "run.json").write_text(
+        json.dumps({"model": {"id": "<b>bold</b>"}, "command": ["record", "</code><script>alert(2)</script>"]})
+    )
+    html = page.html(gathered.gather(whole))
+    assert html.count("<script") == 2  # the data and our own
+    assert "alert(1)" not in html.replace("\\u003cscript\\u003ealert(1)", "")
+    assert "\u202e" not in html
+    assert "\x00" not in html
+    assert "&lt;b&gt;bold&lt;/b&gt;" in html
+    assert len(html) < 1_000_000
+    pieces = data_of(html)["browser"]["texts"][0][1]
+    assert pieces[0].startswith("</script><script>alert(1)</script>")
+    assert len(pieces[0]) < 100
+
+
+@given(st.text(max_size=80))
+def test_embedded_json_is_what_went_in_and_ends_no_element(text):
+    written = safe.embedded({"text": text})
+    assert not set("<>&\u2028\u2029") & set(written)
+    assert json.loads(written)["text"] == text
+
+
+@given(st.text(max_size=60), st.integers(1, 40))
+def test_shown_text_has_no_signs_that_act(text, most):
+    shown = safe.shown(text, most)
+    assert not any(0x202A <= ord(sign) <= 0x202E or (ord(sign) < 32 and sign not in "\n\t") for sign in shown)
+    if len(text) <= most and text.isascii() and text.isprintable():
+        assert shown == text
+
+
+def test_a_study_is_shown_with_its_claims_and_its_figures():
+    html = page.html(gathered.gather(STUDY))
+    text = text_of(html)
+    record = json.loads((STUDY / "run.json").read_text())
+    held = sum(one["verdict"] == "holds" for one in record["claims"])
+    assert f"Of {len(record['claims'])} claims written down before the run, {held} hold here." in text
+    for section in ("languages", "layers", "overlap", "loss", "steering", "answers", "sweep", "claims"):
+        assert f'<section id="{section}"' in html
+    own = pl.read_parquet(STUDY / "tables" / "perplexity.parquet").filter(
+        (pl.col("off") == "zh") & (pl.col("language") == "zh")
+    )
+    assert (
+        f"raises its loss by {own['delta_token'][0]:.2f} nats a token ({own['low'][0]:.2f} to {own['high'][0]:.2f})"
+        in text
+    )
+    forced = pl.read_parquet(STUDY / "tables" / "forcing.parquet").filter(
+        (pl.col("source") == "all") & (pl.col("target") == "all") & (pl.col("family") == "neurons")
+    )
+    assert f"a share of {forced['good'][0]:.2f}" in text
+    assert len(html) < 4_000_000
+
+
+def test_bars_say_their_counts():
+    table = pl.DataFrame({"language": ["fr", "fr", "zh"], "layer": [0, 1, 1], "neurons": [3, 0, 5]})
+    svg = charts.layers(table, ["fr", "zh"])
+    assert "<title>fr, layer 0: 3 neurons</title>" in svg
+    assert "<title>zh, layer 1: 5 neurons</title>" in svg
+    assert "layer 1: 0" not in svg
+    many = [f"l{k}" for k in range(12)]
+    table = pl.DataFrame({"language": many, "layer": [0] * 12, "neurons": list(range(1, 13))})
+    assert "<title>l11, layer 0: 12 neurons</title>" in charts.layers(table, many)
+
+
+def test_nothing_is_fetched(whole):
+    for folder in (whole, STUDY):
+        html = page.html(gathered.gather(folder))
+        assert "default-src 'none'" in html
+        addresses = re.findall(r'(?:src|href|xlink:href|action)="([^"#]+)', html) + re.findall(r"url\(([^)#]+)", html)
+        assert set(addresses) <= {"data:,"}
+        assert set(re.findall(r"https?://[^\"' <]+", html)) <= {
+            "http://www.w3.org/2000/svg",
+            "http://www.w3.org/1999/xlink",
+        }
+
+
+def test_a_report_is_a_file_that_is_not_written_over(whole, tmp_path):
+    path = lape.report(whole)
+    assert path == whole / "report.html"
+    before = path.read_bytes()
+    with pytest.raises(FileError, match="overwrite"):
+        lape.report(whole)
+    assert report(whole, overwrite=True).read_bytes() == before
+    assert report(whole, out=tmp_path / "other.html").exists()
+
+
+def test_what_cannot_be_reported_is_said(tmp_path, monkeypatch, run):
+    with pytest.raises(FileError, match="There is no folder"):
+        report(tmp_path / "none")
+    with pytest.raises(FileError, match="holds nothing to report"):
+        report(made(tmp_path / "empty"))
+    broken = made(tmp_path / "broken")
+    (broken / "perplexity.parquet").write_bytes(b"PAR1")
+    with pytest.raises(FileError, match="was not read"):
+        report(broken)
+    (broken / "perplexity.parquet").unlink()
+    (broken / "neurons.safetensors").write_bytes((run / "neurons.safetensors").read_bytes())
+    (broken / "run.json").write_text("{")
+    with pytest.raises(FileError, match="not JSON"):
+        report(broken)
+    monkeypatch.setattr(charts, "available", lambda: False)
+    with pytest.raises(OptionError, match="lape\\[report\\]"):
+        report(run)
+
+
+def test_the_command_line(whole, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["report", str(whole)])
+    assert stopped.value.code == 0
+    assert "report.html" in capsys.readouterr().out.replace("\n", "")
+    with pytest.raises(SystemExit) as stopped:
+        main(["report", str(whole)])
+    assert stopped.value.code == 2
+
+
+def test_a_run_without_sums_or_scores_is_shown_too(tmp_path):
+    """As from counts made elsewhere."""
+    fires = torch.tensor([[[5, 0, 9, 1]], [[0, 7, 9, 1]]])
+    stats = lape.ActivationStats.from_counts(languages=["en", "fr"], tokens=[10, 10], fires=fires)
+    folder = made(tmp_path / "counts")
+    stats.save(folder / "stats.safetensors")
+    identify(stats, per_language=1, reliability=False).save(folder / "neurons.safetensors")
+    assert "m" not in data_of(page.html(gathered.gather(folder)))["browser"]["neurons"][0]

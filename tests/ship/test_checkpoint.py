@@ -1,0 +1,182 @@
+"""An exported checkpoint is the edited model, in any engine; nothing half-written is ever left."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from lape.edit.edit import Add, Off, Scale, Set, edited
+from lape.errors import FileError, LapeError, MismatchError, ModelError, OptionError
+from lape.model.load import load
+from lape.model.site import find
+from lape.ship.checkpoint import export
+from lape.values.neurons import NeuronSet
+from lape.values.space import NeuronSpace
+from support.brute import KINDS, MLPS, assert_near, lively, logits_of, model_of, tokenizer_of, width_of
+from support.tiny import LAYERS
+from support.zoo.table import KINDS as ZOO
+from support.zoo.written import build
+
+IDS = torch.tensor([[1, 20, 30, 40, 50, 60, 70]])
+
+
+def every(kind, start, step):
+    space = NeuronSpace.dense(LAYERS, width_of(kind))
+    return NeuronSet(space, torch.arange(start, len(space), step))
+
+
+def some_edits(kind):
+    return [Off(every(kind, 0, 5)), Scale(every(kind, 1, 3), -2.5), Scale(every(kind, 2, 4), 0.5)]
+
+
+def reloaded(folder, dtype=torch.float64):
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_exported_checkpoint_is_the_edited_model(kind, tmp_path):
+    edits = some_edits(kind)
+    out = export(model_of(kind), edits, tmp_path / "out")
+    with edited(model_of(kind), edits):
+        expected = logits_of(model_of(kind), IDS)
+    assert_near(logits_of(reloaded(out), IDS), expected)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "lfm2"])
+def test_the_model_itself_is_not_changed(kind, tmp_path):
+    before = {name: value.clone() for name, value in model_of(kind).state_dict().items()}
+    export(model_of(kind), some_edits(kind), tmp_path / "out")
+    after = model_of(kind).state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("kind", ["llama", "phi3", "gpt2"])
+def test_only_the_edited_down_projections_differ(kind, tmp_path):
+    first_layer = NeuronSet(NeuronSpace.dense(LAYERS, width_of(kind)), torch.arange(10))
+    state = reloaded(export(model_of(kind), Off(first_layer), tmp_path / "out")).state_dict()
+    differing = [name for name, value in model_of(kind).state_dict().items() if not torch.equal(value, state[name])]
+    assert differing == [MLPS[kind].down.format(0) + ".weight"]
+
+
+def test_without_an_edit_the_export_is_the_model(tmp_path):
+    state = reloaded(export(model_of("gpt2"), [], tmp_path / "out")).state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in model_of("gpt2").state_dict().items())
+
+
+def test_tied_weights_stay_tied(tmp_path):
+    model = lively("llama", tie_word_embeddings=True)
+    again = reloaded(export(model, some_edits("llama"), tmp_path / "out"))
+    assert again.lm_head.weight is again.model.embed_tokens.weight
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_the_number_format_is_kept(dtype, tmp_path):
+    out = export(lively("gpt2", dtype), some_edits("gpt2"), tmp_path / "out")
+    assert reloaded(out, "auto").dtype == dtype
+
+
+def test_with_a_tokenizer_the_export_loads_as_any_model(tmp_path):
+    out = export(model_of("llama"), some_edits("llama"), tmp_path / "out", tokenizer=tokenizer_of())
+    model, tokenizer = load(out, device="cpu")
+    assert tokenizer("the cat")["input_ids"] == tokenizer_of()("the cat")["input_ids"]
+    with edited(model_of("llama"), some_edits("llama")):
+        assert_near(logits_of(model, IDS), logits_of(model_of("llama"), IDS))
+
+
+def test_a_compiled_model_exports_as_itself(tmp_path):
+    out = export(torch.compile(model_of("llama"), backend="eager"), some_edits("llama"), tmp_path / "out")
+    with edited(model_of("llama"), some_edits("llama")):
+        assert_near(logits_of(reloaded(out), IDS), logits_of(model_of("llama"), IDS))
+
+
+@pytest.mark.parametrize("edit", [Set, Add])
+def test_what_has_no_exact_weights_is_refused_and_leaves_nothing(edit, tmp_path):
+    with pytest.raises(OptionError, match=rf"{edit.__name__} cannot be baked.*lape\.edited"):
+        export(model_of("llama"), [Off(every("llama", 0, 5)), edit(every("llama", 1, 5), 1.0)], tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("factor", [float("nan"), float("inf")])
+def test_a_factor_that_is_not_finite_is_never_written(factor, tmp_path):
+    with pytest.raises(LapeError, match="finite"):
+        export(model_of("llama"), Scale(every("llama", 0, 5), factor), tmp_path / "out")
+
+
+def test_neurons_of_another_model_are_refused(tmp_path):
+    with pytest.raises(MismatchError):
+        export(model_of("llama"), Off(every("bloom", 0, 5)), tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_existing_folder_is_refused_and_kept(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").touch()
+    with pytest.raises(FileError, match="overwrite"):
+        export(model_of("llama"), some_edits("llama"), tmp_path / "out")
+    assert (tmp_path / "out" / "mine").exists()
+
+
+def test_overwrite_replaces_the_folder(tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").touch()
+    (tmp_path / "out" / "config.json").touch()  # the mark of a checkpoint
+    out = export(model_of("llama"), some_edits("llama"), tmp_path / "out", overwrite=True)
+    assert not (out / "mine").exists()
+    assert (out / "config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "seen"), [(OSError(28, "No space left on device"), FileError), (KeyboardInterrupt(), KeyboardInterrupt)]
+)
+def test_a_failed_export_leaves_nothing_and_keeps_what_was_there(error, seen, tmp_path):
+    class FullDisk:
+        def save_pretrained(self, _folder):
+            raise error
+
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").touch()
+    (tmp_path / "out" / "config.json").touch()  # the mark of a checkpoint
+    with pytest.raises(seen):
+        export(model_of("llama"), some_edits("llama"), tmp_path / "out", tokenizer=FullDisk(), overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (tmp_path / "out" / "mine").exists()
+
+
+# --- shared weights, norms, adapters ---
+
+
+def of_layers(model, *layers):
+    """Every second neuron of some layers."""
+    space = find(model).space
+    flat = [torch.arange(s.start, s.stop, 2) for s in space if s.layer in layers]
+    return NeuronSet(space, torch.cat(flat))
+
+
+def test_layers_that_share_their_weights_are_baked_alike_or_not_at_all(tmp_path):
+    model = build("zamba", ZOO["zamba"])
+    shared = sorted({site.layer for site in find(model).sites})
+    assert len(shared) > 1
+    with pytest.raises(OptionError, match="shares its weights with another layer"):
+        export(model, Off(of_layers(model, shared[0])), tmp_path / "one")
+    ids = torch.randint(40, 300, (2, 9))
+    with edited(model, Off(of_layers(model, *shared))):
+        expected = logits_of(model, ids)
+    export(model, Off(of_layers(model, *shared)), tmp_path / "all")
+    exported = AutoModelForCausalLM.from_pretrained(tmp_path / "all", dtype=torch.float64).eval()
+    assert_near(logits_of(exported, ids), expected, 1e-6)
+
+
+def test_neurons_before_a_norm_are_not_baked(tmp_path):
+    model = build("bitnet", ZOO["bitnet"])
+    with pytest.raises(OptionError, match=r"stands between the neurons.*lape.edited"):
+        export(model, Off(of_layers(model, 0)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_adapter_has_to_be_merged_first(tmp_path):
+    from peft import LoraConfig, get_peft_model
+
+    model = get_peft_model(lively("llama", torch.float32), LoraConfig(target_modules=["down_proj"])).eval()
+    with pytest.raises(ModelError, match="merge_and_unload"):
+        export(model, Off(of_layers(model, 0)), tmp_path / "out")

@@ -1,0 +1,138 @@
+"""The committed studies: complete, consistent in themselves, and what README and docs say of them."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from lape.experiments.forcing.table import RECORDS
+from lape.measure.methods import TUNED
+from lape.study.claims import judge, read
+from lape.study.figures import FIGURES
+
+HERE = Path(__file__).parents[2]
+STUDY = json.loads((HERE / "docs/studies/gemma-3-270m/forcing.json").read_text(encoding="utf-8"))
+TABLE = pl.DataFrame(STUDY["records"], schema=RECORDS)
+WHOLE = {row["family"]: row for row in TABLE.filter(split="report", source="all", target="all").iter_rows(named=True)}
+
+
+def test_every_family_is_reported_on_all_pairs_and_questions():
+    pairs = TABLE.filter((pl.col("source") != "all") & (pl.col("split") == "report"))
+    count = pairs.group_by("family").len()
+    expected = {"ceiling": 7, **dict.fromkeys((*TUNED, "none", "target only", "source off"), 14)}
+    expected |= dict.fromkeys(("random", "other", "permuted"), 14)
+    assert dict(count.iter_rows()) == expected
+    assert set(pairs["questions"]) == {40}
+    assert set(TABLE.filter(split="development")["questions"]) == {24}
+
+
+def test_every_tuned_family_had_as_many_tries_and_reports_the_best_of_each_target():
+    tried = TABLE.filter(pl.col("family").is_in(TUNED), split="development", source="all")
+    names = tried.filter(target="all")
+    assert set(names.group_by("family").agg(pl.col("setting").n_unique())["setting"]) == {8}
+    for (family, target), rows in tried.filter(pl.col("target") != "all").group_by("family", "target"):
+        best = rows.sort("good_over_ceiling", "in_language_over_ceiling", descending=True).row(0, named=True)
+        chosen = rows.filter("chosen").row(0, named=True)
+        assert chosen["good_over_ceiling"] == best["good_over_ceiling"]
+        (reported,) = TABLE.filter(split="report", source="all", family=family, target=target)["setting"]
+        assert reported == chosen["setting"]
+
+
+def test_shares_lie_in_their_intervals_and_good_answers_are_in_the_language():
+    for row in WHOLE.values():
+        for name in ("in_language", "good", "in_language_over_ceiling", "good_over_ceiling"):
+            assert row[f"{name}_low"] <= row[name] <= row[f"{name}_high"]
+        assert row["good"] <= row["in_language"]
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/steering.md"])
+@pytest.mark.parametrize("family", sorted(WHOLE))
+def test_the_pages_say_what_the_study_found(page, family):
+    row = WHOLE[family]
+    cells = [family, f"{row['in_language']:.0%}", f"{row['good']:.0%}"]
+    for name in ("in_language_over_ceiling", "good_over_ceiling"):
+        cells.append(f"{row[name]:.2f} ({row[f'{name}_low']:.2f}–{row[f'{name}_high']:.2f})")
+    assert f"| {' | '.join(cells)} |" in (HERE / page).read_text(encoding="utf-8")
+
+
+# The whole study, its other direction and a second model
+
+FRONTIERS = ("gemma-3-270m", "gemma-3-270m-reversed", "gemma-3-270m-largest", "qwen2.5-coder-0.5b")
+STUDIES = (*FRONTIERS, "gemma-3-270m-eleven")
+
+
+def tables_of(study: str) -> dict[str, pl.DataFrame]:
+    found = {path.stem: pl.read_parquet(path) for path in (HERE / "docs/studies" / study / "tables").glob("*.parquet")}
+    assert found, study
+    return found
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_claim_is_judged_again_as_it_is_written(study):
+    folder = HERE / "docs/studies" / study
+    kept = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    page = (folder / "claims.md").read_text(encoding="utf-8")
+    said = {one["name"]: one["verdict"] for one in kept["claims"]}
+    over = [language for language in kept["recorded_tokens"] if language != kept["options"]["main"]]
+    for claim in read(folder / "claims.toml"):
+        again = judge(claim, tables_of(study), {}, over)
+        assert again.verdict == said[claim.name], claim.name
+        assert f"| {claim.says} | **{again.verdict}** |" in page
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_table_is_there_as_latex_and_every_figure_twice(study):
+    folder = HERE / "docs/studies" / study
+    for name in tables_of(study):
+        assert (folder / "tables" / f"{name}.tex").is_file()
+    for name, kind in FIGURES.items():
+        if set(kind.needs) <= set(tables_of(study)):
+            assert {path.suffix for path in (folder / "figures").glob(f"{name}.*")} == {".pdf", ".svg"}, name
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_no_study_names_a_place_of_the_machine_it_was_made_on(study):
+    for path in (HERE / "docs/studies" / study).rglob("*"):
+        if path.suffix in (".json", ".md", ".toml", ".tex"):
+            text = path.read_text(encoding="utf-8")
+            assert not re.search(r"(?<![\w.])/(work|home|root|tmp|usr)/", text), path
+
+
+def frontier_rows(study: str) -> list[str]:
+    """The rows of docs/choosing.md: own and others' effect at equal numbers, and the difference of selectivity from LAPE's at equal own."""
+    tables = tables_of(study)
+    mean = tables["frontier"].filter(language="mean").drop_nulls("own")
+    gaps = {}
+    for row in tables["advantages"].filter(language="mean", method="lape").iter_rows(named=True):
+        gaps[row["against"]] = (-row["difference"], -row["high"], -row["low"])
+    result = []
+    for name, rows in mean.sort("size").group_by("method", maintain_order=True):
+        for row in rows.iter_rows(named=True):
+            last = row["size"] == rows["size"].max() and row["method"] in gaps
+            gap = "{:+.3f} ({:+.3f} to {:+.3f})".format(*gaps[name[0]]) if last else ""
+            figures = f"{row['own']:.2f} | {row['others']:.2f} | {row['selectivity']:.3f}"
+            result.append(f"| {row['method']} | {row['size']} | {figures} | {gap} |")
+    return result
+
+
+@pytest.mark.parametrize("study", FRONTIERS)
+def test_the_page_on_choosing_says_what_the_frontier_says(study):
+    page = (HERE / "docs/choosing.md").read_text(encoding="utf-8")
+    section = page.split(f"studies/{study}/claims.md")[1].split("\n## ")[0]
+    rows = frontier_rows(study)
+    assert len(rows) >= 6, "two sizes of three ways at least"
+    for row in rows:
+        assert row in section, row
+
+
+def test_the_readme_says_what_was_judged():
+    text = (HERE / "README.md").read_text(encoding="utf-8").split("## The paper, judged")[1].split("\n## ")[0]
+    page = (HERE / "docs/studies/gemma-3-270m/claims.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| ") and "verdict" not in line]
+    assert len(rows) >= 8
+    for row in rows:
+        assert row.removesuffix("|").rstrip() in page, row

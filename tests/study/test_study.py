@@ -1,0 +1,332 @@
+"""A study of the planted model: what is planted is found and judged, runs go on and repeat themselves to the last digit."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from lape import identify, perplexity, record
+from lape.cli import run as cli
+from lape.errors import FileError, LapeError, MismatchError, OptionError, TextError
+from lape.study import run as running
+from lape.study.behaviour import read_forcing
+from lape.study.claims import read
+from lape.study.options import StudyOptions
+from lape.study.parts import PARTS
+from lape.study.plan import plan
+from lape.study.run import chosen_parts, run, save
+from lape.study.study import Study
+from lape.study.texts import spread
+from lape.study.write import latex
+from support.planted import LANGUAGES, neurons_of, planted, planted_texts, planted_tokenizer, sentences
+
+CLAIMS = Path(running.__file__).parent / "claims.toml"
+SMALL = StudyOptions(
+    tokens=250,
+    domain_tokens=300,
+    sizes=(4, 8),
+    finer=(),
+    rates=(0.002,),
+    sentences=40,
+    resamples=100,
+    draws=1,
+    groups=8,
+    necessity_tokens=150,
+)
+LEFT = ("generation", "scripts", "steering", "answering")
+"""Not run here: the planted model answers no questions, and its words have one script."""
+
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def stats():
+    return record(planted(), planted_tokenizer(), planted_texts(1, 80), attribution=200, row_tokens=64)
+
+
+def study_of(stats: Any, folder: Path, options: StudyOptions = SMALL, **changes: Any) -> Study:
+    lines = {language: sentences(language, 60, 2) for language in LANGUAGES}
+    return Study(planted(), planted_tokenizer(), stats, lines, options, folder, **changes)
+
+
+def parts_of(*names: str) -> list[Any]:
+    return [part for part in PARTS if (part.name in names if names else part.name not in LEFT)]
+
+
+@pytest.fixture(scope="module")
+def whole(stats, tmp_path_factory):
+    """Everything that can be run here, saved."""
+    target = tmp_path_factory.mktemp("study") / "whole"
+    study = study_of(stats, target.with_name("whole.partial"))
+    found = run(study, read(CLAIMS), parts_of())
+    from lape.study.figures import draw
+
+    save(study, found, CLAIMS, {"versions": {"lape": "0"}, "verb": "study"}, draw, target)
+    return study, found, target
+
+
+def verdicts(found: Any) -> dict[str, str]:
+    return {one.claim.name: one.verdict for one in found.judged}
+
+
+def test_what_was_planted_is_confirmed_and_what_was_not_is_not(whole):
+    said = verdicts(whole[1])
+    for name in (
+        "own",
+        "selective",
+        "not an artefact of zero",
+    ):
+        assert said[name] == "holds", name
+    assert said["main language"] == "does not hold", "English has neurons of its own here, as many as the others"
+    assert said["LAPE above variation"] == "not run"
+    against = {one.claim.name: one for one in whole[1].judged}["LAPE above the other ways"].members
+    assert dict(against.select("member", "verdict").iter_rows())["lap"] == "holds"
+
+
+def test_every_committed_claim_is_judged_or_says_why_not(whole):
+    for one in whole[1].judged:
+        assert (one.verdict == "not run") == bool(one.why), one.claim.name
+        if one.verdict != "not run":
+            assert len(one.members)
+
+
+def test_the_parts_give_the_tables_they_name(whole):
+    for part in parts_of():
+        assert set(part.tables) <= set(whole[1].tables), part.name
+
+
+def test_the_matrix_is_that_of_perplexity_itself(whole, stats):
+    study, found, _ = whole
+    texts = study.evaluation[1]
+    options = study.perplexity_options()
+    table = perplexity(planted(), planted_tokenizer(), texts, identify(stats, reliability=False), options)
+    mine = found.tables["perplexity"]
+    both = mine.select("off", "language", "delta_token").join(table, on=["off", "language"], suffix="_direct")
+    assert both.height == len(LANGUAGES) ** 2
+    assert both["delta_token"].to_list() == pytest.approx(both["delta_token_direct"].to_list(), abs=1e-6)
+
+
+def test_a_second_run_gives_the_same_bytes(whole, stats, tmp_path):
+    study = study_of(stats, tmp_path / "again.partial")
+    found = run(study, read(CLAIMS), parts_of())
+    from lape.study.figures import draw
+
+    save(study, found, CLAIMS, {"versions": {"lape": "0"}, "verb": "study"}, draw, tmp_path / "again")
+    first, second = whole[2], tmp_path / "again"
+    names = sorted(str(path.relative_to(first)) for path in first.rglob("*") if path.is_file())
+    assert names == sorted(str(path.relative_to(second)) for path in second.rglob("*") if path.is_file())
+    assert len(names) > 40
+    for name in names:
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+
+
+def test_a_run_that_was_stopped_goes_on_and_ends_the_same(whole, stats, tmp_path, monkeypatch):
+    folder = tmp_path / "stopped.partial"
+    some = parts_of("layers", "perplexity", "frontier", "sweep")
+    study = study_of(stats, folder)
+    calls = _counted(monkeypatch)
+
+    def stop(task: str, done: int, _total: int | None) -> None:
+        if task == "switching neurons off" and done == 60:
+            raise KeyboardInterrupt
+
+    study.progress = stop
+    with pytest.raises(KeyboardInterrupt):
+        run(study, read(CLAIMS), some)
+    before = len(calls)
+    assert before > 10
+    again = run(study_of(stats, folder), read(CLAIMS), some)
+    resumed = len(calls) - before
+    for name in ("perplexity", "frontier", "advantages", "sweep", "growth"):
+        assert again.tables[name].equals(whole[1].tables[name]), name
+    fresh = run(study_of(stats, tmp_path / "fresh.partial"), read(CLAIMS), some)
+    assert again.tables["frontier"].equals(fresh.tables["frontier"])
+    assert before + resumed <= len(calls) - before - resumed + 1, "what was measured is not measured again"
+
+
+def _counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A list that grows by one at every pass over a language's text."""
+    from lape.experiments.perplexity import run as perplexity
+    from lape.measure import ablation
+
+    calls: list[int] = []
+    for module in (ablation, perplexity):
+        if hasattr(module, "line_loss"):
+            real = module.line_loss
+            monkeypatch.setattr(module, "line_loss", lambda *a, real=real, **k: (calls.append(1), real(*a, **k))[1])
+    return calls
+
+
+def test_the_plan_tells_how_many_passes_there_will_be(stats, tmp_path, monkeypatch):
+    some = parts_of("perplexity", "frontier", "sweep")
+    study = study_of(stats, tmp_path / "planned.partial")
+    planned = int(plan(study, some)["passes"].sum())
+    calls = _counted(monkeypatch)
+    run(study, read(CLAIMS), some)
+    assert 0.4 * planned <= len(calls) <= planned, "sets that coincide are measured once, and here many do"
+
+
+def test_the_plan_is_announced_before_anything_is_run(stats, tmp_path):
+    seen: list[Any] = []
+    study = study_of(stats, tmp_path / "told.partial")
+    study.progress = lambda task, *_: seen.append(task)
+    run(study, read(CLAIMS), parts_of("layers", "perplexity"), announce=seen.append)
+    plans = [k for k, one in enumerate(seen) if isinstance(one, pl.DataFrame)]
+    assert plans == [0]
+
+
+def test_another_study_s_folder_is_refused(stats, tmp_path):
+    folder = tmp_path / "other.partial"
+    run(study_of(stats, folder), read(CLAIMS), parts_of("layers"))
+    other = StudyOptions(**{**vars(SMALL), "seed": 1})
+    with pytest.raises(LapeError, match=r"other\.partial"):
+        run(study_of(stats, folder, other), read(CLAIMS), parts_of("layers"))
+
+
+def test_what_the_statistics_do_not_hold_is_left_out_or_refused_where_it_was_asked_for(stats, tmp_path):
+    study = study_of(stats, tmp_path / "x.partial")
+    assert set(study.left_out) == {"variation"}
+    assert "--tuned" in study.left_out["variation"]
+    asked = StudyOptions(**{**vars(SMALL), "methods": ("lape", "variation")})
+    with pytest.raises(OptionError, match="--tuned"):
+        _ = study_of(stats, tmp_path / "x.partial", asked).compared
+
+
+def test_sets_of_a_size_have_that_size(stats, tmp_path):
+    study = study_of(stats, tmp_path / "x.partial")
+    for method in ("lape", "lap", "lave", "difference", "probability", "random"):
+        found = study.chosen(method, 6)
+        assert [len(found[language]) for language in LANGUAGES] == [6] * len(LANGUAGES), method
+    assert neurons_of("own", "fr") <= set(study.chosen("difference", 6)["fr"])
+
+
+def test_a_way_of_choosing_takes_options(stats, tmp_path):
+    study = study_of(stats, tmp_path / "x.partial")
+    direct = identify(stats, "difference", of="probability", against="largest", per_language=6, reliability=False)
+    assert study.chosen("difference:of=probability,against=largest", 6).sets == direct.sets
+    direct = identify(stats, "attribution", by="entropy", matters=0.1, per_language=6, reliability=False)
+    assert study.chosen("attribution:by=entropy,matters=0.1", 6).sets == direct.sets
+    with pytest.raises(OptionError, match="difference:against=largest"):
+        study.chosen("difference:largest", 6)
+    with pytest.raises(OptionError, match="agianst"):
+        study.chosen("difference:agianst=largest", 6)
+
+
+def test_a_recorded_language_without_parallel_text_is_named(stats, tmp_path):
+    lines = {language: sentences(language, 60, 2) for language in LANGUAGES[:-1]}
+    with pytest.raises(TextError, match=rf"--parallel {LANGUAGES[-1]}="):
+        Study(planted(), planted_tokenizer(), stats, lines, SMALL, tmp_path)
+
+
+def test_an_unknown_part_is_refused_and_a_quick_study_has_fewer():
+    with pytest.raises(OptionError, match=r"no part 'frontir'.*frontier"):
+        chosen_parts(["frontir"], False)
+    quick = {part.name for part in chosen_parts(None, True)}
+    assert {"perplexity", "frontier", "layers"} <= quick < {part.name for part in chosen_parts(None, False)}
+
+
+def test_lines_are_spread_evenly_and_the_same_in_every_language():
+    lines = {language: sentences(language, 200, 3) for language in LANGUAGES}
+    numbers, texts = spread(lines, 300, planted_tokenizer())
+    gaps = {b - a for a, b in itertools.pairwise(numbers)}
+    assert max(gaps) - min(gaps) <= 1
+    for language in LANGUAGES:
+        assert list(texts[language].texts) == [lines[language][k] for k in numbers]
+    lengths = [
+        len(planted_tokenizer()(line, add_special_tokens=False)["input_ids"])
+        for k in LANGUAGES
+        for line in texts[k].texts
+    ]
+    assert 250 < sum(lengths) / len(LANGUAGES) < 350
+
+
+def test_the_pages_say_every_claim_what_was_not_run_and_the_hashes(whole):
+    study, found, target = whole
+    page, methods = (target / "claims.md").read_text(), (target / "methods.md").read_text()
+    for one in found.judged:
+        assert f"| {one.claim.says} | **{one.verdict}** |" in page
+        assert f"- **{one.claim.name}** ({one.claim.source})" in page
+    for part in LEFT:
+        assert f"- {part}: not asked for" in page
+    kept = json.loads((target / "run.json").read_text())
+    assert kept["evaluated"]["numbers"] == study.evaluation[0]
+    assert kept["evaluated"]["hash"][:16] in methods
+    assert kept["model"]["checksum"][:16] in methods
+    for language in LANGUAGES:
+        assert f"{language} {int(study.stats[language].tokens.sum()):,}" in methods
+
+
+def test_latex_tables_are_rectangular_and_escaped(whole):
+    for path in (whole[2] / "tables").glob("*.tex"):
+        table = pl.read_parquet(path.with_suffix(".parquet"))
+        lines = path.read_text().splitlines()
+        body = [line for line in lines if line.endswith(r"\\")]
+        assert len(body) == table.height + 1, path.name
+        assert {line.replace(r"\&", "").count("&") for line in body} == {table.width - 1}
+        assert not any("_" in line.replace(r"\_", "") for line in body)
+
+
+def test_latex_escapes_what_a_model_may_write():
+    table = pl.DataFrame({"answer_1": ["a_b^c\\d ~ {x} 50% & #1 $\n\ny"], "n": [1.23456], "none": [None]})
+    row = latex("t", table).splitlines()[5]
+    text = r"a\_b\textasciicircum{}c\textbackslash{}d \textasciitilde{} \{x\} 50\% \& \#1 \$  y"
+    assert row == rf"{text} & 1.235 & -- \\"
+
+
+def test_the_page_on_the_study_names_every_part():
+    page = (Path(__file__).parents[2] / "docs/study.md").read_text(encoding="utf-8")
+    named = {
+        name.strip() for line in page.splitlines() if line.startswith("| ") for name in line.split("|")[1].split(",")
+    }
+    assert {part.name for part in PARTS} <= named
+
+
+def test_steering_is_joined_from_its_folder_and_of_this_model_only(stats, tmp_path):
+    row = {"family": "random", "measure": "good_over_ceiling", "difference": 0.5, "low": 0.4, "high": 0.6}
+    own = {"model": stats.manifest["model"], "records": [], "differences": [row], "command": ["force", "x"]}
+    (tmp_path / "forcing.json").write_text(json.dumps(own))
+    study = study_of(stats, tmp_path / "s.partial", forcing=tmp_path)
+    found = run(study, read(CLAIMS), parts_of("steering"))
+    assert verdicts(found)["steering above matched neurons"] == "holds"
+    assert study.notes["steering"] == ["measured by: lape force x"]
+    (tmp_path / "forcing.json").write_text(json.dumps({**own, "model": {"checksum": "another"}}))
+    with pytest.raises(MismatchError, match="another"):
+        read_forcing(tmp_path, stats.manifest["model"])
+    shutil.rmtree(tmp_path / "s.partial")
+    (tmp_path / "forcing.json").write_text("[]")
+    with pytest.raises(FileError, match="lape force"):
+        read_forcing(tmp_path, {})
+
+
+def test_the_command_line_runs_a_quick_study_and_writes_it(tmp_path, capsys):
+    planted().save_pretrained(tmp_path / "model")
+    planted_tokenizer().save_pretrained(tmp_path / "model")
+    flags: list[str] = []
+    for language in LANGUAGES:
+        (tmp_path / f"{language}.txt").write_text("\n".join(sentences(language, 80, 1)) + "\n")
+        (tmp_path / f"{language}2.txt").write_text("\n".join(sentences(language, 60, 2)) + "\n")
+        flags += [
+            "--text",
+            f"{language}={tmp_path}/{language}.txt",
+            "--parallel",
+            f"{language}={tmp_path}/{language}2.txt",
+        ]
+    command = ["study", str(tmp_path / "model"), *flags, "--out", str(tmp_path / "out"), "--device", "cpu", "--quick"]
+    small = ["--tokens", "250", "--sizes", "8", "--draws", "1", "--resamples", "50"]
+    assert cli([*command, *small, "--plan-only"]) == 0
+    assert "frontier" in capsys.readouterr().out
+    assert not list(tmp_path.glob("out*")), "a plan keeps nothing"
+    assert cli([*command, *small]) == 0
+    said = capsys.readouterr()
+    assert "passes" in said.err
+    assert "holds" in said.out
+    assert (tmp_path / "out" / "claims.md").is_file()
+    assert cli([*command, *small]) == 2
+    assert "--overwrite" in capsys.readouterr().err
