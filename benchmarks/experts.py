@@ -13,8 +13,10 @@ from collections.abc import Callable
 import torch
 from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 
+from lape.model.body import hidden_states
+from lape.model.find import find
 from lape.model.hooks import watching
-from lape.model.site import find, gap, hidden_states
+from lape.model.numerics import gap
 from lape.recording.counter import Recorder
 
 ROWS, TOKENS = 4, 512

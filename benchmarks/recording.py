@@ -17,16 +17,17 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
+from lape.model.run import run_batch
 
 import lape
 from lape.data import samples
 from lape.data.corpus import Batch, batch, batches, prepare
 from lape.data.texts import Documents
+from lape.model.find import find
 from lape.model.hooks import watching
-from lape.model.site import Sites, find
+from lape.model.site import Sites
 from lape.options import RecordOptions
 from lape.recording.counter import Recorder
-from lape.recording.reader import run_batch
 
 ROUNDS = 10
 OPTIONS = RecordOptions(row_tokens=512, batch_tokens=2048)

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 import lape
 from lape.experiments.seeds.run import control
-from lape.model.site import find
+from lape.model.find import find
 from lape.recording.weight_change import weight_changes
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lape.errors import LapeError
 
 if TYPE_CHECKING:
-    from lape.detect import identify
+    from lape.detect.identify import identify
     from lape.edit.edit import Add, Off, Scale, Set, edited
     from lape.edit.steer import steer
     from lape.experiments.forcing.run import forcing
@@ -24,7 +24,7 @@ _HOMES = {
     "load": "lape.model.load",
     "record": "lape.recording.record",
     "ActivationStats": "lape.values.stats",
-    "identify": "lape.detect",
+    "identify": "lape.detect.identify",
     "LanguageNeurons": "lape.values.neurons",
     "Off": "lape.edit.edit",
     "Set": "lape.edit.edit",

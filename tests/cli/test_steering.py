@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM
 
 import lape
 from lape.cli import run
-from lape.data import language_id as identifiers
-from lape.detect import identify
+from lape.data import language_id
+from lape.detect.identify import identify
 from lape.errors import OptionError
 from lape.experiments.forcing.run import forcing
 from lape.measure.answer_table import DEFINITIONS
@@ -50,9 +50,9 @@ WRITTEN = {
 @pytest.fixture(scope="module", autouse=True)
 def by_letters():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(identifiers, "lingua", by_letter)
-        for name in identifiers.IDENTIFIERS:
-            patch.setitem(identifiers.IDENTIFIERS, name, by_letter)
+        patch.setattr(language_id, "lingua", by_letter)
+        for name in language_id.IDENTIFIERS:
+            patch.setitem(language_id.IDENTIFIERS, name, by_letter)
         yield
 
 
@@ -191,7 +191,7 @@ def test_without_an_identifier_languages_are_named_by_hand(folder, tmp_path, cap
     def missing(_languages):
         raise OptionError("The package lingua is missing. Type: pip install 'lape[lid]'")
 
-    monkeypatch.setattr(identifiers, "lingua", missing)
+    monkeypatch.setattr(language_id, "lingua", missing)
     said = said_by(capsys, steer(folder, PROMPT))
     assert said.count("language not told (extra lid)") == 2
     refused(capsys, tmp_path, steer(folder, PROMPT, source=()), "pip install 'lape[lid]'", "--from en")

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from lape.data import contamination as lid
-from lape.data import samples
+from lape.data import contamination, samples
 from lape.data.texts import Documents
 
 TEXTS = samples.texts("all")
 
 
 def test_clean_texts_give_no_warning() -> None:
-    assert lid.warnings(dict(TEXTS)) == []
+    assert contamination.warnings(dict(TEXTS)) == []
 
 
 def test_english_inside_french_is_noticed_with_its_share() -> None:
     mixed = Documents([*TEXTS["fr"].texts[:40], *TEXTS["en"].texts[:10]])
-    (warning,) = lid.warnings({"fr": mixed, "zh": TEXTS["zh"]})
+    (warning,) = contamination.warnings({"fr": mixed, "zh": TEXTS["zh"]})
     assert "fr" in warning
     assert "en" in warning
     share = int(warning.split("%")[0].rsplit(maxsplit=1)[-1])
@@ -23,4 +22,4 @@ def test_english_inside_french_is_noticed_with_its_share() -> None:
 
 
 def test_a_language_the_identifier_does_not_know_is_passed_over() -> None:
-    assert lid.warnings({"fr-x-made": TEXTS["fr"], "tlh": TEXTS["en"]}) == []
+    assert contamination.warnings({"fr-x-made": TEXTS["fr"], "tlh": TEXTS["en"]}) == []

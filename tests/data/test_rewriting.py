@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lape.data import rewriting as variants
-from lape.data import samples
+from lape.data import rewriting, samples
 from lape.data.languages import script, tag
 from lape.data.rewriting import converted, equal_noise, noised, private_tag, romanised, shuffled, variant_tag
 from lape.errors import OptionError
@@ -270,7 +269,7 @@ def test_a_missing_library_names_the_extra(monkeypatch):
     def missing(name):
         raise ImportError(name)
 
-    monkeypatch.setattr(variants.importlib, "import_module", missing)
+    monkeypatch.setattr(rewriting.importlib, "import_module", missing)
     for library, call in {
         "pypinyin": lambda: romanised(["我"], "zh"),
         "opencc": lambda: converted(["我"], "zh-Hant"),

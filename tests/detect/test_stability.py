@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lape import identify
-from lape.detect import halves
+from lape.detect.halves import halves
 from lape.detect.lape import lape
 from lape.detect.stability import SMALLEST, UNION, chance_jaccard, reliability, split_halves, stability_of
 from lape.values.neurons import LanguageNeurons, NeuronSet

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from lape.data.texts import Documents
 from lape.edit.edit import Add, Off, Scale, Set, edited
 from lape.errors import LapeError, MismatchError, OptionError
-from lape.model.site import find
+from lape.model.find import find
 from lape.recording.record import record
 from lape.values.neurons import NeuronSet
 from support.brute import KINDS, assert_near, hooks_on, lively, logits_of, model_of, rewritten, tokenizer_of, width_of

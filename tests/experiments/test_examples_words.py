@@ -8,8 +8,9 @@ from peft import LoraConfig, get_peft_model
 
 from lape.experiments.examples import words as module
 from lape.experiments.examples.words import WORDS, down_columns, usable, words
+from lape.model.find import find
 from lape.model.loss import find_head
-from lape.model.site import down_norms, find
+from lape.model.weights import down_norms
 from lape.values.neurons import NeuronSet
 from support.brute import MLPS, affine, lively, model_of, tokenizer_of
 from support.tiny import LAYERS, tiny_tokenizer, word_tokenizer

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lape.data.language_id import IDENTIFIERS, Guess
-from lape.detect import identify
+from lape.detect.identify import identify
 from lape.errors import FileError, MismatchError, OptionError, TextError
 from lape.experiments.forcing import run as module
 from lape.experiments.forcing.run import Forced, forcing

@@ -16,18 +16,14 @@ from lape.experiments.frontier.table import (
     FRONTIER,
     GROWTH,
     MATRIX,
-    MEAN,
     Effects,
     advantages,
     frontier,
     growth,
-    holm,
-    interval,
     matrix,
-    selectivity,
-    two_sided,
 )
 from lape.measure.bootstrap import Bootstrap
+from lape.measure.intervals import MEAN, holm, interval, selectivity, two_sided
 
 LANGUAGES = ("en", "fr", "zh")
 OVER = ("fr", "zh")

@@ -15,13 +15,13 @@ from torch.nn import functional
 from lape import Off, Scale, edited, record
 from lape.data.corpus import batch, batches, prepare
 from lape.data.texts import Documents
-from lape.detect import identify
+from lape.detect.identify import identify
 from lape.errors import MismatchError, OptionError, TextError
 from lape.experiments.necessity.estimates import Estimator, _documents
 from lape.experiments.necessity.run import necessity, own_groups, sample
 from lape.measure.correlation import fitted, judged, pearson, rank_correlation, ranks
+from lape.model.find import find
 from lape.model.loss import find_head
-from lape.model.site import find
 from lape.options import TextOptions
 from lape.values.neurons import NeuronSet
 from lape.values.space import NeuronSpace

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lape.detect import identify
+from lape.detect.identify import identify
 from lape.errors import MismatchError, OptionError
 from lape.experiments.null.run import null_entropy, topic_slices, wilson
 from lape.values.neurons import LanguageNeurons, NeuronSet

@@ -14,7 +14,7 @@ from lape import record
 from lape.data.texts import Documents
 from lape.errors import MismatchError, OptionError, TextError
 from lape.experiments.patching.run import overall_mean, patching
-from lape.model.site import find
+from lape.model.find import find
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from support.brute import hooks_on, model_of, rewritten, some_texts, tokenizer_of
 from support.made import made_stats

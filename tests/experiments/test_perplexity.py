@@ -13,7 +13,7 @@ from lape.data.texts import Documents
 from lape.edit.edit import Off, edited
 from lape.errors import FileError, MismatchError, OptionError, TextError
 from lape.experiments.perplexity.run import line_losses, perplexity
-from lape.model.site import find
+from lape.model.find import find
 from lape.options import PerplexityOptions
 from lape.recording.record import record
 from lape.values.neurons import LanguageNeurons, NeuronSet

@@ -11,7 +11,7 @@ import torch
 from lape.data import samples
 from lape.data.rewriting import shuffled
 from lape.data.texts import Documents
-from lape.detect import halves
+from lape.detect.halves import halves
 from lape.detect.lape import lape
 from lape.detect.stability import chance_jaccard
 from lape.edit.edit import Off, edited

@@ -17,7 +17,7 @@ from lape.data.texts import Documents
 from lape.errors import MismatchError, ModelError, OptionError, TextError
 from lape.experiments.similarity.run import aligned_lines, dominance, pairs, sentence_vectors, similarity
 from lape.measure.bootstrap import Bootstrap
-from lape.model.site import find
+from lape.model.find import find
 from lape.options import SimilarityOptions, TextOptions
 from support.brute import KINDS, MLPS, hooks_on, lively, model_of, rounding_of, row_of, some_texts, tokenizer_of
 from support.tiny import LAYERS

@@ -14,8 +14,8 @@ from lape.data.texts import Documents
 from lape.detect.attribution import attribution
 from lape.errors import OptionError
 from lape.model.attribution import attribute
+from lape.model.find import find
 from lape.model.loss import find_head, line_loss
-from lape.model.site import find
 from lape.options import TextOptions
 from lape.values.neurons import NeuronSet
 from lape.values.stats import merge

@@ -10,14 +10,15 @@ import torch
 
 from lape.data.corpus import prepare
 from lape.data.texts import Documents
-from lape.detect import identify
+from lape.detect.identify import identify
 from lape.edit.edit import Add, Off, Scale, edited
 from lape.errors import OptionError
 from lape.experiments.routing.run import affinity
 from lape.model.attribution import attribute
+from lape.model.find import find
 from lape.model.load import load_weights
 from lape.model.loss import find_head
-from lape.model.site import down_norms, find
+from lape.model.weights import down_norms
 from lape.options import TextOptions
 from lape.recording.reader import Reader
 from lape.recording.record import record

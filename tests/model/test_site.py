@@ -10,8 +10,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
 from lape.data.texts import Documents
 from lape.errors import ModelError
+from lape.model.body import hidden_states, tiny_ids
+from lape.model.find import find
 from lape.model.hooks import watching
-from lape.model.site import SiteNames, down_norms, find, hidden_states, tiny_ids
+from lape.model.site import SiteNames
+from lape.model.weights import down_norms
 from lape.recording.record import record
 from lape.values.space import NeuronSpace
 from support.brute import (

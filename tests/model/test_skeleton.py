@@ -10,7 +10,7 @@ from transformers import AutoConfig
 
 from lape.cli import run
 from lape.errors import ModelError
-from lape.model.site import find
+from lape.model.find import find
 from lape.model.skeleton import is_bare, shallow, skeleton
 from support.tiny import COMMON, tiny
 from support.zoo.table import KINDS

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from lape.errors import ModelError
 from lape.model.experts import Runner
-from lape.model.site import find
+from lape.model.find import find
 from lape.model.verify import prove
 from support.brute import lively
 from support.zoo.table import KINDS

@@ -10,8 +10,8 @@ import torch
 from lape.data.texts import Documents
 from lape.edit.edit import Add, Off, Scale, Set, edited
 from lape.errors import MismatchError, ModelError, OptionError
+from lape.model.find import find
 from lape.model.load import check_same, checksum, describe, load, number_format
-from lape.model.site import find
 from lape.recording.record import record
 from lape.ship.checkpoint import export
 from lape.values.neurons import NeuronSet

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lape.edit.edit import edited
-from lape.model.site import find
+from lape.model.find import find
 from support.brute import assert_near
 from support.conformance import IDS, some_edits
 from support.zoo.table import KINDS

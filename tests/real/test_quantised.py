@@ -9,7 +9,8 @@ import torch
 
 import lape
 from lape.data import samples
-from lape.model.site import find, hidden_states, tiny_ids
+from lape.model.body import hidden_states, tiny_ids
+from lape.model.find import find
 from lape.values.stats import ActivationStats
 
 

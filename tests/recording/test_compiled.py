@@ -10,7 +10,7 @@ import torch
 
 from lape.data.texts import Documents
 from lape.model import compiled as graphs
-from lape.model.site import find
+from lape.model.find import find
 from lape.recording.engines import compiled
 from lape.recording.engines.compiled import CompiledRecorder
 from lape.recording.record import record

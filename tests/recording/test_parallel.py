@@ -127,8 +127,8 @@ def test_weights_are_not_placed_twice(folder, monkeypatch, place):
 
 
 def test_a_shared_out_model_is_recorded_only(monkeypatch):
-    from lape.model import site as sites
+    from lape.model import find as finding
 
-    monkeypatch.setattr(sites, "is_shared_out", lambda _: True)
+    monkeypatch.setattr(finding, "is_shared_out", lambda _: True)
     with pytest.raises(ModelError, match="recorded only"):
-        sites.find(lively("llama"))
+        finding.find(lively("llama"))

@@ -11,10 +11,10 @@ from lape.cli import main
 from lape.cli.common import span
 from lape.cli.plan import flop, size
 from lape.data.texts import Documents
-from lape.detect import identify
+from lape.detect.identify import identify
 from lape.errors import ModelError, OptionError
 from lape.experiments.perplexity.run import line_losses
-from lape.model.site import find
+from lape.model.find import find
 from lape.options import PerplexityOptions, PlanOptions
 from lape.recording.plan import plan
 from lape.recording.record import record

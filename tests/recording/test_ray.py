@@ -19,8 +19,8 @@ from lape.errors import MismatchError, ModelError, OptionError
 from lape.options import ClusterOptions, ModelOptions, RecordOptions
 from lape.progress import silent
 from lape.recording.engines.ray import Counter, OnRay, record
-from lape.recording.record import checked_texts, recorded
 from lape.recording.record import record as here
+from lape.recording.run import checked_texts, recorded
 from lape.values.stats import ActivationStats
 from support.brute import assert_near, model_of, some_texts, tokenizer_of
 

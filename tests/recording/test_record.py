@@ -399,7 +399,13 @@ def context():
     """Processes forked from one that has imported everything: a start costs milliseconds."""
     made = multiprocessing.get_context("forkserver")
     made.set_forkserver_preload(
-        ["support.child", "lape.model.discover", "lape.ship.checkpoint", "lape.experiments.perplexity.run", "transformers"]
+        [
+            "support.child",
+            "lape.model.discover",
+            "lape.ship.checkpoint",
+            "lape.experiments.perplexity.run",
+            "transformers",
+        ]
     )
     return made
 

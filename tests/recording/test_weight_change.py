@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lape.errors import LapeError, MismatchError, ModelError, OptionError, TextError
+from lape.model.find import find
 from lape.model.load import checksum
-from lape.model.site import SiteNames, find
+from lape.model.site import SiteNames
 from lape.recording.weight_change import compared, weight_changes
 from support.brute import KINDS, MLPS, width_of
 from support.tiny import LAYERS, tiny

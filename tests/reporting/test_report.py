@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import lape
 from lape.cli import main
 from lape.data.texts import Documents
-from lape.detect import identify
+from lape.detect.identify import identify
 from lape.errors import FileError, OptionError
 from lape.experiments.perplexity.run import perplexity
 from lape.recording.record import record

@@ -8,8 +8,8 @@ from transformers import AutoModelForCausalLM
 
 from lape.edit.edit import Add, Off, Scale, Set, edited
 from lape.errors import FileError, LapeError, MismatchError, ModelError, OptionError
+from lape.model.find import find
 from lape.model.load import load
-from lape.model.site import find
 from lape.ship.checkpoint import export
 from lape.values.neurons import NeuronSet
 from lape.values.space import NeuronSpace

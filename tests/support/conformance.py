@@ -57,7 +57,7 @@ def examine(name: str) -> Verdict:
     if kind.not_applicable:
         return Verdict(name, "not applicable", why=kind.not_applicable)
     from lape.errors import ModelError
-    from lape.model.site import find
+    from lape.model.find import find
 
     try:
         model = build(name, kind)
@@ -125,7 +125,7 @@ def canonical(model: Any, name: str) -> str:
 
 def same_places(model: Any, kind: Kind) -> None:
     """The sites are those of the table, in the order in which they run."""
-    from lape.model.site import find
+    from lape.model.find import find
 
     sites = find(model).sites
     listed = places(kind)
@@ -139,7 +139,7 @@ class Written:
     """The activations that the table's formulas give, stretch by stretch, and changes of them."""
 
     def __init__(self, model: Any, kind: Kind) -> None:
-        from lape.model.site import find
+        from lape.model.find import find
 
         self.model, self.kind, self.space = model, kind, find(model).space
         self.order, listed = in_order(model, kind), places(kind)
@@ -184,7 +184,8 @@ class Written:
 
 def counts_agree(model: Any, kind: Kind) -> None:
     """Every stretch is seen once for each token that reaches it, and counts and sums are those of the formulas."""
-    from lape.model.site import find, hidden_states
+    from lape.model.body import hidden_states
+    from lape.model.find import find
     from lape.recording.counter import Recorder
 
     found = find(model)
@@ -286,7 +287,7 @@ def compiles(model: Any, kind: Kind) -> None:
     whole forward, and elsewhere in test_edit.py and tests/real/test_compiled.py.
     """
     from lape.edit.edit import edited
-    from lape.model.site import find
+    from lape.model.find import find
 
     sites = find(model).sites
     edits = some_edits(find(model).space)

@@ -63,7 +63,7 @@ def _run(working: Path, recording: Any, measuring: Any, documents: int) -> None:
     from lape.cli.identify import with_reliability
     from lape.cli.tables import loss_matrix, neurons_table, own_tables, verdict
     from lape.data import samples
-    from lape.detect import identify
+    from lape.detect.identify import identify
     from lape.experiments.perplexity.run import line_losses, summary
     from lape.model.load import load
     from lape.recording.record import record

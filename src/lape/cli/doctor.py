@@ -37,9 +37,9 @@ def doctor(
         return
     from lape.data.corpus import bos_id
     from lape.errors import ModelError
+    from lape.model.find import find
     from lape.model.load import checksum, load
     from lape.model.loss import find_head
-    from lape.model.site import find
 
     with progress() as report:
         loaded, tokenizer = load(model, loading, progress=report)
@@ -58,7 +58,8 @@ def doctor(
 
 def _bare(model: str, loading: ModelOptions) -> None:
     """A model without its weights."""
-    from lape.model.site import SiteNames, find
+    from lape.model.find import find
+    from lape.model.site import SiteNames
     from lape.model.skeleton import skeleton
 
     made = skeleton(model, loading.revision)
@@ -135,7 +136,7 @@ def _kind(model: Any, site: Site) -> tuple[str, str]:
 
 def _firing(model: Any, site: Site) -> str:
     """A warning where the activation is above 0 for other inputs than those above 0."""
-    from lape.model.site import keeps_sign
+    from lape.model.weights import keeps_sign
 
     return (
         ""

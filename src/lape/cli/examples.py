@@ -91,7 +91,7 @@ def examples(
 
 def _texts(model: str, flags: list[str] | None) -> dict[str, Any]:
     from lape.data import samples
-    from lape.recording.record import checked_texts
+    from lape.recording.run import checked_texts
 
     if flags:
         return checked_texts(texts_of(flags))

@@ -53,7 +53,7 @@ def force(
         Replace an existing folder.
     """
     from lape.cli.tables import forcing_tables
-    from lape.detect import identify
+    from lape.detect.identify import identify
     from lape.experiments.forcing.run import forcing
     from lape.model.load import check_same, describe, load
     from lape.store import files
@@ -171,7 +171,7 @@ def _split(asked: Mapping[str, list[str]], development: int) -> tuple[dict[str, 
 def _texts(flags: Sequence[str] | None, part: Any, languages: Mapping[str, Any]) -> dict[str, Any]:
     """Texts by language: those named, or the bundled ones of the languages that are asked in."""
     from lape.data import samples
-    from lape.recording.record import checked_texts
+    from lape.recording.run import checked_texts
 
     if flags:
         return checked_texts(texts_of(flags))

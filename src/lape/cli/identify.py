@@ -38,8 +38,9 @@ def identify(
         Replace an existing file.
     """
     from lape.cli.tables import neurons_table
-    from lape.detect import halvable, method_named
-    from lape.detect import identify as find
+    from lape.detect.halves import halvable
+    from lape.detect.identify import identify as find
+    from lape.detect.identify import method_named
     from lape.store import files
     from lape.values.stats import ActivationStats
 
@@ -63,7 +64,7 @@ def identify(
 
 def with_reliability(stats: Any, neurons: Any, method: str, options: dict[str, Any]) -> tuple[Any, Any]:
     """The neurons with their stability, and the table of reliability, from one round of halvings."""
-    from lape.detect import method_named
+    from lape.detect.identify import method_named
     from lape.detect.stability import reliability as table_of
     from lape.detect.stability import split_halves, stability_of
 

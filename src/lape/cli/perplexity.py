@@ -63,7 +63,7 @@ def perplexity(
     from lape.cli.tables import loss_matrix, own_tables, verdict
     from lape.experiments.perplexity.run import line_losses, summary
     from lape.model.load import check_same, describe, load
-    from lape.recording.record import checked_texts
+    from lape.recording.run import checked_texts
     from lape.store import files
 
     target = to or beside(neurons, "perplexity")

@@ -48,18 +48,18 @@ def record(
     """
     if loading.tensor_parallel and os.environ.get("RANK", "0") != "0":  # the first process speaks for all
         out.quiet = err.quiet = True
-    from lape.data import contamination as lid
+    from lape.data import contamination
     from lape.model.load import load
     from lape.recording.engines import ray
-    from lape.recording.record import checked_texts
     from lape.recording.record import record as run
+    from lape.recording.run import checked_texts
     from lape.store import files
 
     files.refuse_existing(to, overwrite)
     texts = checked_texts(texts_of(text))
     checkpoints = tuned_of(tuned or ())
-    if lid.available():
-        for warning in lid.warnings(texts, rule=options.document, column=options.column):
+    if contamination.available():
+        for warning in contamination.warnings(texts, rule=options.document, column=options.column):
             err.print(f"[yellow]warning:[/] {warning}", highlight=False, soft_wrap=True)
     started = time.perf_counter()
     with progress() as report:

@@ -64,7 +64,7 @@ def study(
     """
     from lape.errors import OptionError
     from lape.model.load import load
-    from lape.recording.record import checked_texts
+    from lape.recording.run import checked_texts
     from lape.store import files
     from lape.study.claims import read
     from lape.study.plan import plan, speed

@@ -10,7 +10,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from lape.detect import halves
+from lape.detect.halves import halves
 from lape.detect.lape import lape
 from lape.progress import Progress, silent
 from lape.values.neurons import LanguageNeurons, NeuronSet, jaccard

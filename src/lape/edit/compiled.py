@@ -12,11 +12,11 @@ from torch import Tensor
 from lape.data.corpus import Batch
 from lape.edit.edit import Edit, Off, affine, edited
 from lape.errors import ModelError
+from lape.model.body import body, evaluating, run_batch
 from lape.model.compiled import Fixed, first_line, say
 from lape.model.hooks import Rows, change, forget_compiled
-from lape.model.site import Sites, body, evaluating
+from lape.model.site import Sites
 from lape.options import TextOptions
-from lape.recording.reader import run_batch
 from lape.values.neurons import NeuronSet
 
 _NEAR = {torch.float64: 1e-5, torch.float32: 1e-4}

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from lape.edit.positions import Positions, Tokens
 from lape.errors import OptionError
+from lape.model.body import blocks
+from lape.model.find import find
 from lape.model.hooks import Alter, Rows, forget_compiled
-from lape.model.site import blocks, find
 from lape.options import check_choices, positive
 from lape.values.stats import ActivationStats
 

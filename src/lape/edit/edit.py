@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from lape.edit.positions import Positions, Tokens
 from lape.errors import MismatchError, OptionError
+from lape.model.find import find
 from lape.model.hooks import Alter, Rows, change, forget_compiled
-from lape.model.site import find
 from lape.values.neurons import NeuronSet
 from lape.values.space import NeuronSpace
 

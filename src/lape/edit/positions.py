@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from lape.errors import ModelError, OptionError
+from lape.model.body import body, unwrapped
 from lape.model.hooks import Alter, Rows
-from lape.model.site import body, unwrapped
 
 Tokens: TypeAlias = Literal["both", "prompt", "generated"]
 """Where an edit acts: *generated* is every position whose output picks a new token, so the last one of the prompt is

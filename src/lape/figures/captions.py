@@ -8,10 +8,10 @@ from typing import Any, TypeAlias
 import polars as pl
 
 from lape.detect.stability import UNION
-from lape.experiments.frontier.table import MEAN
 from lape.figures.held import Record, resamples
 from lape.figures.style import Tables
 from lape.measure.bootstrap import FEWEST
+from lape.measure.intervals import MEAN
 
 Caption: TypeAlias = Callable[[Tables, Record], str]
 

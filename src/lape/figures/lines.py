@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from lape.experiments.frontier.table import MEAN
 from lape.figures.style import GREY, SMALL, Axes, Figure, Paper, Tables, blank, legend, series, whole
+from lape.measure.intervals import MEAN
 
 _ROUND = (0, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 

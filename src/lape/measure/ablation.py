@@ -20,13 +20,15 @@ from lape.edit.compiled import EditedGraph, edited_graph
 from lape.edit.edit import Edit, Off, Set, edited
 from lape.errors import MismatchError, ModelError, TextError
 from lape.measure.bootstrap import paired_units, several_documents
+from lape.model.body import check_fits
 from lape.model.compiled import pays, say, why_not
+from lape.model.find import find
 from lape.model.loss import Loss, find_head, line_loss
-from lape.model.site import check_fits, down_norms, find
+from lape.model.weights import down_norms
 from lape.options import TextOptions
 from lape.progress import Progress, silent
 from lape.recording.counter import Recorder
-from lape.recording.record import checked_texts
+from lape.recording.run import checked_texts
 from lape.store import files
 from lape.values.neurons import LanguageNeurons, NeuronSet
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lape.model.body import body, evaluating, hidden_states
 from lape.model.loss import Head
-from lape.model.site import body, evaluating, hidden_states
 from lape.progress import Progress, silent
 
 _TOKENS = 2048

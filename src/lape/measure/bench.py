@@ -15,7 +15,7 @@ from torch import Tensor
 from lape.data.corpus import prepare
 from lape.data.languages import tag
 from lape.data.texts import Texts
-from lape.detect import identify
+from lape.detect.identify import identify
 from lape.edit.diffmean import shifted
 from lape.edit.edit import Edit, edited
 from lape.edit.steer import steering
@@ -25,8 +25,9 @@ from lape.measure.mask import VocabularyMask, endings, frequent, token_counts
 from lape.measure.methods import Setting
 from lape.measure.prompts import Asking, ask, cut
 from lape.measure.steering_controls import matched_norm, permuted, randomised, transplanted
+from lape.model.body import body, text_config
+from lape.model.find import find
 from lape.model.loss import Head, find_head
-from lape.model.site import body, find, text_config
 from lape.options import GenerationOptions, TextOptions
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats

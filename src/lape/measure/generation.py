@@ -11,7 +11,7 @@ import torch
 from transformers import StoppingCriteria, TextStreamer
 
 from lape.measure.prompts import first_of
-from lape.model.site import body, evaluating, unwrapped
+from lape.model.body import body, evaluating, unwrapped
 from lape.options import GenerationOptions
 
 

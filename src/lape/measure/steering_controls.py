@@ -13,8 +13,10 @@ from torch import Tensor, nn
 from lape.edit.edit import Add, Edit, Off, Set, edited
 from lape.edit.positions import Tokens
 from lape.measure.controls import random_like
+from lape.model.body import evaluating, hidden_states
+from lape.model.find import find
 from lape.model.hooks import Rows, at_output, hooked
-from lape.model.site import Sites, evaluating, find, hidden_states
+from lape.model.site import Sites
 from lape.values.neurons import NeuronSet
 
 

@@ -16,11 +16,13 @@ from torch.nn import functional as F
 
 from lape.data.corpus import Batch, Corpus, batch, batches
 from lape.errors import ModelError
+from lape.model.body import evaluating, hidden_states, run_batch, tiny_ids, unwrapped
+from lape.model.find import find
 from lape.model.hooks import Rows, at_product, hooked
 from lape.model.loss import Head, targets_of
-from lape.model.site import Sites, evaluating, find, hidden_states, is_linear, tiny_ids, unwrapped
+from lape.model.site import Sites
+from lape.model.weights import is_linear
 from lape.options import TextOptions
-from lape.recording.reader import run_batch
 
 _ROWS, _ROWS_GPU = 128, 1024
 """Tokens whose logits, and their gradient, exist at once."""

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from lape.data.corpus import Batch, Corpus, Row, at_once, longest
-from lape.model.site import Sites, body, hidden_states, is_shared_out, unwrapped
+from lape.model.body import body, hidden_states, is_shared_out, unwrapped
+from lape.model.site import Sites
 from lape.options import TextOptions
 
 _log = logging.getLogger("lape")

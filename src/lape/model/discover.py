@@ -18,11 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from lape.errors import ModelError
+from lape.model.body import unwrapped
 from lape.model.expert_layouts import layout_of
 from lape.model.experts import Arguments
-from lape.model.site import BY_HAND, FUNCTIONS, Branch, Site, SiteNames, close, gap, is_linear, limited, unwrapped
+from lape.model.numerics import close, gap, limited
+from lape.model.site import BY_HAND, FUNCTIONS, Branch, Site, SiteNames
 from lape.model.trace import Call, Event, Part, Trace, called, traced
 from lape.model.unrecognised import overlooked
+from lape.model.weights import is_linear
 
 
 def discover(model: nn.Module) -> tuple[Site, ...]:

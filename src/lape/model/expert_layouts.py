@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lape.model.experts import Arguments, Called, Layout, Matrix, Product, Runner
-from lape.model.site import close
+from lape.model.numerics import close
 
 _SMALL = 2.0**-8
 

@@ -12,8 +12,10 @@ from weakref import WeakKeyDictionary, ref
 import torch
 from torch import Tensor, nn
 
+from lape.model.body import body, unwrapped
 from lape.model.experts import Point, Runner
-from lape.model.site import FUNCTIONS, Branch, Site, body, limited, unwrapped
+from lape.model.numerics import limited
+from lape.model.site import FUNCTIONS, Branch, Site
 
 Rows: TypeAlias = "Tensor | None"
 """Flat token number of each row (rows,) int64 where an expert sees some tokens only; None where all tokens come in order."""

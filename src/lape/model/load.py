@@ -22,7 +22,9 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from lape.errors import MismatchError, ModelError, OptionError
-from lape.model.site import SiteNames, evaluating, find, hidden_states, present, tiny_ids, unwrapped
+from lape.model.body import evaluating, hidden_states, present, tiny_ids, unwrapped
+from lape.model.find import find
+from lape.model.site import SiteNames
 from lape.options import ModelOptions, given
 from lape.progress import Progress, silent
 

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from lape.errors import ModelError
-from lape.model.site import body, close, hidden_states, is_linear, text_config, tiny_ids, unwrapped
+from lape.model.body import body, hidden_states, text_config, tiny_ids, unwrapped
+from lape.model.numerics import close
+from lape.model.weights import is_linear
 
 
 @dataclass

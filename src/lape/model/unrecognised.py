@@ -8,8 +8,10 @@ from typing import Any, Literal
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from lape.model.site import Site, close, is_linear
+from lape.model.numerics import close
+from lape.model.site import Site
 from lape.model.trace import Call, Event, Part, first
+from lape.model.weights import is_linear
 
 BENDING = frozenset(
     {"silu", "gelu", "relu", "relu_", "leaky_relu", "sigmoid", "sigmoid_", "tanh", "tanh_", "mish", "softplus"}

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lape.model.body import unwrapped
 from lape.model.hooks import Rows, hooked, watching
-from lape.model.site import Sites, unwrapped
+from lape.model.site import Sites
 from lape.values.neurons import LanguageNeurons
 
 

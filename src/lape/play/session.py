@@ -10,13 +10,14 @@ from threading import Lock
 from typing import Any, Literal, TypeAlias
 
 from lape.data.language_id import base, lingua
-from lape.detect import identify
+from lape.detect.identify import identify
 from lape.edit.steer import steer, steering
 from lape.errors import OptionError
 from lape.measure.generation import stream
 from lape.measure.prompts import ask, stops
+from lape.model.body import text_config
+from lape.model.find import find
 from lape.model.load import check_same
-from lape.model.site import find, text_config
 from lape.play.asking import Asked
 from lape.play.firing import Firing
 from lape.play.writing import Token, Written

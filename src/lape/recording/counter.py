@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 from lape.data.corpus import FOLDS
 from lape.errors import ModelError
+from lape.model.body import blocks, text_config
 from lape.model.hooks import Rows, hooked, watching
-from lape.model.site import Sites, blocks, down_device, text_config
+from lape.model.site import Sites
+from lape.model.weights import down_device
 
 VALUES = ("sum", "square", "positive")
 """Of the activation, of its square and of its positive part, as `LanguageStats` names them."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lape.data.corpus import Corpus, Row
 from lape.errors import OptionError
-from lape.model.site import check_fits
+from lape.model.body import check_fits
 from lape.options import RecordOptions
 from lape.values.space import NeuronSpace
 

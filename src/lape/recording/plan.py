@@ -15,8 +15,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lape.data.corpus import FOLDS
 from lape.errors import OptionError
+from lape.model.body import hidden_states, text_config, tiny_ids
+from lape.model.find import find
 from lape.model.load import chosen_device
-from lape.model.site import find, hidden_states, text_config, tiny_ids
 from lape.model.skeleton import Skeleton, free_memory, parameters_of, skeleton
 from lape.options import PlanOptions
 from lape.recording.counter import Recorder

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from lape.data.corpus import Batch, Corpus
-from lape.model.site import Sites, body, evaluating, hidden_states
+from lape.model.body import evaluating, run_batch
+from lape.model.site import Sites
 from lape.options import RecordOptions
 from lape.recording.counter import Recorder, ResidualRecorder
 from lape.recording.observers import extras
@@ -71,10 +72,3 @@ class Reader:
     def result(self) -> dict[str, Tensor]:
         """What `LanguageStats` keeps. Raises as `state` does."""
         return self._counted() | {name: tensor for extra in self._extras for name, tensor in extra.result().items()}
-
-
-def run_batch(model: Any, one: Batch) -> Tensor:
-    """Run a batch through the body: (rows, tokens, width) hidden states."""
-    device = next(body(model).parameters()).device
-    extra = {} if one.position_ids is None else {"position_ids": one.position_ids.to(device)}
-    return hidden_states(model, one.input_ids.to(device), **extra)

@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import shutil
-import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from lape.data.corpus import batches, prepare
-from lape.data.languages import tag
-from lape.data.texts import Source, Texts, check_source
-from lape.detect.stability import doubling, steadiness
+from lape.data.texts import Source, Texts
 from lape.errors import OptionError, TextError
-from lape.model.site import is_shared_out
+from lape.model.body import is_shared_out
 from lape.options import RecordOptions, given
 from lape.progress import Progress, silent
-from lape.recording.engine import GROUPS, RECORDED, Engine, Work
+from lape.recording.engine import Engine
 from lape.recording.engines.local import Local
 from lape.recording.engines.parallel import Parallel, follows
+from lape.recording.run import checked_texts, recorded
 from lape.recording.weight_change import Tuned, checked_tuned
 from lape.store import files
-from lape.store.lazy import FromFile
-from lape.store.shards import Shard
-from lape.values.stats import ActivationStats, LanguageStats
-
-COUNTED = ("residual", "bos", "row_tokens", "one_per_row")
-"""Options under which tokens are counted: statistics made under different ones are not merged."""
+from lape.values.stats import ActivationStats
 
 
 def record(
@@ -76,58 +62,6 @@ def record(
     return recorded(engine, tokenizer, sources, options, out=out, progress=progress)
 
 
-def recorded(
-    engine: Callable[[Path], Engine],
-    tokenizer: Any,
-    sources: dict[str, Source],
-    options: RecordOptions,
-    *,
-    out: str | Path | None,
-    progress: Progress,
-) -> ActivationStats:
-    """`record` by any engine, which is given the run's folder."""
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) if out is None else files.partial(Path(out))
-        run = _Run(engine(folder), tokenizer, options, folder, progress, resumable=out is not None)
-        stats = run.run(sources)
-        if out is None:
-            return stats
-        return _finish(stats, folder, Path(out), sources)
-
-
-def _finish(stats: ActivationStats, folder: Path, out: Path, sources: dict[str, Source]) -> ActivationStats:
-    stats.save(folder / "stats.safetensors", overwrite=True)
-    files.write_json(
-        folder / "run.json", {"verb": "record", "texts": {k: str(v) for k, v in sources.items()}, **stats.manifest}
-    )
-    kept = {"stats.safetensors", "run.json"}
-    for leftover in sorted(
-        folder.iterdir(), key=lambda path: path.name == files.STATE
-    ):  # the state last: see _same_run
-        if leftover.name not in kept:
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-    files.finish(folder, out)
-    return ActivationStats.load(out)
-
-
-def checked_texts(texts: Texts) -> dict[str, Source]:
-    """Sources by standard tag. Raises TextError for a tag that is none or comes twice, and for a path with nothing at it."""
-    if not isinstance(texts, dict) or not texts:
-        raise TextError(
-            "No texts were given. Expected one or more of --text TAG=PATH, for example --text fr=french.txt."
-        )
-    result: dict[str, Source] = {}
-    for code, source in texts.items():
-        standard = tag(code)
-        if standard in result:
-            raise TextError(
-                f"{standard} is given twice. Give several paths to one language: --text {standard}=A --text {standard}=B."
-            )
-        check_source(source)
-        result[standard] = source
-    return result
-
-
 def _checked_tuned(tuned: Tuned | None, sources: dict[str, Source]) -> dict[str, Any]:
     checkpoints = checked_tuned(tuned) if tuned else {}
     for language in checkpoints:
@@ -137,120 +71,3 @@ def _checked_tuned(tuned: Tuned | None, sources: dict[str, Source]) -> dict[str,
                 f"Give both: --text {language}=PATH --tuned {language}=PATH."
             )
     return checkpoints
-
-
-class _Run:
-    """All languages, one after the other, in a folder."""
-
-    def __init__(
-        self,
-        engine: Engine,
-        tokenizer: Any,
-        options: RecordOptions,
-        folder: Path,
-        progress: Progress,
-        *,
-        resumable: bool,
-    ) -> None:
-        self.engine, self.tokenizer, self.options = engine, tokenizer, options
-        self.folder, self.progress, self.resumable = folder, progress, resumable
-        self._shard = Shard.parse(options.shard or "1/1")
-
-    def run(self, sources: dict[str, Source]) -> ActivationStats:
-        fresh = not self.folder.exists()
-        try:
-            return self._run(sources)
-        except BaseException:
-            if fresh and not self._begun():
-                shutil.rmtree(self.folder, ignore_errors=True)
-            raise
-
-    def _run(self, sources: dict[str, Source]) -> ActivationStats:
-        with files.writing(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-        corpora = {
-            language: prepare(
-                language, source, self.tokenizer, self.options, folder=self.folder, progress=self.progress
-            )
-            for language, source in sources.items()
-        }
-        until = self.options.until
-        todo = {}
-        for k, corpus in corpora.items():
-            every = batches(corpus, self.options, packs=self.engine.packs, mixed=until is not None)
-            todo[k] = Work(corpus, every, every)
-        manifest = {
-            **self.engine.manifest,
-            "counting": {name: getattr(self.options, name) for name in COUNTED},
-            "options": dataclasses.asdict(self.options),
-            "corpus": {k: self._described(work) for k, work in todo.items()},
-        }
-        todo = {
-            k: dataclasses.replace(one, batches=[one.every[number] for number in self._shard.mine(len(one.every))])
-            for k, one in todo.items()
-        }
-        self._same_run(manifest)
-        self.engine.begin(todo)
-        if until is not None:
-            todo, manifest["until"] = self._until(until, todo)
-        by_language = {k: self._kept(work) for k, work in todo.items()}
-        return ActivationStats(self.engine.space, by_language, manifest)
-
-    def _until(self, mark: float, every: dict[str, Work]) -> tuple[dict[str, Work], dict[str, Any]]:
-        """Record all languages in turn, to doubling sizes, until their sets come out alike from halves of the text."""
-        kept = self.folder / "until.checkpoint"
-        curve: list[dict[str, Any]] = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else []
-        longest = max(len(work.batches) for work in every.values())
-        for done, size in enumerate(doubling(longest, self.options.batch_tokens)):
-            todo = {
-                k: dataclasses.replace(one, batches=one.every[: size // self.options.batch_tokens])
-                for k, one in every.items()
-            }
-            if done == len(curve):
-                counted = {k: self._held(k, "so far.checkpoint", self.engine.count(work)) for k, work in todo.items()}
-                curve.append(steadiness(ActivationStats(self.engine.space, counted, {}), self.progress))
-                files.write_json(kept, curve)
-            if (curve[done]["median"] or 0) >= mark:
-                break
-        return todo, {"mark": mark, "reached": (curve[-1]["median"] or 0) >= mark, "curve": curve}
-
-    def _held(self, language: str, name: str, tensors: dict[str, Tensor]) -> LanguageStats:
-        """In a file, read when asked for, so that one language is in memory at a time."""
-        path = self.folder / f"{language}.{name}"
-        files.write_tensors(path, tensors, {"kind": RECORDED})
-        return LanguageStats(FromFile(files.TensorFile(path, RECORDED)))
-
-    def _kept(self, work: Work) -> LanguageStats:
-        """All of a language."""
-        language = work.corpus.language
-        done = self.folder / f"{language}.recorded"
-        if done.exists():
-            return LanguageStats(FromFile(files.TensorFile(done, RECORDED)))
-        counted = self.engine.count(work)
-        if int(counted["tokens"].sum()) == 0 and self._shard.of == 1:
-            raise TextError(f"The text for {language} holds special tokens only, which never count. Give it some text.")
-        whole = {**counted, **self.engine.rest(work.corpus), "fingerprints": work.corpus.fingerprints}
-        return self._held(language, "recorded", whole) if self.resumable else LanguageStats(whole)
-
-    def _described(self, work: Work) -> dict[str, Any]:
-        return {**work.corpus.describe(), **self._shard.describe(len(work.batches), self.options.batch_tokens)}
-
-    def _begun(self) -> bool:
-        """Whether the folder holds anything worth going on from."""
-        return any(path.name != files.STATE for path in self._stopped())
-
-    def _stopped(self) -> list[Path]:
-        """What a run that was stopped left in the folder."""
-        kinds = ("*.checkpoint", "*.recorded", f"{GROUPS}/*.partial")
-        return [path for kind in kinds for path in self.folder.glob(kind)]
-
-    def _same_run(self, manifest: dict[str, Any]) -> None:
-        """A folder that is half full must belong to this very run."""
-        if not self.resumable:
-            return
-        ours = {k: manifest[k] for k in ("model", "tokenizer", "corpus", "options")} | self.engine.about
-        ours["options"] = {k: v for k, v in ours["options"].items() if k != "checkpoint_seconds"}
-        if not (self.folder / files.STATE).exists():
-            for stale in self._stopped():  # of a run that nothing describes
-                stale.unlink()
-        files.same_run(self.folder, ours)

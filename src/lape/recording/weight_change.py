@@ -17,9 +17,12 @@ from torch import Tensor, nn
 
 from lape.data.languages import tag
 from lape.errors import MismatchError, ModelError, OptionError, TextError
+from lape.model.body import unwrapped
 from lape.model.experts import Layout
+from lape.model.find import find
 from lape.model.load import checksum, load_weights
-from lape.model.site import Site, find, has_adapter, unwrapped
+from lape.model.site import Site
+from lape.model.weights import has_adapter
 from lape.progress import Progress, silent
 
 Tuned: TypeAlias = Mapping[str, Any]

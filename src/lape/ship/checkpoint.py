@@ -12,9 +12,12 @@ from torch import Tensor, nn
 
 from lape.edit.edit import Add, Edit, Scale, Set, affine, check
 from lape.errors import ModelError, OptionError
+from lape.model.body import unwrapped
 from lape.model.experts import Layout
+from lape.model.find import find
 from lape.model.load import describe
-from lape.model.site import Site, Sites, find, has_adapter, unwrapped
+from lape.model.site import Site, Sites
+from lape.model.weights import has_adapter
 from lape.store import files
 
 MANIFEST = "lape.json"

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 import polars as pl
 
 from lape.errors import FileError, OptionError
-from lape.experiments.frontier.table import holm
+from lape.measure.intervals import holm
 
 Rule = Literal["above", "below"]
 Verdict = Literal["holds", "does not hold", "undecided here", "not run"]

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from lape.data.texts import Documents
-from lape.detect import identify, method_named
+from lape.detect.identify import identify, method_named
 from lape.detect.stability import reliability, split_halves
 from lape.experiments.amount.run import amount, domain, dropped
 from lape.experiments.frontier.run import effects

@@ -12,10 +12,9 @@ import torch
 
 from lape.data.corpus import prepare
 from lape.data.texts import Documents
+from lape.model.body import evaluating, run_batch
 from lape.model.loss import find_head, line_loss
-from lape.model.site import evaluating
 from lape.options import TextOptions
-from lape.recording.reader import run_batch
 from lape.study.part import Cost, Part
 from lape.study.study import Study
 
@@ -60,7 +59,7 @@ def speed(model: Any, tokenizer: Any, lines: Mapping[str, Sequence[str]], batch_
 @torch.inference_mode()
 def _bodies(model: Any, corpus: Any, options: TextOptions) -> None:
     from lape.data.corpus import batch, batches
-    from lape.model.site import find
+    from lape.model.find import find
 
     with evaluating(model):
         for some in batches(corpus, options, packs=find(model).packs):

@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from lape.detect import identify
+from lape.detect.identify import identify
 from lape.errors import OptionError, TextError
 from lape.experiments.frontier.run import matched_sets
 from lape.measure.ablation import Ablations, refuse_recorded

@@ -18,7 +18,7 @@ from lape.experiments.answering.squad import Question, read_squad
 from lape.measure.bootstrap import Bootstrap, Floats
 from lape.measure.conditions import NONE, Condition, check_one_model, conditions
 from lape.measure.generation import generate
-from lape.model.site import text_config
+from lape.model.body import text_config
 from lape.options import AnsweringOptions, SteerOptions, given
 from lape.progress import Progress, silent
 from lape.values.neurons import LanguageNeurons

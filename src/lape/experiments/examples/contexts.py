@@ -14,11 +14,12 @@ from torch import Tensor
 from lape.data.corpus import Batch, Corpus, Ints, Row, batch, batches
 from lape.errors import ModelError
 from lape.experiments.examples.pieces import window_pieces
+from lape.model.body import evaluating, run_batch
+from lape.model.find import find
 from lape.model.hooks import Rows, watching
-from lape.model.site import Sites, evaluating, find
+from lape.model.site import Sites
 from lape.options import ExamplesOptions
 from lape.progress import Progress, silent
-from lape.recording.reader import run_batch
 from lape.values.neurons import NeuronSet
 
 CONTEXTS: dict[str, Any] = {

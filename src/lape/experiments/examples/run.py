@@ -17,12 +17,13 @@ from lape.experiments.examples.contexts import contexts
 from lape.experiments.examples.effects import EFFECTS, effects
 from lape.experiments.examples.words import WORDS, words
 from lape.measure.ablation import Planned, depends_on, refuse_recorded, untold
+from lape.model.body import check_fits
+from lape.model.find import find
 from lape.model.load import describe
 from lape.model.loss import Head, find_head
-from lape.model.site import check_fits, find
 from lape.options import ExamplesOptions, given
 from lape.progress import Progress, silent
-from lape.recording.record import checked_texts
+from lape.recording.run import checked_texts
 from lape.store import files
 from lape.values.neurons import LanguageNeurons
 

@@ -10,8 +10,11 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from lape.model.body import body, present, unwrapped
+from lape.model.find import find
 from lape.model.loss import Head
-from lape.model.site import Site, body, find, has_adapter, present, unwrapped
+from lape.model.site import Site
+from lape.model.weights import has_adapter
 from lape.progress import Progress, silent
 from lape.values.neurons import NeuronSet
 

@@ -23,8 +23,9 @@ from lape.measure.bench import Bench
 from lape.measure.grader import Grader
 from lape.measure.methods import CEILING, FOLLOWING, NONE, TUNED, Setting, following, tried
 from lape.measure.questions import Pair, checked_questions, pairs_of
+from lape.model.body import blocks
+from lape.model.find import find
 from lape.model.load import check_same, checksum
-from lape.model.site import blocks, find
 from lape.options import ForcingOptions, TextOptions, given
 from lape.progress import Progress, silent
 from lape.store import files

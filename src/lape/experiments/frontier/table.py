@@ -12,9 +12,8 @@ import polars as pl
 
 from lape.errors import MismatchError, ModelError, OptionError, TextError
 from lape.measure.bootstrap import FEWEST, Bootstrap, Floats
+from lape.measure.intervals import MEAN, holm, interval, selectivity, two_sided
 
-MEAN = "mean"
-"""Stands for the language in rows that average over languages."""
 FRONTIER = {
     "method": pl.String,
     "size": pl.Int64,
@@ -145,14 +144,6 @@ class _Resampled:
         return result
 
 
-def selectivity(own: Floats, others: Floats) -> Floats:
-    """Own / (own + others), both clipped at 0; 0 where there is no own effect, not a number where either is none."""
-    a, b = np.maximum(own, 0.0), np.maximum(others, 0.0)
-    share: Floats = np.divide(a, a + b, out=np.zeros_like(a), where=a > 0)
-    share[np.isnan(a + b)] = np.nan
-    return share
-
-
 def frontier(effects: Effects, over: Sequence[str], resamples: int, seed: int) -> pl.DataFrame:
     """One row per method, size and language, and one of the mean over the languages `over`.
 
@@ -234,25 +225,6 @@ def _row(method: str, size: int, language: str, neurons: float | None, values: M
     return row
 
 
-def interval(values: Floats) -> tuple[float | None, float | None, float | None]:
-    """The value on all units and the 95 % interval of the draws, if there were any; None for what is not known."""
-    if np.isnan(values[0]):
-        return None, None, None
-    if len(values) < 2:
-        return float(values[0]), None, None
-    low, high = np.quantile(values[1:], [0.025, 0.975])
-    return float(values[0]), float(low), float(high)
-
-
-def two_sided(values: Floats) -> float | None:
-    """The bootstrap's two-sided p of a difference being 0: twice the smaller share of draws at or beyond it."""
-    if len(values) < 2 or np.isnan(values[0]):
-        return None
-    drawn = values[1:]
-    tail = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
-    return min(1.0, 2 * (tail + 1) / (len(drawn) + 1))
-
-
 def advantages(
     effects: Effects, method: str, against: Iterable[str], over: Sequence[str], resamples: int, seed: int
 ) -> pl.DataFrame:
@@ -325,16 +297,6 @@ def _along(own: Floats, others: Floats, level: Floats) -> Floats:
     share = np.divide(level - a, b - a, out=np.ones_like(level), where=b > a)
     between: Floats = x + np.clip(share, 0.0, 1.0) * (y - x)
     return between
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """Holm's correction of several p values (Holm 1979)."""
-    order = sorted(range(len(p)), key=lambda k: p[k])
-    result, largest = [0.0] * len(p), 0.0
-    for rank, k in enumerate(order):
-        largest = max(largest, min(1.0, (len(p) - rank) * p[k]))
-        result[k] = largest
-    return result
 
 
 def _holm_over(rows: Sequence[dict[str, Any]]) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import polars as pl
 
 from lape.errors import OptionError
-from lape.experiments.frontier.table import MEAN, selectivity
 from lape.measure.bootstrap import FEWEST, Bootstrap, Floats
+from lape.measure.intervals import MEAN, selectivity
 
 MEASURES = ("good", "in_language", "fluent", "on_topic", "grade")
 """What is averaged. Shares are of all answers, but `fluent` of those in the language and `on_topic` of those that are fluent too: the

@@ -20,7 +20,7 @@ from lape.data.languages import tag
 from lape.errors import OptionError
 from lape.measure.bootstrap import Bootstrap, Floats
 from lape.measure.conditions import NONE, Condition, check_one_model, conditions
-from lape.model.site import evaluating, unwrapped
+from lape.model.body import evaluating, unwrapped
 from lape.options import HarnessOptions, SteerOptions, given
 from lape.progress import Progress, silent
 from lape.values.neurons import LanguageNeurons

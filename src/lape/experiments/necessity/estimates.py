@@ -15,8 +15,8 @@ from lape.data.corpus import Batch, Corpus
 from lape.edit.edit import Edit, Scale, edited
 from lape.errors import OptionError
 from lape.model.attribution import backward
+from lape.model.find import find
 from lape.model.loss import Head
-from lape.model.site import find
 from lape.options import TextOptions
 from lape.values.neurons import NeuronSet
 

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from lape.data.texts import Texts
 from lape.errors import OptionError, TextError
-from lape.experiments.frontier.table import interval, selectivity
 from lape.measure.ablation import Ablations, refuse_recorded
 from lape.measure.bootstrap import FEWEST, Bootstrap, Floats
 from lape.measure.conditions import check_one_space
+from lape.measure.intervals import interval, selectivity
 from lape.model.loss import Loss
 from lape.options import PatchingOptions, given
 from lape.progress import Progress, silent

@@ -19,8 +19,8 @@ from lape.errors import MismatchError, OptionError
 from lape.measure.ablation import Ablations, Planned, depends_on, refuse_recorded, untold
 from lape.measure.bootstrap import Bootstrap, Floats
 from lape.measure.controls import matched_like
+from lape.model.find import find
 from lape.model.load import describe
-from lape.model.site import find
 from lape.options import PerplexityOptions, given
 from lape.progress import Progress, silent
 from lape.store import files

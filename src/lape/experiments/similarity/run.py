@@ -32,11 +32,12 @@ from lape.data.languages import tag
 from lape.data.texts import Documents, documents
 from lape.errors import MismatchError, ModelError, OptionError, TextError
 from lape.measure.bootstrap import BLOCK, Bootstrap
+from lape.model.body import blocks, check_fits, evaluating, run_batch
+from lape.model.find import find
 from lape.model.hooks import hooked
-from lape.model.site import Sites, blocks, check_fits, evaluating, find
+from lape.model.site import Sites
 from lape.options import SimilarityOptions, TextOptions, given
 from lape.progress import Progress, silent
-from lape.recording.reader import run_batch
 
 Parallel: TypeAlias = Mapping[str, str | Path | Sequence[str] | Documents]
 """Language tag -> a file, or the lines themselves (a list of strings is lines here, not paths). Line i is the same sentence in each."""

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from lape.data.corpus import FOLDS, Batch, Corpus
 from lape.errors import ModelError
+from lape.model.body import body, evaluating
 from lape.model.compiled import Fixed, first_line, pays, say, why_not
 from lape.model.hooks import Rows, change, forget_compiled
-from lape.model.site import Sites, body, evaluating
+from lape.model.site import Sites
 from lape.options import RecordOptions
 from lape.recording.counter import VALUES, Recorder
 from lape.recording.engine import Work, tokens_in

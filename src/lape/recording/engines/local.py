@@ -12,9 +12,9 @@ from torch import Tensor
 
 from lape.data.corpus import Corpus, batch
 from lape.model.attribution import attribute, check_gradients
+from lape.model.find import find
 from lape.model.load import describe
 from lape.model.loss import find_head
-from lape.model.site import find
 from lape.options import RecordOptions
 from lape.progress import Progress
 from lape.recording.engine import Work, check_texts

@@ -25,14 +25,15 @@ from lape import errors
 from lape.data.corpus import Batch, Corpus, batch
 from lape.data.texts import Texts
 from lape.errors import FileError, LapeError, MismatchError, OptionError
+from lape.model.body import check_fits
 from lape.model.compiled import say
+from lape.model.find import find
 from lape.model.load import checksum, describe, load, load_tokenizer
-from lape.model.site import check_fits, find
 from lape.options import ClusterOptions, ModelOptions, RecordOptions, given
 from lape.progress import Progress, silent
 from lape.recording.engine import GROUPS, Work, refuse
 from lape.recording.engines.compiled import Readers, why_none
-from lape.recording.record import checked_texts, recorded
+from lape.recording.run import checked_texts, recorded
 from lape.store import files
 from lape.values.space import NeuronSpace
 from lape.values.stats import ActivationStats

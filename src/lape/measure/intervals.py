@@ -1,0 +1,49 @@
+"""What an interval is made of: draws beside the value on all units."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lape.measure.bootstrap import Floats
+
+MEAN = "mean"
+"""Stands for the language in rows that average over languages."""
+
+
+def selectivity(own: Floats, others: Floats) -> Floats:
+    """Own / (own + others), both clipped at 0; 0 where there is no own effect, not a number where either is none."""
+    a, b = np.maximum(own, 0.0), np.maximum(others, 0.0)
+    share: Floats = np.divide(a, a + b, out=np.zeros_like(a), where=a > 0)
+    share[np.isnan(a + b)] = np.nan
+    return share
+
+
+def interval(values: Floats) -> tuple[float | None, float | None, float | None]:
+    """The value on all units and the 95 % interval of the draws, if there were any; None for what is not known."""
+    if np.isnan(values[0]):
+        return None, None, None
+    if len(values) < 2:
+        return float(values[0]), None, None
+    low, high = np.quantile(values[1:], [0.025, 0.975])
+    return float(values[0]), float(low), float(high)
+
+
+def two_sided(values: Floats) -> float | None:
+    """The bootstrap's two-sided p of a difference being 0: twice the smaller share of draws at or beyond it."""
+    if len(values) < 2 or np.isnan(values[0]):
+        return None
+    drawn = values[1:]
+    tail = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
+    return min(1.0, 2 * (tail + 1) / (len(drawn) + 1))
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Holm's correction of several p values (Holm 1979)."""
+    order = sorted(range(len(p)), key=lambda k: p[k])
+    result, largest = [0.0] * len(p), 0.0
+    for rank, k in enumerate(order):
+        largest = max(largest, min(1.0, (len(p) - rank) * p[k]))
+        result[k] = largest
+    return result

@@ -1,0 +1,31 @@
+"""How far two computations of the same thing may lie apart."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def limited(x: Tensor, limit: float | None, *, above_only: bool = False) -> Tensor:
+    """Clamped to ±limit, or from above alone."""
+    if limit is None:
+        return x
+    return x.clamp(max=limit) if above_only else x.clamp(-limit, limit)
+
+
+def gap(a: Tensor, b: Tensor) -> float:
+    """Largest difference, as a share of the largest value."""
+    scale = b.abs().amax()
+    return float((a - b).abs().amax() / scale) if scale > 0 else float("inf")
+
+
+def close(a: Tensor, b: Tensor) -> bool:
+    """Equal up to the rounding of the coarser dtype."""
+    return a.shape == b.shape and gap(a, b) <= max(tolerance(a.dtype), tolerance(b.dtype))
+
+
+def tolerance(dtype: torch.dtype) -> float:
+    """How far two computations of the same thing may lie apart. Parts of a float64 model may compute in float32."""
+    if dtype in (torch.float32, torch.float64):
+        return 64 * torch.finfo(torch.float32).eps
+    return 4 * torch.finfo(dtype).eps
