@@ -26,8 +26,8 @@ from lape.data.texts import Documents
 from lape.model.find import find
 from lape.model.hooks import watching
 from lape.model.site import Sites
-from lape.options import RecordOptions
 from lape.recording.counter import Recorder
+from lape.recording.engine import RecordOptions
 
 ROUNDS = 10
 OPTIONS = RecordOptions(row_tokens=512, batch_tokens=2048)

@@ -30,9 +30,10 @@ autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 maximum_signature_line_length = 100
 nitpick_ignore_regex = [
-    ("py:.*", r"(?!lape\.).*|lape\.(recording\.engine|recording\.engines|model\.experts|measure\.ablation)\..*")
+    ("py:.*", r"(?!lape\.).*|lape\.(recording\.engine|recording\.engines|model\.experts|measure\.ablation)\..*"),
+    ("py:class", r"lape\..*\.[A-Z]"),
 ]
-"""Names of other projects, and of lape's own insides, are not looked up."""
+"""Names of other projects, of lape's own insides, and type variables are not looked up."""
 
 
 def setup(app: Any) -> None:

@@ -4,15 +4,43 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import importlib
 import inspect
+import pkgutil
+import subprocess
+import sys
 
 import pytest
 
-from lape import options
+import lape
+from lape.data.corpus import TextOptions
+from lape.detect.lape import LapeOptions
 from lape.errors import OptionError
-from lape.options import LapeOptions, PerplexityOptions, RecordOptions, TextOptions, given
+from lape.experiments.perplexity.run import PerplexityOptions
+from lape.options import given
+from lape.recording.engine import RecordOptions
 
-CLASSES = [value for value in vars(options).values() if dataclasses.is_dataclass(value)]
+MODULES = [one.name for one in pkgutil.walk_packages(lape.__path__, "lape.") if not one.name.startswith("lape.cli")]
+CLASSES = [
+    value
+    for module in map(importlib.import_module, MODULES)
+    for name, value in vars(module).items()
+    if name.endswith("Options") and dataclasses.is_dataclass(value) and value.__module__ == module.__name__
+]
+
+
+def test_every_dataclass_of_options_is_seen():
+    assert {"LapeOptions", "ModelOptions", "ClusterOptions", "ForcingOptions", "StudyOptions"} <= {
+        one.__name__ for one in CLASSES
+    }
+    assert len(CLASSES) > 25
+
+
+def test_no_option_knows_the_command_line():
+    """Nothing outside of `lape.cli` imports cyclopts."""
+    code = f"import sys, importlib\nfor name in {MODULES!r}: importlib.import_module(name)\nsys.exit('cyclopts' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_defaults_of_lape_are_the_published_thresholds():
@@ -64,7 +92,8 @@ def test_a_word_that_is_no_choice_is_refused_naming_it(kind, name, value):
 
 @pytest.mark.parametrize("kind", CLASSES)
 def test_options_are_frozen(kind):
-    one = kind()
+    needed = {field.name: 1 for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING}
+    one = kind(**needed)
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(one, dataclasses.fields(kind)[0].name, 1)
 

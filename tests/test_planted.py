@@ -13,7 +13,7 @@ import torch
 from scipy.stats import binom
 
 from lape import identify, perplexity, record
-from lape.detect import METHODS
+from lape.detect import DETECTORS
 from lape.detect.lape import percentile
 from support.planted import (
     DEPTH,
@@ -215,7 +215,7 @@ def _tuned(language: str) -> Any:
 
 
 def test_every_method_is_in_the_table():
-    assert {row.method for row in EXPECTED} == set(METHODS)
+    assert {row.method for row in EXPECTED} == set(DETECTORS)
     assert {row.options["by"] for row in EXPECTED if row.method == "attribution"} == {
         "own",
         "difference",

@@ -16,12 +16,12 @@ import lape
 from lape.cli import run
 from lape.data import language_id
 from lape.detect.identify import identify
+from lape.edit.steer import BeginningOptions
 from lape.errors import OptionError
 from lape.experiments.forcing.run import forcing
 from lape.measure.answer_table import DEFINITIONS
 from lape.measure.bench import Bench
 from lape.measure.methods import tried
-from lape.options import BeginningOptions
 from lape.recording.record import record
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.stats import ActivationStats

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from test_lape import counts, entropy_by_hand, percentile_by_hand, table
 
 from lape import identify
-from lape.detect.alignment import alignment, largest_weight
+from lape.detect.alignment import AlignmentOptions, alignment, largest_weight
 from lape.errors import LapeError, OptionError
-from lape.options import AlignmentOptions
 from lape.values.stats import ActivationStats
 from support.made import DENSE, EXPERTS, made_stats
 

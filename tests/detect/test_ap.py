@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lape import identify
-from lape.detect.ap import ap, average_precision
+from lape.detect.ap import ApOptions, ap, average_precision
 from lape.errors import LapeError, OptionError
-from lape.options import ApOptions
 from lape.values.neurons import LanguageNeurons
 from lape.values.space import NeuronSpace
 from lape.values.stats import ActivationStats, LanguageStats

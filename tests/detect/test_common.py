@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lape.detect.common import each, found, languages_of, largest, over_others, short
+from lape.detect.lap import LapOptions
 from lape.errors import OptionError
-from lape.options import LapOptions
 from support.made import made_stats
 
 LAW = settings(deadline=None, max_examples=100)

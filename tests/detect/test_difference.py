@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lape import identify
-from lape.detect.difference import difference
+from lape.detect.difference import DifferenceOptions, difference
 from lape.errors import LapeError, OptionError
-from lape.options import DifferenceOptions
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 from support.made import DENSE, EXPERTS, made_stats

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from test_lape import table
 
 from lape import identify
-from lape.detect.lap import lap
+from lape.detect.lap import LapOptions, lap
 from lape.errors import LapeError, OptionError
-from lape.options import LapOptions
 from lape.values.neurons import LanguageNeurons
 from support.made import DENSE, EXPERTS, made_stats
 

@@ -12,9 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lape import identify
-from lape.detect.lape import entropy, percentile
+from lape.detect.lape import LapeOptions, entropy, percentile
 from lape.errors import OptionError
-from lape.options import LapeOptions
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.space import NeuronSpace
 from lape.values.stats import ActivationStats, merge

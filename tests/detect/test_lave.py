@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from test_lape import entropy_by_hand, per_language_by_hand, percentile_by_hand, published
 
 from lape import identify
+from lape.detect.lape import LapeOptions
 from lape.detect.lave import lave
 from lape.errors import LapeError, OptionError
-from lape.options import LapeOptions
 from lape.values.neurons import LanguageNeurons
 from lape.values.space import NeuronSpace
 from support.made import DENSE, EXPERTS, made_stats

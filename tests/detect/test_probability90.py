@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lape import identify
-from lape.detect.probability90 import exceeding, probability90, shares, threshold
+from lape.detect.probability90 import Probability90Options, exceeding, probability90, shares, threshold
 from lape.errors import LapeError, OptionError
-from lape.options import Probability90Options
 from lape.values.histogram import BINS, EDGES, ZERO
 from lape.values.neurons import LanguageNeurons
 from lape.values.space import NeuronSpace

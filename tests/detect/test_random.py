@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from lape import identify
-from lape.detect.random import random
+from lape.detect.random import RandomOptions, random
 from lape.errors import LapeError, OptionError
-from lape.options import RandomOptions
 from lape.values.neurons import LanguageNeurons
 from support.made import DENSE, EXPERTS, made_stats
 

@@ -18,11 +18,10 @@ from hypothesis import strategies as st
 from lape import identify, record
 from lape.cli import run
 from lape.data.texts import Documents
-from lape.detect.lape import select
-from lape.detect.variation import variation
+from lape.detect.lape import LapeOptions, select
+from lape.detect.variation import VariationOptions, variation
 from lape.errors import FileError, MismatchError, OptionError, TextError
 from lape.experiments.seeds.run import control, spearman
-from lape.options import LapeOptions, VariationOptions
 from lape.recording.weight_change import weight_changes
 from lape.values.neurons import LanguageNeurons
 from lape.values.space import NeuronSpace

@@ -9,9 +9,8 @@ import torch
 
 from lape.data.texts import Documents
 from lape.edit.edit import Add, Off, Scale, Set, edited
-from lape.edit.steer import steer, steering, value_of
+from lape.edit.steer import SteerOptions, steer, steering, value_of
 from lape.errors import LapeError, MismatchError, OptionError, TextError
-from lape.options import SteerOptions
 from lape.recording.record import record
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.space import NeuronSpace

@@ -17,15 +17,15 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from lape.edit.edit import Add, Off, Scale, edited
+from lape.edit.steer import SteerOptions
 from lape.errors import FileError, MismatchError, OptionError, TextError
 from lape.experiments.answering.passages import first_line, passage_prompt, shots_for, spread
-from lape.experiments.answering.run import ANSWERS, TABLE, answering, table_of
+from lape.experiments.answering.run import ANSWERS, TABLE, AnsweringOptions, answering, table_of
 from lape.experiments.answering.scores import overlap, tokens
 from lape.experiments.answering.squad import Question, read_squad
 from lape.measure.bootstrap import Bootstrap
 from lape.measure.conditions import conditions, energy
-from lape.measure.generation import generate
-from lape.options import AnsweringOptions, GenerationOptions, SteerOptions
+from lape.measure.generation import GenerationOptions, generate
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.space import NeuronSpace
 from support.brute import lively, logits_of, some_texts, tokenizer_of

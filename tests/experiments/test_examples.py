@@ -16,9 +16,9 @@ from lape.errors import MismatchError, ModelError, OptionError
 from lape.experiments.examples import contexts as module
 from lape.experiments.examples import examples
 from lape.experiments.examples import run as whole
+from lape.experiments.examples.contexts import ExamplesOptions
 from lape.model.body import run_batch
 from lape.model.find import find
-from lape.options import ExamplesOptions
 from lape.recording.record import record
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.space import NeuronSpace

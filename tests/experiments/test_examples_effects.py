@@ -7,15 +7,16 @@ import polars as pl
 import pytest
 import torch
 
+from lape.data.corpus import TextOptions
 from lape.data.texts import Documents
 from lape.edit.edit import Off, edited
 from lape.experiments.examples import examples
+from lape.experiments.examples.contexts import ExamplesOptions
 from lape.experiments.examples.effects import EFFECTS, beginnings, effects, lowest
 from lape.measure import ablation
 from lape.measure.ablation import Ablations
 from lape.measure.bootstrap import Bootstrap
 from lape.measure.controls import deciles
-from lape.options import ExamplesOptions, TextOptions
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.space import NeuronSpace
 from support.brute import model_of, some_texts, tokenizer_of

@@ -16,19 +16,19 @@ from lape.data.language_id import IDENTIFIERS, Guess
 from lape.detect.identify import identify
 from lape.errors import FileError, MismatchError, OptionError, TextError
 from lape.experiments.forcing import run as module
-from lape.experiments.forcing.run import Forced, forcing
+from lape.experiments.forcing.run import Forced, ForcingOptions, forcing
 from lape.experiments.forcing.table import BY_TARGET, RECORDS
 from lape.measure import answer_table as verdicts_module
 from lape.measure import bench as bench_module
 from lape.measure.answer_quality import Band, english_word, in_language, on_topic, repetition, written
 from lape.measure.answer_table import ANSWERS
 from lape.measure.bench import Bench
+from lape.measure.generation import GenerationOptions
 from lape.measure.grader import Grader
 from lape.measure.methods import CEILING, NONE, TUNED, Setting, following, tried
 from lape.measure.prompts import Asking
 from lape.measure.questions import pairs_of
 from lape.model.loss import find_head
-from lape.options import ForcingOptions, GenerationOptions
 from lape.recording.record import record
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.stats import ActivationStats

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from lape.data.corpus import prepare
+from lape.data.corpus import TextOptions, prepare
 from lape.data.texts import Documents
 from lape.edit.diffmean import DiffMeanOptions, vector
 from lape.edit.edit import edited
-from lape.edit.steer import steering
+from lape.edit.steer import SteerOptions, steering
 from lape.experiments.forcing.cost import COSTS, costs, lines_in
 from lape.measure.bench import Bench
 from lape.measure.bootstrap import Bootstrap
+from lape.measure.generation import GenerationOptions
 from lape.measure.methods import CEILING, NONE, Setting
 from lape.model.loss import line_loss
-from lape.options import GenerationOptions, SteerOptions, TextOptions
 from lape.recording.record import record
 from support.brute import hooks_on, model_of, some_texts, tokenizer_of
 from support.by_hand import edited_where

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from lape.data.corpus import TextOptions
 from lape.data.texts import Documents
 from lape.errors import MismatchError, TextError
 from lape.experiments.frontier.run import effects, matched_sets
 from lape.experiments.frontier.table import advantages, frontier
 from lape.measure.ablation import Ablations
 from lape.measure.intervals import MEAN
-from lape.options import TextOptions
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.space import NeuronSpace
 from support.brute import model_of, some_texts, tokenizer_of

@@ -19,14 +19,13 @@ from lape.data import samples
 from lape.data.language_id import IDENTIFIERS
 from lape.edit.edit import Off, edited
 from lape.errors import FileError, MismatchError, OptionError, TextError
-from lape.experiments.generation.run import ANSWERS, DEFINITIONS, silenced
+from lape.experiments.generation.run import ANSWERS, DEFINITIONS, SilencedOptions, silenced
 from lape.experiments.generation.table import DROPS, MEASURES, SHARES, drops, shares
 from lape.measure.answer_quality import Band, in_language, on_topic, written
 from lape.measure.bench import Bench
 from lape.measure.bootstrap import Bootstrap
 from lape.measure.conditions import conditions
 from lape.model.loss import find_head
-from lape.options import SilencedOptions
 from lape.recording.record import record
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from support.made import made_stats

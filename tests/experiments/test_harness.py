@@ -15,12 +15,12 @@ import torch
 from lape.cli import run
 from lape.data.texts import Documents
 from lape.edit.edit import Add, Off, edited
+from lape.edit.steer import SteerOptions
 from lape.errors import MismatchError, OptionError, TextError
 from lape.experiments.harness import run as module
-from lape.experiments.harness.run import DOCUMENTS, TABLE, find_tasks, harness
+from lape.experiments.harness.run import DOCUMENTS, TABLE, HarnessOptions, find_tasks, harness
 from lape.measure.bootstrap import Bootstrap
 from lape.measure.conditions import conditions
-from lape.options import HarnessOptions, SteerOptions
 from lape.recording.record import record
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.space import NeuronSpace

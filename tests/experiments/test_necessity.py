@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from lape import Off, Scale, edited, record
-from lape.data.corpus import batch, batches, prepare
+from lape.data.corpus import TextOptions, batch, batches, prepare
 from lape.data.texts import Documents
 from lape.detect.identify import identify
 from lape.errors import MismatchError, OptionError, TextError
@@ -22,7 +22,6 @@ from lape.experiments.necessity.run import necessity, own_groups, sample
 from lape.measure.correlation import fitted, judged, pearson, rank_correlation, ranks
 from lape.model.find import find
 from lape.model.loss import find_head
-from lape.options import TextOptions
 from lape.values.neurons import NeuronSet
 from lape.values.space import NeuronSpace
 from support.brute import hooks_on, model_of, rewritten, some_texts, tokenizer_of

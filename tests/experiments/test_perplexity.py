@@ -12,9 +12,8 @@ import torch
 from lape.data.texts import Documents
 from lape.edit.edit import Off, edited
 from lape.errors import FileError, MismatchError, OptionError, TextError
-from lape.experiments.perplexity.run import line_losses, perplexity
+from lape.experiments.perplexity.run import PerplexityOptions, line_losses, perplexity
 from lape.model.find import find
-from lape.options import PerplexityOptions
 from lape.recording.record import record
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.space import NeuronSpace

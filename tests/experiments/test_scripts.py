@@ -9,16 +9,17 @@ import pytest
 import torch
 
 from lape.data import samples
+from lape.data.corpus import TextOptions
 from lape.data.rewriting import shuffled
 from lape.data.texts import Documents
 from lape.detect.halves import halves
-from lape.detect.lape import lape
+from lape.detect.lape import LapeOptions, lape
 from lape.detect.stability import chance_jaccard
 from lape.edit.edit import Off, edited
 from lape.errors import MismatchError, OptionError, TextError
 from lape.experiments.scripts.run import SCRIPTS, counting_of, scripts
-from lape.experiments.scripts.writings import first_lines, native, noisy, rewritten
-from lape.options import LapeOptions, RecordOptions, ScriptOptions, TextOptions
+from lape.experiments.scripts.writings import ScriptOptions, first_lines, native, noisy, rewritten
+from lape.recording.engine import RecordOptions
 from lape.recording.record import record
 from lape.values.neurons import jaccard
 from lape.values.stats import ActivationStats, LanguageStats

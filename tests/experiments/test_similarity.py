@@ -13,12 +13,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lape.data.corpus import TextOptions
 from lape.data.texts import Documents
 from lape.errors import MismatchError, ModelError, OptionError, TextError
-from lape.experiments.similarity.run import aligned_lines, dominance, pairs, sentence_vectors, similarity
+from lape.experiments.similarity.run import (
+    SimilarityOptions,
+    aligned_lines,
+    dominance,
+    pairs,
+    sentence_vectors,
+    similarity,
+)
 from lape.measure.bootstrap import Bootstrap
 from lape.model.find import find
-from lape.options import SimilarityOptions, TextOptions
 from support.brute import KINDS, MLPS, hooks_on, lively, model_of, rounding_of, row_of, some_texts, tokenizer_of
 from support.tiny import LAYERS
 

@@ -25,7 +25,7 @@ from lape.figures import write as writing
 from lape.figures.heat import legible, luminance
 from lape.figures.held import held
 from lape.figures.style import STYLE, Paper, inside, number, series, short
-from lape.options import FigureOptions
+from lape.figures.write import FigureOptions
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.space import NeuronSpace
 

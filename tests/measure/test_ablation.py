@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from lape.data.corpus import TextOptions
 from lape.data.texts import Documents
 from lape.edit.edit import Off, edited
 from lape.errors import MismatchError, ModelError, TextError
 from lape.measure import ablation
 from lape.measure.ablation import Ablations, digest
-from lape.options import TextOptions
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.space import NeuronSpace
 from support.brute import MLPS, affine, hooks_on, lively, model_of, some_texts, sums_of, tokenizer_of

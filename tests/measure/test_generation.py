@@ -14,8 +14,7 @@ from transformers import GenerationConfig, LogitsProcessor
 
 from lape.edit.edit import edited
 from lape.errors import OptionError
-from lape.measure.generation import before, generate, padded, stream
-from lape.options import GenerationOptions
+from lape.measure.generation import GenerationOptions, before, generate, padded, stream
 from support.brute import lively, some_texts, tokenizer_of
 from support.by_hand import one_of_each
 from support.tiny import tiny_tokenizer

@@ -9,9 +9,10 @@ from threading import Thread
 import pytest
 
 from lape.errors import OptionError
+from lape.experiments.forcing.run import ForcingOptions
+from lape.experiments.generation.run import SilencedOptions
 from lape.measure import grader as module
 from lape.measure.grader import GRADES, KEY, MARKS, TRIES, Grader, prompt
-from lape.options import ForcingOptions, SilencedOptions
 
 
 @pytest.fixture

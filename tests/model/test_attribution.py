@@ -9,14 +9,13 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from lape import Off, Scale, edited, record
-from lape.data.corpus import prepare
+from lape.data.corpus import TextOptions, prepare
 from lape.data.texts import Documents
 from lape.detect.attribution import attribution
 from lape.errors import OptionError
 from lape.model.attribution import attribute
 from lape.model.find import find
 from lape.model.loss import find_head, line_loss
-from lape.options import TextOptions
 from lape.values.neurons import NeuronSet
 from lape.values.stats import merge
 from support.made import DENSE, made_stats

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 import torch
 
-from lape.data.corpus import prepare
+from lape.data.corpus import TextOptions, prepare
 from lape.data.texts import Documents
 from lape.detect.identify import identify
 from lape.edit.edit import Add, Off, Scale, edited
@@ -19,7 +19,6 @@ from lape.model.find import find
 from lape.model.load import load_weights
 from lape.model.loss import find_head
 from lape.model.weights import down_norms
-from lape.options import TextOptions
 from lape.recording.reader import Reader
 from lape.recording.record import record
 from lape.ship.checkpoint import export

@@ -10,12 +10,11 @@ from hypothesis import strategies as st
 from torch import nn
 from transformers import AutoModel
 
-from lape.data.corpus import prepare
+from lape.data.corpus import TextOptions, prepare
 from lape.data.texts import Documents
 from lape.errors import LapeError, ModelError
 from lape.model import loss as nll
 from lape.model.loss import Head, find_head, line_loss
-from lape.options import TextOptions
 from support.brute import KINDS, hooks_on, lively, model_of, some_texts, tokenizer_of
 from support.tiny import CONFIGS
 

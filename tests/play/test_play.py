@@ -18,11 +18,11 @@ import lape
 from lape.cli import run as lape_command
 from lape.data.language_id import Guess
 from lape.data.texts import Documents
-from lape.edit.steer import steer, steering
+from lape.edit.steer import BeginningOptions, steer, steering
 from lape.errors import MismatchError, OptionError, TextError
-from lape.measure.generation import generate
+from lape.measure.generation import GenerationOptions, generate
 from lape.measure.prompts import ask, cut
-from lape.options import BeginningOptions, GenerationOptions, ModelOptions
+from lape.model.load import ModelOptions
 from lape.play import session as module
 from lape.play.asking import METHODS, Asked, usual_rate
 from lape.play.code import snippet

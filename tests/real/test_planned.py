@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from lape.options import PlanOptions
-from lape.recording.plan import plan
+from lape.recording.plan import PlanOptions, plan
 
 
 def test_the_embedded_model_is_planned_by_its_name():

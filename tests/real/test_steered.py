@@ -14,10 +14,11 @@ from lape.cli import run
 from lape.data import samples
 from lape.data.language_id import Identifier, lingua
 from lape.edit.edit import Off, Scale, edited
+from lape.edit.steer import BeginningOptions
 from lape.measure.answer_quality import in_language, on_topic
 from lape.measure.bench import Bench
+from lape.measure.generation import GenerationOptions
 from lape.measure.methods import CEILING, NONE, Setting, following
-from lape.options import BeginningOptions, GenerationOptions
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 

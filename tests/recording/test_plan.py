@@ -13,10 +13,9 @@ from lape.cli.plan import flop, size
 from lape.data.texts import Documents
 from lape.detect.identify import identify
 from lape.errors import ModelError, OptionError
-from lape.experiments.perplexity.run import line_losses
+from lape.experiments.perplexity.run import PerplexityOptions, line_losses
 from lape.model.find import find
-from lape.options import PerplexityOptions, PlanOptions
-from lape.recording.plan import plan
+from lape.recording.plan import PlanOptions, plan
 from lape.recording.record import record
 from support.brute import some_texts, tokenizer_of
 from support.tiny import LAYERS, tiny

@@ -16,9 +16,10 @@ from safetensors.torch import load_file, save, save_file
 
 from lape.cli import main
 from lape.errors import MismatchError, ModelError, OptionError
-from lape.options import ClusterOptions, ModelOptions, RecordOptions
+from lape.model.load import ModelOptions
 from lape.progress import silent
-from lape.recording.engines.ray import Counter, OnRay, record
+from lape.recording.engine import RecordOptions
+from lape.recording.engines.ray import ClusterOptions, Counter, OnRay, record
 from lape.recording.record import record as here
 from lape.recording.run import checked_texts, recorded
 from lape.values.stats import ActivationStats

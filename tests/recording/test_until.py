@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from lape.cli.record import until_note
-from lape.data.corpus import batches, prepare
+from lape.data.corpus import TextOptions, batches, prepare
 from lape.data.texts import Documents
 from lape.detect.lape import lape
 from lape.detect.stability import doubling, reliability, split_halves, steadiness
 from lape.errors import OptionError
-from lape.options import RecordOptions, TextOptions
+from lape.recording.engine import RecordOptions
 from lape.recording.record import record
 from lape.values.stats import ActivationStats
 from support.brute import WORDS, lively, tokenizer_of

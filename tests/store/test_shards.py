@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lape.errors import MismatchError, OptionError
-from lape.options import RecordOptions
+from lape.recording.engine import RecordOptions
 from lape.store.shards import Shard, joined, missing
 
 LAW = settings(deadline=None, max_examples=60)

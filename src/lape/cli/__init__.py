@@ -1,7 +1,8 @@
-"""The command line: one file a verb. Nothing here imports torch until a verb runs."""
+"""The command line: one file a verb, imported when the verb is given: nothing here imports torch before."""
 
 from __future__ import annotations
 
+import ast
 import os
 import sys
 import tomllib
@@ -12,26 +13,31 @@ from typing import NoReturn
 import cyclopts.config
 from cyclopts import App, CycloptsError
 
-from lape.cli.compare import compare
-from lape.cli.demo import demo
-from lape.cli.doctor import doctor
-from lape.cli.evaluate import evaluate
-from lape.cli.examples import examples
-from lape.cli.export import export
-from lape.cli.figures import figures
-from lape.cli.force import force
-from lape.cli.identify import identify
-from lape.cli.merge import merge
-from lape.cli.perplexity import perplexity
-from lape.cli.plan import plan
-from lape.cli.play import play
-from lape.cli.record import record
-from lape.cli.report import report
-from lape.cli.show import show
-from lape.cli.steer import steer
-from lape.cli.study import study
+from lape.cli.flags import readable
 from lape.errors import FileError, LapeError, OptionError
 
+VERBS = (
+    "demo",
+    "record",
+    "identify",
+    "show",
+    "perplexity",
+    "steer",
+    "force",
+    "merge",
+    "compare",
+    "study",
+    "examples",
+    "report",
+    "figures",
+    "play",
+    "export",
+    "plan",
+    "doctor",
+    "evaluate",
+)
+"""The functions of the verbs, each in a file of its name here, which is imported when the verb is given."""
+_CALLED = {"evaluate": "eval"}
 EPILOGUE = "Every verb takes --config FILE.toml: its options by name, for instance  tokens = 1_000_000  or  text = ['fr=a.txt']."
 
 
@@ -44,29 +50,18 @@ def app() -> App:
         version_flags=["--version"],
         result_action="return_value",
         suppress_keyboard_interrupt=False,
+        config=readable,
     )
-    for verb in (
-        demo,
-        record,
-        identify,
-        show,
-        perplexity,
-        steer,
-        force,
-        merge,
-        compare,
-        study,
-        examples,
-        report,
-        figures,
-        play,
-        export,
-        plan,
-        doctor,
-    ):
-        verbs.command(verb)
-    verbs.command(evaluate, name="eval")
+    for verb in VERBS:
+        verbs.command(f"lape.cli.{verb}:{verb}", name=_CALLED.get(verb, verb), help=_docstring(verb))
     return verbs
+
+
+def _docstring(verb: str) -> str:
+    """What a verb's file says of it, read without importing it."""
+    parsed = ast.parse((Path(__file__).parent / f"{verb}.py").read_text(encoding="utf-8"))
+    body = [node for node in parsed.body if isinstance(node, ast.FunctionDef) and node.name == verb]
+    return (ast.get_docstring(body[0]) or "").partition("\nParameters\n")[0].strip()
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -128,6 +123,6 @@ def _with_config(verbs: App, arguments: list[str]) -> list[str]:
             tomllib.loads(path.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise FileError(f"{path} is not TOML: {error}. Expected lines such as  tokens = 1_000_000.") from error
-        verbs.config = (cyclopts.config.Toml(path, must_exist=True, use_commands_as_keys=False),)
+        verbs.config = (cyclopts.config.Toml(path, must_exist=True, use_commands_as_keys=False), readable)
         return words[:at] + words[at + (1 if equals else 2) :]
     return words

@@ -37,7 +37,8 @@ def demo(
     """
     from lape.data import samples
     from lape.errors import OptionError
-    from lape.options import PerplexityOptions, RecordOptions
+    from lape.experiments.perplexity.run import PerplexityOptions
+    from lape.recording.engine import RecordOptions
     from lape.store import files
 
     began = time.monotonic()

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from lape.cli.common import out, progress
-from lape.options import ModelOptions
+from lape.cli.flags import SWITCHES
+from lape.model.load import ModelOptions
 
 if TYPE_CHECKING:
     from lape.model.site import Site, Sites
@@ -19,7 +20,7 @@ def doctor(
     model: str,
     *,
     config_only: Annotated[bool, Parameter(negative="")] = False,
-    loading: Annotated[ModelOptions, Parameter(name="*")] = _MODEL,
+    loading: Annotated[ModelOptions, SWITCHES] = _MODEL,
 ) -> None:
     """Find a model's neurons, prove them by running it, and say what was found.
 

@@ -10,9 +10,14 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from lape.cli.common import Overwrite, out, progress, provenance, run_of, write_table
-from lape.options import HarnessOptions, ModelOptions, SteerOptions
+from lape.cli.flags import FLAGS, SWITCHES
+from lape.edit.steer import SteerOptions
+from lape.experiments.harness.run import HarnessOptions
+from lape.model.load import ModelOptions
 
 _MODEL, _HARNESS = ModelOptions(), HarnessOptions()
+_ONE_EACH = Parameter(consume_multiple=False)
+"""--languages is given once for each."""
 
 
 def evaluate(
@@ -26,8 +31,8 @@ def evaluate(
     strength: float = 1.0,
     to: Annotated[Path | None, Parameter(name="--out")] = None,
     overwrite: Overwrite = False,
-    options: Annotated[HarnessOptions, Parameter(name="*")] = _HARNESS,
-    loading: Annotated[ModelOptions, Parameter(name="*")] = _MODEL,
+    options: Annotated[HarnessOptions, FLAGS, _ONE_EACH] = _HARNESS,
+    loading: Annotated[ModelOptions, SWITCHES] = _MODEL,
 ) -> None:
     """Run tasks of lm-eval on the model as it is, with each language's neurons off, and with matched control neurons off.
 

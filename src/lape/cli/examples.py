@@ -24,8 +24,10 @@ from lape.cli.common import (
     texts_of,
     write_table,
 )
+from lape.cli.flags import FLAGS, SWITCHES
 from lape.errors import OptionError
-from lape.options import ExamplesOptions, ModelOptions
+from lape.experiments.examples.contexts import ExamplesOptions
+from lape.model.load import ModelOptions
 
 _MODEL, _EXAMPLES = ModelOptions(), ExamplesOptions()
 BUNDLED = "the bundled texts for evaluation"
@@ -41,8 +43,8 @@ def examples(
     languages: str | None = None,
     width: int | None = None,
     overwrite: Overwrite = False,
-    options: Annotated[ExamplesOptions, Parameter(name="*")] = _EXAMPLES,
-    loading: Annotated[ModelOptions, Parameter(name="*")] = _MODEL,
+    options: Annotated[ExamplesOptions, FLAGS] = _EXAMPLES,
+    loading: Annotated[ModelOptions, SWITCHES] = _MODEL,
 ) -> None:
     """Look up what single neurons do: the text they fire on most, the tokens they promote and suppress, the effect of one off.
 

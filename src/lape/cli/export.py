@@ -9,8 +9,9 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from lape.cli.common import Overwrite, neurons_of, out, progress
+from lape.cli.flags import SWITCHES
 from lape.errors import OptionError
-from lape.options import ModelOptions
+from lape.model.load import ModelOptions
 
 _MODEL = ModelOptions()
 
@@ -25,7 +26,7 @@ def export(
     languages: str | None = None,
     width: int | None = None,
     overwrite: Overwrite = False,
-    loading: Annotated[ModelOptions, Parameter(name="*")] = _MODEL,
+    loading: Annotated[ModelOptions, SWITCHES] = _MODEL,
 ) -> None:
     """Write a plain checkpoint in which the neurons of some languages are switched off or made stronger.
 

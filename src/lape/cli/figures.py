@@ -8,7 +8,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from lape.cli.common import Overwrite, out
-from lape.options import FigureOptions
+from lape.cli.flags import FLAGS
+from lape.figures.write import FigureOptions
 
 _FIGURES = FigureOptions()
 
@@ -18,7 +19,7 @@ def figures(
     *,
     to: Annotated[Path | None, Parameter(name="--out")] = None,
     overwrite: Overwrite = False,
-    options: Annotated[FigureOptions, Parameter(name="*")] = _FIGURES,
+    options: Annotated[FigureOptions, FLAGS] = _FIGURES,
 ) -> None:
     """Draw what a run holds, as figures to publish, each with its caption in figures.json. Needs the extra report.
 

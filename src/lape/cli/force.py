@@ -11,8 +11,10 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from lape.cli.common import Overwrite, out, plain, progress, provenance, run_of, texts_of, write_table
+from lape.cli.flags import FLAGS, SWITCHES
 from lape.errors import OptionError, TextError
-from lape.options import ForcingOptions, ModelOptions
+from lape.experiments.forcing.run import ForcingOptions
+from lape.model.load import ModelOptions
 
 _MODEL, _FORCING = ModelOptions(), ForcingOptions()
 _Texts = Annotated[list[str] | None, Parameter(negative="", show_default=False)]
@@ -28,8 +30,8 @@ def force(
     text: _Texts = None,
     evaluation: _Texts = None,
     overwrite: Overwrite = False,
-    options: Annotated[ForcingOptions, Parameter(name="*")] = _FORCING,
-    loading: Annotated[ModelOptions, Parameter(name="*")] = _MODEL,
+    options: Annotated[ForcingOptions, FLAGS] = _FORCING,
+    loading: Annotated[ModelOptions, SWITCHES] = _MODEL,
 ) -> None:
     """Ask questions in every language and force the answers into others, by each family of methods on equal terms.
 

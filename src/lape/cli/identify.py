@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from cyclopts import Parameter
 
 from lape.cli.common import Overwrite, beside, out, progress, write_table
-from lape.options import ChoosingOptions
+from lape.cli.flags import FLAGS, any_of, given_flags
+from lape.detect import DETECTORS
+from lape.detect.halves import halvable
+from lape.detect.identify import identify as find
+from lape.detect.identify import method_named
+from lape.options import given
 
-_CHOOSING = ChoosingOptions()
+if TYPE_CHECKING:
+    DetectorFlags: TypeAlias = Any
+else:
+    DetectorFlags = any_of("DetectorFlags", {name: detector.options for name, detector in DETECTORS.items()})
+_NONE = DetectorFlags()
+_METHODS = f"How to choose: {', '.join(list(DETECTORS)[:-1])} or {list(DETECTORS)[-1]}; docs/choosing.md compares them."
 
 
 def identify(
     stats: Path,
     *,
-    method: str = "lape",
+    method: Annotated[str, Parameter(help=_METHODS)] = "lape",
     to: Annotated[Path | None, Parameter(name="--out")] = None,
     reliability: bool = True,
     overwrite: Overwrite = False,
-    options: Annotated[ChoosingOptions, Parameter(name="*")] = _CHOOSING,
+    options: Annotated[DetectorFlags, FLAGS] = _NONE,
 ) -> None:
     """Find each language's neurons, and how reliably they come out.
 
@@ -28,8 +38,6 @@ def identify(
     ----------
     stats
         A run's folder, or a file of statistics.
-    method
-        How to choose: lape, lap, lave, random, alignment, difference, attribution, ap, probability90 or variation; docs/choosing.md compares them.
     to
         Where to write: .safetensors, or .pth for the published format. Default: neurons.safetensors beside the statistics.
     reliability
@@ -38,18 +46,18 @@ def identify(
         Replace an existing file.
     """
     from lape.cli.tables import neurons_table
-    from lape.detect.halves import halvable
-    from lape.detect.identify import identify as find
-    from lape.detect.identify import method_named
     from lape.store import files
     from lape.values.stats import ActivationStats
 
+    chosen = given_flags(options)
+    function = method_named(method)
+    given(DETECTORS[method].options, None, chosen)  # refuses before the statistics are read
     target = to or beside(stats, "neurons.safetensors")
     files.refuse_existing(target, overwrite)
-    recorded, chosen = ActivationStats.load(stats), options.chosen()
+    recorded = ActivationStats.load(stats)
     neurons = find(recorded, method, reliability=False, **chosen)
     table: Any = None
-    if reliability and halvable(recorded, method_named(method), chosen):
+    if reliability and halvable(recorded, function, chosen):
         neurons, table = with_reliability(recorded, neurons, method, chosen)
     measured = target.with_name(f"{target.stem}.reliability.parquet")
     measured.unlink(missing_ok=True)  # of the neurons that are replaced
@@ -64,7 +72,6 @@ def identify(
 
 def with_reliability(stats: Any, neurons: Any, method: str, options: dict[str, Any]) -> tuple[Any, Any]:
     """The neurons with their stability, and the table of reliability, from one round of halvings."""
-    from lape.detect.identify import method_named
     from lape.detect.stability import reliability as table_of
     from lape.detect.stability import split_halves, stability_of
 

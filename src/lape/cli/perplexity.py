@@ -24,7 +24,9 @@ from lape.cli.common import (
     texts_of,
     write_table,
 )
-from lape.options import ModelOptions, PerplexityOptions
+from lape.cli.flags import FLAGS, SWITCHES
+from lape.experiments.perplexity.run import PerplexityOptions
+from lape.model.load import ModelOptions
 
 _MODEL, _PERPLEXITY = ModelOptions(), PerplexityOptions()
 
@@ -38,8 +40,8 @@ def perplexity(
     languages: str | None = None,
     width: int | None = None,
     overwrite: Overwrite = False,
-    options: Annotated[PerplexityOptions, Parameter(name="*")] = _PERPLEXITY,
-    loading: Annotated[ModelOptions, Parameter(name="*")] = _MODEL,
+    options: Annotated[PerplexityOptions, FLAGS] = _PERPLEXITY,
+    loading: Annotated[ModelOptions, SWITCHES] = _MODEL,
 ) -> None:
     """Measure the change of loss: neurons off × language evaluated, with control neurons and intervals.
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import Parameter
-
 from lape.cli.common import err, out, span
-from lape.options import PlanOptions
+from lape.cli.flags import FLAGS
+from lape.recording.plan import PlanOptions
 
 if TYPE_CHECKING:
     from lape.recording.plan import Plan
@@ -20,7 +19,7 @@ def plan(
     model: str,
     *,
     revision: str | None = None,
-    options: Annotated[PlanOptions, Parameter(name="*")] = _PLAN,
+    options: Annotated[PlanOptions, FLAGS] = _PLAN,
 ) -> None:
     """Say how much memory, arithmetic and time recording and measuring a model would take. No weights are read.
 

@@ -9,8 +9,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from lape.cli.common import out, progress, run_of
+from lape.cli.flags import SWITCHES
 from lape.errors import OptionError
-from lape.options import ModelOptions
+from lape.model.load import ModelOptions
 
 _MODEL = ModelOptions()
 _PORT, _TRIED = 7860, 20
@@ -23,7 +24,7 @@ def play(
     model: str | None = None,
     port: int | None = None,
     browser: Annotated[bool, Parameter(negative="")] = False,
-    loading: Annotated[ModelOptions, Parameter(name="*")] = _MODEL,
+    loading: Annotated[ModelOptions, SWITCHES] = _MODEL,
 ) -> None:
     """Serve a page on 127.0.0.1 on which prompts are answered unsteered and steered, side by side.
 

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from lape.cli.common import Overwrite, TextFlags, TunedFlags, err, out, progress, span, texts_of, tuned_of
+from lape.cli.flags import FLAGS, SWITCHES
 from lape.errors import OptionError
-from lape.options import ClusterOptions, ModelOptions, RecordOptions
+from lape.model.load import ModelOptions
+from lape.recording.engine import RecordOptions
+from lape.recording.engines.ray import ClusterOptions
 
 if TYPE_CHECKING:
     from lape.values.stats import ActivationStats
@@ -26,9 +29,9 @@ def record(
     to: Annotated[Path, Parameter(name="--out")],
     tuned: TunedFlags = None,
     overwrite: Overwrite = False,
-    options: Annotated[RecordOptions, Parameter(name="*")] = _RECORD,
-    loading: Annotated[ModelOptions, Parameter(name="*")] = _MODEL,
-    cluster: Annotated[ClusterOptions, Parameter(name="*")] = _CLUSTER,
+    options: Annotated[RecordOptions, FLAGS] = _RECORD,
+    loading: Annotated[ModelOptions, SWITCHES] = _MODEL,
+    cluster: Annotated[ClusterOptions, FLAGS] = _CLUSTER,
 ) -> None:
     """Record how often and how strongly every neuron fires in each language.
 

@@ -9,8 +9,10 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from lape.cli.common import out, progress, run_of
+from lape.cli.flags import FLAGS, SWITCHES
+from lape.edit.steer import BeginningOptions
 from lape.errors import FileError, OptionError
-from lape.options import BeginningOptions, ModelOptions
+from lape.model.load import ModelOptions
 
 _MODEL, _STEER = ModelOptions(), BeginningOptions()
 
@@ -26,8 +28,8 @@ def steer(
     new_tokens: int = 60,
     repetition_penalty: float = 1.1,
     bare: Annotated[bool, Parameter(negative="")] = False,
-    options: Annotated[BeginningOptions, Parameter(name="*")] = _STEER,
-    loading: Annotated[ModelOptions, Parameter(name="*")] = _MODEL,
+    options: Annotated[BeginningOptions, FLAGS] = _STEER,
+    loading: Annotated[ModelOptions, SWITCHES] = _MODEL,
 ) -> None:
     """Write the unsteered and the steered answer to each prompt, with the language that each seems to be in.
 

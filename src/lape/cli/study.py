@@ -8,7 +8,8 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from lape.cli.common import Overwrite, TextFlags, err, out, progress, provenance, span, texts_of
-from lape.options import ModelOptions
+from lape.cli.flags import SWITCHES
+from lape.model.load import ModelOptions
 from lape.study.options import StudyOptions
 
 _MODEL, _STUDY = ModelOptions(), StudyOptions()
@@ -30,8 +31,8 @@ def study(
     claims: Path | None = None,
     overwrite: Overwrite = False,
     plan_only: Annotated[bool, Parameter(negative="")] = False,
-    options: Annotated[StudyOptions, Parameter(name="*")] = _STUDY,
-    loading: Annotated[ModelOptions, Parameter(name="*")] = _MODEL,
+    options: Annotated[StudyOptions, SWITCHES] = _STUDY,
+    loading: Annotated[ModelOptions, SWITCHES] = _MODEL,
 ) -> None:
     """Run the whole study, or parts of it: tables, figures, and each claim confirmed or refuted with an interval.
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lape.data.texts import Documents, Source, documents
 from lape.errors import OptionError, TextError
-from lape.options import TextOptions
+from lape.options import Tokens, check_choices, positive
 from lape.progress import Progress, silent
 from lape.store.files import writing
 
@@ -28,6 +28,32 @@ FOLDS = 8
 """Folds in which counts are kept, so that a set's stability can be measured by halving them."""
 _DOCUMENTS_FOR_FOLDS = 64
 _SORT_WINDOW = 256
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """How texts become rows of tokens."""
+
+    tokens: Tokens | None = None
+    """At most this many tokens of each language. Default: all."""
+    document: Literal["file", "line"] = "file"
+    """What a document is in a .txt file: the whole file, or each line."""
+    column: str = "text"
+    """The column of a .jsonl, .parquet or Hub data set that holds the text."""
+    bos: Literal["auto", "always", "never"] = "auto"
+    """Begin rows with BOS: where the tokenizer adds one, always, or never (the published rule). BOS is never counted."""
+    row_tokens: int = 512
+    """Tokens in a row, BOS included; a longer document is cut."""
+    batch_tokens: int = 2048
+    """Tokens that run at once."""
+    one_per_row: bool = False
+    """One document a row even where the model could keep several apart."""
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        positive(self, "tokens", "batch_tokens")
+        if self.row_tokens < 8:
+            raise OptionError(f"row_tokens is {self.row_tokens}. Expected at least 8.")
 
 
 @dataclass(frozen=True)

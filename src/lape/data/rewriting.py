@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from importlib.util import find_spec
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import langcodes
 import numpy as np
@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from lape.data.languages import script, tag
 from lape.errors import OptionError
-from lape.options import Writing
 
+Writing = Literal["romanised", "converted", "shuffled", "noised"]
+"""Ways of writing a text differently."""
 CHINESE = ("zh", "cmn")
 UNSPACED = ("Hans", "Hant", "Hani", "Jpan", "Thai", "Laoo", "Khmr", "Mymr", "Tibt")
 """Scripts written without spaces between words."""

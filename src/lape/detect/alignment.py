@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lape.detect.common import found, languages_of
-from lape.detect.lape import entropy, percentile, scored_neurons
-from lape.options import AlignmentOptions, given
+from lape.detect.detector import Detector
+from lape.detect.lape import LapeOptions, entropy, percentile, scored_neurons
+from lape.options import given
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
 _HALVINGS = 40
 _LARGEST = 2.0**20
+
+
+@dataclass(frozen=True)
+class AlignmentOptions(LapeOptions):
+    """How neurons are chosen by entropy and probability together (Zhang et al. 2025)."""
+
+    weight: float | None = None
+    """λ, the weight of the largest probability. Default: the largest that keeps no neuron of every language."""
 
 
 def alignment(
@@ -125,3 +135,12 @@ def _frontier(plain: Tensor, top: Tensor, every: Tensor) -> Tensor:
 def _turn(a: tuple[float, float, int], b: tuple[float, float, int], c: tuple[float, float, int]) -> float:
     """Above 0 where a → b → c turns left."""
     return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
+
+
+ALIGNMENT = Detector(
+    "alignment",
+    "The lowest entropies less λ times the largest probability.",
+    AlignmentOptions,
+    alignment,
+    published="Zhang et al. 2025, arXiv 2505.21505",
+)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -11,13 +12,28 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lape.detect.common import found, languages_of, largest, short
+from lape.detect.detector import Detector
 from lape.detect.lape import scored_neurons
-from lape.options import ApOptions, given
+from lape.options import check_choices, given, positive
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
 Ints: TypeAlias = NDArray[np.int32]
 _CHUNK = 2**8
+
+
+@dataclass(frozen=True)
+class ApOptions:
+    """How neurons are chosen by the average precision of their answer to single texts (Kojima et al. 2024)."""
+
+    per_language: int = 100
+    """Neurons of each language."""
+    side: Literal["both", "top", "bottom"] = "both"
+    """Those of largest average precision, of smallest, or half of each; of an odd number one more of the largest."""
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        positive(self, "per_language")
 
 
 def ap(stats: ActivationStats, options: ApOptions | None = None, **changes: Any) -> LanguageNeurons:
@@ -82,3 +98,13 @@ def _at_least(ordered: Ints) -> Ints:
     first[:, 1:] = np.where(ordered[:, 1:] != ordered[:, :-1], np.arange(1, count, dtype=np.int32), 0)
     np.maximum.accumulate(first, axis=1, out=first)
     return np.subtract(count, first, out=first)
+
+
+AP = Detector(
+    "ap",
+    "The neurons whose mean activation on single texts best tells a language's from the others'.",
+    ApOptions,
+    ap,
+    published="Kojima et al. 2024, arXiv 2404.02431",
+    needs=("texts",),
+)

@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from lape.detect.common import found, languages_of, largest, over_others, short
+from lape.detect.detector import Detector
 from lape.detect.lape import entropy
 from lape.errors import OptionError
-from lape.options import AttributionOptions, given
+from lape.options import check_choices, given, positive
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
+
+
+@dataclass(frozen=True)
+class AttributionOptions:
+    """How language neurons are chosen by what the loss owes them."""
+
+    per_language: int = 100
+    """Neurons of each language."""
+    by: Literal["own", "difference", "share", "product", "entropy"] = "product"
+    """The score: the attribution, its difference from the others' mean, its share over languages, attribution · share², or LAPE
+    among the neurons whose attribution matters.
+    """
+    matters: float = 0.05
+    """For entropy: this share of all neurons, those of largest attribution, matters."""
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        positive(self, "per_language")
+        if not 0 < self.matters <= 1:
+            raise OptionError(f"matters is {self.matters}. Expected a share between 0 and 1, such as 0.05.")
 
 
 def attribution(
@@ -56,3 +78,12 @@ def _scores(stats: ActivationStats, options: AttributionOptions, owed: Tensor) -
     positive = owed.clamp_min(0)
     share = (positive / positive.sum(0)).nan_to_num(0.0)
     return (share if options.by == "share" else positive * share.square()), positive > 0
+
+
+ATTRIBUTION = Detector(
+    "attribution",
+    "The neurons that a language's loss owes most.",
+    AttributionOptions,
+    attribution,
+    needs=("attribution", "attributed"),
+)

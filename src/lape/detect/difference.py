@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from lape.detect.common import found, languages_of, largest, over_others
+from lape.detect.detector import Detector
 from lape.detect.lape import scored_neurons
 from lape.errors import OptionError
-from lape.options import DifferenceOptions, given
+from lape.options import check_choices, given, positive
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
+
+
+@dataclass(frozen=True)
+class DifferenceOptions:
+    """How language neurons are chosen by what they do in a language above the others."""
+
+    per_language: int = 100
+    """Neurons of each language: those whose activity lies furthest above the other languages'."""
+    of: Literal["activation", "probability"] = "activation"
+    """What is compared: the mean activation, or the activation probability."""
+    against: Literal["mean", "largest"] = "mean"
+    """What is taken off: the mean over the other languages, or the largest of them."""
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        positive(self, "per_language")
 
 
 def difference(
@@ -44,3 +62,12 @@ def _values(stats: ActivationStats, of: str, folds: Sequence[int] | None) -> Ten
     if of == "probability":
         return stats.probabilities("tokens", folds)
     return torch.stack([stats.mean(language) for language in stats.languages])
+
+
+DIFFERENCE = Detector(
+    "difference",
+    "The neurons most active in a language above the others.",
+    DifferenceOptions,
+    difference,
+    needs=("sum",),
+)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
-from lape.detect import Method
+from lape.detect.detector import Method
 from lape.detect.random import random
 from lape.errors import OptionError
 from lape.values.stats import ActivationStats

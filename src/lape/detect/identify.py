@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lape.detect import METHODS, Method
+from lape.detect import DETECTORS
+from lape.detect.detector import Method
 from lape.detect.halves import halvable
 from lape.detect.stability import stability
 from lape.errors import OptionError
@@ -21,8 +22,8 @@ def identify(
 ) -> LanguageNeurons:
     """Find each language's neurons in recorded statistics.
 
-    `method`: a name in `METHODS`, or a function of your own, `stats -> LanguageNeurons`. Further keywords are the method's options,
-    those of `LapeOptions` for "lape" and so on: see `lape.options`. With `reliability`, and where the method can choose from half of
+    `method`: a name in `lape.detect.DETECTORS`, or a function of your own, `stats -> LanguageNeurons`. Further keywords are the method's options,
+    those of `lape.detect.lape.LapeOptions` for "lape" and so on. With `reliability`, and where the method can choose from half of
     the text, each neuron gets its stability: the share of halves of the text that select it.
     """
     find = method_named(method)
@@ -36,8 +37,8 @@ def method_named(method: str | Method) -> Method:
     """The function of a method's name."""
     if callable(method):
         return method
-    if method not in METHODS:
+    if method not in DETECTORS:
         raise OptionError(
-            f"There is no method {method!r}. Expected {', '.join(METHODS)}, or a function stats -> LanguageNeurons."
+            f"There is no method {method!r}. Expected {', '.join(DETECTORS)}, or a function stats -> LanguageNeurons."
         )
-    return METHODS[method]
+    return DETECTORS[method].find

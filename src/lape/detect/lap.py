@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from lape.detect.common import found, languages_of, largest, short
+from lape.detect.detector import Detector
 from lape.detect.lape import scored_neurons
-from lape.options import LapOptions, given
+from lape.options import check_choices, given, positive
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
+
+
+@dataclass(frozen=True)
+class LapOptions:
+    """How the neurons that fire most often are chosen."""
+
+    per_language: int = 100
+    """Neurons of each language."""
+    denominator: Literal["tokens", "routed"] = "tokens"
+    """Divide by all counted tokens, or by those that reached the neuron's expert."""
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        positive(self, "per_language")
 
 
 def lap(
@@ -28,3 +44,12 @@ def lap(
         for language, row, some in zip(languages_of(stats), p, fires, strict=True)
     }
     return found(stats, "lap", options, chosen, notes=short(chosen, options.per_language, "fire at all"))
+
+
+LAP = Detector(
+    "lap",
+    "The neurons that fire most often in a language.",
+    LapOptions,
+    lap,
+    published="compared in Tang et al. 2024, definition ours",
+)

@@ -5,19 +5,41 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from lape.detect.detector import Detector
 from lape.errors import OptionError
-from lape.options import LapeOptions, given
+from lape.options import check_choices, given, positive, shares
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.stats import ActivationStats
 
 _CHUNK = 2**18
 MIN_ROUTED = 200
 """A neuron of an expert that fewer tokens reached in some language is not scored."""
+
+
+@dataclass(frozen=True)
+class LapeOptions:
+    """How language neurons are chosen by LAPE (Tang et al. 2024). The defaults are the published thresholds."""
+
+    rate: float = 0.01
+    """Share of all neurons that is kept, those of lowest entropy."""
+    filter: float = 0.95
+    """Percentile of all activation probabilities that a neuron must exceed in some language to be a candidate."""
+    bar: float = 0.95
+    """Percentile of all activation probabilities that a kept neuron must exceed in a language to belong to it."""
+    per_language: int | None = None
+    """Instead of a rate: this many neurons of each language, the lowest entropies above its bar."""
+    denominator: Literal["tokens", "routed"] = "tokens"
+    """Divide by all counted tokens, or by those that reached the neuron's expert."""
+
+    def __post_init__(self) -> None:
+        shares(self, rate=0.01, filter=0.95, bar=0.95)
+        check_choices(self)
+        positive(self, "per_language")
 
 
 @dataclass(frozen=True)
@@ -169,3 +191,12 @@ def _notes(options: LapeOptions, chosen: Selection, languages: list[str], scored
         if len(flat) < options.per_language:
             notes.append(f"{language}: only {len(flat)} neurons fire at all.")
     return notes
+
+
+LAPE = Detector(
+    "lape",
+    "The lowest entropies over languages of how often a neuron fires, of those that fire often somewhere.",
+    LapeOptions,
+    lape,
+    published="Tang et al. 2024",
+)

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 
 from lape.detect.common import found, languages_of
-from lape.detect.lape import scored_neurons, select
+from lape.detect.detector import Detector
+from lape.detect.lape import LapeOptions, scored_neurons, select
 from lape.errors import OptionError
-from lape.options import LapeOptions, given
+from lape.options import given
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
@@ -37,3 +38,13 @@ def lave(
         scores=chosen.entropy,
         more={"threshold": chosen.threshold, "bars": dict(zip(languages, chosen.bars, strict=True))},
     )
+
+
+LAVE = Detector(
+    "lave",
+    "LAPE's rule on how strongly neurons are active in the place of how often.",
+    LapeOptions,
+    lave,
+    published="compared in Tang et al. 2024, definition ours",
+    needs=("positive",),
+)

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lape.detect.common import found, languages_of, largest, short
+from lape.detect.detector import Detector
 from lape.detect.lape import scored_neurons
-from lape.options import Probability90Options, given
+from lape.options import given, positive
+from lape.options import shares as check_shares
 from lape.values.histogram import ZERO
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
+
+
+@dataclass(frozen=True)
+class Probability90Options:
+    """How neurons are chosen by how often they exceed a high percentile of their own activation (Mondal et al. 2025)."""
+
+    per_language: int = 100
+    """Neurons of each language."""
+    percentile: float = 0.9
+    """The share of all tokens, each language weighing the same, on which a neuron does not exceed its threshold."""
+
+    def __post_init__(self) -> None:
+        check_shares(self, percentile=0.9)
+        positive(self, "per_language")
 
 
 def probability90(
@@ -69,3 +86,13 @@ def exceeding(share: Tensor, bins: Tensor, part: Tensor) -> Tensor:
     own = share.gather(1, bins[:, None])[:, 0]
     above = torch.where(torch.arange(share.shape[1]) > bins[:, None], share, 0.0).sum(1)
     return above + part * own
+
+
+PROBABILITY90 = Detector(
+    "probability90",
+    "The neurons that exceed a high percentile of their own activation on most of a language's tokens.",
+    Probability90Options,
+    probability90,
+    published="Mondal et al. 2025, arXiv 2503.17456",
+    needs=("histogram",),
+)

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from lape.detect.common import found, languages_of
-from lape.options import RandomOptions, given
+from lape.detect.detector import Detector
+from lape.options import given, positive
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
+
+
+@dataclass(frozen=True)
+class RandomOptions:
+    """How random neurons are drawn."""
+
+    per_language: int = 100
+    """Neurons of each language."""
+    seed: int = 0
+    """Seed of the draw."""
+
+    def __post_init__(self) -> None:
+        positive(self, "per_language")
 
 
 def random(
@@ -32,3 +47,12 @@ def random(
         for language in languages_of(stats)
     }
     return found(stats, "random", options, drawn)
+
+
+RANDOM = Detector(
+    "random",
+    "Any neurons, drawn by a seed: a control.",
+    RandomOptions,
+    random,
+    published="compared in Tang et al. 2024",
+)

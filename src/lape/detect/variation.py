@@ -5,15 +5,38 @@ It stands for the comparison "PV" in Tang et al. 2024, whose exact definition co
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from lape.detect.common import found, languages_of, short
-from lape.detect.lape import select
-from lape.options import VariationOptions, given
+from lape.detect.detector import Detector
+from lape.detect.lape import LapeOptions, select
+from lape.options import given
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
+
+
+@dataclass(frozen=True)
+class VariationOptions:
+    """How language neurons are chosen by LAPE's rule from how far tuning moved their weights (ours)."""
+
+    rate: float = 0.01
+    """Share of all neurons that is kept, those of lowest entropy."""
+    filter: float = 0.95
+    """Percentile of all relative changes that a neuron must exceed in some language to be a candidate."""
+    bar: float = 0.95
+    """Percentile of all relative changes that a kept neuron must exceed in a language to belong to it."""
+    per_language: int | None = None
+    """Instead of a rate: this many neurons of each language, the lowest entropies above its bar."""
+
+    def __post_init__(self) -> None:
+        self.rule()  # checks them
+
+    def rule(self) -> LapeOptions:
+        """The same thresholds, for `lape.detect.lape.select`."""
+        return LapeOptions(self.rate, self.filter, self.bar, self.per_language)
 
 
 def variation(stats: ActivationStats, options: VariationOptions | None = None, **changes: Any) -> LanguageNeurons:
@@ -38,3 +61,13 @@ def variation(stats: ActivationStats, options: VariationOptions | None = None, *
     if options.per_language is not None:
         notes += short(members, options.per_language, "were moved at all")
     return found(stats, "variation", options, members, scores=chosen.entropy, more=more, notes=notes)
+
+
+VARIATION = Detector(
+    "variation",
+    "LAPE's rule on how far tuning on a language moved a neuron's weights.",
+    VariationOptions,
+    variation,
+    published="compared in Tang et al. 2024 as PV, definition ours",
+    needs=("variation",),
+)

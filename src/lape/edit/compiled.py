@@ -9,14 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lape.data.corpus import Batch
+from lape.data.corpus import Batch, TextOptions
 from lape.edit.edit import Edit, Off, affine, edited
 from lape.errors import ModelError
 from lape.model.body import body, evaluating, run_batch
 from lape.model.compiled import Fixed, first_line, say
 from lape.model.hooks import Rows, change, forget_compiled
 from lape.model.site import Sites
-from lape.options import TextOptions
 from lape.values.neurons import NeuronSet
 
 _NEAR = {torch.float64: 1e-5, torch.float32: 1e-4}

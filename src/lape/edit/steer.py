@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +13,57 @@ from torch import Tensor, nn
 from lape.data.languages import tag
 from lape.edit.edit import Add, Edit, Off, Scale, Set, edited
 from lape.errors import MismatchError, OptionError
-from lape.options import SteerOptions, given
+from lape.options import check_choices, given, positive
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.stats import ActivationStats
+
+
+@dataclass(frozen=True)
+class SteerOptions:
+    """How a model is steered to a language by its neurons."""
+
+    how: Literal["off+add", "off+set", "off+scale", "add", "set", "scale", "off"] = "off+add"
+    """What is done to the target's neurons, and whether the source's own are switched off."""
+    value: Literal["mean", "firing", "difference"] | float = "mean"
+    """What is set or added: the target's mean activation, its mean when firing, its mean minus that of the other languages, or a number."""
+    strength: float = 1.0
+    """The value is multiplied by it; for scale, it is the factor."""
+    rise: float = 1.0
+    """How many times as strong the last layer is edited as the first; between them it rises evenly."""
+    tokens: Literal["both", "prompt", "generated"] = "both"
+    """Where the edit acts: positions whose output picks a new token (generated), the rest of the prompt, or both."""
+    first: int | None = None
+    """Of the generated positions only the first so many, after which the model writes on by itself. Default: all."""
+    fade: float = 1.0
+    """Each generated position is changed by so much of the change of the one before; 1 is no fading."""
+    layers: tuple[int, ...] | None = None
+    """Only these layers. Default: all."""
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        positive(self, "first")
+        if isinstance(self.value, str) and self.value not in ("mean", "firing", "difference"):
+            raise OptionError(f"value is {self.value!r}. Expected mean, firing, difference or a number.")
+
+
+@dataclass(frozen=True)
+class BeginningOptions(SteerOptions):
+    """Steering where an answer begins, which fades: an answer goes on in the language it began in, and is more fluent for
+    being left alone. The numbers were chosen on the development questions of the sample model.
+    """
+
+    how: Literal["off+add", "off+set", "off+scale", "add", "set", "scale", "off"] = "off+set"
+    """What is done to the target's neurons, and whether the source's own are switched off."""
+    strength: float = 2.0
+    """The value is multiplied by it; for scale, it is the factor."""
+    rise: float = 1.5
+    """How many times as strong the last layer is edited as the first; between them it rises evenly."""
+    tokens: Literal["both", "prompt", "generated"] = "generated"
+    """Where the edit acts: positions whose output picks a new token (generated), the rest of the prompt, or both."""
+    first: int | None = 16
+    """Of the generated positions only the first so many, after which the model writes on by itself."""
+    fade: float = 0.85
+    """Each generated position is changed by so much of the change of the one before; 1 is no fading."""
 
 
 @contextmanager

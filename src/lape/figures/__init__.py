@@ -9,8 +9,8 @@ from typing import Any
 
 from lape.figures.catalogue import FIGURES, Kind
 from lape.figures.held import held, lacking
-from lape.figures.write import available, draw_tables, write_index
-from lape.options import FigureOptions, given
+from lape.figures.write import FigureOptions, available, draw_tables, write_index
+from lape.options import given
 from lape.store import files
 
 __all__ = ["FIGURES", "Drawn", "Kind", "available", "draw", "draw_tables", "write_index"]

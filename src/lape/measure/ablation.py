@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lape.data.corpus import Corpus, batch, batches, prepare
+from lape.data.corpus import Corpus, TextOptions, batch, batches, prepare
 from lape.data.texts import Texts
 from lape.edit.compiled import EditedGraph, edited_graph
 from lape.edit.edit import Edit, Off, Set, edited
@@ -25,7 +25,6 @@ from lape.model.compiled import pays, say, why_not
 from lape.model.find import find
 from lape.model.loss import Loss, find_head, line_loss
 from lape.model.weights import down_norms
-from lape.options import TextOptions
 from lape.progress import Progress, silent
 from lape.recording.counter import Recorder
 from lape.recording.run import checked_texts

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lape.data.corpus import prepare
+from lape.data.corpus import TextOptions, prepare
 from lape.data.languages import tag
 from lape.data.texts import Texts
 from lape.detect.identify import identify
@@ -20,7 +20,7 @@ from lape.edit.diffmean import shifted
 from lape.edit.edit import Edit, edited
 from lape.edit.steer import steering
 from lape.errors import MismatchError, OptionError, TextError
-from lape.measure.generation import generate
+from lape.measure.generation import GenerationOptions, generate
 from lape.measure.mask import VocabularyMask, endings, frequent, token_counts
 from lape.measure.methods import Setting
 from lape.measure.prompts import Asking, ask, cut
@@ -28,7 +28,6 @@ from lape.measure.steering_controls import matched_norm, permuted, randomised, t
 from lape.model.body import body, text_config
 from lape.model.find import find
 from lape.model.loss import Head, find_head
-from lape.options import GenerationOptions, TextOptions
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 

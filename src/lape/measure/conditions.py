@@ -12,13 +12,12 @@ from torch import Tensor, nn
 
 from lape.data.languages import tag
 from lape.edit.edit import Edit, Off, edited
-from lape.edit.steer import steering
+from lape.edit.steer import SteerOptions, steering
 from lape.errors import MismatchError, OptionError
 from lape.measure.controls import matched_like
 from lape.model.find import find
 from lape.model.load import check_same
 from lape.model.weights import down_norms
-from lape.options import SteerOptions
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from queue import Queue
 from threading import Event, Thread
 from typing import Any
@@ -12,7 +13,22 @@ from transformers import StoppingCriteria, TextStreamer
 
 from lape.measure.prompts import first_of
 from lape.model.body import body, evaluating, unwrapped
-from lape.options import GenerationOptions
+from lape.options import positive
+
+
+@dataclass(frozen=True)
+class GenerationOptions:
+    """How answers are generated: greedy."""
+
+    new_tokens: int = 32
+    """At most this many new tokens an answer."""
+    repetition_penalty: float = 1.1
+    """Divides the odds of tokens that occurred already; 1 is none."""
+    batch: int = 40
+    """Prompts that run at once."""
+
+    def __post_init__(self) -> None:
+        positive(self, "new_tokens", "batch")
 
 
 @torch.inference_mode()

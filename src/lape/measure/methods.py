@@ -6,9 +6,23 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from lape.edit.diffmean import DiffMeanOptions
+from lape.edit.steer import BeginningOptions, SteerOptions
 from lape.measure.prompts import PLAIN, Asking
-from lape.options import BeginningOptions, SteerOptions
 
+Family = Literal[
+    "prompt",
+    "mask",
+    "neurons",
+    "diffmean",
+    "none",
+    "ceiling",
+    "target only",
+    "source off",
+    "random",
+    "other",
+    "permuted",
+]
+"""Families of methods that force a language."""
 Control = Literal["random", "other", "permuted"]
 
 

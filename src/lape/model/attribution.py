@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lape.data.corpus import Batch, Corpus, batch, batches
+from lape.data.corpus import Batch, Corpus, TextOptions, batch, batches
 from lape.errors import ModelError
 from lape.model.body import evaluating, hidden_states, run_batch, tiny_ids, unwrapped
 from lape.model.find import find
@@ -22,7 +22,6 @@ from lape.model.hooks import Rows, at_product, hooked
 from lape.model.loss import Head, targets_of
 from lape.model.site import Sites
 from lape.model.weights import is_linear
-from lape.options import TextOptions
 
 _ROWS, _ROWS_GPU = 128, 1024
 """Tokens whose logits, and their gradient, exist at once."""

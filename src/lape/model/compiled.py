@@ -9,10 +9,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from lape.data.corpus import Batch, Corpus, Row, at_once, longest
+from lape.data.corpus import Batch, Corpus, Row, TextOptions, at_once, longest
 from lape.model.body import body, hidden_states, is_shared_out, unwrapped
 from lape.model.site import Sites
-from lape.options import TextOptions
 
 _log = logging.getLogger("lape")
 LEAST = {"cpu": 500_000, "cuda": 10_000_000}

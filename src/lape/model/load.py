@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,10 +26,34 @@ from lape.errors import MismatchError, ModelError, OptionError
 from lape.model.body import evaluating, hidden_states, present, tiny_ids, unwrapped
 from lape.model.find import find
 from lape.model.site import SiteNames
-from lape.options import ModelOptions, given
+from lape.options import given
 from lape.progress import Progress, silent
 
 _HASH_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """How a model is loaded."""
+
+    dtype: str = "auto"
+    """Number format of the weights: auto (as stored), bfloat16, float16 or float32."""
+    device: str | None = None
+    """Where it runs: cpu, cuda, cuda:1, mps. Default: a GPU if there is one."""
+    device_map: str | None = None
+    """Spread the model over several devices, for instance auto (needs the extra `accelerate`)."""
+    tensor_parallel: bool = False
+    """Share out every layer among the processes of torchrun."""
+    bits: int | None = None
+    """Quantise the weights to 8 or 4 bits as they are loaded (needs bitsandbytes and accelerate)."""
+    revision: str | None = None
+    """Revision of a model on the Hub."""
+    sites: tuple[str, ...] | None = None
+    """Name the neurons by hand: activation modules and down projections, * for the layer number."""
+
+    def __post_init__(self) -> None:
+        if self.bits not in (None, 4, 8):
+            raise OptionError(f"bits is {self.bits}. Expected 8 or 4, or none to load the weights as they are stored.")
 
 
 def load(

@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lape.data.corpus import Batch, Corpus, batch, batches
+from lape.data.corpus import Batch, Corpus, TextOptions, batch, batches
 from lape.errors import ModelError
 from lape.model.body import evaluating, hidden_states, run_batch, text_config, tiny_ids, unwrapped
 from lape.model.find import find
 from lape.model.numerics import gap, tolerance
-from lape.options import TextOptions
 
 _ROWS, _WORDS = 256, 8192
 """Tokens and vocabulary entries whose logits exist at once on a CPU: they fit its cache, which is also fastest."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from lape.detect import DETECTORS
+from lape.edit.steer import BeginningOptions
 from lape.errors import OptionError
-from lape.options import BeginningOptions, positive, shares
-from lape.values.stats import ActivationStats
+from lape.options import positive, shares
+from lape.values.stats import EXTRAS, ActivationStats
 
 PER_LANGUAGE = 100
 """Neurons of each language, unless told otherwise."""
 MOST = 0.1
 """The highest rate."""
-METHODS = ("difference", "lape", "lave", "lap", "random")
+METHODS = {name: detector for name, detector in DETECTORS.items() if EXTRAS.keys().isdisjoint(detector.needs)}
 """Ways of choosing neurons that read nothing but what every recording holds."""
 
 

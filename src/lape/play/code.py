@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from lape.options import BeginningOptions, ModelOptions
+from lape.edit.steer import BeginningOptions
+from lape.model.load import ModelOptions
 from lape.play.asking import Asked
 from lape.values.stats import ActivationStats
 
@@ -16,9 +17,9 @@ def snippet(asked: Asked, stats: ActivationStats, model: str, run: str, loading:
     source, target = (stats.canonical(one) for one in (asked.source, asked.target))
     lines = [
         "import lape",
-        "from lape.measure.generation import generate",
+        "from lape.edit.steer import BeginningOptions",
+        "from lape.measure.generation import GenerationOptions, generate",
         *([] if asked.bare else ["from lape.measure.prompts import ask, cut"]),
-        "from lape.options import BeginningOptions, GenerationOptions",
         "",
         f"model, tokenizer = lape.load({', '.join([repr(model), *_changed(loading or ModelOptions(), ModelOptions())])})",
         f"stats = lape.ActivationStats.load({run!r})",

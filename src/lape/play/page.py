@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from html import escape
 from typing import Any
 
+from lape.edit.steer import BeginningOptions
 from lape.errors import LapeError, OptionError
-from lape.options import BeginningOptions, ModelOptions
+from lape.model.load import ModelOptions
 from lape.play.asking import METHODS, MOST, Asked, usual_rate
 from lape.play.code import snippet
 from lape.play.names import name_of, short_name
@@ -25,13 +26,6 @@ from lape.play.style import CSS, theme
 EVERY = 0.1
 """Seconds between two looks at an answer while it is written."""
 _HOW = ("off+set", "off+add", "off+scale", "set", "add", "scale", "off")
-_WHAT = {
-    "difference": "difference: most active above the other languages",
-    "lape": "lape: lowest entropy, the published rule",
-    "lave": "lave: LAPE's rule on how strongly they fire",
-    "lap": "lap: fire most often (a comparison)",
-    "random": "random: a control, must do nothing",
-}
 
 
 @dataclass(frozen=True)
@@ -160,7 +154,7 @@ def _controls(gr: Any, session: Session) -> _Controls:
             button = gr.Button("Ask twice", variant="primary")
         with gr.Column(scale=2, min_width=300):
             ways = gr.Dropdown(
-                [(_WHAT[one], one) for one in METHODS],
+                [(f"{name}: {detector.about}", name) for name, detector in METHODS.items()],
                 value=method,
                 label="Method: how neurons are chosen",
                 filterable=False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lape.options import BeginningOptions
+from lape.edit.steer import BeginningOptions
 from lape.play.asking import Asked
 
 

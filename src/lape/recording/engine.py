@@ -4,20 +4,59 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from torch import Tensor
 
-from lape.data.corpus import Corpus, Row
+from lape.data.corpus import Corpus, Row, TextOptions
 from lape.errors import OptionError
 from lape.model.body import check_fits
-from lape.options import RecordOptions
+from lape.options import Tokens, positive
+from lape.store.shards import Shard
 from lape.values.space import NeuronSpace
 
 RECORDED = "a recorded language"
 """What the file of a language that is done says it is."""
 GROUPS = "groups"
 """The folder, in a run's, of what an engine counted group by group."""
+
+
+@dataclass(frozen=True)
+class RecordOptions(TextOptions):
+    """How activations are recorded."""
+
+    residual: bool = False
+    """Record also the sums of the residual stream after every layer."""
+    attribution: Tokens | None = None
+    """Record also what the loss owes each neuron, by a backward pass over this many tokens of each language."""
+    per_text: bool = False
+    """Record also the mean activations of single texts, which the method ap reads: documents, or chunks where there are under 64."""
+    most_texts: int = 200
+    """At most so many texts of each language, evenly spread, have their means kept."""
+    histogram: bool = False
+    """Record also a histogram of every neuron's activations, which the method probability90 reads."""
+    until: float | None = None
+    """Stop all languages together once the sets of each come out of halves of the text with this median Jaccard, such as 0.85."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Count inside the graph that torch.compile makes: where there is so much text that it pays, on, or off."""
+    shard: str | None = None
+    """Record only a part of the batches of every language, such as 3/16, the third of sixteen; lape merge adds them up."""
+    checkpoint_seconds: float = 60.0
+    """Save the state of a run this often, so that a killed one can go on."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "attribution", "most_texts")
+        if self.until is not None and not 0 < self.until <= 1:
+            raise OptionError(f"until is {self.until}. Expected a Jaccard above 0 and up to 1, such as 0.85.")
+        if self.shard is not None and self.until is not None:
+            raise OptionError(
+                "until looks at all languages and all their text at once, a shard at a part. Give one of them."
+            )
+        if self.shard is not None and Shard.parse(self.shard).of > 1 and self.per_text:
+            raise OptionError(
+                "Means of single texts cannot be recorded in shards, which cut texts. Leave out shard, or per_text."
+            )
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lape.data.corpus import Batch, Corpus, Ints
 from lape.model.hooks import Rows, watching
 from lape.model.site import Sites
-from lape.options import RecordOptions
+from lape.recording.engine import RecordOptions
 from lape.values.histogram import BINS, bins_of
 
 DOCUMENTS_FOR_TEXTS = 64

@@ -19,7 +19,7 @@ from lape.model.body import hidden_states, text_config, tiny_ids
 from lape.model.find import find
 from lape.model.load import chosen_device
 from lape.model.skeleton import Skeleton, free_memory, parameters_of, skeleton
-from lape.options import PlanOptions
+from lape.options import Tokens, positive
 from lape.recording.counter import Recorder
 
 _FEWEST = 2
@@ -27,6 +27,37 @@ _ROUNDS, _LONG = 3, 5.0
 """Times a piece of work is timed, but once where it takes longer than so many seconds."""
 _MATRIX = {"cpu": 2048, "cuda": 8192}
 """Side of the square matrices whose product measures a device's peak."""
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """What is planned, and for which machine."""
+
+    languages: int = 7
+    """How many languages."""
+    tokens: Tokens = 1_000_000
+    """Tokens recorded of each language."""
+    evaluate: Tokens = 10_000
+    """Tokens of each language on which perplexity is measured."""
+    draws: int = 3
+    """Draws of each control."""
+    batch_tokens: int = 2048
+    """Tokens that run at once."""
+    gpus: int = 0
+    """GPUs that work at once. Default: the device that lape would use here."""
+    gpu_memory: float = 80.0
+    """GiB of one of them."""
+    tflops: float | None = None
+    """What one of them does, in 10¹² FLOP a second in the model's number format, where it is not measured here."""
+    share: float = 0.5
+    """Of `tflops`: the share of it that recording reaches."""
+
+    def __post_init__(self) -> None:
+        positive(self, "languages", "tokens", "evaluate", "draws", "batch_tokens")
+        if self.gpus < 0 or self.gpu_memory <= 0 or (self.tflops is not None and self.tflops <= 0):
+            raise OptionError("gpus, gpu_memory and tflops must be above 0, such as 8, 80 and 989.")
+        if not 0 < self.share <= 1:
+            raise OptionError(f"share is {self.share}. Expected a share above 0 and up to 1, such as 0.5.")
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from torch import Tensor
 from lape.data.corpus import Batch, Corpus
 from lape.model.body import evaluating, run_batch
 from lape.model.site import Sites
-from lape.options import RecordOptions
 from lape.recording.counter import Recorder, ResidualRecorder
+from lape.recording.engine import RecordOptions
 from lape.recording.observers import extras
 
 

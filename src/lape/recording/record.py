@@ -8,9 +8,9 @@ from typing import Any
 from lape.data.texts import Source, Texts
 from lape.errors import OptionError, TextError
 from lape.model.body import is_shared_out
-from lape.options import RecordOptions, given
+from lape.options import given
 from lape.progress import Progress, silent
-from lape.recording.engine import Engine
+from lape.recording.engine import Engine, RecordOptions
 from lape.recording.engines.local import Local
 from lape.recording.engines.parallel import Parallel, follows
 from lape.recording.run import checked_texts, recorded

@@ -17,9 +17,8 @@ from lape.data.languages import tag
 from lape.data.texts import Source, Texts, check_source
 from lape.detect.stability import doubling, steadiness
 from lape.errors import TextError
-from lape.options import RecordOptions
 from lape.progress import Progress
-from lape.recording.engine import GROUPS, RECORDED, Engine, Work
+from lape.recording.engine import GROUPS, RECORDED, Engine, RecordOptions, Work
 from lape.store import files
 from lape.store.lazy import FromFile
 from lape.store.shards import Shard

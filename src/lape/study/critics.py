@@ -8,10 +8,9 @@ from lape.data.rewriting import libraries_missing
 from lape.data.texts import Documents
 from lape.experiments.necessity.run import Necessity, necessity
 from lape.experiments.null.run import null_entropy
-from lape.experiments.patching.run import patchings
+from lape.experiments.patching.run import PatchingOptions, patchings
 from lape.experiments.scripts.run import scripts
 from lape.model.precision import in_float32
-from lape.options import PatchingOptions
 from lape.study.part import Cost, matrices
 from lape.study.study import Study, Tables
 from lape.study.texts import spread

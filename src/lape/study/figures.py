@@ -10,7 +10,7 @@ import polars as pl
 
 from lape.figures import FIGURES, available, draw_tables, write_index
 from lape.figures.held import Held, lacking
-from lape.options import FigureOptions
+from lape.figures.write import FigureOptions
 
 __all__ = ["FIGURES", "available", "draw"]
 

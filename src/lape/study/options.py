@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from lape.errors import OptionError
-from lape.options import check_candidates, check_grader, converted, positive
+from lape.options import Tokens, check_candidates, check_grader, positive
 
 QUICK = ("lape", "lap", "lave", "random", "matched")
 FULL = (*QUICK, "variation", "difference", "difference:against=largest", "probability", "attribution")
@@ -18,29 +15,29 @@ FULL = (*QUICK, "variation", "difference", "difference:against=largest", "probab
 class StudyOptions:
     """How much of everything a study measures."""
 
-    tokens: Annotated[int, Parameter(converter=converted)] = 1000
+    tokens: Tokens = 1000
     """Evaluation tokens of each language on average: lines of the parallel text, evenly spread over it, the same in all languages."""
-    record_tokens: Annotated[int | None, Parameter(converter=converted)] = None
+    record_tokens: Tokens | None = None
     """At most this many tokens of each language are recorded. Default: all."""
-    attribution: Annotated[int, Parameter(converter=converted)] = 2000
+    attribution: Tokens = 2000
     """Tokens of each language on which attributions are recorded."""
-    domain_tokens: Annotated[int, Parameter(converter=converted)] = 10_000
+    domain_tokens: Tokens = 10_000
     """Tokens of each language of the parallel text that are recorded, as the other domain."""
     main: str | None = "en"
     """A language of which nothing specific is expected; it is measured, but left out of averages over languages."""
-    methods: Annotated[tuple[str, ...] | None, Parameter(negative="", consume_multiple=True)] = None
+    methods: tuple[str, ...] | None = None
     """Ways of choosing that are compared, with options where wanted (difference:against=largest). Default: all that the statistics allow,
     but for alignment, ap and probability90; with quick, the paper's.
     """
-    sizes: Annotated[tuple[int, ...], Parameter(negative="", consume_multiple=True)] = (50, 200)
+    sizes: tuple[int, ...] = (50, 200)
     """Neurons of each language at which every way of choosing is measured."""
-    finer: Annotated[tuple[int, ...], Parameter(negative="", consume_multiple=True)] = (100,)
+    finer: tuple[int, ...] = (100,)
     """Further sizes for LAPE and for the difference of means."""
-    rates: Annotated[tuple[float, ...], Parameter(negative="", consume_multiple=True)] = (0.001, 0.05)
+    rates: tuple[float, ...] = (0.001, 0.05)
     """Shares of all neurons at which LAPE's own effect is measured, beside the published 1 %."""
     draws: int = 3
     """Draws of each kind of control neurons."""
-    script_tokens: Annotated[int, Parameter(converter=converted)] = 4000
+    script_tokens: Tokens = 4000
     """Tokens of each language's recorded text that are recorded again, romanised, converted, shuffled and noised."""
     questions: int = 20
     """Questions of each language that are answered with neurons off."""
@@ -54,7 +51,7 @@ class StudyOptions:
     """Single neurons that are switched off one by one, spread over layers and deciles of energy."""
     necessity: str | None = None
     """The language on which that is measured. Default: the first beside the main one."""
-    necessity_tokens: Annotated[int, Parameter(converter=converted)] = 350
+    necessity_tokens: Tokens = 350
     """Tokens of that language on which it is measured."""
     sentences: int = 400
     """Parallel sentences whose similarity is measured."""
@@ -62,7 +59,7 @@ class StudyOptions:
     """Bootstrap resamples behind the 95 % intervals."""
     seed: int = 0
     """Seed of every draw."""
-    quick: Annotated[bool, Parameter(negative="")] = False
+    quick: bool = False
     """Only the perplexity matrix, the paper's four comparisons, and what needs no model."""
     batch_tokens: int = 2048
     """Tokens that run at once."""

@@ -10,11 +10,10 @@ from typing import Any
 import polars as pl
 import torch
 
-from lape.data.corpus import prepare
+from lape.data.corpus import TextOptions, prepare
 from lape.data.texts import Documents
 from lape.model.body import evaluating, run_batch
 from lape.model.loss import find_head, line_loss
-from lape.options import TextOptions
 from lape.study.part import Cost, Part
 from lape.study.study import Study
 

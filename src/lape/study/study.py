@@ -10,11 +10,12 @@ from typing import Any
 
 import polars as pl
 
+from lape.data.corpus import TextOptions
 from lape.detect.identify import identify
 from lape.errors import OptionError, TextError
 from lape.experiments.frontier.run import matched_sets
+from lape.experiments.perplexity.run import PerplexityOptions
 from lape.measure.ablation import Ablations, refuse_recorded
-from lape.options import PerplexityOptions, TextOptions
 from lape.progress import Progress, silent
 from lape.study.options import StudyOptions
 from lape.study.texts import spread

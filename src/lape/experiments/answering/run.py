@@ -11,15 +11,16 @@ import numpy as np
 import polars as pl
 
 from lape.data.languages import tag
+from lape.edit.steer import SteerOptions
 from lape.errors import OptionError, TextError
 from lape.experiments.answering.passages import first_line, has_frame, passage_prompt, shots_for, spread
 from lape.experiments.answering.scores import need, overlap
 from lape.experiments.answering.squad import Question, read_squad
 from lape.measure.bootstrap import Bootstrap, Floats
 from lape.measure.conditions import NONE, Condition, check_one_model, conditions
-from lape.measure.generation import generate
+from lape.measure.generation import GenerationOptions, generate
 from lape.model.body import text_config
-from lape.options import AnsweringOptions, SteerOptions, given
+from lape.options import given, not_negative, positive
 from lape.progress import Progress, silent
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
@@ -45,6 +46,31 @@ TABLE = {
 """One row per language, condition and draw: mean scores over questions, and the mean difference of F1 to `none` question by
 question, with 95 % bootstrap intervals over questions; null under 20 questions.
 """
+
+
+@dataclass(frozen=True)
+class AnsweringOptions(GenerationOptions):
+    """How questions about a passage are put, and how the answers are compared."""
+
+    repetition_penalty: float = 1.0
+    """Divides the odds of tokens that occurred already; 1 is none: an answer is a copy of words of the passage."""
+    batch: int = 8
+    """Prompts that run at once."""
+    questions: int | None = None
+    """At most this many questions of each file, evenly spread over it. Default: all."""
+    shots: int = 1
+    """Answered questions shown first, each about a passage of another article."""
+    draws: int = 1
+    """Draws of matched control neurons."""
+    resamples: int = 2000
+    """Bootstrap resamples of the questions behind the 95 % intervals."""
+    seed: int = 0
+    """Seed of the shots, the control draws and the bootstrap."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "questions", "resamples")
+        not_negative(self, "shots", "draws")
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,14 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from lape.data.corpus import Batch, Corpus, Ints, Row, batch, batches
-from lape.errors import ModelError
+from lape.data.corpus import Batch, Corpus, Ints, Row, TextOptions, batch, batches
+from lape.errors import ModelError, OptionError
 from lape.experiments.examples.pieces import window_pieces
 from lape.model.body import evaluating, run_batch
 from lape.model.find import find
 from lape.model.hooks import Rows, watching
 from lape.model.site import Sites
-from lape.options import ExamplesOptions
+from lape.options import Tokens, not_negative, positive
 from lape.progress import Progress, silent
 from lape.values.neurons import NeuronSet
 
@@ -33,6 +33,34 @@ CONTEXTS: dict[str, Any] = {
 _POSITION, _LENGTH = 40, 8
 """Bits of a window's number for its first token's position in the corpus and for its tokens, less one; the language stands above them."""
 _NONE = torch.iinfo(torch.int64).max
+
+
+@dataclass(frozen=True)
+class ExamplesOptions(TextOptions):
+    """What is looked up for each neuron."""
+
+    keep: int = 20
+    """Contexts kept of each neuron, at most 20."""
+    length: int = 32
+    """Tokens of a context."""
+    effects: int = 10
+    """Neurons of each language, those of lowest entropy, that are switched off one by one; 0: none."""
+    effect_tokens: Tokens = 1000
+    """Tokens of each language on which that is measured, at most."""
+    resamples: int = 2000
+    """Bootstrap resamples of the units of text behind the 95 % intervals."""
+    seed: int = 0
+    """Seed of the control neurons and the bootstrap."""
+    allow_recorded: bool = False
+    """Read even text that the neurons were found in."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "effect_tokens", "resamples")
+        not_negative(self, "effects")
+        for name, most in (("keep", 20), ("length", 256)):
+            if not 1 <= getattr(self, name) <= most:
+                raise OptionError(f"{name} is {getattr(self, name)}. Expected 1 to {most}.")
 
 
 def contexts(

@@ -13,12 +13,13 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from lape.data.corpus import TextOptions
 from lape.data.texts import Documents, Source, Texts, documents
 from lape.errors import OptionError
+from lape.experiments.examples.contexts import ExamplesOptions
 from lape.measure.ablation import Ablations, Planned, untold
 from lape.measure.bootstrap import FEWEST, Bootstrap, Floats
 from lape.measure.controls import matched_like
-from lape.options import ExamplesOptions, TextOptions
 from lape.progress import Progress, silent
 from lape.values.neurons import LanguageNeurons, NeuronSet
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from lape.data.corpus import prepare
 from lape.data.texts import Texts
 from lape.errors import MismatchError, ModelError, OptionError
-from lape.experiments.examples.contexts import contexts
+from lape.experiments.examples.contexts import ExamplesOptions, contexts
 from lape.experiments.examples.effects import EFFECTS, effects
 from lape.experiments.examples.words import WORDS, words
 from lape.measure.ablation import Planned, depends_on, refuse_recorded, untold
@@ -21,7 +21,7 @@ from lape.model.body import check_fits
 from lape.model.find import find
 from lape.model.load import describe
 from lape.model.loss import Head, find_head
-from lape.options import ExamplesOptions, given
+from lape.options import given
 from lape.progress import Progress, silent
 from lape.recording.run import checked_texts
 from lape.store import files

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from lape.data.corpus import Corpus, prepare
+from lape.data.corpus import Corpus, TextOptions, prepare
 from lape.data.languages import tag
 from lape.data.texts import Source, Texts, preview
 from lape.measure.bench import Bench, both_ways
@@ -16,7 +16,6 @@ from lape.measure.bootstrap import Bootstrap, Floats, units
 from lape.measure.methods import Setting
 from lape.measure.prompts import ask
 from lape.model.loss import Loss, line_loss
-from lape.options import TextOptions
 from lape.progress import Progress, silent
 
 COSTS = {

@@ -7,30 +7,72 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import polars as pl
 
+from lape.data.corpus import TextOptions
 from lape.data.language_id import Identifier, identifier
 from lape.data.languages import tag
 from lape.data.texts import Texts
-from lape.errors import TextError
+from lape.errors import OptionError, TextError
 from lape.experiments.forcing.cost import COSTS, costs, lines_in
 from lape.experiments.forcing.identification import identification
 from lape.experiments.forcing.table import best, differences, records
 from lape.measure.answer_table import Judge, Split
 from lape.measure.bench import Bench
+from lape.measure.generation import GenerationOptions
 from lape.measure.grader import Grader
-from lape.measure.methods import CEILING, FOLLOWING, NONE, TUNED, Setting, following, tried
+from lape.measure.methods import CEILING, FOLLOWING, NONE, TUNED, Family, Setting, following, tried
 from lape.measure.questions import Pair, checked_questions, pairs_of
 from lape.model.body import blocks
 from lape.model.find import find
 from lape.model.load import check_same, checksum
-from lape.options import ForcingOptions, TextOptions, given
+from lape.options import Tokens, check_candidates, check_choices, check_grader, given, positive
 from lape.progress import Progress, silent
 from lape.store import files
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
+
+
+@dataclass(frozen=True)
+class ForcingOptions(GenerationOptions):
+    """How language forcing is measured."""
+
+    pairs: str = "all"
+    """Source and target languages: all, third (a fixed third of them), or a list such as en-fr,zh-id."""
+    development_pairs: str = "same"
+    """The pairs on which settings are tried: same, or as for `pairs`."""
+    families: tuple[Family, ...] = get_args(Family)
+    """Which families are run."""
+    candidates: int = 0
+    """Questions among which an answer's own must be likeliest; 0 is all of the split."""
+    development_candidates: int | None = None
+    """The same on the development questions, where fewer choose as well and faster. Default: as many."""
+    resamples: int = 2000
+    """Bootstrap resamples of the questions behind the 95 % intervals."""
+    seed: int = 0
+    """Seed of the controls and of the bootstrap."""
+    identifier: str = "lingua"
+    """Who says what language an answer is in: lingua or langid."""
+    second: str = "langid"
+    """Who is asked too, to report how often the two agree."""
+    grader_url: str | None = None
+    """An OpenAI-compatible endpoint that grades reported answers 0 to 2, such as http://127.0.0.1:8000/v1; its key: LAPE_GRADER_KEY."""
+    grader_model: str | None = None
+    """The model that is asked there."""
+    cost_tokens: Tokens = 512
+    """Tokens of each language on which the cost of an edit is measured."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choices(self)
+        positive(self, "resamples", "cost_tokens")
+        check_grader(self)
+        unknown = [family for family in self.families if family not in get_args(Family)]
+        if unknown:
+            raise OptionError(f"There is no family {unknown[0]!r}. Expected some of: {', '.join(get_args(Family))}.")
+        check_candidates(self, "candidates", "development_candidates")
 
 
 @dataclass(frozen=True)

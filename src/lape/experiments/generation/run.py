@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ from lape.errors import OptionError, TextError
 from lape.measure.answer_table import Judge
 from lape.measure.bench import Bench
 from lape.measure.conditions import NONE, Condition, check_one_model, conditions
+from lape.measure.generation import GenerationOptions
 from lape.measure.grader import MARKS, Grader
 from lape.measure.methods import Setting
 from lape.measure.prompts import Asking
 from lape.measure.questions import checked_questions
 from lape.model.load import checksum
-from lape.options import SilencedOptions, given
+from lape.options import check_candidates, check_grader, given, not_negative
 from lape.progress import Progress, silent
 from lape.store import files
 from lape.values.neurons import LanguageNeurons
@@ -48,6 +50,33 @@ DEFINITIONS = {
     "grade": "1 to 10 from a language model behind an endpoint, by `samples/judging.txt`; an empty answer is 1",
 }
 """What the columns mean; ours."""
+
+
+@dataclass(frozen=True)
+class SilencedOptions(GenerationOptions):
+    """How answers are measured that a model gives while a language's neurons are off."""
+
+    wish: bool = False
+    """Ask for an answer in the question's language, in its own words, as the published script does. Default: the bare question."""
+    draws: int = 1
+    """Draws of matched control neurons, on the language's own questions."""
+    candidates: int = 8
+    """Questions among which an answer's own must be likeliest; 0 is all. Each is a pass over a question and the answer, for every
+    answer in the language and fluent: on a CPU, 8 take two to four times as long as writing it took."""
+    seed: int = 0
+    """Seed of the control draws."""
+    identifier: str = "lingua"
+    """Who says what language an answer is in: lingua or langid."""
+    grader_url: str | None = None
+    """An OpenAI-compatible endpoint that also grades the answers 1 to 10, such as http://127.0.0.1:8000/v1; its key: LAPE_GRADER_KEY."""
+    grader_model: str | None = None
+    """The model that is asked there."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        not_negative(self, "draws")
+        check_candidates(self, "candidates")
+        check_grader(self)
 
 
 def silenced(

@@ -17,11 +17,12 @@ import numpy as np
 import polars as pl
 
 from lape.data.languages import tag
+from lape.edit.steer import SteerOptions
 from lape.errors import OptionError
 from lape.measure.bootstrap import Bootstrap, Floats
 from lape.measure.conditions import NONE, Condition, check_one_model, conditions
 from lape.model.body import evaluating, unwrapped
-from lape.options import HarnessOptions, SteerOptions, given
+from lape.options import given, not_negative, positive
 from lape.progress import Progress, silent
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
@@ -43,6 +44,30 @@ Errors and intervals are null for groups and for metrics that are no mean over d
 """
 DOCUMENTS = {**_KEYS, "document": pl.Int64, "value": pl.Float64}
 """One row per document that a task gives one number for."""
+
+
+@dataclass(frozen=True)
+class HarnessOptions:
+    """How tasks of lm-eval are run."""
+
+    languages: tuple[str, ...] | None = None
+    """Whose neurons are switched off. Default: those of every language that has some."""
+    limit: int | None = None
+    """At most this many documents of each task. Default: all."""
+    shots: int | None = None
+    """Examples shown before each document. Default: as the task says."""
+    batch: int = 8
+    """Requests that run at once."""
+    draws: int = 1
+    """Draws of matched control neurons."""
+    resamples: int = 2000
+    """Bootstrap resamples of the documents behind the 95 % intervals."""
+    seed: int = 0
+    """Seed of the examples, the control draws and the bootstrap."""
+
+    def __post_init__(self) -> None:
+        positive(self, "limit", "batch", "resamples")
+        not_negative(self, "shots", "draws")
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lape.data.corpus import Batch, Corpus
+from lape.data.corpus import Batch, Corpus, TextOptions
 from lape.edit.edit import Edit, Scale, edited
 from lape.errors import OptionError
 from lape.model.attribution import backward
 from lape.model.find import find
 from lape.model.loss import Head
-from lape.options import TextOptions
 from lape.values.neurons import NeuronSet
 
 

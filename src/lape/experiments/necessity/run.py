@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lape.data.corpus import TextOptions
 from lape.data.languages import tag
 from lape.data.texts import Texts
 from lape.detect.common import over_others
@@ -24,7 +25,7 @@ from lape.measure.bootstrap import Floats
 from lape.measure.conditions import check_one_space
 from lape.measure.controls import DECILES, deciles
 from lape.measure.correlation import fitted, judged, rank_correlation
-from lape.options import NecessityOptions, given
+from lape.options import given, not_negative, positive
 from lape.progress import Progress, silent
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.space import NeuronSpace
@@ -58,6 +59,41 @@ PREDICTIONS = {
     **dict.fromkeys(("scale", "r2", "low", "high", "slope", "correlation"), pl.Float64),
     "groups": pl.Int64,
 }
+
+
+@dataclass(frozen=True)
+class NecessityOptions(TextOptions):
+    """How it is asked whether neurons that fire often matter. Switching one group off costs one pass over a language's text."""
+
+    languages: tuple[str, ...] | None = None
+    """Whose text the damage is measured on. Default: the first language of the text."""
+    groups: int = 300
+    """Groups of neurons switched off one after the other, spread over layers and deciles of energy."""
+    own: int = 60
+    """Further groups, of the language's own neurons alone; fewer where its set is smaller."""
+    size: int = 1
+    """Neurons in a group, all of one layer and decile."""
+    points: int = 4
+    """Points of the paths along which gradients are averaged."""
+    layerwise: bool = False
+    """Average also along a path for each layer, at `points` backward passes a layer; it predicts little better than one path for all."""
+    draws: int = 8
+    """Backward passes with tokens drawn from the model, which measure how the loss bends; 0: not measured."""
+    calibration: int = 10
+    """Groups whose measured damage is enough to scale an estimate."""
+    resamples: int = 2000
+    """Bootstrap resamples of the groups behind the 95 % intervals."""
+    seed: int = 0
+    """Seed of the groups, the halves, the drawn tokens and the bootstrap."""
+    allow_recorded: bool = False
+    """Evaluate even text that the neurons were found on."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "size", "points", "calibration", "resamples")
+        not_negative(self, "own", "draws")
+        if self.groups < 8:
+            raise OptionError(f"groups is {self.groups}. Expected 8 or more: half are fitted on, half are judged.")
 
 
 @dataclass(frozen=True)

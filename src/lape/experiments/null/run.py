@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import Any
 
@@ -14,9 +14,9 @@ from torch import Tensor
 
 from lape.data.languages import tag
 from lape.data.texts import Documents
-from lape.detect.lape import entropy, scored_neurons, select
+from lape.detect.lape import LapeOptions, entropy, scored_neurons, select
 from lape.errors import MismatchError, OptionError
-from lape.options import LapeOptions, NullOptions, given
+from lape.options import given, shares
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats, LanguageStats
 
@@ -30,6 +30,19 @@ NULL: dict[str, Any] = {
 }
 """Columns of `null_entropy`."""
 _NORMAL = 1.959963984540054
+
+
+@dataclass(frozen=True)
+class NullOptions:
+    """How the null of slices of one language is made. How LAPE chooses is taken from the neurons' own options."""
+
+    seed: int = 0
+    """Seed of the thinning of counts."""
+    share: float = 0.01
+    """Which low quantile of the null the real entropies are held against."""
+
+    def __post_init__(self) -> None:
+        shares(self, share=0.01)
 
 
 def null_entropy(

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
 
+from lape.data.corpus import TextOptions
 from lape.data.texts import Texts
 from lape.errors import OptionError, TextError
 from lape.measure.ablation import Ablations, refuse_recorded
@@ -19,7 +20,7 @@ from lape.measure.bootstrap import FEWEST, Bootstrap, Floats
 from lape.measure.conditions import check_one_space
 from lape.measure.intervals import interval, selectivity
 from lape.model.loss import Loss
-from lape.options import PatchingOptions, given
+from lape.options import given, positive
 from lape.progress import Progress, silent
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
@@ -46,6 +47,24 @@ MATRIX: dict[str, Any] = {
     **dict.fromkeys(("zeroed", "patched", "difference", "low", "high"), pl.Float64),
 }
 """Columns of `Patching.matrix`."""
+
+
+@dataclass(frozen=True)
+class PatchingOptions(TextOptions):
+    """How zeroing neurons is compared with setting them to their mean."""
+
+    mean: Literal["all", "others"] = "all"
+    """Over which languages: all that were recorded, or all but the one whose set it is."""
+    resamples: int = 2000
+    """Bootstrap resamples of the units of text behind the 95 % intervals."""
+    seed: int = 0
+    """Seed of the bootstrap."""
+    allow_recorded: bool = False
+    """Evaluate even text that the neurons were found on."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "resamples")
 
 
 @dataclass(frozen=True)

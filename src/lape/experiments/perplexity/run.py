@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
 
-from lape.data.corpus import Corpus
+from lape.data.corpus import Corpus, TextOptions
 from lape.data.texts import Texts
 from lape.errors import MismatchError, OptionError
 from lape.measure.ablation import Ablations, Planned, depends_on, refuse_recorded, untold
@@ -21,7 +21,7 @@ from lape.measure.bootstrap import Bootstrap, Floats
 from lape.measure.controls import matched_like
 from lape.model.find import find
 from lape.model.load import describe
-from lape.options import PerplexityOptions, given
+from lape.options import check_choices, given, positive
 from lape.progress import Progress, silent
 from lape.store import files
 from lape.values.neurons import LanguageNeurons, NeuronSet
@@ -47,6 +47,29 @@ LINES = {
     "characters": pl.Int64,
     "nll": pl.Float64,
 }
+
+
+@dataclass(frozen=True)
+class PerplexityOptions(TextOptions):
+    """How the damage of switching a language off is measured."""
+
+    draws: int = 3
+    """Draws of each kind of control neurons, on the ablated language itself."""
+    resamples: int = 2000
+    """Bootstrap resamples behind the 95 % intervals."""
+    seed: int = 0
+    """Seed of the control draws and the bootstrap."""
+    allow_recorded: bool = False
+    """Evaluate even text that the neurons were found on."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Run all passes in one graph that torch.compile makes: where there are so many tokens that it pays, on, or off."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choices(self)
+        if self.draws < 0:
+            raise OptionError(f"draws is {self.draws}. Expected 0 or more.")
+        positive(self, "resamples")
 
 
 @dataclass(frozen=True)

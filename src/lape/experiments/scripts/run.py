@@ -13,17 +13,18 @@ import torch
 from lape.data.corpus import Corpus, prepare
 from lape.data.texts import Documents, Texts
 from lape.detect.halves import halves
-from lape.detect.lape import lape
+from lape.detect.lape import LapeOptions, lape
 from lape.detect.stability import SMALLEST, chance_jaccard
 from lape.edit.edit import Off, edited
 from lape.errors import MismatchError, TextError
-from lape.experiments.scripts.writings import Written, first_lines, native, noisy, rewritten
+from lape.experiments.scripts.writings import ScriptOptions, Written, first_lines, native, noisy, rewritten
 from lape.measure.ablation import KNOWN
 from lape.measure.bootstrap import BLOCK, Bootstrap, Floats
 from lape.model.body import check_fits
 from lape.model.loss import find_head, line_loss
-from lape.options import LapeOptions, RecordOptions, ScriptOptions, given
+from lape.options import given
 from lape.progress import Progress, silent
+from lape.recording.engine import RecordOptions
 from lape.recording.record import record
 from lape.recording.run import checked_texts
 from lape.values.neurons import NeuronSet, jaccard

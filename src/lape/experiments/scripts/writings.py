@@ -4,16 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
-from lape.data.rewriting import converted, equal_noise, noised, private_tag, romanised, shuffled, variant_tag
+from lape.data.corpus import TextOptions
+from lape.data.rewriting import Writing, converted, equal_noise, noised, private_tag, romanised, shuffled, variant_tag
 from lape.data.texts import Source, documents
 from lape.errors import OptionError
-from lape.options import ScriptOptions, TextOptions
+from lape.options import Tokens, positive
 
 UNCHANGED = 0.5
 """A writing that leaves at least this share of the lines as they were is none: English in ASCII is English."""
 _AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class ScriptOptions:
+    """How it is asked whether language neurons follow the script or the language."""
+
+    kinds: tuple[Writing, ...] = get_args(Writing)
+    """Which writings are tried."""
+    tokens: Tokens = 20_000
+    """Tokens of each language's text, as natively written, whose lines are recorded in every writing."""
+    evaluation_tokens: Tokens = 6_000
+    """Tokens of each language's other text, as natively written, whose lines the damage is measured on."""
+    apart: bool = False
+    """Each evaluated line is read by itself, and is a unit of the bootstrap: for lines that do not come from one text."""
+    steps: int = 8
+    """How often the range of noise is halved to find the one that costs as much as romanised text."""
+    resamples: int = 2000
+    """Bootstrap resamples behind the 95 % intervals."""
+    seed: int = 0
+    """Seed of the word orders, the noise and the bootstrap."""
+
+    def __post_init__(self) -> None:
+        positive(self, "tokens", "evaluation_tokens", "steps", "resamples")
+        unknown = [kind for kind in self.kinds if kind not in get_args(Writing)]
+        if unknown:
+            raise OptionError(f"There is no writing {unknown[0]!r}. Expected some of: {', '.join(get_args(Writing))}.")
 
 
 @dataclass(frozen=True)

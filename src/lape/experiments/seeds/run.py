@@ -14,8 +14,9 @@ from lape.data.languages import tag
 from lape.detect.common import languages_of, largest
 from lape.detect.lape import select
 from lape.detect.stability import chance_jaccard
+from lape.detect.variation import VariationOptions
 from lape.errors import MismatchError, OptionError, TextError
-from lape.options import VariationOptions, given
+from lape.options import given
 from lape.values.neurons import NeuronSet, jaccard
 from lape.values.space import NeuronSpace
 from lape.values.stats import ActivationStats

@@ -16,9 +16,8 @@ from lape.model.body import body, evaluating
 from lape.model.compiled import Fixed, first_line, pays, say, why_not
 from lape.model.hooks import Rows, change, forget_compiled
 from lape.model.site import Sites
-from lape.options import RecordOptions
 from lape.recording.counter import VALUES, Recorder
-from lape.recording.engine import Work, tokens_in
+from lape.recording.engine import RecordOptions, Work, tokens_in
 from lape.recording.reader import Reader
 
 _CHUNK = 128

@@ -15,9 +15,8 @@ from lape.model.attribution import attribute, check_gradients
 from lape.model.find import find
 from lape.model.load import describe
 from lape.model.loss import find_head
-from lape.options import RecordOptions
 from lape.progress import Progress
-from lape.recording.engine import Work, check_texts
+from lape.recording.engine import RecordOptions, Work, check_texts
 from lape.recording.engines.compiled import CompiledReader, Readers, asked
 from lape.recording.reader import Reader
 from lape.recording.weight_change import compared

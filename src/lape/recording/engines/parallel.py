@@ -23,9 +23,8 @@ from lape.model.hooks import Rows, at_product, hooked, watching
 from lape.model.load import describe
 from lape.model.site import Branch, Site, Sites, space_of
 from lape.model.skeleton import skeleton_of
-from lape.options import RecordOptions
 from lape.progress import Progress
-from lape.recording.engine import RECORDED, Work, check_texts, refuse
+from lape.recording.engine import RECORDED, RecordOptions, Work, check_texts, refuse
 from lape.recording.engines.compiled import asked
 from lape.recording.reader import Reader
 from lape.store import files

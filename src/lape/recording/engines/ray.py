@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import load as unpacked
@@ -28,10 +28,10 @@ from lape.errors import FileError, LapeError, MismatchError, OptionError
 from lape.model.body import check_fits
 from lape.model.compiled import say
 from lape.model.find import find
-from lape.model.load import checksum, describe, load, load_tokenizer
-from lape.options import ClusterOptions, ModelOptions, RecordOptions, given
+from lape.model.load import ModelOptions, checksum, describe, load, load_tokenizer
+from lape.options import check_choices, given, positive
 from lape.progress import Progress, silent
-from lape.recording.engine import GROUPS, Work, refuse
+from lape.recording.engine import GROUPS, RecordOptions, Work, refuse
 from lape.recording.engines.compiled import Readers, why_none
 from lape.recording.run import checked_texts, recorded
 from lape.store import files
@@ -39,6 +39,38 @@ from lape.values.space import NeuronSpace
 from lape.values.stats import ActivationStats
 
 _KIND = "the counts of a group"
+
+
+@dataclass(frozen=True)
+class ClusterOptions:
+    """Who runs the batches of a recording."""
+
+    engine: Literal["local", "ray"] = "local"
+    """This process, or workers of Ray, each with a model of its own (needs the extra `ray`)."""
+    workers: int = 2
+    """Of ray: how many workers."""
+    address: str | None = None
+    """Of ray: the cluster, such as auto or ray://head:10001. Default: this machine, started for the run."""
+    worker_cpus: float | None = None
+    """Of ray: CPU cores a worker has. Default: this machine's or the cluster's, shared out."""
+    worker_gpus: float | None = None
+    """Of ray: GPUs a worker has. Default: one where there are any."""
+    group_batches: int = 64
+    """Of ray: batches that are counted in one go, and again where a worker is lost."""
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        positive(self, "workers", "group_batches")
+        for name in ("worker_cpus", "worker_gpus"):
+            if (getattr(self, name) or 0) < 0:
+                raise OptionError(f"{name} is {getattr(self, name)}. Expected a number such as 1, or 0.5 to share one.")
+
+    def needs(self, resources: dict[str, float]) -> dict[str, float]:
+        """What a worker asks for, of a cluster that has `resources` (as Ray names them)."""
+        shared = max(resources.get("CPU", 1) / self.workers, 0.01)
+        cpus = self.worker_cpus if self.worker_cpus is not None else shared if shared < 1 else float(int(shared))
+        gpus = self.worker_gpus if self.worker_gpus is not None else float(resources.get("GPU", 0) >= 1)
+        return {"num_cpus": cpus, "num_gpus": gpus}
 
 
 def record(

@@ -1,16 +1,16 @@
-"""What all options share."""
+"""What option dataclasses share: checks of their values. Each dataclass lies beside the function that takes it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import fields, replace
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
-
-from cyclopts import Token
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
 from lape.errors import OptionError
 
 T = TypeVar("T")
+COUNT = "tokens"
+"""Marks a whole number that people write as 500, 20k or 1M, for whoever reads options from text: see `count`."""
+Tokens: TypeAlias = Annotated[int, COUNT]
 _UNITS = {"k": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
 
 
@@ -20,11 +20,6 @@ def count(text: str) -> int:
         return round(float(text[:-1]) * _UNITS[text[-1]]) if text[-1:] in _UNITS else int(text.replace(",", ""))
     except ValueError as error:
         raise OptionError(f"{text!r} is not a number of tokens. Expected something like 500, 20k or 1M.") from error
-
-
-def converted(_type: Any, tokens: Sequence[Token]) -> int:
-    """`count`, as the command line calls it."""
-    return count(tokens[0].value)
 
 
 def check_choices(options: Any) -> None:

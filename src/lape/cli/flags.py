@@ -1,0 +1,89 @@
+"""Flags from plain dataclasses: the rules that make a field of options a flag of the command line."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import textwrap
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from typing import Any, get_args, get_type_hints
+
+from cyclopts import Parameter
+
+from lape.options import COUNT, count
+
+FLAGS = Parameter(name="*", consume_multiple=True, negative_iterable=())
+"""Every field is a flag; a tuple takes all words up to the next flag; a bool can be taken back (--no-residual)."""
+SWITCHES = Parameter(name="*", consume_multiple=True, negative_iterable=(), negative_bool=())
+"""The same, but no bool can be taken back."""
+
+
+def readable(_app: Any, _commands: Any, arguments: Any) -> None:
+    """What is done to arguments before their words become values: a hook of cyclopts' `config`, after the file's values are in.
+
+    Numbers of tokens are read as people write them (20k, 1M). The annotations of a dataclass's `__init__` are resolved, since cyclopts
+    looks for the names in those of inherited fields where the subclass is defined.
+    """
+    for argument in arguments:
+        if _is_count(argument.field_info.hint):
+            argument.tokens = [token.evolve(value=str(count(token.value))) for token in argument.tokens]
+        if dataclasses.is_dataclass(argument.hint):
+            vars(argument.hint)["__init__"].__annotations__ = get_type_hints(argument.hint, include_extras=True)
+
+
+def _is_count(hint: Any) -> bool:
+    return COUNT in getattr(hint, "__metadata__", ()) or any(map(_is_count, get_args(hint)))
+
+
+def any_of(name: str, kinds: Mapping[str, type]) -> type:
+    """One dataclass of flags with the fields of several dataclasses of options, by name. Each is None where it is not given.
+
+    Its help says for which of them a flag is, and what it means there; `given_flags` gives those that were given.
+    """
+    every: dict[str, Any] = {}
+    for kind in kinds.values():
+        hints = get_type_hints(kind)
+        for field in fields(kind):
+            every.setdefault(field.name, hints[field.name])
+    made = [
+        (field, hint | None, dataclasses.field(default=None, metadata={"help": _help(field, kinds)}))
+        for field, hint in every.items()
+    ]
+    return dataclasses.make_dataclass(name, made, frozen=True, namespace={"__module__": __name__})
+
+
+def given_flags(flags: Any) -> dict[str, Any]:
+    """Those of `any_of` that were given."""
+    return {field.name: value for field in fields(flags) if (value := getattr(flags, field.name)) is not None}
+
+
+def _help(name: str, kinds: Mapping[str, type]) -> str:
+    """What a flag does, once for all dataclasses that say the same of it."""
+    users: dict[str, list[str]] = {}
+    for of, kind in kinds.items():
+        for field in fields(kind):
+            if field.name == name:
+                said = descriptions(kind).get(name, "")
+                default = (
+                    "" if field.default in (None, MISSING) or "Default:" in said else f" Default: {field.default}."
+                )
+                users.setdefault(f"{said}{default}".strip(), []).append(of)
+    return " ".join(f"{', '.join(several)}: {_within(said)}" for said, several in users.items())
+
+
+def _within(sentence: str) -> str:
+    """A sentence as it goes on after a colon."""
+    return sentence[:1].lower() + sentence[1:] if sentence[1:2].islower() or sentence[1:2] == " " else sentence
+
+
+def descriptions(kind: type) -> dict[str, str]:
+    """Field -> the docstring below it, those of its bases too."""
+    found: dict[str, str] = {}
+    for base in reversed(kind.__mro__[:-1]):
+        body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
+        for field, below in zip(body.body, body.body[1:], strict=False):  # type: ignore[attr-defined]
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(below, ast.Expr):
+                found[field.target.id] = " ".join(str(ast.literal_eval(below.value)).split())
+    return found

@@ -1,0 +1,31 @@
+"""`Detector`: what a way of choosing neurons says of itself, so that a name is enough to use it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeAlias, TypeVar
+
+from lape.values.neurons import LanguageNeurons
+
+O = TypeVar("O")  # noqa: E741
+Method: TypeAlias = Callable[..., LanguageNeurons]
+"""`stats -> LanguageNeurons`, with options as keywords; one that can choose from half of the text takes `folds`."""
+
+
+@dataclass(frozen=True)
+class Detector(Generic[O]):
+    """A way of choosing neurons."""
+
+    name: str
+    """What it is called in `lape.identify` and on the command line."""
+    about: str
+    """One sentence: which neurons it chooses."""
+    options: type[O]
+    """The dataclass of its options; each of its fields becomes a flag of `lape identify`."""
+    find: Method
+    """The function."""
+    published: str = ""
+    """The paper whose rule it is; empty for one of ours."""
+    needs: tuple[str, ...] = ()
+    """What it reads beside counts, as `LanguageStats` names it. What no recording holds by itself is in `lape.values.stats.EXTRAS`."""

@@ -1,0 +1,245 @@
+"""What every way of choosing keeps to, whoever wrote it: found by name, options that travel, honest about what it reads."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import pytest
+import torch
+
+from lape import identify
+from lape.cli import app, run
+from lape.cli.flags import given_flags
+from lape.detect import DETECTORS
+from lape.detect.detector import Detector
+from lape.errors import LapeError, OptionError
+from lape.values.histogram import BINS
+from lape.values.neurons import LanguageNeurons
+from lape.values.space import NeuronSpace
+from lape.values.stats import COUNTS, EXTRAS, ActivationStats, LanguageStats
+from support.made import EXPERTS, made_stats
+
+ROOT = Path(__file__).parents[2]
+DENSE = NeuronSpace.dense(2, 40)
+every = pytest.mark.parametrize("detector", DETECTORS.values(), ids=list(DETECTORS))
+
+
+def full_stats(space: NeuronSpace = DENSE, languages: tuple[str, ...] = ("en", "fr", "zh")) -> ActivationStats:
+    """Made statistics that hold all that can be recorded."""
+    stats, random = made_stats(7, languages, space, sums=True), torch.Generator().manual_seed(7)
+    by_language = {}
+    for language in languages:
+        tensors = dict(stats[language].tensors)
+        tensors["positive"] = tensors["positive"].abs()
+        tensors["attribution"] = torch.randn(len(space), generator=random, dtype=torch.float64)
+        tensors["attributed"] = torch.tensor(100)
+        tensors["texts"] = torch.randn(12, len(space), generator=random).half()
+        tensors["histogram"] = torch.randint(0, 20, (len(space), BINS), generator=random)
+        tensors["variation"] = torch.rand(len(space), generator=random, dtype=torch.float64)
+        by_language[language] = LanguageStats(tensors)
+    return dataclasses.replace(stats, by_language=by_language)
+
+
+def with_only(stats: ActivationStats, names: set[str]) -> ActivationStats:
+    kept = {k: LanguageStats({n: t for n, t in stats[k].tensors.items() if n in names}) for k in stats.languages}
+    return dataclasses.replace(stats, by_language=kept)
+
+
+def other(hint: Any, default: Any) -> Any:
+    """A value of a field that is not its default."""
+    kinds = (
+        [one for one in get_args(hint) if one is not type(None)] if get_origin(hint) in (Union, UnionType) else [hint]
+    )
+    kind = kinds[0]
+    if get_origin(kind) is Literal:
+        return next(choice for choice in get_args(kind) if choice != default)
+    return {int: 7, float: 0.35, bool: not default, str: "other"}[kind]
+
+
+def changed(detector: Detector[Any]) -> Any:
+    """Options of which none is as usual."""
+    hints = get_type_hints(detector.options)
+    fields = dataclasses.fields(detector.options)
+    return detector.options(**{field.name: other(hints[field.name], field.default) for field in fields})
+
+
+def sets(neurons: LanguageNeurons) -> dict[str, list[int]]:
+    return {language: one.flat.tolist() for language, one in neurons.sets.items()}
+
+
+def identified(stats: ActivationStats, detector: Detector[Any], **options: Any) -> LanguageNeurons:
+    return identify(stats, detector.name, reliability=False, **options)
+
+
+@every
+def test_the_record_says_what_it_is(detector):
+    assert DETECTORS[detector.name] is detector
+    assert re.fullmatch(r"[A-Z].+[^.]\.", detector.about)
+    assert dataclasses.is_dataclass(detector.options)
+    assert detector.options() == detector.options()
+    assert "stats" in inspect.signature(detector.find).parameters
+    assert f"| `{detector.name}` |" in (ROOT / "docs/choosing.md").read_text()
+
+
+@every
+@pytest.mark.parametrize("space", [DENSE, EXPERTS], ids=["dense", "experts"])
+def test_it_runs_by_its_name_and_chooses_within_the_space(detector, space):
+    stats = full_stats(space)
+    neurons = identified(stats, detector)
+    assert (neurons.method, list(neurons), neurons.space) == (detector.name, stats.languages, space)
+    assert neurons.options.items() >= dataclasses.asdict(detector.options()).items()
+    assert (neurons.manifest, neurons.fingerprints.numel()) == (stats.manifest, 9)
+    for flat in sets(neurons).values():
+        assert flat == sorted(set(flat))
+        assert all(0 <= index < len(space) for index in flat)
+
+
+@every
+def test_the_same_statistics_give_the_same_neurons(detector):
+    a, b = (identified(full_stats(), detector, per_language=9) for _ in range(2))
+    assert a == b
+    assert all(len(flat) <= 9 for flat in sets(a).values())
+    assert any(sets(a).values())
+    if "seed" in {field.name for field in dataclasses.fields(detector.options)}:
+        assert sets(identified(full_stats(), detector, per_language=9, seed=1)) != sets(a)
+
+
+@every
+def test_it_reads_counts_and_what_it_says_it_needs(detector):
+    stats = full_stats()
+    fewer = with_only(stats, {*COUNTS, "fingerprints", *detector.needs})
+    assert sets(identified(fewer, detector)) == sets(identified(stats, detector))
+
+
+@every
+def test_statistics_without_what_it_needs_are_refused_saying_what_to_type(detector, tmp_path, capsys):
+    for need in detector.needs:
+        command = f"lape record {EXTRAS.get(need, '')}".strip()
+        lacking = with_only(full_stats(), set(full_stats()["en"].tensors) - {need})
+        with pytest.raises(OptionError, match=f"no '{need}'.*{re.escape(command)}"):
+            identified(lacking, detector)
+        path = lacking.save(tmp_path / f"{need}.safetensors")
+        assert run(["identify", str(path), "--method", detector.name]) == 2
+        assert command in " ".join(capsys.readouterr().err.split())
+        assert list(tmp_path.iterdir()) == [path]
+        path.unlink()
+
+
+@every
+def test_one_language_alone_is_refused(detector):
+    with pytest.raises(LapeError, match=r"Only en was recorded.*two or more"):
+        identified(full_stats(languages=("en",)), detector)
+
+
+@every
+def test_options_travel_through_json(detector):
+    options = changed(detector)
+    again = detector.options(**json.loads(json.dumps(dataclasses.asdict(options))))
+    assert again == options
+    stats = full_stats()
+    assert identified(stats, detector, **dataclasses.asdict(options)) == detector.find(stats, options)
+
+
+@every
+def test_options_travel_through_the_flags(detector):
+    options = changed(detector)
+    words = ["identify", "run", "--method", detector.name]
+    for field in dataclasses.fields(options):
+        words += [f"--{field.name.replace('_', '-')}", str(getattr(options, field.name))]
+    verb, bound, *_ = app().parse_args(words, exit_on_error=False, print_error=False)
+    assert (verb.__name__, bound.arguments["method"]) == ("identify", detector.name)
+    assert detector.options(**given_flags(bound.arguments["options"])) == options
+
+
+@every
+def test_an_option_that_it_has_not_is_refused_naming_those_it_has(detector):
+    with pytest.raises(OptionError, match=r"no option loudness.*per_language"):
+        identified(full_stats(), detector, loudness=3)
+
+
+def test_the_help_says_of_each_flag_whose_it_is(capsys):
+    assert run(["identify", "--help"]) == 0
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert f"How to choose: {', '.join(list(DETECTORS)[:-1])} or {list(DETECTORS)[-1]};" in said
+    assert "lape, lave, alignment, variation: share of all neurons that is kept" in said
+    assert "random: seed of the draw. Default: 0." in said
+    for detector in DETECTORS.values():
+        for field in dataclasses.fields(detector.options):
+            assert f"--{field.name.replace('_', '-')} " in said
+
+
+# --- detectors of other packages -----------------------------------------------------------------------------------
+
+LOUDEST = '''
+from dataclasses import dataclass
+
+from lape.detect.common import each, found
+from lape.detect.detector import Detector
+from lape.options import given
+
+
+@dataclass(frozen=True)
+class LoudOptions:
+    """How the loudest are chosen."""
+
+    per_language: int = 100
+    """Neurons of each language."""
+    loudness: float = 0.5
+    """What is loud."""
+
+
+def loudest(stats, options=None, **changes):
+    options = given(LoudOptions, options, changes)
+    return found(stats, "loudest", options, each(stats, stats.mean, options.per_language))
+
+
+LOUDEST = Detector("loudest", "The loudest neurons.", LoudOptions, loudest, needs=("sum",))
+'''
+
+
+def elsewhere(folder: Path, value: str, code: str) -> subprocess.CompletedProcess[str]:
+    """Runs code where a package `loud` is installed whose entry point `loudest` is `value`."""
+    (folder / "loud.py").write_text(LOUDEST)
+    about = folder / "loud-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: loud\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text(f"[lape.detectors]\nloudest = {value}\n")
+    code = f"import sys; sys.path.insert(0, {str(folder)!r})\n{code}"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+def test_a_detector_of_another_package_is_found_by_name_and_has_its_flags(tmp_path):
+    path = made_stats(sums=True).save(tmp_path / "stats.safetensors")
+    words = ["identify", str(path), "--method", "loudest", "--per-language", "3", "--loudness", "0.7"]
+    done = elsewhere(
+        tmp_path, "loud:LOUDEST", f"from lape.cli import run; sys.exit(run({words!r}) or run(['identify', '--help']))"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "loudest: what is loud. Default: 0.5." in " ".join(done.stdout.replace("│", " ").split())
+    neurons = LanguageNeurons.load(tmp_path / "neurons.safetensors")
+    assert (neurons.method, neurons.options) == ("loudest", {"per_language": 3, "loudness": 0.7})
+    assert [len(one) for one in neurons.sets.values()] == [3, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("loud:SILENCE", "loud adds a detector, loud:SILENCE, that cannot be imported"),
+        ("nowhere:LOUDEST", "No module named 'nowhere'. Mend the package, or uninstall it."),
+        ("loud:loudest", "Expected a lape.detect.detector.Detector, found function"),
+        ("lape.detect.lape:LAPE", "Two detectors are called lape. Uninstall"),
+    ],
+)
+def test_a_package_whose_detector_cannot_be_used_is_named(tmp_path, value, words):
+    done = elsewhere(tmp_path, value, "from lape.cli import run; sys.exit(run(['identify', 'x']))")
+    assert done.returncode == 2
+    assert words in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
