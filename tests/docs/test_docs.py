@@ -101,7 +101,19 @@ def test_options_have_their_fields_described(site: Path) -> None:
     page = re.sub(r"<[^>]+>", "", (site / "reference/options.html").read_text(encoding="utf-8"))
     assert "Documents packed" not in page
     assert "Stop all languages together once the sets of each come out of halves of the text" in page
-    assert "Share of all neurons that is kept, those of lowest entropy." in page
+    methods = re.sub(r"<[^>]+>", "", (site / "reference/detect.html").read_text(encoding="utf-8"))
+    assert "Share of all neurons that is kept, those of lowest entropy." in methods
+
+
+def test_every_dataclass_of_options_is_on_the_site(site: Path) -> None:
+    pages = "".join(path.read_text(encoding="utf-8") for path in (site / "reference").glob("*.html"))
+    named = [
+        f"lape.{'.'.join(path.relative_to(ROOT / 'src/lape').with_suffix('').parts)}.{name}"
+        for path in (ROOT / "src/lape").rglob("*.py")
+        for name in re.findall(r"^class (\w+Options)\b", path.read_text(encoding="utf-8"), re.MULTILINE)
+    ]
+    assert len(named) > 25
+    assert not [name for name in named if f'id="{name}"' not in pages]
 
 
 def inline(page: str) -> list[str]:
