@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 from lape.model.run import run_batch
-from recording import OPTIONS, ROUNDS, published, rows
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -31,6 +30,7 @@ from lape.model.hooks import change
 from lape.options import RecordOptions
 from lape.recording.engines.compiled import CompiledReader
 from lape.recording.reader import Reader
+from recording import OPTIONS, ROUNDS, published, rows
 
 
 def full(todo: list[Batch]) -> list[Batch]:

@@ -22,7 +22,7 @@ from lape.experiments.frontier.table import (
     growth,
     matrix,
 )
-from lape.measure.bootstrap import Bootstrap
+from lape.measure.bootstrap import Resamples
 from lape.measure.intervals import MEAN, holm, interval, selectivity, two_sided
 
 LANGUAGES = ("en", "fr", "zh")
@@ -61,10 +61,8 @@ def drawn(effects, resamples, seed):
     """How often each unit is taken: once each, then each resample."""
     units = effects.tokens.shape[1]
     fewest = min(sum(1 for token in row if token > 0) for row in effects.tokens)
-    weights = [[1.0] * units]
-    if fewest >= 20:
-        weights += [w.tolist() for w in Bootstrap(units, resamples, seed).weights]
-    return weights
+    weights = Resamples(units, resamples, seed).weights.tolist()
+    return weights if fewest >= 20 else weights[:1]
 
 
 def by_hand(effects, key, k, j, weight):

@@ -7,9 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from lape.measure.bootstrap import Floats
-
-Interval = tuple[float | None, float | None, float | None]
-"""A value and its 95 % interval; None where it does not exist."""
+from lape.measure.intervals import Interval, interval
 
 
 def ranks(values: Floats) -> Floats:
@@ -64,10 +62,6 @@ def _determined(predicted: Floats, measured: Floats) -> Floats:
 
 
 def _interval(of: Callable[[Floats, Floats], Floats], x: Floats, y: Floats, resamples: int, seed: int) -> Interval:
-    value = float(of(x, y))
-    if not np.isfinite(value):
-        return None, None, None
+    """A figure of all cases, then of each resample of them."""
     drawn = np.random.default_rng(seed).integers(0, len(x), (resamples, len(x)))
-    values = of(x[drawn], y[drawn])
-    low, high = np.nanquantile(values, [0.025, 0.975])
-    return value, float(low), float(high)
+    return interval(np.concatenate([of(x[None], y[None]), of(x[drawn], y[drawn])]))

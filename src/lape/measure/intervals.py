@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 
@@ -10,6 +11,10 @@ from lape.measure.bootstrap import Floats
 
 MEAN = "mean"
 """Stands for the language in rows that average over languages."""
+ENDS = ("", "_low", "_high")
+"""What is put after a column's name for its value and its interval."""
+Interval: TypeAlias = tuple[float | None, float | None, float | None]
+"""A value and its 95 % interval; None where it does not exist."""
 
 
 def selectivity(own: Floats, others: Floats) -> Floats:
@@ -20,14 +25,20 @@ def selectivity(own: Floats, others: Floats) -> Floats:
     return share
 
 
-def interval(values: Floats) -> tuple[float | None, float | None, float | None]:
-    """The value on all units and the 95 % interval of the draws, if there were any; None for what is not known."""
-    if np.isnan(values[0]):
+def interval(values: Floats) -> Interval:
+    """The value on all units, and the 95 % percentile interval of the draws in which there is one, if two or more."""
+    if not np.isfinite(values[0]):
         return None, None, None
-    if len(values) < 2:
+    drawn = values[1:][np.isfinite(values[1:])]
+    if len(drawn) < 2:
         return float(values[0]), None, None
-    low, high = np.quantile(values[1:], [0.025, 0.975])
+    low, high = np.quantile(drawn, [0.025, 0.975])
     return float(values[0]), float(low), float(high)
+
+
+def named_interval(name: str, values: Floats) -> dict[str, float | None]:
+    """`interval` as columns of a row: the name, and with `_low` and `_high` after it."""
+    return dict(zip((f"{name}{end}" for end in ENDS), interval(values), strict=True))
 
 
 def two_sided(values: Floats) -> float | None:

@@ -11,15 +11,15 @@ import numpy as np
 import polars as pl
 
 from lape.errors import MismatchError, ModelError, OptionError, TextError
-from lape.measure.bootstrap import FEWEST, Bootstrap, Floats
-from lape.measure.intervals import MEAN, holm, interval, selectivity, two_sided
+from lape.measure.bootstrap import Floats, Resamples
+from lape.measure.intervals import ENDS, MEAN, holm, interval, named_interval, selectivity, two_sided
 
 FRONTIER = {
     "method": pl.String,
     "size": pl.Int64,
     "language": pl.String,
     "neurons": pl.Float64,
-    **{f"{name}{end}": pl.Float64 for name in ("own", "others", "selectivity") for end in ("", "_low", "_high")},
+    **{f"{name}{end}": pl.Float64 for name in ("own", "others", "selectivity") for end in ENDS},
 }
 """Columns of `frontier`."""
 MATRIX = {
@@ -103,15 +103,14 @@ def _check(effects: Effects) -> None:
         raise TextError(f"The text for {silent[0]} has no scored token, so nothing can be measured. Give it more text.")
 
 
-class _Resampled:
+class _Drawn:
     """Own and others, (1 + resamples, languages): all units once, then each resample."""
 
     def __init__(self, effects: Effects, resamples: int, seed: int) -> None:
         self.effects, self.units = effects, effects.units
-        count = effects.tokens.shape[1]
-        drawn = Bootstrap(count, resamples if self.units >= FEWEST else 0, seed).weights
-        drawn = drawn[(drawn @ effects.tokens.T > 0).all(1)]  # a language of which nothing was drawn has no loss
-        self.weights: Floats = np.concatenate([np.ones((1, count)), drawn])
+        drawn = Resamples(effects.tokens.shape[1], resamples, seed, held=self.units)
+        text = (drawn.sums(effects.tokens.T) > 0).all(1)  # a language of which nothing was drawn has no loss
+        self.weights: Floats = drawn.weights[text]
         self.tokens: Floats = self.weights @ effects.tokens.T
 
     def change(self, method: str, size: int) -> Floats:
@@ -152,7 +151,7 @@ def frontier(effects: Effects, over: Sequence[str], resamples: int, seed: int) -
     mean of the languages'. A language of which no set could be chosen has nulls, and so has the mean of that method and size: means
     over different languages do not lie on one frontier.
     """
-    drawn = _Resampled(effects, resamples, seed)
+    drawn = _Drawn(effects, resamples, seed)
     chosen = _positions(effects, over)
     rows = []
     for method in effects.methods:
@@ -178,7 +177,7 @@ def matrix(effects: Effects, resamples: int, seed: int) -> pl.DataFrame:
 
     Null where no set could be chosen; no interval under 20 units.
     """
-    drawn = _Resampled(effects, resamples, seed)
+    drawn = _Drawn(effects, resamples, seed)
     rows = []
     for method, size in effects.nats:
         change = drawn.change(method, size)
@@ -196,7 +195,7 @@ def growth(effects: Effects, method: str, over: Sequence[str], resamples: int, s
     `step`, `from`, `to` (sizes); `difference` of the mean own effect over the languages `over`, nats a token, with `low`, `high`;
     null where one of them has no set of either size.
     """
-    drawn = _Resampled(effects, resamples, seed)
+    drawn = _Drawn(effects, resamples, seed)
     sizes, chosen = effects.sizes(method), _positions(effects, over)
     own = {size: drawn.own_others(method, size)[0][:, chosen].mean(1) for size in sizes}
     steps = [(f"{a} to {b}", a, b) for a, b in pairwise(sizes)]
@@ -221,7 +220,7 @@ def _positions(effects: Effects, over: Sequence[str]) -> list[int]:
 def _row(method: str, size: int, language: str, neurons: float | None, values: Mapping[str, Floats]) -> dict[str, Any]:
     row: dict[str, Any] = {"method": method, "size": size, "language": language, "neurons": neurons}
     for name, value in values.items():
-        row |= dict(zip((name, f"{name}_low", f"{name}_high"), interval(value), strict=True))
+        row |= named_interval(name, value)
     return row
 
 
@@ -237,7 +236,7 @@ def advantages(
     nats a token), `selectivity`, `selectivity_against`, `difference` with its paired 95 % interval, `p` (two-sided, bootstrap),
     `p_holm` (over the languages of this pair; the mean is a test by itself) and `units` (of the language that has fewest).
     """
-    drawn = _Resampled(effects, resamples, seed)
+    drawn = _Drawn(effects, resamples, seed)
     chosen = _positions(effects, over)
     ours = drawn.curves(method)
     rows: list[dict[str, Any]] = []

@@ -18,8 +18,9 @@ import polars as pl
 
 from lape.data.languages import tag
 from lape.errors import OptionError
-from lape.measure.bootstrap import Bootstrap, Floats
+from lape.measure.bootstrap import Floats, Resamples
 from lape.measure.conditions import NONE, Condition, check_one_model, conditions
+from lape.measure.intervals import Interval, interval
 from lape.model.body import evaluating, unwrapped
 from lape.options import HarnessOptions, SteerOptions, given
 from lape.progress import Progress, silent
@@ -253,7 +254,7 @@ def table_of(values: pl.DataFrame, documents: pl.DataFrame, options: HarnessOpti
         if row["condition"] != NONE.name:
             before = base[row["task"], row["metric"]]
             first = _mean_of(parts.get((row["task"], row["metric"], NONE.name, "", 0)), before)
-            low, high = _interval(first, own, options) or (None, None)
+            _, low, high = _difference(first, own, options)
             changed = {"difference": row["value"] - before, "low": low, "high": high}
         rows.append(row | {"stderr": stderr} | changed)
     return pl.DataFrame(rows, schema=TABLE)
@@ -267,10 +268,11 @@ def _mean_of(documents: pl.DataFrame | None, value: float) -> Floats | None:
     return found if np.isclose(found.mean(), value, rtol=1e-9, atol=1e-9) else None
 
 
-def _interval(before: Floats | None, after: Floats | None, options: HarnessOptions) -> tuple[float, float] | None:
+def _difference(before: Floats | None, after: Floats | None, options: HarnessOptions) -> Interval:
     if before is None or after is None or len(before) != len(after):
-        return None
-    return Bootstrap(len(after), options.resamples, options.seed).interval(after - before, np.ones(len(after)))
+        return None, None, None
+    drawn = Resamples(len(after), options.resamples, options.seed)
+    return interval(drawn.ratio(after - before, np.ones(len(after))))
 
 
 @contextmanager

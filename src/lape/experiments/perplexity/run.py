@@ -17,8 +17,9 @@ from lape.data.corpus import Corpus
 from lape.data.texts import Texts
 from lape.errors import MismatchError, OptionError
 from lape.measure.ablation import Ablations, Planned, depends_on, refuse_recorded, untold
-from lape.measure.bootstrap import Bootstrap, Floats
+from lape.measure.bootstrap import Resamples, by_unit
 from lape.measure.controls import matched_like
+from lape.measure.intervals import interval
 from lape.model.find import find
 from lape.model.load import describe
 from lape.options import PerplexityOptions, given
@@ -194,7 +195,7 @@ def summary(lines: pl.DataFrame, neurons: LanguageNeurons, options: PerplexityOp
     `delta_character`, `delta_sentence`; `perplexity_base`, `perplexity_off`, `percent` (change of perplexity, for convenience);
     `random_mean`, `random_max`, `matched_mean`, `matched_max`: `delta_token` of the control draws, null where none was drawn.
     """
-    bootstrap = Bootstrap(int(lines["unit"].max()) + 1, options.resamples, options.seed)  # type: ignore[arg-type]
+    drawn = Resamples(int(lines["unit"].max()) + 1, options.resamples, options.seed)  # type: ignore[arg-type]
     parts = {
         key: frame.sort("line")
         for key, frame in lines.partition_by("off", "kind", "draw", "language", as_dict=True).items()
@@ -204,7 +205,7 @@ def summary(lines: pl.DataFrame, neurons: LanguageNeurons, options: PerplexityOp
     for off, found in neurons.items():
         for language in evaluated:
             base, after = parts["", "base", 0, language], parts[off, "own", 0, language]
-            row = {"off": off, "language": language, "neurons": len(found)} | _change(base, after, bootstrap)
+            row = {"off": off, "language": language, "neurons": len(found)} | _change(base, after, drawn)
             for kind in ("random", "matched"):
                 draws = [
                     _delta(base, parts[key]) for key in parts if key[0] == off and key[1] == kind and key[3] == language
@@ -221,14 +222,13 @@ def _delta(base: pl.DataFrame, after: pl.DataFrame) -> float:
     return (float(after["nll"].sum()) - float(base["nll"].sum())) / int(base["tokens"].sum())
 
 
-def _change(base: pl.DataFrame, after: pl.DataFrame, bootstrap: Bootstrap) -> dict[str, Any]:
+def _change(base: pl.DataFrame, after: pl.DataFrame, drawn: Resamples) -> dict[str, Any]:
     tokens, characters = int(base["tokens"].sum()), int(base["characters"].sum())
     before_nats, after_nats = float(base["nll"].sum()), float(after["nll"].sum())
     difference = after["nll"].to_numpy() - base["nll"].to_numpy()
     unit = base["unit"].to_numpy()
-    sizes: Floats = np.bincount(unit, weights=base["tokens"].to_numpy()).astype(np.float64)
-    interval = bootstrap.interval(np.bincount(unit, weights=difference).astype(np.float64), sizes)
-    low, high = interval or (None, None)
+    sizes = by_unit(unit, base["tokens"], drawn.count)
+    _, low, high = interval(drawn.ratio(by_unit(unit, difference, drawn.count), sizes))
     total = after_nats - before_nats
     return {
         "tokens": tokens,

@@ -31,7 +31,8 @@ from lape.data.corpus import Batch, Corpus, batch, batches, prepare
 from lape.data.languages import tag
 from lape.data.texts import Documents, documents
 from lape.errors import MismatchError, ModelError, OptionError, TextError
-from lape.measure.bootstrap import BLOCK, Bootstrap
+from lape.measure.bootstrap import BLOCK, Resamples, by_unit
+from lape.measure.intervals import interval
 from lape.model.body import blocks, check_fits, evaluating, run_batch
 from lape.model.find import find
 from lape.model.hooks import hooked
@@ -262,21 +263,21 @@ def dominance(
     layers, count = _shape(vectors)
     half = _second_half(count)
     unit = np.arange(count)[half.numpy()] // (2 * BLOCK)
-    bootstrap = Bootstrap(int(unit[-1]) + 1, resamples, seed)
+    drawn = Resamples(int(unit[-1]) + 1, resamples, seed)
     rows = []
     for layer in range(layers):
         progress("dominance", layer, layers)
         means = {language: stack[layer][~half].double().mean(0) for language, stack in vectors.items()}
         here = {language: stack[layer][half].double() for language, stack in vectors.items()}
         for language in vectors:
-            row = _dominance(here, means, language, unit, bootstrap)
+            row = _dominance(here, means, language, unit, drawn)
             rows.append({"layer": layer, "language": language, **row})
     progress("dominance", layers, layers)
     return pl.DataFrame(rows, schema=DOMINANCE)
 
 
 def _dominance(
-    here: dict[str, Tensor], means: dict[str, Tensor], target: str, unit: NDArray[np.int64], bootstrap: Bootstrap
+    here: dict[str, Tensor], means: dict[str, Tensor], target: str, unit: NDArray[np.int64], drawn: Resamples
 ) -> dict[str, float | None]:
     own, mismatched, hits = torch.stack(
         [
@@ -285,9 +286,8 @@ def _dominance(
             if language != target
         ]
     ).mean(0)
-    amount = np.bincount(unit, weights=(own - mismatched).numpy()).astype(np.float64)
-    size = np.bincount(unit).astype(np.float64)
-    low, high = bootstrap.interval(amount, size) or (None, None)
+    amount, size = (by_unit(unit, one, drawn.count) for one in ((own - mismatched).numpy(), np.ones(len(unit))))
+    _, low, high = interval(drawn.ratio(amount, size))
     return {
         "dominance": float(own.mean()),
         "mismatched": float(mismatched.mean()),
