@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from lape.options import ExamplesOptions, given
 from lape.progress import Progress, silent
 from lape.recording.run import checked_texts
 from lape.store import files
+from lape.store.cells import Cells
 from lape.values.neurons import LanguageNeurons
 
 
@@ -78,13 +79,14 @@ def examples(
     if folder is not None:
         files.same_run(folder, depends_on(described or describe(model, tokenizer), neurons, corpora, options))
     union = neurons.union
-    found = _kept(folder, "contexts", lambda: contexts(model, tokenizer, corpora, union, options, progress))
+    cells = Cells(folder)
+    found = cells.table("contexts", lambda: contexts(model, tokenizer, corpora, union, options, progress))
     about = {language: corpus.describe() for language, corpus in corpora.items()}
     head = _head(model)
     if isinstance(head, str):
         left_out = (f"words: {head}", f"effects: {head}")
         return Examples(found, pl.DataFrame(schema=WORDS), pl.DataFrame(schema=EFFECTS), about, left_out)
-    written = _kept(folder, "words", lambda: words(model, tokenizer, head, union, progress))
+    written = cells.table("words", lambda: words(model, tokenizer, head, union, progress))
     if entropy is None and neurons.method == "lape":
         entropy = neurons.scores
     if entropy is None or not options.effects:
@@ -109,16 +111,6 @@ def _check(model: Any, neurons: LanguageNeurons) -> None:
         raise OptionError(
             f"None of {', '.join(neurons) or 'no language'} has any neurons. Choose more: lape identify RUN --rate 0.02 --overwrite."
         )
-
-
-def _kept(folder: Path | None, name: str, make: Callable[[], pl.DataFrame]) -> pl.DataFrame:
-    """A table from the folder, or made and left there."""
-    if folder is None:
-        return make()
-    path = folder / f"{name}.parquet"
-    if not path.is_file():
-        files.write(path, make().write_parquet)
-    return pl.read_parquet(path)
 
 
 def _head(model: Any) -> Head | str:
