@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from lape.data.languages import tag
 from lape.edit.edit import Edit, Off, edited
 from lape.edit.steer import steering
-from lape.errors import MismatchError, OptionError
-from lape.measure.controls import matched_like
+from lape.errors import MismatchError
+from lape.measure.controls import control, seeded
 from lape.model.find import find
 from lape.model.load import check_same
 from lape.model.weights import down_norms
@@ -73,12 +73,10 @@ def conditions(
     by = energy(model, stats, language)
     number = list(neurons).index(tag(language))
     for draw in range(draws):
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + number * 1009 + draw)
-        try:
-            control = matched_like(own, neurons.union, by, generator)
-        except OptionError as error:
-            return found, [f"{language} has no control: {error}"]
-        found.append(Condition("control", draw, (Off(control),)))
+        others, why = control(own, neurons.union, by, seeded(seed, number, draw))
+        if others is None:
+            return found, [f"{language} has no control: {why}"]
+        found.append(Condition("control", draw, (Off(others),)))
     return found, []
 
 

@@ -10,14 +10,12 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
 from torch import Tensor
 
 from lape.data.texts import Documents, Source, Texts, documents
-from lape.errors import OptionError
 from lape.measure.ablation import Ablations, Planned, untold
 from lape.measure.bootstrap import FEWEST, Resamples, by_unit
-from lape.measure.controls import matched_like
+from lape.measure.controls import control, seeded
 from lape.measure.intervals import interval
 from lape.options import ExamplesOptions, TextOptions
 from lape.progress import Progress, silent
@@ -97,17 +95,16 @@ def _with_controls(
 ) -> list[_One]:
     """Each neuron, and after it another one like it, each of those once."""
     number = list(neurons).index(language)
-    generator = torch.Generator().manual_seed(options.seed * 1_000_003 + number)
+    generator = seeded(options.seed, number)
     taken, result = neurons.union, []
     for one in own:
         result.append(_One(language, "own", one))
-        try:
-            control = matched_like(one, taken, work.energy[language], generator)
-        except OptionError:
+        other, _ = control(one, taken, work.energy[language], generator)
+        if other is None:
             notes.append(f"control of neuron {one.flat.item()} of {language}: its layer has no other neurons left")
-            continue
-        taken = taken | control
-        result.append(_One(language, "control", control))
+        else:
+            taken = taken | other
+            result.append(_One(language, "control", other))
     return result
 
 

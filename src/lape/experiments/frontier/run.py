@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 
 from lape.data.languages import tag
-from lape.errors import OptionError, TextError
+from lape.errors import TextError
 from lape.experiments.frontier.table import Effects
 from lape.measure.ablation import Ablations
 from lape.measure.bootstrap import Floats, by_unit
-from lape.measure.controls import matched_like
+from lape.measure.controls import control, seeded
 from lape.progress import Progress, silent
 from lape.values.neurons import LanguageNeurons
 
@@ -59,9 +58,9 @@ def matched_sets(work: Ablations, neurons: LanguageNeurons, seed: int) -> Langua
     """
     sets, notes = {}, []
     for k, (language, chosen) in enumerate(neurons.items()):
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + k)
-        try:
-            sets[language] = matched_like(chosen, neurons.union, work.energy[language], generator)
-        except OptionError as error:
-            notes.append(f"{language} has no matched control: {error}")
+        others, why = control(chosen, neurons.union, work.energy[language], seeded(seed, k))
+        if others is None:
+            notes.append(f"{language} has no matched control: {why}")
+        else:
+            sets[language] = others
     return LanguageNeurons(neurons.space, sets, method="matched", options={"seed": seed}, notes=tuple(notes))

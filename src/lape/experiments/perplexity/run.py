@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,10 @@ from torch import Tensor
 
 from lape.data.corpus import Corpus
 from lape.data.texts import Texts
-from lape.errors import MismatchError, OptionError
+from lape.errors import MismatchError
 from lape.measure.ablation import Ablations, Planned, depends_on, refuse_recorded, untold
 from lape.measure.bootstrap import Resamples, by_unit
-from lape.measure.controls import matched_like
+from lape.measure.controls import control, seeded
 from lape.measure.intervals import interval
 from lape.model.find import find
 from lape.model.load import describe
@@ -145,10 +144,11 @@ def _conditions(
         if language not in corpora or not len(found):
             continue
         for draw in range(options.draws):
-            generator = torch.Generator().manual_seed(options.seed * 1_000_003 + k * 1009 + draw)
+            generator = seeded(options.seed, k, draw)
             for kind, by in (("random", None), ("matched", energy[language])):
-                with suppress(OptionError):  # a set so large that too few others are left has no control
-                    result.append(_Condition(language, kind, draw, matched_like(found, excluded, by, generator)))
+                others, _ = control(found, excluded, by, generator)
+                if others is not None:
+                    result.append(_Condition(language, kind, draw, others))
     return result
 
 
