@@ -18,12 +18,13 @@ from lape.data.corpus import Corpus, batch, batches, prepare
 from lape.data.texts import Texts
 from lape.edit.compiled import EditedGraph, edited_graph
 from lape.edit.edit import Edit, Off, Set, edited
-from lape.errors import MismatchError, ModelError, TextError
+from lape.errors import MismatchError, TextError
 from lape.measure.bootstrap import paired_units, several_documents
 from lape.model.body import check_fits
 from lape.model.compiled import pays, say, why_not
 from lape.model.find import find
 from lape.model.loss import Loss, find_head, line_loss
+from lape.model.numerics import check_finite
 from lape.model.weights import down_norms
 from lape.options import TextOptions
 from lape.progress import Progress, silent
@@ -31,6 +32,7 @@ from lape.recording.counter import Recorder
 from lape.recording.run import checked_texts
 from lape.store.cells import Cells
 from lape.values.neurons import LanguageNeurons, NeuronSet
+from lape.values.same import check_same_model
 
 _KIND = "a loss"
 KNOWN = 0.01
@@ -192,11 +194,7 @@ class Ablations:
 
     def _measured(self, name: str, edit: Off | Set, language: str) -> Loss:
         neurons = edit.neurons
-        if neurons.space != self.found.space:
-            raise MismatchError(
-                f"The neurons belong to a model with {neurons.space}, but this one has {self.found.space}. "
-                "Find them again with this model: lape record, then lape identify."
-            )
+        check_same_model(neurons=neurons, model=self.found.space)
         if not len(neurons):
             return self.unedited(language)
         self._known(language)
@@ -242,12 +240,7 @@ def _place(corpus: Corpus) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 
 def _finite(loss: Loss, language: str, neurons: int) -> Loss:
-    if not np.isfinite(loss.nll).all():
-        line = int(np.flatnonzero(~np.isfinite(loss.nll))[0]) + 1
-        raise ModelError(
-            f"With {neurons} neurons off, the loss of {language} is infinite or not a number (line {line} of those with text). "
-            "Load the model in bfloat16 or float32: --dtype bfloat16."
-        )
+    check_finite(loss.nll, f"With {neurons} neurons off, the loss of {language}", "non-empty line")
     return loss
 
 

@@ -13,10 +13,8 @@ from torch import Tensor, nn
 from lape.data.languages import tag
 from lape.edit.edit import Edit, Off, edited
 from lape.edit.steer import steering
-from lape.errors import MismatchError
 from lape.measure.controls import control, seeded
 from lape.model.find import find
-from lape.model.load import check_same
 from lape.model.weights import down_norms
 from lape.options import SteerOptions
 from lape.values.neurons import LanguageNeurons
@@ -78,22 +76,6 @@ def conditions(
             return found, [f"{language} has no control: {why}"]
         found.append(Condition("control", draw, (Off(others),)))
     return found, []
-
-
-def check_one_model(model: nn.Module, neurons: LanguageNeurons, stats: ActivationStats) -> None:
-    """Raise MismatchError unless neurons and statistics are of this model, as far as they say."""
-    check_one_space(model, neurons, stats)
-    check_same(model, stats.manifest, "statistics")
-
-
-def check_one_space(model: nn.Module, neurons: LanguageNeurons, stats: ActivationStats) -> None:
-    """Raise MismatchError unless neurons and statistics are of a model of this shape, in whatever precision it runs now."""
-    space = find(model).space
-    if not neurons.space == stats.space == space:
-        raise MismatchError(
-            f"The neurons belong to a model with {neurons.space}, the statistics to one with {stats.space}, and this model has {space}. "
-            "Record this model and find its neurons: lape record, lape identify."
-        )
 
 
 def energy(model: Any, stats: ActivationStats, language: str) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from lape.errors import OptionError
-from lape.model.load import check_same, describe
+from lape.model.load import check_made_with, describe
 from lape.store import files
 from lape.store.cells import Cells
 from lape.study.behaviour import forcing_file
@@ -55,7 +55,7 @@ def run(
 
     Everything is kept in `study.folder`; a folder of another study is refused.
     """
-    check_same(study.model, study.stats.manifest, "statistics")
+    check_made_with(study.model, statistics=study.stats)
     files.same_run(study.folder, described(study))
     why = {part.name: missing for part in parts if (missing := part.missing(study))}
     left = [part for part in parts if part.name not in why and not _finished(study, part)]

@@ -16,10 +16,11 @@ from lape.experiments.answering.passages import first_line, has_frame, passage_p
 from lape.experiments.answering.scores import need, overlap
 from lape.experiments.answering.squad import Question, read_squad
 from lape.measure.bootstrap import Resamples, by_unit
-from lape.measure.conditions import NONE, Condition, check_one_model, conditions
+from lape.measure.conditions import NONE, Condition, conditions
 from lape.measure.generation import generate
 from lape.measure.intervals import ENDS, interval
 from lape.model.body import text_config
+from lape.model.load import check_made_with
 from lape.options import AnsweringOptions, SteerOptions, given
 from lape.progress import Progress, silent
 from lape.values.neurons import LanguageNeurons
@@ -82,7 +83,7 @@ def answering(
     options = given(AnsweringOptions, options, changes)
     need()
     asked = _asked(files, options)
-    check_one_model(model, neurons, stats)
+    check_made_with(model, neurons=neurons.space, statistics=stats)
     runs, notes = _runs(model, neurons, stats, asked, steer or SteerOptions(), options)
     prompts = {language: _prompts(tokenizer, language, asked[language], options) for language in asked}
     for language, found in prompts.items():

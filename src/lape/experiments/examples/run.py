@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lape.data.corpus import prepare
 from lape.data.texts import Texts
-from lape.errors import MismatchError, ModelError, OptionError
+from lape.errors import ModelError, OptionError
 from lape.experiments.examples.contexts import contexts
 from lape.experiments.examples.effects import EFFECTS, effects
 from lape.experiments.examples.words import WORDS, words
@@ -27,6 +27,7 @@ from lape.recording.run import checked_texts
 from lape.store import files
 from lape.store.cells import Cells
 from lape.values.neurons import LanguageNeurons
+from lape.values.same import check_same_model
 
 
 @dataclass(frozen=True)
@@ -101,12 +102,7 @@ def examples(
 
 
 def _check(model: Any, neurons: LanguageNeurons) -> None:
-    space = find(model).space
-    if neurons.space != space:
-        raise MismatchError(
-            f"The neurons belong to a model with {neurons.space}, but this one has {space}. "
-            "Find them again with this model: lape record, then lape identify."
-        )
+    check_same_model(neurons=neurons.space, model=find(model).space)
     if not len(neurons.union):
         raise OptionError(
             f"None of {', '.join(neurons) or 'no language'} has any neurons. Choose more: lape identify RUN --rate 0.02 --overwrite."

@@ -26,7 +26,7 @@ from lape.measure.methods import CEILING, FOLLOWING, NONE, TUNED, Setting, follo
 from lape.measure.questions import Pair, checked_questions, pairs_of
 from lape.model.body import blocks
 from lape.model.find import find
-from lape.model.load import check_same, checksum
+from lape.model.load import check_made_with, checksum
 from lape.options import ForcingOptions, TextOptions, given
 from lape.progress import Progress, silent
 from lape.store import files
@@ -77,7 +77,7 @@ def forcing(
     so that a killed run goes on.
     """
     options = given(ForcingOptions, options, changes)
-    check_same(model, stats.manifest, "statistics")
+    check_made_with(model, statistics=stats)
     bench = Bench(model, tokenizer, stats, texts, options, neurons=neurons, seed=options.seed)
     return _Run(bench, development, reporting, options, evaluation, folder, progress).all()
 

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from lape.errors import MismatchError, ModelError, OptionError, TextError
+from lape.errors import MismatchError, OptionError, TextError
 from lape.measure.bootstrap import Floats, Resamples
 from lape.measure.intervals import ENDS, MEAN, holm, interval, named_interval, selectivity, two_sided
+from lape.model.numerics import check_finite
 
 FRONTIER = {
     "method": pl.String,
@@ -90,14 +91,9 @@ def _check(effects: Effects) -> None:
                 f"The effects of {key[0]}, {key[1]} are {nats.shape} for {len(counts)} sets and tokens of {rows} languages. "
                 f"Expected {expected}, a set and tokens of each of {', '.join(languages)}."
             )
-        known = [k for k, count in enumerate(counts) if count is not None]
-        wrong = np.argwhere(~np.isfinite(nats[known]).all(2))
-        if len(wrong):
-            off, on = languages[known[wrong[0, 0]]], languages[wrong[0, 1]]
-            raise ModelError(
-                f"With the neurons of {off} off ({key[0]}, {key[1]}), the loss of {on} is infinite or not a number. "
-                "Load the model in bfloat16 or float32: --dtype bfloat16."
-            )
+        for off, count, row in zip(languages, counts, nats, strict=True):
+            for on, one in zip(languages, row, strict=True) if count is not None else ():
+                check_finite(one, f"With the neurons of {off} off ({key[0]}, {key[1]}), the loss of {on}")
     silent = [language for language, one in zip(languages, effects.tokens, strict=True) if not (one > 0).any()]
     if silent:
         raise TextError(f"The text for {silent[0]} has no scored token, so nothing can be measured. Give it more text.")

@@ -16,12 +16,12 @@ from lape.data.languages import tag
 from lape.errors import OptionError, TextError
 from lape.measure.answer_table import Judge
 from lape.measure.bench import Bench
-from lape.measure.conditions import NONE, Condition, check_one_model, conditions
+from lape.measure.conditions import NONE, Condition, conditions
 from lape.measure.grader import MARKS, Grader
 from lape.measure.methods import Setting
 from lape.measure.prompts import Asking
 from lape.measure.questions import checked_questions
-from lape.model.load import checksum
+from lape.model.load import check_made_with, checksum
 from lape.options import SilencedOptions, given
 from lape.progress import Progress, silent
 from lape.store import files
@@ -75,7 +75,7 @@ def silenced(
     MismatchError for another model's statistics or neurons, OptionError where nothing can be switched off.
     """
     options = given(SilencedOptions, options, changes)
-    check_one_model(model, neurons, stats)
+    check_made_with(model, neurons=neurons.space, statistics=stats)
     asked = checked_questions(samples.questions("reporting") if questions is None else questions)
     before = checked_questions(samples.questions("development") if development is None else development)
     languages = _languages(asked, before, stats, neurons)

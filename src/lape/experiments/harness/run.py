@@ -19,9 +19,10 @@ import polars as pl
 from lape.data.languages import tag
 from lape.errors import OptionError
 from lape.measure.bootstrap import Floats, Resamples
-from lape.measure.conditions import NONE, Condition, check_one_model, conditions
+from lape.measure.conditions import NONE, Condition, conditions
 from lape.measure.intervals import Interval, interval
 from lape.model.body import evaluating, unwrapped
+from lape.model.load import check_made_with
 from lape.options import HarnessOptions, SteerOptions, given
 from lape.progress import Progress, silent
 from lape.values.neurons import LanguageNeurons
@@ -80,7 +81,7 @@ def harness(
     options = given(HarnessOptions, options, changes)
     _check_steer(steer)
     known = tasks if isinstance(tasks, Tasks) else find_tasks(tasks, include)
-    check_one_model(model, neurons, stats)
+    check_made_with(model, neurons=neurons.space, statistics=stats)
     runs: list[tuple[str, Condition]] = [("", NONE)]
     notes: list[str] = []
     for language in [tag(one) for one in options.languages or neurons]:

@@ -15,9 +15,10 @@ from torch import Tensor
 from lape.data.languages import tag
 from lape.data.texts import Documents
 from lape.detect.lape import entropy, scored_neurons, select
-from lape.errors import MismatchError, OptionError
+from lape.errors import OptionError
 from lape.options import LapeOptions, NullOptions, given
 from lape.values.neurons import LanguageNeurons
+from lape.values.same import check_same_model
 from lape.values.stats import ActivationStats, LanguageStats
 
 NULL: dict[str, Any] = {
@@ -58,8 +59,7 @@ def null_entropy(
     OptionError for more languages than folds, or statistics made from counts, which have one fold.
     """
     options = given(NullOptions, options, changes)
-    if neurons.space != stats.space:
-        raise MismatchError(f"The neurons belong to a model with {neurons.space}, the statistics to {stats.space}.")
+    check_same_model(neurons=neurons.space, statistics=stats.space)
     sources = _sources(stats, topics)
     known = neurons.options if neurons.method == "lape" else {}
     rule = LapeOptions(**{field.name: known[field.name] for field in fields(LapeOptions) if field.name in known})
@@ -106,10 +106,7 @@ def _sources(stats: ActivationStats, topics: Mapping[str, ActivationStats] | Non
 
 
 def _recorded(stats: ActivationStats, language: str, sliced: ActivationStats, count: int) -> list[LanguageStats]:
-    if sliced.space != stats.space:
-        raise MismatchError(
-            f"The slices of {language} belong to a model with {sliced.space}, the statistics to {stats.space}."
-        )
+    check_same_model(**{f"slices of {language}": sliced.space, "statistics": stats.space})
     if len(sliced.languages) != count:
         raise OptionError(
             f"{language} has {len(sliced.languages)} slices, but {count} languages were recorded: entropies over different numbers "

@@ -16,11 +16,11 @@ from lape.data.texts import Texts
 from lape.errors import OptionError, TextError
 from lape.measure.ablation import Ablations, refuse_recorded
 from lape.measure.bootstrap import Floats, Resamples, by_unit
-from lape.measure.conditions import check_one_space
 from lape.measure.intervals import ENDS, interval, named_interval, selectivity
 from lape.options import PatchingOptions, given
 from lape.progress import Progress, silent
 from lape.values.neurons import LanguageNeurons
+from lape.values.same import check_same_model
 from lape.values.stats import ActivationStats
 
 PATCHING: dict[str, Any] = {
@@ -101,7 +101,7 @@ def patchings(
     progress: Progress = silent,
 ) -> Patching:
     """`patching` on text that is prepared already: zeroed cells that were measured before are not run again."""
-    check_one_space(work.model, neurons, stats)
+    check_same_model(neurons=neurons.space, statistics=stats.space, model=work.found.space)
     sets = [language for language in neurons if language in work.languages]
     if not sets:
         raise TextError(

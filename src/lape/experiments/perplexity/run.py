@@ -14,7 +14,6 @@ from torch import Tensor
 
 from lape.data.corpus import Corpus
 from lape.data.texts import Texts
-from lape.errors import MismatchError
 from lape.measure.ablation import Ablations, Planned, depends_on, refuse_recorded, untold
 from lape.measure.bootstrap import Resamples, by_unit
 from lape.measure.controls import control, seeded
@@ -25,6 +24,7 @@ from lape.options import PerplexityOptions, given
 from lape.progress import Progress, silent
 from lape.store import files
 from lape.values.neurons import LanguageNeurons, NeuronSet
+from lape.values.same import check_same_model
 
 SUMMARY = {
     **dict.fromkeys(("off", "language"), pl.String),
@@ -98,9 +98,7 @@ def line_losses(
     Columns: `off` (language switched off, "" for the base), `kind` (base, own, random, matched), `draw`, `language` (evaluated), `document`,
     `line`, `unit` (of resampling), `tokens` (scored), `characters`, `nll` (nats, summed over the line).
     """
-    space = find(model).space
-    if neurons.space != space:
-        raise MismatchError(f"The neurons belong to a model with {neurons.space}, but this one has {space}.")
+    check_same_model(neurons=neurons.space, model=find(model).space)
     work = Ablations(model, tokenizer, texts, options, folder=folder, progress=progress)
     if not options.allow_recorded:
         refuse_recorded(work.corpora, neurons)

@@ -30,12 +30,13 @@ from torch.nn import functional as F
 from lape.data.corpus import Batch, Corpus, batch, batches, prepare
 from lape.data.languages import tag
 from lape.data.texts import Documents, documents
-from lape.errors import MismatchError, ModelError, OptionError, TextError
+from lape.errors import MismatchError, OptionError, TextError
 from lape.measure.bootstrap import BLOCK, Resamples, by_unit
 from lape.measure.intervals import interval
 from lape.model.body import blocks, check_fits, evaluating, run_batch
 from lape.model.find import find
 from lape.model.hooks import hooked
+from lape.model.numerics import check_finite
 from lape.model.site import Sites
 from lape.options import SimilarityOptions, TextOptions, given
 from lape.progress import Progress, silent
@@ -236,10 +237,7 @@ class _SentenceSums:
         """(layers, documents, width) float32. Raises ModelError where one is not finite."""
         assert self._sums is not None  # a corpus has a token
         vectors = self._sums.div_(self.tokens[:, None])
-        if not bool(torch.isfinite(vectors).all()):
-            raise ModelError(
-                "Some residual streams are infinite or not numbers. Load the model in bfloat16 or float32: --dtype bfloat16."
-            )
+        check_finite(vectors, "The residual stream")
         return vectors
 
 
