@@ -323,32 +323,6 @@ def test_a_way_of_choosing_without_own_effect_has_selectivity_0_against_the_smal
 # --- p and its correction ---
 
 
-@pytest.mark.parametrize(
-    ("p", "expected"),
-    [
-        ([0.01, 0.04, 0.03], [0.03, 0.06, 0.06]),
-        ([0.5, 0.6], [1.0, 1.0]),
-        ([0.02], [0.02]),
-        ([], []),
-        ([0.01, 0.01], [0.02, 0.02]),
-    ],
-)
-def test_holm_corrects_as_in_the_paper(p, expected):
-    assert holm(p) == pytest.approx(expected)
-
-
-@LAW
-@given(st.lists(st.floats(0, 1), max_size=8), st.floats(0.001, 0.2))
-def test_holm_rejects_what_the_step_down_procedure_rejects(p, level):
-    """Reject the smallest at level/m, the next at level/(m-1), …, and stop at the first that is not."""
-    rejected = set()
-    for rank, k in enumerate(sorted(range(len(p)), key=lambda k: p[k])):
-        if p[k] * (len(p) - rank) > level:
-            break
-        rejected.add(k)
-    assert {k for k, one in enumerate(holm(p)) if one <= level} == rejected
-
-
 def test_holm_is_over_the_languages_of_one_pair_and_the_mean_stands_alone():
     table = advantages(made(3, methods=("a", "b", "c")), "a", ["b", "c"], OVER, 200, 0)
     for other in ("b", "c"):

@@ -12,7 +12,8 @@ from typing import Any
 
 import polars as pl
 
-from lape.errors import FileError, OptionError
+from lape.errors import FileError
+from lape.extras import lacking, need
 from lape.figures import fonts
 from lape.figures.catalogue import FIGURES, Kind
 from lape.figures.held import Record, origin
@@ -39,11 +40,12 @@ class Drawing:
     notes: list[str] = field(default_factory=list)
 
 
+_LIBRARY = ("report", "Drawing figures", "matplotlib")
+
+
 def available() -> bool:
     """Whether matplotlib is there."""
-    from importlib.util import find_spec
-
-    return find_spec("matplotlib") is not None
+    return lacking(*_LIBRARY) is None
 
 
 def draw_tables(
@@ -56,8 +58,7 @@ def draw_tables(
 
     `records`: table -> the run.json of where it came from, for captions.
     """
-    if not available():
-        raise OptionError("Figures need matplotlib. Type: pip install 'lape[report]'")
+    need(*_LIBRARY)
     import matplotlib as mpl
 
     options = options or FigureOptions()

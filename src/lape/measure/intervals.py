@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from lape.extras import need
 from lape.measure.bootstrap import Floats
 
 MEAN = "mean"
@@ -51,10 +52,22 @@ def two_sided(values: Floats) -> float | None:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Holm's correction of several p values (Holm 1979)."""
-    order = sorted(range(len(p)), key=lambda k: p[k])
-    result, largest = [0.0] * len(p), 0.0
-    for rank, k in enumerate(order):
-        largest = max(largest, min(1.0, (len(p) - rank) * p[k]))
-        result[k] = largest
-    return result
+    """Holm's correction of several p values (Holm 1979). Needs the extra `study`."""
+    if not p:
+        return []
+    need("study", "Correcting p values", "statsmodels")
+    from statsmodels.stats.multitest import multipletests
+
+    corrected: list[float] = multipletests(p, method="holm")[1].tolist()
+    return corrected
+
+
+def wilson(count: int, of: int) -> tuple[float | None, float | None]:
+    """Wilson's 95 % interval of a share; None where there is nothing to count. Needs the extra `study`."""
+    if not of:
+        return None, None
+    need("study", "Wilson's interval", "scipy")
+    from scipy.stats import binomtest
+
+    ends = binomtest(count, of).proportion_ci(method="wilson")
+    return float(ends.low), float(ends.high)

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from html import escape
 from typing import Any
 
-from lape.errors import LapeError, OptionError
+from lape.errors import LapeError
+from lape.extras import need
 from lape.options import BeginningOptions, ModelOptions
 from lape.play.asking import METHODS, MOST, Asked, usual_rate
 from lape.play.code import snippet
@@ -47,10 +48,9 @@ def gradio() -> Any:
     """The package, told first to call nobody. Raises OptionError where it is missing."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    try:
-        import gradio
-    except ImportError as error:
-        raise OptionError("The page needs gradio. Type: pip install 'lape[play]'") from error
+    need("play", "The page", "gradio")
+    import gradio
+
     return gradio
 
 

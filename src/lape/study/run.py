@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from lape.errors import OptionError
+from lape.extras import need
 from lape.model.load import check_made_with, describe
 from lape.store import files
 from lape.store.cells import Cells
@@ -55,6 +56,7 @@ def run(
 
     Everything is kept in `study.folder`; a folder of another study is refused.
     """
+    need("study", "A study", "scipy", "statsmodels")
     check_made_with(study.model, statistics=study.stats)
     files.same_run(study.folder, described(study))
     why = {part.name: missing for part in parts if (missing := part.missing(study))}

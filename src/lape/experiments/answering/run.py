@@ -13,8 +13,9 @@ import polars as pl
 from lape.data.languages import tag
 from lape.errors import OptionError, TextError
 from lape.experiments.answering.passages import first_line, has_frame, passage_prompt, shots_for, spread
-from lape.experiments.answering.scores import need, overlap
+from lape.experiments.answering.scores import LIBRARY, overlap
 from lape.experiments.answering.squad import Question, read_squad
+from lape.extras import need
 from lape.measure.bootstrap import Resamples, by_unit
 from lape.measure.conditions import NONE, Condition, conditions
 from lape.measure.generation import generate
@@ -81,7 +82,7 @@ def answering(
     does not give its own set-up.
     """
     options = given(AnsweringOptions, options, changes)
-    need()
+    need(*LIBRARY)
     asked = _asked(files, options)
     check_made_with(model, neurons=neurons.space, statistics=stats)
     runs, notes = _runs(model, neurons, stats, asked, steer or SteerOptions(), options)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import difflib
-import importlib.util
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ import polars as pl
 
 from lape.data.languages import tag
 from lape.errors import OptionError
+from lape.extras import need
 from lape.measure.bootstrap import Floats, Resamples
 from lape.measure.conditions import NONE, Condition, conditions
 from lape.measure.intervals import Interval, interval
@@ -114,8 +114,7 @@ def find_tasks(patterns: Sequence[str], include: Path | None = None) -> Tasks:
     Raises OptionError without lm-eval, for a folder that is not there, and for a name that lm-eval does not know. lm-eval reads
     all its task files for this, half a minute; not so where the folder alone holds every task that is named in full.
     """
-    if importlib.util.find_spec("lm_eval") is None:
-        raise OptionError("The package lm-eval, which runs the tasks, is missing. Type: pip install 'lape[eval]'")
+    need("eval", "Running tasks", "lm_eval")
     wanted = [one.strip() for pattern in patterns for one in pattern.split(",") if one.strip()]
     if not wanted:
         raise OptionError("No task was named. Type for instance --tasks belebele_*,xnli_*.")

@@ -16,6 +16,7 @@ from lape.data.languages import tag
 from lape.data.texts import Documents
 from lape.detect.lape import entropy, scored_neurons, select
 from lape.errors import OptionError
+from lape.measure.intervals import wilson
 from lape.options import LapeOptions, NullOptions, given
 from lape.values.neurons import LanguageNeurons
 from lape.values.same import check_same_model
@@ -30,7 +31,6 @@ NULL: dict[str, Any] = {
     **dict.fromkeys(("neurons", "chosen_in_null"), pl.Int64),
 }
 """Columns of `null_entropy`."""
-_NORMAL = 1.959963984540054
 
 
 def null_entropy(
@@ -187,12 +187,3 @@ def _thinned(
             {"tokens": torch.tensor([tokens]), "routed": routed[None], "fires": fires[None]}
         )
     return ActivationStats(stats.space, by_language, stats.manifest)
-
-
-def wilson(count: int, of: int) -> tuple[float | None, float | None]:
-    """Wilson's 95 % interval of a share; None where there is nothing to count."""
-    if not of:
-        return None, None
-    z, p = _NORMAL, count / of
-    centre, width = p + z * z / (2 * of), z * float(np.sqrt(p * (1 - p) / of + z * z / (4 * of * of)))
-    return max(0.0, (centre - width) / (1 + z * z / of)), min(1.0, (centre + width) / (1 + z * z / of))
