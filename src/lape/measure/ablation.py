@@ -97,6 +97,11 @@ class Ablations:
         """(lines,) the unit of resampling of each line, numbered alike in all languages (`bootstrap.paired_units`)."""
         return self._units[self._known(language)]
 
+    @property
+    def units(self) -> int:
+        """How many units there are over all languages: `unit` numbers them from 0."""
+        return 1 + max(int(unit.max()) for unit in self._units.values())
+
     def _known(self, language: str) -> str:
         if language not in self.corpora:
             raise TextError(f"There is no text of {language} here. Evaluated: {', '.join(self.corpora)}.")

@@ -111,8 +111,7 @@ def _with_controls(
 def _measured(
     work: Ablations, todo: list[_One], entropy: Tensor, options: ExamplesOptions, progress: Progress
 ) -> pl.DataFrame:
-    count = 1 + max(int(work.unit(language).max()) for language in work.languages)
-    drawn = Resamples(count, options.resamples, options.seed)
+    drawn = Resamples(work.units, options.resamples, options.seed)
     rows = []
     for done, one in enumerate(todo):
         progress("switching single neurons off", done, len(todo))

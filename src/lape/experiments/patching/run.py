@@ -108,12 +108,11 @@ def patchings(
             f"There is no text in a language that has neurons. Text: {', '.join(work.languages)}; neurons: {', '.join(neurons)}."
         )
     work.base(progress)
-    units = 1 + max(int(work.unit(language).max()) for language in work.languages)
-    drawn = Resamples(units, options.resamples, options.seed)
+    drawn = Resamples(work.units, options.resamples, options.seed)
     every = overall_mean(stats)
     means = {off: every if options.mean == "all" else stats.others_mean(off) for off in sets}
     changes = _changes(work, neurons, means, drawn, progress)
-    return Patching(_summary(work, neurons, sets, changes, units), _matrix(work.languages, sets, changes))
+    return Patching(_summary(work, neurons, sets, changes, work.units), _matrix(work.languages, sets, changes))
 
 
 def overall_mean(stats: ActivationStats) -> Tensor:
