@@ -84,6 +84,7 @@ class Resamples:
 
         Not a number where the size is 0, and on every resample where fewer than 20 units hold any.
         """
+        # all units by a plain sum: a table has the very same number beside the interval
         over = np.concatenate([[size.sum()], self.weights[1:] @ size])
         drawn = np.concatenate([[amount.sum()], self.weights[1:] @ amount])
         ratios: Floats = np.divide(drawn, over, out=np.full(len(over), np.nan), where=over > 0)
