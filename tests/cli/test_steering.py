@@ -189,12 +189,12 @@ def test_a_prompt_is_shown_as_it_is(folder, capsys, prompt):
 
 def test_without_an_identifier_languages_are_named_by_hand(folder, tmp_path, capsys, monkeypatch):
     def missing(_languages):
-        raise OptionError("The package lingua is missing. Type: pip install 'lape[lid]'")
+        raise OptionError('lape force needs lingua. Type: pip install "lape[lid]"')
 
     monkeypatch.setattr(language_id, "lingua", missing)
     said = said_by(capsys, steer(folder, PROMPT))
     assert said.count("language not told (extra lid)") == 2
-    refused(capsys, tmp_path, steer(folder, PROMPT, source=()), "pip install 'lape[lid]'", "--from en")
+    refused(capsys, tmp_path, steer(folder, PROMPT, source=()), 'pip install "lape[lid]"', "--from en")
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import unicodedata
 from collections import Counter
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lape.data import rewriting, samples
+from lape.data import samples
 from lape.data.languages import script, tag
 from lape.data.rewriting import converted, equal_noise, noised, private_tag, romanised, shuffled, variant_tag
 from lape.errors import OptionError
@@ -266,10 +267,7 @@ def test_conversion_to_anything_else_is_refused():
 
 
 def test_a_missing_library_names_the_extra(monkeypatch):
-    def missing(name):
-        raise ImportError(name)
-
-    monkeypatch.setattr(rewriting.importlib, "import_module", missing)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     for library, call in {
         "pypinyin": lambda: romanised(["我"], "zh"),
         "opencc": lambda: converted(["我"], "zh-Hant"),

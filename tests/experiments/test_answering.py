@@ -23,9 +23,10 @@ from lape.experiments.answering.passages import first_line, passage_prompt, shot
 from lape.experiments.answering.run import ANSWERS, TABLE, AnsweringOptions, answering, table_of
 from lape.experiments.answering.scores import overlap, tokens
 from lape.experiments.answering.squad import Question, read_squad
-from lape.measure.bootstrap import Bootstrap
+from lape.measure.bootstrap import Resamples
 from lape.measure.conditions import conditions, energy
 from lape.measure.generation import GenerationOptions, generate
+from lape.measure.intervals import interval
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.space import NeuronSpace
 from support.brute import lively, logits_of, some_texts, tokenizer_of
@@ -392,12 +393,12 @@ def test_the_table_holds_means_and_differences_question_by_question(found):
 def test_intervals_are_paired_and_there_are_none_under_20_questions(found):
     few = found.table.filter(pl.col("language") == "fr")
     assert few.select(pl.col("^.*_(low|high)$")).null_count().sum_horizontal()[0] == 8 * len(few)
-    bootstrap = Bootstrap(24, 100, 0)
+    drawn = Resamples(24, 100, 0)
     off = found.answers.filter((pl.col("language") == "en") & (pl.col("condition") == "off"))["f1"].to_numpy()
     none = found.answers.filter((pl.col("language") == "en") & (pl.col("condition") == "none"))["f1"].to_numpy()
     row = found.table.filter((pl.col("language") == "en") & (pl.col("condition") == "off")).row(0, named=True)
-    assert (row["f1_low"], row["f1_high"]) == pytest.approx(bootstrap.interval(off, np.ones(24)))
-    expected = bootstrap.interval(off - none, np.ones(24))
+    assert (row["f1_low"], row["f1_high"]) == pytest.approx(interval(drawn.ratio(off, np.ones(24)))[1:])
+    expected = interval(drawn.ratio(off - none, np.ones(24)))[1:]
     assert (row["difference_f1_low"], row["difference_f1_high"]) == pytest.approx(expected)
     assert expected[0] < row["difference_f1"] < expected[1]
 
@@ -536,5 +537,5 @@ def test_numbers_that_cannot_be_are_refused(options):
 
 def test_without_the_library_it_says_what_to_type(monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
-    with pytest.raises(OptionError, match=r"pip install 'lape\[eval\]'"):
+    with pytest.raises(OptionError, match=r'pip install "lape\[eval\]"'):
         answering(model_of(), tokenizer_of(), {"fr": written(tmp_path / "a.json", squad())}, neurons_of(), STATS)

@@ -16,7 +16,7 @@ from lape.edit.edit import edited
 from lape.edit.steer import SteerOptions, steering
 from lape.experiments.forcing.cost import COSTS, costs, lines_in
 from lape.measure.bench import Bench
-from lape.measure.bootstrap import Bootstrap
+from lape.measure.bootstrap import Resamples
 from lape.measure.generation import GenerationOptions
 from lape.measure.methods import CEILING, NONE, Setting
 from lape.model.loss import line_loss
@@ -108,10 +108,12 @@ def test_the_cost_is_the_change_of_loss_while_the_edit_acts_on_every_token(bench
         assert row["tokens"] == tokens.sum()
         assert row["delta_token"] == pytest.approx(change.sum() / tokens.sum(), abs=2e-5)
         assert abs(row["delta_token"]) > 1e-3  # so much that it matters where the edit acts
-        draws = Bootstrap(len(texts.texts), 40, 3).weights
+        if row["language"] == "fr":  # 8 documents
+            assert row["low"] is row["high"] is None
+            continue
+        draws = Resamples(len(texts.texts), 40, 3).weights[1:]
         ends = np.quantile((draws @ change) / (draws @ tokens), [0.025, 0.975])
-        expected = (None, None) if row["language"] == "fr" else pytest.approx(tuple(ends), abs=2e-5)  # 8 documents
-        assert (row["low"], row["high"]) == expected
+        assert (row["low"], row["high"]) == pytest.approx(tuple(ends), abs=2e-5)
     assert hooks_on(bench.model) == 0
 
 

@@ -23,7 +23,7 @@ from lape.experiments.generation.run import ANSWERS, DEFINITIONS, SilencedOption
 from lape.experiments.generation.table import DROPS, MEASURES, SHARES, drops, shares
 from lape.measure.answer_quality import Band, in_language, on_topic, written
 from lape.measure.bench import Bench
-from lape.measure.bootstrap import Bootstrap
+from lape.measure.bootstrap import Resamples
 from lape.measure.conditions import conditions
 from lape.model.loss import find_head
 from lape.recording.record import record
@@ -361,7 +361,7 @@ def rows_of(answers):
 
 def test_shares_and_their_paired_changes_are_those_of_brute_force():
     answers = made(40)
-    cells, weights = rows_of(answers), Bootstrap(40, 60, 3).weights
+    cells, weights = rows_of(answers), Resamples(40, 60, 3).weights[1:]
     table = shares(answers, 60, 3)
     assert dict(table.schema) == SHARES
     assert set(table.select("off", "language", "control", "draw").rows()) == set(cells)
@@ -389,7 +389,7 @@ def test_shares_and_their_paired_changes_are_those_of_brute_force():
 @pytest.mark.parametrize("measure", ["good", "in_language", "grade"])
 def test_drops_are_those_of_brute_force(measure):
     languages, answers = ("en", "fr", "zh"), made(25, seed=1)
-    cells, weights = rows_of(answers), [np.ones(25), *Bootstrap(25, 50, 7).weights]
+    cells, weights = rows_of(answers), Resamples(25, 50, 7).weights
 
     def drop(key, times):
         return brute_mean(cells["none", key[1], False, 0], measure, times) - brute_mean(cells[key], measure, times)

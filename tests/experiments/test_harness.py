@@ -19,8 +19,9 @@ from lape.edit.steer import SteerOptions
 from lape.errors import MismatchError, OptionError, TextError
 from lape.experiments.harness import run as module
 from lape.experiments.harness.run import DOCUMENTS, TABLE, HarnessOptions, find_tasks, harness
-from lape.measure.bootstrap import Bootstrap
+from lape.measure.bootstrap import Resamples
 from lape.measure.conditions import conditions
+from lape.measure.intervals import interval
 from lape.recording.record import record
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.space import NeuronSpace
@@ -196,7 +197,7 @@ def test_differences_are_to_the_unedited_model_with_a_paired_interval(found):
         assert row["difference"] == pytest.approx(row["value"] - base[row["task"], row["metric"]])
     before = np.array(right_by_hand([]))
     after = np.array(right_by_hand(edits_of("off", "en", 0)))
-    expected = Bootstrap(DOCS, 200, 0).interval(after - before, np.ones(DOCS))
+    expected = interval(Resamples(DOCS, 200, 0).ratio(after - before, np.ones(DOCS)))[1:]
     row = found.table.filter(metric="acc", condition="off", language="en").row(0, named=True)
     assert (row["low"], row["high"]) == pytest.approx(expected)
 
@@ -338,7 +339,7 @@ def test_numbers_that_cannot_be_are_refused(options):
 
 def test_without_lm_eval_it_says_what_to_type(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
-    with pytest.raises(OptionError, match=r"pip install 'lape\[eval\]'"):
+    with pytest.raises(OptionError, match=r'pip install "lape\[eval\]"'):
         find_tasks(["belebele_fra_Latn"])
 
 

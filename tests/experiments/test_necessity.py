@@ -19,7 +19,6 @@ from lape.detect.identify import identify
 from lape.errors import MismatchError, OptionError, TextError
 from lape.experiments.necessity.estimates import Estimator, _documents
 from lape.experiments.necessity.run import necessity, own_groups, sample
-from lape.measure.correlation import fitted, judged, pearson, rank_correlation, ranks
 from lape.model.find import find
 from lape.model.loss import find_head
 from lape.values.neurons import NeuronSet
@@ -274,44 +273,6 @@ def test_own_groups_are_of_the_set_and_at_most_as_many_as_asked_for():
     assert len(groups) == 3  # 4 in one layer, 3 in the other
     assert all(len(g.neurons & chosen) == 2 and len(SPACE.split(g.neurons.flat)) == 1 for g in groups)
     assert len(own_groups(chosen, 2, 1, torch.Generator().manual_seed(0))) == 2
-
-
-lists = st.lists(st.integers(-3, 3), min_size=3, max_size=12)
-
-
-@LAW
-@given(lists)
-def test_ranks_count_those_below_and_half_of_the_equals(values):
-    x = np.array(values, float)
-    expected = [sum(v < one for v in values) + (values.count(one) - 1) / 2 for one in values]
-    assert ranks(x).tolist() == expected
-    assert ranks(np.stack([x, -x])).tolist() == [expected, [len(x) - 1 - e for e in expected]]
-
-
-@LAW
-@given(lists, st.integers(0, 99))
-def test_correlations_are_those_of_numpy_and_do_not_change_under_growing_maps(values, seed):
-    x = np.array(values, float)
-    y = x + np.random.default_rng(seed).normal(size=len(x))
-    if x.std() == 0:
-        assert rank_correlation(x, y, 10, 0) == (None, None, None)
-        return
-    assert float(pearson(x, y)) == pytest.approx(np.corrcoef(x, y)[0, 1])
-    rho, low, high = rank_correlation(x, y, 200, 0)
-    assert rank_correlation(np.exp(x), y**3, 200, 0) == pytest.approx((rho, low, high))
-    assert low <= high
-
-
-def test_judged_tells_a_perfect_a_halved_and_a_useless_prediction_apart():
-    y = np.random.default_rng(0).normal(size=50)
-    perfect, halved = judged(y, y, 100, 0), judged(y / 2, y, 100, 0)
-    assert (perfect["r2"], perfect["slope"]) == (pytest.approx(1), pytest.approx(1))
-    assert halved["r2"] == pytest.approx(1 - ((y / 2) ** 2).sum() / ((y - y.mean()) ** 2).sum())
-    assert (halved["slope"], halved["correlation"]) == (pytest.approx(2), pytest.approx(1))
-    assert judged(np.full(50, y.mean()), y, 100, 0)["r2"] == pytest.approx(0)
-    assert fitted(y / 2, y) == pytest.approx(2)
-    assert fitted(0 * y, y) == 0
-    assert judged(y, 0 * y, 10, 0)["r2"] is None
 
 
 def test_scales_are_fitted_on_other_groups_and_other_text_than_are_judged():

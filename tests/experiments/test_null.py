@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from lape.detect.identify import identify
 from lape.errors import MismatchError, OptionError
-from lape.experiments.null.run import null_entropy, topic_slices, wilson
+from lape.experiments.null.run import null_entropy, topic_slices
+from lape.measure.intervals import wilson
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.space import NeuronSpace
 from lape.values.stats import ActivationStats, LanguageStats
@@ -200,15 +201,6 @@ def test_topic_slices_are_runs_of_documents_in_order(documents, count):
 
 def test_slices_of_a_private_tag_are_tags_too():
     assert list(topic_slices("fr-x-mine", ["a", "b"], 2)) == ["fr-x-mine-slice1", "fr-x-mine-slice2"]
-
-
-@pytest.mark.parametrize(
-    ("count", "of", "expected"),
-    [(0, 10, (0.0, 0.2775)), (5, 10, (0.2366, 0.7634)), (10, 10, (0.7225, 1.0)), (81, 263, (0.2553, 0.3662))],
-)
-def test_wilsons_interval(count, of, expected):
-    assert wilson(count, of) == pytest.approx(expected, abs=1e-4)
-    assert wilson(0, 0) == (None, None)
 
 
 def test_what_has_no_null_is_refused():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lape.errors import OptionError
 from lape.experiments.perplexity.controlled import CONTROLLED, controlled
 from lape.experiments.perplexity.run import LINES
-from lape.measure.bootstrap import Bootstrap
+from lape.measure.bootstrap import Resamples
 
 LAW = settings(max_examples=30, deadline=None)
 NUMBER = {"rel": 1e-9, "abs": 1e-12}
@@ -44,7 +44,7 @@ def by_hand(lines, language, kind, resamples, seed):
         line: np.mean([row["nll"] for row in rows if row["kind"] == kind and row["line"] == line]) for line in base
     }
     units = 1 + max(lines["unit"])
-    weights = [np.ones(units), *Bootstrap(units, resamples, seed).weights]
+    weights = Resamples(units, resamples, seed).weights
 
     def ratio(after, before, weight):
         nats = sum(weight[row["unit"]] * (after[line] - before[line]) for line, row in base.items())

@@ -24,7 +24,8 @@ from lape.experiments.similarity.run import (
     sentence_vectors,
     similarity,
 )
-from lape.measure.bootstrap import Bootstrap
+from lape.measure.bootstrap import Resamples
+from lape.measure.intervals import interval
 from lape.model.find import find
 from support.brute import KINDS, MLPS, hooks_on, lively, model_of, rounding_of, row_of, some_texts, tokenizer_of
 from support.tiny import LAYERS
@@ -268,7 +269,7 @@ def test_the_interval_resamples_blocks_of_8_lines_of_half_b():
         amount = np.array([sum(d for d, at in zip(difference, block, strict=True) if at == one) for one in blocks])
         size = np.array([float(block.count(one)) for one in blocks])
         assert size.tolist() == [8.0] * 20 + [4.0]
-        assert (row["low"], row["high"]) == pytest.approx(Bootstrap(21, 300, 7).interval(amount, size))
+        assert (row["low"], row["high"]) == pytest.approx(interval(Resamples(21, 300, 7).ratio(amount, size))[1:])
         assert row["low"] < row["difference"] < row["high"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import time
@@ -612,8 +613,9 @@ def test_a_folder_of_someone_else_is_not_replaced(run):
 
 
 def test_without_matplotlib_the_extra_is_named(run, monkeypatch):
-    monkeypatch.setattr(writing, "available", lambda: False)
-    with pytest.raises(OptionError, match=r"pip install 'lape\[report\]'"):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    assert not writing.available()
+    with pytest.raises(OptionError, match=r'needs matplotlib\. Type: pip install "lape\[report\]"'):
         draw(run)
     assert not (run / "figures").exists()
     assert not (run / "figures.partial").exists()

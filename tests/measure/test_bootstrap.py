@@ -7,7 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lape.measure.bootstrap import Bootstrap, paired_units, units
+from lape.measure.bootstrap import Resamples, by_unit, paired_units, units
+from lape.measure.intervals import interval, named_interval
+
+LAW = settings(max_examples=30, deadline=None)
 
 
 def data(seed, count=60, ratio=0.3):
@@ -17,18 +20,23 @@ def data(seed, count=60, ratio=0.3):
     return size * (ratio + random.normal(0, 0.5, count)), size
 
 
+def ends(count, resamples, seed, amount, size):
+    """The 95 % interval of a ratio, without its value."""
+    return interval(Resamples(count, resamples, seed).ratio(amount, size))[1:]
+
+
 def test_an_interval_covers_the_true_ratio_about_19_times_in_20():
-    bootstrap = Bootstrap(60, 400, seed=0)
+    drawn = Resamples(60, 400, seed=0)
     hits = 0
     for seed in range(400):
-        low, high = bootstrap.interval(*data(seed))
+        _, low, high = interval(drawn.ratio(*data(seed)))
         hits += low <= 0.3 <= high
     assert 0.90 <= hits / 400 <= 0.98
 
 
 def test_an_interval_is_as_wide_as_the_theory_of_ratios_says():
     amount, size = data(1, count=2000)
-    low, high = Bootstrap(2000, 2000, seed=0).interval(amount, size)
+    low, high = ends(2000, 2000, 0, amount, size)
     residual = amount - amount.sum() / size.sum() * size
     expected = 2 * 1.96 * np.sqrt(np.sum(residual**2)) / size.sum()
     assert high - low == pytest.approx(expected, rel=0.1)
@@ -36,63 +44,134 @@ def test_an_interval_is_as_wide_as_the_theory_of_ratios_says():
 
 def test_units_are_resampled_whole_not_their_tokens():
     """20 units of 1000 tokens are 20 draws, not 20,000: the interval does not narrow with the tokens in a unit."""
-    small = Bootstrap(25, 1000, 0).interval(*data(2, 25))
+    small = ends(25, 1000, 0, *data(2, 25))
     amount, size = data(2, 25)
-    assert Bootstrap(25, 1000, 0).interval(amount * 1000, size * 1000) == pytest.approx(small)
+    assert ends(25, 1000, 0, amount * 1000, size * 1000) == pytest.approx(small)
 
 
-@settings(max_examples=30, deadline=None)
+@LAW
 @given(st.floats(-5, 5), st.integers(20, 80), st.integers(0, 99))
 def test_a_ratio_that_is_the_same_in_every_unit_has_no_width(ratio, count, seed):
     _, size = data(seed, count)
-    low, high = Bootstrap(count, 50, seed).interval(ratio * size, size)
-    assert low == pytest.approx(ratio)
-    assert high == pytest.approx(ratio)
+    assert interval(Resamples(count, 50, seed).ratio(ratio * size, size)) == pytest.approx((ratio,) * 3)
 
 
-@settings(max_examples=30, deadline=None)
+@LAW
 @given(st.integers(20, 80), st.integers(0, 99), st.floats(-3, 3), st.floats(0.1, 5))
 def test_shifting_and_stretching_the_amounts_shifts_and_stretches_the_interval(count, seed, shift, factor):
     amount, size = data(seed, count)
-    bootstrap = Bootstrap(count, 100, 0)
-    low, high = bootstrap.interval(amount, size)
-    expected = (factor * low + shift, factor * high + shift)
-    assert bootstrap.interval(factor * amount + shift * size, size) == pytest.approx(expected)
+    drawn = Resamples(count, 100, 0)
+    expected = factor * drawn.ratio(amount, size) + shift
+    np.testing.assert_allclose(drawn.ratio(factor * amount + shift * size, size), expected, atol=1e-9)
+    assert interval(drawn.ratio(factor * amount + shift * size, size)) == pytest.approx(interval(expected))
 
 
 def test_languages_and_conditions_share_their_resamples():
     """Translations stay together: a difference that is the same in every unit is the same in every resample."""
-    bootstrap, (amount, size) = Bootstrap(40, 300, 0), data(3, 40)
-    ratios = [(bootstrap.weights @ x) / (bootstrap.weights @ size) for x in (amount, amount + 0.7 * size)]
-    np.testing.assert_allclose(ratios[1] - ratios[0], 0.7)
-    assert bootstrap.interval(amount, size) == bootstrap.interval(amount, size)
+    drawn, (amount, size) = Resamples(40, 300, 0), data(3, 40)
+    np.testing.assert_allclose(drawn.ratio(amount + 0.7 * size, size) - drawn.ratio(amount, size), 0.7)
+    assert interval(drawn.ratio(amount, size)) == interval(drawn.ratio(amount, size))
 
 
-def test_a_resample_draws_as_many_units_as_there_are():
-    weights = Bootstrap(33, 50, 0).weights
-    assert weights.shape == (50, 33)
-    assert (weights.sum(1) == 33).all()
-    assert (weights >= 0).all()
+@LAW
+@given(st.integers(20, 60), st.integers(0, 40), st.integers(0, 10**6))
+def test_all_units_come_once_then_resamples_of_as_many_units(count, resamples, seed):
+    """The very draws of numpy's multinomial: published tables were made with them."""
+    drawn = Resamples(count, resamples, seed)
+    assert drawn.count == count
+    assert (drawn.weights[0] == 1).all()
+    expected = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
+    assert drawn.weights[1:].tolist() == expected.tolist()
+    assert (drawn.weights.sum(1) == count).all()
 
 
 def test_the_seed_alone_decides():
-    a, b, c = Bootstrap(30, 40, 1), Bootstrap(30, 40, 1), Bootstrap(30, 40, 2)
+    a, b, c = Resamples(30, 40, 1), Resamples(30, 40, 1), Resamples(30, 40, 2)
     assert (a.weights == b.weights).all()
-    assert (a.weights != c.weights).any()
+    assert (a.weights[1:] != c.weights[1:]).any()
+
+
+@LAW
+@given(st.integers(20, 50), st.integers(0, 99), st.integers(1, 3))
+def test_sums_and_ratios_are_those_of_the_units_written_out_one_by_one(count, seed, columns):
+    random, drawn = np.random.default_rng(seed), Resamples(count, 15, seed)
+    values, (amount, size) = random.normal(size=(count, columns)), data(seed, count)
+    size[random.random(count) < 0.1] = 0
+    for k, weight in enumerate(drawn.weights):
+        listed = [unit for unit in range(count) for _ in range(int(weight[unit]))]
+        np.testing.assert_allclose(drawn.sums(values)[k], values[listed].sum(0), atol=1e-9)
+        if (size > 0).sum() >= 20 or k == 0:
+            assert drawn.ratio(amount, size)[k] == pytest.approx(amount[listed].sum() / size[listed].sum())
+        else:
+            assert np.isnan(drawn.ratio(amount, size)[k])
+
+
+@LAW
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=5), st.integers(0, 99))
+def test_kinds_are_drawn_as_often_as_their_units(times, seed):
+    drawn = Resamples(np.array(times), 2000, seed)
+    assert drawn.weights[0].tolist() == times
+    assert (drawn.weights.sum(1) == sum(times)).all()
+    if sum(times) < 20:
+        assert len(drawn.weights) == 1
+    else:
+        assert drawn.weights[1:].mean(0) == pytest.approx(np.array(times), abs=0.5)
+
+
+def test_nothing_over_nothing_is_no_number_and_no_part_of_the_interval():
+    size = np.zeros(40)
+    size[:20] = 1
+    amount = np.arange(40.0)
+    drawn = Resamples(40, 200, 0)
+    nothing = drawn.weights @ size == 0
+    assert (np.isnan(drawn.ratio(amount, size)) == nothing).all()
+    assert np.isnan(drawn.ratio(amount, np.zeros(40))).all()
+    assert interval(drawn.ratio(amount, np.zeros(40))) == (None, None, None)
 
 
 @pytest.mark.parametrize(("held", "known"), [(19, False), (20, True)])
 def test_under_20_units_with_text_there_is_no_interval(held, known):
     amount, size = data(4, 40)
     amount[held:], size[held:] = 0, 0
-    assert (Bootstrap(40, 100, 0).interval(amount, size) is not None) == known
+    value, low, high = interval(Resamples(40, 100, 0).ratio(amount, size))
+    assert value == pytest.approx(amount.sum() / size.sum())
+    assert (low is not None) == (high is not None) == known
+
+
+@pytest.mark.parametrize(
+    ("count", "held", "known"), [(19, None, False), (20, None, True), (40, 19, False), (40, 20, True)]
+)
+def test_under_20_units_there_are_no_resamples(count, held, known):
+    assert len(Resamples(count, 50, 0, held=held).weights) == (51 if known else 1)
 
 
 def test_a_language_with_fewer_units_than_another_still_has_its_interval():
-    amount, size = data(5, 30)
-    low, high = Bootstrap(45, 500, 0).interval(amount, size)
+    amount, size = (by_unit(np.arange(30), values, 45) for values in data(5, 30))
+    low, high = ends(45, 500, 0, amount, size)
     assert low < amount.sum() / size.sum() < high
     assert np.isfinite([low, high]).all()
+
+
+@LAW
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(-50, 50)), max_size=40))
+def test_sums_by_unit_are_those_of_its_lines(lines):
+    unit = np.array([unit for unit, _ in lines], dtype=np.int64)
+    found = by_unit(unit, [value for _, value in lines], 10)
+    assert found.tolist() == [sum(value for unit, value in lines if unit == k) for k in range(10)]
+
+
+@LAW
+@given(st.lists(st.floats(-9, 9) | st.just(float("nan")), min_size=1, max_size=60))
+def test_the_interval_is_of_the_draws_that_have_a_value(values):
+    value, low, high = interval(np.array(values))
+    known = [one for one in values[1:] if one == one]
+    if values[0] != values[0]:
+        assert (value, low, high) == (None, None, None)
+    elif len(known) < 2:
+        assert (value, low, high) == (values[0], None, None)
+    else:
+        assert (value, low, high) == (values[0], *np.quantile(known, [0.025, 0.975]))
+    assert named_interval("x", np.array(values)) == {"x": value, "x_low": low, "x_high": high}
 
 
 def test_a_text_of_several_documents_has_the_document_as_its_unit():

@@ -8,7 +8,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from lape.errors import LapeError
-from lape.measure.controls import matched_like, random_like
+from lape.measure.controls import control, matched_like, random_like, stream
+from lape.measure.controls import seeded as seeded_for
 from lape.values.neurons import NeuronSet
 from lape.values.space import NeuronSpace
 
@@ -147,3 +148,28 @@ def test_a_control_is_never_quietly_smaller_than_its_set():
     except LapeError:
         return
     assert len(drawn) == len(chosen)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.floats(0, 0.6), shares, seeds, st.booleans())
+def test_a_control_is_drawn_or_it_is_said_why_not(share, others, seed, by_energy):
+    chosen, excluded, energy = some(share, seed), some(others, seed + 1), energies(seed) if by_energy else None
+    enough = bool((counted(free_of(chosen, excluded)) >= counted(chosen)).all())
+    drawn, why = control(chosen, excluded, energy, seeded(seed))
+    if enough:
+        expected = matched_like(chosen, excluded, energy, seeded(seed))
+        assert (drawn, why) == (expected, "")
+    else:
+        assert drawn is None
+        assert why.startswith("Only ")
+        assert "Choose smaller sets" in why
+
+
+def test_streams_of_a_seed_are_apart_and_those_that_tables_were_made_with():
+    """The very seeds: another would give published tables other controls."""
+    assert stream(3, 14) == 3_000_023
+    for number, draw, seed in ((0, None, 5_000_015), (2, None, 5_000_017), (2, 0, 5_002_033), (2, 7, 5_002_040)):
+        expected = torch.rand(4, generator=torch.Generator().manual_seed(seed))
+        assert torch.equal(torch.rand(4, generator=seeded_for(5, number, draw)), expected)
+    seeds = {stream(seed, number * 1009 + draw) for seed in range(3) for number in range(20) for draw in range(100)}
+    assert len(seeds) == 3 * 20 * 100

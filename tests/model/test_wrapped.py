@@ -11,10 +11,12 @@ from lape.data.texts import Documents
 from lape.edit.edit import Add, Off, Scale, Set, edited
 from lape.errors import MismatchError, ModelError, OptionError
 from lape.model.find import find
-from lape.model.load import check_same, checksum, describe, load, number_format
+from lape.model.load import check_made_with, checksum, describe, load, number_format
 from lape.recording.record import record
 from lape.ship.checkpoint import export
 from lape.values.neurons import NeuronSet
+from lape.values.space import NeuronSpace
+from lape.values.stats import ActivationStats
 from support.brute import assert_near, lively, logits_of, some_texts, tokenizer_of
 from support.tiny import tiny
 from support.zoo.table import KINDS
@@ -184,12 +186,15 @@ def test_statistics_of_another_number_format_pass_and_of_other_weights_do_not(tm
     assert number_format(four) == "bfloat16 bitsandbytes 4 bits cpu"
     for made in (plain, eight, four):
         for other in (plain, eight, four):
-            check_same(other, describe(made, None), "statistics")
-    manifest = describe(eight, None)
+            check_made_with(other, statistics=ActivationStats(find(made).space, {}, describe(made, None)))
+    stats = ActivationStats(find(eight).space, {}, describe(eight, None))
     with torch.no_grad():
         eight.model.layers[0].mlp.down_proj.weight[0, 0] += 1
     with pytest.raises(MismatchError, match="statistics"):
-        check_same(eight, manifest, "statistics")
+        check_made_with(eight, statistics=stats)
+    check_made_with(eight, statistics=stats.space)  # what says nothing of weights is not judged by them
+    with pytest.raises(MismatchError, match=r"neurons belong to a model with .*2 × 7.*this model has .*lape record"):
+        check_made_with(eight, neurons=NeuronSpace.dense(2, 7), statistics=stats)
 
 
 def test_outliers_of_another_row_do_not_spoil_the_proof_of_8_bit_weights(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 from pathlib import Path
@@ -248,8 +249,8 @@ def test_what_cannot_be_reported_is_said(tmp_path, monkeypatch, run):
     (broken / "run.json").write_text("{")
     with pytest.raises(FileError, match="not JSON"):
         report(broken)
-    monkeypatch.setattr(charts, "available", lambda: False)
-    with pytest.raises(OptionError, match="lape\\[report\\]"):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    with pytest.raises(OptionError, match=r"jinja2, altair, vl-convert.*lape\[report\]"):
         report(run)
 
 

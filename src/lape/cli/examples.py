@@ -69,7 +69,7 @@ def examples(
         Replace an existing folder.
     """
     from lape.experiments.examples import examples as look_up
-    from lape.model.load import check_same, describe, load
+    from lape.model.load import check_made_with, describe, load
     from lape.store import files
 
     target = to or beside(run, "examples")
@@ -79,7 +79,7 @@ def examples(
     entropy = _entropy(run, neurons)
     with kept(target) as cells, progress() as report:
         loaded, tokenizer = load(model, loading, progress=report)
-        check_same(loaded, neurons.manifest, "neurons")
+        check_made_with(loaded, neurons=neurons)
         described = describe(loaded, tokenizer)
         found = look_up(
             loaded, tokenizer, texts, neurons, options,

@@ -49,7 +49,7 @@ def export(
     overwrite
         Replace an existing folder.
     """
-    from lape.model.load import check_same, load
+    from lape.model.load import check_made_with, load
     from lape.ship.checkpoint import export as bake
     from lape.store import files
 
@@ -58,7 +58,7 @@ def export(
     edits = _edits(found, off or [], scale or [])
     with progress() as report:
         loaded, tokenizer = load(model, loading, progress=report)
-        check_same(loaded, found.manifest, "neurons")
+        check_made_with(loaded, neurons=found)
         bake(loaded, edits, to, tokenizer=tokenizer, overwrite=overwrite)
     done = [*(f"without {language}" for language in off or []), *(f"with {one}" for one in scale or [])]
     out.print(f"Written: {to}, a plain checkpoint {', '.join(done)}.", highlight=False, soft_wrap=True)

@@ -57,7 +57,7 @@ def force(
     from lape.cli.tables import forcing_tables
     from lape.detect.identify import identify
     from lape.experiments.forcing.run import forcing
-    from lape.model.load import check_same, describe, load
+    from lape.model.load import check_made_with, describe, load
     from lape.store import files
     from lape.values.neurons import LanguageNeurons
     from lape.values.stats import ActivationStats
@@ -73,7 +73,7 @@ def force(
     neurons = LanguageNeurons.load(folder) if saved else identify(stats, reliability=False)
     with progress() as report:
         loaded, tokenizer = load(model, loading, progress=report)
-        check_same(loaded, stats.manifest, "statistics")
+        check_made_with(loaded, statistics=stats)
         record = provenance(
             "force",
             options=dataclasses.asdict(options),

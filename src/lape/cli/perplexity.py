@@ -64,7 +64,7 @@ def perplexity(
     """
     from lape.cli.tables import loss_matrix, own_tables, verdict
     from lape.experiments.perplexity.run import line_losses, summary
-    from lape.model.load import check_same, describe, load
+    from lape.model.load import check_made_with, describe, load
     from lape.recording.run import checked_texts
     from lape.store import files
 
@@ -74,7 +74,7 @@ def perplexity(
     found = neurons_of(neurons, languages, width)
     with progress() as report, kept(target) as cells:
         loaded, tokenizer = load(model, loading, progress=report)
-        check_same(loaded, found.manifest, "neurons")
+        check_made_with(loaded, neurons=found)
         described = describe(loaded, tokenizer)
         lines = line_losses(
             loaded,

@@ -63,7 +63,7 @@ def steer(
     from lape.measure.bench import named_sets
     from lape.measure.generation import stream
     from lape.measure.prompts import ask, stops
-    from lape.model.load import check_same, load
+    from lape.model.load import check_made_with, load
     from lape.values.stats import ActivationStats
 
     asked = _prompts(prompts, file)
@@ -77,7 +77,7 @@ def steer(
         steering(neurons, stats, options, source=one, target=target)  # refuses before the model is loaded
     with progress() as report:
         loaded, tokenizer = load(model, loading, progress=report)
-    check_same(loaded, stats.manifest, "statistics")
+    check_made_with(loaded, statistics=stats)
     for prompt, of in zip(asked, sources, strict=True):
         out.print(f"{escape(prompt)}  [dim]({of} → {target})[/]", highlight=False, style="bold")
         text = prompt if bare else ask(tokenizer, prompt, source=of, target=target)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lape.data.language_id import lingua_languages
 from lape.data.texts import DocumentRule, Source, preview
+from lape.extras import lacking
 
 SHARE = 0.05
 """Above this share of another language, a corpus is worth a warning."""
@@ -17,7 +17,7 @@ _SHORTEST, _MOST = 30, 300
 
 def available() -> bool:
     """Whether the language identifier is installed."""
-    return importlib.util.find_spec("lingua") is not None
+    return lacking("lid", "Telling languages apart", "lingua") is None
 
 
 def foreign_shares(lines: Iterable[str], language: str, candidates: Iterable[str]) -> dict[str, float] | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from lape.data.languages import tag
 from lape.errors import OptionError
+from lape.extras import need
 
 NEIGHBOURS = ("ms", "pt", "it", "ca", "de", "nl", "tl", "tr", "ru", "ko", "la", "ro", "pl", "sv", "da")
 """Languages that answers are easily taken for; always among the candidates, since a forced choice flatters."""
@@ -49,7 +49,7 @@ def lingua_languages() -> dict[str, Any]:
 
 def lingua(languages: Iterable[str], *, unknown: float = UNKNOWN) -> Identifier:
     """The first identifier: lingua, choosing among the languages in play and their neighbours."""
-    _need("lingua", "lingua-language-detector")
+    need("lid", "Telling languages apart", "lingua")
     from lingua import LanguageDetectorBuilder
 
     by_code = lingua_languages()
@@ -68,7 +68,7 @@ def lingua(languages: Iterable[str], *, unknown: float = UNKNOWN) -> Identifier:
 
 def langid(languages: Iterable[str], *, unknown: float = UNKNOWN) -> Identifier:
     """The second identifier: py3langid, another model trained on other text, with the same candidates."""
-    _need("py3langid", "py3langid")
+    need("lid", "Telling languages apart", "py3langid")
     import py3langid.langid as module
 
     inner: Any = module._load_identifier(norm_probs=True)
@@ -104,10 +104,3 @@ def _known(languages: Iterable[str], known: Iterable[str], name: str) -> list[st
             f"{name} cannot identify {', '.join(missing)}. It knows {', '.join(sorted(known))}; give another identifier."
         )
     return [code for code in candidates(in_play) if code in known]
-
-
-def _need(module: str, package: str) -> None:
-    if importlib.util.find_spec(module) is None:
-        raise OptionError(
-            f"The package {package}, which tells languages apart, is missing. Type: pip install 'lape[lid]'"
-        )

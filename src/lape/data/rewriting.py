@@ -8,7 +8,6 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
-from importlib.util import find_spec
 from typing import Any, Literal, get_args
 
 import langcodes
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from lape.data.languages import script, tag
 from lape.errors import OptionError
+from lape.extras import lacking, need
 
 Writing = Literal["romanised", "converted", "shuffled", "noised"]
 """Ways of writing a text differently."""
@@ -149,18 +149,14 @@ def equal_noise(
 
 def library(name: str) -> Any:
     """A library of the extra. Raises OptionError naming the extra where it is missing."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise OptionError(f'Writing this text differently needs {name}. Type: pip install "lape[variants]".') from error
+    need("variants", "Writing this text differently", name)
+    return importlib.import_module(name)
 
 
 def libraries_missing() -> str | None:
     """What is to be installed before every writing can be made, or None."""
-    names = [
-        name for name in ("pypinyin", "anyascii", "opencc", "cutlet", "fugashi", "unidic_lite") if not find_spec(name)
-    ]
-    return f'writing text differently needs {", ".join(names)} (pip install "lape[variants]")' if names else None
+    names = ("pypinyin", "anyascii", "opencc", "cutlet", "fugashi", "unidic_lite")
+    return lacking("variants", "writing text differently", *names)
 
 
 def _latin(line: str) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any, Literal, TypeAlias
 
 from lape.errors import TextError
+from lape.extras import need
 
 DocumentRule = Literal["file", "line"]
 PIECE = 65_536
@@ -130,10 +131,9 @@ def _open(path: Path) -> IO[str]:
 
 
 def _zstandard(path: Path) -> IO[str]:
-    try:
-        import zstandard
-    except ImportError as error:
-        raise TextError(f"{path} is compressed with zstandard. Type: pip install 'lape[zst]'.") from error
+    need("zst", str(path), "zstandard")
+    import zstandard
+
     return io.TextIOWrapper(io.BufferedReader(_Frames(path, zstandard)), encoding="utf-8-sig", newline="\n")
 
 
@@ -225,10 +225,9 @@ def _parquet(path: Path, column: str) -> Iterator[Any]:
 
 
 def _hub(item: str, column: str) -> Iterator[Any]:
-    try:
-        import datasets
-    except ImportError as error:
-        raise TextError(f"{item} is a Hub data set. Type: pip install 'lape[datasets]'.") from error
+    need("datasets", f"The Hub data set {item}", "datasets")
+    import datasets
+
     name, config, split = [*item.removeprefix("hf:").split(":"), "", ""][:3]
     try:
         stream = datasets.load_dataset(name, config or None, split=split or "train", streaming=True)

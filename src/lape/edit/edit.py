@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from lape.edit.positions import Positions, Tokens
-from lape.errors import MismatchError, OptionError
+from lape.errors import OptionError
 from lape.model.find import find
 from lape.model.hooks import Alter, Rows, change, forget_compiled
 from lape.values.neurons import NeuronSet
+from lape.values.same import check_same_model
 from lape.values.space import NeuronSpace
 
 
@@ -94,8 +95,7 @@ def check(edit: Edit, space: NeuronSpace) -> None:
     """Refuse an edit that does not fit a model's neurons."""
     if not isinstance(edit, (Off, Set, Add, Scale)):
         raise OptionError(f"{edit!r:.80} is no edit. Expected Off, Set, Add or Scale.")
-    if edit.neurons.space != space:
-        raise MismatchError(f"The neurons belong to a model with {edit.neurons.space}, but this one has {space}.")
+    check_same_model(neurons=edit.neurons, model=space)
     amount = edit.factor if isinstance(edit, Scale) else edit.strength if isinstance(edit, Add) else 1.0
     if not math.isfinite(amount):
         raise OptionError(f"{amount} is not a finite number. Expected a factor or strength such as 0.5.")

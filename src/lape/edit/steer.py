@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from lape.data.languages import tag
 from lape.edit.edit import Add, Edit, Off, Scale, Set, edited
-from lape.errors import MismatchError, OptionError
+from lape.errors import OptionError
 from lape.options import check_choices, given, positive
 from lape.values.neurons import LanguageNeurons, NeuronSet
+from lape.values.same import check_same_model
 from lape.values.stats import ActivationStats
 
 
@@ -105,7 +106,7 @@ def steering(
     options = given(SteerOptions, options, changes)
     if source is not None and tag(source) == tag(target):
         raise OptionError(f"Source and target are both {tag(target)}. Name two languages.")
-    _check_same(neurons, stats)
+    check_same_model(neurons=neurons, statistics=stats)
     theirs = None if source is None else _within(neurons[source], options)
     off, _, on = options.how.rpartition("+") if options.how != "off" else ("off", "", "")
     own = _within(neurons[target], options)
@@ -152,16 +153,3 @@ def _rising(stats: ActivationStats, rise: float) -> Tensor | float:
 
 def _within(chosen: NeuronSet, options: SteerOptions) -> NeuronSet:
     return chosen if options.layers is None else chosen.in_layers(options.layers)
-
-
-def _check_same(neurons: LanguageNeurons, stats: ActivationStats) -> None:
-    """Refuse statistics of another model than the neurons were found in, as far as both say which."""
-    if neurons.space != stats.space:
-        raise MismatchError(
-            f"The neurons belong to a model with {neurons.space}, the statistics to one with {stats.space}. Use those of one model."
-        )
-    ours, theirs = (m.get("model", {}).get("checksum") for m in (neurons.manifest, stats.manifest))
-    if ours and theirs and ours != theirs:
-        raise MismatchError(
-            f"The neurons were found in a model with checksum {ours[:12]}…, the statistics were recorded in one with {theirs[:12]}…. Use those of one model."
-        )

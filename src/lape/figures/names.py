@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 
 import langcodes
 
 from lape.data.languages import script
-from lape.errors import OptionError
+from lape.extras import need
 from lape.figures.fonts import missing, shaped
 
 
@@ -21,18 +20,13 @@ def names(languages: Sequence[str], style: str) -> tuple[dict[str, str], list[st
     """
     if style == "tags":
         return {language: language for language in languages}, []
-    _check()
+    need("report", "Writing languages by name", "language_data")
     found = {language: _named(language, style) for language in languages}
     unshaped = [one for one in languages if style == "own" and not shaped(_script(found[one], one))]
     found |= {language: _named(language, "english") for language in unshaped}
     bare = [language for language in languages if missing(found[language])]
     found |= {language: language for language in bare}
     return _apart(found), _notes(unshaped, bare)
-
-
-def _check() -> None:
-    if find_spec("language_data") is None:
-        raise OptionError("Names of languages need the package language_data. Type: pip install 'lape[report]'")
 
 
 def _named(language: str, style: str) -> str:
@@ -62,6 +56,6 @@ def _notes(unshaped: Sequence[str], bare: Sequence[str]) -> list[str]:
     if bare:
         notes.append(
             f"No font here has the letters of {', '.join(bare)}, so tags stand. Install one, such as Noto Sans of that script, "
-            "or for Chinese, Japanese and Korean: pip install 'lape[report]'"
+            'or for Chinese, Japanese and Korean: pip install "lape[report]"'
         )
     return notes

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import polars as pl
 
 from lape.errors import FileError, OptionError
+from lape.extras import lacking, need
 from lape.figures import fonts
 from lape.figures.catalogue import FIGURES, Kind
 from lape.figures.held import Record, origin
@@ -76,11 +77,12 @@ class Drawing:
     notes: list[str] = field(default_factory=list)
 
 
+_LIBRARY = ("report", "Drawing figures", "matplotlib")
+
+
 def available() -> bool:
     """Whether matplotlib is there."""
-    from importlib.util import find_spec
-
-    return find_spec("matplotlib") is not None
+    return lacking(*_LIBRARY) is None
 
 
 def draw_tables(
@@ -93,8 +95,7 @@ def draw_tables(
 
     `records`: table -> the run.json of where it came from, for captions.
     """
-    if not available():
-        raise OptionError("Figures need matplotlib. Type: pip install 'lape[report]'")
+    need(*_LIBRARY)
     import matplotlib as mpl
 
     options = options or FigureOptions()

@@ -18,19 +18,22 @@ from lape.data.corpus import Corpus, TextOptions, batch, batches, prepare
 from lape.data.texts import Texts
 from lape.edit.compiled import EditedGraph, edited_graph
 from lape.edit.edit import Edit, Off, Set, edited
-from lape.errors import MismatchError, ModelError, TextError
+from lape.errors import MismatchError, TextError
 from lape.measure.bootstrap import paired_units, several_documents
 from lape.model.body import check_fits
 from lape.model.compiled import pays, say, why_not
 from lape.model.find import find
 from lape.model.loss import Loss, find_head, line_loss
+from lape.model.numerics import check_finite
 from lape.model.weights import down_norms
 from lape.progress import Progress, silent
 from lape.recording.counter import Recorder
 from lape.recording.run import checked_texts
-from lape.store import files
+from lape.store.cells import Cells
 from lape.values.neurons import LanguageNeurons, NeuronSet
+from lape.values.same import check_same_model
 
+_KIND = "a loss"
 KNOWN = 0.01
 """Text of which more lines than this share were recorded is refused; a few short lines may well come twice."""
 
@@ -59,7 +62,7 @@ class Ablations:
         folder: Path | None = None,
         progress: Progress = silent,
     ) -> None:
-        self.model, self.options, self.folder = model, options, folder
+        self.model, self.options, self.cells = model, options, Cells(folder)
         self.found = find(model)
         self.corpora = _prepared(model, tokenizer, texts, options, progress)
         self.head = find_head(model)
@@ -93,6 +96,11 @@ class Ablations:
         """(lines,) the unit of resampling of each line, numbered alike in all languages (`bootstrap.paired_units`)."""
         return self._units[self._known(language)]
 
+    @property
+    def units(self) -> int:
+        """How many units there are over all languages: `unit` numbers them from 0."""
+        return 1 + max(int(unit.max()) for unit in self._units.values())
+
     def _known(self, language: str) -> str:
         if language not in self.corpora:
             raise TextError(f"There is no text of {language} here. Evaluated: {', '.join(self.corpora)}.")
@@ -121,7 +129,7 @@ class Ablations:
         known = (
             not len(neurons)
             or (digest(neurons), language) in self._kept
-            or self._path(digest(neurons), language).is_file()
+            or self.cells.has(f"{digest(neurons)}.{language}", "safetensors")
         )
         return 0 if known else len(self.corpora[language].tokens)
 
@@ -140,9 +148,8 @@ class Ablations:
             one()
             spent.append(time.perf_counter() - started)
         progress("measuring the unedited model", len(passes), len(passes))
-        for language in todo if self.folder is not None else ():
-            tensors = {**_tensors(self._base[language]), "energy": self.energy[language]}
-            files.write_tensors(self._path("base", language), tensors, {"kind": "a loss"})
+        for language in todo:
+            self.cells.tensors(f"base.{language}", partial(self._unedited_tensors, language), _KIND)
         return sum(len(self.corpora[language].tokens) for language in todo), sum(spent[-len(todo) :] if todo else [])
 
     def _with_energy(self, language: str) -> None:
@@ -164,12 +171,14 @@ class Ablations:
         self._base[language] = _finite(self._line_loss((), language), language, 0)
 
     def _restored(self, language: str) -> bool:
-        path = self._path("base", language)
-        if self.folder is None or not path.is_file():
+        if not self.cells.has(f"base.{language}", "safetensors"):
             return False
-        file = files.TensorFile(path, "a loss")
-        self._base[language], self.energy[language] = _loss(file), file.tensor("energy")
+        kept = self.cells.tensors(f"base.{language}", dict, _KIND)
+        self._base[language], self.energy[language] = _loss(kept), kept["energy"]
         return True
+
+    def _unedited_tensors(self, language: str) -> dict[str, Tensor]:
+        return {**_tensors(self._base[language]), "energy": self.energy[language]}
 
     def unedited(self, language: str) -> Loss:
         """The loss of the unedited model; `base` must have run. Raises TextError for a language that is not evaluated."""
@@ -189,25 +198,18 @@ class Ablations:
 
     def _measured(self, name: str, edit: Off | Set, language: str) -> Loss:
         neurons = edit.neurons
-        if neurons.space != self.found.space:
-            raise MismatchError(
-                f"The neurons belong to a model with {neurons.space}, but this one has {self.found.space}. "
-                "Find them again with this model: lape record, then lape identify."
-            )
+        check_same_model(neurons=neurons, model=self.found.space)
         if not len(neurons):
             return self.unedited(language)
         self._known(language)
         key = (name, language)
         if key not in self._kept:
-            path = self._path(name, language)
-            if self.folder is not None and path.is_file():
-                self._kept[key] = _loss(files.TensorFile(path, "a loss"))
-            else:
-                loss = self._line_loss((edit,), language)
-                self._kept[key] = _finite(loss, language, len(neurons))
-                if self.folder is not None:
-                    files.write_tensors(path, _tensors(loss), {"kind": "a loss"})
+            make = partial(self._edited_tensors, edit, language)
+            self._kept[key] = _loss(self.cells.tensors(f"{name}.{language}", make, _KIND))
         return self._kept[key]
+
+    def _edited_tensors(self, edit: Off | Set, language: str) -> dict[str, Tensor]:
+        return _tensors(_finite(self._line_loss((edit,), language), language, len(edit.neurons)))
 
     def _line_loss(self, edits: Sequence[Edit], language: str) -> Loss:
         corpus = self.corpora[language]
@@ -217,9 +219,6 @@ class Ablations:
                 return line_loss(self.model, self.head, corpus, self.options)
         with self._graph.edited(edits):
             return line_loss(self.model, self.head, corpus, self.options, run=self._graph.run)
-
-    def _path(self, name: str, language: str) -> Path:
-        return (self.folder or Path()) / f"{name}.{language}.safetensors"
 
 
 def digest(neurons: NeuronSet) -> str:
@@ -245,12 +244,7 @@ def _place(corpus: Corpus) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 
 def _finite(loss: Loss, language: str, neurons: int) -> Loss:
-    if not np.isfinite(loss.nll).all():
-        line = int(np.flatnonzero(~np.isfinite(loss.nll))[0]) + 1
-        raise ModelError(
-            f"With {neurons} neurons off, the loss of {language} is infinite or not a number (line {line} of those with text). "
-            "Load the model in bfloat16 or float32: --dtype bfloat16."
-        )
+    check_finite(loss.nll, f"With {neurons} neurons off, the loss of {language}", "non-empty line")
     return loss
 
 
@@ -258,8 +252,8 @@ def _tensors(loss: Loss) -> dict[str, Tensor]:
     return {"nll": torch.from_numpy(loss.nll), "tokens": torch.from_numpy(loss.tokens)}
 
 
-def _loss(file: files.TensorFile) -> Loss:
-    return Loss(file.tensor("nll").numpy(), file.tensor("tokens").numpy())
+def _loss(kept: Mapping[str, Tensor]) -> Loss:
+    return Loss(kept["nll"].numpy(), kept["tokens"].numpy())
 
 
 def _prepared(model: Any, tokenizer: Any, texts: Texts, options: TextOptions, progress: Progress) -> dict[str, Corpus]:

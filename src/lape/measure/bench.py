@@ -19,7 +19,7 @@ from lape.detect.identify import identify
 from lape.edit.diffmean import shifted
 from lape.edit.edit import Edit, edited
 from lape.edit.steer import steering
-from lape.errors import MismatchError, OptionError, TextError
+from lape.errors import OptionError, TextError
 from lape.measure.generation import GenerationOptions, generate
 from lape.measure.mask import VocabularyMask, endings, frequent, token_counts
 from lape.measure.methods import Setting
@@ -29,6 +29,7 @@ from lape.model.body import body, text_config
 from lape.model.find import find
 from lape.model.loss import Head, find_head
 from lape.values.neurons import LanguageNeurons
+from lape.values.same import check_same_model
 from lape.values.stats import ActivationStats
 
 _MEASURED = 6
@@ -54,11 +55,7 @@ class Bench:
         self._given = neurons
         self._sets: dict[str, LanguageNeurons] = {}
         self._allowed: dict[str, Tensor] = {}
-        found = find(model)
-        if found.space != stats.space:
-            raise MismatchError(
-                f"The statistics belong to a model with {stats.space}, but this one has {found.space}. Record this model: lape record."
-            )
+        check_same_model(statistics=stats.space, model=find(model).space)
 
     @cached_property
     def head(self) -> Head:

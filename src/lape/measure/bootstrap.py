@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 FEWEST = 20
 """Under this many units there is no interval."""
@@ -47,22 +47,47 @@ def paired_units(places: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[n
     return {language: result[language] for language in places}
 
 
-class Bootstrap:
-    """The same resamples for every language and condition, so that translations stay together."""
+def by_unit(unit: NDArray[np.int64], values: ArrayLike, count: int) -> Floats:
+    """(count,) the sum of values over each unit's lines; 0 for a unit that has none."""
+    return np.bincount(unit, weights=np.asarray(values), minlength=count).astype(np.float64)
 
-    def __init__(self, count: int, resamples: int, seed: int) -> None:
-        self.count = count
-        generator = np.random.default_rng(seed)
-        self.weights = generator.multinomial(count, np.full(count, 1 / count), size=resamples).astype(np.float64)
 
-    def interval(self, amount: Floats, size: Floats) -> tuple[float, float] | None:
-        """95 % interval of Σ amount / Σ size over units (units,), or None where fewer than 20 hold any text."""
-        if int((size > 0).sum()) < FEWEST:
-            return None
-        sizes = self.weights @ self._whole(size)
-        ratios = (self.weights @ self._whole(amount)) / np.maximum(sizes, 1e-12)
-        low, high = np.quantile(ratios[sizes > 0], [0.025, 0.975])
-        return float(low), float(high)
+class Resamples:
+    """Bootstrap resamples of units of text, the same for every language and condition, so that translations stay together.
 
-    def _whole(self, values: Floats) -> Floats:
-        return np.pad(values, (0, self.count - len(values)))
+    `weights` (1 + resamples, units): how often each unit is drawn, first all units once, then each resample. Under 20 units there
+    are no resamples, and so no interval.
+    """
+
+    def __init__(self, units: int | NDArray[np.int64], resamples: int, seed: int, *, held: int | None = None) -> None:
+        """`units`: how many there are, or how many of each kind where those of a kind are alike. `held`: how many of them hold text,
+        in the language that has fewest; default: all.
+        """
+        times = np.ones(units) if isinstance(units, int) else units.astype(np.float64)
+        count = int(times.sum())
+        enough = (count if held is None else held) >= FEWEST
+        drawn = np.random.default_rng(seed).multinomial(count, times / count, size=resamples if enough else 0)
+        self.weights: Floats = np.concatenate([times[None], drawn.astype(np.float64)])
+
+    @property
+    def count(self) -> int:
+        """Units, or kinds of them."""
+        return int(self.weights.shape[1])
+
+    def sums(self, values: Floats) -> Floats:
+        """(units, …) -> (1 + resamples, …): the sum on all units, then on each resample."""
+        summed: Floats = self.weights @ values
+        return summed
+
+    def ratio(self, amount: Floats, size: Floats) -> Floats:
+        """(1 + resamples,) Σ amount / Σ size over units (units,): on all units, then on each resample.
+
+        Not a number where the size is 0, and on every resample where fewer than 20 units hold any.
+        """
+        # all units by a plain sum: a table has the very same number beside the interval
+        over = np.concatenate([[size.sum()], self.weights[1:] @ size])
+        drawn = np.concatenate([[amount.sum()], self.weights[1:] @ amount])
+        ratios: Floats = np.divide(drawn, over, out=np.full(len(over), np.nan), where=over > 0)
+        if self.weights[0][size > 0].sum() < FEWEST:
+            ratios[1:] = np.nan
+        return ratios

@@ -13,10 +13,8 @@ from torch import Tensor, nn
 from lape.data.languages import tag
 from lape.edit.edit import Edit, Off, edited
 from lape.edit.steer import SteerOptions, steering
-from lape.errors import MismatchError, OptionError
-from lape.measure.controls import matched_like
+from lape.measure.controls import control, seeded
 from lape.model.find import find
-from lape.model.load import check_same
 from lape.model.weights import down_norms
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
@@ -72,29 +70,11 @@ def conditions(
     by = energy(model, stats, language)
     number = list(neurons).index(tag(language))
     for draw in range(draws):
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + number * 1009 + draw)
-        try:
-            control = matched_like(own, neurons.union, by, generator)
-        except OptionError as error:
-            return found, [f"{language} has no control: {error}"]
-        found.append(Condition("control", draw, (Off(control),)))
+        others, why = control(own, neurons.union, by, seeded(seed, number, draw))
+        if others is None:
+            return found, [f"{language} has no control: {why}"]
+        found.append(Condition("control", draw, (Off(others),)))
     return found, []
-
-
-def check_one_model(model: nn.Module, neurons: LanguageNeurons, stats: ActivationStats) -> None:
-    """Raise MismatchError unless neurons and statistics are of this model, as far as they say."""
-    check_one_space(model, neurons, stats)
-    check_same(model, stats.manifest, "statistics")
-
-
-def check_one_space(model: nn.Module, neurons: LanguageNeurons, stats: ActivationStats) -> None:
-    """Raise MismatchError unless neurons and statistics are of a model of this shape, in whatever precision it runs now."""
-    space = find(model).space
-    if not neurons.space == stats.space == space:
-        raise MismatchError(
-            f"The neurons belong to a model with {neurons.space}, the statistics to one with {stats.space}, and this model has {space}. "
-            "Record this model and find its neurons: lape record, lape identify."
-        )
 
 
 def energy(model: Any, stats: ActivationStats, language: str) -> Tensor:

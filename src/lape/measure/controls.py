@@ -11,6 +11,26 @@ from lape.values.neurons import NeuronSet
 DECILES = 10
 
 
+def stream(seed: int, number: int) -> int:
+    """The seed of one of many streams of random numbers, so that what one of them draws does not move the others."""
+    return seed * 1_000_003 + number
+
+
+def seeded(seed: int, number: int, draw: int | None = None) -> torch.Generator:
+    """The random numbers of the language of a number, or of one of its draws."""
+    return torch.Generator().manual_seed(stream(seed, number if draw is None else number * 1009 + draw))
+
+
+def control(
+    chosen: NeuronSet, excluded: NeuronSet, energy: Tensor | None, generator: torch.Generator
+) -> tuple[NeuronSet | None, str]:
+    """A control of a set, `matched_like` or without energies `random_like`; None, and why, where too few other neurons are left."""
+    try:
+        return matched_like(chosen, excluded, energy, generator), ""
+    except OptionError as error:
+        return None, str(error)
+
+
 def random_like(chosen: NeuronSet, excluded: NeuronSet, generator: torch.Generator) -> NeuronSet:
     """Control (a): as many random neurons in each stretch as in `chosen`, none of `excluded`."""
     return matched_like(chosen, excluded, None, generator)

@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
 
+from lape.extras import need
 from lape.measure.bootstrap import Floats
-
-Interval = tuple[float | None, float | None, float | None]
-"""A value and its 95 % interval; None where it does not exist."""
+from lape.measure.intervals import Interval, interval
 
 
 def ranks(values: Floats) -> Floats:
-    """(…, n) ranks from 0 within the last axis; equal values get the mean of theirs."""
-    order = values.argsort(-1, kind="stable")
-    ascending = np.take_along_axis(values, order, -1)
-    n = values.shape[-1]
-    new = np.concatenate([np.ones((*values.shape[:-1], 1), bool), ascending[..., 1:] != ascending[..., :-1]], -1)
-    begin = np.maximum.accumulate(np.where(new, np.arange(n), 0), -1)
-    last = np.concatenate([new[..., 1:], np.ones((*values.shape[:-1], 1), bool)], -1)
-    end = np.minimum.accumulate(np.where(last, np.arange(n), n)[..., ::-1], -1)[..., ::-1]
-    result = np.empty(values.shape)
-    np.put_along_axis(result, order, (begin + end) / 2, -1)
-    return result
+    """(…, n) ranks from 1 within the last axis; equal values get the mean of theirs. Needs the extra `study`, as correlations do."""
+    need("study", "Ranking", "scipy")
+    from scipy.stats import rankdata
+
+    ranked: Floats = rankdata(values, axis=-1)
+    return ranked
 
 
 def pearson(x: Floats, y: Floats) -> Floats:
     """(…, n) and (…, n) -> (…) Pearson's correlation; nan where one does not vary."""
-    a, b = x - x.mean(-1, keepdims=True), y - y.mean(-1, keepdims=True)
-    size = np.sqrt((a * a).sum(-1) * (b * b).sum(-1))
-    result: Floats = np.divide((a * b).sum(-1), size, out=np.full(size.shape, np.nan), where=size > 0)
-    return result
+    need("study", "Correlating", "scipy")
+    from scipy.stats import DegenerateDataWarning, pearsonr
+
+    if x.shape[-1] < 2:
+        return np.full(x.shape[:-1], np.nan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DegenerateDataWarning)  # nan says it
+        return np.asarray(pearsonr(x, y, axis=-1).statistic)
+
+
+def spearman(x: Floats, y: Floats) -> float | None:
+    """Spearman's correlation of (n,) and (n,), ties at their mean rank; None where one does not vary."""
+    value = float(pearson(ranks(x), ranks(y)))
+    return value if np.isfinite(value) else None
 
 
 def rank_correlation(x: Floats, y: Floats, resamples: int, seed: int) -> Interval:
@@ -64,10 +69,6 @@ def _determined(predicted: Floats, measured: Floats) -> Floats:
 
 
 def _interval(of: Callable[[Floats, Floats], Floats], x: Floats, y: Floats, resamples: int, seed: int) -> Interval:
-    value = float(of(x, y))
-    if not np.isfinite(value):
-        return None, None, None
+    """A figure of all cases, then of each resample of them."""
     drawn = np.random.default_rng(seed).integers(0, len(x), (resamples, len(x)))
-    values = of(x[drawn], y[drawn])
-    low, high = np.nanquantile(values, [0.025, 0.975])
-    return value, float(low), float(high)
+    return interval(np.concatenate([of(x[None], y[None]), of(x[drawn], y[drawn])]))

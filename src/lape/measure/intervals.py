@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 
+from lape.extras import need
 from lape.measure.bootstrap import Floats
 
 MEAN = "mean"
 """Stands for the language in rows that average over languages."""
+ENDS = ("", "_low", "_high")
+"""What is put after a column's name for its value and its interval."""
+Interval: TypeAlias = tuple[float | None, float | None, float | None]
+"""A value and its 95 % interval; None where it does not exist."""
 
 
 def selectivity(own: Floats, others: Floats) -> Floats:
@@ -20,14 +26,20 @@ def selectivity(own: Floats, others: Floats) -> Floats:
     return share
 
 
-def interval(values: Floats) -> tuple[float | None, float | None, float | None]:
-    """The value on all units and the 95 % interval of the draws, if there were any; None for what is not known."""
-    if np.isnan(values[0]):
+def interval(values: Floats) -> Interval:
+    """The value on all units, and the 95 % percentile interval of the draws in which there is one, if two or more."""
+    if not np.isfinite(values[0]):
         return None, None, None
-    if len(values) < 2:
+    drawn = values[1:][np.isfinite(values[1:])]
+    if len(drawn) < 2:
         return float(values[0]), None, None
-    low, high = np.quantile(values[1:], [0.025, 0.975])
+    low, high = np.quantile(drawn, [0.025, 0.975])
     return float(values[0]), float(low), float(high)
+
+
+def named_interval(name: str, values: Floats) -> dict[str, float | None]:
+    """`interval` as columns of a row: the name, and with `_low` and `_high` after it."""
+    return dict(zip((f"{name}{end}" for end in ENDS), interval(values), strict=True))
 
 
 def two_sided(values: Floats) -> float | None:
@@ -40,10 +52,22 @@ def two_sided(values: Floats) -> float | None:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Holm's correction of several p values (Holm 1979)."""
-    order = sorted(range(len(p)), key=lambda k: p[k])
-    result, largest = [0.0] * len(p), 0.0
-    for rank, k in enumerate(order):
-        largest = max(largest, min(1.0, (len(p) - rank) * p[k]))
-        result[k] = largest
-    return result
+    """Holm's correction of several p values (Holm 1979). Needs the extra `study`."""
+    if not p:
+        return []
+    need("study", "Correcting p values", "statsmodels")
+    from statsmodels.stats.multitest import multipletests
+
+    corrected: list[float] = multipletests(p, method="holm")[1].tolist()
+    return corrected
+
+
+def wilson(count: int, of: int) -> tuple[float | None, float | None]:
+    """Wilson's 95 % interval of a share; None where there is nothing to count. Needs the extra `study`."""
+    if not of:
+        return None, None
+    need("study", "Wilson's interval", "scipy")
+    from scipy.stats import binomtest
+
+    ends = binomtest(count, of).proportion_ci(method="wilson")
+    return float(ends.low), float(ends.high)

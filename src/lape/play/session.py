@@ -17,7 +17,7 @@ from lape.measure.generation import stream
 from lape.measure.prompts import ask, stops
 from lape.model.body import text_config
 from lape.model.find import find
-from lape.model.load import check_same
+from lape.model.load import check_made_with
 from lape.play.asking import Asked
 from lape.play.firing import Firing
 from lape.play.writing import Token, Written
@@ -75,7 +75,7 @@ class Session:
 
     def __init__(self, model: Any, tokenizer: Any, stats: ActivationStats) -> None:
         """Raises MismatchError for statistics of another model."""
-        check_same(model, stats.manifest, "statistics")
+        check_made_with(model, statistics=stats)
         self.model, self.tokenizer, self.stats = model, tokenizer, stats
         self._sites = find(model)
         self._lock = Lock()

@@ -15,6 +15,7 @@ from lape.data.corpus import FOLDS
 from lape.errors import ModelError
 from lape.model.body import blocks, text_config
 from lape.model.hooks import Rows, hooked, watching
+from lape.model.numerics import check_finite
 from lape.model.site import Sites
 from lape.model.weights import down_device
 
@@ -152,10 +153,7 @@ class Recorder:
             for s, w in zip(self._sums, widths, strict=True)
         ]
         added = dict(zip(VALUES, torch.cat(sums, 1), strict=True))
-        if not bool(torch.isfinite(added["square"]).all()):
-            raise ModelError(
-                "Some activations are infinite or not numbers. Load the model in bfloat16 or float32: --dtype bfloat16."
-            )
+        check_finite(added["square"], "The activation")
         return {
             "tokens": self.tokens.clone(),
             "routed": self._all_routed(),

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from lape.errors import OptionError
+from lape.extras import need
 
 COLOURS = (
     "#0072B2",
@@ -30,13 +30,6 @@ _CONFIG = {
 }
 _MARK = re.compile(r'(<path aria-label="([^"]*)"[^>]*)(?:/>|></path>)')
 _BLACK = re.compile(r'(fill|stroke)="(?:#000|#000000|black|#888|#ddd|#333)"')
-
-
-def available() -> bool:
-    """Whether Altair and what draws its charts without a browser are there."""
-    from importlib.util import find_spec
-
-    return find_spec("altair") is not None and find_spec("vl_convert") is not None
 
 
 def layers(table: pl.DataFrame, languages: list[str]) -> str:
@@ -95,8 +88,7 @@ def curves(table: pl.DataFrame, x: str, y: str, titles: tuple[str, str], languag
 
 
 def _altair() -> Any:
-    if not available():
-        raise OptionError('A report needs Altair. Type: pip install "lape[report]".')
+    need("report", "A report", "altair", "vl_convert")
     import altair
 
     return altair

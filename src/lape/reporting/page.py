@@ -9,7 +9,7 @@ from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any
 
-from lape.errors import OptionError
+from lape.extras import need
 from lape.reporting import charts, sections
 from lape.reporting.browser import browser, control_effects
 from lape.reporting.findings import by_layer, findings
@@ -38,19 +38,12 @@ def report(run: str | Path, *, out: str | Path | None = None, overwrite: bool = 
 
     Raises FileError for a folder that holds nothing to show or a file that exists, OptionError where the extra `report` is missing.
     """
-    if not charts.available() or not _jinja():
-        raise OptionError('A report needs jinja2 and Altair. Type: pip install "lape[report]".')
+    need("report", "A report", "jinja2", "altair", "vl_convert")
     target = Path(out) if out is not None else Path(run) / "report.html"
     files.refuse_existing(target, overwrite)
     page = html(gather(Path(run)))
     files.write(target, lambda path: path.write_text(page, encoding="utf-8"))
     return target
-
-
-def _jinja() -> bool:
-    from importlib.util import find_spec
-
-    return find_spec("jinja2") is not None
 
 
 def html(run: Gathered) -> str:

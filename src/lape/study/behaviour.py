@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from lape.experiments.answering.run import answering
 from lape.experiments.forcing.table import RECORDS
 from lape.experiments.generation.run import silenced
 from lape.experiments.generation.table import drops, shares
+from lape.extras import lacking
 from lape.study.part import Cost
 from lape.study.study import Study, Tables
 
@@ -31,7 +31,7 @@ def generation_missing(study: Study) -> str | None:
         return f"the bundled questions are in {', '.join(samples.questions('reporting'))}, none of which was recorded"
     if study.options.questions < 2:
         return "questions is under 2"
-    return None if find_spec("lingua") else 'identifying languages needs lingua (pip install "lape[lid]")'
+    return lacking("lid", "identifying languages", "lingua")
 
 
 def _asked(study: Study) -> dict[str, list[str]]:

@@ -15,8 +15,8 @@ from lape.experiments.layers.run import layers
 from lape.experiments.overlap.run import overlap_chance, overlap_tests
 from lape.experiments.perplexity.controlled import controlled
 from lape.experiments.perplexity.run import losses, summary
-from lape.experiments.seeds.run import spearman
 from lape.experiments.similarity.run import similarity
+from lape.measure.correlation import spearman
 from lape.recording.record import record
 from lape.study.part import Cost, matrices
 from lape.study.study import Study, Tables
@@ -175,7 +175,7 @@ def resource_part(study: Study) -> Tables:
             }
         )
     table = pl.DataFrame(rows)
-    alike = spearman(table["bits_per_sentence"].to_torch(), table["own_per_sentence"].to_torch())
+    alike = spearman(table["bits_per_sentence"].to_numpy(), table["own_per_sentence"].to_numpy())
     if alike is not None:
         study.note(
             "resource",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,8 +12,10 @@ from typing import Any
 import polars as pl
 
 from lape.errors import OptionError
-from lape.model.load import check_same, describe
+from lape.extras import need
+from lape.model.load import check_made_with, describe
 from lape.store import files
+from lape.store.cells import Cells
 from lape.study.behaviour import forcing_file
 from lape.study.claims import Claim, Judged, judge
 from lape.study.derived import derived
@@ -55,7 +56,8 @@ def run(
 
     Everything is kept in `study.folder`; a folder of another study is refused.
     """
-    check_same(study.model, study.stats.manifest, "statistics")
+    need("study", "A study", "scipy", "statsmodels")
+    check_made_with(study.model, statistics=study.stats)
     files.same_run(study.folder, described(study))
     why = {part.name: missing for part in parts if (missing := part.missing(study))}
     left = [part for part in parts if part.name not in why and not _finished(study, part)]
@@ -97,22 +99,21 @@ def _content(path: Path) -> str | None:
 
 
 def _finished(study: Study, part: Part) -> bool:
-    return (study.folder / "parts" / f"{part.name}.json").is_file()
+    return Cells(study.folder / "parts").has(part.name, "json")
 
 
 def _part(study: Study, part: Part) -> Tables:
     """A part's tables, from the folder where it is finished."""
-    folder = study.folder / "parts"
-    done = folder / f"{part.name}.json"
-    if done.is_file():
-        kept = json.loads(done.read_text(encoding="utf-8"))
+    cells = Cells(study.folder / "parts")
+    if _finished(study, part):
+        kept = cells.record(part.name, dict)
         study.note(part.name, *kept["notes"])
-        return {name: pl.read_parquet(folder / f"{name}.parquet") for name in kept["tables"]}
+        return {name: cells.table(name, pl.DataFrame) for name in kept["tables"]}
     study.progress(part.about, 0, None)
     tables = part.run(study)
     for name, table in tables.items():
-        files.write(folder / f"{name}.parquet", table.write_parquet)
-    files.write_json(done, {"tables": list(tables), "notes": study.notes.get(part.name, [])})
+        cells.keep(name, table)
+    cells.record(part.name, lambda: {"tables": list(tables), "notes": study.notes.get(part.name, [])})
     return tables
 
 

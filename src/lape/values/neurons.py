@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from lape.data.languages import tag
-from lape.errors import FileError, MismatchError, OptionError, TextError
+from lape.errors import FileError, OptionError, TextError
 from lape.store import files
+from lape.values.same import check_same_model
 from lape.values.space import NeuronSpace
 
 KIND = "language neurons"
@@ -65,8 +66,7 @@ class NeuronSet:
         return NeuronSet(self.space, self.flat[~torch.isin(self.flat, other.flat)])
 
     def _same(self, other: NeuronSet) -> None:
-        if self.space != other.space:
-            raise MismatchError(f"These sets belong to different models: {self.space} and {other.space}.")
+        check_same_model(neurons=self.space, others=other.space)
 
     def by_layer(self) -> dict[int, list[int]]:
         """Layer -> its neurons' `index` (see `addresses`; one expert's after another's), layers without any left out."""

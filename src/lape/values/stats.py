@@ -14,6 +14,7 @@ from lape.data.languages import tag
 from lape.errors import FileError, MismatchError, OptionError, TextError
 from lape.store import files, shards
 from lape.store.lazy import FromFile, Join, Together, later
+from lape.values.same import check_same_model
 from lape.values.space import NeuronSpace
 
 KIND = "activation statistics"
@@ -221,10 +222,7 @@ class ActivationStats:
         return ActivationStats(self.space, merged, manifest)
 
     def _same(self, other: ActivationStats) -> None:
-        if self.space != other.space:
-            raise MismatchError(
-                f"These statistics have {self.space} and {other.space}. Only statistics of one model can be merged."
-            )
+        check_same_model(statistics=self.space, others=other.space)
         if self.folds != other.folds:
             raise MismatchError(
                 f"These statistics have {self.folds} and {other.folds} folds. Record them with the same version of lape."

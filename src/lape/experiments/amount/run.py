@@ -9,8 +9,9 @@ import numpy as np
 import polars as pl
 
 from lape.detect.stability import SMALLEST, UNION, chance_jaccard, has_text
-from lape.errors import MismatchError, OptionError
+from lape.errors import OptionError
 from lape.values.neurons import LanguageNeurons, NeuronSet, jaccard
+from lape.values.same import check_same_model
 from lape.values.stats import ActivationStats
 
 _Find = Callable[..., LanguageNeurons]
@@ -122,10 +123,7 @@ def domain(a: ActivationStats, b: ActivationStats, find: _Find, seed: int = 0, *
 
 def _comparable(a: ActivationStats, b: ActivationStats) -> tuple[ActivationStats, ActivationStats]:
     """Both with the languages they share, in one order; refused where they cannot be compared."""
-    ours, theirs = (stats.manifest.get("model", {}).get("checksum") for stats in (a, b))
-    if a.space != b.space or (ours and theirs and ours != theirs):
-        what = (a.space, b.space) if a.space != b.space else (f"a model with checksum {ours}", f"one with {theirs}")
-        raise MismatchError(f"The two domains were recorded with {what[0]} and {what[1]}. Record both with one model.")
+    check_same_model(statistics=a, others=b)
     shared = [language for language in a.languages if language in b.languages]
     if len(shared) < 2 or min(a.folds, b.folds) < 2:
         raise OptionError(

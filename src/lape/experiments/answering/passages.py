@@ -9,6 +9,7 @@ from typing import Any
 from lape.data.language_id import base
 from lape.errors import OptionError
 from lape.experiments.answering.squad import Question
+from lape.measure.controls import stream
 from lape.measure.prompts import WORDS, chat
 
 PASSAGE = {
@@ -61,7 +62,7 @@ def shots_for(question: Question, questions: Sequence[Question], count: int, see
 
     Raises OptionError where there are too few articles.
     """
-    generator = random.Random(seed * 1_000_003 + question.number)
+    generator = random.Random(stream(seed, question.number))
     others: dict[int, list[Question]] = {}
     for one in questions:
         if one.article != question.article:

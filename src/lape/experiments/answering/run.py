@@ -14,12 +14,15 @@ from lape.data.languages import tag
 from lape.edit.steer import SteerOptions
 from lape.errors import OptionError, TextError
 from lape.experiments.answering.passages import first_line, has_frame, passage_prompt, shots_for, spread
-from lape.experiments.answering.scores import need, overlap
+from lape.experiments.answering.scores import LIBRARY, overlap
 from lape.experiments.answering.squad import Question, read_squad
-from lape.measure.bootstrap import Bootstrap, Floats
-from lape.measure.conditions import NONE, Condition, check_one_model, conditions
+from lape.extras import need
+from lape.measure.bootstrap import Resamples, by_unit
+from lape.measure.conditions import NONE, Condition, conditions
 from lape.measure.generation import GenerationOptions, generate
+from lape.measure.intervals import ENDS, interval
 from lape.model.body import text_config
+from lape.model.load import check_made_with
 from lape.options import given, not_negative, positive
 from lape.progress import Progress, silent
 from lape.values.neurons import LanguageNeurons
@@ -40,7 +43,7 @@ ANSWERS = {
 TABLE = {
     **dict.fromkeys(("language", "condition"), pl.String),
     **dict.fromkeys(("draw", "questions"), pl.Int64),
-    **{f"{score}{end}": pl.Float64 for score in SCORES for end in ("", "_low", "_high")},
+    **{f"{score}{end}": pl.Float64 for score in SCORES for end in ENDS},
     **dict.fromkeys(("difference_f1", "difference_f1_low", "difference_f1_high"), pl.Float64),
 }
 """One row per language, condition and draw: mean scores over questions, and the mean difference of F1 to `none` question by
@@ -105,9 +108,9 @@ def answering(
     does not give its own set-up.
     """
     options = given(AnsweringOptions, options, changes)
-    need()
+    need(*LIBRARY)
     asked = _asked(files, options)
-    check_one_model(model, neurons, stats)
+    check_made_with(model, neurons=neurons.space, statistics=stats)
     runs, notes = _runs(model, neurons, stats, asked, steer or SteerOptions(), options)
     prompts = {language: _prompts(tokenizer, language, asked[language], options) for language in asked}
     for language, found in prompts.items():
@@ -206,15 +209,15 @@ def _judged(language: str, condition: Condition, asked: Sequence[Question], writ
 
 def table_of(answers: pl.DataFrame, options: AnsweringOptions) -> pl.DataFrame:
     """Mean scores with intervals; columns: `TABLE`. Questions of one number share their resamples over all languages."""
-    bootstrap = Bootstrap(int(answers["number"].max()) + 1, options.resamples, options.seed)  # type: ignore[arg-type]
+    drawn = Resamples(int(answers["number"].max()) + 1, options.resamples, options.seed)  # type: ignore[arg-type]
     rows = []
     for (language, condition, draw), found in _parts(answers).items():
         row: dict[str, Any] = {"language": language, "condition": condition, "draw": draw, "questions": len(found)}
         for score in SCORES:
-            row |= _mean(score, found, found[score], bootstrap)
+            row |= _mean(score, found, found[score], drawn)
         if condition != NONE.name:
             base = answers.filter((pl.col("language") == language) & (pl.col("condition") == NONE.name)).sort("number")
-            row |= _mean("difference_f1", found, found["f1"] - base["f1"], bootstrap)
+            row |= _mean("difference_f1", found, found["f1"] - base["f1"], drawn)
         rows.append(row)
     return pl.DataFrame(rows, schema=TABLE)
 
@@ -224,10 +227,8 @@ def _parts(answers: pl.DataFrame) -> dict[tuple[Any, ...], pl.DataFrame]:
     return {key: frame.sort("number") for key, frame in parts.items()}
 
 
-def _mean(name: str, found: pl.DataFrame, values: pl.Series, bootstrap: Bootstrap) -> dict[str, float | None]:
-    amount: Floats = np.zeros(bootstrap.count)
-    asked: Floats = np.zeros(bootstrap.count)
-    amount[found["number"].to_numpy()] = values.to_numpy()
-    asked[found["number"].to_numpy()] = 1
-    low, high = bootstrap.interval(amount, asked) or (None, None)
+def _mean(name: str, found: pl.DataFrame, values: pl.Series, drawn: Resamples) -> dict[str, float | None]:
+    number = found["number"].to_numpy()
+    amount, asked = (by_unit(number, one, drawn.count) for one in (values, np.ones(len(values))))
+    _, low, high = interval(drawn.ratio(amount, asked))
     return {name: float(values.mean()), f"{name}_low": low, f"{name}_high": high}  # type: ignore[arg-type]

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-from lape.errors import OptionError
+from lape.extras import need
 
+LIBRARY = ("eval", "Comparing answers", "rouge_score")
+"""Its extra, what needs it, and its module: `lape.extras.need`."""
 _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "YI SYLLABLE")
 """How the Unicode names of letters begin whose scripts put no spaces between words."""
 
@@ -71,15 +73,7 @@ class _Tokens:
 
 @cache
 def _scorer() -> Any:
-    need()
+    need(*LIBRARY)
     from rouge_score.rouge_scorer import RougeScorer
 
     return RougeScorer(["rouge1", "rougeL"], tokenizer=_Tokens())
-
-
-def need() -> None:
-    """Raise OptionError where the library is not installed."""
-    import importlib.util
-
-    if importlib.util.find_spec("rouge_score") is None:
-        raise OptionError("The package rouge-score, which compares answers, is missing. Type: pip install 'lape[eval]'")

@@ -8,8 +8,8 @@ import polars as pl
 import torch
 
 from lape.detect.stability import UNION, chance_jaccard
-from lape.errors import MismatchError
 from lape.values.neurons import LanguageNeurons, NeuronSet, jaccard
+from lape.values.same import check_same_model
 
 COMPARED = {
     "language": pl.String,
@@ -29,10 +29,7 @@ def compare(a: LanguageNeurons, b: LanguageNeurons) -> pl.DataFrame:
     Of a language that only one of them has, the other's size, `shared`, `jaccard` and `chance` are null.
     Raises MismatchError where they are of different spaces. Whether they are of one model, shapes cannot tell.
     """
-    if a.space != b.space:
-        raise MismatchError(
-            f"The two belong to different models: {a.space} and {b.space}. Only neurons of one model can be compared."
-        )
+    check_same_model(neurons=a.space, others=b.space)
     languages = dict.fromkeys([*a.sets, *b.sets])
     rows = [row for name in languages for row in _rows(name, a.sets.get(name), b.sets.get(name))]
     return pl.DataFrame([*rows, *_rows(UNION, a.union, b.union)], schema=COMPARED)

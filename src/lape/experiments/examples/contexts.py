@@ -17,6 +17,7 @@ from lape.experiments.examples.pieces import window_pieces
 from lape.model.body import evaluating, run_batch
 from lape.model.find import find
 from lape.model.hooks import Rows, watching
+from lape.model.numerics import check_finite
 from lape.model.site import Sites
 from lape.options import Tokens, not_negative, positive
 from lape.progress import Progress, silent
@@ -220,10 +221,7 @@ class Watcher:
 
     def _of_site(self, at: int, best: Best) -> tuple[Any, ...]:
         value = best.values.T.cpu()
-        if not bool(torch.isfinite(value).all()):
-            raise ModelError(
-                "Some activations are infinite or not numbers. Load the model in bfloat16 or float32: --dtype bfloat16."
-            )
+        check_finite(value, "The activation")
         flat = self._local[at].cpu() + self._found.space.stretches[at].start
         j, rank = torch.nonzero(value > 0, as_tuple=True)
         number, activations = best.numbers.T.cpu()[j, rank], best.activations.transpose(0, 1).cpu()[j, rank].float()

@@ -10,16 +10,15 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
 from torch import Tensor
 
 from lape.data.corpus import TextOptions
 from lape.data.texts import Documents, Source, Texts, documents
-from lape.errors import OptionError
 from lape.experiments.examples.contexts import ExamplesOptions
 from lape.measure.ablation import Ablations, Planned, untold
-from lape.measure.bootstrap import FEWEST, Bootstrap, Floats
-from lape.measure.controls import matched_like
+from lape.measure.bootstrap import FEWEST, Resamples, by_unit
+from lape.measure.controls import control, seeded
+from lape.measure.intervals import interval
 from lape.progress import Progress, silent
 from lape.values.neurons import LanguageNeurons, NeuronSet
 
@@ -97,42 +96,39 @@ def _with_controls(
 ) -> list[_One]:
     """Each neuron, and after it another one like it, each of those once."""
     number = list(neurons).index(language)
-    generator = torch.Generator().manual_seed(options.seed * 1_000_003 + number)
+    generator = seeded(options.seed, number)
     taken, result = neurons.union, []
     for one in own:
         result.append(_One(language, "own", one))
-        try:
-            control = matched_like(one, taken, work.energy[language], generator)
-        except OptionError:
+        other, _ = control(one, taken, work.energy[language], generator)
+        if other is None:
             notes.append(f"control of neuron {one.flat.item()} of {language}: its layer has no other neurons left")
-            continue
-        taken = taken | control
-        result.append(_One(language, "control", control))
+        else:
+            taken = taken | other
+            result.append(_One(language, "control", other))
     return result
 
 
 def _measured(
     work: Ablations, todo: list[_One], entropy: Tensor, options: ExamplesOptions, progress: Progress
 ) -> pl.DataFrame:
-    count = 1 + max(int(work.unit(language).max()) for language in work.languages)
-    bootstrap = Bootstrap(count, options.resamples, options.seed)
+    drawn = Resamples(work.units, options.resamples, options.seed)
     rows = []
     for done, one in enumerate(todo):
         progress("switching single neurons off", done, len(todo))
         flat = int(one.neurons.flat)
         known = float(entropy[flat])
         row = {"language": one.language, "flat": flat, "entropy": known if np.isfinite(known) else None}
-        rows.append(row | _change(work, one, bootstrap) | {"kind": one.kind})
+        rows.append(row | _change(work, one, drawn) | {"kind": one.kind})
     progress("switching single neurons off", len(todo), len(todo))
     return pl.DataFrame(rows, schema=EFFECTS)
 
 
-def _change(work: Ablations, one: _One, bootstrap: Bootstrap) -> dict[str, Any]:
+def _change(work: Ablations, one: _One, drawn: Resamples) -> dict[str, Any]:
     before, after = work.unedited(one.language), work.off(one.neurons, one.language)
     unit = work.unit(one.language)
-    nats = np.bincount(unit, weights=after.nll - before.nll).astype(np.float64)
-    sizes: Floats = np.bincount(unit, weights=before.tokens).astype(np.float64)
-    low, high = bootstrap.interval(nats, sizes) or (None, None)
+    nats, sizes = (by_unit(unit, one, drawn.count) for one in (after.nll - before.nll, before.tokens))
+    _, low, high = interval(drawn.ratio(nats, sizes))
     return {
         "tokens": int(before.tokens.sum()),
         "delta": float(nats.sum() / max(sizes.sum(), 1)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lape.data.corpus import prepare
 from lape.data.texts import Texts
-from lape.errors import MismatchError, ModelError, OptionError
+from lape.errors import ModelError, OptionError
 from lape.experiments.examples.contexts import ExamplesOptions, contexts
 from lape.experiments.examples.effects import EFFECTS, effects
 from lape.experiments.examples.words import WORDS, words
@@ -25,7 +25,9 @@ from lape.options import given
 from lape.progress import Progress, silent
 from lape.recording.run import checked_texts
 from lape.store import files
+from lape.store.cells import Cells
 from lape.values.neurons import LanguageNeurons
+from lape.values.same import check_same_model
 
 
 @dataclass(frozen=True)
@@ -78,13 +80,14 @@ def examples(
     if folder is not None:
         files.same_run(folder, depends_on(described or describe(model, tokenizer), neurons, corpora, options))
     union = neurons.union
-    found = _kept(folder, "contexts", lambda: contexts(model, tokenizer, corpora, union, options, progress))
+    cells = Cells(folder)
+    found = cells.table("contexts", lambda: contexts(model, tokenizer, corpora, union, options, progress))
     about = {language: corpus.describe() for language, corpus in corpora.items()}
     head = _head(model)
     if isinstance(head, str):
         left_out = (f"words: {head}", f"effects: {head}")
         return Examples(found, pl.DataFrame(schema=WORDS), pl.DataFrame(schema=EFFECTS), about, left_out)
-    written = _kept(folder, "words", lambda: words(model, tokenizer, head, union, progress))
+    written = cells.table("words", lambda: words(model, tokenizer, head, union, progress))
     if entropy is None and neurons.method == "lape":
         entropy = neurons.scores
     if entropy is None or not options.effects:
@@ -99,26 +102,11 @@ def examples(
 
 
 def _check(model: Any, neurons: LanguageNeurons) -> None:
-    space = find(model).space
-    if neurons.space != space:
-        raise MismatchError(
-            f"The neurons belong to a model with {neurons.space}, but this one has {space}. "
-            "Find them again with this model: lape record, then lape identify."
-        )
+    check_same_model(neurons=neurons.space, model=find(model).space)
     if not len(neurons.union):
         raise OptionError(
             f"None of {', '.join(neurons) or 'no language'} has any neurons. Choose more: lape identify RUN --rate 0.02 --overwrite."
         )
-
-
-def _kept(folder: Path | None, name: str, make: Callable[[], pl.DataFrame]) -> pl.DataFrame:
-    """A table from the folder, or made and left there."""
-    if folder is None:
-        return make()
-    path = folder / f"{name}.parquet"
-    if not path.is_file():
-        files.write(path, make().write_parquet)
-    return pl.read_parquet(path)
 
 
 def _head(model: Any) -> Head | str:

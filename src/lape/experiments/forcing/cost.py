@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from lape.data.corpus import Corpus, TextOptions, prepare
 from lape.data.languages import tag
 from lape.data.texts import Source, Texts, preview
 from lape.measure.bench import Bench, both_ways
-from lape.measure.bootstrap import Bootstrap, Floats, units
+from lape.measure.bootstrap import Resamples, by_unit, units
+from lape.measure.intervals import interval
 from lape.measure.methods import Setting
 from lape.measure.prompts import ask
 from lape.model.loss import Loss, line_loss
@@ -80,19 +79,11 @@ def _change(corpus: Corpus, before: Loss, after: Loss, resamples: int, seed: int
     assert corpus.lines is not None  # prepared with lines
     unit = units(corpus.lines.document)
     count = int(unit.max()) + 1 if len(unit) else 1
-    amount, size = (
-        _by_unit(unit, after.nll - before.nll, count),
-        _by_unit(unit, before.tokens.astype(np.float64), count),
-    )
-    interval = Bootstrap(count, resamples, seed).interval(amount, size)
-    low, high = interval or (None, None)
+    amount, size = by_unit(unit, after.nll - before.nll, count), by_unit(unit, before.tokens, count)
+    _, low, high = interval(Resamples(count, resamples, seed).ratio(amount, size))
     return {
         "tokens": int(size.sum()),
         "delta_token": float(amount.sum() / max(size.sum(), 1)),
         "low": low,
         "high": high,
     }
-
-
-def _by_unit(unit: NDArray[np.int64], values: Floats, count: int) -> Floats:
-    return np.bincount(unit, weights=values, minlength=count).astype(np.float64)

@@ -6,6 +6,7 @@ import dataclasses
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -27,10 +28,11 @@ from lape.measure.methods import CEILING, FOLLOWING, NONE, TUNED, Family, Settin
 from lape.measure.questions import Pair, checked_questions, pairs_of
 from lape.model.body import blocks
 from lape.model.find import find
-from lape.model.load import check_same, checksum
+from lape.model.load import check_made_with, checksum
 from lape.options import Tokens, check_candidates, check_choices, check_grader, given, positive
 from lape.progress import Progress, silent
 from lape.store import files
+from lape.store.cells import Cells
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
@@ -117,7 +119,7 @@ def forcing(
     so that a killed run goes on.
     """
     options = given(ForcingOptions, options, changes)
-    check_same(model, stats.manifest, "statistics")
+    check_made_with(model, statistics=stats)
     bench = Bench(model, tokenizer, stats, texts, options, neurons=neurons, seed=options.seed)
     return _Run(bench, development, reporting, options, evaluation, folder, progress).all()
 
@@ -135,7 +137,8 @@ class _Run:
         folder: Path | None,
         progress: Progress,
     ) -> None:
-        self.bench, self.options, self.folder, self.progress = bench, options, folder, progress
+        self.bench, self.options, self.progress = bench, options, progress
+        self.cells, self.whole = Cells(folder and folder / "cells"), Cells(folder)
         self.questions = {"development": checked_questions(development), "report": checked_questions(reporting)}
         if set(self.questions["report"]) != set(self.questions["development"]):
             raise TextError(
@@ -162,7 +165,7 @@ class _Run:
         if folder is not None:
             files.same_run(folder, self._described())
         self.judge = self._judge()
-        self._cells: dict[tuple[str, Setting, Pair], pl.DataFrame] = {}
+        self._answers: dict[tuple[str, Setting, Pair], pl.DataFrame] = {}
 
     def _judge(self) -> Judge:
         options = self.options
@@ -215,7 +218,7 @@ class _Run:
         last += [(by_target[pair[1]], pair) for by_target in chosen.values() for pair in self.pairs]
         last += self._following(chosen["neurons"]) if "neurons" in chosen else []
         self._fill("report", last)
-        answers = pl.concat(self._cells.values())
+        answers = pl.concat(self._answers.values())
         names = {(setting.family, setting.name, pair[1]) for setting, pair in last}
         table = records(answers, names, self.options.resamples, self.options.seed)
         compared = differences(answers, self.options.resamples, self.options.seed)
@@ -254,22 +257,10 @@ class _Run:
         edits = [(setting, pair) for setting, pair in last if setting.family in ("neurons", "random", "diffmean")]
         if not self.evaluation:
             return pl.DataFrame(schema=COSTS)
-        path = self.folder / "costs.parquet" if self.folder else None
-        if path is not None and path.is_file():
-            return pl.read_parquet(path)
         options = TextOptions(tokens=self.options.cost_tokens)
-        frame = costs(
-            self.bench,
-            edits,
-            self.evaluation,
-            options,
-            resamples=self.options.resamples,
-            seed=self.options.seed,
-            progress=self.progress,
-        )
-        if path is not None:
-            files.write(path, frame.write_parquet)
-        return frame
+        more = {"resamples": self.options.resamples, "seed": self.options.seed}
+        make = partial(costs, self.bench, edits, self.evaluation, options, **more, progress=self.progress)
+        return self.whole.table("costs", make)
 
     def _identification(self, answers: pl.DataFrame) -> pl.DataFrame:
         """The identifiers on lines of the evaluation text, cut to the median length of the ceiling's answers."""
@@ -285,7 +276,9 @@ class _Run:
         """Run settings on pairs; the ceiling first, since fluency is judged by it."""
         for done, (setting, pair) in enumerate(todo):
             self.progress(f"{split} questions: {setting.family}", done, len(todo))
-            self._cells[split, setting, pair] = self._cell(split, setting, pair)
+            name = f"{split}.{setting.family}.{setting.name}.{'-'.join(pair)}"
+            make = partial(self._judged, split, setting, pair)
+            self._answers[split, setting, pair] = self.cells.table(name, make)
         if todo:
             self.progress(f"{split} questions: {todo[-1][0].family}", len(todo), len(todo))
 
@@ -294,30 +287,21 @@ class _Run:
         return [(target, target) for target in targets] if setting.ceiling else list(pairs)
 
     def _frame(self, split: Split) -> pl.DataFrame:
-        return pl.concat([frame for (of, _, _), frame in self._cells.items() if of == split])
+        return pl.concat([frame for (of, _, _), frame in self._answers.items() if of == split])
 
-    def _cell(self, split: Split, setting: Setting, pair: Pair) -> pl.DataFrame:
-        """The judged answers of a cell, from the run's folder where they are there already."""
-        path = None
-        if self.folder is not None:
-            name = f"{split}.{setting.family}.{setting.name}.{'-'.join(pair)}"
-            path = self.folder / "cells" / ("".join(c if c.isalnum() or c in ".-%" else "_" for c in name) + ".parquet")
-            if path.is_file():
-                return pl.read_parquet(path)
+    def _judged(self, split: Split, setting: Setting, pair: Pair) -> pl.DataFrame:
+        """The judged answers of a cell."""
         answers = self.bench.answers(
             setting, self.questions[split], *pair, examples=self._examples(setting, split, pair)
         )
         target = pair[1]
         if not self.judge.knows(target):
             self.judge.learn(target, answers if setting.ceiling else self._ceiling(target)["answer"].to_list())
-        frame = self.judge.verdicts(split, setting, pair, answers, self.questions[split][target])
-        if path is not None:
-            files.write(path, frame.write_parquet)
-        return frame
+        return self.judge.verdicts(split, setting, pair, answers, self.questions[split][target])
 
     def _ceiling(self, target: str) -> pl.DataFrame:
         """The answers to the development questions asked in the target language."""
-        return self._cells["development", CEILING, (target, target)]
+        return self._answers["development", CEILING, (target, target)]
 
     def _examples(self, setting: Setting, split: Split, pair: Pair) -> list[list[tuple[str, str]]]:
         """For each question, other development questions with what the model answers to them in the target language."""

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from lape.measure.bootstrap import FEWEST, Bootstrap, Floats
+from lape.measure.bootstrap import Floats, Resamples
+from lape.measure.intervals import ENDS, interval, named_interval
 
 ALL = "all"
 """Stands for a source or target in rows that average."""
@@ -21,7 +22,7 @@ RECORDS = {
     "chosen": pl.Boolean,
     **dict.fromkeys(("split", "source", "target"), pl.String),
     "questions": pl.Int64,
-    **{f"{name}{end}": pl.Float64 for name in (*SHARES, *_RATIOS) for end in ("", "_low", "_high")},
+    **{f"{name}{end}": pl.Float64 for name in (*SHARES, *_RATIOS) for end in ENDS},
     **dict.fromkeys(_PLAIN, pl.Float64),
     "empty": pl.Int64,
 }
@@ -114,12 +115,9 @@ def records(answers: pl.DataFrame, chosen: set[tuple[str, str, str]], resamples:
                 "questions": count,
             }
             for column in SHARES:
-                row |= _with_interval(column, lambda w, c=column, p=pairs, g=group: _shares(g, c, p, w), weights)
-                row |= _with_interval(
-                    f"{column}_over_ceiling",
-                    lambda w, c=column, p=pairs, g=group: _ratio(g, ceilings[g.split], c, p, w),
-                    weights,
-                )
+                row |= named_interval(column, _shares(group, column, pairs, weights))
+                ratio = _ratio(group, ceilings[group.split], column, pairs, weights)
+                row |= named_interval(f"{column}_over_ceiling", ratio)
             rows.append({**row, **_plain(pl.concat([group.pairs[pair] for pair in pairs]))})
     return pl.DataFrame(rows, schema=RECORDS)
 
@@ -134,30 +132,13 @@ def _averages(pairs: list[tuple[str, str]]) -> Iterator[tuple[str, str, list[tup
 
 def _weights(count: int, resamples: int, seed: int) -> Floats:
     """(1 + resamples, questions) that sum to 1: first every question once, then each resample."""
-    drawn = Bootstrap(count, resamples if count >= FEWEST else 0, seed).weights
-    whole: Floats = np.concatenate([np.ones((1, count)), drawn]) / count
-    return whole
+    return Resamples(count, resamples, seed).weights / count
 
 
 def _shares(group: _Group, column: str, pairs: Sequence[tuple[str, str]], weights: Floats) -> Floats:
     """(resamples,) share of the answers."""
     shares: Floats = np.minimum(weights @ group.matrix(column, pairs).mean(0), 1.0)
     return shares
-
-
-def _with_interval(name: str, value: Any, weights: Floats) -> dict[str, float | None]:
-    values = value(weights)
-    return dict(zip((name, f"{name}_low", f"{name}_high"), _summary(values), strict=True))
-
-
-def _summary(values: Floats) -> tuple[float | None, float | None, float | None]:
-    """The value on all questions and the 95 % interval of the resamples."""
-    first = float(values[0]) if np.isfinite(values[0]) else None
-    drawn = values[1:][np.isfinite(values[1:])]
-    if first is None or len(drawn) < 2:
-        return first, None, None
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return first, float(low), float(high)
 
 
 def _plain(answers: pl.DataFrame) -> dict[str, Any]:
@@ -213,7 +194,7 @@ def differences(answers: pl.DataFrame, resamples: int, seed: int) -> pl.DataFram
                 continue
             for column in SHARES:
                 ours, theirs = (_ratio(g, ceiling, column, list(g.pairs), weights) for g in (own, group))
-                value, low, high = _summary(ours - theirs)
+                value, low, high = interval(ours - theirs)
                 rows.append(
                     {
                         "family": family,

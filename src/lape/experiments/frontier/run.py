@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import torch
 
 from lape.data.languages import tag
-from lape.errors import OptionError, TextError
+from lape.errors import TextError
 from lape.experiments.frontier.table import Effects
 from lape.measure.ablation import Ablations
-from lape.measure.bootstrap import Floats
-from lape.measure.controls import matched_like
-from lape.model.loss import Loss
+from lape.measure.bootstrap import Floats, by_unit
+from lape.measure.controls import control, seeded
 from lape.progress import Progress, silent
 from lape.values.neurons import LanguageNeurons
 
@@ -34,7 +32,7 @@ def effects(work: Ablations, sets: Sets, languages: Sequence[str], progress: Pro
         if sets and all(found[language] is None for found in chosen.values()):
             raise TextError(f"No way of choosing has neurons of {language}. Leave it out, or identify it too.")
     count = 1 + max(int(work.unit(language).max()) for language in languages)
-    tokens = np.stack([_by_unit(work.unit(k), work.unedited(k).tokens.astype(np.float64), count) for k in languages])
+    tokens = np.stack([by_unit(work.unit(k), work.unedited(k).tokens, count) for k in languages])
     cells = [
         (key, off, found, k)
         for key, of in chosen.items()
@@ -45,22 +43,12 @@ def effects(work: Ablations, sets: Sets, languages: Sequence[str], progress: Pro
     nats: dict[tuple[str, int], Floats] = {key: np.zeros((len(languages), len(languages), count)) for key in sets}
     for done, (key, off, found, language) in enumerate(cells):
         progress("switching neurons off", done, len(cells))
-        change = _change(work.unedited(language), work.off(found, language))
+        change = work.off(found, language).nll - work.unedited(language).nll
         at = (languages.index(off), languages.index(language))
-        nats[key][at] = _by_unit(work.unit(language), change, count)
+        nats[key][at] = by_unit(work.unit(language), change, count)
     progress("switching neurons off", len(cells), len(cells))
     sizes = {key: tuple(None if one is None else len(one) for one in of.values()) for key, of in chosen.items()}
     return Effects(tuple(languages), tokens, nats, sizes)
-
-
-def _change(before: Loss, after: Loss) -> Floats:
-    change: Floats = after.nll - before.nll
-    return change
-
-
-def _by_unit(unit: np.ndarray[tuple[int], np.dtype[np.int64]], values: Floats, count: int) -> Floats:
-    result: Floats = np.bincount(unit, weights=values, minlength=count).astype(np.float64)
-    return result
 
 
 def matched_sets(work: Ablations, neurons: LanguageNeurons, seed: int) -> LanguageNeurons:
@@ -70,9 +58,9 @@ def matched_sets(work: Ablations, neurons: LanguageNeurons, seed: int) -> Langua
     """
     sets, notes = {}, []
     for k, (language, chosen) in enumerate(neurons.items()):
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + k)
-        try:
-            sets[language] = matched_like(chosen, neurons.union, work.energy[language], generator)
-        except OptionError as error:
-            notes.append(f"{language} has no matched control: {error}")
+        others, why = control(chosen, neurons.union, work.energy[language], seeded(seed, k))
+        if others is None:
+            notes.append(f"{language} has no matched control: {why}")
+        else:
+            sets[language] = others
     return LanguageNeurons(neurons.space, sets, method="matched", options={"seed": seed}, notes=tuple(notes))

@@ -10,16 +10,17 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from lape.errors import MismatchError, ModelError, OptionError, TextError
-from lape.measure.bootstrap import FEWEST, Bootstrap, Floats
-from lape.measure.intervals import MEAN, holm, interval, selectivity, two_sided
+from lape.errors import MismatchError, OptionError, TextError
+from lape.measure.bootstrap import Floats, Resamples
+from lape.measure.intervals import ENDS, MEAN, holm, interval, named_interval, selectivity, two_sided
+from lape.model.numerics import check_finite
 
 FRONTIER = {
     "method": pl.String,
     "size": pl.Int64,
     "language": pl.String,
     "neurons": pl.Float64,
-    **{f"{name}{end}": pl.Float64 for name in ("own", "others", "selectivity") for end in ("", "_low", "_high")},
+    **{f"{name}{end}": pl.Float64 for name in ("own", "others", "selectivity") for end in ENDS},
 }
 """Columns of `frontier`."""
 MATRIX = {
@@ -90,28 +91,22 @@ def _check(effects: Effects) -> None:
                 f"The effects of {key[0]}, {key[1]} are {nats.shape} for {len(counts)} sets and tokens of {rows} languages. "
                 f"Expected {expected}, a set and tokens of each of {', '.join(languages)}."
             )
-        known = [k for k, count in enumerate(counts) if count is not None]
-        wrong = np.argwhere(~np.isfinite(nats[known]).all(2))
-        if len(wrong):
-            off, on = languages[known[wrong[0, 0]]], languages[wrong[0, 1]]
-            raise ModelError(
-                f"With the neurons of {off} off ({key[0]}, {key[1]}), the loss of {on} is infinite or not a number. "
-                "Load the model in bfloat16 or float32: --dtype bfloat16."
-            )
+        for off, count, row in zip(languages, counts, nats, strict=True):
+            for on, one in zip(languages, row, strict=True) if count is not None else ():
+                check_finite(one, f"With the neurons of {off} off ({key[0]}, {key[1]}), the loss of {on}")
     silent = [language for language, one in zip(languages, effects.tokens, strict=True) if not (one > 0).any()]
     if silent:
         raise TextError(f"The text for {silent[0]} has no scored token, so nothing can be measured. Give it more text.")
 
 
-class _Resampled:
+class _Drawn:
     """Own and others, (1 + resamples, languages): all units once, then each resample."""
 
     def __init__(self, effects: Effects, resamples: int, seed: int) -> None:
         self.effects, self.units = effects, effects.units
-        count = effects.tokens.shape[1]
-        drawn = Bootstrap(count, resamples if self.units >= FEWEST else 0, seed).weights
-        drawn = drawn[(drawn @ effects.tokens.T > 0).all(1)]  # a language of which nothing was drawn has no loss
-        self.weights: Floats = np.concatenate([np.ones((1, count)), drawn])
+        drawn = Resamples(effects.tokens.shape[1], resamples, seed, held=self.units)
+        text = (drawn.sums(effects.tokens.T) > 0).all(1)  # a language of which nothing was drawn has no loss
+        self.weights: Floats = drawn.weights[text]
         self.tokens: Floats = self.weights @ effects.tokens.T
 
     def change(self, method: str, size: int) -> Floats:
@@ -152,7 +147,7 @@ def frontier(effects: Effects, over: Sequence[str], resamples: int, seed: int) -
     mean of the languages'. A language of which no set could be chosen has nulls, and so has the mean of that method and size: means
     over different languages do not lie on one frontier.
     """
-    drawn = _Resampled(effects, resamples, seed)
+    drawn = _Drawn(effects, resamples, seed)
     chosen = _positions(effects, over)
     rows = []
     for method in effects.methods:
@@ -178,7 +173,7 @@ def matrix(effects: Effects, resamples: int, seed: int) -> pl.DataFrame:
 
     Null where no set could be chosen; no interval under 20 units.
     """
-    drawn = _Resampled(effects, resamples, seed)
+    drawn = _Drawn(effects, resamples, seed)
     rows = []
     for method, size in effects.nats:
         change = drawn.change(method, size)
@@ -196,7 +191,7 @@ def growth(effects: Effects, method: str, over: Sequence[str], resamples: int, s
     `step`, `from`, `to` (sizes); `difference` of the mean own effect over the languages `over`, nats a token, with `low`, `high`;
     null where one of them has no set of either size.
     """
-    drawn = _Resampled(effects, resamples, seed)
+    drawn = _Drawn(effects, resamples, seed)
     sizes, chosen = effects.sizes(method), _positions(effects, over)
     own = {size: drawn.own_others(method, size)[0][:, chosen].mean(1) for size in sizes}
     steps = [(f"{a} to {b}", a, b) for a, b in pairwise(sizes)]
@@ -221,7 +216,7 @@ def _positions(effects: Effects, over: Sequence[str]) -> list[int]:
 def _row(method: str, size: int, language: str, neurons: float | None, values: Mapping[str, Floats]) -> dict[str, Any]:
     row: dict[str, Any] = {"method": method, "size": size, "language": language, "neurons": neurons}
     for name, value in values.items():
-        row |= dict(zip((name, f"{name}_low", f"{name}_high"), interval(value), strict=True))
+        row |= named_interval(name, value)
     return row
 
 
@@ -237,7 +232,7 @@ def advantages(
     nats a token), `selectivity`, `selectivity_against`, `difference` with its paired 95 % interval, `p` (two-sided, bootstrap),
     `p_holm` (over the languages of this pair; the mean is a test by itself) and `units` (of the language that has fewest).
     """
-    drawn = _Resampled(effects, resamples, seed)
+    drawn = _Drawn(effects, resamples, seed)
     chosen = _positions(effects, over)
     ours = drawn.curves(method)
     rows: list[dict[str, Any]] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,17 @@ from lape.data.languages import tag
 from lape.errors import OptionError, TextError
 from lape.measure.answer_table import Judge
 from lape.measure.bench import Bench
-from lape.measure.conditions import NONE, Condition, check_one_model, conditions
+from lape.measure.conditions import NONE, Condition, conditions
 from lape.measure.generation import GenerationOptions
 from lape.measure.grader import MARKS, Grader
 from lape.measure.methods import Setting
 from lape.measure.prompts import Asking
 from lape.measure.questions import checked_questions
-from lape.model.load import checksum
+from lape.model.load import check_made_with, checksum
 from lape.options import check_candidates, check_grader, given, not_negative
 from lape.progress import Progress, silent
 from lape.store import files
+from lape.store.cells import Cells
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
@@ -102,14 +104,14 @@ def silenced(
     MismatchError for another model's statistics or neurons, OptionError where nothing can be switched off.
     """
     options = given(SilencedOptions, options, changes)
-    check_one_model(model, neurons, stats)
+    check_made_with(model, neurons=neurons.space, statistics=stats)
     asked = checked_questions(samples.questions("reporting") if questions is None else questions)
     before = checked_questions(samples.questions("development") if development is None else development)
     languages = _languages(asked, before, stats, neurons)
     run = _Run(Bench(model, tokenizer, stats, None, options, neurons=neurons), asked, before, languages, options)
     if folder is not None:
         files.same_run(folder, run.described(neurons))
-    return run.all(_cells(model, neurons, stats, languages, options), folder, progress)
+    return run.all(_cells(model, neurons, stats, languages, options), Cells(folder and folder / "cells"), progress)
 
 
 def _languages(
@@ -151,9 +153,9 @@ class _Cell:
         return self.condition.name == "control"
 
     @property
-    def file(self) -> str:
+    def name(self) -> str:
         kind = f"control{self.condition.draw}" if self.control else "own"
-        return f"{self.off}.{self.language}.{kind}.parquet"
+        return f"{self.off}.{self.language}.{kind}"
 
 
 def _cells(
@@ -204,43 +206,29 @@ class _Run:
             "neurons": {tag(language): found.flat.tolist() for language, found in neurons.items()},
         }
 
-    def all(self, cells: Sequence[_Cell], folder: Path | None, progress: Progress) -> pl.DataFrame:
+    def all(self, todo: Sequence[_Cell], cells: Cells, progress: Progress) -> pl.DataFrame:
         """Every cell, from the folder where it is there already."""
         frames = []
-        for done, cell in enumerate(cells):
-            progress("answering with neurons off", done, len(cells))
-            frames.append(self._cell(cell, folder))
-        progress("answering with neurons off", len(cells), len(cells))
+        for done, one in enumerate(todo):
+            progress("answering with neurons off", done, len(todo))
+            frames.append(cells.table(one.name, partial(self._judged, one, cells)))
+        progress("answering with neurons off", len(todo), len(todo))
         return pl.concat(frames)
 
-    def _cell(self, cell: _Cell, folder: Path | None) -> pl.DataFrame:
-        path = folder / "cells" / cell.file if folder is not None else None
-        if path is not None and path.is_file():
-            return pl.read_parquet(path)
-        if not self.judge.knows(cell.language):
-            self.judge.learn(cell.language, self._ceiling(cell.language, folder))
-        frame = self._judged(cell, self._answers(cell.condition, self.asked, cell.language))
-        if path is not None:
-            files.write(path, frame.write_parquet)
-        return frame
-
-    def _ceiling(self, language: str, folder: Path | None) -> list[str]:
+    def _ceiling(self, language: str) -> pl.DataFrame:
         """The unedited answers to the development questions."""
-        path = folder / "cells" / f"development.{language}.parquet" if folder is not None else None
-        if path is not None and path.is_file():
-            kept: list[str] = pl.read_parquet(path)["answer"].to_list()
-            return kept
-        answers = self._answers(NONE, self.development, language)
-        if path is not None:
-            files.write(path, pl.DataFrame({"answer": answers}).write_parquet)
-        return answers
+        return pl.DataFrame({"answer": self._answers(NONE, self.development, language)})
 
     def _answers(self, condition: Condition, questions: Mapping[str, Sequence[str]], language: str) -> list[str]:
         with condition.on(self.bench.model):
             return self.bench.answers(self.setting, questions, language, language)
 
-    def _judged(self, cell: _Cell, answers: list[str]) -> pl.DataFrame:
+    def _judged(self, cell: _Cell, cells: Cells) -> pl.DataFrame:
         language = cell.language
+        if not self.judge.knows(language):
+            known = cells.table(f"development.{language}", partial(self._ceiling, language))
+            self.judge.learn(language, known["answer"].to_list())
+        answers = self._answers(cell.condition, self.asked, language)
         found = self.judge.verdicts("report", self.setting, (language, language), answers, self.asked[language])
         named = found.rename({"language": "identified", "graded": "grade"}).with_columns(
             off=pl.lit(cell.off),

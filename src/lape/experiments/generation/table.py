@@ -9,25 +9,24 @@ import numpy as np
 import polars as pl
 
 from lape.errors import OptionError
-from lape.measure.bootstrap import FEWEST, Bootstrap, Floats
-from lape.measure.intervals import MEAN, selectivity
+from lape.measure.bootstrap import Floats, Resamples
+from lape.measure.intervals import ENDS, MEAN, interval, named_interval, selectivity
 
 MEASURES = ("good", "in_language", "fluent", "on_topic", "grade")
 """What is averaged. Shares are of all answers, but `fluent` of those in the language and `on_topic` of those that are fluent too: the
 three multiply to `good`. `grade` is the mean of those graded.
 """
-_ENDS = ("", "_low", "_high")
 SHARES = {
     **dict.fromkeys(("off", "language"), pl.String),
     "control": pl.Boolean,
     **dict.fromkeys(("draw", "questions"), pl.Int64),
-    **{f"{name}{change}{end}": pl.Float64 for name in MEASURES for change in ("", "_change") for end in _ENDS},
+    **{f"{name}{change}{end}": pl.Float64 for name in MEASURES for change in ("", "_change") for end in ENDS},
 }
 """Columns of `shares`."""
 DROPS = {
     "language": pl.String,
     **dict.fromkeys(("questions", "draws"), pl.Int64),
-    **{f"{name}{end}": pl.Float64 for name in ("own", "others", "selectivity", "control") for end in _ENDS},
+    **{f"{name}{end}": pl.Float64 for name in ("own", "others", "selectivity", "control") for end in ENDS},
     "control_largest": pl.Float64,
     **dict.fromkeys(("value", "low", "high"), pl.Float64),
 }
@@ -37,7 +36,7 @@ _Key = tuple[str, str, bool, int]
 """Whose neurons were off, language asked in, control or not, draw."""
 
 
-class _Resampled:
+class _Drawn:
     """Means over the questions, (1 + resamples,): all questions once, then each resample, the same ones in every cell."""
 
     def __init__(self, answers: pl.DataFrame, resamples: int, seed: int) -> None:
@@ -48,25 +47,17 @@ class _Resampled:
             (str(off), str(language), bool(control), int(draw)): frame
             for (off, language, control, draw), frame in parts.items()
         }
-        drawn = Bootstrap(int(answers["question"].max()) + 1, resamples, seed).weights  # type: ignore[arg-type]
-        self._weights: Floats = np.concatenate([np.ones((1, drawn.shape[1])), drawn])
+        self._drawn = Resamples(int(answers["question"].max()) + 1, resamples, seed)  # type: ignore[arg-type]
         self._kept: dict[tuple[_Key, str], Floats] = {}
 
     def mean(self, key: _Key, measure: str) -> Floats:
         """A measure in a cell; not a number where nothing is in it, and in all resamples where it is of under 20 questions."""
         if (key, measure) not in self._kept:
-            self._kept[key, measure] = self._mean(self.cells[key], measure)
+            amount, size = np.zeros((2, self._drawn.count))
+            at = self.cells[key]["question"].to_numpy()
+            amount[at], size[at] = _amount(self.cells[key], measure)
+            self._kept[key, measure] = self._drawn.ratio(amount, size)
         return self._kept[key, measure]
-
-    def _mean(self, frame: pl.DataFrame, measure: str) -> Floats:
-        amount, size = np.zeros(self._weights.shape[1]), np.zeros(self._weights.shape[1])
-        at = frame["question"].to_numpy()
-        amount[at], size[at] = _amount(frame, measure)
-        sizes = self._weights @ size
-        means: Floats = np.divide(self._weights @ amount, sizes, out=np.full(len(sizes), np.nan), where=sizes > 0)
-        if int((size > 0).sum()) < FEWEST:
-            means[1:] = np.nan
-        return means
 
     def drop(self, key: _Key, measure: str) -> Floats:
         """How much lower than unedited, on the same questions of the same language."""
@@ -89,18 +80,6 @@ def _amount(frame: pl.DataFrame, measure: str) -> tuple[Floats, Floats]:
     return (holds & of).astype(np.float64), of.astype(np.float64)
 
 
-def _interval(name: str, values: Floats) -> dict[str, float | None]:
-    """The value on all questions and the 95 % interval of the resamples in which there is one."""
-    drawn = values[1:][np.isfinite(values[1:])]
-    low, high = np.quantile(drawn, [0.025, 0.975]) if len(drawn) > 1 else (None, None)
-    found = (_number(values[0]), _number(low), _number(high))
-    return dict(zip((f"{name}{end}" for end in _ENDS), found, strict=True))
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if value is not None and np.isfinite(value) else None
-
-
 def shares(answers: pl.DataFrame, resamples: int, seed: int) -> pl.DataFrame:
     """One row per language off (and none), language asked in, and draw of a control: `SHARES`.
 
@@ -108,15 +87,15 @@ def shares(answers: pl.DataFrame, resamples: int, seed: int) -> pl.DataFrame:
     the same questions; `_low`, `_high`: 95 % percentile bootstrap over questions, jointly over languages and conditions, paired
     for a change. No interval where a measure is of under 20 questions; null where there is nothing to measure.
     """
-    drawn = _Resampled(answers, resamples, seed)
+    drawn = _Drawn(answers, resamples, seed)
     rows = []
     for key, frame in drawn.cells.items():
         row: dict[str, Any] = dict(zip(("off", "language", "control", "draw"), key, strict=True))
         row["questions"] = len(frame)
         for measure in MEASURES:
-            row |= _interval(measure, drawn.mean(key, measure))
+            row |= named_interval(measure, drawn.mean(key, measure))
             if key[0] != "none":
-                row |= _interval(f"{measure}_change", 0.0 - drawn.drop(key, measure))
+                row |= named_interval(f"{measure}_change", 0.0 - drawn.drop(key, measure))
         rows.append(row)
     return pl.DataFrame(rows, schema=SHARES)
 
@@ -131,7 +110,7 @@ def drops(answers: pl.DataFrame, resamples: int, seed: int, measure: str = "good
     """
     if measure not in MEASURES:
         raise OptionError(f"There is no measure {measure!r}. Expected one of: {', '.join(MEASURES)}.")
-    drawn = _Resampled(answers, resamples, seed)
+    drawn = _Drawn(answers, resamples, seed)
     off = dict.fromkeys(key[0] for key in drawn.cells if key[0] != "none" and not key[2])
     found = {language: _falls(drawn, language, measure) for language in off}
     rows = [_row(drawn, language, falls) for language, falls in found.items()]
@@ -140,7 +119,7 @@ def drops(answers: pl.DataFrame, resamples: int, seed: int, measure: str = "good
     return pl.DataFrame(rows, schema=DROPS)
 
 
-def _falls(drawn: _Resampled, language: str, measure: str) -> dict[str, Floats]:
+def _falls(drawn: _Drawn, language: str, measure: str) -> dict[str, Floats]:
     """(1 + resamples,) each; `controls` (1 + resamples, draws)."""
     keys = sorted(key for key in drawn.cells if key[0] == language)  # draws in order: the mean pairs those of languages
     own = drawn.drop((language, language, False, 0), measure)
@@ -173,18 +152,18 @@ def _averaged(falls: Sequence[dict[str, Floats]]) -> dict[str, Floats]:
     return result
 
 
-def _row(drawn: _Resampled, language: str, falls: dict[str, Floats]) -> dict[str, Any]:
+def _row(drawn: _Drawn, language: str, falls: dict[str, Floats]) -> dict[str, Any]:
     controls = falls["controls"]
-    value = _interval("value", falls["value"])
+    value, low, high = interval(falls["value"])
     row: dict[str, Any] = {
         "language": language,
         "questions": len(next(iter(drawn.cells.values()))),
         "draws": controls.shape[1],
-        "control_largest": _number(controls[0].max()) if controls.shape[1] else None,
-        "value": value["value"],
-        "low": value["value_low"],
-        "high": value["value_high"],
+        "control_largest": interval(controls[:1].max(1))[0] if controls.shape[1] else None,
+        "value": value,
+        "low": low,
+        "high": high,
     }
     for name in ("own", "others", "selectivity", "control"):
-        row |= _interval(name, falls[name])
+        row |= named_interval(name, falls[name])
     return row

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import difflib
-import importlib.util
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,9 +18,12 @@ import polars as pl
 from lape.data.languages import tag
 from lape.edit.steer import SteerOptions
 from lape.errors import OptionError
-from lape.measure.bootstrap import Bootstrap, Floats
-from lape.measure.conditions import NONE, Condition, check_one_model, conditions
+from lape.extras import need
+from lape.measure.bootstrap import Floats, Resamples
+from lape.measure.conditions import NONE, Condition, conditions
+from lape.measure.intervals import Interval, interval
 from lape.model.body import evaluating, unwrapped
+from lape.model.load import check_made_with
 from lape.options import given, not_negative, positive
 from lape.progress import Progress, silent
 from lape.values.neurons import LanguageNeurons
@@ -104,7 +106,7 @@ def harness(
     options = given(HarnessOptions, options, changes)
     _check_steer(steer)
     known = tasks if isinstance(tasks, Tasks) else find_tasks(tasks, include)
-    check_one_model(model, neurons, stats)
+    check_made_with(model, neurons=neurons.space, statistics=stats)
     runs: list[tuple[str, Condition]] = [("", NONE)]
     notes: list[str] = []
     for language in [tag(one) for one in options.languages or neurons]:
@@ -137,8 +139,7 @@ def find_tasks(patterns: Sequence[str], include: Path | None = None) -> Tasks:
     Raises OptionError without lm-eval, for a folder that is not there, and for a name that lm-eval does not know. lm-eval reads
     all its task files for this, half a minute; not so where the folder alone holds every task that is named in full.
     """
-    if importlib.util.find_spec("lm_eval") is None:
-        raise OptionError("The package lm-eval, which runs the tasks, is missing. Type: pip install 'lape[eval]'")
+    need("eval", "Running tasks", "lm_eval")
     wanted = [one.strip() for pattern in patterns for one in pattern.split(",") if one.strip()]
     if not wanted:
         raise OptionError("No task was named. Type for instance --tasks belebele_*,xnli_*.")
@@ -278,7 +279,7 @@ def table_of(values: pl.DataFrame, documents: pl.DataFrame, options: HarnessOpti
         if row["condition"] != NONE.name:
             before = base[row["task"], row["metric"]]
             first = _mean_of(parts.get((row["task"], row["metric"], NONE.name, "", 0)), before)
-            low, high = _interval(first, own, options) or (None, None)
+            _, low, high = _difference(first, own, options)
             changed = {"difference": row["value"] - before, "low": low, "high": high}
         rows.append(row | {"stderr": stderr} | changed)
     return pl.DataFrame(rows, schema=TABLE)
@@ -292,10 +293,11 @@ def _mean_of(documents: pl.DataFrame | None, value: float) -> Floats | None:
     return found if np.isclose(found.mean(), value, rtol=1e-9, atol=1e-9) else None
 
 
-def _interval(before: Floats | None, after: Floats | None, options: HarnessOptions) -> tuple[float, float] | None:
+def _difference(before: Floats | None, after: Floats | None, options: HarnessOptions) -> Interval:
     if before is None or after is None or len(before) != len(after):
-        return None
-    return Bootstrap(len(after), options.resamples, options.seed).interval(after - before, np.ones(len(after)))
+        return None, None, None
+    drawn = Resamples(len(after), options.resamples, options.seed)
+    return interval(drawn.ratio(after - before, np.ones(len(after))))
 
 
 @contextmanager

@@ -9,7 +9,8 @@ import polars as pl
 import torch
 from numpy.typing import NDArray
 
-from lape.measure.bootstrap import FEWEST, Floats
+from lape.measure.bootstrap import Floats, Resamples, by_unit
+from lape.measure.intervals import interval
 from lape.values.neurons import LanguageNeurons
 from lape.values.space import NeuronSpace
 
@@ -72,9 +73,7 @@ class _Depth:
         self.space = space
         self._position = torch.tensor([space.layers.index(stretch.layer) for stretch in space], dtype=torch.int64)
         widths = np.array([stretch.width for stretch in space], dtype=np.float64)
-        self.widths: Floats = np.bincount(self._position.numpy(), weights=widths, minlength=len(space.layers)).astype(
-            np.float64
-        )
+        self.widths: Floats = by_unit(self._position.numpy(), widths, len(space.layers))
         self.quarter = max(1, len(space.layers) // 4)
 
     def of(self, flat: torch.Tensor) -> _Ints:
@@ -93,7 +92,7 @@ def _row(depth: _Depth, position: _Ints, weight: _Ints, resamples: int, seed: in
     }
     if not len(position):
         return row
-    by_layer = np.bincount(position, weights=weight, minlength=last + 1)
+    by_layer = by_unit(position, weight, last + 1)
     share = by_layer / by_layer.sum()
     row |= {
         "centre": float(share @ np.arange(last + 1)) / max(last, 1),
@@ -104,21 +103,8 @@ def _row(depth: _Depth, position: _Ints, weight: _Ints, resamples: int, seed: in
         "fullest": depth.space.layers[int(by_layer.argmax())],
     }
     for name, inside in (("bottom_two", position < 2), ("top_quarter", position >= top)):
-        ends = _interval(inside, weight, resamples, seed)
-        row |= {f"{name}_low": ends[0], f"{name}_high": ends[1]}
+        # neurons that are alike in both respects are interchangeable: a resample holds so many of each kind
+        kinds, counts = np.unique(np.stack([inside * weight, weight]), axis=1, return_counts=True)
+        _, low, high = interval(Resamples(counts, resamples, seed).ratio(*kinds.astype(np.float64)))
+        row |= {f"{name}_low": low, f"{name}_high": high}
     return row
-
-
-def _interval(
-    inside: NDArray[np.bool_], weight: _Ints, resamples: int, seed: int
-) -> tuple[float, float] | tuple[None, None]:
-    """95 % interval of the weighted share inside, over neurons.
-
-    Neurons that are alike in both respects are interchangeable, so what is drawn is how many of each kind a resample holds.
-    """
-    if len(inside) < FEWEST or resamples < 2:
-        return None, None
-    kinds, counts = np.unique(np.stack([inside * weight, weight]), axis=1, return_counts=True)
-    drawn = np.random.default_rng(seed).multinomial(len(inside), counts / len(inside), size=resamples)
-    low, high = np.quantile((drawn @ kinds[0]) / (drawn @ kinds[1]), [0.025, 0.975])
-    return float(low), float(high)

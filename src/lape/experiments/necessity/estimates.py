@@ -14,6 +14,7 @@ from torch import Tensor
 from lape.data.corpus import Batch, Corpus, TextOptions
 from lape.edit.edit import Edit, Scale, edited
 from lape.errors import OptionError
+from lape.measure.controls import seeded
 from lape.model.attribution import backward
 from lape.model.find import find
 from lape.model.loss import Head
@@ -82,8 +83,7 @@ class Estimator:
             squares[numbers] += sums.double().square().sum(0)
 
         for draw in range(draws):
-            generator = torch.Generator().manual_seed(seed * 1_000_003 + draw)
-            count = self._backward(add, list(members), generator)
+            count = self._backward(add, list(members), seeded(seed, draw))
         return squares / (2 * max(draws, 1) * max(count, 1))
 
     @property

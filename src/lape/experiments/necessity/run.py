@@ -22,12 +22,12 @@ from lape.errors import OptionError, TextError
 from lape.experiments.necessity.estimates import Estimator
 from lape.measure.ablation import Ablations, refuse_recorded
 from lape.measure.bootstrap import Floats
-from lape.measure.conditions import check_one_space
 from lape.measure.controls import DECILES, deciles
 from lape.measure.correlation import fitted, judged, rank_correlation
 from lape.options import given, not_negative, positive
 from lape.progress import Progress, silent
 from lape.values.neurons import LanguageNeurons, NeuronSet
+from lape.values.same import check_same_model
 from lape.values.space import NeuronSpace
 from lape.values.stats import ActivationStats
 
@@ -170,7 +170,7 @@ def necessities(
     progress: Progress = silent,
 ) -> Necessity:
     """`necessity` on text that is prepared already; `options.languages` are taken of it, or its first."""
-    check_one_space(work.model, neurons, stats)
+    check_same_model(neurons=neurons.space, statistics=stats.space, model=work.found.space)
     languages = [tag(language) for language in options.languages or work.languages[:1]]
     missing = [language for language in languages if language not in work.languages]
     if missing:

@@ -15,9 +15,11 @@ from torch import Tensor
 from lape.data.languages import tag
 from lape.data.texts import Documents
 from lape.detect.lape import LapeOptions, entropy, scored_neurons, select
-from lape.errors import MismatchError, OptionError
+from lape.errors import OptionError
+from lape.measure.intervals import wilson
 from lape.options import given, shares
 from lape.values.neurons import LanguageNeurons
+from lape.values.same import check_same_model
 from lape.values.stats import ActivationStats, LanguageStats
 
 NULL: dict[str, Any] = {
@@ -29,7 +31,6 @@ NULL: dict[str, Any] = {
     **dict.fromkeys(("neurons", "chosen_in_null"), pl.Int64),
 }
 """Columns of `null_entropy`."""
-_NORMAL = 1.959963984540054
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,7 @@ def null_entropy(
     OptionError for more languages than folds, or statistics made from counts, which have one fold.
     """
     options = given(NullOptions, options, changes)
-    if neurons.space != stats.space:
-        raise MismatchError(f"The neurons belong to a model with {neurons.space}, the statistics to {stats.space}.")
+    check_same_model(neurons=neurons.space, statistics=stats.space)
     sources = _sources(stats, topics)
     known = neurons.options if neurons.method == "lape" else {}
     rule = LapeOptions(**{field.name: known[field.name] for field in fields(LapeOptions) if field.name in known})
@@ -119,10 +119,7 @@ def _sources(stats: ActivationStats, topics: Mapping[str, ActivationStats] | Non
 
 
 def _recorded(stats: ActivationStats, language: str, sliced: ActivationStats, count: int) -> list[LanguageStats]:
-    if sliced.space != stats.space:
-        raise MismatchError(
-            f"The slices of {language} belong to a model with {sliced.space}, the statistics to {stats.space}."
-        )
+    check_same_model(**{f"slices of {language}": sliced.space, "statistics": stats.space})
     if len(sliced.languages) != count:
         raise OptionError(
             f"{language} has {len(sliced.languages)} slices, but {count} languages were recorded: entropies over different numbers "
@@ -203,12 +200,3 @@ def _thinned(
             {"tokens": torch.tensor([tokens]), "routed": routed[None], "fires": fires[None]}
         )
     return ActivationStats(stats.space, by_language, stats.manifest)
-
-
-def wilson(count: int, of: int) -> tuple[float | None, float | None]:
-    """Wilson's 95 % interval of a share; None where there is nothing to count."""
-    if not of:
-        return None, None
-    z, p = _NORMAL, count / of
-    centre, width = p + z * z / (2 * of), z * float(np.sqrt(p * (1 - p) / of + z * z / (4 * of * of)))
-    return max(0.0, (centre - width) / (1 + z * z / of)), min(1.0, (centre + width) / (1 + z * z / of))

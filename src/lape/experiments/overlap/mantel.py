@@ -7,10 +7,10 @@ from itertools import permutations as orders_of
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from lape.errors import OptionError
+from lape.measure.correlation import ranks
 
 Matrix: TypeAlias = NDArray[np.float64]
 """(languages, languages), symmetric."""
@@ -78,8 +78,7 @@ def _checked(matrix: ArrayLike) -> Matrix:
 
 def _centred_ranks(values: Matrix) -> Matrix:
     """Ranks with ties at their mean, times 2, less their own mean: whole numbers that sum to 0."""
-    doubled: Matrix = 2 * pl.Series(values).rank("average").to_numpy()
-    return doubled - (len(values) + 1)
+    return 2 * ranks(values) - (len(values) + 1)
 
 
 def _orders(count: int, permutations: int, seed: int) -> Iterator[list[int]]:

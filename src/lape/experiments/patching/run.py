@@ -16,28 +16,24 @@ from lape.data.corpus import TextOptions
 from lape.data.texts import Texts
 from lape.errors import OptionError, TextError
 from lape.measure.ablation import Ablations, refuse_recorded
-from lape.measure.bootstrap import FEWEST, Bootstrap, Floats
-from lape.measure.conditions import check_one_space
-from lape.measure.intervals import interval, selectivity
-from lape.model.loss import Loss
+from lape.measure.bootstrap import Floats, Resamples, by_unit
+from lape.measure.intervals import ENDS, interval, named_interval, selectivity
 from lape.options import given, positive
 from lape.progress import Progress, silent
 from lape.values.neurons import LanguageNeurons
+from lape.values.same import check_same_model
 from lape.values.stats import ActivationStats
 
-_ENDS = ("", "_low", "_high")
 PATCHING: dict[str, Any] = {
     "language": pl.String,
     "neurons": pl.Int64,
     **{
         f"{name}{end}": pl.Float64
         for name in ("off_own", "patched_own", "own", "off_others", "patched_others", "others")
-        for end in _ENDS
+        for end in ENDS
     },
     **{
-        f"{name}{end}": pl.Float64
-        for name in ("off_selectivity", "patched_selectivity", "selectivity")
-        for end in _ENDS
+        f"{name}{end}": pl.Float64 for name in ("off_selectivity", "patched_selectivity", "selectivity") for end in ENDS
     },
     "units": pl.Int64,
 }
@@ -124,18 +120,18 @@ def patchings(
     progress: Progress = silent,
 ) -> Patching:
     """`patching` on text that is prepared already: zeroed cells that were measured before are not run again."""
-    check_one_space(work.model, neurons, stats)
+    check_same_model(neurons=neurons.space, statistics=stats.space, model=work.found.space)
     sets = [language for language in neurons if language in work.languages]
     if not sets:
         raise TextError(
             f"There is no text in a language that has neurons. Text: {', '.join(work.languages)}; neurons: {', '.join(neurons)}."
         )
     work.base(progress)
-    drawn = _Drawn(work, options)
+    drawn = Resamples(work.units, options.resamples, options.seed)
     every = overall_mean(stats)
     means = {off: every if options.mean == "all" else stats.others_mean(off) for off in sets}
     changes = _changes(work, neurons, means, drawn, progress)
-    return Patching(_summary(work, neurons, sets, changes, drawn.count), _matrix(work.languages, sets, changes))
+    return Patching(_summary(work, neurons, sets, changes, work.units), _matrix(work.languages, sets, changes))
 
 
 def overall_mean(stats: ActivationStats) -> Tensor:
@@ -145,37 +141,19 @@ def overall_mean(stats: ActivationStats) -> Tensor:
     return torch.stack([stats.mean(language) for language in stats.languages]).mean(0)
 
 
-class _Drawn:
-    """Resamples of the units, the same for all languages and conditions."""
-
-    def __init__(self, work: Ablations, options: PatchingOptions) -> None:
-        self.units = {language: work.unit(language) for language in work.languages}
-        self.count = 1 + max(int(unit.max()) for unit in self.units.values())
-        drawn = Bootstrap(self.count, options.resamples if self.count >= FEWEST else 0, options.seed).weights
-        self.weights: Floats = np.concatenate([np.ones((1, self.count)), drawn])
-
-    def change(self, language: str, before: Loss, after: Loss) -> Floats:
-        """(1 + resamples,) change in nats a token: on all units, then on each resample."""
-        return self._sum(language, after.nll - before.nll) / np.maximum(self._sum(language, before.tokens), 1e-9)
-
-    def _sum(self, language: str, values: Any) -> Floats:
-        by_unit = np.bincount(self.units[language], weights=values, minlength=self.count)
-        result: Floats = self.weights @ by_unit
-        return result
-
-
 def _changes(
-    work: Ablations, neurons: LanguageNeurons, means: Mapping[str, Tensor], drawn: _Drawn, progress: Progress
+    work: Ablations, neurons: LanguageNeurons, means: Mapping[str, Tensor], drawn: Resamples, progress: Progress
 ) -> dict[str, Floats]:
     """`zeroed` and `patched`: (sets, languages, 1 + resamples) change in nats a token."""
     result = {name: np.zeros((len(means), len(work.languages), len(drawn.weights))) for name in ("zeroed", "patched")}
     for k, (off, mean) in enumerate(means.items()):
         for j, language in enumerate(work.languages):
             progress("zeroing and patching", k * len(work.languages) + j, len(means) * len(work.languages))
-            before = work.unedited(language)
+            before, unit = work.unedited(language), work.unit(language)
+            tokens = np.maximum(drawn.sums(by_unit(unit, before.tokens, drawn.count)), 1e-9)
             after = {"zeroed": work.off(neurons[off], language), "patched": work.at(neurons[off], mean, language)}
             for name, loss in after.items():
-                result[name][k, j] = drawn.change(language, before, loss)
+                result[name][k, j] = drawn.sums(by_unit(unit, loss.nll - before.nll, drawn.count)) / tokens
     progress("zeroing and patching", len(means) * len(work.languages), len(means) * len(work.languages))
     return result
 
@@ -201,10 +179,11 @@ def _summary(
 
 def _both(name: str, zeroed: Floats, patched: Floats) -> dict[str, float | None]:
     """A quantity in both conditions, and its paired difference, with intervals."""
-    values = {f"off_{name}": zeroed, f"patched_{name}": patched, name: patched - zeroed}
-    return {
-        f"{key}{end}": one for key, value in values.items() for end, one in zip(_ENDS, interval(value), strict=True)
-    }
+    return (
+        named_interval(f"off_{name}", zeroed)
+        | named_interval(f"patched_{name}", patched)
+        | named_interval(name, patched - zeroed)
+    )
 
 
 def _matrix(languages: Sequence[str], sets: Sequence[str], changes: dict[str, Floats]) -> pl.DataFrame:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from lape.errors import OptionError
-from lape.measure.bootstrap import Bootstrap, Floats
+from lape.measure.bootstrap import Resamples, by_unit
+from lape.measure.intervals import interval
 
 CONTROLLED = {
     **dict.fromkeys(("language", "control"), pl.String),
@@ -28,7 +28,7 @@ def controlled(lines: pl.DataFrame, languages: Sequence[str], resamples: int, se
     """
     if not len(lines):
         raise OptionError("There are no losses. Give the lines of lape.experiments.perplexity.run.line_losses.")
-    bootstrap = Bootstrap(1 + max(lines["unit"].to_list()), resamples, seed)
+    drawn = Resamples(1 + max(lines["unit"].to_list()), resamples, seed)
     rows = []
     for language in languages:
         mine = lines.filter(pl.col("language") == language)
@@ -39,23 +39,18 @@ def controlled(lines: pl.DataFrame, languages: Sequence[str], resamples: int, se
         for kind in ("random", "matched"):
             draws = mine.filter((pl.col("kind") == kind) & (pl.col("off") == language))
             control = draws.group_by("line").agg(pl.col("nll").mean()).sort("line") if len(draws) else None
-            rows.append({"language": language, "control": kind, **_row(base, own, control, bootstrap)})
+            rows.append({"language": language, "control": kind, **_row(base, own, control, drawn)})
     return pl.DataFrame(rows, schema=CONTROLLED)
 
 
-def _row(base: pl.DataFrame, own: pl.DataFrame, control: pl.DataFrame | None, bootstrap: Bootstrap) -> dict[str, Any]:
+def _row(base: pl.DataFrame, own: pl.DataFrame, control: pl.DataFrame | None, drawn: Resamples) -> dict[str, Any]:
     unit = base["unit"].to_numpy()
-
-    def by_unit(values: Floats) -> Floats:
-        summed: Floats = np.bincount(unit, weights=values).astype(np.float64)
-        return summed
-
-    sizes = by_unit(base["tokens"].to_numpy())
+    sizes = by_unit(unit, base["tokens"], drawn.count)
     if control is None:
         change = float((own["nll"] - base["nll"]).sum() / sizes.sum())
         return {"own": change, **dict.fromkeys(("of_control", "difference", "low", "high"))}
     before, after, with_control = (frame["nll"].to_numpy() for frame in (base, own, control))
-    low, high = bootstrap.interval(by_unit(after - with_control), sizes) or (None, None)
+    _, low, high = interval(drawn.ratio(by_unit(unit, after - with_control, drawn.count), sizes))
     changes = [float((values - before).sum() / sizes.sum()) for values in (after, with_control)]
     return {
         "own": changes[0],

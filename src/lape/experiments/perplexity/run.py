@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,16 +14,18 @@ from torch import Tensor
 
 from lape.data.corpus import Corpus, TextOptions
 from lape.data.texts import Texts
-from lape.errors import MismatchError, OptionError
+from lape.errors import OptionError
 from lape.measure.ablation import Ablations, Planned, depends_on, refuse_recorded, untold
-from lape.measure.bootstrap import Bootstrap, Floats
-from lape.measure.controls import matched_like
+from lape.measure.bootstrap import Resamples, by_unit
+from lape.measure.controls import control, seeded
+from lape.measure.intervals import interval
 from lape.model.find import find
 from lape.model.load import describe
 from lape.options import check_choices, given, positive
 from lape.progress import Progress, silent
 from lape.store import files
 from lape.values.neurons import LanguageNeurons, NeuronSet
+from lape.values.same import check_same_model
 
 SUMMARY = {
     **dict.fromkeys(("off", "language"), pl.String),
@@ -121,9 +122,7 @@ def line_losses(
     Columns: `off` (language switched off, "" for the base), `kind` (base, own, random, matched), `draw`, `language` (evaluated), `document`,
     `line`, `unit` (of resampling), `tokens` (scored), `characters`, `nll` (nats, summed over the line).
     """
-    space = find(model).space
-    if neurons.space != space:
-        raise MismatchError(f"The neurons belong to a model with {neurons.space}, but this one has {space}.")
+    check_same_model(neurons=neurons.space, model=find(model).space)
     work = Ablations(model, tokenizer, texts, options, folder=folder, progress=progress)
     if not options.allow_recorded:
         refuse_recorded(work.corpora, neurons)
@@ -167,10 +166,11 @@ def _conditions(
         if language not in corpora or not len(found):
             continue
         for draw in range(options.draws):
-            generator = torch.Generator().manual_seed(options.seed * 1_000_003 + k * 1009 + draw)
+            generator = seeded(options.seed, k, draw)
             for kind, by in (("random", None), ("matched", energy[language])):
-                with suppress(OptionError):  # a set so large that too few others are left has no control
-                    result.append(_Condition(language, kind, draw, matched_like(found, excluded, by, generator)))
+                others, _ = control(found, excluded, by, generator)
+                if others is not None:
+                    result.append(_Condition(language, kind, draw, others))
     return result
 
 
@@ -217,7 +217,7 @@ def summary(lines: pl.DataFrame, neurons: LanguageNeurons, options: PerplexityOp
     `delta_character`, `delta_sentence`; `perplexity_base`, `perplexity_off`, `percent` (change of perplexity, for convenience);
     `random_mean`, `random_max`, `matched_mean`, `matched_max`: `delta_token` of the control draws, null where none was drawn.
     """
-    bootstrap = Bootstrap(int(lines["unit"].max()) + 1, options.resamples, options.seed)  # type: ignore[arg-type]
+    drawn = Resamples(int(lines["unit"].max()) + 1, options.resamples, options.seed)  # type: ignore[arg-type]
     parts = {
         key: frame.sort("line")
         for key, frame in lines.partition_by("off", "kind", "draw", "language", as_dict=True).items()
@@ -227,7 +227,7 @@ def summary(lines: pl.DataFrame, neurons: LanguageNeurons, options: PerplexityOp
     for off, found in neurons.items():
         for language in evaluated:
             base, after = parts["", "base", 0, language], parts[off, "own", 0, language]
-            row = {"off": off, "language": language, "neurons": len(found)} | _change(base, after, bootstrap)
+            row = {"off": off, "language": language, "neurons": len(found)} | _change(base, after, drawn)
             for kind in ("random", "matched"):
                 draws = [
                     _delta(base, parts[key]) for key in parts if key[0] == off and key[1] == kind and key[3] == language
@@ -244,14 +244,13 @@ def _delta(base: pl.DataFrame, after: pl.DataFrame) -> float:
     return (float(after["nll"].sum()) - float(base["nll"].sum())) / int(base["tokens"].sum())
 
 
-def _change(base: pl.DataFrame, after: pl.DataFrame, bootstrap: Bootstrap) -> dict[str, Any]:
+def _change(base: pl.DataFrame, after: pl.DataFrame, drawn: Resamples) -> dict[str, Any]:
     tokens, characters = int(base["tokens"].sum()), int(base["characters"].sum())
     before_nats, after_nats = float(base["nll"].sum()), float(after["nll"].sum())
     difference = after["nll"].to_numpy() - base["nll"].to_numpy()
     unit = base["unit"].to_numpy()
-    sizes: Floats = np.bincount(unit, weights=base["tokens"].to_numpy()).astype(np.float64)
-    interval = bootstrap.interval(np.bincount(unit, weights=difference).astype(np.float64), sizes)
-    low, high = interval or (None, None)
+    sizes = by_unit(unit, base["tokens"], drawn.count)
+    _, low, high = interval(drawn.ratio(by_unit(unit, difference, drawn.count), sizes))
     total = after_nats - before_nats
     return {
         "tokens": tokens,

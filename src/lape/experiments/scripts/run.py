@@ -19,7 +19,8 @@ from lape.edit.edit import Off, edited
 from lape.errors import MismatchError, TextError
 from lape.experiments.scripts.writings import ScriptOptions, Written, first_lines, native, noisy, rewritten
 from lape.measure.ablation import KNOWN
-from lape.measure.bootstrap import BLOCK, Bootstrap, Floats
+from lape.measure.bootstrap import BLOCK, Floats, Resamples, by_unit
+from lape.measure.intervals import ENDS, named_interval
 from lape.model.body import check_fits
 from lape.model.loss import find_head, line_loss
 from lape.options import given
@@ -38,7 +39,7 @@ SCRIPTS = {
     **dict.fromkeys(("neurons_native", "neurons_variant"), pl.Int64),
     **dict.fromkeys(("jaccard", "ceiling", "chance", "nats_native", "nats_variant"), pl.Float64),
     "units": pl.Int64,
-    **{f"{name}{end}": pl.Float64 for name in (*DAMAGES, "kept") for end in ("", "_low", "_high")},
+    **{f"{name}{end}": pl.Float64 for name in (*DAMAGES, "kept") for end in ENDS},
 }
 
 
@@ -219,12 +220,13 @@ class _Work:
     def _by_unit(self, values: Floats) -> tuple[Floats, Floats]:
         """(units,) the sum over each unit's lines, and their number."""
         unit = np.arange(len(values)) // (1 if self.options.apart else BLOCK)
-        return np.bincount(unit, weights=values).astype(np.float64), np.bincount(unit).astype(np.float64)
+        count = int(unit[-1]) + 1
+        return by_unit(unit, values, count), by_unit(unit, np.ones(len(unit)), count)
 
     def _ratio(self, name: str, values: Floats, over: Floats) -> dict[str, Any]:
-        bootstrap = Bootstrap(len(values), self.options.resamples, self.options.seed)
-        low, high = bootstrap.interval(values, over) or (None, None)
-        return {name: values.sum() / over.sum(), f"{name}_low": low, f"{name}_high": high}
+        return named_interval(
+            name, Resamples(len(values), self.options.resamples, self.options.seed).ratio(values, over)
+        )
 
 
 def _summed(one: LanguageStats, folds: Sequence[int] | None = None) -> LanguageStats:

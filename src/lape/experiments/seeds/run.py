@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import polars as pl
 import torch
 from torch import Tensor
@@ -16,6 +15,7 @@ from lape.detect.lape import select
 from lape.detect.stability import chance_jaccard
 from lape.detect.variation import VariationOptions
 from lape.errors import MismatchError, OptionError, TextError
+from lape.measure.correlation import spearman
 from lape.options import given
 from lape.values.neurons import NeuronSet, jaccard
 from lape.values.space import NeuronSpace
@@ -71,7 +71,8 @@ def _row(
     count = max(round(options.rate * len(own)), 1)
     a, b, c = (NeuronSet(space, largest(one, count)) for one in (own, seeded, other))
     row |= {"largest_seeds": jaccard(a, b), "largest_languages": jaccard(a, c)}
-    return row | {"rank_seeds": spearman(own, seeded), "rank_languages": spearman(own, other)}
+    ranked = {f"rank_{of}": spearman(own.numpy(), one.numpy()) for of, one in (("seeds", seeded), ("languages", other))}
+    return row | ranked
 
 
 def _chosen(space: NeuronSpace, delta: Tensor, rest: list[Tensor], options: VariationOptions) -> NeuronSet:
@@ -97,11 +98,3 @@ def _checked(first: ActivationStats, second: Mapping[str, Tensor]) -> dict[str, 
                 f"The second seed of {language} gives the same δ as the first: it is the same checkpoint. Tune one with another seed."
             )
     return again
-
-
-def spearman(a: Tensor, b: Tensor) -> float | None:
-    """Spearman's rank correlation of two (n,) tensors, ties at their mean rank; None where one of them is constant."""
-    x, y = (pl.Series(one.numpy()).rank("average").to_numpy() for one in (a, b))
-    x, y = x - x.mean(), y - y.mean()
-    size = np.sqrt((x @ x) * (y @ y))
-    return float(np.clip((x @ y) / size, -1, 1)) if size > 0 else None

@@ -30,11 +30,13 @@ from torch.nn import functional as F
 from lape.data.corpus import Batch, Corpus, TextOptions, batch, batches, prepare
 from lape.data.languages import tag
 from lape.data.texts import Documents, documents
-from lape.errors import MismatchError, ModelError, OptionError, TextError
-from lape.measure.bootstrap import BLOCK, Bootstrap
+from lape.errors import MismatchError, OptionError, TextError
+from lape.measure.bootstrap import BLOCK, Resamples, by_unit
+from lape.measure.intervals import interval
 from lape.model.body import blocks, check_fits, evaluating, run_batch
 from lape.model.find import find
 from lape.model.hooks import hooked
+from lape.model.numerics import check_finite
 from lape.model.site import Sites
 from lape.options import given, positive
 from lape.progress import Progress, silent
@@ -251,10 +253,7 @@ class _SentenceSums:
         """(layers, documents, width) float32. Raises ModelError where one is not finite."""
         assert self._sums is not None  # a corpus has a token
         vectors = self._sums.div_(self.tokens[:, None])
-        if not bool(torch.isfinite(vectors).all()):
-            raise ModelError(
-                "Some residual streams are infinite or not numbers. Load the model in bfloat16 or float32: --dtype bfloat16."
-            )
+        check_finite(vectors, "The residual stream")
         return vectors
 
 
@@ -278,21 +277,21 @@ def dominance(
     layers, count = _shape(vectors)
     half = _second_half(count)
     unit = np.arange(count)[half.numpy()] // (2 * BLOCK)
-    bootstrap = Bootstrap(int(unit[-1]) + 1, resamples, seed)
+    drawn = Resamples(int(unit[-1]) + 1, resamples, seed)
     rows = []
     for layer in range(layers):
         progress("dominance", layer, layers)
         means = {language: stack[layer][~half].double().mean(0) for language, stack in vectors.items()}
         here = {language: stack[layer][half].double() for language, stack in vectors.items()}
         for language in vectors:
-            row = _dominance(here, means, language, unit, bootstrap)
+            row = _dominance(here, means, language, unit, drawn)
             rows.append({"layer": layer, "language": language, **row})
     progress("dominance", layers, layers)
     return pl.DataFrame(rows, schema=DOMINANCE)
 
 
 def _dominance(
-    here: dict[str, Tensor], means: dict[str, Tensor], target: str, unit: NDArray[np.int64], bootstrap: Bootstrap
+    here: dict[str, Tensor], means: dict[str, Tensor], target: str, unit: NDArray[np.int64], drawn: Resamples
 ) -> dict[str, float | None]:
     own, mismatched, hits = torch.stack(
         [
@@ -301,9 +300,8 @@ def _dominance(
             if language != target
         ]
     ).mean(0)
-    amount = np.bincount(unit, weights=(own - mismatched).numpy()).astype(np.float64)
-    size = np.bincount(unit).astype(np.float64)
-    low, high = bootstrap.interval(amount, size) or (None, None)
+    amount, size = (by_unit(unit, one, drawn.count) for one in ((own - mismatched).numpy(), np.ones(len(unit))))
+    _, low, high = interval(drawn.ratio(amount, size))
     return {
         "dominance": float(own.mean()),
         "mismatched": float(mismatched.mean()),

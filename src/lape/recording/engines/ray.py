@@ -25,6 +25,7 @@ from lape import errors
 from lape.data.corpus import Batch, Corpus, batch
 from lape.data.texts import Texts
 from lape.errors import FileError, LapeError, MismatchError, OptionError
+from lape.extras import need
 from lape.model.body import check_fits
 from lape.model.compiled import say
 from lape.model.find import find
@@ -314,11 +315,10 @@ def _batch(held: dict[str, Tensor], number: int) -> Batch:
 def _started(cluster: ClusterOptions) -> Any:
     """Ray, connected to a cluster, or started on this machine."""
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what lape can say of a failure, it says itself
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise OptionError("The engine ray needs Ray. Type: pip install 'lape[ray]'") from error
+    need("ray", "The engine ray", "ray", "pyarrow")
+    import ray
+    import ray.data
+
     if not ray.is_initialized():
         local: dict[str, Any] = {} if cluster.address else {"include_dashboard": False}
         try:

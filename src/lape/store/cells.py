@@ -1,0 +1,81 @@
+"""A cache of finished cells on disk, so that a measurement that was stopped goes on from where it was."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import polars as pl
+from torch import Tensor
+
+from lape.store import files
+from lape.store.run import read_record, read_table
+
+T = TypeVar("T")
+
+
+class Cells:
+    """Finished cells of one measurement, a file each, written in one step; without a folder nothing is kept.
+
+    What a name holds that a file's name should not becomes `_`. A folder must belong to one measurement: who makes it sees to that
+    (`files.same_run`).
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+
+    def has(self, name: str, ending: str) -> bool:
+        """Whether a cell is finished; `ending`: parquet, safetensors or json."""
+        path = self._path(name, ending)
+        return path is not None and path.is_file()
+
+    def table(self, name: str, make: Callable[[], pl.DataFrame]) -> pl.DataFrame:
+        """A table, from the folder or made and kept there. Raises FileError for a damaged one."""
+        return self._get(name, "parquet", read_table, make, _write_table)
+
+    def keep(self, name: str, table: pl.DataFrame) -> None:
+        """Write a table, over one that may be there."""
+        if (path := self._path(name, "parquet")) is not None:
+            _write_table(path, table)
+
+    def tensors(self, name: str, make: Callable[[], Mapping[str, Tensor]], kind: str) -> Mapping[str, Tensor]:
+        """Tensors by name, from the folder or made and kept there; `kind`: what the file says of itself. Raises as `table` does."""
+
+        def read(path: Path) -> Mapping[str, Tensor]:
+            file = files.TensorFile(path, kind)
+            return {key: file.tensor(key) for key in file.names()}
+
+        def write(path: Path, tensors: Mapping[str, Tensor]) -> None:
+            files.write_tensors(path, tensors, {"kind": kind})
+
+        return self._get(name, "safetensors", read, make, write)
+
+    def record(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What JSON can hold, from the folder or made and kept there. Raises as `table` does."""
+        return self._get(name, "json", lambda path: read_record(path.parent, path.name), make, files.write_json)
+
+    def _get(
+        self,
+        name: str,
+        ending: str,
+        read: Callable[[Path], T],
+        make: Callable[[], T],
+        write: Callable[[Path, T], None],
+    ) -> T:
+        path = self._path(name, ending)
+        if path is not None and path.is_file():
+            return read(path)
+        made = make()
+        if path is not None:
+            write(path, made)
+        return made
+
+    def _path(self, name: str, ending: str) -> Path | None:
+        if self.folder is None:
+            return None
+        return self.folder / f"{''.join(c if c.isalnum() or c in '.-%' else '_' for c in name)}.{ending}"
+
+
+def _write_table(path: Path, table: pl.DataFrame) -> None:
+    files.write(path, table.write_parquet)

@@ -1,0 +1,71 @@
+"""Intervals and corrected p values, from their definitions."""
+
+from __future__ import annotations
+
+import math
+import statistics
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lape.measure.intervals import holm, wilson
+
+LAW = settings(deadline=None, max_examples=40)
+
+
+@LAW
+@given(st.integers(1, 400), st.integers(0, 400))
+def test_wilsons_interval_is_where_the_score_test_no_longer_rejects(of, count):
+    """Wilson 1927, to 1e-12: the two shares p with |k/n - p| = z sqrt(p (1 - p) / n), solved for p."""
+    count, z = min(count, of), statistics.NormalDist().inv_cdf(0.975)
+    share = count / of
+    middle, half = share + z * z / (2 * of), z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
+    ends = [(middle + sign * half) / (1 + z * z / of) for sign in (-1, 1)]
+    assert wilson(count, of) == pytest.approx((max(ends[0], 0), min(ends[1], 1)), rel=0, abs=1e-12)
+
+
+@LAW
+@given(st.lists(st.floats(0, 1) | st.sampled_from([0.01, 0.05]), max_size=12))
+def test_holms_p_is_the_largest_of_those_not_above_it_times_how_many_are_left(p):
+    """Holm 1979, to 1e-12."""
+    order = sorted(range(len(p)), key=lambda k: p[k])
+    expected = [0.0] * len(p)
+    for place, k in enumerate(order):
+        expected[k] = min(1, max((len(p) - j) * p[other] for j, other in enumerate(order[: place + 1])))
+    assert holm(p) == pytest.approx(expected, rel=0, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("count", "of", "expected"),
+    [(0, 10, (0.0, 0.2775)), (5, 10, (0.2366, 0.7634)), (10, 10, (0.7225, 1.0)), (81, 263, (0.2553, 0.3662))],
+)
+def test_wilsons_interval(count, of, expected):
+    assert wilson(count, of) == pytest.approx(expected, abs=1e-4)
+    assert wilson(0, 0) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("p", "expected"),
+    [
+        ([0.01, 0.04, 0.03], [0.03, 0.06, 0.06]),
+        ([0.5, 0.6], [1.0, 1.0]),
+        ([0.02], [0.02]),
+        ([], []),
+        ([0.01, 0.01], [0.02, 0.02]),
+    ],
+)
+def test_holm_corrects_as_in_the_paper(p, expected):
+    assert holm(p) == pytest.approx(expected)
+
+
+@LAW
+@given(st.lists(st.floats(0, 1), max_size=8), st.floats(0.001, 0.2))
+def test_holm_rejects_what_the_step_down_procedure_rejects(p, level):
+    """Reject the smallest at level/m, the next at level/(m-1), …, and stop at the first that is not."""
+    rejected = set()
+    for rank, k in enumerate(sorted(range(len(p)), key=lambda k: p[k])):
+        if p[k] * (len(p) - rank) > level:
+            break
+        rejected.add(k)
+    assert {k for k, one in enumerate(holm(p)) if one <= level} == rejected

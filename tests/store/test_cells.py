@@ -1,0 +1,109 @@
+"""Cells: made once and found again, whole or not at all, and never kept without a folder."""
+
+from __future__ import annotations
+
+import json
+
+import polars as pl
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lape.errors import FileError
+from lape.store.cells import Cells
+
+TABLE = pl.DataFrame({"language": ["en", "fr"], "pieces": [["a"], []], "value": [0.5, None]})
+TENSORS = {"nll": torch.tensor([0.5, 2.0], dtype=torch.float64), "tokens": torch.tensor([3, 4])}
+KINDS = {
+    "parquet": (lambda cells, name, make: cells.table(name, make), TABLE),
+    "safetensors": (lambda cells, name, make: cells.tensors(name, make, "a loss"), TENSORS),
+    "json": (lambda cells, name, make: cells.record(name, make), {"tables": ["a"], "notes": ["é"]}),
+}
+each = pytest.mark.parametrize("ending", list(KINDS))
+
+
+def same(a, b):
+    if isinstance(a, pl.DataFrame):
+        return a.equals(b) and a.schema == b.schema
+    if isinstance(next(iter(a.values())), torch.Tensor):
+        return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) and a[k].dtype == b[k].dtype for k in a)
+    return a == b
+
+
+def never():
+    pytest.fail("made again")
+
+
+@each
+def test_a_cell_is_made_once_and_found_again(tmp_path, ending):
+    get, made = KINDS[ending]
+    cells = Cells(tmp_path / "cells")
+    assert not cells.has("en.fr", ending)
+    assert same(get(cells, "en.fr", lambda: made), made)
+    assert cells.has("en.fr", ending)
+    assert [path.name for path in (tmp_path / "cells").iterdir()] == [f"en.fr.{ending}"]
+    assert same(get(Cells(tmp_path / "cells"), "en.fr", never), made)
+
+
+@each
+def test_without_a_folder_a_cell_is_made_each_time(tmp_path, monkeypatch, ending):
+    monkeypatch.chdir(tmp_path)
+    get, made = KINDS[ending]
+    times = []
+    for _ in range(2):
+        assert same(get(Cells(None), "en", lambda: (times.append(1), made)[1]), made)
+    assert len(times) == 2
+    assert not Cells(None).has("en", ending)
+    assert not list(tmp_path.iterdir())
+
+
+@each
+def test_what_fails_or_is_killed_leaves_no_cell(tmp_path, monkeypatch, ending):
+    get, made = KINDS[ending]
+
+    def killed():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        get(Cells(tmp_path), "en", killed)
+    monkeypatch.setattr("lape.store.files.os.replace", lambda *_: killed())
+    with pytest.raises(KeyboardInterrupt):
+        get(Cells(tmp_path), "en", lambda: made)
+    assert not list(tmp_path.iterdir())
+    assert not Cells(tmp_path).has("en", ending)
+
+
+@each
+def test_a_damaged_cell_is_said_by_name(tmp_path, ending):
+    (tmp_path / f"en.{ending}").write_bytes(b"PAR1 no")
+    with pytest.raises(FileError, match=rf"en\.{ending} is damaged"):
+        KINDS[ending][0](Cells(tmp_path), "en", never)
+
+
+def test_a_table_can_be_written_over_another(tmp_path):
+    cells = Cells(tmp_path)
+    cells.table("a", lambda: TABLE)
+    cells.keep("a", TABLE[:1])
+    assert same(cells.table("a", never), TABLE[:1])
+    Cells(None).keep("a", TABLE)
+
+
+def test_kinds_of_one_name_are_told_apart(tmp_path):
+    cells = Cells(tmp_path)
+    cells.table("layers", lambda: TABLE)
+    assert not cells.has("layers", "json")
+    assert cells.record("layers", lambda: {"x": 1}) == json.loads((tmp_path / "layers.json").read_text())
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(min_size=1, max_size=40))
+def test_every_name_is_a_file_in_the_folder(tmp_path_factory, name):
+    folder = tmp_path_factory.mktemp("cells")
+    cells = Cells(folder)
+    cells.record(name, lambda: {"name": name})
+    assert cells.record(name, never) == {"name": name}
+    (path,) = folder.rglob("*.json")
+    assert path.parent == folder
+    plain = set("abcdefghijklmnopqrstuvwxyz0123456789.-%_")
+    assert set(name) - plain or path.name == f"{name}.json"

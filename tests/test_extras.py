@@ -1,0 +1,39 @@
+"""What a missing package says: what needs it, how pip calls it, and what to type."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+
+from lape.errors import OptionError
+from lape.extras import lacking, need
+from lape.measure.correlation import pearson, ranks
+from lape.measure.intervals import holm, wilson
+
+
+def test_what_is_installed_is_needed_in_silence():
+    need("dev", "A test", "pytest", "json")
+    assert lacking("dev", "A test", "pytest") is None
+
+
+def test_every_missing_package_is_named_as_pip_knows_it():
+    said = 'A thing needs no-such-package, nor-this. Type: pip install "lape[lid]"'
+    assert lacking("lid", "A thing", "no_such_package", "json", "nor_this") == said
+    with pytest.raises(OptionError) as error:
+        need("lid", "A thing", "no_such_package", "nor_this")
+    assert str(error.value) == said
+
+
+def test_lingua_has_another_name_to_pip(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    assert "lingua-language-detector" in lacking("lid", "A thing", "lingua")
+
+
+@pytest.mark.parametrize(
+    "call", [lambda: ranks([1.0, 2.0]), lambda: pearson([1.0], [2.0]), lambda: holm([0.5]), lambda: wilson(1, 2)]
+)
+def test_statistics_name_their_extra(monkeypatch, call):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    with pytest.raises(OptionError, match=r'pip install "lape\[study\]"'):
+        call()
