@@ -17,20 +17,19 @@ from contextlib import ExitStack, nullcontext
 from typing import Any
 
 import torch
-from lape.model.run import run_batch
-from recording import OPTIONS, ROUNDS, published, rows
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import lape
 from lape.data.corpus import Batch
-from lape.model.body import body, evaluating, hidden_states
+from lape.model.body import body, evaluating, hidden_states, run_batch
 from lape.model.compiled import Fixed
 from lape.model.find import find
 from lape.model.hooks import change
 from lape.options import RecordOptions
 from lape.recording.engines.compiled import CompiledReader
 from lape.recording.reader import Reader
+from recording import OPTIONS, ROUNDS, published, rows
 
 
 def full(todo: list[Batch]) -> list[Batch]:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from lape.cli.common import Overwrite, TextFlags, TunedFlags, err, out, progress, span, texts_of, tuned_of
-from lape.errors import OptionError
 from lape.options import ClusterOptions, ModelOptions, RecordOptions
 
 if TYPE_CHECKING:
@@ -50,6 +49,7 @@ def record(
         out.quiet = err.quiet = True
     from lape.data import contamination
     from lape.model.load import load
+    from lape.recording import observers
     from lape.recording.engines import ray
     from lape.recording.record import record as run
     from lape.recording.run import checked_texts
@@ -64,8 +64,7 @@ def record(
     started = time.perf_counter()
     with progress() as report:
         if cluster.engine == "ray":
-            if checkpoints:
-                raise OptionError("--tuned is for one process. Leave it out, or leave out --engine ray.")
+            observers.refuse("ray", options, tuned=bool(checkpoints))
             stats = ray.record(
                 model, texts, options, loading=loading, cluster=cluster, out=to, overwrite=overwrite, progress=report
             )
