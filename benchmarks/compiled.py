@@ -17,13 +17,12 @@ from contextlib import ExitStack, nullcontext
 from typing import Any
 
 import torch
-from lape.model.run import run_batch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import lape
 from lape.data.corpus import Batch
-from lape.model.body import body, evaluating, hidden_states
+from lape.model.body import body, evaluating, hidden_states, run_batch
 from lape.model.compiled import Fixed
 from lape.model.find import find
 from lape.model.hooks import change

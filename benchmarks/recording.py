@@ -14,20 +14,21 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
-from lape.model.run import run_batch
 
 import lape
 from lape.data import samples
 from lape.data.corpus import Batch, batch, batches, prepare
 from lape.data.texts import Documents
+from lape.model.body import run_batch
 from lape.model.find import find
 from lape.model.hooks import watching
 from lape.model.site import Sites
-from lape.recording.counter import Recorder
 from lape.recording.engine import RecordOptions
+from lape.recording.reader import Reader
 
 ROUNDS = 10
 OPTIONS = RecordOptions(row_tokens=512, batch_tokens=2048)
@@ -56,19 +57,17 @@ def main() -> None:
     arguments = parser.parse_args()
     model, tokenizer = lape.load(arguments.model)
     found, todo = find(model), rows(model, tokenizer)
-    recorder = Recorder(model, found)
+    reader = Reader(model, found, OPTIONS, None)
 
     def run(count: bool) -> float:
         start = time.perf_counter()
         for one in todo:
-            if count:
-                recorder.count(one.fold)
-            run_batch(model, one)
+            (reader.read if count else partial(run_batch, model))(one)
         return time.perf_counter() - start
 
     ways: dict[str, tuple[Callable[[], Any], bool]] = {
         "bare": (nullcontext, False),
-        "ours": (recorder.attached, True),
+        "ours": (reader.attached, True),
         "published": (lambda: published(model, found), False),
     }
     with torch.inference_mode():

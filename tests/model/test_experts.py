@@ -58,7 +58,8 @@ def test_counts_sums_and_routed_tokens_are_those_of_the_definition(name):
     written = Written(model, KINDS[name])
     for language, texts in LISTS.items():
         fires = torch.zeros(len(stats.space), dtype=torch.int64)
-        total, square = torch.zeros(2, len(stats.space), dtype=torch.float64)
+        total, square, wrote, wrote_square = torch.zeros(4, len(stats.space), dtype=torch.float64)
+        formula = torch.zeros(len(stats.space), dtype=torch.bool)  # llama4's experts have a function of their own
         routed = torch.zeros(len(stats.space.stretches), dtype=torch.int64)
         for text in texts:
             ids, counted = rows_of(text)
@@ -68,11 +69,22 @@ def test_counts_sums_and_routed_tokens_are_those_of_the_definition(name):
                 total[part.start : part.stop] += kept.sum(0)
                 square[part.start : part.stop] += kept.square().sum(0)
                 routed[k] += len(kept)
+            for k, (x, rows) in written.products(ids).items():
+                part, kept = stats.space.stretches[k], x[counted[rows]]
+                wrote[part.start : part.stop] += kept.sum(0)
+                wrote_square[part.start : part.stop] += kept.square().sum(0)
+                formula[part.start : part.stop] = True
         one = stats[language]
         assert torch.equal(one.fires.sum(0), fires)
         assert torch.equal(one.routed.sum(0), routed)
         assert_near(one.sums("sum"), total, 1e-6)
         assert_near(one.sums("square"), square, 1e-6)
+        assert formula.any()
+        assert_near(one.sums("written")[formula], wrote[formula], 1e-6)
+        assert_near(one.sums("written_square")[formula], wrote_square[formula], 1e-6)
+        reached = stats.space.per_neuron(routed).clamp_min(1)
+        assert torch.equal(stats.written_mean(language), one.sums("written") / reached)
+        assert torch.equal(stats.written_energy(language), one.sums("written_square") / reached)
 
 
 def test_both_denominators_can_be_had():

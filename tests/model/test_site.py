@@ -76,7 +76,7 @@ def test_counts_and_sums_are_those_of_the_definition(kind):
     expected = sums_of(model, kind, texts, tokenizer)
     assert int(stats["en"].tokens.sum()) == int(expected["tokens"])
     assert torch.equal(stats["en"].fires.sum(0), expected["fires"])
-    for name in ("sum", "square", "positive"):
+    for name in ("sum", "square", "positive", "written", "written_square"):
         assert_near(stats["en"].sums(name), expected[name], rounding_of(kind))
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lape.data.texts import Documents
 from lape.detect.ap import average_precision
 from lape.errors import FileError, MismatchError, OptionError
-from lape.recording.observers import texts_of
+from lape.recording.observers.texts import texts_of
 from lape.recording.record import record
 from lape.values.histogram import EDGES, ZERO
 from lape.values.stats import ActivationStats, merge

@@ -79,7 +79,9 @@ def test_only_the_experts_that_a_token_meets_are_counted(tmp_path):
 def test_statistics_take_the_bytes_that_a_recording_writes(tmp_path):
     model, path = bare("llama", tmp_path)
     stats = record(model, tokenizer_of(), {"en": Documents(some_texts(9))})["en"]
-    written = sum(stats.tensors[name].nbytes for name in ("fires", "sum", "square", "positive"))
+    written = sum(
+        stats.tensors[name].nbytes for name in ("fires", "sum", "square", "positive", "written", "written_square")
+    )
     assert plan(path, PlanOptions(batch_tokens=64)).statistics == written
 
 

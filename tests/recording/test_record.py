@@ -36,7 +36,7 @@ from support.tiny import LAYERS
 from support.zoo.table import KINDS
 from support.zoo.written import build
 
-SUMS = ("sum", "square", "positive")
+SUMS = ("sum", "square", "positive", "written", "written_square")
 
 
 def recorded(texts, kind="llama", tokenizer=None, **options):

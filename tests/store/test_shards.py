@@ -36,12 +36,6 @@ def test_anything_else_is_refused(text):
         RecordOptions(shard=text)
 
 
-def test_means_of_single_texts_are_refused_in_shards_alone():
-    RecordOptions(shard="1/1", per_text=True)
-    with pytest.raises(OptionError, match="per_text"):
-        RecordOptions(shard="1/2", per_text=True)
-
-
 TEXT = {"hash": "h", "documents": 3, "tokens": 90}
 
 

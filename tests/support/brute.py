@@ -153,6 +153,27 @@ def activations(model: Any, kind: str, ids: Sequence[int]) -> Tensor:
     return torch.cat(seen, 1)
 
 
+def products(model: Any, kind: str, ids: Sequence[int]) -> Tensor:
+    """(tokens, neurons) activation times up of one row, layer after layer: what the down projections read."""
+    seen: list[Tensor] = []
+
+    def look(layer: int, x: Tensor) -> None:
+        a, u = branches(model, kind, layer, x)
+        seen.append((a if u is None else a * u).flatten(0, -2))
+
+    handles = [
+        model.get_submodule(MLPS[kind].gate.format(layer)).register_forward_pre_hook(
+            lambda _module, args, layer=layer: look(layer, args[0])
+        )
+        for layer in range(LAYERS)
+    ]
+    with torch.no_grad():
+        model(input_ids=torch.tensor([list(ids)]), use_cache=False)
+    for handle in handles:
+        handle.remove()
+    return torch.cat(seen, 1)
+
+
 def row_of(text: str, tokenizer: Any, bos: bool) -> tuple[list[int], Tensor]:
     """The ids of one document read alone, and which of them are text."""
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -161,18 +182,21 @@ def row_of(text: str, tokenizer: Any, bos: bool) -> tuple[list[int], Tensor]:
 
 
 def sums_of(model: Any, kind: str, texts: Sequence[str], tokenizer: Any, bos: bool = True) -> dict[str, Tensor]:
-    """What the definitions say of a list of documents: tokens, fires, sum, square, positive."""
-    rows = []
+    """What the definitions say of a list of documents: tokens, fires, sum, square, positive, written, written_square."""
+    rows, wrote = [], []
     for text in texts:
         ids, counted = row_of(text, tokenizer, bos)
         rows.append(activations(model, kind, ids)[counted])
-    a = torch.cat(rows)
+        wrote.append(products(model, kind, ids)[counted])
+    a, product = torch.cat(rows), torch.cat(wrote)
     return {
         "tokens": torch.tensor(len(a)),
         "fires": (a > 0).sum(0),
         "sum": a.sum(0),
         "square": (a * a).sum(0),
         "positive": torch.where(a > 0, a, 0).sum(0),
+        "written": product.sum(0),
+        "written_square": (product * product).sum(0),
     }
 
 

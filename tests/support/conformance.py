@@ -22,6 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lape.recording.engine import RecordOptions
+
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -155,16 +157,27 @@ class Written:
 
     def activations(self, ids: Tensor) -> dict[int, tuple[Tensor, Tensor]]:
         """Stretch -> its activations (rows, width) and their tokens."""
+        return self._seen(ids)[0]
+
+    def products(self, ids: Tensor) -> dict[int, tuple[Tensor, Tensor]]:
+        """The same of activation times up; without MLPs that a type computes by a function of its own."""
+        return self._seen(ids)[1]
+
+    def _seen(self, ids: Tensor) -> tuple[dict[int, tuple[Tensor, Tensor]], dict[int, tuple[Tensor, Tensor]]]:
         seen: dict[int, tuple[Tensor, Tensor]] = {}
+        products: dict[int, tuple[Tensor, Tensor]] = {}
 
         def note(position: int, expert: int | None, a: Tensor, rows: Tensor) -> Tensor:
             seen[self.stretch(position, expert)] = a.clone(), rows
             return a
 
+        def wrote(position: int, expert: int | None, product: Tensor, rows: Tensor) -> None:
+            products[self.stretch(position, expert)] = product.clone(), rows
+
         self.ran.clear()
-        with rewritten(self.model, self.kind, note, self.ran):
+        with rewritten(self.model, self.kind, note, self.ran, wrote):
             logits_of(self.model, ids)
-        return seen
+        return seen, products
 
     @contextmanager
     def changed(self, edits: Sequence[Any]) -> Iterator[None]:
@@ -184,20 +197,24 @@ class Written:
 
 def counts_agree(model: Any, kind: Kind) -> None:
     """Every stretch is seen once for each token that reaches it, and counts and sums are those of the formulas."""
-    from lape.model.body import hidden_states
+    from lape.data.corpus import Batch
     from lape.model.find import find
-    from lape.recording.counter import Recorder
+    from lape.recording.reader import Reader
 
     found = find(model)
-    recorder = Recorder(model, found)
+    reader = Reader(model, found, RecordOptions(), None)
     fold = torch.arange(IDS.numel()).reshape(IDS.shape) % 9 - 1
-    with torch.no_grad(), recorder.attached():
-        recorder.count(fold)
-        hidden_states(model, IDS)
-    state, counted = recorder.state(), fold.flatten() >= 0
-    written = Written(model, kind).activations(IDS)
+    with reader.attached():
+        reader.read(Batch(IDS, None, torch.arange(IDS.numel()).reshape(IDS.shape), fold))
+    state, counted = reader.result(), fold.flatten() >= 0
+    by_hand = Written(model, kind)
+    activations, products = by_hand.activations(IDS), by_hand.products(IDS)
+    for k, (x, rows) in products.items():
+        part, x = found.space.stretches[k], x[counted[rows]].double()
+        near(state["written"][part.start : part.stop], x.sum(0), kind)
+        near(state["written_square"][part.start : part.stop], x.square().sum(0), kind)
     for k, part in enumerate(found.space):
-        a, rows = written.get(k, (torch.zeros(0, part.width), torch.zeros(0, dtype=torch.int64)))
+        a, rows = activations.get(k, (torch.zeros(0, part.width), torch.zeros(0, dtype=torch.int64)))
         kept = counted[rows]
         a, columns = a[kept], slice(part.start, part.stop)
         assert torch.equal(state["fires"][:, columns].sum(0), (a > 0).sum(0)), f"stretch {k}: counts differ"

@@ -11,7 +11,6 @@ from cyclopts import Parameter
 
 from lape.cli.common import Overwrite, TextFlags, TunedFlags, err, out, progress, span, texts_of, tuned_of
 from lape.cli.flags import FLAGS, SWITCHES
-from lape.errors import OptionError
 from lape.model.load import ModelOptions
 from lape.recording.engine import RecordOptions
 from lape.recording.engines.ray import ClusterOptions
@@ -53,6 +52,7 @@ def record(
         out.quiet = err.quiet = True
     from lape.data import contamination
     from lape.model.load import load
+    from lape.recording import observers
     from lape.recording.engines import ray
     from lape.recording.record import record as run
     from lape.recording.run import checked_texts
@@ -67,8 +67,7 @@ def record(
     started = time.perf_counter()
     with progress() as report:
         if cluster.engine == "ray":
-            if checkpoints:
-                raise OptionError("--tuned is for one process. Leave it out, or leave out --engine ray.")
+            observers.refuse("ray", options, tuned=bool(checkpoints))
             stats = ray.record(
                 model, texts, options, loading=loading, cluster=cluster, out=to, overwrite=overwrite, progress=report
             )

@@ -43,7 +43,7 @@ def ap(stats: ActivationStats, options: ApOptions | None = None, **changes: Any)
     at telling the texts of k from those of the other languages, as they are (no weights). The smallest AP_k are neurons that
     are quieter in k than anywhere else. Neurons of MLPs only; the paper takes the outputs of all linear layers.
     The order of the texts changes nothing. Texts are documents in a language with 64 or more, else chunks of about 64 tokens:
-    see `lape.recording.observers.texts_of`. Raises OptionError for statistics recorded without `per_text`.
+    see `lape.recording.observers.texts.texts_of`. Raises OptionError for statistics recorded without `per_text`.
     """
     options = given(ApOptions, options, changes)
     languages = languages_of(stats)

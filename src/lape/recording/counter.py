@@ -2,40 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lape.data.corpus import FOLDS
 from lape.errors import ModelError
-from lape.model.body import blocks, text_config
-from lape.model.hooks import Rows, hooked, watching
+from lape.model.hooks import Rows, watching
 from lape.model.numerics import check_finite
 from lape.model.site import Sites
-from lape.model.weights import down_device
 
 VALUES = ("sum", "square", "positive")
 """Of the activation, of its square and of its positive part, as `LanguageStats` names them."""
 
 
 @dataclass(frozen=True)
-class _Run:
+class Span:
     """Consecutive tokens of a forward that count in one fold, but for some that do not count."""
 
     start: int
     stop: int
     fold: int
     uncounted: Tensor | None
-    """Positions within the run, on the site's device."""
+    """Positions within the span, on the site's device."""
+
+    def of(self, a: Tensor, dtype: torch.dtype) -> Tensor:
+        """A copy of these tokens' values (tokens, width), 0 where a token does not count."""
+        x = a[self.start : self.stop].to(dtype, copy=True)
+        return x if self.uncounted is None else x.index_fill_(0, self.uncounted, 0)
 
 
-def _split(fold: Tensor, longest: int, device: torch.device) -> Iterator[_Run]:
-    """Runs of one fold of at most `longest` tokens; tokens that do not count go with those before them."""
+class Spans:
+    """All tokens of a forward, cut into spans for each site's device."""
+
+    def __init__(self, fold: Tensor) -> None:
+        self._fold = fold
+        """(tokens,) int64 on the CPU: the fold that each counts in, -1 for none."""
+        self._spans: dict[tuple[torch.device, int], list[Span]] = {}
+        self._folds: dict[torch.device, Tensor] = {}
+
+    def on(self, device: torch.device, width: int) -> list[Span]:
+        """On a CPU a span is short enough to stay in the cache for all sums."""
+        longest = max(16, 2**18 // width) if device.type == "cpu" else 2**13
+        key = (device, longest)
+        if key not in self._spans:
+            self._spans[key] = list(_split(self._fold, longest, device))
+        return self._spans[key]
+
+    def folds(self, device: torch.device) -> Tensor:
+        """(tokens,) the fold that each token counts in."""
+        if device not in self._folds:
+            self._folds[device] = self._fold.to(device)
+        return self._folds[device]
+
+
+def _split(fold: Tensor, longest: int, device: torch.device) -> Iterator[Span]:
+    """Spans of one fold of at most `longest` tokens; tokens that do not count go with those before them."""
     counted = torch.nonzero(fold >= 0)[:, 0]
     if not len(counted):
         return
@@ -46,7 +72,7 @@ def _split(fold: Tensor, longest: int, device: torch.device) -> Iterator[_Run]:
         for at in range(start, stop, longest):
             part = fold[at : min(at + longest, stop)]
             missing = torch.nonzero(part < 0)[:, 0]
-            yield _Run(at, at + len(part), int(filled[at]), missing.to(device) if len(missing) else None)
+            yield Span(at, at + len(part), int(filled[at]), missing.to(device) if len(missing) else None)
 
 
 class Recorder:
@@ -54,11 +80,10 @@ class Recorder:
 
     def __init__(self, model: nn.Module, found: Sites) -> None:
         self.model, self.found = model, found
-        self._fires: list[Tensor | None] = [None] * len(found.sites)
-        self._sums: list[Tensor | None] = [None] * len(found.sites)
+        self._fires = [torch.zeros(FOLDS, site.width, dtype=torch.int64) for site in found.sites]
+        self._sums = [torch.zeros(len(VALUES), site.width, dtype=torch.float64) for site in found.sites]
         self._fold = torch.empty(0, dtype=torch.int64)
-        self._runs: dict[tuple[torch.device, int], list[_Run]] = {}
-        self._folds: dict[torch.device, Tensor] = {}
+        self._spans = Spans(self._fold)
         self._forwards = 0
         self._calls = [0] * len(found.sites)
         self._routed = torch.zeros(FOLDS, len(found.sites), dtype=torch.int64)
@@ -75,17 +100,8 @@ class Recorder:
         """Say which fold each token of the next forward counts in: (rows, tokens) int64, -1 for none."""
         self._forwards += 1
         self._fold = fold.reshape(-1)
-        self._runs.clear()
-        self._folds.clear()
+        self._spans = Spans(self._fold)
         self.tokens += torch.bincount(self._fold[self._fold >= 0], minlength=FOLDS)
-
-    def _runs_on(self, device: torch.device, width: int) -> list[_Run]:
-        """The tokens of this forward in runs of one fold. On a CPU a run is short enough to stay in the cache for all sums."""
-        longest = max(16, 2**18 // width) if device.type == "cpu" else 2**13
-        key = (device, longest)
-        if key not in self._runs:
-            self._runs[key] = list(_split(self._fold, longest, device))
-        return self._runs[key]
 
     def _see(self, k: int, activation: Tensor, rows: Rows) -> None:
         a = activation.detach().flatten(0, -2)
@@ -94,26 +110,20 @@ class Recorder:
             return
         if len(a) != len(self._fold):
             raise RuntimeError(f"site {k} saw {len(a)} tokens, expected {len(self._fold)}")
-        fires, sums = self._state(k, a)
-        self._calls[k] += 1
+        fires, sums = self._here(k, a)
         dtype = torch.float64 if a.dtype == torch.float64 else torch.float32
-        for run in self._runs_on(a.device, a.shape[1]):
-            x = a[run.start : run.stop].to(dtype, copy=True)
-            if run.uncounted is not None:
-                x.index_fill_(0, run.uncounted, 0)
+        for span in self._spans.on(a.device, a.shape[1]):
+            x = span.of(a, dtype)
             positive = x.clamp_min(0)
             sums[0] += x.sum(0).to(sums.device)
             sums[2] += positive.sum(0).to(sums.device)
             sums[1] += x.square_().sum(0).to(sums.device)
-            fires[run.fold] += positive.sign_().sum(0).to(fires.device).long()  # 1 where the activation is above 0
+            fires[span.fold] += positive.sign_().sum(0).to(fires.device).long()  # 1 where the activation is above 0
 
     def _see_some(self, k: int, a: Tensor, rows: Tensor) -> None:
         """An expert's activations: of the tokens that were sent to it."""
-        fires, sums = self._state(k, a)
-        self._calls[k] += 1
-        if a.device not in self._folds:
-            self._folds[a.device] = self._fold.to(a.device)
-        fold = self._folds[a.device][rows]
+        fires, sums = self._here(k, a)
+        fold = self._spans.folds(a.device)[rows]
         counted = fold >= 0
         x = a[counted].to(torch.float64 if a.dtype == torch.float64 else torch.float32)
         member = torch.nn.functional.one_hot(fold[counted], FOLDS).to(x.dtype)
@@ -122,43 +132,26 @@ class Recorder:
         fires += (member.T @ positive.sign()).to(fires.device).long()
         self._routed[:, k] += member.sum(0).long().cpu()
 
-    def _state(self, k: int, a: Tensor) -> tuple[Tensor, Tensor]:
-        fires, sums = self._fires[k], self._sums[k]
-        if fires is None or sums is None:
-            device = torch.device("cpu") if a.device.type == "mps" else a.device  # MPS has no float64
-            fires = torch.zeros(FOLDS, a.shape[1], dtype=torch.int64, device=device)
-            sums = torch.zeros(3, a.shape[1], dtype=torch.float64, device=device)
-            self._fires[k], self._sums[k] = fires, sums
-        return fires, sums
+    def _here(self, k: int, a: Tensor) -> tuple[Tensor, Tensor]:
+        """A site's counts and sums, on its own device, at the begin of a forward."""
+        self._calls[k] += 1
+        device = torch.device("cpu") if a.device.type == "mps" else a.device  # MPS has no float64
+        self._fires[k], self._sums[k] = self._fires[k].to(device), self._sums[k].to(device)
+        return self._fires[k], self._sums[k]
 
     def state(self) -> dict[str, Tensor]:
         """What was counted so far, as `LanguageStats` keeps it, on the CPU.
 
         Raises ModelError where a site missed a forward, or an activation was not finite.
         """
-        missed = self.missed()
-        if missed:
-            raise ModelError(
-                f"Layers {missed[:6]} were not seen in every forward: parts of the model seem to be compiled or replaced. "
-                "Load it anew and record before compiling."
-            )
-        space = self.found.space
-        widths = [stretch.width for stretch in space]
-        fires = [
-            torch.zeros(FOLDS, w, dtype=torch.int64) if f is None else f.cpu()
-            for f, w in zip(self._fires, widths, strict=True)
-        ]
-        sums = [
-            torch.zeros(3, w, dtype=torch.float64) if s is None else s.cpu()
-            for s, w in zip(self._sums, widths, strict=True)
-        ]
-        added = dict(zip(VALUES, torch.cat(sums, 1), strict=True))
-        check_finite(added["square"], "The activation")
+        refuse_missed(self.missed())
+        sums = torch.cat([one.cpu() for one in self._sums], 1)
+        check_finite(sums, "The activation")
         return {
             "tokens": self.tokens.clone(),
             "routed": self._all_routed(),
-            "fires": torch.cat(fires, 1),
-            **{name: one.clone() for name, one in added.items()},
+            "fires": torch.cat([one.cpu() for one in self._fires], 1),
+            **{name: one.clone() for name, one in zip(VALUES, sums, strict=True)},
         }
 
     def missed(self) -> list[int]:
@@ -169,48 +162,23 @@ class Recorder:
 
     def _all_routed(self) -> Tensor:
         """(folds, stretches) int64: all counted tokens, or those sent to an expert."""
-        dense = torch.tensor([site.layout is None for site in self.found.sites])
+        dense = torch.tensor([stretch.expert is None for stretch in self.found.space])
         return torch.where(dense, self.tokens[:, None], self._routed)
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Go on from what `state` gave."""
         self.tokens = state["tokens"].clone()
         self._routed = state["routed"].clone()
-        sums = torch.stack([state[name] for name in VALUES])
-        for k, (site, stretch) in enumerate(zip(self.found.sites, self.found.space, strict=True)):
+        for k, stretch in enumerate(self.found.space):
             part = slice(stretch.start, stretch.stop)
-            device = down_device(self.model, site)
-            device = torch.device("cpu") if device.type in ("mps", "meta") else device
-            self._fires[k] = state["fires"][:, part].to(device, copy=True)
-            self._sums[k] = sums[:, part].to(device, copy=True)
+            self._fires[k] = state["fires"][:, part].clone()
+            self._sums[k] = torch.stack([state[name][part] for name in VALUES])
 
 
-class ResidualRecorder:
-    """Sums of the residual stream after every decoder block, over counted tokens."""
-
-    def __init__(self, model: nn.Module, found: Sites) -> None:
-        self._blocks, self._width = blocks(model, found), text_config(model).hidden_size
-        self.sums: Tensor | None = None
-        self.weights = torch.empty(0)
-
-    def total(self) -> Tensor:
-        """(layers, width) float64 on the CPU; zeros where nothing ran."""
-        if self.sums is None:
-            return torch.zeros(len(self._blocks), self._width, dtype=torch.float64)
-        return self.sums
-
-    @contextmanager
-    def attached(self) -> Iterator[None]:
-        """While inside, every forward adds."""
-        with hooked([block.register_forward_hook(self._hook(k)) for k, block in enumerate(self._blocks)]):
-            yield
-
-    def _hook(self, k: int) -> Callable[[nn.Module, Any, Any], None]:
-        def add(_module: nn.Module, _args: Any, out: Any) -> None:
-            hidden = (out if isinstance(out, Tensor) else out[0]).flatten(0, -2)
-            if self.sums is None:
-                self.sums = torch.zeros(len(self._blocks), hidden.shape[1], dtype=torch.float64)
-            dtype = torch.float64 if hidden.dtype == torch.float64 else torch.float32
-            self.sums[k] += (self.weights.to(hidden.device, dtype) @ hidden.to(dtype)).cpu()
-
-        return add
+def refuse_missed(layers: Sequence[int]) -> None:
+    """Refuse what was recorded where these layers missed a forward. Raises ModelError."""
+    if layers:
+        raise ModelError(
+            f"Layers {list(layers[:6])} were not seen in every forward: parts of the model seem to be compiled or replaced. "
+            "Load it anew and record before compiling."
+        )

@@ -35,6 +35,8 @@ class RecordOptions(TextOptions):
     """At most so many texts of each language, evenly spread, have their means kept."""
     histogram: bool = False
     """Record also a histogram of every neuron's activations, which the method probability90 reads."""
+    also: str | None = None
+    """Record also these, by name, with commas between: quantities that have no option of their own."""
     until: float | None = None
     """Stop all languages together once the sets of each come out of halves of the text with this median Jaccard, such as 0.85."""
     compile: Literal["auto", "on", "off"] = "auto"
@@ -53,10 +55,8 @@ class RecordOptions(TextOptions):
             raise OptionError(
                 "until looks at all languages and all their text at once, a shard at a part. Give one of them."
             )
-        if self.shard is not None and Shard.parse(self.shard).of > 1 and self.per_text:
-            raise OptionError(
-                "Means of single texts cannot be recorded in shards, which cut texts. Leave out shard, or per_text."
-            )
+        if self.shard is not None:
+            Shard.parse(self.shard)
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,16 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from lape.data.corpus import FOLDS
+from lape.data.corpus import FOLDS, Batch
 from lape.errors import OptionError
 from lape.model.body import hidden_states, text_config, tiny_ids
 from lape.model.find import find
 from lape.model.load import chosen_device
 from lape.model.skeleton import Skeleton, free_memory, parameters_of, skeleton
 from lape.options import Tokens, positive
-from lape.recording.counter import Recorder
+from lape.recording.engine import RecordOptions
+from lape.recording.observers import quantities
+from lape.recording.reader import Reader
 
 _FEWEST = 2
 _ROUNDS, _LONG = 3, 5.0
@@ -135,7 +137,7 @@ def plan(name: str | Path, options: PlanOptions, revision: str | None = None) ->
     speed = per_layer / probe.recording if probe else (options.tflops or 0) * 1e12 * options.share
     weights = 2 * parameters
     room = options.gpu_memory * 2**30 if options.gpus else _room(device)
-    languages = options.languages
+    languages, kept = options.languages, quantities(RecordOptions()).values()
     passes = (languages + 1) * languages + 2 * options.draws * languages
     return Plan(
         layers=few.of,
@@ -144,7 +146,7 @@ def plan(name: str | Path, options: PlanOptions, revision: str | None = None) ->
         flops=per_layer * few.of,
         head_flops=head,
         weights=weights,
-        statistics=neurons * 8 * (FOLDS + 3),
+        statistics=neurons * sum(8 * (FOLDS if "folds" in one.axes else 1) for one in kept if "neurons" in one.axes),
         languages=languages,
         record_tokens=languages * options.tokens,
         passes=passes,
@@ -175,17 +177,12 @@ def _ids(model: Any, tokens: int) -> torch.Tensor:
 def _probe(few: Skeleton, batch_tokens: int, device: torch.device) -> Probe:
     few.model.to(device)
     ids = _ids(few.model, batch_tokens)
-    recorder = Recorder(few.model, find(few.model))
-    fold = torch.zeros_like(ids, device="cpu")
-
-    def recording() -> None:
-        recorder.count(fold)
-        hidden_states(few.model, ids)
-
+    reader = Reader(few.model, find(few.model), RecordOptions(), None)
+    none = torch.zeros_like(ids, device="cpu")
     with torch.inference_mode():
         bare = _seconds(lambda: hidden_states(few.model, ids), device)
-        with recorder.attached():
-            ours = _seconds(recording, device)
+        with reader.attached():
+            ours = _seconds(lambda: reader.read(Batch(ids, None, none, none)), device)
         side = _MATRIX.get(device.type, 2048)
         a, b = (torch.randn(side, side, device=device, dtype=few.model.dtype) for _ in range(2))
         product = _seconds(lambda: a @ b, device)

@@ -6,16 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from lape.data.texts import Source, Texts
-from lape.errors import OptionError, TextError
+from lape.errors import TextError
 from lape.model.body import is_shared_out
 from lape.options import given
 from lape.progress import Progress, silent
 from lape.recording.engine import Engine, RecordOptions
 from lape.recording.engines.local import Local
 from lape.recording.engines.parallel import Parallel, follows
+from lape.recording.observers import refuse
 from lape.recording.run import checked_texts, recorded
 from lape.recording.weight_change import Tuned, checked_tuned
 from lape.store import files
+from lape.store.shards import Shard
 from lape.values.stats import ActivationStats
 
 
@@ -42,6 +44,8 @@ def record(
     Raises TextError, ModelError, FileError or MismatchError, before anything is computed where possible.
     """
     options = given(RecordOptions, options, changes)
+    if Shard.parse(options.shard or "1/1").of > 1:
+        refuse("shards", options)
     if follows(model):
         out = None
     if out is not None:
@@ -51,8 +55,7 @@ def record(
 
     def engine(folder: Path) -> Engine:
         if is_shared_out(model):
-            if checkpoints:
-                raise OptionError("tuned needs a model that one process holds. Leave it out.")
+            refuse("parallel", options, tuned=bool(checkpoints))
             return Parallel(model, tokenizer, options, folder=folder, progress=progress)
         resumable = out is not None
         return Local(

@@ -16,13 +16,14 @@ from lape.data.corpus import batches, prepare
 from lape.data.languages import tag
 from lape.data.texts import Source, Texts, check_source
 from lape.detect.stability import doubling, steadiness
-from lape.errors import TextError
+from lape.errors import FileError, TextError
 from lape.progress import Progress
 from lape.recording.engine import GROUPS, RECORDED, Engine, RecordOptions, Work
+from lape.recording.observers import quantities
 from lape.store import files
 from lape.store.lazy import FromFile
 from lape.store.shards import Shard
-from lape.values.stats import ActivationStats, LanguageStats
+from lape.values.stats import FORMAT, ActivationStats, LanguageStats
 
 COUNTED = ("residual", "bos", "row_tokens", "one_per_row")
 """Options under which tokens are counted: statistics made under different ones are not merged."""
@@ -123,6 +124,10 @@ class _Run:
         manifest = {
             **self.engine.manifest,
             "counting": {name: getattr(self.options, name) for name in COUNTED},
+            "quantities": {
+                name: one.to_json()
+                for name, one in quantities(self.options, tuned="tuned" in self.engine.manifest).items()
+            },
             "options": dataclasses.asdict(self.options),
             "corpus": {k: self._described(work) for k, work in todo.items()},
         }
@@ -190,8 +195,15 @@ class _Run:
         if not self.resumable:
             return
         ours = {k: manifest[k] for k in ("model", "tokenizer", "corpus", "options")} | self.engine.about
+        ours["format"] = FORMAT
         ours["options"] = {k: v for k, v in ours["options"].items() if k != "checkpoint_seconds"}
-        if not (self.folder / files.STATE).exists():
+        state = self.folder / files.STATE
+        if state.exists() and (began := json.loads(state.read_text(encoding="utf-8")).get("format", 1)) != FORMAT:
+            raise FileError(
+                f"{self.folder} holds a recording of format {began} that was stopped, and this version of lape records format {FORMAT}. "
+                f"Finish it with the version that began it, choose another --out, or delete {self.folder}."
+            )
+        if not state.exists():
             for stale in self._stopped():  # of a run that nothing describes
                 stale.unlink()
         files.same_run(self.folder, ours)

@@ -13,14 +13,20 @@ from torch import Tensor
 from lape.data.languages import tag
 from lape.errors import FileError, MismatchError, OptionError, TextError
 from lape.store import files, shards
-from lape.store.lazy import FromFile, Join, Together, later
+from lape.store.lazy import FromFile, Join, Together, later, like
+from lape.values.quantity import COUNTED, Quantity, described
 from lape.values.same import check_same_model
 from lape.values.space import NeuronSpace
 
 KIND = "activation statistics"
+FORMAT = 2
+"""Of the file. 1: tensors are not described, and the written activation has no sums; it is still read. 2: `manifest["quantities"]` says of
+every tensor what it is (see `lape.values.quantity`).
+"""
 HEADER = ("languages", "space", "manifest")
 COUNTS = ("tokens", "routed", "fires")
-SUMS = ("sum", "square", "positive", "residual", "attribution", "attributed")
+WRITTEN = ("written", "written_square")
+"""Sums of the written activation, activation × up, and of its square."""
 EXTRAS = {
     "residual": "--residual",
     "attribution": "--attribution 5k",
@@ -28,9 +34,7 @@ EXTRAS = {
     "histogram": "--histogram",
     "variation": "--tuned TAG=PATH",
 }
-"""What only an option of `lape record` records. All of it adds when merged, but for `texts`, which are joined, and `variation`, which
-must be the same.
-"""
+"""What only an option of `lape record` records, and the option; what has none of its own is asked for by name: `--also NAME`."""
 
 
 @dataclass(frozen=True)
@@ -60,25 +64,32 @@ class LanguageStats:
         return self.tensors.get("fingerprints", torch.empty(0, dtype=torch.int64))
 
     def sums(self, name: str) -> Tensor:
-        """(neurons,) float64: the sum of the activation (`sum`), its square (`square`) or its positive part (`positive`);
-        `residual`: (layers, width) float64. Raises OptionError where they were not recorded.
+        """(neurons,) float64: the sum of the activation (`sum`), its square (`square`) or its positive part (`positive`), of the written
+        activation (`written`) or its square (`written_square`); `residual`: (layers, width) float64. Raises OptionError where they were
+        not recorded.
         """
-        if name not in self.tensors:
-            raise OptionError(
-                f"These statistics hold no {name!r}: they were made from counts, or without that option. "
-                f"Record them with lape record {EXTRAS.get(name, '')}".rstrip()
-                + "."
-            )
-        return self.tensors[name]
+        return self._held(name)
 
     def extra(self, name: str) -> Tensor:
         """`texts`: (texts, neurons) float16, the mean activation over the counted tokens of each text; `histogram`: (neurons, bins)
-        int64, counted tokens in each bin of `lape.values.histogram`; `variation`: (neurons,) float64, see `ActivationStats.variation`. Raises
-        OptionError naming the option that records it.
+        int64, counted tokens in each bin of `lape.values.histogram`; `variation`: (neurons,) float64, see `ActivationStats.variation`;
+        and whatever else was recorded. Raises OptionError naming the option that records it.
         """
+        return self._held(name)
+
+    def _held(self, name: str) -> Tensor:
         if name not in self.tensors:
-            raise OptionError(f"These statistics hold no {name!r}. Record them anew with lape record {EXTRAS[name]}.")
+            raise OptionError(
+                f"These statistics hold no {name!r}: they were made from counts, by an older version, or without that option. "
+                f"Record them anew with lape record{_flag(name)}."
+            )
         return self.tensors[name]
+
+
+def _flag(name: str) -> str:
+    """What to add to `lape record` for a tensor."""
+    standard = name in WRITTEN or any(name == one.name for one in COUNTED)
+    return "" if standard else f" {EXTRAS.get(name, f'--also {name}')}"
 
 
 @dataclass(frozen=True)
@@ -207,18 +218,46 @@ class ActivationStats:
         one = self[language]
         return one.sums("square") / self.space.per_neuron(one.routed.sum(0)).clamp_min(1)
 
+    def written_mean(self, language: str) -> Tensor:
+        """(neurons,) float64: the mean written activation in a language, E[a·u], over the tokens that reached the neuron.
+
+        It is activation × up, what the down projection reads (before a norm, where there is one between); in a plain MLP the activation
+        itself. It has no unit: the mean of what a neuron adds to the residual stream is this times its column of the down projection.
+        """
+        return self._written(language, "written")
+
+    def written_energy(self, language: str) -> Tensor:
+        """(neurons,) float64: the mean square of the written activation in a language, E[(a·u)²], over the tokens that reached the neuron.
+
+        Times ‖its column of the down projection‖² it is the mean squared length of what the neuron adds to the residual stream, where no
+        norm stands before that projection.
+        """
+        return self._written(language, "written_square")
+
+    def _written(self, language: str, name: str) -> Tensor:
+        one = self[language]
+        if name not in one.tensors:
+            found = "of format 1, which kept none" if "sum" in one.tensors else "counts alone"
+            raise OptionError(
+                f"The statistics of {self.canonical(language)} hold no sums of the written activation (activation × up), since they are "
+                f"{found}: record that text again with lape record."
+            )
+        return one.sums(name) / self.space.per_neuron(one.routed.sum(0)).clamp_min(1)
+
     def merge(self, other: ActivationStats) -> ActivationStats:
         """Add statistics of the same model on other text. Counts add exactly; sums agree to 1e-10 whatever the order. Nothing is added
         before it is asked for, and nothing kept: save the result, and load it, where it is read often.
 
-        Raises MismatchError naming both values where model, tokenizer, neurons or counting rules differ, and for text that is in both.
+        Raises MismatchError naming both values where model, tokenizer, neurons or counting rules differ, for text that is in both, and
+        where only one of them holds some sums of a language: format 1 and format 2 do not add up to sums of all the text.
         """
         self._same(other)
         manifest = _joined(self.manifest, other.manifest)
+        known = described(manifest)
         merged: dict[str, LanguageStats] = {}
         for language in sorted({*self.by_language, *other.by_language}, key=[*self.languages, *other.languages].index):
             found = [s.by_language[language] for s in (self, other) if language in s.by_language]
-            merged[language] = found[0] if len(found) == 1 else _added(language, *found)
+            merged[language] = found[0] if len(found) == 1 else _added(language, known, *found)
         return ActivationStats(self.space, merged, manifest)
 
     def _same(self, other: ActivationStats) -> None:
@@ -249,7 +288,7 @@ class ActivationStats:
         }
         header = {
             "kind": KIND,
-            "format": 1,
+            "format": FORMAT,
             "languages": self.languages,
             "space": self.space.to_json(),
             "manifest": self.manifest,
@@ -262,13 +301,40 @@ class ActivationStats:
         """Open a file, or a run's folder; its tensors are read when asked for."""
         path = Path(path)
         file = files.TensorFile(path / "stats.safetensors" if path.is_dir() else path, KIND, HEADER)
+        if file.header.get("format", 1) not in (1, FORMAT):
+            raise FileError(
+                f"{path} is of format {file.header['format']}, and this version of lape reads formats 1 to {FORMAT}. "
+                "Use the version that wrote it, or a newer one: pip install -U lape"
+            )
         space = NeuronSpace.from_json(file.header["space"])
-        by_language = {language: LanguageStats(FromFile(file, f"{language}/")) for language in file.header["languages"]}
-        for language, one in by_language.items():
-            missing = [name for name in COUNTS if name not in one.tensors]
-            if missing:
-                raise FileError(f"{path} is damaged: {language} has no {', '.join(missing)}. Make it again.")
-        return cls(space, by_language, file.header["manifest"])
+        stats = cls(
+            space,
+            {language: LanguageStats(FromFile(file, f"{language}/")) for language in file.header["languages"]},
+            file.header["manifest"],
+        )
+        for language, one in stats.by_language.items():
+            _check(path, language, one, space, described(stats.manifest))
+        return stats
+
+
+def _check(path: Path, language: str, one: LanguageStats, space: NeuronSpace, known: Mapping[str, Quantity]) -> None:
+    """Refuse a language's tensors that are not what they are said to be."""
+    missing = [name for name in COUNTS if name not in one.tensors]
+    if missing:
+        raise FileError(f"{path} is damaged: {language} has no {', '.join(missing)}. Make it again.")
+    folds = like(one.tensors, "tokens").numel()
+    lengths = {"folds": folds, "stretches": len(space.stretches), "neurons": len(space)}
+    for name in one.tensors:
+        held = like(one.tensors, name)
+        if name not in known or not known[name].fits(held, lengths):
+            said = (
+                f"expected ({', '.join(known[name].axes)}), {known[name].dtype}"
+                if name in known
+                else "nothing says what it is"
+            )
+            raise FileError(
+                f"{path} is damaged: {language} has {name} {tuple(held.shape)}, {held.dtype}; {said}. Make it again."
+            )
 
 
 def merge(parts: Iterable[ActivationStats]) -> ActivationStats:
@@ -286,23 +352,41 @@ def merge(parts: Iterable[ActivationStats]) -> ActivationStats:
     return result
 
 
-def _added(language: str, a: LanguageStats, b: LanguageStats) -> LanguageStats:
+_JOINS: dict[str, Join] = {
+    "add": torch.add,
+    "join": lambda first, second: torch.cat([first, second]),
+    "same": lambda first, _: first,
+}
+
+
+def _added(language: str, known: Mapping[str, Quantity], a: LanguageStats, b: LanguageStats) -> LanguageStats:
     if set(a.tensors) != set(b.tensors):
-        odd = ", ".join(sorted(set(a.tensors) ^ set(b.tensors)))
-        raise MismatchError(f"{language}: only one of the two holds {odd}. Record both with the same options.")
-    joins: dict[str, Join] = {name: torch.add for name in (*COUNTS, *SUMS, "histogram") if name in a.tensors}
-    if "texts" in a.tensors:
-        joins["texts"] = lambda first, second: torch.cat([first, second])
-    if "variation" in a.tensors:
-        if not torch.equal(a.tensors["variation"], b.tensors["variation"]):
+        odd = sorted(set(a.tensors) ^ set(b.tensors))
+        older = " (files of format 1 have none)" if set(odd) & set(WRITTEN) else ""
+        raise MismatchError(
+            f"{language}: only one of the two holds {', '.join(odd)}{older}. Record both with the same options and version."
+        )
+    joins: dict[str, Join] = {}
+    for name in a.tensors:
+        if name not in known:
             raise MismatchError(
-                f"{language}: the two were recorded with different tuned checkpoints. Record both with the same --tuned {language}=PATH."
+                f"{language}: nothing says how {name} is merged. Describe it in manifest['quantities']."
             )
-        joins["variation"] = lambda first, _: first
-    if "fingerprints" in a.tensors:
-        known = torch.unique(torch.cat([a.fingerprints, b.fingerprints]))
-        joins["fingerprints"] = lambda first, _: known.to(first.device)
+        merge = known[name].merge
+        if merge == "same" and not torch.equal(a.tensors[name], b.tensors[name]):
+            how = EXTRAS.get(name, "options").replace("TAG", language)
+            raise MismatchError(
+                f"{language}: {name} is not the same in both: they were recorded with different tuned checkpoints or options. "
+                f"Record both with the same {how}."
+            )
+        joins[name] = _union(a.tensors[name], b.tensors[name]) if merge == "union" else _JOINS[merge]
     return LanguageStats(Together(a.tensors, b.tensors, joins))
+
+
+def _union(a: Tensor, b: Tensor) -> Join:
+    """Made at once, since its length says how long the whole is."""
+    every = torch.unique(torch.cat([a, b]))
+    return lambda first, _: every.to(first.device)
 
 
 def _joined(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
@@ -312,5 +396,7 @@ def _joined(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
         result["corpus"] = shards.joined(a.get("corpus", {}), b.get("corpus", {}))
     if "options" in a:  # the corpora say which shards there are
         result["options"] = {**a["options"], "shard": None}
-    tuned = {**b.get("tuned", {}), **a.get("tuned", {})}
-    return {**result, "tuned": tuned} if tuned else result
+    for name in ("tuned", "quantities"):
+        if name in a or name in b:
+            result[name] = {**b.get(name, {}), **a.get(name, {})}
+    return result

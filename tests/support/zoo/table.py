@@ -9,4 +9,4 @@ from support.zoo.kinds import Kind
 
 KINDS: dict[str, Kind] = {}
 for _file in sorted(Path(__file__).parent.glob("types_*.py")):
-    KINDS.update(import_module(f"zoo.{_file.stem}").KINDS)
+    KINDS.update(import_module(f"support.zoo.{_file.stem}").KINDS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,10 @@ from support.zoo.kinds import Experts, Kind, Mlp, Own
 
 Change = Callable[[int, int | None, Tensor, Tensor], Tensor]
 """(position of the stretch's MLP among all, expert or None, activation (rows, width), token numbers (rows,)) -> activation."""
+
+
+Wrote = Callable[[int, int | None, Tensor, Tensor], None]
+"""The same of what the down projection reads: activation times up. Not called where a type computes an MLP by a function of its own."""
 
 
 def build(name: str, kind: Kind, dtype: torch.dtype | None = None, seed: int = 0) -> Any:
@@ -72,7 +77,13 @@ def halves(model: Any, mlp: Mlp, block: int, x: Tensor) -> tuple[Tensor, Tensor]
     return mlp.glu(gate, up) if mlp.glu else (mlp.function(gate), up)
 
 
-def run_experts(module: Any, mlp: Experts, change: Callable[[int, Tensor, Tensor], Tensor], *args: Any) -> Tensor:
+def run_experts(
+    module: Any,
+    mlp: Experts,
+    change: Callable[[int, Tensor, Tensor], Tensor],
+    *args: Any,
+    wrote: Callable[[int, Tensor, Tensor], None] = lambda *_: None,
+) -> Tensor:
     """Routed experts, one token and one expert after the other."""
     if mlp.by_hand is not None:
         return mlp.by_hand(module, change, *args)
@@ -95,7 +106,9 @@ def run_experts(module: Any, mlp: Experts, change: Callable[[int, Tensor, Tensor
             half = z.shape[1] // 2
             gate, up = (z[:, ::2], z[:, 1::2]) if mlp.interleaved else (z[:, :half], z[:, half:])
             a, h = mlp.glu(gate, up) if mlp.glu else (mlp.function(gate), up)
-        out = (change(expert, a, rows) * h) @ leave[expert].T
+        product = change(expert, a, rows) * h
+        wrote(expert, product, rows)
+        out = product @ leave[expert].T
         if mlp.biases:
             out = out + getattr(module, mlp.biases[1]).detach()[expert]
         result.index_add_(0, rows, (out * weights[rows, slots][:, None]).to(result.dtype))
@@ -110,7 +123,9 @@ def places(kind: Kind) -> list[tuple[int, Mlp | Own | Experts]]:
 
 
 @contextmanager
-def rewritten(model: Any, kind: Kind, change: Change, ran: list[int] | None = None) -> Iterator[None]:
+def rewritten(
+    model: Any, kind: Kind, change: Change, ran: list[int] | None = None, wrote: Wrote = lambda *_: None
+) -> Iterator[None]:
     """While inside, every MLP computes down(change(activation) · up) by the formulas of the table; the positions of those that
     have run are added to `ran`.
     """
@@ -118,9 +133,9 @@ def rewritten(model: Any, kind: Kind, change: Change, ran: list[int] | None = No
     ran = [] if ran is None else ran
     for position, (block, mlp) in enumerate(places(kind)):
         if isinstance(mlp, Mlp):
-            undo += [handle.remove for handle in _dense(model, position, block, mlp, change, ran)]
+            undo += [handle.remove for handle in _dense(model, position, block, mlp, change, ran, wrote)]
         else:
-            undo.append(_replaced(model.get_submodule(mlp.module.format(block)), position, mlp, change, ran))
+            undo.append(_replaced(model.get_submodule(mlp.module.format(block)), position, mlp, change, ran, wrote))
     try:
         yield
     finally:
@@ -128,7 +143,7 @@ def rewritten(model: Any, kind: Kind, change: Change, ran: list[int] | None = No
             step()
 
 
-def _dense(model: Any, position: int, block: int, mlp: Mlp, change: Change, ran: list[int]) -> list[Any]:
+def _dense(model: Any, position: int, block: int, mlp: Mlp, change: Change, ran: list[int], wrote: Wrote) -> list[Any]:
     inputs: list[Tensor] = []
     down = model.get_submodule(mlp.down.format(block))
 
@@ -140,6 +155,7 @@ def _dense(model: Any, position: int, block: int, mlp: Mlp, change: Change, ran:
         rows = a.flatten(0, -2)
         changed = change(position, None, rows.clone(), torch.arange(len(rows))).view_as(a)
         weight, bias = affine(down)
+        wrote(position, None, (changed * h).flatten(0, -2), torch.arange(len(rows)))
         ran.append(position)
         return ((changed * h) @ weight.T + bias).to(out.dtype)
 
@@ -147,15 +163,16 @@ def _dense(model: Any, position: int, block: int, mlp: Mlp, change: Change, ran:
     return [gate.register_forward_pre_hook(keep), down.register_forward_hook(replace)]
 
 
-def _replaced(module: Any, position: int, mlp: Own | Experts, change: Change, ran: list[int]) -> Callable[[], None]:
+def _replaced(
+    module: Any, position: int, mlp: Own | Experts, change: Change, ran: list[int], wrote: Wrote
+) -> Callable[[], None]:
     def changed(expert: int | None, a: Tensor, rows: Tensor) -> Tensor:
         return change(position, expert, a.clone(), rows)
 
     def forward(*args: Any, **kwargs: Any) -> Tensor:
-        given = (*args, *kwargs.values())
-        out = (
-            mlp.by_hand(module, changed, *given) if isinstance(mlp, Own) else run_experts(module, mlp, changed, *given)
-        )
+        run = mlp.by_hand if isinstance(mlp, Own) else partial(run_experts, wrote=partial(wrote, position))
+        first = (module,) if isinstance(mlp, Own) else (module, mlp)
+        out: Tensor = run(*first, changed, *args, *kwargs.values())
         ran.append(position)
         return out
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -18,6 +19,8 @@ from lape.model.hooks import Rows, change, forget_compiled
 from lape.model.site import Sites
 from lape.recording.counter import VALUES, Recorder
 from lape.recording.engine import RecordOptions, Work, tokens_in
+from lape.recording.observers import asked as observed
+from lape.recording.observers.observer import Setting
 from lape.recording.reader import Reader
 
 _CHUNK = 128
@@ -108,6 +111,8 @@ class CompiledReader:
         self._model, self._found, self._options = model, found, options
         self._fixed = Fixed(model, found, options)
         self._recorder = CompiledRecorder(model, found, self._fixed.rows, self._fixed.length)
+        setting = Setting(model, found, options, graph=(self._fixed.rows, self._fixed.length))
+        self._watchers = [one.watch(setting) for one in observed(options) if one.watch is not None]
         self._run = torch.compile(self._forward, dynamic=False)
         forget_compiled()
 
@@ -122,12 +127,13 @@ class CompiledReader:
             plain.read(one)
         with self.attached():
             self.read(one)
-        ours, expected = self.result()["fires"].double(), plain.result()["fires"].double()
+        ours, expected = self.result(), plain.result()
         self.clear()
         near = _NEAR.get(next(body(self._model).parameters()).dtype, 0.1)
-        share = float((ours - expected).abs().sum() / expected.sum().clamp_min(1))
-        if share > near:
-            raise ModelError(f"its counts lie {share:.2g} off")
+        for name, tensor in expected.items():
+            off = (ours[name].double() - tensor.double()).abs().sum() / tensor.double().abs().sum().clamp_min(1e-30)
+            if float(off) > near:
+                raise ModelError(f"its counts lie {float(off):.2g} off ({name})")
 
     @property
     def tokens(self) -> int:
@@ -137,29 +143,42 @@ class CompiledReader:
     @contextmanager
     def attached(self) -> Iterator[None]:
         """While inside, `read` may be called."""
-        with torch.inference_mode(), evaluating(self._model), self._recorder.attached():
+        with ExitStack() as stack:
+            stack.enter_context(torch.inference_mode())
+            stack.enter_context(evaluating(self._model))
+            stack.enter_context(self._recorder.attached())
+            for one in self._watchers:
+                stack.enter_context(one.attached())
             yield
 
     def read(self, one: Batch) -> None:
         """Run a batch and count."""
-        self._recorder.count(self._fixed.padded(one.fold, -1))
+        fold = self._fixed.padded(one.fold, -1)
+        self._recorder.count(fold)
+        for watcher in self._watchers:
+            watcher.count(dataclasses.replace(one, fold=fold))
         self._run(*self._fixed.arguments(one))
 
     def state(self) -> dict[str, Tensor]:
         """As `Reader.state`."""
-        return self._recorder.state()
+        state = self._recorder.state()
+        return state | {name: tensor for one in self._watchers for name, tensor in one.state().items()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Go on from what `state` gave."""
         self._recorder.restore(state)
+        for one in self._watchers:
+            one.restore(state)
 
     def clear(self) -> None:
         """Begin at nothing, for the next language."""
         self._recorder.clear()
+        for one in self._watchers:
+            one.restore({})
 
     def result(self) -> dict[str, Tensor]:
         """As `Reader.result`."""
-        return self._recorder.state()
+        return self.state()
 
 
 class Readers:
@@ -189,8 +208,8 @@ class Readers:
 
 def why_none(model: Any, found: Sites, options: RecordOptions) -> str | None:
     """What of a model or of the options keeps recording from being compiled, in words; None where nothing does."""
-    wanted = [name for name in ("residual", "per_text", "histogram", "attribution") if getattr(options, name)]
-    return f"{wanted[0]} is recorded too" if wanted else why_not(model, found)
+    unable = [f"{one.asking} {one.refused['graph']}" for one in observed(options) if "graph" in one.refused]
+    return unable[0] if unable else why_not(model, found)
 
 
 def asked(model: Any, found: Sites, options: RecordOptions, every: Mapping[str, Work]) -> bool:

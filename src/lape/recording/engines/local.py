@@ -7,21 +7,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from lape.data.corpus import Corpus, batch
-from lape.model.attribution import attribute, check_gradients
 from lape.model.find import find
 from lape.model.load import describe
-from lape.model.loss import find_head
 from lape.progress import Progress
 from lape.recording.engine import RecordOptions, Work, check_texts
 from lape.recording.engines.compiled import CompiledReader, Readers, asked
+from lape.recording.observers import asked as observed
+from lape.recording.observers.observer import Setting
 from lape.recording.reader import Reader
 from lape.recording.weight_change import compared
 from lape.store import files
-from lape.store.shards import Shard
 
 
 class Local:
@@ -42,8 +40,10 @@ class Local:
         self.folder, self.resumable = folder, resumable
         self.found = find(model)
         self.space, self.packs = self.found.space, self.found.packs
-        if options.attribution is not None:
-            check_gradients(model)
+        self._observers = observed(options, tuned=bool(tuned))
+        for one in self._observers:
+            if one.check is not None:
+                one.check(model)
         self._moved = compared(model, tuned, progress=progress) if tuned else {}
         self.manifest = describe(model, tokenizer)
         if tuned:
@@ -70,15 +70,16 @@ class Local:
                 if self.resumable and time.monotonic() - saved >= options.checkpoint_seconds:
                     self._save(corpus, reader, number + 1)
                     saved = time.monotonic()
-        more = options.until is not None or (self.resumable and options.attribution is not None)
+        more = options.until is not None or (self.resumable and any(one.after for one in self._observers))
         if more and start < len(work.batches):
             self._save(corpus, reader, len(work.batches))
         self.progress(f"recording {corpus.language}", work.tokens, work.tokens)
         return reader.result()
 
     def rest(self, corpus: Corpus) -> dict[str, Tensor]:
-        """What the loss owes the neurons, and what tuning changed, where options ask for it."""
-        return {**self._attribution(corpus), **self._variation(corpus.language)}
+        """What observers find out once all batches are counted."""
+        setting = Setting(self.model, self.found, self.options, corpus, progress=self.progress, tuned=self._moved)
+        return {name: tensor for one in self._observers if one.after for name, tensor in one.after(setting).items()}
 
     def _path(self, corpus: Corpus) -> Path:
         return self.folder / f"{corpus.language}.checkpoint"
@@ -92,23 +93,3 @@ class Local:
         file = files.TensorFile(self._path(corpus), "a checkpoint")
         reader.restore({name: file.tensor(name) for name in file.names()})
         return int(file.header["batches"])
-
-    def _attribution(self, corpus: Corpus) -> dict[str, Tensor]:
-        """What the loss owes each neuron; begun anew where a run was killed in it, since it takes few tokens."""
-        if self.options.attribution is None:
-            return {}
-        if Shard.parse(self.options.shard or "1/1").number > 1:  # the first shard does it for all
-            nothing = torch.zeros(len(self.space), dtype=torch.float64)
-            return {"attribution": nothing, "attributed": torch.tensor([0])}
-        owed, scored = attribute(
-            self.model,
-            find_head(self.model),
-            corpus,
-            self.options,
-            self.options.attribution,
-            progress=lambda done, of: self.progress(f"attributing {corpus.language}", done, of),
-        )
-        return {"attribution": owed, "attributed": torch.tensor([scored])}
-
-    def _variation(self, language: str) -> dict[str, Tensor]:
-        return {"variation": self._moved[language].delta} if language in self._moved else {}

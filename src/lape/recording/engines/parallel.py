@@ -26,11 +26,9 @@ from lape.model.skeleton import skeleton_of
 from lape.progress import Progress
 from lape.recording.engine import RECORDED, RecordOptions, Work, check_texts, refuse
 from lape.recording.engines.compiled import asked
+from lape.recording.observers import quantities
 from lape.recording.reader import Reader
 from lape.store import files
-
-_PER_NEURON = ("fires", "sum", "square", "positive", "histogram", "texts")
-"""What a process has of its own neurons only; the rest is the same in all."""
 
 
 def follows(model: nn.Module) -> bool:
@@ -42,7 +40,7 @@ class Parallel:
     """Counts in all processes at once; the first has the run's folder, and says which languages are done already."""
 
     def __init__(self, model: Any, tokenizer: Any, options: RecordOptions, *, folder: Path, progress: Progress) -> None:
-        refuse(options, "attribution", "until", why="needs a model that one process holds. Leave it out.")
+        refuse(options, "until", why="needs a model that one process holds. Leave it out.")
         self.model, self.options, self._folder, self._progress = model, options, folder, progress
         whole = _told(lambda: _sites_of_whole(model))
         self.space, self.packs = whole.space, whole.packs
@@ -76,14 +74,15 @@ class Parallel:
         return {}
 
     def _together(self, own: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Of all processes' neurons, layer by layer in the order of the processes."""
+        """Of all processes' neurons, layer by layer in the order of the processes; what has no axis of neurons is the same in all."""
         if self._found.space == self.space:  # each sees all
             return own
-        parts = _gathered({name: own[name] for name in _PER_NEURON if name in own})
+        axes = {name: one.axes for name, one in quantities(self.options).items() if "neurons" in one.axes}
+        parts = _gathered({name: own[name] for name in axes if name in own})
         spaces = _gathered([stretch.width for stretch in self._found.space])
         result = dict(own)
         for name in parts[0]:
-            axis = 0 if name == "histogram" else -1
+            axis = axes[name].index("neurons")
             pieces = [part[name].split(widths, axis) for part, widths in zip(parts, spaces, strict=True)]
             layers = zip(*pieces, strict=True)
             result[name] = torch.cat([torch.cat(of_layer, axis) for of_layer in layers], axis)

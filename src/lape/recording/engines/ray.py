@@ -32,12 +32,13 @@ from lape.model.find import find
 from lape.model.load import ModelOptions, checksum, describe, load, load_tokenizer
 from lape.options import check_choices, given, positive
 from lape.progress import Progress, silent
+from lape.recording import observers
 from lape.recording.engine import GROUPS, RecordOptions, Work, refuse
 from lape.recording.engines.compiled import Readers, why_none
 from lape.recording.run import checked_texts, recorded
 from lape.store import files
 from lape.values.space import NeuronSpace
-from lape.values.stats import ActivationStats
+from lape.values.stats import FORMAT, ActivationStats
 
 _KIND = "the counts of a group"
 
@@ -94,8 +95,8 @@ def record(
     """
     options = given(RecordOptions, options, changes)
     loading, cluster = loading or ModelOptions(), cluster or ClusterOptions()
-    why = "is for one process. Leave it out, or leave out engine ray."
-    refuse(options, "attribution", "until", "per_text", "shard", why=why)
+    refuse(options, "until", "shard", why="is for one process. Leave it out, or leave out engine ray.")
+    observers.refuse("ray", options)
     files.refuse_existing(Path(out), overwrite)
     sources = checked_texts(texts)
     tokenizer = load_tokenizer(name, loading, progress=progress)
@@ -196,8 +197,8 @@ class OnRay:
     def _key(self, rows: dict[str, Tensor]) -> str:
         rules = {
             "model": self.manifest["model"],
-            "residual": self.options.residual,
-            "histogram": self.options.histogram,
+            "format": FORMAT,
+            "observers": [one.name for one in observers.asked(self.options)],
             "compile": self.options.compile == "on",
         }
         digest = hashlib.sha256(json.dumps(rules, sort_keys=True).encode())

@@ -1,54 +1,23 @@
-"""What can be recorded beside counts and sums, each by an option: mean activations of single texts, and histograms."""
+"""Mean activations of single texts."""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from itertools import pairwise
-from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lape.data.corpus import Batch, Corpus, Ints
 from lape.model.hooks import Rows, watching
-from lape.model.site import Sites
-from lape.recording.engine import RecordOptions
-from lape.values.histogram import BINS, bins_of
+from lape.recording.observers.observer import Observer, Setting, unless
+from lape.values.quantity import Quantity
 
 DOCUMENTS_FOR_TEXTS = 64
 """With as many documents each is a text; with fewer, each chunk of a document is."""
 CHUNK = 64
 """Tokens of a chunk, about."""
-
-
-class Extra(Protocol):
-    """Something that watches a model while it reads one language."""
-
-    def attached(self) -> AbstractContextManager[None]:
-        """While inside, every forward that follows `count` is recorded."""
-
-    def count(self, one: Batch) -> None:
-        """Say what the next forward reads."""
-
-    def state(self) -> dict[str, Tensor]:
-        """What a checkpoint keeps."""
-
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Go on from what `state` gave."""
-
-    def result(self) -> dict[str, Tensor]:
-        """What `LanguageStats` keeps."""
-
-
-def extras(model: nn.Module, found: Sites, options: RecordOptions, corpus: Corpus | None) -> list[Extra]:
-    """Those that the options ask for. Without a corpus, texts are not told apart."""
-    chosen: list[Extra] = []
-    if options.per_text and corpus is not None:
-        chosen.append(TextRecorder(model, found, corpus, options.most_texts))
-    if options.histogram:
-        chosen.append(HistogramRecorder(model, found))
-    return chosen
 
 
 def texts_of(corpus: Corpus, most: int) -> tuple[Ints, Ints]:
@@ -74,11 +43,12 @@ def texts_of(corpus: Corpus, most: int) -> tuple[Ints, Ints]:
 class TextRecorder:
     """Sums over the counted tokens of each text, on each site's own device. Memory is (texts, neurons) float32."""
 
-    def __init__(self, model: nn.Module, found: Sites, corpus: Corpus, most: int) -> None:
-        self.model, self.found = model, found
-        self._starts, self._stops = texts_of(corpus, most)
+    def __init__(self, setting: Setting) -> None:
+        assert setting.corpus is not None  # see what it is refused in
+        self.model, self.found = setting.model, setting.found
+        self._starts, self._stops = texts_of(setting.corpus, setting.options.most_texts)
         self._tokens = torch.zeros(len(self._starts), dtype=torch.int64)
-        self._sums = [torch.zeros(len(self._starts), stretch.width) for stretch in found.space]
+        self._sums = [torch.zeros(len(self._starts), stretch.width) for stretch in self.found.space]
         self._runs: list[tuple[int, int, int]] = []
         self._text = torch.empty(0, dtype=torch.int64)
         """Of each token of the next forward, the text that it counts in; -1 for none."""
@@ -126,43 +96,14 @@ class TextRecorder:
         return {"texts": means.clamp_(-most, most).half()}
 
 
-class HistogramRecorder:
-    """How many counted tokens (that reached the neuron) lie in each bin of `lape.values.histogram`, neuron by neuron, on each site's own device."""
-
-    def __init__(self, model: nn.Module, found: Sites) -> None:
-        self.model, self.found = model, found
-        self._counts = [torch.zeros(stretch.width, BINS, dtype=torch.int64) for stretch in found.space]
-        self._counted = torch.empty(0, dtype=torch.int64)
-
-    def attached(self) -> AbstractContextManager[None]:
-        """While inside, every forward that follows `count` is recorded."""
-        return watching(self.model, self.found.sites, self._see)
-
-    def count(self, one: Batch) -> None:
-        """Note which tokens of the next forward count."""
-        self._counted = torch.nonzero(one.fold.reshape(-1) >= 0)[:, 0]
-
-    def _see(self, k: int, activation: Tensor, rows: Rows) -> None:
-        a, width = activation.detach().flatten(0, -2), activation.shape[-1]
-        counted = self._counted.to(a.device)
-        if rows is not None:
-            counted = torch.isin(rows, counted).nonzero()[:, 0]
-        bins = torch.empty(len(counted), width, dtype=torch.int32, device=a.device)
-        first = torch.arange(width, dtype=torch.int32, device=a.device) * BINS
-        step = max(16, 2**18 // width) if a.device.type == "cpu" else 2**13  # stays in a CPU's cache
-        for at in range(0, len(counted), step):
-            torch.add(bins_of(a[counted[at : at + step]].float()), first, out=bins[at : at + step])
-        more = torch.bincount(bins.flatten(), minlength=width * BINS).view(width, BINS)
-        self._counts[k] = self._counts[k].to(a.device).add_(more)
-
-    def state(self) -> dict[str, Tensor]:
-        """The same as `result`."""
-        return self.result()
-
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Go on from what `state` gave."""
-        self._counts = [state["histogram"][one.start : one.stop].clone() for one in self.found.space]
-
-    def result(self) -> dict[str, Tensor]:
-        """`histogram` (neurons, bins) int64."""
-        return {"histogram": torch.cat([one.cpu() for one in self._counts])}
+OBSERVER = Observer(
+    "texts",
+    "The mean activation over the counted tokens of each text: documents, or chunks where there are under 64.",
+    (Quantity("texts", ("texts", "neurons"), torch.float16, "join"),),
+    option="per_text",
+    watch=TextRecorder,
+    refused={
+        **unless("graph", "ray"),
+        "shards": "cannot be recorded in shards, which cut texts. Leave it out, or leave out shard.",
+    },
+)

@@ -1,0 +1,42 @@
+"""What the loss owes each neuron, by a backward pass over some of the text once it is counted."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lape.model.attribution import attribute, check_gradients
+from lape.model.loss import find_head
+from lape.recording.observers.observer import Observer, Setting, unless
+from lape.store.shards import Shard
+from lape.values.quantity import Quantity
+
+
+def _attributed(setting: Setting) -> dict[str, Tensor]:
+    """Begun anew where a run was killed in it, since it takes few tokens. The first shard does it for all."""
+    corpus, options = setting.corpus, setting.options
+    assert corpus is not None  # see what it is refused in
+    assert options.attribution is not None
+    if Shard.parse(options.shard or "1/1").number > 1:
+        nothing = torch.zeros(len(setting.found.space), dtype=torch.float64)
+        return {"attribution": nothing, "attributed": torch.tensor([0])}
+    owed, scored = attribute(
+        setting.model,
+        find_head(setting.model),
+        corpus,
+        options,
+        options.attribution,
+        progress=lambda done, of: setting.progress(f"attributing {corpus.language}", done, of),
+    )
+    return {"attribution": owed, "attributed": torch.tensor([scored])}
+
+
+OBSERVER = Observer(
+    "attribution",
+    "The first-order damage to the loss of zeroing each neuron: the sum of −a · ∂NLL/∂a, and over how many tokens.",
+    (Quantity("attribution", ("neurons",)), Quantity("attributed", ("one",), torch.int64)),
+    option="attribution",
+    after=_attributed,
+    check=check_gradients,
+    refused=unless("graph", "ray", "parallel"),
+)

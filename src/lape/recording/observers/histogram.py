@@ -1,0 +1,66 @@
+"""Histograms of every neuron's activations."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor
+
+from lape.data.corpus import Batch
+from lape.model.hooks import Rows, watching
+from lape.recording.observers.observer import Observer, Setting, unless
+from lape.values.histogram import BINS, bins_of
+from lape.values.quantity import Quantity
+
+
+class HistogramRecorder:
+    """How many counted tokens (that reached the neuron) lie in each bin of `lape.values.histogram`, neuron by neuron, on each site's own device."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.model, self.found = setting.model, setting.found
+        self._counts = [torch.zeros(stretch.width, BINS, dtype=torch.int64) for stretch in self.found.space]
+        self._counted = torch.empty(0, dtype=torch.int64)
+
+    def attached(self) -> AbstractContextManager[None]:
+        """While inside, every forward that follows `count` is recorded."""
+        return watching(self.model, self.found.sites, self._see)
+
+    def count(self, one: Batch) -> None:
+        """Note which tokens of the next forward count."""
+        self._counted = torch.nonzero(one.fold.reshape(-1) >= 0)[:, 0]
+
+    def _see(self, k: int, activation: Tensor, rows: Rows) -> None:
+        a, width = activation.detach().flatten(0, -2), activation.shape[-1]
+        counted = self._counted.to(a.device)
+        if rows is not None:
+            counted = torch.isin(rows, counted).nonzero()[:, 0]
+        bins = torch.empty(len(counted), width, dtype=torch.int32, device=a.device)
+        first = torch.arange(width, dtype=torch.int32, device=a.device) * BINS
+        step = max(16, 2**18 // width) if a.device.type == "cpu" else 2**13  # stays in a CPU's cache
+        for at in range(0, len(counted), step):
+            torch.add(bins_of(a[counted[at : at + step]].float()), first, out=bins[at : at + step])
+        more = torch.bincount(bins.flatten(), minlength=width * BINS).view(width, BINS)
+        self._counts[k] = self._counts[k].to(a.device).add_(more)
+
+    def state(self) -> dict[str, Tensor]:
+        """The same as `result`."""
+        return self.result()
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from what `state` gave."""
+        self._counts = [state["histogram"][one.start : one.stop].clone() for one in self.found.space]
+
+    def result(self) -> dict[str, Tensor]:
+        """`histogram` (neurons, bins) int64."""
+        return {"histogram": torch.cat([one.cpu() for one in self._counts])}
+
+
+OBSERVER = Observer(
+    "histogram",
+    "How many tokens lie in each bin of a fixed grid of activations, neuron by neuron.",
+    (Quantity("histogram", ("neurons", "bins"), torch.int64),),
+    option="histogram",
+    watch=HistogramRecorder,
+    refused=unless("graph"),
+)

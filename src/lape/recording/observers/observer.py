@@ -1,0 +1,110 @@
+"""What an observer is: one quantity that is recorded beside counts and sums of activations, with all that recording it takes.
+
+A new one is a file beside this one, with one `OBSERVER`, and its name in the list of `lape.recording.observers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeAlias
+
+from torch import Tensor, nn
+
+from lape.data.corpus import Batch, Corpus
+from lape.model.site import Sites
+from lape.progress import Progress, silent
+from lape.recording.engine import RecordOptions
+from lape.values.quantity import Quantity
+
+Way: TypeAlias = Literal["shards", "graph", "ray", "parallel"]
+"""How a recording can be run: in shards; inside the graph that torch.compile makes; by Ray's workers; shared out by tensor parallelism."""
+ALSO = "also"
+"""The option that names observers without an option of their own."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What an observer is told of a recording.
+
+    It goes by `found.space` alone, whose stretches are the units that pass one site together, whatever these units are: nothing here asks what
+    a site is a part of.
+    """
+
+    model: nn.Module
+    found: Sites
+    options: RecordOptions
+    corpus: Corpus | None = None
+    """The language's text; None where whoever runs the batches has only these."""
+    graph: tuple[int, int] | None = None
+    """(rows, tokens) of every batch, where a graph is made that counts: tensors must stay in their place and work be the same for all."""
+    progress: Progress = silent
+    tuned: Mapping[str, Any] = field(default_factory=dict)
+    """Language -> how far tuning moved the neurons' weights (`lape.recording.weight_change`)."""
+
+
+class Watcher(Protocol):
+    """Something that watches a model while it reads one language."""
+
+    def attached(self) -> AbstractContextManager[None]:
+        """While inside, every forward that follows `count` is recorded."""
+
+    def count(self, one: Batch) -> None:
+        """Say what the next forward reads."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint keeps."""
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from what `state` gave; where a graph is made, an empty one is a new beginning."""
+
+    def result(self) -> dict[str, Tensor]:
+        """What `LanguageStats` keeps."""
+
+
+@dataclass(frozen=True)
+class Observer:
+    """A recorded quantity: what asks for it, which tensors it adds to a language's statistics, and how it comes by them."""
+
+    name: str
+    about: str
+    """What it is, in one sentence."""
+    tensors: tuple[Quantity, ...]
+    option: str | None = ALSO
+    """The field of `RecordOptions` (or `tuned`) that asks for it; `also`: its name stands in that one; None: nothing need ask for it."""
+    watch: Callable[[Setting], Watcher] | None = None
+    """Counts batch by batch; made anew for every language, but for once where a graph is made."""
+    after: Callable[[Setting], dict[str, Tensor]] | None = None
+    """Gives its tensors once a language's batches are counted; in one process that holds the model."""
+    check: Callable[[nn.Module], None] | None = None
+    """Refuses a model before anything is counted."""
+    refused: Mapping[Way, str] = field(default_factory=dict)
+    """What it can't be recorded in, and what is said then, after the option's name."""
+
+    @property
+    def asking(self) -> str:
+        """The option that asks for it, as messages name it."""
+        return f"{ALSO} {self.name}" if self.option == ALSO else self.option or self.name
+
+    def asked(self, options: RecordOptions, *, tuned: bool = False) -> bool:
+        """Whether it is to be recorded."""
+        if self.option == ALSO:
+            return self.name in named(options)
+        return self.option is None or {**vars(options), "tuned": tuned}[self.option] not in (None, False)
+
+
+def named(options: RecordOptions) -> list[str]:
+    """The names in `also`."""
+    return [name for name in (options.also or "").replace(",", " ").split() if name]
+
+
+def unless(*ways: Way) -> dict[Way, str]:
+    """What is said in ways in which an observer can't be recorded."""
+    said: dict[Way, str] = {
+        "shards": "cannot be recorded in shards. Leave it out, or leave out shard.",
+        "graph": "is recorded too",
+        "ray": "is for one process. Leave it out, or leave out engine ray.",
+        "parallel": "needs a model that one process holds. Leave it out.",
+    }
+    return {way: said[way] for way in ways}
