@@ -29,10 +29,8 @@ autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 maximum_signature_line_length = 100
-nitpick_ignore_regex = [
-    ("py:.*", r"(?!lape\.).*|lape\.(recording\.engine|recording\.engines|model\.experts|measure\.ablation)\..*"),
-    ("py:class", r"lape\..*\.[A-Z]"),
-]
+_INSIDES = r"(recording\.engines?|model\.(experts|loss)|measure\.(ablation|bench|methods)|data\.(corpus|language_id)|reporting\.gather|figures\.style)\..*"
+nitpick_ignore_regex = [("py:.*", rf"(?!lape\.).*|lape\.{_INSIDES}|lape\..*\._\w+")]
 """Names of other projects, of lape's own insides, and type variables are not looked up."""
 
 

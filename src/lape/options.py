@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+import textwrap
 from dataclasses import fields, replace
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
@@ -79,3 +82,14 @@ def check_candidates(options: Any, *names: str) -> None:
         value = getattr(options, name)
         if value is not None and (value < 0 or value == 1):
             raise OptionError(f"{name} is {value}. Expected 2 or more, or 0 for all questions.")
+
+
+def descriptions(kind: type) -> dict[str, str]:
+    """Field -> the docstring below it, those of its bases too."""
+    found: dict[str, str] = {}
+    for base in reversed(kind.__mro__[:-1]):
+        body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
+        for field, below in zip(body.body, body.body[1:], strict=False):  # type: ignore[attr-defined]
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(below, ast.Expr):
+                found[field.target.id] = " ".join(str(ast.literal_eval(below.value)).split())
+    return found

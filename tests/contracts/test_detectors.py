@@ -40,7 +40,7 @@ def full_stats(space: NeuronSpace = DENSE, languages: tuple[str, ...] = ("en", "
         tensors = dict(stats[language].tensors)
         tensors["positive"] = tensors["positive"].abs()
         tensors["attribution"] = torch.randn(len(space), generator=random, dtype=torch.float64)
-        tensors["attributed"] = torch.tensor(100)
+        tensors["attributed"] = torch.tensor([100])
         tensors["texts"] = torch.randn(12, len(space), generator=random).half()
         tensors["histogram"] = torch.randint(0, 20, (len(space), BINS), generator=random)
         tensors["variation"] = torch.rand(len(space), generator=random, dtype=torch.float64)

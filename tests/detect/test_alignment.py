@@ -10,13 +10,13 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from test_lape import counts, entropy_by_hand, percentile_by_hand, table
 
 from lape import identify
 from lape.detect.alignment import AlignmentOptions, alignment, largest_weight
 from lape.errors import LapeError, OptionError
 from lape.values.stats import ActivationStats
 from support.made import DENSE, EXPERTS, made_stats
+from support.published_lape import counts, entropy_by_hand, percentile_by_hand, table
 
 LAW = settings(deadline=None, max_examples=60)
 SEED = st.integers(0, 2**32)

@@ -8,13 +8,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_lape import table
 
 from lape import identify
 from lape.detect.lap import LapOptions, lap
 from lape.errors import LapeError, OptionError
 from lape.values.neurons import LanguageNeurons
 from support.made import DENSE, EXPERTS, made_stats
+from support.published_lape import table
 
 LAW = settings(deadline=None, max_examples=40)
 SEED = st.integers(0, 2**32)

@@ -8,7 +8,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_lape import entropy_by_hand, per_language_by_hand, percentile_by_hand, published
 
 from lape import identify
 from lape.detect.lape import LapeOptions
@@ -17,6 +16,7 @@ from lape.errors import LapeError, OptionError
 from lape.values.neurons import LanguageNeurons
 from lape.values.space import NeuronSpace
 from support.made import DENSE, EXPERTS, made_stats
+from support.published_lape import entropy_by_hand, per_language_by_hand, percentile_by_hand, published
 
 LAW = settings(deadline=None, max_examples=40)
 SEED = st.integers(0, 2**32)

@@ -11,7 +11,9 @@ import torch
 from lape.detect.lape import lape
 from lape.detect.stability import UNION, chance_jaccard
 from lape.errors import MismatchError, OptionError
-from lape.experiments.amount.run import AMOUNT, DOMAIN, DROPPED, amount, domain, dropped
+from lape.experiments.amount.run import AMOUNT, amount
+from lape.experiments.domain import DOMAIN, domain
+from lape.experiments.languages import DROPPED, dropped
 from lape.values.neurons import jaccard
 from lape.values.space import NeuronSpace
 from lape.values.stats import ActivationStats

@@ -11,18 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lape.errors import LapeError, MismatchError, ModelError, OptionError, TextError
-from lape.experiments.frontier.table import (
-    ADVANTAGES,
-    FRONTIER,
-    GROWTH,
-    MATRIX,
-    Effects,
-    advantages,
-    frontier,
-    growth,
-    matrix,
-)
+from lape.experiments.frontier.table import ADVANTAGES, advantages
 from lape.measure.bootstrap import Resamples
+from lape.measure.effects import Effects
+from lape.measure.frontier import FRONTIER, GROWTH, MATRIX, frontier, growth, matrix
 from lape.measure.intervals import MEAN, holm, interval, selectivity, two_sided
 
 LANGUAGES = ("en", "fr", "zh")

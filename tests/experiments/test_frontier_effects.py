@@ -11,9 +11,10 @@ import torch
 from lape.data.corpus import TextOptions
 from lape.data.texts import Documents
 from lape.errors import MismatchError, TextError
-from lape.experiments.frontier.run import effects, matched_sets
-from lape.experiments.frontier.table import advantages, frontier
+from lape.experiments.frontier.table import advantages
 from lape.measure.ablation import Ablations
+from lape.measure.effects import effects, matched_sets
+from lape.measure.frontier import frontier
 from lape.measure.intervals import MEAN
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.space import NeuronSpace

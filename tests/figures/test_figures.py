@@ -18,18 +18,24 @@ import pytest
 import torch
 
 from lape.cli import run as cli
+from lape.detect.stability import RELIABILITY
 from lape.errors import FileError, OptionError
+from lape.experiments import experiments
+from lape.experiments.forcing.cost import COSTS
+from lape.experiments.forcing.table import DIFFERENCES, RECORDS
 from lape.experiments.perplexity.run import SUMMARY
-from lape.figures import FIGURES, Drawn, draw, fonts
+from lape.figures import fonts
 from lape.figures import names as naming
 from lape.figures import write as writing
 from lape.figures.heat import legible, luminance
-from lape.figures.held import held
 from lape.figures.style import STYLE, Paper, inside, number, series, short
 from lape.figures.write import FigureOptions
+from lape.reporting.figures import Drawn, draw
+from lape.reporting.gather import gather
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.space import NeuronSpace
 
+FIGURES = {figure.name: figure for one in experiments().values() for figure in one.figures}
 mpl = pytest.importorskip("matplotlib")
 
 SEVEN = ("en", "zh", "fr", "es", "vi", "id", "ja")
@@ -78,7 +84,7 @@ def reliability_of(neurons: LanguageNeurons) -> pl.DataFrame:
         )
         for name, found in {**neurons, "all": neurons.union}.items()
     ]
-    return pl.DataFrame(rows)
+    return pl.DataFrame(rows, schema=RELIABILITY)
 
 
 def forcing_of() -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
@@ -101,7 +107,11 @@ def forcing_of() -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
         for j, family in enumerate(("neurons", "random"))
         for k, role in enumerate(("source", "target", "third", "third"))
     ]
-    return pl.DataFrame(rows), pl.DataFrame(differences), pl.DataFrame(costs)
+    return (
+        pl.DataFrame(rows, schema=RECORDS),
+        pl.DataFrame(differences, schema=DIFFERENCES),
+        pl.DataFrame(costs, schema=COSTS),
+    )
 
 
 def whole_run(folder: Path) -> Path:
@@ -310,9 +320,9 @@ def test_all_text_lies_inside_is_large_enough_and_apart(languages, inches, names
 
 @pytest.mark.parametrize("study", ["gemma-3-270m", "gemma-3-270m-eleven"])
 def test_so_it_does_in_every_figure_of_the_studies(study):
-    tables = held(Path(__file__).parents[2] / "docs/studies" / study).tables
-    drawn = [name for name, kind in FIGURES.items() if set(kind.needs) <= set(tables)]
-    assert len(drawn) == {"gemma-3-270m": len(FIGURES), "gemma-3-270m-eleven": 5}[study]
+    tables = gather(Path(__file__).parents[2] / "docs/studies" / study).tables
+    drawn = [name for name, figure in FIGURES.items() if figure.possible(tables)]
+    assert len(drawn) == {"gemma-3-270m": len(FIGURES) - 1, "gemma-3-270m-eleven": 5}[study], "all but answering"
     for name in drawn:
         check(figure_of(name, tables), name)
 
@@ -392,10 +402,12 @@ def test_what_a_run_lacks_is_named_with_the_command_that_makes_it(run):
         path.unlink()
     drawn = draw(run)
     assert set(drawn.paths) == {"layers.pdf", "overlap.pdf"}
-    assert drawn.missing["own"] == drawn.missing["perplexity"] == f"lape perplexity MODEL {run} --text TAG=PATH"
-    assert drawn.missing["forcing"] == f"lape force MODEL --run {run}"
+    assert (
+        drawn.missing["own"] == drawn.missing["perplexity"] == f"lape perplexity 'made <model>' {run} --text TAG=PATH"
+    )
+    assert drawn.missing["forcing"] == f"lape force 'made <model>' --run {run}"
     assert drawn.missing["reliability"] == f"lape identify {run} --overwrite"
-    assert drawn.missing["frontier"].startswith("lape study MODEL")
+    assert drawn.missing["frontier"] == f"lape run frontier 'made <model>' --run {run} --parallel TAG=PATH"
     assert set(drawn.missing) | {"layers", "overlap"} == set(FIGURES)
 
 
@@ -407,9 +419,9 @@ def test_a_study_is_drawn_and_names_its_missing_parts(tmp_path):
     (folder / "run.json").write_text(json.dumps(RECORD | {"verb": "study", "command": ["study", "sample"]}))
     drawn = draw(folder, out=tmp_path / "out")
     assert set(drawn.paths) == {"layers.pdf", "perplexity.pdf", "own.pdf"}
-    parts = drawn.missing["frontier"].split("--parts ")[1].split(",")
-    assert {"overlap", "amount", "frontier", "necessity"} <= set(parts)
-    assert not {"layers", "perplexity"} & set(parts)
+    for name, part in (("frontier", "frontier"), ("reliability", "amount"), ("predictions", "necessity")):
+        assert drawn.missing[name].startswith("lape study sample")
+        assert drawn.missing[name].endswith(f"--parts {part}")
     assert "--forcing" in drawn.missing["forcing"]
 
 
@@ -599,9 +611,9 @@ def test_mistakes_end_in_one_paragraph(run, tmp_path, capsys):
     refused(capsys, run, [str(run)], "perplexity.parquet is damaged")
 
 
-def test_a_table_without_a_column_names_the_figure(run, capsys):
+def test_a_table_without_a_column_is_refused_by_name(run, capsys):
     perplexity_of().drop("matched_mean").write_parquet(run / "perplexity" / "perplexity.parquet")
-    refused(capsys, run, [str(run)], "figure", "matched_mean")
+    refused(capsys, run, [str(run)], "table perplexity", "lacks matched_mean")
 
 
 def test_a_folder_of_someone_else_is_not_replaced(run):

@@ -6,18 +6,19 @@ import time
 
 import polars as pl
 import pytest
-from test_report import HOSTILE, STUDY, contexts_of, run, texts, whole  # noqa: F401
 
 import lape
-from lape.reporting import gathered, page
+from lape.reporting import page
+from lape.reporting.gather import gather
 from support.browsing import faults, opened
+from support.reports import HOSTILE, STUDY, contexts_of
 
-pytest.importorskip("altair", reason="needs the extra report")
-SECTIONS = ("findings", "languages", "layers", "overlap", "loss", "neurons", "missing", "provenance")
+pytest.importorskip("matplotlib", reason="needs the extra report")
+SECTIONS = ("findings", "cards", "layers", "overlap", "perplexity", "neurons", "missing", "provenance")
 
 
 def written(folder, path):
-    path.write_text(page.html(gathered.gather(folder)), encoding="utf-8")
+    path.write_text(page.html(gather(folder)), encoding="utf-8")
     return path.as_uri()
 
 
@@ -26,7 +27,7 @@ def harmless(watched, address):
     assert {one.split("#")[0] for one in watched.asked if not one.startswith("data:")} == {address}
 
 
-def test_every_section_renders_switches_and_search_work(whole, tmp_path):  # noqa: F811
+def test_every_section_renders_switches_and_search_work(whole, tmp_path):
     address = written(whole, tmp_path / "report.html")
     neurons = lape.LanguageNeurons.load(whole)
     with opened(address) as watched:
@@ -53,7 +54,7 @@ def test_every_section_renders_switches_and_search_work(whole, tmp_path):  # noq
         harmless(watched, address)
 
 
-def test_a_neuron_opens_by_its_link_and_by_the_keyboard(whole, tmp_path):  # noqa: F811
+def test_a_neuron_opens_by_its_link_and_by_the_keyboard(whole, tmp_path):
     address = written(whole, tmp_path / "report.html")
     neurons = lape.LanguageNeurons.load(whole)
     layer, _, index = neurons.union.addresses().row(3)
@@ -73,7 +74,7 @@ def test_a_neuron_opens_by_its_link_and_by_the_keyboard(whole, tmp_path):  # noq
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")])
-def test_it_fits_and_has_no_serious_accessibility_fault(whole, tmp_path, width, scheme):  # noqa: F811
+def test_it_fits_and_has_no_serious_accessibility_fault(whole, tmp_path, width, scheme):
     neurons = lape.LanguageNeurons.load(whole)
     address = written(whole, tmp_path / "report.html")
     layer, _, index = neurons.union.addresses().row(0)
@@ -82,7 +83,7 @@ def test_it_fits_and_has_no_serious_accessibility_fault(whole, tmp_path, width, 
         assert watched.page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_hostile_text_does_no_harm(whole, tmp_path):  # noqa: F811
+def test_hostile_text_does_no_harm(whole, tmp_path):
     neurons = lape.LanguageNeurons.load(whole)
     contexts_of(neurons, HOSTILE, 2).write_parquet(whole / "examples" / "contexts.parquet")
     address = written(whole, tmp_path / "report.html")

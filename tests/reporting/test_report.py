@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.util
 import json
 import re
-from pathlib import Path
+from html import unescape
 
 import polars as pl
 import pytest
@@ -15,69 +16,15 @@ from hypothesis import strategies as st
 
 import lape
 from lape.cli import main
-from lape.data.texts import Documents
 from lape.detect.identify import identify
 from lape.errors import FileError, OptionError
-from lape.experiments.perplexity.run import perplexity
-from lape.recording.record import record
-from lape.reporting import browser, charts, gathered, page, report, safe
-from support.brute import model_of, some_texts, tokenizer_of
+from lape.experiments import experiments
+from lape.reporting import browser, page, report, safe
+from lape.reporting.figures import draw
+from lape.reporting.gather import gather
+from support.reports import HOSTILE, STUDY, contexts_of, made
 
-pytest.importorskip("altair", reason="needs the extra report")
-STUDY = Path(__file__).parents[2] / "docs" / "studies" / "gemma-3-270m"
-HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\u202eevil\x00" + "x" * 100_000
-
-
-@pytest.fixture(scope="module")
-def texts():
-    return {language: Documents(some_texts(60, seed)) for seed, language in enumerate(("en", "fr", "zh-Hant"))}
-
-
-@pytest.fixture(scope="module")
-def run(texts, tmp_path_factory) -> Path:
-    """Recorded and identified."""
-    folder = tmp_path_factory.mktemp("runs") / "run"
-    stats = record(model_of("llama"), tokenizer_of(), texts, out=folder)
-    identify(stats, rate=0.2, reliability=False).save(folder / "neurons.safetensors")
-    return folder
-
-
-@pytest.fixture
-def whole(run, tmp_path) -> Path:
-    """With a table of losses, and texts on which neurons fire."""
-    folder = tmp_path / "run"
-    folder.mkdir()
-    for one in run.iterdir():
-        (folder / one.name).write_bytes(one.read_bytes())
-    neurons = lape.LanguageNeurons.load(folder)
-    texts = {language: Documents(some_texts(30, seed + 7)) for seed, language in enumerate(neurons)}
-    table = perplexity(model_of("llama"), tokenizer_of(), texts, neurons, draws=1, resamples=100, allow_recorded=True)
-    table.write_parquet(folder / "perplexity.parquet")
-    contexts_of(neurons).write_parquet(made(folder / "examples") / "contexts.parquet")
-    return folder
-
-
-def made(folder: Path) -> Path:
-    folder.mkdir()
-    return folder
-
-
-def contexts_of(neurons, text: str = "hello", contexts: int = 7) -> pl.DataFrame:
-    rows = [
-        {
-            "flat": flat,
-            "rank": rank,
-            "value": 2.0 - rank / 10,
-            "language": "fr",
-            "document": 0,
-            "start": 32 * rank,
-            "pieces": [text, " you"],
-            "activations": [2.0 - rank / 10, -1.0],
-        }
-        for flat in neurons.union
-        for rank in range(contexts)
-    ]
-    return pl.DataFrame(rows)
+pytest.importorskip("matplotlib", reason="needs the extra report")
 
 
 def data_of(html: str) -> dict:
@@ -89,7 +36,7 @@ def text_of(html: str) -> str:
 
 
 def test_a_run_says_what_it_found_and_what_is_missing(run):
-    html = page.html(gathered.gather(run))
+    html = page.html(gather(run))
     neurons, stats = lape.LanguageNeurons.load(run), lape.ActivationStats.load(run)
     text = text_of(html)
     for language, found in neurons.items():
@@ -99,14 +46,14 @@ def test_a_run_says_what_it_found_and_what_is_missing(run):
     assert "lape perplexity" in text
     assert "lape force" in text
     assert "lape examples" in text
-    assert 'id="loss"' not in html
-    assert 'id="steering"' not in html
+    assert 'id="perplexity"' not in html
+    assert 'id="forcing"' not in html
 
 
 def test_the_matrix_holds_the_table_in_every_unit(whole):
-    html = page.html(gathered.gather(whole))
+    html = page.html(gather(whole))
     table = pl.read_parquet(whole / "perplexity.parquet")
-    views = data_of(html)["matrix"]
+    views = {name: view["values"] for name, view in data_of(html)["grids"]["loss"].items()}
     off, evaluated = (table[name].unique(maintain_order=True).to_list() for name in ("off", "language"))
     for row in table.iter_rows(named=True):
         r, c = off.index(row["off"]), evaluated.index(row["language"])
@@ -119,7 +66,7 @@ def test_the_matrix_holds_the_table_in_every_unit(whole):
 
 
 def test_the_browser_holds_the_selected_neurons_as_the_files_have_them(whole):
-    held = data_of(page.html(gathered.gather(whole)))["browser"]
+    held = data_of(page.html(gather(whole)))["browser"]
     neurons, stats = lape.LanguageNeurons.load(whole), lape.ActivationStats.load(whole)
     languages, probabilities = list(neurons), stats.probabilities()
     assert [one["f"] for one in held["neurons"]] == list(neurons.union)
@@ -136,15 +83,15 @@ def test_the_browser_holds_the_selected_neurons_as_the_files_have_them(whole):
 
 
 def test_as_many_texts_are_left_out_as_it_takes_and_it_says_so(whole, monkeypatch):
-    held = data_of(page.html(gathered.gather(whole)))["browser"]
+    held = data_of(page.html(gather(whole)))["browser"]
     del held["controls"]  # few
     size = len(safe.embedded(held))
     monkeypatch.setattr(browser, "ROOM", size - 1)
-    less = data_of(page.html(gathered.gather(whole)))["browser"]
+    less = data_of(page.html(gather(whole)))["browser"]
     assert all(len(one) == browser.CONTEXTS - 1 for one in less["contexts"].values())
     assert f"all but {browser.CONTEXTS - 1} (up to 7 of each" in less["left_out"]
     monkeypatch.setattr(browser, "ROOM", 10)
-    assert data_of(page.html(gathered.gather(whole)))["browser"]["contexts"] == {}
+    assert data_of(page.html(gather(whole)))["browser"]["contexts"] == {}
 
 
 def test_hostile_text_stays_text(whole):
@@ -153,7 +100,7 @@ def test_hostile_text_stays_text(whole):
     (whole / "run.json").write_text(
         json.dumps({"model": {"id": "<b>bold</b>"}, "command": ["record", "</code><script>alert(2)</script>"]})
     )
-    html = page.html(gathered.gather(whole))
+    html = page.html(gather(whole))
     assert html.count("<script") == 2  # the data and our own
     assert "alert(1)" not in html.replace("\\u003cscript\\u003ealert(1)", "")
     assert "\u202e" not in html
@@ -181,12 +128,14 @@ def test_shown_text_has_no_signs_that_act(text, most):
 
 
 def test_a_study_is_shown_with_its_claims_and_its_figures():
-    html = page.html(gathered.gather(STUDY))
+    html = page.html(gather(STUDY))
     text = text_of(html)
     record = json.loads((STUDY / "run.json").read_text())
     held = sum(one["verdict"] == "holds" for one in record["claims"])
     assert f"Of {len(record['claims'])} claims written down before the run, {held} hold here." in text
-    for section in ("languages", "layers", "overlap", "loss", "steering", "answers", "sweep", "claims"):
+    ran = [one for one in experiments().values() if one.study != "asked" and one.name != "answering"]
+    assert len(ran) == 16
+    for section in ("cards", "claims", *(one.name for one in ran)):
         assert f'<section id="{section}"' in html
     own = pl.read_parquet(STUDY / "tables" / "perplexity.parquet").filter(
         (pl.col("off") == "zh") & (pl.col("language") == "zh")
@@ -202,23 +151,21 @@ def test_a_study_is_shown_with_its_claims_and_its_figures():
     assert len(html) < 4_000_000
 
 
-def test_bars_say_their_counts():
-    table = pl.DataFrame({"language": ["fr", "fr", "zh"], "layer": [0, 1, 1], "neurons": [3, 0, 5]})
-    svg = charts.layers(table, ["fr", "zh"])
-    assert "<title>fr, layer 0: 3 neurons</title>" in svg
-    assert "<title>zh, layer 1: 5 neurons</title>" in svg
-    assert "layer 1: 0" not in svg
-    many = [f"l{k}" for k in range(12)]
-    table = pl.DataFrame({"language": many, "layer": [0] * 12, "neurons": list(range(1, 13))})
-    assert "<title>l11, layer 0: 12 neurons</title>" in charts.layers(table, many)
+def test_the_pictures_are_those_that_lape_figures_writes(whole, tmp_path):
+    drawn = draw(whole, format="svg", out=tmp_path / "figures")
+    html = page.html(gather(whole))
+    assert {"layers.svg", "overlap.svg", "perplexity.svg", "own.svg"} <= set(drawn.paths)
+    for name, path in drawn.paths.items():
+        assert base64.b64encode(path.read_bytes()).decode() in html, name
+        assert drawn.captions[path.stem] in unescape(html), name
 
 
 def test_nothing_is_fetched(whole):
     for folder in (whole, STUDY):
-        html = page.html(gathered.gather(folder))
+        html = page.html(gather(folder))
         assert "default-src 'none'" in html
         addresses = re.findall(r'(?:src|href|xlink:href|action)="([^"#]+)', html) + re.findall(r"url\(([^)#]+)", html)
-        assert set(addresses) <= {"data:,"}
+        assert {one for one in addresses if not one.startswith("data:image/svg+xml;base64,")} <= {"data:,"}
         assert set(re.findall(r"https?://[^\"' <]+", html)) <= {
             "http://www.w3.org/2000/svg",
             "http://www.w3.org/1999/xlink",
@@ -236,7 +183,7 @@ def test_a_report_is_a_file_that_is_not_written_over(whole, tmp_path):
 
 
 def test_what_cannot_be_reported_is_said(tmp_path, monkeypatch, run):
-    with pytest.raises(FileError, match="There is no folder"):
+    with pytest.raises(FileError, match="none is not there"):
         report(tmp_path / "none")
     with pytest.raises(FileError, match="holds nothing to report"):
         report(made(tmp_path / "empty"))
@@ -250,7 +197,7 @@ def test_what_cannot_be_reported_is_said(tmp_path, monkeypatch, run):
     with pytest.raises(FileError, match="not JSON"):
         report(broken)
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
-    with pytest.raises(OptionError, match=r"jinja2, altair, vl-convert.*lape\[report\]"):
+    with pytest.raises(OptionError, match=r"jinja2, matplotlib.*lape\[report\]"):
         report(run)
 
 
@@ -271,4 +218,4 @@ def test_a_run_without_sums_or_scores_is_shown_too(tmp_path):
     folder = made(tmp_path / "counts")
     stats.save(folder / "stats.safetensors")
     identify(stats, per_language=1, reliability=False).save(folder / "neurons.safetensors")
-    assert "m" not in data_of(page.html(gathered.gather(folder)))["browser"]["neurons"][0]
+    assert "m" not in data_of(page.html(gather(folder)))["browser"]["neurons"][0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -11,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lape.errors import FileError, OptionError
-from lape.study.claims import Claim, judge, read
-
-COMMITTED = Path(__file__).parents[2] / "src/lape/study/claims.toml"
+from lape.experiments.claim import Claim, parsed, read
+from lape.study.claims import judge, standing
 
 
 def claim(**changes: Any) -> Claim:
@@ -107,7 +105,7 @@ def test_a_column_that_is_not_there_is_named_with_those_that_are(changes):
 
 
 def test_the_committed_claims_are_read_and_their_names_differ():
-    claims = read(COMMITTED)
+    claims = parsed(standing(), "the standing claims")
     assert len({one.name for one in claims}) == len(claims) > 20
     assert all(one.says.endswith(".") and one.source for one in claims)
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from lape.experiments import experiments
+from lape.experiments.claim import read
 from lape.experiments.forcing.table import RECORDS
 from lape.measure.methods import TUNED
-from lape.study.claims import judge, read
-from lape.study.figures import FIGURES
+from lape.study.claims import judge
 
 HERE = Path(__file__).parents[2]
 STUDY = json.loads((HERE / "docs/studies/gemma-3-270m/forcing.json").read_text(encoding="utf-8"))
@@ -89,9 +90,11 @@ def test_every_table_is_there_as_latex_and_every_figure_twice(study):
     folder = HERE / "docs/studies" / study
     for name in tables_of(study):
         assert (folder / "tables" / f"{name}.tex").is_file()
-    for name, kind in FIGURES.items():
-        if set(kind.needs) <= set(tables_of(study)):
-            assert {path.suffix for path in (folder / "figures").glob(f"{name}.*")} == {".pdf", ".svg"}, name
+    for figure in (figure for one in experiments().values() for figure in one.figures):
+        if figure.possible(tables_of(study)):
+            assert {path.suffix for path in (folder / "figures").glob(f"{figure.name}.*")} == {".pdf", ".svg"}, (
+                figure.name
+            )
 
 
 @pytest.mark.parametrize("study", STUDIES)

@@ -13,20 +13,24 @@ import pytest
 
 from lape import identify, perplexity, record
 from lape.cli import run as cli
+from lape.data.parallel import spread
 from lape.errors import FileError, LapeError, MismatchError, OptionError, TextError
-from lape.study import run as running
-from lape.study.behaviour import read_forcing
-from lape.study.claims import read
-from lape.study.options import StudyOptions
-from lape.study.parts import PARTS
+from lape.experiments import experiments
+from lape.experiments.claim import parsed
+from lape.experiments.context import Context
+from lape.experiments.experiment import taken
+from lape.experiments.forcing import read_forcing
+from lape.experiments.frontier import FrontierStudy, compared, left_out, selected
+from lape.experiments.perplexity.run import PerplexityOptions
+from lape.study.claims import standing
+from lape.study.options import study_options
 from lape.study.plan import plan
 from lape.study.run import chosen_parts, run, save
-from lape.study.study import Study
-from lape.study.texts import spread
 from lape.study.write import latex
 from support.planted import LANGUAGES, neurons_of, planted, planted_texts, planted_tokenizer, sentences
 
-CLAIMS = Path(running.__file__).parent / "claims.toml"
+CLAIMS = parsed(standing(), "the standing claims")
+StudyOptions = study_options()
 SMALL = StudyOptions(
     tokens=250,
     domain_tokens=300,
@@ -39,7 +43,7 @@ SMALL = StudyOptions(
     groups=8,
     necessity_tokens=150,
 )
-LEFT = ("generation", "scripts", "steering", "answering")
+LEFT = ("generation", "scripts", "forcing", "answering")
 """Not run here: the planted model answers no questions, and its words have one script."""
 
 
@@ -51,13 +55,14 @@ def stats():
     return record(planted(), planted_tokenizer(), planted_texts(1, 80), attribution=200, row_tokens=64)
 
 
-def study_of(stats: Any, folder: Path, options: StudyOptions = SMALL, **changes: Any) -> Study:
+def study_of(stats: Any, folder: Path, options: Any = SMALL, **changes: Any) -> Context:
     lines = {language: sentences(language, 60, 2) for language in LANGUAGES}
-    return Study(planted(), planted_tokenizer(), stats, lines, options, folder, **changes)
+    return Context(planted(), planted_tokenizer(), stats, lines, options, folder, **changes)
 
 
 def parts_of(*names: str) -> list[Any]:
-    return [part for part in PARTS if (part.name in names if names else part.name not in LEFT)]
+    wanted = names or [one.name for one in experiments().values() if one.study != "asked" and one.name not in LEFT]
+    return chosen_parts(wanted, False)
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +70,8 @@ def whole(stats, tmp_path_factory):
     """Everything that can be run here, saved."""
     target = tmp_path_factory.mktemp("study") / "whole"
     study = study_of(stats, target.with_name("whole.partial"))
-    found = run(study, read(CLAIMS), parts_of())
-    from lape.study.figures import draw
-
-    save(study, found, CLAIMS, {"versions": {"lape": "0"}, "verb": "study"}, draw, target)
+    found = run(study, CLAIMS, parts_of())
+    save(study, found, standing(), {"versions": {"lape": "0"}, "verb": "study"}, target)
     return study, found, target
 
 
@@ -105,7 +108,7 @@ def test_the_parts_give_the_tables_they_name(whole):
 def test_the_matrix_is_that_of_perplexity_itself(whole, stats):
     study, found, _ = whole
     texts = study.evaluation[1]
-    options = study.perplexity_options()
+    options = PerplexityOptions(draws=SMALL.draws, resamples=SMALL.resamples, seed=SMALL.seed)
     table = perplexity(planted(), planted_tokenizer(), texts, identify(stats, reliability=False), options)
     mine = found.tables["perplexity"]
     both = mine.select("off", "language", "delta_token").join(table, on=["off", "language"], suffix="_direct")
@@ -115,10 +118,8 @@ def test_the_matrix_is_that_of_perplexity_itself(whole, stats):
 
 def test_a_second_run_gives_the_same_bytes(whole, stats, tmp_path):
     study = study_of(stats, tmp_path / "again.partial")
-    found = run(study, read(CLAIMS), parts_of())
-    from lape.study.figures import draw
-
-    save(study, found, CLAIMS, {"versions": {"lape": "0"}, "verb": "study"}, draw, tmp_path / "again")
+    found = run(study, CLAIMS, parts_of())
+    save(study, found, standing(), {"versions": {"lape": "0"}, "verb": "study"}, tmp_path / "again")
     first, second = whole[2], tmp_path / "again"
     names = sorted(str(path.relative_to(first)) for path in first.rglob("*") if path.is_file())
     assert names == sorted(str(path.relative_to(second)) for path in second.rglob("*") if path.is_file())
@@ -139,14 +140,14 @@ def test_a_run_that_was_stopped_goes_on_and_ends_the_same(whole, stats, tmp_path
 
     study.progress = stop
     with pytest.raises(KeyboardInterrupt):
-        run(study, read(CLAIMS), some)
+        run(study, CLAIMS, some)
     before = len(calls)
     assert before > 10
-    again = run(study_of(stats, folder), read(CLAIMS), some)
+    again = run(study_of(stats, folder), CLAIMS, some)
     resumed = len(calls) - before
     for name in ("perplexity", "frontier", "advantages", "sweep", "growth"):
         assert again.tables[name].equals(whole[1].tables[name]), name
-    fresh = run(study_of(stats, tmp_path / "fresh.partial"), read(CLAIMS), some)
+    fresh = run(study_of(stats, tmp_path / "fresh.partial"), CLAIMS, some)
     assert again.tables["frontier"].equals(fresh.tables["frontier"])
     assert before + resumed <= len(calls) - before - resumed + 1, "what was measured is not measured again"
 
@@ -169,7 +170,7 @@ def test_the_plan_tells_how_many_passes_there_will_be(stats, tmp_path, monkeypat
     study = study_of(stats, tmp_path / "planned.partial")
     planned = int(plan(study, some)["passes"].sum())
     calls = _counted(monkeypatch)
-    run(study, read(CLAIMS), some)
+    run(study, CLAIMS, some)
     assert 0.4 * planned <= len(calls) <= planned, "sets that coincide are measured once, and here many do"
 
 
@@ -177,52 +178,53 @@ def test_the_plan_is_announced_before_anything_is_run(stats, tmp_path):
     seen: list[Any] = []
     study = study_of(stats, tmp_path / "told.partial")
     study.progress = lambda task, *_: seen.append(task)
-    run(study, read(CLAIMS), parts_of("layers", "perplexity"), announce=seen.append)
+    run(study, CLAIMS, parts_of("layers", "perplexity"), announce=seen.append)
     plans = [k for k, one in enumerate(seen) if isinstance(one, pl.DataFrame)]
     assert plans == [0]
 
 
 def test_another_study_s_folder_is_refused(stats, tmp_path):
     folder = tmp_path / "other.partial"
-    run(study_of(stats, folder), read(CLAIMS), parts_of("layers"))
+    run(study_of(stats, folder), CLAIMS, parts_of("layers"))
     other = StudyOptions(**{**vars(SMALL), "seed": 1})
     with pytest.raises(LapeError, match=r"other\.partial"):
-        run(study_of(stats, folder, other), read(CLAIMS), parts_of("layers"))
+        run(study_of(stats, folder, other), CLAIMS, parts_of("layers"))
 
 
 def test_what_the_statistics_do_not_hold_is_left_out_or_refused_where_it_was_asked_for(stats, tmp_path):
     study = study_of(stats, tmp_path / "x.partial")
-    assert set(study.left_out) == {"variation"}
-    assert "--tuned" in study.left_out["variation"]
+    out = left_out(study, taken(FrontierStudy, SMALL))
+    assert set(out) == {"variation"}
+    assert "--tuned" in out["variation"]
     asked = StudyOptions(**{**vars(SMALL), "methods": ("lape", "variation")})
     with pytest.raises(OptionError, match="--tuned"):
-        _ = study_of(stats, tmp_path / "x.partial", asked).compared
+        compared(study_of(stats, tmp_path / "x.partial", asked), taken(FrontierStudy, asked))
 
 
 def test_sets_of_a_size_have_that_size(stats, tmp_path):
     study = study_of(stats, tmp_path / "x.partial")
     for method in ("lape", "lap", "lave", "difference", "probability", "random"):
-        found = study.chosen(method, 6)
+        found = selected(study, method, 6)
         assert [len(found[language]) for language in LANGUAGES] == [6] * len(LANGUAGES), method
-    assert neurons_of("own", "fr") <= set(study.chosen("difference", 6)["fr"])
+    assert neurons_of("own", "fr") <= set(selected(study, "difference", 6)["fr"])
 
 
 def test_a_way_of_choosing_takes_options(stats, tmp_path):
     study = study_of(stats, tmp_path / "x.partial")
     direct = identify(stats, "difference", of="probability", against="largest", per_language=6, reliability=False)
-    assert study.chosen("difference:of=probability,against=largest", 6).sets == direct.sets
+    assert selected(study, "difference:of=probability,against=largest", 6).sets == direct.sets
     direct = identify(stats, "attribution", by="entropy", matters=0.1, per_language=6, reliability=False)
-    assert study.chosen("attribution:by=entropy,matters=0.1", 6).sets == direct.sets
+    assert selected(study, "attribution:by=entropy,matters=0.1", 6).sets == direct.sets
     with pytest.raises(OptionError, match="difference:against=largest"):
-        study.chosen("difference:largest", 6)
+        selected(study, "difference:largest", 6)
     with pytest.raises(OptionError, match="agianst"):
-        study.chosen("difference:agianst=largest", 6)
+        selected(study, "difference:agianst=largest", 6)
 
 
 def test_a_recorded_language_without_parallel_text_is_named(stats, tmp_path):
     lines = {language: sentences(language, 60, 2) for language in LANGUAGES[:-1]}
     with pytest.raises(TextError, match=rf"--parallel {LANGUAGES[-1]}="):
-        Study(planted(), planted_tokenizer(), stats, lines, SMALL, tmp_path)
+        Context(planted(), planted_tokenizer(), stats, lines, SMALL, tmp_path)
 
 
 def test_an_unknown_part_is_refused_and_a_quick_study_has_fewer():
@@ -285,24 +287,24 @@ def test_the_page_on_the_study_names_every_part():
     named = {
         name.strip() for line in page.splitlines() if line.startswith("| ") for name in line.split("|")[1].split(",")
     }
-    assert {part.name for part in PARTS} <= named
+    assert set(experiments()) <= named
 
 
 def test_steering_is_joined_from_its_folder_and_of_this_model_only(stats, tmp_path):
     row = {"family": "random", "measure": "good_over_ceiling", "difference": 0.5, "low": 0.4, "high": 0.6}
     own = {"model": stats.manifest["model"], "records": [], "differences": [row], "command": ["force", "x"]}
     (tmp_path / "forcing.json").write_text(json.dumps(own))
-    study = study_of(stats, tmp_path / "s.partial", forcing=tmp_path)
-    found = run(study, read(CLAIMS), parts_of("steering"))
+    study = study_of(stats, tmp_path / "s.partial", StudyOptions(**{**vars(SMALL), "forcing": tmp_path}))
+    found = run(study, CLAIMS, parts_of("steering"))
     assert verdicts(found)["steering above matched neurons"] == "holds"
-    assert study.notes["steering"] == ["measured by: lape force x"]
+    assert study.notes["forcing"] == ["measured by: lape force x"]
     (tmp_path / "forcing.json").write_text(json.dumps({**own, "model": {"checksum": "another"}}))
     with pytest.raises(MismatchError, match="another"):
-        read_forcing(tmp_path, stats.manifest["model"])
+        read_forcing(tmp_path / "forcing.json", stats.manifest["model"])
     shutil.rmtree(tmp_path / "s.partial")
     (tmp_path / "forcing.json").write_text("[]")
     with pytest.raises(FileError, match="lape force"):
-        read_forcing(tmp_path, {})
+        read_forcing(tmp_path / "forcing.json", {})
 
 
 def test_the_command_line_runs_a_quick_study_and_writes_it(tmp_path, capsys):

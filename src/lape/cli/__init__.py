@@ -54,6 +54,7 @@ def app() -> App:
     )
     for verb in VERBS:
         verbs.command(f"lape.cli.{verb}:{verb}", name=_CALLED.get(verb, verb), help=_docstring(verb))
+    verbs.command("lape.cli.experiment:runs", name="run", help="Run one experiment on a run: lape run lists them.")
     return verbs
 
 

@@ -61,6 +61,15 @@ def tuned_of(flags: Sequence[str]) -> dict[str, str]:
     return {language: paths[0] for language, paths in found.items()}
 
 
+def one_each(flags: Sequence[str], option: str) -> dict[str, str]:
+    """`["fr=a.txt", "zh=b.txt"]` as one file by language. Raises TextError for a language given twice."""
+    found = _paths(flags, option, "french.txt")
+    for language, paths in found.items():
+        if len(paths) > 1:
+            raise TextError(f"{option} names {len(paths)} files for {language}. Expected one file for each language.")
+    return {language: paths[0] for language, paths in found.items()}
+
+
 def _paths(flags: Sequence[str], option: str, example: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for flag in flags:

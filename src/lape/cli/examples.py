@@ -68,7 +68,7 @@ def examples(
     overwrite
         Replace an existing folder.
     """
-    from lape.experiments.examples import examples as look_up
+    from lape.experiments.examples.run import examples as look_up
     from lape.model.load import check_made_with, describe, load
     from lape.store import files
 

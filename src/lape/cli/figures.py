@@ -32,11 +32,11 @@ def figures(
     overwrite
         Replace an existing folder.
     """
-    from lape.figures import FIGURES, draw
+    from lape.reporting.figures import draw
 
     drawn = draw(run, options, out=to, overwrite=overwrite)
     for name, path in drawn.paths.items():
-        out.print(f"{name:<18} {FIGURES[path.stem].title}", highlight=False, markup=False)
+        out.print(f"{name:<18} {drawn.titles[path.stem]}", highlight=False, markup=False)
     commands: dict[str, list[str]] = {}
     for name, command in drawn.missing.items():
         commands.setdefault(command, []).append(name)

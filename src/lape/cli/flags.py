@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import inspect
-import textwrap
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from typing import Any, get_args, get_type_hints
 
 from cyclopts import Parameter
 
-from lape.options import COUNT, count
+from lape.options import COUNT, count, descriptions
 
 FLAGS = Parameter(name="*", consume_multiple=True, negative_iterable=())
 """Every field is a flag; a tuple takes all words up to the next flag; a bool can be taken back (--no-residual)."""
@@ -76,14 +73,3 @@ def _help(name: str, kinds: Mapping[str, type]) -> str:
 def _within(sentence: str) -> str:
     """A sentence as it goes on after a colon."""
     return sentence[:1].lower() + sentence[1:] if sentence[1:2].islower() or sentence[1:2] == " " else sentence
-
-
-def descriptions(kind: type) -> dict[str, str]:
-    """Field -> the docstring below it, those of its bases too."""
-    found: dict[str, str] = {}
-    for base in reversed(kind.__mro__[:-1]):
-        body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
-        for field, below in zip(body.body, body.body[1:], strict=False):  # type: ignore[attr-defined]
-            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(below, ast.Expr):
-                found[field.target.id] = " ".join(str(ast.literal_eval(below.value)).split())
-    return found

@@ -7,15 +7,29 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from lape.cli.common import Overwrite, TextFlags, err, out, progress, provenance, span, texts_of
+from lape.cli.common import Overwrite, TextFlags, err, one_each, out, progress, provenance, span, texts_of
 from lape.cli.flags import SWITCHES
-from lape.model.load import ModelOptions
-from lape.study.options import StudyOptions
+from lape.cli.tables import titled
+from lape.data.parallel import aligned_lines
+from lape.errors import OptionError
+from lape.experiments.claim import parsed, read
+from lape.experiments.context import Context
+from lape.figures.write import available
+from lape.model.load import ModelOptions, load
+from lape.recording.record import record
+from lape.recording.run import checked_texts
+from lape.store import files
+from lape.study.claims import standing
+from lape.study.options import study_options
+from lape.study.plan import plan as planned
+from lape.study.plan import speed
+from lape.study.run import chosen_parts, save
+from lape.study.run import run as run_study
+from lape.values.stats import ActivationStats
 
-_MODEL, _STUDY = ModelOptions(), StudyOptions()
+_MODEL = ModelOptions()
 _TASTE = 2048
 """Tokens of each language that are recorded where only the plan is wanted: enough to know which parts can be run."""
-_Flags = Annotated[list[str] | None, Parameter(negative="", show_default=False)]
 
 
 def study(
@@ -25,13 +39,11 @@ def study(
     to: Annotated[Path, Parameter(name="--out")],
     text: TextFlags | None = None,
     run: Annotated[Path | None, Parameter(name="--run")] = None,
-    answering: _Flags = None,
-    forcing: Path | None = None,
     parts: Annotated[str | None, Parameter(name="--parts")] = None,
     claims: Path | None = None,
     overwrite: Overwrite = False,
     plan_only: Annotated[bool, Parameter(negative="")] = False,
-    options: Annotated[StudyOptions, SWITCHES] = _STUDY,
+    options: Annotated[Any, SWITCHES] = None,  # of `study_options`: see below
     loading: Annotated[ModelOptions, SWITCHES] = _MODEL,
 ) -> None:
     """Run the whole study, or parts of it: tables, figures, and each claim confirmed or refuted with an interval.
@@ -50,10 +62,6 @@ def study(
         TAG=PATH, once or more: the text that is recorded, as for lape record; beside --run, the text that was recorded.
     run
         A run that lape record made. What was not recorded in it (attributions, for instance) is left out.
-    answering
-        TAG=FILE, once a language: questions about passages, in SQuAD's format.
-    forcing
-        The folder of lape force, whose results are joined.
     parts
         Only these parts, such as layers,perplexity. Default: all.
     claims
@@ -63,25 +71,14 @@ def study(
     plan_only
         Say what would be run and for how long, and stop.
     """
-    from lape.errors import OptionError
-    from lape.model.load import load
-    from lape.recording.run import checked_texts
-    from lape.store import files
-    from lape.study.claims import read
-    from lape.study.plan import plan, speed
-    from lape.study.run import chosen_parts, save
-    from lape.study.run import run as run_study
-    from lape.study.study import Study
-    from lape.study.texts import parallel_lines
-
     if text is None and run is None:
         raise OptionError("Expected --text TAG=PATH, once or more, to record, or --run RUN that is recorded already.")
     files.refuse_existing(to, overwrite)
+    options = options or study_options()()
     wanted = chosen_parts([name.strip() for name in parts.split(",")] if parts else None, options.quick)
-    file = claims or Path(__file__).parent.parent / "study" / "claims.toml"
-    judged = read(file)
-    lines = parallel_lines(_single(parallel, "--parallel"))
-    questions = _single(answering or [], "--answering")
+    toml = standing() if claims is None else claims.read_text(encoding="utf-8") if claims.is_file() else ""
+    judged = parsed(toml, "the standing claims") if claims is None else read(claims)
+    lines = aligned_lines(one_each(parallel, "--parallel"))
     texts = checked_texts(texts_of(text)) if text else {}
     working = files.partial(to)
     with progress() as report:
@@ -90,36 +87,25 @@ def study(
             measured = speed(loaded, tokenizer, lines, options.batch_tokens)
             err.print(recording_note(len(texts), options.record_tokens, 1 / measured.body), highlight=False)
         stats = _statistics(loaded, tokenizer, texts, run, working, plan_only, options, report)
-        made = Study(loaded, tokenizer, stats, lines, options, working, texts, questions, forcing, progress=report)
+        context = Context(loaded, tokenizer, stats, lines, options, working, texts, progress=report)
         if plan_only:
-            out.print(plan_table(plan(made, wanted)))
+            out.print(plan_table(planned(context, wanted)))
             return
-        found = run_study(made, judged, wanted, announce=lambda table: err.print(plan_table(table)))
-        save(made, found, file, provenance("study", statistics_from=str(run or to)), _figures(), to)
+        found = run_study(context, judged, wanted, announce=lambda table: err.print(plan_table(table)))
+        if not available():
+            err.print('Figures are left out: they need matplotlib (pip install "lape[report]").', highlight=False)
+        save(context, found, toml, provenance("study", statistics_from=str(run or to)), to)
     out.print(claims_table(found.judged))
     out.print(f"Written: {to}", highlight=False, soft_wrap=True)
 
 
-def _single(flags: list[str], option: str) -> dict[str, str]:
-    """Language -> its one file."""
-    from lape.errors import TextError
-
-    found: dict[str, str] = {}
-    for tag, source in texts_of(flags, option).items():
-        paths = list(source) if isinstance(source, list) else [source]
-        if len(paths) != 1:
-            raise TextError(f"{option} names {len(paths)} files for {tag}. Expected one file for each language.")
-        found[tag] = str(paths[0])
-    return found
+study.__annotations__["options"] = Annotated[study_options(), SWITCHES]
 
 
 def _statistics(
     model: Any, tokenizer: Any, texts: Any, run: Path | None, working: Path, plan_only: bool, options: Any, report: Any
 ) -> Any:
     """Those of a run, or recorded now, in the study's own folder; for a plan, a taste of them will do and is not kept."""
-    from lape.recording.record import record
-    from lape.values.stats import ActivationStats
-
     place = working / "recorded"
     if run is not None or place.exists():
         return ActivationStats.load(run or place)
@@ -139,16 +125,6 @@ def _statistics(
     )
 
 
-def _figures() -> Any:
-    """How figures are drawn, or None where matplotlib is missing."""
-    from lape.study.figures import available, draw
-
-    if not available():
-        err.print('Figures are left out: they need matplotlib (pip install "lape[report]").', highlight=False)
-        return None
-    return draw
-
-
 def recording_note(languages: int, tokens: int | None, speed: float) -> str:
     """How long recording is going to take, as far as that can be known before the text is read."""
     many = f"{tokens:,} tokens of each ({span(tokens * languages / speed)} in all)" if tokens else "all of each"
@@ -157,8 +133,6 @@ def recording_note(languages: int, tokens: int | None, speed: float) -> str:
 
 def plan_table(plan: Any) -> Any:
     """What is going to be run, and for how long."""
-    from lape.cli.tables import titled
-
     running = plan.filter(plan["not_run"].is_null())
     rows = [
         [row["part"], f"{row['passes']:,}" if row["passes"] else "", span(row["seconds"]), row["about"]]
@@ -173,6 +147,4 @@ def plan_table(plan: Any) -> Any:
 
 def claims_table(judged: Any) -> Any:
     """Each claim and its verdict."""
-    from lape.cli.tables import titled
-
     return titled("Claims", ["claim", "verdict"], [[one.claim.name, one.verdict] for one in judged])

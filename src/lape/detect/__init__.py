@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from importlib.metadata import entry_points
+from itertools import chain
 from pkgutil import resolve_name
 from typing import Any
 
 from lape.detect.detector import Detector
-from lape.errors import OptionError
+from lape.plugins import added, by_name
 
 GROUP = "lape.detectors"
 """The group of entry points by which other packages add theirs: NAME = "package.module:DETECTOR"."""
@@ -26,31 +25,5 @@ _OURS = (
 )
 
 
-def _added() -> Iterator[Detector[Any]]:
-    """Those of other packages."""
-    for point in entry_points(group=GROUP):
-        package = point.dist.name if point.dist else "A package"
-        try:
-            detector = point.load()
-        except Exception as error:
-            raise OptionError(
-                f"{package} adds a detector, {point.value}, that cannot be imported: {error}. Mend the package, or uninstall it."
-            ) from error
-        if not isinstance(detector, Detector):
-            raise OptionError(
-                f"{package} adds {point.value} as a detector. Expected a lape.detect.detector.Detector, found {type(detector).__name__}."
-            )
-        yield detector
-
-
-def _every() -> dict[str, Detector[Any]]:
-    found: dict[str, Detector[Any]] = {}
-    for detector in (*map(resolve_name, _OURS), *_added()):
-        if detector.name in found:
-            raise OptionError(f"Two detectors are called {detector.name}. Uninstall the package that adds the second.")
-        found[detector.name] = detector
-    return found
-
-
-DETECTORS = _every()
+DETECTORS: dict[str, Detector[Any]] = by_name(chain(map(resolve_name, _OURS), added(GROUP, Detector)), "detectors")
 """Every way of choosing neurons, by name."""

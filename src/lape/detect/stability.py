@@ -19,6 +19,13 @@ from lape.values.stats import ActivationStats
 SMALLEST = 20
 """Sets smaller than this get no Jaccard: one neuron more or less moves it too far."""
 UNION = "all"
+RELIABILITY = {
+    "language": pl.String,
+    "neurons": pl.Int64,
+    **dict.fromkeys(("median", "p5", "chance"), pl.Float64),
+    "halvings": pl.Int64,
+}
+"""Columns of `reliability`."""
 _FIRST = 4096
 _Find = Callable[..., LanguageNeurons]
 
@@ -68,15 +75,7 @@ def reliability(neurons: LanguageNeurons, found: list[tuple[LanguageNeurons, Lan
         for language, own in neurons.sets.items()
     ]
     rows.append(_row(UNION, neurons.union, [(a.union, b.union) for a, b in found]))
-    schema = {
-        "language": pl.String,
-        "neurons": pl.Int64,
-        "median": pl.Float64,
-        "p5": pl.Float64,
-        "chance": pl.Float64,
-        "halvings": pl.Int64,
-    }
-    return pl.DataFrame(rows, schema=schema)
+    return pl.DataFrame(rows, schema=RELIABILITY)
 
 
 def _row(language: str, own: NeuronSet, pairs: list[tuple[NeuronSet, NeuronSet]]) -> dict[str, Any]:
@@ -103,7 +102,7 @@ def steadiness(stats: ActivationStats, progress: Progress = silent) -> dict[str,
     `tokens` (mean over languages), `language`, its `neurons`, `median` and `p5` of the Jaccard over the halvings, `halvings`. Languages with
     under 20 neurons are passed over; where all are, or the folds cannot be halved, `language`, `median` and `p5` are None.
     """
-    tokens = round(float(np.mean([int(stats[language].tokens.sum()) for language in stats.languages])))
+    tokens = round(mean_tokens(stats))
     halved = split_halves(stats, lape, progress=progress)
     rows = reliability(lape(stats), halved).filter((pl.col("language") != UNION) & pl.col("median").is_not_null())
     least = (
@@ -122,3 +121,32 @@ def chance_jaccard(a: NeuronSet, b: NeuronSet) -> float:
     shared = float((a.space.counts(a.flat) * b.space.counts(b.flat) / widths).sum())
     union = len(a) + len(b) - shared
     return shared / union if union else 0.0
+
+
+DRAWS = 35
+"""Random pairs of groups of folds, where there are more than that."""
+
+
+def mean_tokens(stats: ActivationStats) -> float:
+    """Counted tokens of a language, on average over languages."""
+    return float(np.mean([int(stats[language].tokens.sum()) for language in stats.languages]))
+
+
+def disjoint_groups(folds: int, count: int, seed: int) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Random pairs of disjoint groups of folds."""
+    generator = np.random.default_rng(seed)
+    drawn = []
+    for _ in range(DRAWS):
+        order = generator.permutation(folds).tolist()
+        drawn.append((tuple(sorted(order[:count])), tuple(sorted(order[count : 2 * count]))))
+    return list(dict.fromkeys(drawn))
+
+
+def _of(neurons: LanguageNeurons, language: str) -> NeuronSet:
+    return neurons.union if language == UNION else neurons[language]
+
+
+def set_jaccard(a: LanguageNeurons, b: LanguageNeurons, language: str) -> float | None:
+    """Jaccard of two results' sets of a language, or `UNION`; None where one holds too few neurons to say."""
+    one, other = _of(a, language), _of(b, language)
+    return None if max(len(one), len(other)) < SMALLEST else jaccard(one, other)

@@ -9,93 +9,16 @@ import numpy as np
 import polars as pl
 
 from lape.figures.fonts import BASE
-from lape.figures.style import BODY, SMALL, Axes, Figure, Paper, Tables, across, blank, number, short, wide, wrapped
+from lape.figures.style import BODY, SMALL, Axes, Canvas, Paper, across, blank, number, short, wide, wrapped
 
 Grid = tuple[list[str], list[str], Any]
 Form = Callable[[float], str]
 Cell = Callable[[int, int, Form], tuple[str, bool]]
 """Row, column and how numbers are written -> what stands in a cell, and whether in bold."""
-CONTROLS = ("random", "matched")
 _GAP = 0.35
 """Between languages and controls, in columns."""
 _LINE = 0.2
 """Inches a row has at least."""
-
-
-def perplexity(tables: Tables, paper: Paper) -> Figure:
-    """Neurons off × language evaluated, and beside it the mean of either control on the row's own language."""
-    table = tables["perplexity"]
-    names, evaluated, values = grid(table, "off", "language", "delta_token")
-    low, high = (grid(table, "off", "language", column)[2] for column in ("low", "high"))
-    beside = np.stack([_own(table, names, f"{kind}_mean") for kind in CONTROLS], 1)
-    drawn = [k for k in range(len(CONTROLS)) if np.isfinite(beside[:, k]).any()]
-    both = np.concatenate([values, beside[:, drawn]], 1)
-    roomy = _room(paper, paper.names(names), both.shape[1]) > 0.62 and bool(np.isfinite(low).any())
-
-    def cell(i: int, j: int, form: Form) -> tuple[str, bool]:
-        text = form(both[i, j])
-        if j >= len(evaluated) or not np.isfinite(low[i, j]):
-            return text, False
-        interval = f"\n{form(low[i, j])}…{form(high[i, j])}" if roomy else ""
-        return text + interval, not low[i, j] <= 0 <= high[i, j]
-
-    columns = [*paper.names(evaluated), *(CONTROLS[k] for k in drawn)]
-    figure = heat(
-        paper,
-        paper.names(names),
-        columns,
-        both,
-        "change of loss (nats a token)",
-        cell=cell,
-        apart=len(drawn),
-        tall=roomy,
-    )
-    figure.axes[0].set(
-        xlabel="language evaluated" + ("; controls: the row's own" if drawn else ""), ylabel="neurons off"
-    )
-    return figure
-
-
-def _own(table: pl.DataFrame, names: Sequence[str], column: str) -> Any:
-    known = {row["off"]: row[column] for row in table.filter(pl.col("off") == pl.col("language")).iter_rows(named=True)}
-    return np.array([np.nan if known.get(name) is None else known[name] for name in names])
-
-
-def overlap(tables: Tables, paper: Paper) -> Figure:
-    """Below the diagonal the Jaccard of two languages' sets, above it the neurons they share, on it the size of a set."""
-    shared, alike, names = overlaps(tables)
-
-    def cell(i: int, j: int, form: Form) -> tuple[str, bool]:
-        return (form(alike[i, j]), False) if i > j else (f"{shared[i, j]:.0f}", i == j)
-
-    figure = heat(paper, paper.names(names), paper.names(names), alike, "Jaccard of the two sets", cell=cell)
-    figure.axes[0].set_xlabel("above: neurons shared; diagonal: of the set")
-    return figure
-
-
-def overlaps(tables: Tables) -> tuple[Any, Any, list[str]]:
-    """Neurons shared (on the diagonal, those of the set) and Jaccard (nan there), both (languages, languages); the languages."""
-    table, sizes = (
-        tables["overlap"],
-        dict(tables["histogram"].group_by("language").agg(pl.col("neurons").sum()).iter_rows()),
-    )
-    names = list(dict.fromkeys([*table["a"], *table["b"]]))
-    shared, alike = (np.full((len(names), len(names)), np.nan) for _ in range(2))
-    for a, b, count, jaccard in table.select("a", "b", "shared", "jaccard").iter_rows():
-        i, j = names.index(a), names.index(b)
-        shared[i, j] = shared[j, i] = count
-        alike[i, j] = alike[j, i] = jaccard
-    shared[np.diag_indices(len(names))] = [sizes.get(name, np.nan) for name in names]
-    np.fill_diagonal(alike, np.nan)
-    return shared, alike, names
-
-
-def generation(tables: Tables, paper: Paper) -> Figure:
-    """Share of good answers: neurons off × language asked in."""
-    off, asked, values = grid(tables["generation"].filter(~pl.col("control")), "off", "language", "good")
-    figure = heat(paper, paper.names(off), paper.names(asked), values, "share of good answers (a proxy)")
-    figure.axes[0].set(xlabel="language asked in", ylabel="neurons off")
-    return figure
 
 
 def grid(table: pl.DataFrame, row: str, column: str, value: str) -> Grid:
@@ -118,7 +41,7 @@ def heat(
     cell: Cell | None = None,
     apart: int = 0,
     tall: bool = False,
-) -> Figure:
+) -> Canvas:
     """A heat map whose cells say their numbers where they have room; colours grow with the root, from 0.
 
     The last `apart` columns stand a little apart; `tall` rows have room for two lines.
@@ -126,7 +49,7 @@ def heat(
     from matplotlib.colors import PowerNorm
 
     names, columns = [wrapped(name) for name in names], [wrapped(name) for name in columns]
-    room = _room(paper, names, len(columns) + (_GAP if apart else 0))
+    room = room_of(paper, names, len(columns) + (_GAP if apart else 0))
     line = 0.3 if tall else 0.22 if any("\n" in name for name in names) else _LINE
     figure, axes = blank(paper, 0.75 + max(line, min(room, 0.34)) * len(names))
     edges = np.arange(len(columns) + 1.0)
@@ -170,7 +93,7 @@ def _ticks(top: float) -> list[float]:
     return kept[::-1] if not kept[-1] else [0.0, *kept[::-1][1:]]
 
 
-def _room(paper: Paper, names: Sequence[str], columns: float) -> float:
+def room_of(paper: Paper, names: Sequence[str], columns: float) -> float:
     """Inches that a column has, about."""
     return (paper.width - 0.33 - max((wide(name, SMALL + 0.5) for name in names), default=0)) / max(columns, 1)
 

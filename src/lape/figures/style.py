@@ -11,7 +11,7 @@ import polars as pl
 
 from lape.figures.fonts import BASE
 
-Figure: TypeAlias = Any
+Canvas: TypeAlias = Any
 Axes: TypeAlias = Any
 Tables: TypeAlias = Mapping[str, pl.DataFrame]
 COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F")
@@ -77,11 +77,11 @@ class Paper:
         return [self.name(language) for language in languages]
 
 
-def blank(paper: Paper, height: float, **options: Any) -> tuple[Figure, Any]:
+def blank(paper: Paper, height: float, **options: Any) -> tuple[Canvas, Any]:
     """A figure as wide as the paper, and its axes (see `Figure.subplots`)."""
     from matplotlib.figure import Figure as Empty
 
-    figure: Figure = Empty(figsize=(paper.width, height), layout="constrained")
+    figure: Canvas = Empty(figsize=(paper.width, height), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.04, h_pad=0.04, wspace=0.02, hspace=0.02)
     return figure, figure.subplots(**options)
 
@@ -98,7 +98,7 @@ def series(k: int) -> dict[str, Any]:
     }
 
 
-def inside(figure: Figure) -> Figure:
+def inside(figure: Canvas) -> Canvas:
     """The figure, with nothing beyond its edges: ticks stay as they are now, and labels wider than their axes end where these do.
 
     Ticks that are chosen anew for each width of the axes, while the width follows their labels, may never settle.
@@ -114,7 +114,7 @@ def inside(figure: Figure) -> Figure:
     return figure
 
 
-def legend(figure: Figure, axes: Axes, title: str | None = None) -> None:
+def legend(figure: Canvas, axes: Axes, title: str | None = None) -> None:
     """What the lines are, below the axes, in as many columns as the width holds."""
     handles, labels = axes.get_legend_handles_labels()
     longest = max((wide(label, SMALL + 0.5) for label in labels), default=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from html import escape
@@ -15,10 +15,10 @@ import polars as pl
 from lape.errors import FileError, OptionError
 from lape.extras import lacking, need
 from lape.figures import fonts
-from lape.figures.catalogue import FIGURES, Kind
-from lape.figures.held import Record, origin
+from lape.figures.captions import Facts, origin
+from lape.figures.figure import Figure
 from lape.figures.names import names
-from lape.figures.style import STYLE, Figure, Paper, Tables, inside
+from lape.figures.style import STYLE, Canvas, Paper, Tables, inside
 from lape.options import check_choices
 from lape.store import files
 
@@ -73,6 +73,7 @@ class Drawing:
 
     files: dict[str, list[str]] = field(default_factory=dict)
     """Figure -> file names."""
+    titles: dict[str, str] = field(default_factory=dict)
     captions: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -86,61 +87,62 @@ def available() -> bool:
 
 
 def draw_tables(
+    figures: Sequence[Figure],
     tables: Tables,
     folder: Path,
     options: FigureOptions | None = None,
-    records: Mapping[str, Record] | None = None,
+    facts: Mapping[str, Facts] | None = None,
 ) -> Drawing:
-    """Draw every figure whose tables are there; the same tables give the same bytes. Raises OptionError without matplotlib.
+    """Draw those figures whose tables are there; the same tables give the same bytes. Raises OptionError without matplotlib.
 
-    `records`: table -> the run.json of where it came from, for captions.
+    `facts`: table -> the run.json of where it came from, for captions.
     """
     need(*_LIBRARY)
     import matplotlib as mpl
 
     options = options or FigureOptions()
     done = Drawing()
-    called, done.notes = names(_languages(tables), options.language_names)
+    possible = [figure for figure in figures if figure.possible(tables)]
+    called, done.notes = names(_languages(figures, tables), options.language_names)
     paper = Paper(options.inches, lambda language: called.get(language, language))
     for form in options.formats:
         with (
             fonts.typeset(called.values(), embedded=form == "pdf") as families,
             mpl.rc_context({**STYLE, "font.family": families}),
         ):
-            for name, kind in FIGURES.items():
-                if all(table in tables and len(tables[table]) for table in kind.needs):
-                    caption = _caption(kind, tables, (records or {}).get(kind.needs[0], {}))
-                    save(_drawn(name, kind, tables, paper), folder / f"{name}.{form}", kind.title, caption)
-                    done.files.setdefault(name, []).append(f"{name}.{form}")
-                    done.captions[name] = caption
+            for figure in possible:
+                caption = _caption(figure, tables, (facts or {}).get(figure.needs[0], {}))
+                save(_drawn(figure, tables, paper), folder / f"{figure.name}.{form}", figure.title, caption)
+                done.files.setdefault(figure.name, []).append(f"{figure.name}.{form}")
+                done.titles[figure.name], done.captions[figure.name] = figure.title, caption
     return done
 
 
-def _languages(tables: Tables) -> list[str]:
+def _languages(figures: Sequence[Figure], tables: Tables) -> list[str]:
     """Every language that a table names, each once."""
     found: dict[str, None] = {}
-    for kind in FIGURES.values():
-        for table in kind.needs:
+    for figure in figures:
+        for table in figure.needs:
             columns = [column for column in _LANGUAGES if table in tables and column in tables[table].columns]
             found |= dict.fromkeys(one for column in columns for one in tables[table][column].drop_nulls())
     return [language for language in found if language not in _NONE]
 
 
-def _drawn(name: str, kind: Kind, tables: Tables, paper: Paper) -> Figure:
+def _drawn(figure: Figure, tables: Tables, paper: Paper) -> Canvas:
     try:
-        return inside(kind.draw(tables, paper))
+        return inside(figure.draw(tables, paper))
     except (pl.exceptions.ColumnNotFoundError, KeyError) as error:
         column = str(error).splitlines()[0]
         raise FileError(
-            f"The table for the figure {name} lacks a column ({column}): an older lape wrote it, or another program. Make it again."
+            f"The table for the figure {figure.name} lacks a column ({column}): an older lape wrote it, or another program. Make it again."
         ) from error
 
 
-def _caption(kind: Kind, tables: Tables, record: Record) -> str:
-    return " ".join(filter(None, (kind.caption(tables, record), origin(record))))
+def _caption(figure: Figure, tables: Tables, facts: Facts) -> str:
+    return " ".join(filter(None, (figure.caption(tables, facts), origin(facts))))
 
 
-def save(figure: Figure, path: Path, title: str, caption: str) -> None:
+def save(figure: Canvas, path: Path, title: str, caption: str) -> None:
     """Write a figure with its title and caption inside, and no date."""
     form = path.suffix.removeprefix(".")
     metadata: dict[str, Any] = {
@@ -172,7 +174,7 @@ def _described(svg: bytes, title: str, caption: str) -> bytes:
 def write_index(folder: Path, made: Drawing, missing: Mapping[str, str], options: FigureOptions) -> None:
     """Write figures.json."""
     figures = {
-        name: {"title": FIGURES[name].title, "files": made.files[name], "caption": caption}
+        name: {"title": made.titles[name], "files": made.files[name], "caption": caption}
         for name, caption in made.captions.items()
     }
     content = {"figures": figures, "missing": dict(missing), "notes": made.notes, "inches": options.inches}

@@ -25,11 +25,6 @@ def has_adapter(linear: nn.Module) -> bool:
     return any(True for _ in linear.children())
 
 
-def down_device(model: nn.Module, site: Site) -> torch.device:
-    """Where a site's down projection is."""
-    return next(unwrapped(model).get_submodule(site.down).parameters()).device
-
-
 def down_norms(model: nn.Module, site: Site) -> Tensor:
     """‖column of the down projection‖² of each neuron of a site: float64 (width,), on the CPU."""
     linear: Any = unwrapped(model).get_submodule(site.down)

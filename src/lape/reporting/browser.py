@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 import torch
 
-from lape.reporting.gathered import Gathered
+from lape.reporting.gather import Gathered
 from lape.reporting.safe import embedded, shown
 
 CONTEXTS = 5

@@ -32,10 +32,8 @@
     const first = [...inputs].find((input) => input.checked);
     if (first) show(first.value);
   };
-  if (data.overlap) switched("overlap", (name) => paint($("overlap-table"), data.overlap[name], name === "jaccard" ? 2 : 0));
-  if (data.matrix) {
-    const digits = { percent: 0, delta_sentence: 1, delta_character: 3 };
-    switched("loss", (name) => paint($("loss-table"), data.matrix[name], digits[name] ?? 2));
+  for (const [grid, views] of Object.entries(data.grids)) {
+    switched(grid, (name) => paint($(`${grid}-table`), views[name].values, views[name].digits));
   }
 
   addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((one) => { one.open = true; }));

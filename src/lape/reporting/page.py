@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
+import base64
 import shlex
 import sys
+import tempfile
 from importlib.metadata import version
 from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
+from lape.detect.stability import UNION
+from lape.experiments import experiments
+from lape.experiments.claim import read as read_claims
+from lape.experiments.section import Grid, Section
 from lape.extras import need
-from lape.reporting import charts, sections
+from lape.figures.write import FigureOptions, draw_tables
 from lape.reporting.browser import browser, control_effects
-from lape.reporting.findings import by_layer, findings
-from lape.reporting.gathered import Gathered, gather
-from lape.reporting.safe import embedded
+from lape.reporting.gather import Gathered, gather, nothing
+from lape.reporting.safe import answer, embedded
 from lape.store import files
 
-_NAMES = {
-    "findings": "Findings",
-    "languages": "Languages",
-    "layers": "Layers",
-    "overlap": "Overlap",
-    "loss": "Loss",
-    "steering": "Steering",
-    "answers": "Answers",
-    "sweep": "Set sizes",
-    "claims": "Claims",
-    "neurons": "Neurons",
-    "missing": "Not here",
-    "provenance": "Provenance",
-}
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C6D1F", "#9B6FD0", "#999999")
+"""Okabe and Ito's palette without black, so that it can be told apart on white and on black, and two more."""
+MOST = 30
+"""Rows of a table that are shown."""
 
 
 def report(run: str | Path, *, out: str | Path | None = None, overwrite: bool = False) -> Path:
@@ -38,11 +35,13 @@ def report(run: str | Path, *, out: str | Path | None = None, overwrite: bool = 
 
     Raises FileError for a folder that holds nothing to show or a file that exists, OptionError where the extra `report` is missing.
     """
-    need("report", "A report", "jinja2", "altair", "vl_convert")
+    need("report", "A report", "jinja2", "matplotlib")
     target = Path(out) if out is not None else Path(run) / "report.html"
     files.refuse_existing(target, overwrite)
-    page = html(gather(Path(run)))
-    files.write(target, lambda path: path.write_text(page, encoding="utf-8"))
+    found = gather(run)
+    if not found.tables and not found.run.stats:
+        raise nothing(found, "to report")
+    files.write_text(target, html(found))
     return target
 
 
@@ -52,46 +51,187 @@ def html(run: Gathered) -> str:
 
     here = resources("lape.reporting")
     source, css, js = ((here / name).read_text(encoding="utf-8") for name in ("page.html.j2", "page.css", "page.js"))
-    template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(source)
-    shown = _shown(run)
-    matrix, overlap, neurons = shown["matrix"], shown["overlap"], shown["browser"]
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["harmless"] = answer
+    every = {name: said for name, one in experiments().items() if (said := one.said(run.tables)) is not None}
+    shown = {
+        "findings": [*(finding for section in every.values() for finding in section.findings), *_judged(run)],
+        "cards": cards(run),
+        "experiments": {name: _blocks(section) for name, section in every.items()},
+        "claims": claims(run),
+        "browser": browser(run),
+        "missing": missing(run),
+        "provenance": provenance(run),
+    }
+    neurons: Any = shown["browser"]
+    grids = [block for section in every.values() for block in section.blocks if isinstance(block, Grid)]
     data = {
-        "overlap": overlap and {name: overlap[name] for name in ("shared", "jaccard")},
-        "matrix": matrix and {name: view["values"] for name, view in matrix["views"].items()},
+        "grids": {
+            one.name: {k: {"values": v.values, "digits": v.digits} for k, v in one.views.items()} for one in grids
+        },
         "browser": neurons and {**neurons, "controls": control_effects(run)},
     }
-    there = {"languages": "cards", "loss": "matrix", "answers": "ablated", "neurons": "browser"}
-    names = [(id_, name) for id_, name in _NAMES.items() if shown.get(there.get(id_, id_)) or id_ == "findings"]
-    return template.render(
+    return environment.from_string(source).render(
         **shown,
+        pictures=pictures(run),
+        most=MOST,
         title=str(run.model.get("id") or "Language neurons"),
-        sentence=sections.sentence(run),
-        sections=names,
-        colours=charts.COLOURS,
+        sentence=sentence(run),
+        sections=_contents(shown),
+        colours=COLOURS,
+        layer_names=sorted(run.tables["histogram"]["layer"].unique()) if "histogram" in run.tables else [],
         css=css,
         js=js,
         data=embedded(data),
         version=version("lape"),
-        command=shlex.join(["lape", *sys.argv[1:]])
-        if Path(sys.argv[0]).name == "lape"
-        else f"lape report {run.folder.name}",
+        command=_command(run),
     )
 
 
-def _shown(run: Gathered) -> dict[str, Any]:
-    counts = by_layer(run)
+def _blocks(section: Section) -> dict[str, Any]:
+    blocks = [{"kind": type(block).__name__, "of": block} for block in section.blocks]
+    return {"title": section.title, "about": section.about, "blocks": blocks}
+
+
+def _contents(shown: dict[str, Any]) -> list[tuple[str, str]]:
+    """What the page holds, as its own links."""
+    names = [("findings", "Findings"), *([("cards", "Languages")] if shown["cards"] else [])]
+    names += [(name, section["title"]) for name, section in shown["experiments"].items()]
+    rest = {"claims": "Claims", "browser": "Neurons", "missing": "Not here", "provenance": "Provenance"}
+    return [*names, *(("neurons" if key == "browser" else key, title) for key, title in rest.items() if shown[key])]
+
+
+def _command(run: Gathered) -> str:
+    typed = Path(sys.argv[0]).name == "lape"
+    return shlex.join(["lape", *sys.argv[1:]]) if typed else f"lape report {run.folder.name}"
+
+
+def pictures(run: Gathered) -> dict[str, dict[str, str]]:
+    """Figure -> the picture that `lape figures` writes, as the address of an image, with its title and caption."""
+    every = [figure for experiment in experiments().values() for figure in experiment.figures]
+    with tempfile.TemporaryDirectory() as folder:
+        made = draw_tables(every, run.tables, Path(folder), FigureOptions(format="svg"), run.facts)
+        encoded = {name: base64.b64encode((Path(folder) / file).read_bytes()) for name, (file,) in made.files.items()}
     return {
-        "findings": findings(run),
-        "cards": sections.cards(run),
-        "layers": charts.layers(counts, run.languages) if counts is not None and counts["neurons"].sum() else None,
-        "layer_names": [] if counts is None else sorted(counts["layer"].unique()),
-        "overlap": sections.overlap(run),
-        "matrix": sections.matrix(run),
-        "steering": sections.steering(run),
-        "ablated": sections.ablated(run),
-        "sweep": sections.sweep(run),
-        "claims": sections.claims(run),
-        "browser": browser(run),
-        "missing": sections.missing(run),
-        "provenance": sections.provenance(run),
+        name: {
+            "source": f"data:image/svg+xml;base64,{image.decode()}",
+            "title": made.titles[name],
+            "caption": made.captions[name],
+        }
+        for name, image in encoded.items()
     }
+
+
+def sentence(run: Gathered) -> str:
+    """What was run, in one sentence."""
+    model, languages = run.model, run.languages
+    what = "A study of" if run.record.get("verb") == "study" else "Language neurons of"
+    parts = [f"{what} {model.get('id', 'a model')}"]
+    if model.get("dtype"):
+        parts.append(f"in {model['dtype']}")
+    parts.append(f"in {len(languages)} languages ({', '.join(languages)})")
+    tokens = recorded_tokens(run)
+    if tokens:
+        low, high = min(tokens.values()), max(tokens.values())
+        parts.append(
+            f"recorded on {low:,} to {high:,} tokens of each" if low < high else f"recorded on {low:,} tokens of each"
+        )
+    if run.neurons is not None:
+        parts.append(f"chosen by the method {run.neurons.method}: {len(run.neurons.union):,} of {run.neurons.space}")
+    elif run.record.get("space"):
+        parts.append(f"of {run.record['space']}")
+    return ", ".join(parts) + "."
+
+
+def recorded_tokens(run: Gathered) -> dict[str, int]:
+    """Language -> counted tokens."""
+    if run.stats is not None:
+        return {language: int(run.stats[language].tokens.sum()) for language in run.stats.languages}
+    found: dict[str, int] = run.record.get("recorded_tokens", {})
+    return found
+
+
+def cards(run: Gathered) -> list[dict[str, Any]]:
+    """One a language: its neurons, layers, reliability, own damage and controls."""
+    tokens, counts = recorded_tokens(run), run.tables.get("histogram")
+    reliability = {row["language"]: row for row in _rows(run, "reliability") if row["language"] != UNION}
+    own = {row["off"]: row for row in _rows(run, "perplexity") if row["off"] == row["language"]}
+    result = []
+    for language in run.languages:
+        mine = (
+            None if counts is None else counts.filter(pl.col("language") == language).sort("layer")["neurons"].to_list()
+        )
+        result.append(
+            {
+                "language": language,
+                "tokens": tokens.get(language),
+                "layers": mine,
+                "neurons": sum(mine) if mine is not None else None,
+                "alone": len(run.neurons.only(language)) if run.neurons is not None else None,
+                "reliability": reliability.get(language),
+                "own": own.get(language),
+            }
+        )
+    return result
+
+
+def _rows(run: Gathered, table: str) -> list[dict[str, Any]]:
+    return run.tables[table].to_dicts() if table in run.tables else []
+
+
+def claims(run: Gathered) -> list[dict[str, Any]]:
+    """A study's claims and their verdicts."""
+    judged = run.record.get("claims") if run.record.get("verb") == "study" else None
+    if not judged or not (run.folder / "claims.toml").is_file():
+        return []
+    says = {claim.name: claim.says for claim in read_claims(run.folder / "claims.toml")}
+    return [{**one, "says": says.get(one["name"], one["name"])} for one in judged]
+
+
+def _judged(run: Gathered) -> list[str]:
+    judged = run.record.get("claims") if run.record.get("verb") == "study" else None
+    if not judged:
+        return []
+    held = sum(one["verdict"] == "holds" for one in judged)
+    return [f"Of {len(judged)} claims written down before the run, {held} hold here."]
+
+
+def missing(run: Gathered) -> list[dict[str, str]]:
+    """What could be here and is not, and the command that makes it; experiments that a study runs only when asked are left out of it."""
+    lacking = []
+    if run.neurons is None and "histogram" not in run.tables:
+        lacking.append({"what": "Language neurons", "command": f"lape identify {shlex.quote(str(run.folder))}"})
+    for experiment in experiments().values():
+        wholly = not any(name in run.tables for name in experiment.tables)
+        if wholly and not (run.run.is_study and experiment.study == "asked"):
+            lacking.append(
+                {"what": experiment.title, "command": run.command(experiment, next(iter(experiment.tables)))}
+            )
+    if not run.run.is_study:
+        study = f"lape study {run.model_word} --run {shlex.quote(str(run.folder))} --parallel TAG=PATH ... --out STUDY"
+        lacking.append({"what": "Everything, with claims judged", "command": study})
+    return lacking
+
+
+def provenance(run: Gathered) -> list[tuple[str, str]]:
+    """Model, text, versions, and the command to repeat it."""
+    model, record = run.model, run.record
+    holder = run.stats or run.neurons
+    manifest = record if holder is None else holder.manifest
+    corpus = manifest.get("corpus") or record.get("statistics", {}).get("corpus", {})
+    versions = record.get("versions") or manifest.get("versions") or {}
+    rows = [
+        ("model", str(model.get("id", ""))),
+        ("revision", str(model.get("revision") or "not named")),
+        ("checksum of its parameters", str(model.get("checksum", ""))),
+        ("hash of its configuration", str(model.get("config", ""))),
+        ("number format", str(model.get("dtype", ""))),
+        ("hash of its tokenizer", str((manifest.get("tokenizer") or record.get("tokenizer") or {}).get("hash", ""))),
+        *(
+            (f"text of {language}", f"{one.get('documents', 0):,} documents, SHA-256 {one.get('hash', '')}")
+            for language, one in corpus.items()
+        ),
+        ("versions", ", ".join(f"{name} {one}" for name, one in versions.items())),
+        ("command", shlex.join(["lape", *record["command"]]) if record.get("command") else ""),
+    ]
+    return [(name, value) for name, value in rows if value]

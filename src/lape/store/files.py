@@ -79,10 +79,14 @@ def _umask() -> int:
     return mask
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write text in one step."""
+    write(path, lambda file: file.write_text(text, encoding="utf-8"))
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON, readable, in one step."""
-    text = json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True, default=str) + "\n"
-    write(path, lambda file: file.write_text(text, encoding="utf-8"))
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True, default=str) + "\n")
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
-"""Reading what verbs left in a folder: its tables, and what run.json says of them."""
+"""A run: a folder that a verb made, with its tables and what its run.json says of them. It knows no values."""
 
 from __future__ import annotations
 
 import json
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,47 @@ import polars as pl
 from lape.errors import FileError
 
 _AGAIN = "Make it again, or copy it anew from where it came."
+STATS, NEURONS = "stats.safetensors", "neurons.safetensors"
+
+
+class Run:
+    """The folder of a verb, or of a study. Raises FileError where there is none."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            there = "is a file" if self.folder.is_file() else "is not there"
+            raise FileError(f"{folder} {there}. Expected the folder of a run, such as lape demo makes.")
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """What run.json says; empty where there is none."""
+        return read_record(self.folder)
+
+    @property
+    def is_study(self) -> bool:
+        """Whether it holds a study, whose tables lie under tables/."""
+        return (self.folder / "tables").is_dir()
+
+    @property
+    def stats(self) -> Path | None:
+        """The folder that holds its statistics: itself, or what a study recorded."""
+        return next((place for place in (self.folder, self.folder / "recorded") if (place / STATS).is_file()), None)
+
+    @property
+    def neurons(self) -> Path | None:
+        """The folder, if it holds neurons."""
+        return self.folder if (self.folder / NEURONS).is_file() else None
+
+    def place(self, name: str, file: str = "") -> Path | None:
+        """Where a table is: under tables/ in a study, else at `file` within the folder, or in the folder itself where it is that verb's."""
+        beside = [self.folder / file, self.folder / Path(file).name] if file else []
+        places = [self.folder / "tables" / f"{name}.parquet"] if self.is_study else beside
+        return next((place for place in places if place.is_file()), None)
+
+    def record_of(self, place: Path) -> dict[str, Any]:
+        """What the run.json beside a table says."""
+        return self.record if self.is_study else read_record(place.parent)
 
 
 def read_table(path: Path) -> pl.DataFrame:

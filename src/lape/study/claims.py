@@ -1,45 +1,21 @@
-"""Claims: written down before the run, judged by a table's figure and its interval."""
+"""Judging claims: by a table's figure and its interval."""
 
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Literal
 
 import polars as pl
 
-from lape.errors import FileError, OptionError
+from lape.errors import OptionError
+from lape.experiments import experiments
+from lape.experiments.claim import Claim, Rule
 from lape.measure.intervals import holm
 
-Rule = Literal["above", "below"]
 Verdict = Literal["holds", "does not hold", "undecided here", "not run"]
 LEVEL = 0.05
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One claim of the paper, of a critic, or of ours."""
-
-    name: str
-    says: str
-    """In words."""
-    source: str
-    """Who claims it."""
-    table: str
-    """The table that decides."""
-    value: str
-    """Its column with the figure; the interval is in `VALUE_low` and `VALUE_high`, or in `low` and `high`."""
-    margin: float
-    """What the figure is compared with."""
-    rule: Rule
-    """On which side of the margin the whole interval must lie for the claim to hold."""
-    where: Mapping[str, Any]
-    """The rows that decide: column -> the value it must have, or several of them."""
-    member: str = "language"
-    """The column that tells the rows apart. Each must hold; Holm's correction is over them."""
 
 
 @dataclass(frozen=True)
@@ -58,37 +34,6 @@ MEMBERS = {
     **dict.fromkeys(("value", "low", "high", "p_holm"), pl.Float64),
     "verdict": pl.String,
 }
-
-
-def read(path: Path) -> list[Claim]:
-    """Claims from a TOML file: an array of tables `[[claims]]` with the fields of `Claim`."""
-    try:
-        found = tomllib.loads(path.read_text(encoding="utf-8")).get("claims")
-    except FileNotFoundError as error:
-        raise FileError(f"There is no file {path}. Expected a TOML file with [[claims]].") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise FileError(f"{path} is not a TOML file of claims: {error}.") from error
-    if not isinstance(found, list) or not found:
-        raise FileError(f"{path} holds no claims. Expected one or more tables [[claims]].")
-    claims = [_claim(path, one) for one in found]
-    names = [claim.name for claim in claims]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise OptionError(f"{path}: two claims are named {twice}. Give each its own name.")
-    return claims
-
-
-def _claim(path: Path, one: Any) -> Claim:
-    known = [field.name for field in fields(Claim)]
-    name = one.get("name", "?") if isinstance(one, dict) else "?"
-    missing = [key for key in known if key not in ("member", "where") and (not isinstance(one, dict) or key not in one)]
-    unknown = sorted(set(one) - set(known)) if isinstance(one, dict) else []
-    if missing or unknown:
-        what = f"lacks {', '.join(missing)}" if missing else f"has unknown {', '.join(unknown)}"
-        raise OptionError(f"{path}: the claim {name} {what}. Expected {', '.join(known)}.")
-    if one["rule"] not in get_args(Rule):
-        raise OptionError(f"{path}: the claim {name} has the rule {one['rule']!r}. Expected above or below.")
-    return Claim(**{"where": {}, **one, "margin": float(one["margin"])})
 
 
 def judge(claim: Claim, tables: Mapping[str, pl.DataFrame], why_not: Mapping[str, str], over: Sequence[str]) -> Judged:
@@ -175,3 +120,16 @@ def _verdict(low: float | None, high: float | None, p: float | None, claim: Clai
     if side != claim.rule:
         return "does not hold"
     return "holds" if p < LEVEL else "undecided here"
+
+
+_HEAD = """\
+# What a study judges. Written before any run; give your own with --claims FILE.
+# A claim holds where the whole 95 % interval of `value` lies on the `rule` side of `margin`, for every row (`member`) that `where` picks.
+# "over" stands for the study's languages but for the main one; "largest" for the largest value of the column.
+"""
+
+
+def standing() -> str:
+    """The claims of all experiments, as one TOML file."""
+    files = [one.claims for one in experiments().values() if one.claims is not None]
+    return "\n".join([_HEAD, *(file.read_text(encoding="utf-8") for file in files)])

@@ -1,91 +1,63 @@
-"""What a study is asked to do."""
+"""What a run of experiments is asked to do: what they share, and the options of each."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import MISSING, dataclass, field, fields, make_dataclass
+from functools import cache
+from typing import Any, get_type_hints
 
 from lape.errors import OptionError
-from lape.options import Tokens, check_candidates, check_grader, positive
-
-QUICK = ("lape", "lap", "lave", "random", "matched")
-FULL = (*QUICK, "variation", "difference", "difference:against=largest", "probability", "attribution")
+from lape.experiments import experiments
+from lape.experiments.context import SharedOptions
+from lape.experiments.experiment import Experiment, taken
+from lape.options import Tokens, descriptions, positive
 
 
 @dataclass(frozen=True)
-class StudyOptions:
-    """How much of everything a study measures."""
+class RecordedOptions(SharedOptions):
+    """What is recorded, where no run is given."""
 
-    tokens: Tokens = 1000
-    """Evaluation tokens of each language on average: lines of the parallel text, evenly spread over it, the same in all languages."""
     record_tokens: Tokens | None = None
     """At most this many tokens of each language are recorded. Default: all."""
     attribution: Tokens = 2000
     """Tokens of each language on which attributions are recorded."""
-    domain_tokens: Tokens = 10_000
-    """Tokens of each language of the parallel text that are recorded, as the other domain."""
-    main: str | None = "en"
-    """A language of which nothing specific is expected; it is measured, but left out of averages over languages."""
-    methods: tuple[str, ...] | None = None
-    """Ways of choosing that are compared, with options where wanted (difference:against=largest). Default: all that the statistics allow,
-    but for alignment, ap and probability90; with quick, the paper's.
-    """
-    sizes: tuple[int, ...] = (50, 200)
-    """Neurons of each language at which every way of choosing is measured."""
-    finer: tuple[int, ...] = (100,)
-    """Further sizes for LAPE and for the difference of means."""
-    rates: tuple[float, ...] = (0.001, 0.05)
-    """Shares of all neurons at which LAPE's own effect is measured, beside the published 1 %."""
-    draws: int = 3
-    """Draws of each kind of control neurons."""
-    script_tokens: Tokens = 4000
-    """Tokens of each language's recorded text that are recorded again, romanised, converted, shuffled and noised."""
-    questions: int = 20
-    """Questions of each language that are answered with neurons off."""
-    candidates: int = 4
-    """Questions among which an answer's own must be likeliest to be on topic."""
-    grader_url: str | None = None
-    """An OpenAI-compatible endpoint that also marks those answers 1 to 10, such as http://127.0.0.1:8000/v1; its key: LAPE_GRADER_KEY."""
-    grader_model: str | None = None
-    """The model that is asked there."""
-    groups: int = 300
-    """Single neurons that are switched off one by one, spread over layers and deciles of energy."""
-    necessity: str | None = None
-    """The language on which that is measured. Default: the first beside the main one."""
-    necessity_tokens: Tokens = 350
-    """Tokens of that language on which it is measured."""
-    sentences: int = 400
-    """Parallel sentences whose similarity is measured."""
-    resamples: int = 2000
-    """Bootstrap resamples behind the 95 % intervals."""
-    seed: int = 0
-    """Seed of every draw."""
-    quick: bool = False
-    """Only the perplexity matrix, the paper's four comparisons, and what needs no model."""
-    batch_tokens: int = 2048
-    """Tokens that run at once."""
 
     def __post_init__(self) -> None:
-        positive(
-            self,
-            "tokens",
-            "record_tokens",
-            "attribution",
-            "domain_tokens",
-            "script_tokens",
-            "questions",
-            "sentences",
-            "resamples",
-        )
-        check_candidates(self, "candidates")
-        check_grader(self)
-        if not self.sizes or any(size < 1 for size in (*self.sizes, *self.finer)):
-            raise OptionError("sizes must name at least one number of neurons, each 1 or more.")
-        if any(not 0 < rate < 1 for rate in self.rates):
-            raise OptionError(f"rates are {self.rates}. Expected shares between 0 and 1, such as 0.01.")
-        if self.draws < 1:
-            raise OptionError(f"draws is {self.draws}. Expected 1 or more: no claim is judged without a control.")
+        super().__post_init__()
+        positive(self, "record_tokens", "attribution")
 
-    @property
-    def compared(self) -> tuple[str, ...]:
-        """The ways of choosing on the frontier."""
-        return self.methods or (QUICK if self.quick else FULL)
+
+def joined(shared: type[Any], several: Iterable[Experiment[Any]]) -> type[Any]:
+    """A frozen dataclass with the fields of several experiments' options after those of `shared`; what each refuses, it refuses.
+
+    Raises OptionError where two fields of a name differ in type or default, or one has no default.
+    """
+    kinds = [one.options for one in several]
+    found: dict[str, tuple[Any, Any, str]] = {}
+    for kind in kinds:
+        hints = get_type_hints(kind, include_extras=True)
+        for one in fields(kind):
+            known = (hints[one.name], one.default)
+            first = found.setdefault(one.name, (*known, descriptions(kind).get(one.name, "")))
+            if first[:2] != known or one.default is MISSING:
+                raise OptionError(
+                    f"The option {one.name} of {kind.__name__} has no default, or another than elsewhere."
+                )
+
+    def check(self: Any) -> None:
+        shared.__post_init__(self)
+        for kind in kinds:
+            taken(kind, self)
+
+    made = [
+        (name, hint, field(default=default, metadata={"help": said})) for name, (hint, default, said) in found.items()
+    ]
+    namespace = {"__post_init__": check, "__module__": __name__, "__doc__": "How much of everything is measured."}
+    return make_dataclass("Options", made, bases=(shared,), namespace=namespace, frozen=True)
+
+
+@cache
+def study_options() -> type[Any]:
+    """The options of a study: `RecordedOptions` and those of every experiment."""
+    return joined(RecordedOptions, experiments().values())

@@ -10,12 +10,13 @@ from typing import Any
 import polars as pl
 import torch
 
-from lape.data.corpus import TextOptions, prepare
+from lape.data.corpus import TextOptions, batch, batches, prepare
 from lape.data.texts import Documents
+from lape.experiments.context import Context
+from lape.experiments.experiment import Cost, Experiment, taken
 from lape.model.body import evaluating, run_batch
+from lape.model.find import find
 from lape.model.loss import find_head, line_loss
-from lape.study.part import Cost, Part
-from lape.study.study import Study
 
 PLAN = {
     "part": pl.String,
@@ -57,9 +58,6 @@ def speed(model: Any, tokenizer: Any, lines: Mapping[str, Sequence[str]], batch_
 
 @torch.inference_mode()
 def _bodies(model: Any, corpus: Any, options: TextOptions) -> None:
-    from lape.data.corpus import batch, batches
-    from lape.model.find import find
-
     with evaluating(model):
         for some in batches(corpus, options, packs=find(model).packs):
             run_batch(model, batch(corpus, some))
@@ -75,13 +73,13 @@ def _new(model: Any, tokens: Any) -> float:
     return (time.perf_counter() - started) / 6
 
 
-def plan(study: Study, parts: Sequence[Part]) -> pl.DataFrame:
+def plan(context: Context, parts: Sequence[Experiment[Any]]) -> pl.DataFrame:
     """One row a part: what it runs, the seconds that takes at the measured speed, or why it is not run."""
-    measured = speed(study.model, study.tokenizer, study.lines, study.options.batch_tokens)
+    measured = speed(context.model, context.tokenizer, context.lines, context.options.batch_tokens)
     rows = []
     for part in parts:
-        missing = part.missing(study)
-        cost = Cost() if missing else part.cost(study)
+        missing = part.missing(context, context.options)
+        cost = Cost() if missing else part.cost(context, taken(part.options, context.options))
         seconds = cost.loss_tokens * measured.loss + cost.body_tokens * measured.body + cost.new_tokens * measured.new
         rows.append(
             {

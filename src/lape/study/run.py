@@ -1,4 +1,4 @@
-"""Run a study: its parts in order, each kept when it is finished, so that a killed study goes on where it was."""
+"""Run a study: its experiments in order, each kept when it is finished, so that a killed study goes on where it was."""
 
 from __future__ import annotations
 
@@ -12,18 +12,21 @@ from typing import Any
 import polars as pl
 
 from lape.errors import OptionError
+from lape.experiments import experiments
+from lape.experiments.claim import Claim
+from lape.experiments.context import Context, Tables
+from lape.experiments.experiment import Experiment, taken
 from lape.extras import need
+from lape.figures.write import FigureOptions, available, draw_tables, write_index
 from lape.model.load import check_made_with, describe
 from lape.store import files
 from lape.store.cells import Cells
-from lape.study.behaviour import forcing_file
-from lape.study.claims import Claim, Judged, judge
-from lape.study.derived import derived
-from lape.study.part import Part
-from lape.study.parts import PARTS
+from lape.study.claims import Judged, judge
 from lape.study.plan import plan
-from lape.study.study import Study, Tables
 from lape.study.write import claims_page, latex, methods
+
+EARLIER = {"steering": "forcing"}
+"""What an experiment was called before -> what it is called."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,60 +36,70 @@ class Studied:
     tables: Tables
     judged: list[Judged]
     not_run: dict[str, str]
-    """Part -> why it was not run."""
+    """Experiment -> why it was not run."""
 
 
-def chosen_parts(names: Sequence[str] | None, quick: bool) -> list[Part]:
-    """The parts asked for, in the order in which they are run."""
-    known = [part.name for part in PARTS]
-    unknown = [name for name in names or () if name not in known]
+def chosen_parts(names: Sequence[str] | None, quick: bool) -> list[Experiment[Any]]:
+    """The experiments asked for, in the order in which they are run; by default all of a study, or of a quick one."""
+    known = experiments()
+    wanted = [EARLIER.get(name, name) for name in names or ()]
+    unknown = [name for name in wanted if name not in known]
     if unknown:
         raise OptionError(f"There is no part {unknown[0]!r}. Expected some of: {', '.join(known)}.")
-    return [part for part in PARTS if (part.name in names if names else part.quick or not quick)]
+    studied = ("always",) if quick else ("always", "full")
+    return [one for one in known.values() if (one.name in wanted if wanted else one.study in studied)]
 
 
 def run(
-    study: Study,
+    context: Context,
     claims: Sequence[Claim],
-    parts: Sequence[Part],
+    parts: Sequence[Experiment[Any]],
     *,
     announce: Callable[[pl.DataFrame], None] = lambda _plan: None,
 ) -> Studied:
-    """Run parts and judge claims. `announce` is given the plan before anything long begins.
+    """Run experiments and judge claims. `announce` is given the plan before anything long begins.
 
-    Everything is kept in `study.folder`; a folder of another study is refused.
+    Everything is kept in `context.folder`; a folder of another study is refused.
     """
     need("study", "A study", "scipy", "statsmodels")
-    check_made_with(study.model, statistics=study.stats)
-    files.same_run(study.folder, described(study))
-    why = {part.name: missing for part in parts if (missing := part.missing(study))}
-    left = [part for part in parts if part.name not in why and not _finished(study, part)]
-    announce(plan(study, [part for part in parts if part in left or part.name in why]))
-    tables: Tables = {}
+    if context.model is not None:
+        check_made_with(context.model, statistics=context.stats)
+    files.same_run(context.folder, described(context))
+    why = {part.name: missing for part in parts if (missing := part.missing(context, context.options))}
+    left = [part for part in parts if part.name not in why and not _finished(context, part)]
+    announce(plan(context, [part for part in parts if part in left or part.name in why]))
+    tables: dict[str, pl.DataFrame] = {}
     for part in parts:
         if part.name not in why:
-            tables |= _part(study, part)
-    tables |= derived(tables, study)
+            tables |= _part(context, part)
     asked = {part.name for part in parts}
-    why |= {part.name: "not asked for" for part in PARTS if part.name not in asked}
-    reasons = {table: why[part.name] for part in PARTS if part.name in why for table in part.tables}
-    if "frontier" in asked:
-        reasons |= study.left_out
-        why |= {f"the way of choosing {method}": reason for method, reason in study.left_out.items()}
-    return Studied(tables, [judge(claim, tables, reasons, study.over) for claim in claims], why)
+    studied = [one for one in experiments().values() if one.study != "asked" or one.name in asked]
+    why |= {one.name: "not asked for" for one in studied if one.name not in asked}
+    reasons = {table: why[one.name] for one in studied if one.name in why for table in one.tables} | context.left_out
+    why |= {f"the way of choosing {method}": reason for method, reason in context.left_out.items()}
+    return Studied(tables, [judge(claim, tables, reasons, context.over) for claim in claims], why)
 
 
-def described(study: Study) -> dict[str, Any]:
-    """What finished parts depend on."""
-    return {
-        "options": dataclasses.asdict(study.options),
-        **describe(study.model, study.tokenizer),
-        "statistics": study.stats.manifest,
-        "parallel": {language: _hash(lines) for language, lines in study.lines.items()},
-        "texts": {language: str(source) for language, source in study.texts.items()},
-        "answering": {language: _content(Path(path)) for language, path in study.answering.items()},
-        "forcing": None if study.forcing is None else _content(forcing_file(study.forcing)),
+def described(context: Context) -> dict[str, Any]:
+    """What finished experiments depend on."""
+    read = {
+        f"{one.name}.{name}": path
+        for one in experiments().values()
+        if one.reads is not None
+        for name, path in one.reads(taken(one.options, context.options)).items()
     }
+    return {
+        "options": {name: _plain(value) for name, value in dataclasses.asdict(context.options).items()},
+        **(describe(context.model, context.tokenizer) if context.model is not None else {}),
+        "statistics": context.stats.manifest,
+        "parallel": {language: _hash(lines) for language, lines in context.lines.items()},
+        "texts": {language: str(source) for language, source in context.texts.items()},
+        "files": {name: _content(path) for name, path in read.items()},
+    }
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
 
 
 def _hash(lines: Sequence[str]) -> str:
@@ -94,64 +107,100 @@ def _hash(lines: Sequence[str]) -> str:
 
 
 def _content(path: Path) -> str | None:
-    """What names a file's content, wherever it lies; None where it cannot be read, which its part will say."""
+    """What names a file's content, wherever it lies; None where it cannot be read, which its experiment will say."""
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
-def _finished(study: Study, part: Part) -> bool:
-    return Cells(study.folder / "parts").has(part.name, "json")
+def _finished(context: Context, part: Experiment[Any]) -> bool:
+    return Cells(context.folder / "parts").has(part.name, "json")
 
 
-def _part(study: Study, part: Part) -> Tables:
-    """A part's tables, from the folder where it is finished."""
-    cells = Cells(study.folder / "parts")
-    if _finished(study, part):
+def _part(context: Context, part: Experiment[Any]) -> Tables:
+    """An experiment's tables, from the folder where it is finished."""
+    cells = Cells(context.folder / "parts")
+    if _finished(context, part):
         kept = cells.record(part.name, dict)
-        study.note(part.name, *kept["notes"])
+        context.note(part.name, *kept["notes"])
+        context.left_out |= kept["left_out"]
         return {name: cells.table(name, pl.DataFrame) for name in kept["tables"]}
-    study.progress(part.about, 0, None)
-    tables = part.run(study)
+    context.progress(part.about, 0, None)
+    before = dict(context.left_out)
+    tables = part.checked(part.run(context, taken(part.options, context.options)))
     for name, table in tables.items():
         cells.keep(name, table)
-    cells.record(part.name, lambda: {"tables": list(tables), "notes": study.notes.get(part.name, [])})
+    left_out = {name: why for name, why in context.left_out.items() if name not in before}
+    said = {"tables": list(tables), "notes": context.notes.get(part.name, []), "left_out": left_out}
+    cells.record(part.name, lambda: said)
     return tables
 
 
-def save(study: Study, studied: Studied, claims_file: Path, record: dict[str, Any], figures: Any, target: Path) -> None:
-    """Write tables, LaTeX, figures, claims and methods, and put the folder in place.
+def run_one(context: Context, part: Experiment[Any], record: dict[str, Any], target: Path) -> Tables:
+    """Run one experiment and write its tables as a folder of their own; one that was killed goes on where it was."""
+    about = described(context)
+    files.same_run(context.folder, {"experiment": part.name, **about})
+    if context.model is not None:
+        check_made_with(context.model, statistics=context.stats)
+    tables = _part(context, part)
+    for name, table in tables.items():
+        files.write(context.folder / f"{name}.parquet", table.write_parquet)
+    files.write_json(context.folder / "run.json", {**about, **record, "notes": context.notes.get(part.name, [])})
+    _finish(context, target)
+    return tables
 
-    `figures`: tables, folder, what run.json says -> files, or None where figures cannot be drawn.
+
+def save(context: Context, studied: Studied, claims: str, record: dict[str, Any], target: Path) -> None:
+    """Write tables, LaTeX, figures (where matplotlib is there), claims and methods, and put the folder in place.
+
+    `claims`: the TOML that was judged.
     """
-    folder = study.folder
+    folder = context.folder
     for name, table in studied.tables.items():
         files.write(folder / "tables" / f"{name}.parquet", table.write_parquet)
-        text = latex(name, table)
-        files.write(folder / "tables" / f"{name}.tex", lambda path, t=text: path.write_text(t, encoding="utf-8"))  # type: ignore[misc]
-    whole = record | _record(study, studied)
-    if figures is not None:
-        figures(studied.tables, folder / "figures", whole)
-    shutil.copyfile(claims_file, folder / "claims.toml")
-    page = claims_page(studied.judged, studied.not_run, study.notes)
-    files.write(folder / "claims.md", lambda path: path.write_text(page, encoding="utf-8"))
-    paragraph = methods(whole)
-    files.write(folder / "methods.md", lambda path: path.write_text(paragraph, encoding="utf-8"))
+        files.write_text(folder / "tables" / f"{name}.tex", latex(name, table))
+    whole = record | _record(context, studied)
+    if available():
+        draw(studied.tables, folder / "figures", whole)
+    files.write_text(folder / "claims.toml", claims)
+    files.write_text(folder / "claims.md", claims_page(studied.judged, studied.not_run, context.notes))
+    files.write_text(folder / "methods.md", methods(whole))
     files.write_json(folder / "run.json", whole)
+    _finish(context, target)
+
+
+def _finish(context: Context, target: Path) -> None:
+    """Put the folder in place, without what it went on from."""
     for name in ("cells", "parts"):
-        shutil.rmtree(folder / name, ignore_errors=True)
-    (folder / files.STATE).unlink(missing_ok=True)
-    files.finish(folder, target)
+        shutil.rmtree(context.folder / name, ignore_errors=True)
+    (context.folder / files.STATE).unlink(missing_ok=True)
+    files.finish(context.folder, target)
 
 
-def _record(study: Study, studied: Studied) -> dict[str, Any]:
-    numbers, texts = study.evaluation
-    chosen = {language: list(texts[language].texts) for language in study.languages}
-    tokens = [len(corpus.tokens) for corpus in study.work.corpora.values()]
+def draw(tables: Tables, folder: Path, record: dict[str, Any]) -> None:
+    """Every figure whose tables are there, as PDF and SVG; the same tables give the same bytes."""
+    options = FigureOptions(format="pdf,svg")
+    figures = {figure.name: (one, figure) for one in experiments().values() for figure in one.figures}
+    made = draw_tables(
+        [figure for _, figure in figures.values()], tables, folder, options, dict.fromkeys(tables, record)
+    )
+    model = record.get("model", {}).get("id", "MODEL")
+    missing = {
+        name: f"lape study {model} --text TAG=PATH --parallel TAG=PATH --out STUDY --parts {one.name}"
+        for name, (one, figure) in figures.items()
+        if not figure.possible(tables)
+    }
+    write_index(folder, made, missing, options)
+
+
+def _record(context: Context, studied: Studied) -> dict[str, Any]:
+    numbers, texts = context.evaluation
+    chosen = {language: list(texts[language].texts) for language in context.languages}
+    tokens = [len(corpus.tokens) for corpus in context.work.corpora.values()]
     return {
-        **described(study),
-        "space": str(study.stats.space),
-        "rate": study.neurons.options["rate"],
-        "threshold": study.neurons.options["threshold"],
-        "recorded_tokens": {language: int(study.stats[language].tokens.sum()) for language in study.languages},
+        **described(context),
+        "space": str(context.stats.space),
+        "rate": context.neurons.options["rate"],
+        "threshold": context.neurons.options["threshold"],
+        "recorded_tokens": {language: int(context.stats[language].tokens.sum()) for language in context.languages},
         "evaluated": {
             "lines": len(numbers),
             "numbers": numbers,
@@ -163,5 +212,5 @@ def _record(study: Study, studied: Studied) -> dict[str, Any]:
             for one in studied.judged
         ],
         "not_run": studied.not_run,
-        "notes": study.notes,
+        "notes": context.notes,
     }

@@ -1,1 +1,105 @@
 """Questions about passages, answered with neurons off and steered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lape.errors import TextError
+from lape.experiments.answering.run import TABLE, answering
+from lape.experiments.claim import beside
+from lape.experiments.context import Context, Tables
+from lape.experiments.experiment import MODEL, Cost, Experiment, Need
+from lape.experiments.table import Table
+from lape.figures.captions import QUESTIONS, counted
+from lape.figures.dots import dots
+from lape.figures.figure import Figure
+
+__all__ = ["EXPERIMENT", "answering"]
+
+
+@dataclass(frozen=True)
+class AnsweringStudy:
+    """What of it a study sets."""
+
+    answering: tuple[str, ...] = ()
+    """TAG=FILE, once a language: questions about passages, in SQuAD's format."""
+    questions: int = 20
+    """Questions of each language that are answered with neurons off."""
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """Language -> its file. Raises TextError for what names none, and for a language named twice."""
+        found: dict[str, Path] = {}
+        for one in self.answering:
+            language, equals, path = one.partition("=")
+            if not equals or not path:
+                raise TextError(f"answering {one} names no path. Expected TAG=PATH, for example fr=french.json.")
+            if language.strip() in found:
+                raise TextError(f"answering names several files for {language}. Expected one file for each language.")
+            found[language.strip()] = Path(path)
+        return found
+
+
+def _missing(_context: Context, options: AnsweringStudy) -> str | None:
+    """Only with a user's files."""
+    if options.answering:
+        return None
+    return "no questions about passages were given (--answering TAG=FILE, in SQuAD's format, such as XQuAD's)"
+
+
+def _run(context: Context, options: AnsweringStudy) -> Tables:
+    """Questions about passages, unedited, with the language's neurons off, steered, and with matched neurons off."""
+    found = answering(
+        context.model,
+        context.tokenizer,
+        options.files,
+        context.neurons,
+        context.stats,
+        questions=options.questions,
+        resamples=context.options.resamples,
+        seed=context.options.seed,
+        progress=context.progress,
+    )
+    context.note("answering", *found.notes)
+    return {"answering": found.table}
+
+
+def _cost(_context: Context, options: AnsweringStudy) -> Cost:
+    """Four conditions a language, each answer of at most 32 tokens; reading the passages comes on top."""
+    prompts = options.questions * len(options.files) * 4
+    return Cost(body_tokens=prompts * 400, new_tokens=32 * max(1, prompts // 8))
+
+
+def _reads(options: AnsweringStudy) -> Mapping[str, Path]:
+    return options.files
+
+
+EXPERIMENT = Experiment(
+    name="answering",
+    title="Questions about passages",
+    about="questions about passages, off and steered",
+    options=AnsweringStudy,
+    run=_run,
+    tables={"answering": Table("Scores of the answers in each condition, and their change of F1, 0 to 1.", TABLE)},
+    needs=(MODEL, Need(_missing, "--answering TAG=FILE")),
+    cost=_cost,
+    figures=(
+        Figure(
+            "answering",
+            "Questions about passages under edits",
+            ("answering",),
+            dots("answering", ["language", "condition"], "difference_f1", "change of F1", 0.0),
+            counted(
+                "answering",
+                "Change of the answers' F1 against the unedited model, question by question.",
+                "questions",
+                "questions",
+                QUESTIONS,
+            ),
+        ),
+    ),
+    claims=beside(__file__),
+    reads=_reads,
+)

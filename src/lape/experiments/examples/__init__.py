@@ -1,5 +1,59 @@
-"""What single neurons do: the text they fire on, the tokens they write, and what switching one off costs."""
+"""What single neurons do: the text they fire on (max-activating examples), the tokens they write, and what switching one off costs."""
 
-from lape.experiments.examples.run import Examples, examples
+from __future__ import annotations
 
-__all__ = ["Examples", "examples"]
+from lape.detect.lape import entropy
+from lape.experiments.context import Context, Tables
+from lape.experiments.examples.contexts import CONTEXTS, ExamplesOptions
+from lape.experiments.examples.effects import EFFECTS
+from lape.experiments.examples.run import examples
+from lape.experiments.examples.words import WORDS
+from lape.experiments.experiment import MODEL, PARALLEL, Experiment, NoOptions, rows
+from lape.experiments.section import Section
+from lape.experiments.table import Table
+
+__all__ = ["EXPERIMENT", "examples"]
+
+
+def _run(context: Context, _options: NoOptions) -> Tables:
+    shared = context.options
+    found = examples(
+        context.model,
+        context.tokenizer,
+        context.evaluation[1],
+        context.neurons,
+        ExamplesOptions(batch_tokens=shared.batch_tokens, resamples=shared.resamples, seed=shared.seed),
+        entropy=entropy(context.stats.probabilities(context.neurons.options.get("denominator", "tokens"))),
+        folder=context.cells("examples"),
+        progress=context.progress,
+    )
+    context.note("examples", *found.left_out)
+    return {"contexts": found.contexts, "words": found.words, "effects": found.effects}
+
+
+def _section(tables: Tables) -> Section:
+    shown = {name: frame for name, frame in tables.items() if name == "effects"}
+    about = "What switching off single neurons costs; the text they fire on and the tokens they write stand with each neuron below."
+    return Section(EXPERIMENT.title, about, blocks=rows(EXPERIMENT, shown))
+
+
+EXPERIMENT = Experiment(
+    name="examples",
+    title="Single neurons",
+    about="what single neurons fire on, write and cost",
+    options=NoOptions,
+    run=_run,
+    tables={
+        "contexts": Table("Where each neuron fires most.", CONTEXTS, file="examples/contexts.parquet"),
+        "words": Table("The tokens that each neuron promotes and suppresses.", WORDS, file="examples/words.parquet"),
+        "effects": Table(
+            "Change of loss with one neuron off, beside that of single control neurons, nats a token.",
+            EFFECTS,
+            file="examples/effects.parquet",
+        ),
+    },
+    needs=(MODEL, PARALLEL),
+    section=_section,
+    study="asked",
+    command="lape examples {model} {run}",
+)

@@ -1,1 +1,134 @@
 """Which way makes a model answer in another language, and what it costs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from lape.errors import FileError, MismatchError
+from lape.experiments.claim import beside
+from lape.experiments.context import Context, Tables
+from lape.experiments.experiment import Experiment, Need
+from lape.experiments.forcing.captions import costs_caption, forcing_caption, steering_caption
+from lape.experiments.forcing.cost import COSTS
+from lape.experiments.forcing.figures import costs as draw_costs
+from lape.experiments.forcing.figures import forcing as draw_families
+from lape.experiments.forcing.identification import IDENTIFICATION
+from lape.experiments.forcing.run import forcing
+from lape.experiments.forcing.section import section
+from lape.experiments.forcing.table import DIFFERENCES, RECORDS
+from lape.experiments.table import Table
+from lape.figures.dots import dots
+from lape.figures.figure import Figure
+from lape.measure.answer_table import ANSWERS
+
+__all__ = ["EXPERIMENT", "forcing"]
+
+VERB = "lape force {model} --run {run}"
+
+
+@dataclass(frozen=True)
+class ForcingStudy:
+    """What of it a study sets."""
+
+    forcing: Path | None = None
+    """The folder of lape force, whose results are joined."""
+
+    @property
+    def file(self) -> Path | None:
+        """The forcing.json at that path, or in the folder there."""
+        return self.forcing and (self.forcing / "forcing.json" if self.forcing.is_dir() else self.forcing)
+
+
+def _missing(_context: Context, options: ForcingStudy) -> str | None:
+    """What `lape force` measured is joined, not measured again."""
+    how = "lape force MODEL --run RUN --out FOLDER, then --forcing FOLDER"
+    return None if options.forcing else f"steering takes long and is measured by itself: {how}"
+
+
+def _run(context: Context, options: ForcingStudy) -> Tables:
+    """The reported shares of answers in the wanted language and good, and neurons minus each other family, from `lape force`."""
+    assert options.file is not None  # `_missing` has said so
+    found = read_forcing(options.file, context.stats.manifest.get("model", {}))
+    command = " ".join(found.get("command", []))
+    context.note("forcing", f"measured by: lape {command}")
+    tables = {
+        "forcing": pl.DataFrame(found["records"], schema=RECORDS).filter(pl.col("split") == "report"),
+        "forcing_differences": pl.DataFrame(found["differences"], schema=DIFFERENCES),
+    }
+    return tables | ({"costs": pl.DataFrame(found["costs"], schema=COSTS)} if found.get("costs") else {})
+
+
+def _reads(options: ForcingStudy) -> Mapping[str, Path]:
+    return {"forcing": options.file} if options.file is not None else {}
+
+
+def read_forcing(path: Path, model: Mapping[str, Any]) -> dict[str, Any]:
+    """A `forcing.json`. Raises FileError where it is none, MismatchError of another model."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        _ = found["records"], found["differences"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FileError(
+            f"{path} holds no measured steering ({type(error).__name__}). Expected the folder that lape force made, with forcing.json in it."
+        ) from error
+    known = found.get("model", {}).get("checksum") if isinstance(found.get("model"), dict) else None
+    if known is not None and known != model.get("checksum"):
+        raise MismatchError(
+            f"{path} was measured on a model with the checksum {known[:12]}, the statistics are of {str(model.get('checksum'))[:12]}. "
+            "Give steering of the same model."
+        )
+    return found
+
+
+EXPERIMENT = Experiment(
+    name="forcing",
+    title="Steering",
+    about="language forcing, measured before",
+    options=ForcingStudy,
+    run=_run,
+    tables={
+        "forcing": Table("Each family of methods on each pair of languages.", RECORDS, file="forcing/forcing.parquet"),
+        "forcing_differences": Table(
+            "Neurons minus each other family, over the ceiling.", DIFFERENCES, file="forcing/differences.parquet"
+        ),
+        "costs": Table(
+            "What the edits cost on text, nats a token.", COSTS, file="forcing/costs.parquet", optional=True
+        ),
+        "forced_answers": Table("Every answer.", ANSWERS, file="forcing/answers.parquet", optional=True),
+        "identification": Table(
+            "How far the identifiers can be trusted.",
+            IDENTIFICATION,
+            file="forcing/identification.parquet",
+            optional=True,
+        ),
+    },
+    needs=(Need(_missing, "--forcing FOLDER"),),
+    figures=(
+        Figure("forcing", "Ways of forcing a language", ("forcing",), draw_families, forcing_caption),
+        Figure(
+            "steering",
+            "Neurons beside other ways of forcing",
+            ("forcing_differences",),
+            dots(
+                "forcing_differences",
+                ["family"],
+                "difference",
+                "good answers, neurons − family (over the ceiling)",
+                0.0,
+                measure="good_over_ceiling",
+            ),
+            steering_caption,
+        ),
+        Figure("costs", "Cost of forcing", ("costs",), draw_costs, costs_caption),
+    ),
+    section=section,
+    claims=beside(__file__),
+    command=VERB,
+    reads=_reads,
+)

@@ -27,6 +27,8 @@ RECORDS = {
     "empty": pl.Int64,
 }
 """Columns of `records`."""
+DIFFERENCES = {"family": pl.String, "measure": pl.String, **dict.fromkeys(("difference", "low", "high"), pl.Float64)}
+"""Columns of `differences`."""
 
 
 BY_TARGET = "chosen for each target"
@@ -204,11 +206,4 @@ def differences(answers: pl.DataFrame, resamples: int, seed: int) -> pl.DataFram
                         "high": high,
                     }
                 )
-    schema = {
-        "family": pl.String,
-        "measure": pl.String,
-        "difference": pl.Float64,
-        "low": pl.Float64,
-        "high": pl.Float64,
-    }
-    return pl.DataFrame(rows, schema=schema)
+    return pl.DataFrame(rows, schema=DIFFERENCES)

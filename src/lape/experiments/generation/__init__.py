@@ -1,1 +1,170 @@
 """What the model answers while languages are off."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import polars as pl
+
+from lape.data import samples
+from lape.experiments.claim import beside
+from lape.experiments.context import Context, Tables
+from lape.experiments.experiment import MODEL, Cost, Experiment, Need, default_section
+from lape.experiments.generation.figures import generation as draw
+from lape.experiments.generation.run import ANSWERS, silenced
+from lape.experiments.generation.table import DROPS, SHARES, drops, shares
+from lape.experiments.section import Answer, Answers, Asked, Section
+from lape.experiments.table import Table
+from lape.figures.captions import QUESTIONS, counted
+from lape.figures.dots import dots
+from lape.figures.figure import Figure
+from lape.options import check_candidates, check_grader, positive
+
+__all__ = ["EXPERIMENT", "drops", "shares", "silenced"]
+
+_SHOWN = 2
+"""Questions of each language that a report shows."""
+
+
+@dataclass(frozen=True)
+class GenerationStudy:
+    """What of it a study sets."""
+
+    questions: int = 20
+    """Questions of each language that are answered with neurons off."""
+    candidates: int = 4
+    """Questions among which an answer's own must be likeliest to be on topic."""
+    grader_url: str | None = None
+    """An OpenAI-compatible endpoint that also marks those answers 1 to 10, such as http://127.0.0.1:8000/v1; its key: LAPE_GRADER_KEY."""
+    grader_model: str | None = None
+    """The model that is asked there."""
+
+    def __post_init__(self) -> None:
+        positive(self, "questions")
+        check_candidates(self, "candidates")
+        check_grader(self)
+
+
+def _missing(context: Context, options: GenerationStudy) -> str | None:
+    """Bundled questions in the languages, and a language identifier, are needed."""
+    if not _asked(context, options):
+        return f"the bundled questions are in {', '.join(samples.questions('reporting'))}, none of which was recorded"
+    if options.questions < 2:
+        return "questions is under 2"
+    return None if find_spec("lingua") else 'identifying languages needs lingua (pip install "lape[lid]")'
+
+
+def _asked(context: Context, options: GenerationStudy) -> dict[str, list[str]]:
+    """The reported questions in the languages studied."""
+    found = samples.questions("reporting")
+    return {language: found[language][: options.questions] for language in context.languages if language in found}
+
+
+def _run(context: Context, options: GenerationStudy) -> Tables:
+    """Questions answered with each language's neurons off; good answers are a proxy for a judge's marks."""
+    shared = context.options
+    answers = silenced(
+        context.model,
+        context.tokenizer,
+        context.stats,
+        _asked(context, options),
+        context.neurons,
+        draws=1,
+        candidates=options.candidates,
+        seed=shared.seed,
+        grader_url=options.grader_url,
+        grader_model=options.grader_model,
+        folder=context.cells("generation"),
+        progress=context.progress,
+    )
+    return {
+        "generation": shares(answers, shared.resamples, shared.seed),
+        "drops": drops(answers, shared.resamples, shared.seed),
+        "answers": answers,
+    }
+
+
+def _cost(context: Context, options: GenerationStudy) -> Cost:
+    """Every language under every language's set, its control and none; scoring topics is about as much again."""
+    languages = len(_asked(context, options))
+    cells = languages * (languages + 2)
+    return Cost(
+        passes=cells,
+        body_tokens=cells * options.questions * 20,
+        loss_tokens=cells * options.questions * options.candidates * 40 // 2,
+        new_tokens=32 * (cells + 2 * languages) * -(-options.questions // 40),
+    )
+
+
+def _section(tables: Tables) -> Section:
+    whole = default_section(EXPERIMENT, {name: frame for name, frame in tables.items() if name != "answers"})
+    about = "The first questions of each language, as they came. A green edge: the identifier calls the answer the language of the question."
+    shown = (Answers("Answers", about, _sampled(tables["answers"])),) if "answers" in tables else ()
+    return Section(whole.title, whole.about, blocks=(*whole.blocks, *shown))
+
+
+def _sampled(table: pl.DataFrame) -> list[Asked]:
+    result = []
+    for language in table["language"].unique(maintain_order=True):
+        mine = table.filter((pl.col("language") == language) & ~pl.col("control") & (pl.col("draw") == 0))
+        for question in mine["question"].unique().sort().head(_SHOWN).to_list():
+            rows = mine.filter((pl.col("question") == question) & pl.col("off").is_in(["none", language]))
+            answers = [
+                Answer(
+                    "nothing off" if row["off"] == "none" else f"{row['off']} off",
+                    row["identified"],
+                    row["in_language"],
+                    row["good"],
+                    row["answer"],
+                )
+                for row in rows.iter_rows(named=True)
+            ]
+            result.append(Asked(question, language, language, answers))
+    return result
+
+
+EXPERIMENT = Experiment(
+    name="generation",
+    title="Answers while a language is off",
+    about="answers with neurons off (good answers: a proxy)",
+    options=GenerationStudy,
+    run=_run,
+    tables={
+        "generation": Table("Shares of good answers with each language's neurons off, asked in each language.", SHARES),
+        "drops": Table("Share of good answers lost, beside that lost with matched neurons off.", DROPS),
+        "answers": Table("Every answer with its verdicts.", ANSWERS),
+    },
+    needs=(MODEL, Need(_missing)),
+    cost=_cost,
+    figures=(
+        Figure(
+            "generation",
+            "Answers with neurons off",
+            ("generation",),
+            draw,
+            counted(
+                "generation",
+                "Share of good answers (a proxy) with a language's neurons off (row), asked in each language (column).",
+                "questions",
+                "questions",
+                "Shares, drawn without intervals.",
+            ),
+        ),
+        Figure(
+            "drops",
+            "Good answers lost, beside control neurons",
+            ("drops",),
+            dots("drops", ["language"], "value", "good answers lost − lost to matched neurons", 0.0),
+            counted(
+                "drops",
+                "Share of good answers (a proxy) lost with a language's own neurons off, less that lost with matched control neurons off.",
+                "questions",
+                "questions",
+                QUESTIONS,
+            ),
+        ),
+    ),
+    section=_section,
+    claims=beside(__file__),
+)

@@ -1,1 +1,60 @@
 """Tasks of lm-eval under neuron edits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lape.experiments.context import Context, Tables
+from lape.experiments.experiment import MODEL, SUMS, Experiment, Need
+from lape.experiments.harness.run import DOCUMENTS, TABLE, find_tasks, harness
+from lape.experiments.table import Table
+
+__all__ = ["EXPERIMENT", "harness"]
+
+
+@dataclass(frozen=True)
+class HarnessStudy:
+    """What of it a study sets."""
+
+    tasks: tuple[str, ...] = ()
+    """Tasks of lm-eval, by names or patterns, such as belebele_* xnli_fr (needs the extra eval)."""
+    limit: int | None = None
+    """At most this many documents of each task. Default: all."""
+
+
+def _missing(_context: Context, options: HarnessStudy) -> str | None:
+    return None if options.tasks else "no tasks of lm-eval were named (--tasks belebele_*)"
+
+
+def _run(context: Context, options: HarnessStudy) -> Tables:
+    found = harness(
+        context.model,
+        context.tokenizer,
+        find_tasks(options.tasks),
+        context.neurons,
+        context.stats,
+        limit=options.limit,
+        resamples=context.options.resamples,
+        seed=context.options.seed,
+        progress=context.progress,
+    )
+    context.note("eval", *found.notes)
+    return {"tasks": found.table, "documents": found.documents}
+
+
+EXPERIMENT = Experiment(
+    name="eval",
+    title="Tasks of lm-eval",
+    about="tasks of lm-eval with neurons off",
+    options=HarnessStudy,
+    run=_run,
+    tables={
+        "tasks": Table(
+            "Each task under each condition, and its change to the unedited model.", TABLE, file="eval/tasks.parquet"
+        ),
+        "documents": Table("The same, document by document.", DOCUMENTS, file="eval/documents.parquet"),
+    },
+    needs=(MODEL, SUMS, Need(_missing, "--tasks NAMES")),
+    study="asked",
+    command="lape eval {model} --run {run} --tasks NAMES",
+)

@@ -52,7 +52,7 @@ def layers(neurons: LanguageNeurons, *, resamples: int = 2000, seed: int = 0) ->
 
     `…_low`, `…_high`: 95 % percentile bootstrap over the neurons of the set, null under 20 neurons. It is the spread over
     neurons, as if this set were a sample of the neurons such a set may have; it is not the spread over text, which
-    `analyse.reliability` looks at. A share of 0 or 1 gets an interval without width. In the row `all` a neuron is drawn with all
+    `lape.detect.stability` looks at. A share of 0 or 1 gets an interval without width. In the row `all` a neuron is drawn with all
     its languages.
     """
     depth = _Depth(neurons.space)

@@ -30,7 +30,7 @@ _SCRIPTS = {
 def relations(languages: Iterable[str]) -> dict[str, Matrix]:
     """How alike languages are by what is known of them: relation -> (languages, languages) float64, 0 to 1, nan where not known.
 
-    `genealogy`: the share of their ways through a family tree that two languages have in common (`analyse.genealogy`). `script`:
+    `genealogy`: the share of their ways through a family tree that two languages have in common (`lape.experiments.overlap.genealogy`). `script`:
     the Jaccard of the scripts each is usually written in (langcodes; the tag may say another, `hi-Latn`). Japanese counts as
     Han, Hiragana and Katakana, Korean as Hangul and Han, and both forms of Chinese as Han. Raises TextError for no tag.
     """

@@ -1,1 +1,55 @@
 """Is it the language that moves a neuron's weights, or chance? Two seeds of one language beside two languages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from lape.errors import TextError
+from lape.experiments.context import Context, Tables
+from lape.experiments.experiment import MODEL, Experiment, Need
+from lape.experiments.seeds.run import CONTROL, control
+from lape.experiments.table import Table
+from lape.recording.weight_change import weight_changes
+
+__all__ = ["EXPERIMENT", "control"]
+
+
+@dataclass(frozen=True)
+class SeedsStudy:
+    """What of it a study sets."""
+
+    second_seed: tuple[str, ...] = ()
+    """TAG=PATH, once a language: a checkpoint tuned on the language again, with another seed than the one that was recorded."""
+
+    @property
+    def checkpoints(self) -> dict[str, Any]:
+        """Language -> its checkpoint. Raises TextError for what names none."""
+        parts = [one.partition("=") for one in self.second_seed]
+        wrong = [one for one, (_, equals, path) in zip(self.second_seed, parts, strict=True) if not equals or not path]
+        if wrong:
+            raise TextError(f"second_seed {wrong[0]} names no path. Expected TAG=PATH, for example fr=french-seed-2.")
+        return {language.strip(): path for language, _, path in parts}
+
+
+def _missing(context: Context, options: SeedsStudy) -> str | None:
+    if not options.second_seed:
+        return "no checkpoint of a second seed was named (--second-seed TAG=PATH)"
+    recorded = any("variation" in context.stats[language].tensors for language in context.languages)
+    return None if recorded else "no tuned checkpoints were recorded (lape record --tuned TAG=PATH)"
+
+
+def _run(context: Context, options: SeedsStudy) -> Tables:
+    return {"seeds": control(context.stats, weight_changes(context.model, options.checkpoints))}
+
+
+EXPERIMENT = Experiment(
+    name="seeds",
+    title="Seeds of tuned checkpoints",
+    about="two seeds of one language beside two languages",
+    options=SeedsStudy,
+    run=_run,
+    tables={"seeds": Table("How alike two seeds of one language are, beside two languages.", CONTROL)},
+    needs=(MODEL, Need(_missing, "--second-seed TAG=PATH")),
+    study="asked",
+)

@@ -17,8 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -28,8 +27,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lape.data.corpus import Batch, Corpus, TextOptions, batch, batches, prepare
-from lape.data.languages import tag
-from lape.data.texts import Documents, documents
+from lape.data.parallel import Parallel, aligned_lines
+from lape.data.texts import Documents
 from lape.errors import MismatchError, OptionError, TextError
 from lape.measure.bootstrap import BLOCK, Resamples, by_unit
 from lape.measure.intervals import interval
@@ -41,8 +40,6 @@ from lape.model.site import Sites
 from lape.options import given, positive
 from lape.progress import Progress, silent
 
-Parallel: TypeAlias = Mapping[str, str | Path | Sequence[str] | Documents]
-"""Language tag -> a file, or the lines themselves (a list of strings is lines here, not paths). Line i is the same sentence in each."""
 FEWEST_LINES = 2 * BLOCK
 """One block of lines in each half."""
 DOMINANCE = {
@@ -108,46 +105,6 @@ def similarity(
     return Similarity(
         dominance(vectors, resamples=options.resamples, seed=options.seed, progress=progress), pairs(vectors)
     )
-
-
-# --- lines ---
-
-
-def aligned_lines(parallel: Parallel, *, column: str = "text") -> dict[str, list[str]]:
-    """Lines by standard tag; `column` holds the text of a file of records.
-
-    Raises TextError where languages differ in how many, a line is empty or a language comes twice.
-    """
-    result: dict[str, list[str]] = {}
-    for code, source in parallel.items():
-        language = tag(code)
-        if language in result:
-            raise TextError(f"{language} is given twice. Give each language one file of aligned lines.")
-        result[language] = _lines(language, source, column)
-    counts = {language: len(lines) for language, lines in result.items()}
-    if len(set(counts.values())) > 1:
-        listed = ", ".join(f"{language} {count}" for language, count in counts.items())
-        raise TextError(
-            f"Line i must be the same sentence in every language, but the numbers of lines differ: {listed}. Give as many to each."
-        )
-    for language, lines in result.items():
-        for number, line in enumerate(lines, 1):
-            if not line:
-                raise TextError(
-                    f"{language}, line {number} is empty. Fill it, or take line {number} out of every language."
-                )
-    return result
-
-
-def _lines(language: str, source: str | Path | Sequence[str] | Documents, column: str) -> list[str]:
-    """Lines without white space at their ends; empty ones are kept, so that numbers stay those of the file."""
-    if isinstance(source, (str, Path)):
-        texts = ["".join(pieces) for pieces in documents(source, column=column)]
-        return [line.strip() for text in texts for line in text.removesuffix("\n").split("\n")]
-    given_lines = source if isinstance(source, Documents) else Documents(source)
-    if not all(isinstance(line, str) for line in given_lines.texts):
-        raise TextError(f"The lines of {language} are not all strings. Expected one path, or the lines themselves.")
-    return ["".join(pieces).strip() for pieces in documents(given_lines)]
 
 
 def _check_enough(languages: int, lines: int) -> None:

@@ -1,0 +1,104 @@
+"""`lape run NAME`: one experiment on a run, from the list of experiments."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import App, Parameter
+
+from lape.cli.common import Overwrite, TextFlags, one_each, out, plain, progress, provenance, texts_of
+from lape.cli.flags import SWITCHES
+from lape.cli.tables import section_tables
+from lape.data.parallel import aligned_lines
+from lape.errors import OptionError
+from lape.experiments import experiments
+from lape.experiments.context import Context, SharedOptions
+from lape.experiments.experiment import Experiment
+from lape.model.load import ModelOptions, load
+from lape.recording.run import checked_texts
+from lape.store import files
+from lape.store.run import Run
+from lape.study.options import joined
+from lape.study.run import run_one
+from lape.values.neurons import LanguageNeurons
+from lape.values.stats import ActivationStats
+
+_MODEL = ModelOptions()
+
+
+def verb(experiment: Experiment[Any]) -> Callable[..., None]:
+    """The command of an experiment: its own options are flags beside those that all experiments share."""
+    kind = joined(SharedOptions, [experiment])
+
+    def command(
+        model: str | None = None,
+        *,
+        run: Path,
+        parallel: Annotated[list[str] | None, Parameter(negative="", show_default=False)] = None,
+        text: TextFlags | None = None,
+        to: Annotated[Path | None, Parameter(name="--out")] = None,
+        overwrite: Overwrite = False,
+        options: Any = None,
+        loading: Annotated[ModelOptions, SWITCHES] = _MODEL,
+    ) -> None:
+        """.
+
+        Parameters
+        ----------
+        model
+            A Hugging Face id, a local folder or GGUF file, or sample; for experiments that run one.
+        run
+            The folder of lape record, demo or identify. Its neurons are studied; without any, LAPE's under the published rule.
+        parallel
+            TAG=PATH, once a language: other text, line i the same sentence in every language; effects are measured on it.
+        text
+            TAG=PATH, once or more: the text that was recorded, for experiments that read it again.
+        to
+            The folder to write. Default: the experiment's name, in the run's folder.
+        overwrite
+            Replace an existing folder.
+        """
+        target = to or run / experiment.name
+        files.refuse_existing(target, overwrite)
+        folder = Run(run)
+        if folder.stats is None:
+            raise OptionError(f"{run} holds no statistics. Expected the folder of lape record or lape demo.")
+        stats = ActivationStats.load(folder.stats)
+        neurons = LanguageNeurons.load(folder.neurons) if folder.neurons else None
+        lines = aligned_lines(one_each(parallel, "--parallel")) if parallel else {}
+        texts = checked_texts(texts_of(text)) if text else {}
+        shared = options or kind()
+        with progress() as report:
+            loaded, tokenizer = load(model, loading, progress=report) if model else (None, None)
+            context = Context(
+                loaded, tokenizer, stats, lines, shared, files.partial(target), texts, neurons, progress=report
+            )
+            missing = experiment.missing(context, shared)
+            if missing:
+                typed = experiment.typed(run, model or "MODEL")
+                raise OptionError(f"{experiment.name} cannot be run: {missing}. Type: {typed}")
+            told = provenance(experiment.name, options=plain(dataclasses.asdict(shared)), run=str(run))
+            tables = run_one(context, experiment, told, target)
+        said = experiment.said(tables)
+        if said is not None:
+            out.print(section_tables(said))
+        for note in context.notes.get(experiment.name, []):
+            out.print(note, highlight=False)
+        out.print(f"Written: {target}", highlight=False, soft_wrap=True)
+
+    command.__annotations__["options"] = Annotated[kind, SWITCHES]
+    command.__doc__ = f"{experiment.about[0].upper()}{experiment.about[1:]}{command.__doc__}"
+    return command
+
+
+def _runs() -> App:
+    app = App(name="run", help="Run one experiment on a run, and write its tables there.", result_action="return_value")
+    for one in experiments().values():
+        app.command(verb(one), name=one.name)
+    return app
+
+
+runs = _runs()

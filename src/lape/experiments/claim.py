@@ -1,0 +1,81 @@
+"""Claims: written down before the run, in TOML beside their experiment, judged by a table's figure and its interval."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from lape.errors import FileError, OptionError
+
+Rule = Literal["above", "below"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim of the paper, of a critic, or of ours."""
+
+    name: str
+    says: str
+    """In words."""
+    source: str
+    """Who claims it."""
+    table: str
+    """The table that decides."""
+    value: str
+    """Its column with the figure; the interval is in `VALUE_low` and `VALUE_high`, or in `low` and `high`."""
+    margin: float
+    """What the figure is compared with."""
+    rule: Rule
+    """On which side of the margin the whole interval must lie for the claim to hold."""
+    where: Mapping[str, Any]
+    """The rows that decide: column -> the value it must have, or several of them."""
+    member: str = "language"
+    """The column that tells the rows apart. Each must hold; Holm's correction is over them."""
+
+
+def beside(file: str) -> Path:
+    """The claims of the experiment that a module's `__file__` is of: claims.toml in its folder, or NAME.toml beside NAME.py."""
+    path = Path(file)
+    return path.with_name("claims.toml") if path.stem == "__init__" else path.with_suffix(".toml")
+
+
+def read(path: Path) -> tuple[Claim, ...]:
+    """Claims from a TOML file: an array of tables `[[claims]]` with the fields of `Claim`."""
+    try:
+        return parsed(path.read_text(encoding="utf-8"), str(path))
+    except FileNotFoundError as error:
+        raise FileError(f"There is no file {path}. Expected a TOML file with [[claims]].") from error
+    except (UnicodeDecodeError, OSError) as error:
+        raise FileError(f"{path} is not a TOML file of claims: {error}.") from error
+
+
+def parsed(text: str, where: str) -> tuple[Claim, ...]:
+    """Claims from TOML; `where` it stands, for messages."""
+    try:
+        found = tomllib.loads(text).get("claims")
+    except tomllib.TOMLDecodeError as error:
+        raise FileError(f"{where} is not a TOML file of claims: {error}.") from error
+    if not isinstance(found, list) or not found:
+        raise FileError(f"{where} holds no claims. Expected one or more tables [[claims]].")
+    claims = tuple(_claim(where, one) for one in found)
+    names = [claim.name for claim in claims]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise OptionError(f"{where}: two claims are named {twice}. Give each its own name.")
+    return claims
+
+
+def _claim(where: str, one: Any) -> Claim:
+    known = [field.name for field in fields(Claim)]
+    name = one.get("name", "?") if isinstance(one, dict) else "?"
+    missing = [key for key in known if key not in ("member", "where") and (not isinstance(one, dict) or key not in one)]
+    unknown = sorted(set(one) - set(known)) if isinstance(one, dict) else []
+    if missing or unknown:
+        what = f"lacks {', '.join(missing)}" if missing else f"has unknown {', '.join(unknown)}"
+        raise OptionError(f"{where}: the claim {name} {what}. Expected {', '.join(known)}.")
+    if one["rule"] not in get_args(Rule):
+        raise OptionError(f"{where}: the claim {name} has the rule {one['rule']!r}. Expected above or below.")
+    return Claim(**{"where": {}, **one, "margin": float(one["margin"])})

@@ -1,0 +1,130 @@
+"""What every experiment may ask for: a model, recorded statistics, parallel text, and losses that are measured once and shared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import polars as pl
+
+from lape.data.corpus import TextOptions
+from lape.data.parallel import spread
+from lape.data.texts import Documents
+from lape.detect.identify import identify
+from lape.errors import OptionError, TextError
+from lape.measure.ablation import Ablations, refuse_recorded
+from lape.options import Tokens, positive
+from lape.progress import Progress, silent
+from lape.values.neurons import LanguageNeurons
+from lape.values.stats import ActivationStats
+
+Tables: TypeAlias = Mapping[str, pl.DataFrame]
+"""What an experiment gives: tables by name."""
+
+
+@dataclass(frozen=True)
+class SharedOptions:
+    """What all experiments of a run share."""
+
+    tokens: Tokens = 1000
+    """Evaluation tokens of each language on average: lines of the parallel text, evenly spread over it, the same in all languages."""
+    main: str | None = "en"
+    """A language of which nothing specific is expected; it is measured, but left out of averages over languages."""
+    resamples: int = 2000
+    """Bootstrap resamples behind the 95 % intervals."""
+    seed: int = 0
+    """Seed of every draw."""
+    quick: bool = False
+    """Only the perplexity matrix, the paper's four comparisons, and what needs no model."""
+    batch_tokens: int = 2048
+    """Tokens that run at once."""
+
+    def __post_init__(self) -> None:
+        positive(self, "tokens", "resamples")
+
+
+@dataclass
+class Context:
+    """Everything an experiment may ask for; what takes time is made when first asked for."""
+
+    model: Any
+    """None where no experiment that needs one is run."""
+    tokenizer: Any
+    stats: ActivationStats
+    lines: Mapping[str, list[str]]
+    """Language -> the parallel text's lines; empty where none was given."""
+    options: SharedOptions
+    folder: Path
+    """Where what was measured is kept until the run is whole."""
+    texts: Mapping[str, Any] = field(default_factory=dict)
+    """Language -> the text that was recorded, for experiments that read it again."""
+    chosen: LanguageNeurons | None = None
+    """The sets that are studied. Default: LAPE's under the published rule."""
+    progress: Progress = silent
+    notes: dict[str, list[str]] = field(default_factory=dict)
+    """Experiment -> what is to be said of how it came out."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """What an experiment left out, such as a selection method -> why."""
+
+    def __post_init__(self) -> None:
+        unknown = [language for language in self.stats.languages if self.lines and language not in self.lines]
+        if unknown:
+            raise TextError(
+                f"{', '.join(unknown)}: recorded, but there is no parallel text. Type --parallel {unknown[0]}=PATH."
+            )
+
+    @property
+    def languages(self) -> list[str]:
+        """The languages studied: those recorded."""
+        return self.stats.languages
+
+    @property
+    def over(self) -> list[str]:
+        """The languages over which averages are taken: all but the main one."""
+        rest = [language for language in self.languages if language != self.options.main]
+        if len(rest) < 2:
+            raise OptionError(
+                f"Only {', '.join(rest) or 'no language'} is left beside the main one. Record three or more."
+            )
+        return rest
+
+    @cached_property
+    def evaluation(self) -> tuple[list[int], dict[str, Documents]]:
+        """The numbers of the evaluated lines, and their text by language."""
+        if not self.lines:
+            raise TextError("There is no parallel text to evaluate on. Type --parallel TAG=PATH for each language.")
+        return spread(
+            {language: self.lines[language] for language in self.languages}, self.options.tokens, self.tokenizer
+        )
+
+    def evaluated_lines(self, language: str) -> list[str]:
+        """The evaluated lines of a language."""
+        return [self.lines[language][k] for k in self.evaluation[0]]
+
+    @cached_property
+    def neurons(self) -> LanguageNeurons:
+        """The sets that are studied."""
+        return identify(self.stats, reliability=False) if self.chosen is None else self.chosen
+
+    @cached_property
+    def work(self) -> Ablations:
+        """The evaluated text under the model, unedited and with sets off."""
+        options = TextOptions(batch_tokens=self.options.batch_tokens)
+        texts, folder = self.evaluation[1], self.cells("evaluation")
+        work = Ablations(self.model, self.tokenizer, texts, options, folder=folder, progress=self.progress)
+        refuse_recorded(work.corpora, self.neurons)
+        work.base(self.progress)
+        return work
+
+    def cells(self, name: str) -> Path:
+        """A folder where measured cells are kept until the run is whole."""
+        folder = self.folder / "cells" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def note(self, experiment: str, *notes: str) -> None:
+        """Add to what is said of an experiment."""
+        self.notes.setdefault(experiment, []).extend(notes)

@@ -1,0 +1,153 @@
+"""The noun of the second half: one question asked of a model, with everything that is said of it, as a record of plain functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+from lape.experiments.context import Context, Tables
+from lape.experiments.section import Picture, Rows, Section
+from lape.experiments.table import Table
+from lape.figures.figure import Figure
+from lape.values.neurons import LanguageNeurons
+
+O = TypeVar("O")  # noqa: E741
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an experiment is going to run."""
+
+    passes: int = 0
+    """Sets of neurons switched off × languages evaluated."""
+    loss_tokens: int = 0
+    """Tokens run through the body and the LM head."""
+    body_tokens: int = 0
+    """Tokens run through the body alone."""
+    new_tokens: int = 0
+    """Tokens generated one by one, over all prompts of a batch together."""
+
+
+def free(_context: Context, _options: Any) -> Cost:
+    """Nothing is run."""
+    return Cost()
+
+
+def matrices(context: Context, sets: int) -> Cost:
+    """Cost of `sets` conditions, each a set of every language on every language."""
+    passes = sets * len(context.languages) ** 2
+    return Cost(passes=passes, loss_tokens=passes * context.options.tokens)
+
+
+@dataclass(frozen=True)
+class Need:
+    """Something without which an experiment cannot be run."""
+
+    missing: Callable[[Context, Any], str | None]
+    """Why it is not met, or None."""
+    flag: str = ""
+    """What to type for it, such as "--parallel TAG=PATH"."""
+
+
+MODEL = Need(lambda context, _: None if context.model is not None else "it runs a model, and none was named", "MODEL")
+"""It runs the model."""
+PARALLEL = Need(lambda context, _: None if context.lines else "there is no parallel text", "--parallel TAG=PATH")
+"""It evaluates parallel text."""
+
+
+def _sums(context: Context, _options: Any) -> str | None:
+    known = all("sum" in context.stats[language].tensors for language in context.languages)
+    return None if known else "the statistics were made from counts alone; record the model: lape record"
+
+
+SUMS = Need(_sums)
+"""It reads mean activations."""
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """An experiment that has none of its own."""
+
+
+@dataclass(frozen=True)
+class Experiment(Generic[O]):
+    """One experiment: what it asks, measures, writes, draws, says and claims. No base class, and nothing happens when one is made."""
+
+    name: str
+    """Also what `lape run` calls it, and its place in a report."""
+    title: str
+    """A heading."""
+    about: str
+    """One sentence without a point: for --help, the plan and the documentation."""
+    options: type[O]
+    """Its own, beside `SharedOptions`. A name that another experiment has too means the same there."""
+    run: Callable[[Context, O], Tables]
+    tables: Mapping[str, Table]
+    """Name -> schema. Names are unique over all experiments."""
+    needs: tuple[Need, ...] = ()
+    cost: Callable[[Context, O], Cost] = free
+    figures: tuple[Figure, ...] = ()
+    section: Callable[[Tables], Section] | None = None
+    """What a report says. Default: every figure and table."""
+    claims: Path | None = None
+    """A TOML file: see `lape.experiments.claim`."""
+    study: Literal["always", "full", "asked"] = "full"
+    """Whether `lape study` runs it always, not when --quick, or when it is named in --parts alone."""
+    command: str = ""
+    """The verb that makes its tables, where that is not `lape run NAME`; {model} and {run} stand for those."""
+    reads: Callable[[O], Mapping[str, Path]] | None = None
+    """Files named by its options: what was measured belongs to their content."""
+    of_neurons: Callable[[LanguageNeurons], Tables] | None = None
+    """Those of its tables that a file of neurons is enough for."""
+
+    def missing(self, context: Context, options: Any) -> str | None:
+        """Why it cannot be run, or None."""
+        mine = taken(self.options, options)
+        return next((why for need in self.needs if (why := need.missing(context, mine))), None)
+
+    def typed(self, run: Path | str, model: str, table: str = "") -> str:
+        """The command that makes its tables, or one of them, in a run's folder."""
+        known = (self.tables[table].command if table else "") or self.command
+        flags = "".join(f" {need.flag}" for need in self.needs if need.flag.startswith("-"))
+        named = " {model}" if MODEL in self.needs else ""
+        return (known or f"lape run {self.name}{named} --run {{run}}{flags}").format(model=model, run=run)
+
+    def checked(self, tables: Tables) -> Tables:
+        """What it gave, if that is exactly what it declares. Raises FileError for other columns or dtypes."""
+        expected = [name for name, table in self.tables.items() if name in tables or not table.optional]
+        if sorted(expected) != sorted(tables):
+            raise ValueError(f"{self.name} gave the tables {', '.join(tables)}, and declares {', '.join(expected)}.")
+        return {name: self.tables[name].check(name, frame) for name, frame in tables.items()}
+
+    def said(self, tables: Tables) -> Section | None:
+        """What a report says of those of its tables that are there; None where there are none."""
+        mine = {name: frame for name, frame in tables.items() if name in self.tables and len(frame)}
+        if not mine:
+            return None
+        return self.section(mine) if self.section is not None else default_section(self, mine)
+
+
+def default_section(experiment: Experiment[Any], tables: Tables) -> Section:
+    """Every figure that can be drawn, and every table, behind a line to click."""
+    return Section(
+        experiment.title,
+        f"{experiment.about[0].upper()}{experiment.about[1:]}.",
+        blocks=(*pictures(experiment, tables), *rows(experiment, tables)),
+    )
+
+
+def pictures(experiment: Experiment[Any], tables: Tables) -> tuple[Picture, ...]:
+    """Every figure that can be drawn."""
+    return tuple(Picture(figure.name) for figure in experiment.figures if figure.possible(tables))
+
+
+def rows(experiment: Experiment[Any], tables: Tables) -> tuple[Rows, ...]:
+    """Every table."""
+    return tuple(Rows(name, table, tables[name]) for name, table in experiment.tables.items() if name in tables)
+
+
+def taken(kind: type[O], options: Any) -> O:
+    """An experiment's own options out of those of a whole run."""
+    return kind(**{one.name: getattr(options, one.name) for one in fields(kind) if hasattr(options, one.name)})  # type: ignore[arg-type]

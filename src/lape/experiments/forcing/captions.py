@@ -1,0 +1,40 @@
+"""What the captions of the ways of forcing say."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from lape.figures.captions import Facts, resamples, span
+from lape.figures.style import Tables
+from lape.measure.bootstrap import FEWEST
+
+
+def forcing_caption(tables: Tables, facts: Facts) -> str:
+    """Of families of methods."""
+    table = tables["forcing"].filter(source="all", target="all", split="report")
+    return (
+        "Ways of forcing a language: share of answers in the target language, and of good ones (in it, fluent and on topic, by our definitions: a "
+        "proxy), over the same share when the question is asked in the target language, averaged by target. Settings were chosen on other questions. "
+        f"n: {span(table['questions'])} questions. 95 % percentile bootstrap over questions, resampled jointly over everything"
+        f"{resamples(facts)}; none under {FEWEST} questions."
+    )
+
+
+def steering_caption(tables: Tables, facts: Facts) -> str:
+    """Of neurons beside other families."""
+    report = tables["forcing"].filter(split="report") if "forcing" in tables else pl.DataFrame()
+    n = f" n: {span(report['questions'])} questions." if len(report) else ""
+    return (
+        "Share of good answers (a proxy) forced by neurons less that of each other family, both over the share when asked in the target language, averaged "
+        f"by target.{n} 95 % paired percentile bootstrap over questions{resamples(facts)}."
+    )
+
+
+def costs_caption(tables: Tables, _facts: Facts) -> str:
+    """Of what edits cost."""
+    table = tables["costs"]
+    return (
+        "What the edits cost where they act on every token of a text: change of loss in nats a token on text of the pair's source, of its target "
+        f"and of the other languages, mean over pairs and languages. n: {len(table):,} measurements of {span(table['tokens'])} tokens. "
+        "Means, drawn without intervals."
+    )

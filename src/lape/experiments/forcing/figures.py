@@ -1,0 +1,53 @@
+"""Pictures of the ways of forcing a language and what they cost."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from lape.figures.dots import interval, rows
+from lape.figures.style import BLUE, GREEN, GREY, ORANGE, Canvas, Paper, Tables, blank, ends, legend
+
+_ROLES = (("source", "o", BLUE), ("target", "s", ORANGE), ("third", "^", GREEN))
+
+
+def forcing_rows(tables: Tables) -> pl.DataFrame:
+    """Every family on the reporting questions, best first."""
+    whole = tables["forcing"].filter(source="all", target="all", split="report")
+    return whole.sort("good_over_ceiling", descending=True, nulls_last=True)
+
+
+def forcing(tables: Tables, paper: Paper) -> Canvas:
+    """Answers in the language, and good ones, each over what asking in that language gives."""
+    table = forcing_rows(tables)
+    figure, both = blank(paper, 0.65 + 0.17 * len(table), ncols=2, sharey=True)
+    for axes, value, label in zip(both, ("in_language", "good"), ("in the language", "good"), strict=True):
+        for k, row in enumerate(table.iter_rows(named=True)):
+            interval(axes, k, *ends(row, f"{value}_over_ceiling"))
+            if row[f"{value}_over_ceiling"] is not None:
+                axes.plot(row[f"{value}_over_ceiling"], k, "o", color=BLUE, markersize=3.5, zorder=3)
+        axes.axvline(1, color=GREY, linewidth=0.8, linestyle=":")
+        axes.set_title(label)
+        rows(axes, table["family"].to_list())
+    figure.supxlabel("share of answers ÷ share when asked in the language", fontsize=7)
+    return figure
+
+
+def cost_rows(tables: Tables) -> pl.DataFrame:
+    """Mean change of loss of each family on text of a pair's source, target and the other languages."""
+    return tables["costs"].group_by("family", "role", maintain_order=True).agg(pl.col("delta_token").mean())
+
+
+def costs(tables: Tables, paper: Paper) -> Canvas:
+    """What each family's edit costs on text, where it acts on every token."""
+    table = cost_rows(tables)
+    names = table["family"].unique(maintain_order=True).to_list()
+    figure, axes = blank(paper, 0.85 + 0.22 * len(names))
+    for step, (role, mark, colour) in enumerate(_ROLES):
+        one = table.filter(role=role).drop_nulls("delta_token")
+        at = [names.index(family) + 0.2 * (step - 1) for family in one["family"]]
+        axes.plot(one["delta_token"], at, mark, color=colour, markersize=3.5, linestyle="none", label=role)
+    axes.axvline(0, color=GREY, linewidth=0.6)
+    rows(axes, names)
+    axes.set_xlabel("change of loss (nats a token)")
+    legend(figure, axes)
+    return figure

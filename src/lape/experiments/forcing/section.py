@@ -1,0 +1,129 @@
+"""What a report says of forcing: every family averaged over pairs, its cost, and answers side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from lape.experiments.context import Tables
+from lape.experiments.section import Answer, Answers, Asked, Block, Picture, Rows, Section, interval, number
+from lape.experiments.table import Table
+
+_FAMILIES = (
+    "ceiling",
+    "neurons",
+    "prompt",
+    "mask",
+    "diffmean",
+    "random",
+    "other",
+    "permuted",
+    "source off",
+    "target only",
+    "none",
+)
+_SHOWN = ("ceiling", "none", "neurons", "prompt", "random")
+"""Families whose sample answers stand side by side."""
+_QUESTIONS, _PAIRS = 3, 6
+FAMILIES = Table(
+    "Questions in one language, answers wanted in another: shares of the answers, averaged over pairs, on questions that chose no setting. Good: in the "
+    "language, fluent and on topic. Cost: change of loss on text of the target and of other languages while the edit acts on every token, nats a token. "
+    "ceiling: asked in the target language. none: nothing is done. prompt: told to in the prompt. mask: other scripts' tokens forbidden. diffmean: the "
+    "residual stream shifted by the difference of means. random, other, permuted: controls with other neurons.",
+    {
+        "family": pl.String,
+        **dict.fromkeys(
+            ("good", "good_low", "good_high", "in_language", "in_language_low", "in_language_high"), pl.Float64
+        ),
+        **dict.fromkeys(("fluent", "on_topic", "cost_target", "cost_third"), pl.Float64),
+    },
+    labels={"family": "way", "cost_target": "cost, target", "cost_third": "cost, others"},
+    digits=2,
+)
+
+
+def section(tables: Tables) -> Section:
+    """The section."""
+    about = "Ways of making the model answer in another language than that of the question."
+    if "forcing" not in tables:
+        return Section("Steering", about, blocks=(Picture("steering"),) if "forcing_differences" in tables else ())
+    rows = _reported(tables["forcing"])
+    names = [*(name for name in _FAMILIES if name in rows), *(name for name in rows if name not in _FAMILIES)]
+    spent = _costs(tables.get("costs"))
+    shown = pl.DataFrame(
+        [{name: {**rows[family], **spent.get(family, {})}.get(name) for name in FAMILIES.schema} for family in names],
+        schema=FAMILIES.schema,
+    )
+    pictures = (("forcing", "forcing"), ("steering", "forcing_differences"), ("costs", "costs"))
+    blocks: tuple[Block, ...] = (
+        Rows("ways of steering", FAMILIES, shown, open=True),
+        *(Picture(name) for name, table in pictures if table in tables),
+    )
+    if "forced_answers" in tables:
+        note = (
+            "The first questions of each pair, as they came, whether they worked or not. A green edge: the identifier calls the answer the "
+            "wanted language."
+        )
+        blocks += (Answers("Answers side by side", note, _sampled(tables["forced_answers"])),)
+    return Section("Steering", about, _finding(rows), blocks)
+
+
+def _reported(table: pl.DataFrame) -> dict[str, dict[str, Any]]:
+    """Family -> what was reported of it, averaged over all pairs."""
+    whole = table.filter(
+        (pl.col("source") == "all") & (pl.col("target") == "all") & pl.col("chosen") & (pl.col("split") == "report")
+    )
+    return {row["family"]: row for row in whole.iter_rows(named=True)}
+
+
+def _costs(table: pl.DataFrame | None) -> dict[str, dict[str, float]]:
+    """Family -> the mean change of loss on text of the target and of third languages."""
+    if table is None:
+        return {}
+    means = table.filter(pl.col("role") != "source").group_by("family", "role").agg(pl.col("delta_token").mean())
+    found: dict[str, dict[str, float]] = {}
+    for family, role, cost in means.iter_rows():
+        found.setdefault(family, {})[f"cost_{role}"] = cost
+    return found
+
+
+def _sampled(table: pl.DataFrame) -> list[Asked]:
+    """A few questions of each pair that was asked first, with the answers of some families."""
+    reported = table.filter((pl.col("split") == "report") & pl.col("family").is_in(_SHOWN))
+    result = []
+    pairs = reported.filter(pl.col("source") != pl.col("target")).select("source", "target").unique(maintain_order=True)
+    for source, target in pairs.head(_PAIRS).iter_rows():
+        mine = reported.filter((pl.col("target") == target) & pl.col("source").is_in([source, target]))
+        for question in mine["question"].unique().sort().head(_QUESTIONS).to_list():
+            rows = {row["family"]: row for row in mine.filter(pl.col("question") == question).iter_rows(named=True)}
+            answers = [
+                Answer(
+                    name, rows[name]["language"], rows[name]["in_language"], rows[name]["good"], rows[name]["answer"]
+                )
+                for name in _SHOWN
+                if name in rows
+            ]
+            result.append(Asked(question, source, target, answers))
+    return result
+
+
+def _finding(rows: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    if "neurons" not in rows:
+        return ()
+    ours = rows["neurons"]
+    against = [
+        f"{name} {number(rows[family]['good'])} {interval(rows[family]['good_low'], rows[family]['good_high'])}"
+        for family, name in (
+            ("ceiling", "asked in that language"),
+            ("prompt", "told to in the prompt"),
+            ("random", "as many random neurons"),
+        )
+        if family in rows
+    ]
+    share = f"{number(ours['good'])} {interval(ours['good_low'], ours['good_high'])}"
+    beside = f"; {'; '.join(against)}." if against else "."
+    return (
+        f"Steered by neurons to another language, a share of {share} of answers are in it, fluent and on topic{beside}",
+    )

@@ -1,0 +1,93 @@
+"""The schema of a table: what its columns are called, in which unit, and where their intervals are. Checked when written and when read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+
+from lape.errors import FileError
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column as a reader sees it."""
+
+    name: str
+    label: str
+    numeric: bool
+    low: str = ""
+    """The column of its 95 % interval's lower end, if it has one."""
+    high: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that an experiment makes."""
+
+    about: str
+    """A caption: what a row is, and what the numbers are in."""
+    schema: Mapping[str, Any]
+    """Column -> dtype, in order."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Column -> its heading with its unit, such as "own effect (nats per token)". Default: the column's name."""
+    digits: int = 3
+    """After the point."""
+    file: str = ""
+    """Where a verb of its own leaves it within a run's folder, such as forcing/costs.parquet; `lape run NAME` writes NAME/TABLE.parquet,
+    and a study has all under tables/.
+    """
+    command: str = ""
+    """What makes it outside a study, where that is not what makes its experiment's others."""
+    shown: tuple[str, ...] = ()
+    """The columns that a page shows. Default: all."""
+    optional: bool = False
+    """Whether the experiment may leave it out."""
+
+    @property
+    def columns(self) -> list[Column]:
+        """What is shown, in order: ends of intervals are no columns of their own but belong to their value."""
+        ends = {end: value for value in self.schema for end in self.interval(value)}
+        wanted = self.shown or tuple(self.schema)
+        return [
+            Column(
+                name,
+                self.labels.get(name, name.replace("_", " ")),
+                self.schema[name].is_numeric(),
+                *self.interval(name),
+            )
+            for name in wanted
+            if name not in ends
+        ]
+
+    def interval(self, value: str) -> tuple[str, ...]:
+        """The columns of a value's interval: VALUE_low and VALUE_high; or low and high, of the value that they follow."""
+        if f"{value}_low" in self.schema:
+            return f"{value}_low", f"{value}_high"
+        names = list(self.schema)
+        follows = "low" in names and names.index("low") > 0 and names[names.index("low") - 1] == value
+        return ("low", "high") if follows and "high" in names else ()
+
+    def check(self, name: str, frame: pl.DataFrame, where: str = "") -> pl.DataFrame:
+        """The frame itself, if it has exactly these columns and dtypes. Raises FileError, naming what differs."""
+        if frame.schema == pl.Schema(self.schema):
+            return frame
+        missing, unknown = ([*_without(a, b)] for a, b in ((self.schema, frame.schema), (frame.schema, self.schema)))
+        wrong = [
+            f"{k} is {frame.schema[k]}, not {kind}"
+            for k, kind in self.schema.items()
+            if k in frame.schema and frame.schema[k] != kind
+        ]
+        said = [f"lacks {', '.join(missing)}"] if missing else []
+        said += [f"has unknown {', '.join(unknown)}"] if unknown else []
+        raise FileError(
+            f"The table {name}{f' ({where})' if where else ''} {'; '.join([*said, *wrong]) or 'has its columns in another order'}: "
+            "another version of lape wrote it, or another program. Make it again."
+        )
+
+
+def _without(a: Iterable[str], b: Iterable[str]) -> Iterable[str]:
+    known = set(b)
+    return (name for name in a if name not in known)

@@ -1,0 +1,120 @@
+"""What switching sets off does, unit by unit of the evaluated text, for selection methods at several sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from lape.data.languages import tag
+from lape.errors import MismatchError, OptionError, TextError
+from lape.measure.ablation import Ablations
+from lape.measure.bootstrap import Floats, by_unit
+from lape.measure.controls import control, seeded
+from lape.model.numerics import check_finite
+from lape.progress import Progress, silent
+from lape.values.neurons import LanguageNeurons
+
+
+@dataclass(frozen=True)
+class Effects:
+    """What switching sets off does, unit by unit of the evaluated text."""
+
+    languages: tuple[str, ...]
+    tokens: Floats
+    """(languages, units) scored tokens; 0 where a language has no text under a unit's number."""
+    nats: Mapping[tuple[str, int], Floats]
+    """(method, size) -> (languages off, languages evaluated, units) change of the summed NLL in nats."""
+    neurons: Mapping[tuple[str, int], tuple[int | None, ...]]
+    """(method, size) -> how many neurons were off, by language; None where no set could be chosen: nothing is known of it."""
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @property
+    def methods(self) -> list[str]:
+        """The ways of choosing, in order."""
+        return list(dict.fromkeys(method for method, _ in self.nats))
+
+    def sizes(self, method: str) -> list[int]:
+        """The sizes at which a method was measured, ascending."""
+        found = sorted(size for name, size in self.nats if name == method)
+        if not found:
+            raise OptionError(f"There is no effect of {method!r}. Measured: {', '.join(self.methods) or 'nothing'}.")
+        return found
+
+    @property
+    def units(self) -> int:
+        """Units of text of the language that has fewest: what an interval stands on."""
+        return int((self.tokens > 0).sum(1).min())
+
+
+def _check(effects: Effects) -> None:
+    """Refuse what would give numbers without meaning: shapes that differ, languages without text, losses that are no numbers."""
+    languages, (rows, units) = effects.languages, effects.tokens.shape
+    expected = (len(languages), len(languages), units)
+    for key, nats in effects.nats.items():
+        counts = effects.neurons.get(key, ())
+        if rows != len(languages) or nats.shape != expected or len(counts) != len(languages):
+            raise MismatchError(
+                f"The effects of {key[0]}, {key[1]} are {nats.shape} for {len(counts)} sets and tokens of {rows} languages. "
+                f"Expected {expected}, a set and tokens of each of {', '.join(languages)}."
+            )
+        for off, count, row in zip(languages, counts, nats, strict=True):
+            for on, one in zip(languages, row, strict=True) if count is not None else ():
+                check_finite(one, f"With the neurons of {off} off ({key[0]}, {key[1]}), the loss of {on}")
+    silent = [language for language, one in zip(languages, effects.tokens, strict=True) if not (one > 0).any()]
+    if silent:
+        raise TextError(f"The text for {silent[0]} has no scored token, so nothing can be measured. Give it more text.")
+
+
+Sets = Mapping[tuple[str, int], LanguageNeurons]
+"""(method, size) -> the sets it chose."""
+
+
+def effects(work: Ablations, sets: Sets, languages: Sequence[str], progress: Progress = silent) -> Effects:
+    """The change of loss with each language's set off, on every language, for every method and size.
+
+    `work.base` must have run. Cells that were measured before are not run again. A language that a way of choosing left out has
+    no effect there (None neurons), which is not an effect of 0. Units pair by the number of a document or line over languages;
+    raises TextError for texts that cannot be paired, MismatchError for neurons of another model.
+    """
+    work.check_paired(languages)
+    chosen = {key: {k: found.sets.get(tag(k)) for k in languages} for key, found in sets.items()}
+    for language in languages:
+        if sets and all(found[language] is None for found in chosen.values()):
+            raise TextError(f"No way of choosing has neurons of {language}. Leave it out, or identify it too.")
+    count = 1 + max(int(work.unit(language).max()) for language in languages)
+    tokens = np.stack([by_unit(work.unit(k), work.unedited(k).tokens, count) for k in languages])
+    cells = [
+        (key, off, found, k)
+        for key, of in chosen.items()
+        for off, found in of.items()
+        if found is not None
+        for k in languages
+    ]
+    nats: dict[tuple[str, int], Floats] = {key: np.zeros((len(languages), len(languages), count)) for key in sets}
+    for done, (key, off, found, language) in enumerate(cells):
+        progress("switching neurons off", done, len(cells))
+        change = work.off(found, language).nll - work.unedited(language).nll
+        at = (languages.index(off), languages.index(language))
+        nats[key][at] = by_unit(work.unit(language), change, count)
+    progress("switching neurons off", len(cells), len(cells))
+    sizes = {key: tuple(None if one is None else len(one) for one in of.values()) for key, of in chosen.items()}
+    return Effects(tuple(languages), tokens, nats, sizes)
+
+
+def matched_sets(work: Ablations, neurons: LanguageNeurons, seed: int) -> LanguageNeurons:
+    """Control (b) as if it were a way of choosing: for each language as many neurons per layer and decile of energy as its set.
+
+    A language whose layers have too few others left is left out, with a note: it has no control, which is not one that does nothing.
+    """
+    sets, notes = {}, []
+    for k, (language, chosen) in enumerate(neurons.items()):
+        others, why = control(chosen, neurons.union, work.energy[language], seeded(seed, k))
+        if others is None:
+            notes.append(f"{language} has no matched control: {why}")
+        else:
+            sets[language] = others
+    return LanguageNeurons(neurons.space, sets, method="matched", options={"seed": seed}, notes=tuple(notes))

@@ -1,0 +1,77 @@
+"""Publication figures of a run: every figure of every experiment whose tables it holds."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lape.experiments import experiments
+from lape.figures.write import FigureOptions, draw_tables, write_index
+from lape.options import given
+from lape.reporting.gather import Gathered, gather, nothing
+from lape.store import files
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What was drawn, and what was not."""
+
+    paths: dict[str, Path]
+    """File name, such as `layers.pdf` -> where it is."""
+    titles: dict[str, str]
+    """Figure -> its title."""
+    captions: dict[str, str]
+    """Figure -> a caption: what is drawn, n, units, how intervals were made, the model and the command."""
+    missing: dict[str, str]
+    """Figure -> the command that makes what it lacks."""
+    notes: list[str]
+    """What has to be said, such as languages whose letters no font here has."""
+
+
+def draw(
+    run: str | Path,
+    options: FigureOptions | None = None,
+    *,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    **changes: Any,
+) -> Drawn:
+    """Draw every figure whose tables a run's folder holds; the same run gives the same bytes.
+
+    `run`: a folder of lape demo, identify, perplexity, force or study. `out`: the folder to write, by default `figures` in the run's.
+    Beside the figures it holds figures.json with their captions. Raises FileError where nothing can be drawn or `out` is in the way,
+    OptionError without matplotlib.
+    """
+    options = given(FigureOptions, options, changes)
+    run = Path(run)
+    target = Path(out) if out is not None else run / "figures"
+    files.refuse_existing(target, overwrite)
+    found = gather(run)
+    if not found.tables:
+        raise nothing(found, "that can be drawn")
+    working = files.partial(target)
+    files.fresh(working)
+    try:
+        every = [figure for experiment in experiments().values() for figure in experiment.figures]
+        made = draw_tables(every, found.tables, working, options, found.facts)
+        missing = lacking(found)
+        write_index(working, made, missing, options)
+        files.finish(working, target)
+    finally:
+        shutil.rmtree(working, ignore_errors=True)
+    paths = {name: target / name for several in made.files.values() for name in several}
+    return Drawn(paths, made.titles, made.captions, missing, made.notes)
+
+
+def lacking(found: Gathered) -> dict[str, str]:
+    """Figure -> the command that makes what it lacks."""
+    return {
+        figure.name: found.command(
+            experiment, next(name for name in figure.needs if name not in found.tables or not len(found.tables[name]))
+        )
+        for experiment in experiments().values()
+        for figure in experiment.figures
+        if not figure.possible(found.tables)
+    }

@@ -1,0 +1,87 @@
+"""`lape run NAME`: one experiment on a run, by its own options; what it lacks is said with what to type."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+import lape
+from lape.cli import run as cli
+from lape.experiments import experiments
+from lape.reporting.gather import gather
+from support.planted import LANGUAGES, planted, planted_texts, planted_tokenizer, sentences
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """A model, a recorded run with its neurons, and parallel text."""
+    folder = tmp_path_factory.mktemp("made")
+    planted().save_pretrained(folder / "model")
+    planted_tokenizer().save_pretrained(folder / "model")
+    stats = lape.record(planted(), planted_tokenizer(), planted_texts(1, 80), row_tokens=64, out=folder / "run")
+    lape.identify(stats, reliability=False).save(folder / "run" / "neurons.safetensors")
+    for language in LANGUAGES:
+        (folder / f"{language}.txt").write_text("\n".join(sentences(language, 60, 2)) + "\n")
+    return folder
+
+
+def parallel(folder: Path) -> list[str]:
+    return [word for language in LANGUAGES for word in ("--parallel", f"{language}={folder}/{language}.txt")]
+
+
+def test_an_experiment_that_needs_no_model_runs_on_a_run_alone(made, capsys):
+    assert cli(["run", "layers", "--run", str(made / "run"), "--resamples", "50"]) == 0
+    said = capsys.readouterr().out
+    assert "Layers" in said
+    assert "by chance" in " ".join(said.split())
+    assert max(map(len, said.splitlines())) <= 80 or "Written" in max(said.splitlines(), key=len)
+    neurons = lape.LanguageNeurons.load(made / "run")
+    assert pl.read_parquet(made / "run" / "layers" / "histogram.parquet").equals(neurons.by_layer())
+    assert set(gather(made / "run").tables) >= {"layers", "histogram", "layer_claims"}
+    assert cli(["run", "layers", "--run", str(made / "run")]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+
+
+def test_an_experiment_on_a_model_takes_its_own_options_and_keeps_them(made, tmp_path, capsys):
+    words = ["run", "sweep", str(made / "model"), "--run", str(made / "run"), *parallel(made), "--device", "cpu"]
+    words += ["--rates", "0.002", "0.02", "--tokens", "0.25k", "--resamples", "50", "--out", str(tmp_path / "sweep")]
+    assert cli(words) == 0
+    assert "Set sizes" in capsys.readouterr().out
+    kept = json.loads((tmp_path / "sweep" / "run.json").read_text())
+    assert kept["options"]["rates"] == [0.002, 0.02]
+    assert kept["options"]["tokens"] == 250
+    table = pl.read_parquet(tmp_path / "sweep" / "sweep.parquet")
+    experiments()["sweep"].tables["sweep"].check("sweep", table)
+    assert set(table["rate"].round(3)) == {0.002, 0.01, 0.02}
+    assert not list(tmp_path.glob("*.partial"))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["similarity"], "names its model|it runs a model, and none was named"),
+        (["compare"], "--other RUN"),
+        (["forcing"], "lape force MODEL --run RUN --out FOLDER"),
+        (["routing"], "no routed experts"),
+    ],
+)
+def test_what_is_missing_is_one_paragraph_with_what_to_type(made, capsys, words, said):
+    assert cli(["run", *words, "--run", str(made / "run")]) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert any(one in error for one in said.split("|")), error
+    assert f"Type: lape {'run ' + words[0] if words[0] not in ('forcing', 'routing') else ''}".strip() in error
+    assert "Traceback" not in error
+    assert not list((made / "run").glob(f"{words[0]}*"))
+
+
+def test_two_runs_of_one_experiment_are_compared(made, tmp_path, capsys):
+    other = tmp_path / "other.safetensors"
+    lape.identify(lape.ActivationStats.load(made / "run"), "lap", per_language=8, reliability=False).save(other)
+    out = tmp_path / "compared"
+    assert cli(["run", "compare", "--run", str(made / "run"), "--other", str(other), "--out", str(out)]) == 0
+    assert set(pl.read_parquet(out / "compared.parquet")["language"]) == {*LANGUAGES, "all"}
