@@ -32,6 +32,7 @@ _MODEL = ModelOptions()
 def verb(experiment: Experiment[Any]) -> Callable[..., None]:
     """The command of an experiment: its own options are flags beside those that all experiments share."""
     kind = joined(SharedOptions, [experiment])
+    default = kind()
 
     def command(
         model: str | None = None,
@@ -41,7 +42,7 @@ def verb(experiment: Experiment[Any]) -> Callable[..., None]:
         text: TextFlags | None = None,
         to: Annotated[Path | None, Parameter(name="--out")] = None,
         overwrite: Overwrite = False,
-        options: Any = None,
+        options: Any = default,
         loading: Annotated[ModelOptions, SWITCHES] = _MODEL,
     ) -> None:
         """.
@@ -70,17 +71,16 @@ def verb(experiment: Experiment[Any]) -> Callable[..., None]:
         neurons = LanguageNeurons.load(folder.neurons) if folder.neurons else None
         lines = aligned_lines(one_each(parallel, "--parallel")) if parallel else {}
         texts = checked_texts(texts_of(text)) if text else {}
-        shared = options or kind()
         with progress() as report:
             loaded, tokenizer = load(model, loading, progress=report) if model else (None, None)
             context = Context(
-                loaded, tokenizer, stats, lines, shared, files.partial(target), texts, neurons, progress=report
+                loaded, tokenizer, stats, lines, options, files.partial(target), texts, neurons, progress=report
             )
-            missing = experiment.missing(context, shared)
+            missing = experiment.missing(context, options)
             if missing:
                 typed = experiment.typed(run, model or "MODEL")
                 raise OptionError(f"{experiment.name} cannot be run: {missing}. Type: {typed}")
-            told = provenance(experiment.name, options=plain(dataclasses.asdict(shared)), run=str(run))
+            told = provenance(experiment.name, options=plain(dataclasses.asdict(options)), run=str(run))
             tables = run_one(context, experiment, told, target)
         said = experiment.said(tables)
         if said is not None:

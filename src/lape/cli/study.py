@@ -27,7 +27,7 @@ from lape.study.run import chosen_parts, save
 from lape.study.run import run as run_study
 from lape.values.stats import ActivationStats
 
-_MODEL = ModelOptions()
+_MODEL, _STUDY = ModelOptions(), study_options()()
 _TASTE = 2048
 """Tokens of each language that are recorded where only the plan is wanted: enough to know which parts can be run."""
 
@@ -43,7 +43,7 @@ def study(
     claims: Path | None = None,
     overwrite: Overwrite = False,
     plan_only: Annotated[bool, Parameter(negative="")] = False,
-    options: Annotated[Any, SWITCHES] = None,  # of `study_options`: see below
+    options: Annotated[Any, SWITCHES] = _STUDY,  # of `study_options`: see below
     loading: Annotated[ModelOptions, SWITCHES] = _MODEL,
 ) -> None:
     """Run the whole study, or parts of it: tables, figures, and each claim confirmed or refuted with an interval.
@@ -74,7 +74,6 @@ def study(
     if text is None and run is None:
         raise OptionError("Expected --text TAG=PATH, once or more, to record, or --run RUN that is recorded already.")
     files.refuse_existing(to, overwrite)
-    options = options or study_options()()
     wanted = chosen_parts([name.strip() for name in parts.split(",")] if parts else None, options.quick)
     toml = standing() if claims is None else claims.read_text(encoding="utf-8") if claims.is_file() else ""
     judged = parsed(toml, "the standing claims") if claims is None else read(claims)
