@@ -30,6 +30,7 @@ from lape.figures import write as writing
 from lape.figures.heat import legible, luminance
 from lape.figures.style import STYLE, Paper, inside, number, series, short
 from lape.figures.write import FigureOptions
+from lape.measure.answer_table import ANSWERS
 from lape.reporting.figures import Drawn, draw
 from lape.reporting.gather import gather
 from lape.values.neurons import LanguageNeurons, NeuronSet
@@ -423,6 +424,14 @@ def test_a_study_is_drawn_and_names_its_missing_parts(tmp_path):
         assert drawn.missing[name].startswith("lape study sample")
         assert drawn.missing[name].endswith(f"--parts {part}")
     assert "--forcing" in drawn.missing["forcing"]
+
+
+def test_the_folder_of_lape_force_is_drawn_by_itself(run):
+    """Its answers.parquet is not that of answers with neurons off."""
+    pl.DataFrame(schema=ANSWERS).write_parquet(run / "forcing" / "answers.parquet")
+    (run / "forcing" / "run.json").write_text(json.dumps(RECORD | {"verb": "force"}))
+    assert set(draw(run / "forcing", format="svg").paths) == {"forcing.svg", "steering.svg", "costs.svg"}
+    assert {"forced_answers", "forcing"} <= set(gather(run / "forcing").tables)
 
 
 def streams(pdf: bytes) -> list[bytes]:

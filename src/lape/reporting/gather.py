@@ -97,7 +97,8 @@ def gather(folder: str | Path) -> Gathered:
     found = Gathered(run, neurons)
     for experiment in experiments().values():
         for name, table in experiment.tables.items():
-            place = run.place(name, table.file or f"{experiment.name}/{name}.parquet")
+            own = "" if table.file else experiment.name
+            place = run.place(name, table.file or f"{own}/{name}.parquet", own)
             if place is not None:
                 found.tables[name] = table.check(name, read_table(place), str(place))
                 found.facts[name] = run.record_of(place)

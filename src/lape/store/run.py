@@ -44,9 +44,14 @@ class Run:
         """The folder, if it holds neurons."""
         return self.folder if (self.folder / NEURONS).is_file() else None
 
-    def place(self, name: str, file: str = "") -> Path | None:
-        """Where a table is: under tables/ in a study, else at `file` within the folder, or in the folder itself where it is that verb's."""
-        beside = [self.folder / file, self.folder / Path(file).name] if file else []
+    def place(self, name: str, file: str, by: str = "") -> Path | None:
+        """Where a table is: under tables/ in a study, else at `file` within the folder, or in the folder itself.
+
+        `by`: the verb in whose own folder alone the latter is meant, where others have files of that name.
+        """
+        beside = [self.folder / file]
+        if by in ("", self.record.get("verb")):
+            beside.append(self.folder / Path(file).name)
         places = [self.folder / "tables" / f"{name}.parquet"] if self.is_study else beside
         return next((place for place in places if place.is_file()), None)
 
