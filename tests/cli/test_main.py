@@ -17,7 +17,7 @@ import torch
 from transformers import BertConfig, BertLMHeadModel, MambaConfig, MambaForCausalLM
 
 from lape.cli import run
-from lape.cli.tables import verdict
+from lape.cli.perplexity import verdict
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 from support.tiny import tiny, tiny_tokenizer

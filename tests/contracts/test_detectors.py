@@ -232,7 +232,7 @@ def test_a_detector_of_another_package_is_found_by_name_and_has_its_flags(tmp_pa
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        ("loud:SILENCE", "loud adds a detector, loud:SILENCE, that cannot be imported"),
+        ("loud:SILENCE", "loud adds loud:SILENCE to lape.detectors, which cannot be imported"),
         ("nowhere:LOUDEST", "No module named 'nowhere'. Mend the package, or uninstall it."),
         ("loud:loudest", "Expected a lape.detect.detector.Detector, found function"),
         ("lape.detect.lape:LAPE", "Two detectors are called lape. Uninstall"),

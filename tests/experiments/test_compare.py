@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from lape.cli import run
-from lape.cli.tables import compare_table, histogram
+from lape.cli.compare import compare_table
+from lape.cli.tables import histogram
 from lape.detect.stability import chance_jaccard
 from lape.errors import MismatchError
 from lape.experiments.compare.run import COMPARED, compare

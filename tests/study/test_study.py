@@ -22,6 +22,7 @@ from lape.experiments.experiment import taken
 from lape.experiments.forcing import read_forcing
 from lape.experiments.frontier import FrontierStudy, compared, left_out, selected
 from lape.experiments.perplexity.run import PerplexityOptions
+from lape.store.draft import Draft
 from lape.study.claims import standing
 from lape.study.options import study_options
 from lape.study.plan import plan
@@ -71,7 +72,7 @@ def whole(stats, tmp_path_factory):
     target = tmp_path_factory.mktemp("study") / "whole"
     study = study_of(stats, target.with_name("whole.partial"))
     found = run(study, CLAIMS, parts_of())
-    save(study, found, standing(), {"versions": {"lape": "0"}, "verb": "study"}, target)
+    save(study, found, standing(), {"versions": {"lape": "0"}, "verb": "study"}, Draft(target))
     return study, found, target
 
 
@@ -119,7 +120,7 @@ def test_the_matrix_is_that_of_perplexity_itself(whole, stats):
 def test_a_second_run_gives_the_same_bytes(whole, stats, tmp_path):
     study = study_of(stats, tmp_path / "again.partial")
     found = run(study, CLAIMS, parts_of())
-    save(study, found, standing(), {"versions": {"lape": "0"}, "verb": "study"}, tmp_path / "again")
+    save(study, found, standing(), {"versions": {"lape": "0"}, "verb": "study"}, Draft(tmp_path / "again"))
     first, second = whole[2], tmp_path / "again"
     names = sorted(str(path.relative_to(first)) for path in first.rglob("*") if path.is_file())
     assert names == sorted(str(path.relative_to(second)) for path in second.rglob("*") if path.is_file())

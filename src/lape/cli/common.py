@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -41,8 +40,6 @@ TunedFlags: TypeAlias = Annotated[list[str] | None, Parameter(name="--tuned", ne
 Overwrite: TypeAlias = Annotated[bool, Parameter(negative="")]
 _DEMOS = (Path("runs/demo"), Path("lape-demo"))
 """Where `make demo` and `lape demo` leave their runs."""
-CELLS = "cells"
-"""The folder of finished parts: see `kept`."""
 EVERY = 10.0
 """Seconds between two lines of progress where there is no terminal."""
 
@@ -132,6 +129,13 @@ def _line(task: str, done: int, total: int | None, rate: float) -> str:
     return ", ".join(parts)
 
 
+def written(target: Path, notes: Sequence[str] = ()) -> None:
+    """The last lines of a verb: what is to be said of how it came out, and where the result is."""
+    for note in notes:
+        out.print(note, highlight=False)
+    out.print(f"Written: {target}", highlight=False, soft_wrap=True)
+
+
 def beside(path: Path, name: str) -> Path:
     """Where a verb puts its result by default: in the run's folder, or in that of the file it read."""
     return (path if path.is_dir() else path.parent) / name
@@ -145,23 +149,6 @@ def say_passes(off: str) -> Planned:
         err.print(f"{passes} passes with {off} off, {tokens:,} tokens to run{known}.", highlight=False)
 
     return say
-
-
-@contextmanager
-def kept(target: Path) -> Iterator[Path]:
-    """The folder, in the partial one of a target, where finished parts wait for the rest; one in which nothing is finished does not stay."""
-    from lape.store import files
-
-    working = files.partial(target)
-    cells = working / CELLS
-    if not cells.exists():
-        files.fresh(working)
-        cells.mkdir()
-    try:
-        yield cells
-    finally:
-        if not any(path.name != files.STATE for path in cells.glob("[!.]*")):
-            shutil.rmtree(working, ignore_errors=True)
 
 
 def run_of(model: str, run: Path | None) -> Path:

@@ -5,9 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
+import polars as pl
 from cyclopts import Parameter
+from rich.console import Group
 
-from lape.cli.common import Overwrite, neurons_of, out, write_table
+from lape.cli.common import Overwrite, neurons_of, out, write_table, written
+from lape.cli.tables import histogram, number, titled
+from lape.errors import MismatchError
+from lape.experiments.compare.run import compare as compared
+from lape.store import files
 
 
 def compare(
@@ -36,11 +42,6 @@ def compare(
     overwrite
         Replace an existing file.
     """
-    from lape.cli.tables import compare_table
-    from lape.errors import MismatchError
-    from lape.experiments.compare.run import compare as compared
-    from lape.store import files
-
     if to is not None:
         files.refuse_existing(to, overwrite)
     first, second = (neurons_of(path, languages, width) for path in (a, b))
@@ -53,10 +54,30 @@ def compare(
         out.print(f"{name}: {path} ({_origin(found)})", highlight=False, soft_wrap=True)
     if to is not None:
         write_table(table, to)
-        out.print(f"Written: {to}", highlight=False, soft_wrap=True)
+        written(to)
 
 
 def _origin(neurons: Any) -> str:
     """How a set was found, and in which model, where that is known."""
     model = neurons.manifest.get("model")
     return f"{neurons.method}, {model['id']}, parameters {model['checksum'][:12]}" if model else str(neurons.method)
+
+
+def compare_table(table: pl.DataFrame) -> Group:
+    """Per language: the sizes of two sets, and how much they overlap, in all and layer by layer."""
+    whole = table.filter(pl.col("layer").is_null())
+    layers = table["layer"].drop_nulls().unique().sort()
+    rows = []
+    for row in whole.iter_rows(named=True):
+        parts = table.filter((pl.col("language") == row["language"]) & pl.col("layer").is_not_null())
+        line = ""
+        if row["shared"] is not None:
+            line = histogram(parts["shared"].to_list(), (parts["a"] + parts["b"] - parts["shared"]).to_list())
+        sizes = ["–" if row[k] is None else str(row[k]) for k in ("a", "b")]
+        rows.append([row["language"], *sizes, *(number(row[k], 3) for k in ("jaccard", "chance")), line])
+    columns = ["", "A", "B", "Jaccard", "chance", f"layers {layers[0]}–{layers[-1]}"]
+    caption = (
+        "Jaccard: shared neurons as a share of those in either; chance: that of random sets with as many neurons in each "
+        "layer. Layers: the Jaccard of each, full height is 1, · none shared, blank no neurons."
+    )
+    return titled("Two sets of neurons", columns, rows, caption)

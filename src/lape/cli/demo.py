@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import time
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from lape.cli.common import Overwrite, out, progress, provenance, write_table
+from lape.cli.common import Overwrite, out, progress, provenance
+from lape.cli.identify import with_reliability
+from lape.cli.perplexity import loss_matrix, own_tables, verdict
+from lape.cli.show import neurons_table
+from lape.data import samples
+from lape.detect.identify import identify
+from lape.errors import OptionError
+from lape.experiments.perplexity.run import PerplexityOptions, line_losses, summary
+from lape.model.load import load
+from lape.recording.engine import RecordOptions
+from lape.recording.record import record
+from lape.store.draft import Draft
 
 ROW_TOKENS = 256
 
@@ -35,60 +45,39 @@ def demo(
     overwrite
         Replace an existing folder.
     """
-    from lape.data import samples
-    from lape.errors import OptionError
-    from lape.experiments.perplexity.run import PerplexityOptions
-    from lape.recording.engine import RecordOptions
-    from lape.store import files
-
     began = time.monotonic()
     if not 1 <= documents <= samples.EVALUATED:
         raise OptionError(f"documents is {documents}. Expected 1 to {samples.EVALUATED}.")
-    files.refuse_existing(to, overwrite)
+    draft = Draft(to, overwrite)
     recording = RecordOptions(row_tokens=ROW_TOKENS, residual=True)
     measuring = PerplexityOptions(row_tokens=ROW_TOKENS, draws=draws)
-    working = files.partial(to)
-    files.fresh(working)
-    try:
-        _run(working, recording, measuring, documents)
-        files.finish(working, to)
-    finally:
-        shutil.rmtree(working, ignore_errors=True)
+    with draft.anew():
+        _run(draft, recording, measuring, documents)
     minutes, seconds = divmod(round(time.monotonic() - began), 60)
     out.print(
         f"Everything is in {to} ({minutes} min {seconds} s). Next: lape show {to}", highlight=False, soft_wrap=True
     )
 
 
-def _run(working: Path, recording: Any, measuring: Any, documents: int) -> None:
-    from lape.cli.identify import with_reliability
-    from lape.cli.tables import loss_matrix, neurons_table, own_tables, verdict
-    from lape.data import samples
-    from lape.detect.identify import identify
-    from lape.experiments.perplexity.run import line_losses, summary
-    from lape.model.load import load
-    from lape.recording.record import record
-    from lape.store import files
+def _run(draft: Any, recording: Any, measuring: Any, documents: int) -> None:
 
     with progress() as report:
         model, tokenizer = load("sample", progress=report)
         stats = record(model, tokenizer, samples.texts("record"), recording, progress=report)
-    stats.save(working / "stats.safetensors")
+    stats.save(draft.folder / "stats.safetensors")
     neurons, reliability = with_reliability(stats, identify(stats, reliability=False), "lape", {})
-    neurons.save(working / "neurons.safetensors")
-    write_table(reliability, working / "neurons.reliability.parquet")
+    neurons.save(draft.folder / "neurons.safetensors")
     out.print(neurons_table(neurons, reliability))
     with progress() as report:
         lines = line_losses(model, tokenizer, samples.texts("evaluate", documents), neurons, measuring, progress=report)
     table = summary(lines, neurons, measuring)
-    write_table(table, working / "perplexity.parquet")
-    write_table(lines, working / "lines.parquet")
     options = {
         "record": dataclasses.asdict(recording),
         "perplexity": dataclasses.asdict(measuring),
         "documents": documents,
     }
-    files.write_json(working / "run.json", provenance("demo", options=options, manifest=stats.manifest))
+    tables = {"neurons.reliability": reliability, "perplexity": table, "lines": lines}
+    draft.write(tables, run=provenance("demo", options=options, manifest=stats.manifest))
     out.print(loss_matrix(table))
     out.print(own_tables(table))
     out.print(verdict(table), highlight=False)

@@ -8,7 +8,14 @@ from cyclopts import Parameter
 
 from lape.cli.common import out, progress
 from lape.cli.flags import SWITCHES
-from lape.model.load import ModelOptions
+from lape.data.corpus import bos_id
+from lape.errors import ModelError
+from lape.model.find import find
+from lape.model.load import ModelOptions, checksum, load, number_format
+from lape.model.loss import find_head
+from lape.model.site import SiteNames
+from lape.model.skeleton import is_bare, skeleton
+from lape.model.weights import keeps_sign
 
 if TYPE_CHECKING:
     from lape.model.site import Site, Sites
@@ -31,16 +38,9 @@ def doctor(
     config_only
         Do not load weights: prove a few layers with random ones. Taken for a config.json and for a folder without weights.
     """
-    from lape.model.skeleton import is_bare
-
     if config_only or is_bare(model):
         _bare(model, loading)
         return
-    from lape.data.corpus import bos_id
-    from lape.errors import ModelError
-    from lape.model.find import find
-    from lape.model.load import checksum, load
-    from lape.model.loss import find_head
 
     with progress() as report:
         loaded, tokenizer = load(model, loading, progress=report)
@@ -59,10 +59,6 @@ def doctor(
 
 def _bare(model: str, loading: ModelOptions) -> None:
     """A model without its weights."""
-    from lape.model.find import find
-    from lape.model.site import SiteNames
-    from lape.model.skeleton import skeleton
-
     made = skeleton(model, loading.revision)
     found = find(made.model, SiteNames(*loading.sites) if loading.sites else None)
     _say(made.model, found)
@@ -77,8 +73,6 @@ def _line(text: str) -> None:
 
 def _say(model: Any, found: Sites) -> None:
     """Where the neurons are, and what was proven."""
-    from lape.model.load import number_format
-
     _line(f"[bold]{type(model).__name__}[/] on {model.device}, {number_format(model)}: {found.space}")
     kinds: dict[tuple[str, ...], list[Site]] = {}
     for site in found.sites:
@@ -137,8 +131,6 @@ def _kind(model: Any, site: Site) -> tuple[str, str]:
 
 def _firing(model: Any, site: Site) -> str:
     """A warning where the activation is above 0 for other inputs than those above 0."""
-    from lape.model.weights import keeps_sign
-
     return (
         ""
         if keeps_sign(model, site)

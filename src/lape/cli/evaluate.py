@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
+import polars as pl
 from cyclopts import Parameter
+from rich.console import Group
 
-from lape.cli.common import Overwrite, out, progress, provenance, run_of, write_table
+from lape.cli.common import Overwrite, beside, out, progress, provenance, run_of, written
 from lape.cli.flags import FLAGS, SWITCHES
+from lape.cli.tables import number, titled
 from lape.edit.steer import SteerOptions
-from lape.experiments.harness.run import HarnessOptions
-from lape.model.load import ModelOptions
+from lape.experiments.harness.run import HarnessOptions, find_tasks, harness
+from lape.measure.bench import named_sets
+from lape.model.load import ModelOptions, describe, load
+from lape.store.draft import Draft
+from lape.values.stats import ActivationStats
 
 _MODEL, _HARNESS = ModelOptions(), HarnessOptions()
 _ONE_EACH = Parameter(consume_multiple=False)
@@ -59,16 +65,8 @@ def evaluate(
     overwrite
         Replace an existing folder.
     """
-    from lape.cli.tables import task_table
-    from lape.experiments.harness.run import find_tasks, harness
-    from lape.measure.bench import named_sets
-    from lape.model.load import describe, load
-    from lape.store import files
-    from lape.values.stats import ActivationStats
-
     folder = run_of(model, run)
-    target = to or (folder if folder.is_dir() else folder.parent) / "eval"
-    files.refuse_existing(target, overwrite)
+    draft = Draft(to or beside(folder, "eval"), overwrite)
     known = find_tasks(tasks, include_path)  # refuses before the model is loaded
     stats = ActivationStats.load(folder)
     neurons = named_sets(stats, sets, folder)
@@ -76,39 +74,37 @@ def evaluate(
     with progress() as report:
         loaded, tokenizer = load(model, loading, progress=report)
         found = harness(loaded, tokenizer, known, neurons, stats, options, steer=how, progress=report)
-    record = provenance(
-        "eval",
-        options=dataclasses.asdict(options),
-        steer=how and dataclasses.asdict(how),
-        tasks=known.names,
-        sets=sets,
-        statistics=stats.manifest.get("corpus", {}),
-        **describe(loaded, tokenizer),
-    )
-    _save(target, found, record)
+    chosen = {"options": dataclasses.asdict(options), "steer": how and dataclasses.asdict(how), "sets": sets}
+    read = {"tasks": known.names, "statistics": stats.manifest.get("corpus", {})}
+    record = provenance("eval", **chosen, **read, **describe(loaded, tokenizer))
+    with draft.anew():
+        draft.write({"tasks": found.table, "documents": found.documents}, run=record | _said(found, record))
     out.print(task_table(found.table))
-    for note in found.notes:
-        out.print(note, highlight=False)
-    out.print(f"Written: {target}", highlight=False, soft_wrap=True)
+    written(draft.target, found.notes)
 
 
-def _save(target: Path, found: Any, record: dict[str, Any]) -> None:
-    """Write the tables as a folder, whole or not at all."""
-    from importlib.metadata import version
+def _said(found: Any, record: dict[str, Any]) -> dict[str, Any]:
+    """What came out, for who reads run.json alone."""
+    versions = {**record["versions"], "lm-eval": version("lm-eval")}
+    return {"versions": versions, "notes": found.notes, "records": found.table.to_dicts()}
 
-    from lape.store import files
 
-    working = files.partial(target)
-    files.fresh(working)
-    try:
-        write_table(found.table, working / "tasks.parquet")
-        write_table(found.documents, working / "documents.parquet")
-        files.write_json(
-            working / "run.json",
-            record
-            | {"versions": {**record["versions"], "lm-eval": version("lm-eval")}, "notes": found.notes}
-            | {"records": found.table.to_dicts()},
-        )
-        files.finish(working, target)
-    finally:
-        shutil.rmtree(working, ignore_errors=True)
+def task_table(table: pl.DataFrame) -> Group:
+    """Tasks under each condition, beside their difference to the unedited model."""
+    rows = [
+        [
+            row["task"],
+            row["metric"],
+            row["condition"],
+            row["language"],
+            number(row["value"], 3),
+            number(row["difference"], 3),
+            "" if row["low"] is None else f"{row['low']:.3f} … {row['high']:.3f}",
+        ]
+        for row in table.sort("task", "metric", maintain_order=True).iter_rows(named=True)
+    ]
+    caption = (
+        "off: the language's neurons; control: as many others per layer and decile of energy. change: to the unedited model, with its "
+        "paired 95 % interval over documents, where there are 20 and the metric is their mean."
+    )
+    return titled("Tasks", ["task", "metric", "", "neurons of", "value", "change", "95 % interval"], rows, caption)

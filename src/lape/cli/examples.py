@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
+import polars as pl
 from cyclopts import Parameter
 
 from lape.cli.common import (
-    CELLS,
     Overwrite,
     TextFlags,
     beside,
-    kept,
     neurons_of,
     out,
     plain,
@@ -22,12 +20,18 @@ from lape.cli.common import (
     provenance,
     say_passes,
     texts_of,
-    write_table,
 )
 from lape.cli.flags import FLAGS, SWITCHES
+from lape.cli.tables import titled
+from lape.data import samples
+from lape.detect.lape import entropy
 from lape.errors import OptionError
 from lape.experiments.examples.contexts import ExamplesOptions
-from lape.model.load import ModelOptions
+from lape.experiments.examples.run import examples as look_up
+from lape.model.load import ModelOptions, check_made_with, describe, load
+from lape.recording.run import checked_texts
+from lape.store.draft import Draft
+from lape.values.stats import ActivationStats
 
 _MODEL, _EXAMPLES = ModelOptions(), ExamplesOptions()
 BUNDLED = "the bundled texts for evaluation"
@@ -68,16 +72,11 @@ def examples(
     overwrite
         Replace an existing folder.
     """
-    from lape.experiments.examples.run import examples as look_up
-    from lape.model.load import check_made_with, describe, load
-    from lape.store import files
-
-    target = to or beside(run, "examples")
-    files.refuse_existing(target, overwrite)
+    draft = Draft(to or beside(run, "examples"), overwrite)
     texts = _texts(model, text)
     neurons = neurons_of(run, languages, width)
     entropy = _entropy(run, neurons)
-    with kept(target) as cells, progress() as report:
+    with draft.cells() as cells, progress() as report:
         loaded, tokenizer = load(model, loading, progress=report)
         check_made_with(loaded, neurons=neurons)
         described = describe(loaded, tokenizer)
@@ -87,13 +86,11 @@ def examples(
         )  # fmt: skip
         sources = {k: plain(texts[k]) for k in texts} if text else dict.fromkeys(texts, BUNDLED)
         record = provenance("examples", options=dataclasses.asdict(options), sources=sources, **described)
-        save(target, found, neurons, record)
-    _tell(found, target, run)
+        _save(draft, found, neurons, record)
+    _tell(found, draft.target, run)
 
 
 def _texts(model: str, flags: list[str] | None) -> dict[str, Any]:
-    from lape.data import samples
-    from lape.recording.run import checked_texts
 
     if flags:
         return checked_texts(texts_of(flags))
@@ -106,9 +103,6 @@ def _texts(model: str, flags: list[str] | None) -> dict[str, Any]:
 
 def _entropy(run: Path, neurons: Any) -> Any:
     """Of every neuron, by the statistics in the run's folder; None where there are none."""
-    from lape.detect.lape import entropy
-    from lape.values.stats import ActivationStats
-
     if not run.is_dir() or not (run / "stats.safetensors").is_file():
         return None
     stats = ActivationStats.load(run)
@@ -117,26 +111,17 @@ def _entropy(run: Path, neurons: Any) -> Any:
     return entropy(stats.probabilities(neurons.options.get("denominator", "tokens")))
 
 
-def save(target: Path, found: Any, neurons: Any, record: dict[str, Any]) -> None:
-    """Write the tables beside the finished parts, and make of both a folder of tables alone."""
-    from lape.store import files
-
-    working = files.partial(target)
-    for name in TABLES:
-        write_table(getattr(found, name), working / f"{name}.parquet")
+def _save(draft: Any, found: Any, neurons: Any, record: dict[str, Any]) -> None:
+    record |= {"texts": found.texts, "left_out": list(found.left_out)}
     about = {
         "languages": {language: len(one) for language, one in neurons.items()},
         "neurons": len(neurons.union),
         "firing": found.contexts["flat"].n_unique(),
         "contexts": len(found.contexts),
-        "texts": found.texts,
-        "left_out": list(found.left_out),
         "not_done": list(NOT_DONE),
     }
-    files.write_json(working / "run.json", {**record, "texts": found.texts, "left_out": list(found.left_out)})
-    files.write_json(working / "about.json", {**record, **about})
-    shutil.rmtree(working / CELLS)
-    files.finish(working, target)
+    draft.write({name: getattr(found, name) for name in TABLES}, run=record, about=record | about)
+    draft.finish()
 
 
 NOT_DONE = (
@@ -161,10 +146,6 @@ def _tell(found: Any, target: Path, run: Path) -> None:
 
 def effects_table(effects: Any) -> Any:
     """Per language the mean effect of single neurons and of their controls, and how many have an interval above 0."""
-    import polars as pl
-
-    from lape.cli.tables import titled
-
     rows = []
     for language in effects["language"].unique(maintain_order=True):
         by_kind = {k: effects.filter(pl.col("language") == language, pl.col("kind") == k) for k in ("own", "control")}

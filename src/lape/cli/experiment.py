@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 
-from lape.cli.common import Overwrite, TextFlags, one_each, out, plain, progress, provenance, texts_of
+from lape.cli.common import Overwrite, TextFlags, one_each, out, plain, progress, provenance, texts_of, written
 from lape.cli.flags import SWITCHES
 from lape.cli.tables import section_tables
 from lape.data.parallel import aligned_lines
@@ -19,7 +19,7 @@ from lape.experiments.context import Context, SharedOptions
 from lape.experiments.experiment import Experiment
 from lape.model.load import ModelOptions, load
 from lape.recording.run import checked_texts
-from lape.store import files
+from lape.store.draft import Draft
 from lape.store.run import Run
 from lape.study.options import joined
 from lape.study.run import run_one
@@ -62,8 +62,7 @@ def verb(experiment: Experiment[Any]) -> Callable[..., None]:
         overwrite
             Replace an existing folder.
         """
-        target = to or run / experiment.name
-        files.refuse_existing(target, overwrite)
+        draft = Draft(to or run / experiment.name, overwrite)
         folder = Run(run)
         if folder.stats is None:
             raise OptionError(f"{run} holds no statistics. Expected the folder of lape record or lape demo.")
@@ -73,21 +72,17 @@ def verb(experiment: Experiment[Any]) -> Callable[..., None]:
         texts = checked_texts(texts_of(text)) if text else {}
         with progress() as report:
             loaded, tokenizer = load(model, loading, progress=report) if model else (None, None)
-            context = Context(
-                loaded, tokenizer, stats, lines, options, files.partial(target), texts, neurons, progress=report
-            )
+            context = Context(loaded, tokenizer, stats, lines, options, draft.folder, texts, neurons, progress=report)
             missing = experiment.missing(context, options)
             if missing:
                 typed = experiment.typed(run, model or "MODEL")
                 raise OptionError(f"{experiment.name} cannot be run: {missing}. Type: {typed}")
             told = provenance(experiment.name, options=plain(dataclasses.asdict(options)), run=str(run))
-            tables = run_one(context, experiment, told, target)
+            tables = run_one(context, experiment, told, draft)
         said = experiment.said(tables)
         if said is not None:
             out.print(section_tables(said))
-        for note in context.notes.get(experiment.name, []):
-            out.print(note, highlight=False)
-        out.print(f"Written: {target}", highlight=False, soft_wrap=True)
+        written(draft.target, context.notes.get(experiment.name, []))
 
     command.__annotations__["options"] = Annotated[kind, SWITCHES]
     command.__doc__ = f"{experiment.about[0].upper()}{experiment.about[1:]}{command.__doc__}"

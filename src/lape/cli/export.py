@@ -10,8 +10,11 @@ from cyclopts import Parameter
 
 from lape.cli.common import Overwrite, neurons_of, out, progress
 from lape.cli.flags import SWITCHES
+from lape.edit.edit import Off, Scale
 from lape.errors import OptionError
-from lape.model.load import ModelOptions
+from lape.model.load import ModelOptions, check_made_with, load
+from lape.ship.checkpoint import export as bake
+from lape.store import files
 
 _MODEL = ModelOptions()
 
@@ -49,10 +52,6 @@ def export(
     overwrite
         Replace an existing folder.
     """
-    from lape.model.load import check_made_with, load
-    from lape.ship.checkpoint import export as bake
-    from lape.store import files
-
     files.refuse_existing(to, overwrite)
     found = neurons_of(neurons, languages, width)
     edits = _edits(found, off or [], scale or [])
@@ -66,8 +65,6 @@ def export(
 
 def _edits(neurons: Any, off: Sequence[str], scale: Sequence[str]) -> list[Any]:
     """The edits that are asked for."""
-    from lape.edit.edit import Off, Scale
-
     if not off and not scale:
         raise OptionError("Nothing was asked for. Expected --off TAG, --scale TAG=FACTOR, or both.")
     edits: list[Any] = [Off(neurons[language]) for language in off]

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from lape.cli.common import Overwrite, out
 from lape.cli.flags import FLAGS
 from lape.figures.write import FigureOptions
+from lape.reporting.figures import draw
 
 _FIGURES = FigureOptions()
 
@@ -32,8 +33,6 @@ def figures(
     overwrite
         Replace an existing folder.
     """
-    from lape.reporting.figures import draw
-
     drawn = draw(run, options, out=to, overwrite=overwrite)
     for name, path in drawn.paths.items():
         out.print(f"{name:<18} {drawn.titles[path.stem]}", highlight=False, markup=False)

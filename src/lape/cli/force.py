@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import polars as pl
 from cyclopts import Parameter
+from rich.console import Group
+from rich.text import Text
 
-from lape.cli.common import Overwrite, out, plain, progress, provenance, run_of, texts_of, write_table
+from lape.cli.common import Overwrite, beside, out, plain, progress, provenance, run_of, texts_of, written
 from lape.cli.flags import FLAGS, SWITCHES
+from lape.cli.tables import number, titled
+from lape.data import samples
+from lape.data.texts import documents
+from lape.detect.identify import identify
 from lape.errors import OptionError, TextError
-from lape.experiments.forcing.run import ForcingOptions
-from lape.model.load import ModelOptions
+from lape.experiments.forcing.run import ForcingOptions, forcing
+from lape.measure.answer_quality import FEWEST
+from lape.measure.answer_table import DEFINITIONS
+from lape.measure.questions import checked_questions
+from lape.model.load import ModelOptions, check_made_with, describe, load
+from lape.recording.run import checked_texts
+from lape.store.draft import Draft
+from lape.values.neurons import LanguageNeurons
+from lape.values.stats import ActivationStats
 
 _MODEL, _FORCING = ModelOptions(), ForcingOptions()
+TABLES = ("answers", "table", "differences", "costs", "identification")
 _Texts = Annotated[list[str] | None, Parameter(negative="", show_default=False)]
 
 
@@ -54,17 +68,8 @@ def force(
     overwrite
         Replace an existing folder.
     """
-    from lape.cli.tables import forcing_tables
-    from lape.detect.identify import identify
-    from lape.experiments.forcing.run import forcing
-    from lape.model.load import check_made_with, describe, load
-    from lape.store import files
-    from lape.values.neurons import LanguageNeurons
-    from lape.values.stats import ActivationStats
-
     folder = run_of(model, run)
-    target = to or (folder if folder.is_dir() else folder.parent) / "forcing"
-    files.refuse_existing(target, overwrite)
+    draft = Draft(to or beside(folder, "forcing"), overwrite)
     stats = ActivationStats.load(folder)
     asked = _questions(questions, stats.languages)
     first, rest = _split(asked, development)
@@ -74,61 +79,27 @@ def force(
     with progress() as report:
         loaded, tokenizer = load(model, loading, progress=report)
         check_made_with(loaded, statistics=stats)
-        record = provenance(
-            "force",
-            options=dataclasses.asdict(options),
-            questions=asked,
-            development=development,
-            texts=plain(words),
-            evaluation=plain(judged),
-            statistics=stats.manifest.get("corpus", {}),
-            **describe(loaded, tokenizer),
-        )
-        working = files.partial(target)
-        found = forcing(
-            loaded,
-            tokenizer,
-            stats,
-            first,
-            rest,
-            options,
-            texts=words,
-            evaluation=judged,
-            neurons=neurons,
-            folder=working,
-            progress=report,
-        )
-    _save(working, found, record)
-    shutil.rmtree(working / "cells", ignore_errors=True)
-    (working / files.STATE).unlink()
-    files.finish(working, target)
+        chosen = {"options": dataclasses.asdict(options), "questions": asked, "development": development}
+        read = {**plain({"texts": words, "evaluation": judged}), "statistics": stats.manifest.get("corpus", {})}
+        record = provenance("force", **chosen, **read, **describe(loaded, tokenizer))
+        use: dict[str, Any] = {"texts": words, "evaluation": judged, "neurons": neurons}
+        found = forcing(loaded, tokenizer, stats, first, rest, options, folder=draft.folder, progress=report, **use)
+    tables = {"forcing" if name == "table" else name: getattr(found, name) for name in TABLES}
+    draft.write(tables, run=record, forcing=_published(found, record))
+    draft.finish()
     out.print(forcing_tables(found))
-    for note in found.notes:
-        out.print(note, highlight=False)
-    out.print(f"Written: {target}", highlight=False, soft_wrap=True)
+    written(draft.target, found.notes)
 
 
-def _save(folder: Path, found: Any, record: dict[str, Any]) -> None:
-    from lape.measure.answer_table import DEFINITIONS
-    from lape.store import files
-
-    for name in ("answers", "table", "differences", "costs", "identification"):
-        write_table(getattr(found, name), folder / f"{'forcing' if name == 'table' else name}.parquet")
-    tables = ("differences", "costs", "identification")
-    files.write_json(
-        folder / "forcing.json",
-        {
-            "command": record["command"],
-            "versions": record["versions"],
-            "model": record["model"],
-            "options": record["options"],
-            "definitions": DEFINITIONS,
-            "notes": list(found.notes),
-            "records": _rounded(found.table),
-            **{name: _rounded(getattr(found, name)) for name in tables},
-        },
-    )
-    files.write_json(folder / "run.json", record)
+def _published(found: Any, record: dict[str, Any]) -> dict[str, Any]:
+    """All records with what they mean, as one JSON."""
+    return {
+        **{name: record[name] for name in ("command", "versions", "model", "options")},
+        "definitions": DEFINITIONS,
+        "notes": list(found.notes),
+        "records": _rounded(found.table),
+        **{name: _rounded(getattr(found, name)) for name in ("differences", "costs", "identification")},
+    }
 
 
 def _rounded(frame: Any) -> list[dict[str, Any]]:
@@ -139,9 +110,6 @@ def _rounded(frame: Any) -> list[dict[str, Any]]:
 
 
 def _questions(flags: Sequence[str] | None, languages: Sequence[str]) -> dict[str, list[str]]:
-    from lape.data import samples
-    from lape.data.texts import documents
-    from lape.measure.questions import checked_questions
 
     if not flags:
         bundled = samples.questions("all")
@@ -156,7 +124,6 @@ def _questions(flags: Sequence[str] | None, languages: Sequence[str]) -> dict[st
 
 
 def _split(asked: Mapping[str, list[str]], development: int) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    from lape.measure.answer_quality import FEWEST
 
     count = min(map(len, asked.values()))
     if count < FEWEST + 2:
@@ -172,9 +139,90 @@ def _split(asked: Mapping[str, list[str]], development: int) -> tuple[dict[str, 
 
 def _texts(flags: Sequence[str] | None, part: Any, languages: Mapping[str, Any]) -> dict[str, Any]:
     """Texts by language: those named, or the bundled ones of the languages that are asked in."""
-    from lape.data import samples
-    from lape.recording.run import checked_texts
-
     if flags:
         return checked_texts(texts_of(flags))
     return {language: source for language, source in samples.texts(part).items() if language in languages}
+
+
+def forcing_tables(found: Any) -> Group:
+    """Every family on the reporting questions, the settings that were tried, and what the edits cost."""
+    report = found.table.filter(
+        (pl.col("source") == "all") & (pl.col("target") == "all") & (pl.col("split") == "report")
+    )
+    rows = [
+        [
+            row["family"],
+            *(_share(row, name) for name in ("in_language", "fluent", "on_topic", "good")),
+            _over(row, "in_language_over_ceiling"),
+            _over(row, "good_over_ceiling"),
+        ]
+        for row in report.sort("good_over_ceiling", descending=True, nulls_last=True).iter_rows(named=True)
+    ]
+    caption = (
+        "Shares of answers; fluent: of those in the language; topic: of those that are fluent too. ÷ ceiling: share over that of answers to the question "
+        "asked in the target language, averaged by target, with the 95 % interval over questions."
+    )
+    names = ["", "in lang.", "fluent", "topic", "good", "in lang. ÷ ceiling", "good ÷ ceiling"]
+    parts: list[Any] = [
+        titled("Reporting questions, setting chosen on the others", names, rows, caption),
+        Text(),
+        _tried(found.table),
+    ]
+    worst = _worst(found.table)
+    if worst:
+        parts += [Text(), Text(worst)]
+    if len(found.costs):
+        parts += [Text(), _costs(found.costs)]
+    return Group(*parts)
+
+
+def _tried(table: pl.DataFrame) -> Group:
+    development = table.filter(
+        (pl.col("source") == "all") & (pl.col("target") == "all") & (pl.col("split") == "development")
+    )
+    rows = [
+        [
+            row["family"],
+            Text(("• " if row["chosen"] else "  ") + row["setting"], style="bold" if row["chosen"] else ""),
+            number(row["in_language_over_ceiling"], 2),
+            number(row["good_over_ceiling"], 2),
+        ]
+        for row in development.iter_rows(named=True)
+    ]
+    return titled(
+        "Development questions: what was tried (• chosen)",
+        ["", "setting", "in lang. ÷ ceiling", "good ÷ ceiling"],
+        rows,
+    )
+
+
+def _worst(table: pl.DataFrame) -> str:
+    pairs = table.filter((pl.col("family") == "neurons") & (pl.col("split") == "report") & (pl.col("source") != "all"))
+    if not len(pairs) or pairs["good_over_ceiling"].is_null().all():
+        return ""
+    row = pairs.sort("good_over_ceiling", nulls_last=True).row(0, named=True)
+    return f"Worst pair of neurons: {row['source']} → {row['target']}, good answers {row['good_over_ceiling']:.2f} of the ceiling's."
+
+
+def _costs(costs: pl.DataFrame) -> Group:
+    roles = ("source", "target", "third")
+    mean = costs.group_by(["family", "role"], maintain_order=True).agg(pl.col("delta_token").mean())
+    cells = {(row["family"], row["role"]): row["delta_token"] for row in mean.iter_rows(named=True)}
+    rows = [
+        [family, *(number(cells.get((family, role)), 3) for role in roles)] for family in dict.fromkeys(costs["family"])
+    ]
+    caption = (
+        "Change of loss in nats a token on text of the pair's source, target and the other languages, mean over pairs."
+    )
+    return titled("What the edits cost on text, acting on every token", ["", *roles], rows, caption)
+
+
+def _share(row: dict[str, Any], name: str) -> str:
+    return "" if row[name] is None else f"{row[name]:.1%}"
+
+
+def _over(row: dict[str, Any], name: str) -> str:
+    if row[name] is None:
+        return ""
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    return f"{row[name]:.2f}" + ("" if low is None else f" ({low:.2f}–{high:.2f})")

@@ -7,13 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from cyclopts import Parameter
 
-from lape.cli.common import Overwrite, beside, out, progress, write_table
+from lape.cli.common import Overwrite, beside, out, progress, write_table, written
 from lape.cli.flags import FLAGS, any_of, given_flags
+from lape.cli.show import neurons_table
 from lape.detect import DETECTORS
 from lape.detect.halves import halvable
 from lape.detect.identify import identify as find
 from lape.detect.identify import method_named
+from lape.detect.stability import reliability as table_of
+from lape.detect.stability import split_halves, stability_of
 from lape.options import given
+from lape.store import files
+from lape.values.stats import ActivationStats
 
 if TYPE_CHECKING:
     DetectorFlags: TypeAlias = Any
@@ -45,10 +50,6 @@ def identify(
     overwrite
         Replace an existing file.
     """
-    from lape.cli.tables import neurons_table
-    from lape.store import files
-    from lape.values.stats import ActivationStats
-
     chosen = given_flags(options)
     function = method_named(method)
     given(DETECTORS[method].options, None, chosen)  # refuses before the statistics are read
@@ -65,16 +66,11 @@ def identify(
     if table is not None:
         write_table(table, measured)
     out.print(neurons_table(neurons, table))
-    for note in neurons.notes:
-        out.print(note, highlight=False)
-    out.print(f"Written: {target}", highlight=False, soft_wrap=True)
+    written(target, neurons.notes)
 
 
 def with_reliability(stats: Any, neurons: Any, method: str, options: dict[str, Any]) -> tuple[Any, Any]:
     """The neurons with their stability, and the table of reliability, from one round of halvings."""
-    from lape.detect.stability import reliability as table_of
-    from lape.detect.stability import split_halves, stability_of
-
     with progress() as report:
         found = split_halves(stats, method_named(method), progress=report, **options)
     return neurons.with_stability(stability_of(neurons, found)), table_of(neurons, found)

@@ -8,6 +8,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from lape.cli.common import Overwrite, out
+from lape.store import files
+from lape.values.stats import ActivationStats
+from lape.values.stats import merge as merged
 
 
 def merge(*stats: Path, to: Annotated[Path, Parameter(name="--out")], overwrite: Overwrite = False) -> None:
@@ -22,10 +25,6 @@ def merge(*stats: Path, to: Annotated[Path, Parameter(name="--out")], overwrite:
     overwrite
         Replace an existing file.
     """
-    from lape.store import files
-    from lape.values.stats import ActivationStats
-    from lape.values.stats import merge as merged
-
     files.refuse_existing(to, overwrite)
     result = merged(ActivationStats.load(path) for path in stats)
     result.save(to, overwrite=overwrite)

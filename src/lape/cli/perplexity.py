@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
+import polars as pl
 from cyclopts import Parameter
+from rich.console import Group
+from rich.text import Text
 
 from lape.cli.common import (
-    CELLS,
     Overwrite,
     TextFlags,
     beside,
-    kept,
     neurons_of,
     out,
     plain,
@@ -22,11 +22,14 @@ from lape.cli.common import (
     provenance,
     say_passes,
     texts_of,
-    write_table,
+    written,
 )
 from lape.cli.flags import FLAGS, SWITCHES
-from lape.experiments.perplexity.run import PerplexityOptions
-from lape.model.load import ModelOptions
+from lape.cli.tables import number, titled
+from lape.experiments.perplexity.run import PerplexityOptions, line_losses, summary
+from lape.model.load import ModelOptions, check_made_with, describe, load
+from lape.recording.run import checked_texts
+from lape.store.draft import Draft
 
 _MODEL, _PERPLEXITY = ModelOptions(), PerplexityOptions()
 
@@ -62,47 +65,130 @@ def perplexity(
     overwrite
         Replace an existing folder.
     """
-    from lape.cli.tables import loss_matrix, own_tables, verdict
-    from lape.experiments.perplexity.run import line_losses, summary
-    from lape.model.load import check_made_with, describe, load
-    from lape.recording.run import checked_texts
-    from lape.store import files
-
-    target = to or beside(neurons, "perplexity")
-    files.refuse_existing(target, overwrite)
+    draft = Draft(to or beside(neurons, "perplexity"), overwrite)
     texts = checked_texts(texts_of(text))
     found = neurons_of(neurons, languages, width)
-    with progress() as report, kept(target) as cells:
+    with progress() as report, draft.cells() as cells:
         loaded, tokenizer = load(model, loading, progress=report)
         check_made_with(loaded, neurons=found)
         described = describe(loaded, tokenizer)
-        lines = line_losses(
-            loaded,
-            tokenizer,
-            texts,
-            found,
-            options,
-            folder=cells,
-            described=described,
-            planned=say_passes("neurons"),
-            progress=report,
-        )
+        how: dict[str, Any] = {
+            "folder": cells,
+            "described": described,
+            "planned": say_passes("neurons"),
+            "progress": report,
+        }
+        lines = line_losses(loaded, tokenizer, texts, found, options, **how)
         table = summary(lines, found, options)
         record = provenance("perplexity", options=dataclasses.asdict(options), texts=plain(texts), **described)
-        save(target, table, lines, record)
+        draft.write({"perplexity": table, "lines": lines}, run=record)
+        draft.finish()
     out.print(loss_matrix(table))
     out.print(own_tables(table))
     out.print(verdict(table), highlight=False)
-    out.print(f"Written: {target}", highlight=False, soft_wrap=True)
+    written(draft.target)
 
 
-def save(target: Path, table: Any, lines: Any, record: dict[str, Any]) -> None:
-    """Write the tables beside the cells, and make of both a folder of tables alone."""
-    from lape.store import files
+def loss_matrix(table: pl.DataFrame) -> Group:
+    """Language switched off (rows) × language evaluated (columns), in nats a token."""
+    languages = list(dict.fromkeys(table["language"]))
+    cells = {(row["off"], row["language"]): row["delta_token"] for row in table.iter_rows(named=True)}
+    rows = [
+        [off, *(Text(f"{cells[off, k]:.3f}", style="bold green" if k == off else "") for k in languages)]
+        for off in dict.fromkeys(table["off"])
+    ]
+    return titled(
+        "Change of loss in nats a token (row: neurons off, column: language evaluated)", ["off", *languages], rows
+    )
 
-    working = files.partial(target)
-    write_table(table, working / "perplexity.parquet")
-    write_table(lines, working / "lines.parquet")
-    files.write_json(working / "run.json", record)
-    shutil.rmtree(working / CELLS)
-    files.finish(working, target)
+
+def own_tables(table: pl.DataFrame) -> Group:
+    """Each language's own change, beside its controls and in other units."""
+    own = [row for row in table.iter_rows(named=True) if row["off"] == row["language"]]
+    intervals = any(row["low"] is not None for row in own)
+    columns = [
+        "",
+        "size",
+        "own",
+        *(["95 % interval"] if intervals else []),
+        "others",
+        "random",
+        "matched",
+    ]
+    rows = [
+        [
+            row["off"],
+            str(row["neurons"]),
+            Text(f"{row['delta_token']:.3f}", style="bold green"),
+            *([_interval(row)] if intervals else []),
+            number(_others(table, row["off"]), 3),
+            *(
+                f"{number(row[f'{k}_mean'], 3)} ({number(row[f'{k}_max'], 3)})" if row[f"{k}_mean"] is not None else ""
+                for k in ("random", "matched")
+            ),
+        ]
+        for row in own
+    ]
+    caption = (
+        "own: the language's own loss. others: mean change of the other languages. random: "
+        "mean (largest) of the draws of as many neurons per layer; matched: as many per layer "
+        "and decile of energy."
+    )
+    if not intervals and own:
+        caption += f"\nNo interval: the text has {min(row['units'] for row in own)} documents (or blocks of lines); at least 20 are needed."
+    without = [row["off"] for row in own if row["random_mean"] is None or row["matched_mean"] is None]
+    if without:
+        caption += f"\nNo control for {', '.join(without)}: none was drawn, or too few other neurons are left."
+    units = [
+        [
+            row["off"],
+            f"{row['delta_character']:.3f}",
+            f"{row['delta_sentence']:.2f}",
+            f"{row['perplexity_base']:.1f}",
+            f"{row['perplexity_off']:.1f}",
+            f"{row['percent']:+.0f} %",
+        ]
+        for row in own
+    ]
+    names = ["", "per character", "per sentence", "perplexity", "off", "change"]
+    return Group(
+        titled("A language's own neurons off, beside control neurons (nats a token)", columns, rows, caption),
+        Text(),
+        titled("The same in nats per character and sentence, and in perplexity", names, units),
+    )
+
+
+def _others(table: pl.DataFrame, off: str) -> float | None:
+    changes = [
+        row["delta_token"] for row in table.iter_rows(named=True) if row["off"] == off and row["language"] != off
+    ]
+    return sum(changes) / len(changes) if changes else None
+
+
+def _interval(row: dict[str, Any]) -> str:
+    return "" if row["low"] is None else f"{row['low']:.2f} … {row['high']:.2f}"
+
+
+def verdict(table: pl.DataFrame) -> str:
+    """For which languages the own loss rises, the most of its row (per sentence), and above every control draw."""
+    groups: dict[str, list[str]] = {"yes": [], "no": [], "unknown": []}
+    for off in dict.fromkeys(table["off"]):
+        rows = [row for row in table.iter_rows(named=True) if row["off"] == off]
+        own = next((row for row in rows if row["language"] == off), None)
+        if own is not None:
+            groups[_judge(own, rows)].append(off)
+    text = f"Own language hurt most (per sentence), and more than by any control draw: {', '.join(groups['yes']) or 'none'}."
+    if groups["no"]:
+        text += f" Not so: {', '.join(groups['no'])}."
+    if groups["unknown"]:
+        text += f" Not known, for want of controls or of other languages: {', '.join(groups['unknown'])}."
+    return text
+
+
+def _judge(own: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    controls = [own["random_max"], own["matched_max"]]
+    if own["delta_token"] <= 0 or own["delta_sentence"] < max(row["delta_sentence"] for row in rows):
+        return "no"
+    if any(c is not None and own["delta_token"] <= c for c in controls):
+        return "no"
+    return "unknown" if None in controls or len(rows) < 2 else "yes"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from lape.cli.common import err, out, span
 from lape.cli.flags import FLAGS
 from lape.recording.plan import PlanOptions
+from lape.recording.plan import plan as made
 
 if TYPE_CHECKING:
     from lape.recording.plan import Plan
@@ -30,8 +31,6 @@ def plan(
     revision
         Revision of a model on the Hub.
     """
-    from lape.recording.plan import plan as made
-
     err.print("Making a few layers with random weights…", highlight=False)
     for line in lines(model, made(model, options, revision)):
         out.print(line, highlight=False, soft_wrap=True)

@@ -11,7 +11,10 @@ from cyclopts import Parameter
 from lape.cli.common import out, progress, run_of
 from lape.cli.flags import SWITCHES
 from lape.errors import OptionError
-from lape.model.load import ModelOptions
+from lape.model.load import ModelOptions, load
+from lape.play.page import Place, gradio, serve
+from lape.play.session import Session
+from lape.values.stats import ActivationStats
 
 _MODEL = ModelOptions()
 _PORT, _TRIED = 7860, 20
@@ -41,11 +44,6 @@ def play(
     browser
         Open the page in the browser.
     """
-    from lape.model.load import load
-    from lape.play.page import Place, gradio, serve
-    from lape.play.session import Session
-    from lape.values.stats import ActivationStats
-
     gradio()  # where it is missing, that is said before the model is loaded
     chosen = _port(port)
     folder, named = _named(place, run, model)

@@ -8,12 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
+from torch import distributed
 
 from lape.cli.common import Overwrite, TextFlags, TunedFlags, err, out, progress, span, texts_of, tuned_of
 from lape.cli.flags import FLAGS, SWITCHES
-from lape.model.load import ModelOptions
+from lape.data import contamination
+from lape.model.load import ModelOptions, load
+from lape.recording import observers
 from lape.recording.engine import RecordOptions
+from lape.recording.engines import ray
 from lape.recording.engines.ray import ClusterOptions
+from lape.recording.record import record as run
+from lape.recording.run import checked_texts
+from lape.store import files
 
 if TYPE_CHECKING:
     from lape.values.stats import ActivationStats
@@ -50,13 +57,6 @@ def record(
     """
     if loading.tensor_parallel and os.environ.get("RANK", "0") != "0":  # the first process speaks for all
         out.quiet = err.quiet = True
-    from lape.data import contamination
-    from lape.model.load import load
-    from lape.recording import observers
-    from lape.recording.engines import ray
-    from lape.recording.record import record as run
-    from lape.recording.run import checked_texts
-    from lape.store import files
 
     files.refuse_existing(to, overwrite)
     texts = checked_texts(texts_of(text))
@@ -77,8 +77,6 @@ def record(
                 loaded, tokenizer, texts, options, tuned=checkpoints, out=to, overwrite=overwrite, progress=report
             )
     if loading.tensor_parallel:
-        from torch import distributed
-
         distributed.destroy_process_group()
     _say(stats, to, time.perf_counter() - started)
 

@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from lape.cli.common import Overwrite, out
+from lape.reporting import report as write
 
 
 def report(
@@ -24,8 +25,6 @@ def report(
     overwrite
         Replace an existing file.
     """
-    from lape.reporting import report as write
-
     path = write(run, out=to, overwrite=overwrite)
     out.print(
         f"Written: {path} ({path.stat().st_size / 1e6:.1f} MB). Open it in a browser.", highlight=False, soft_wrap=True

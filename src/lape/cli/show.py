@@ -5,9 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+import polars as pl
 from cyclopts import Parameter
+from rich.console import Group
 
 from lape.cli.common import neurons_of, out, write_table
+from lape.cli.tables import histogram, number, titled
+from lape.detect.stability import UNION
+from lape.experiments.routing.run import affinity
+from lape.values.neurons import LanguageNeurons
+from lape.values.stats import ActivationStats
 
 
 def show(
@@ -33,9 +40,6 @@ def show(
     if experts:
         _experts(neurons)
         return
-    import polars as pl
-
-    from lape.cli.tables import neurons_table, overlap_table
 
     found = neurons_of(neurons, languages, width)
     folder = neurons if neurons.is_dir() else neurons.parent
@@ -51,12 +55,62 @@ def show(
 
 
 def _experts(run: Path) -> None:
-    from lape.cli.tables import experts_table
-    from lape.experiments.routing.run import affinity
-    from lape.values.stats import ActivationStats
 
     table = affinity(ActivationStats.load(run))
     folder = run if run.is_dir() else run.parent
     write_table(table, folder / "experts.parquet")
     out.print(experts_table(table))
     out.print(f"All {len(table):,} rows: {folder / 'experts.parquet'}", highlight=False, soft_wrap=True)
+
+
+def neurons_table(neurons: LanguageNeurons, reliability: pl.DataFrame | None) -> Group:
+    """Per language: how many neurons, in which layers, how reliable."""
+    layers = neurons.space.layers
+    measured = {row["language"]: row for row in reliability.iter_rows(named=True)} if reliability is not None else {}
+    rows = []
+    for language in [*neurons, UNION]:
+        found = neurons.union if language == UNION else neurons[language]
+        by_layer = found.by_layer()
+        counts = [len(by_layer.get(layer, ())) for layer in layers]
+        fullest = str(layers[counts.index(max(counts))]) if any(counts) else ""
+        alone = "" if language == UNION else str(len(neurons.only(language)))
+        stable = [number(measured.get(language, {}).get(k), 2) for k in ("median", "p5", "chance")]
+        rows.append([language, str(len(found)), alone, histogram(counts), fullest, *(stable if measured else [])])
+    columns = ["", "neurons", "alone", f"layers {layers[0]}–{layers[-1]}", "fullest"]
+    caption = "alone: neurons that no other language shares."
+    if measured:
+        columns += ["stable", "5 %", "chance"]
+        caption += (
+            " stable: median Jaccard of the "
+            "sets found in two halves of the text, its 5th percentile over all halvings, and "
+            "that of random sets; none under 20 neurons. This is stability, not validity: it "
+            "says that a set comes out again, not what it does."
+        )
+    title = f"Language neurons ({neurons.method}): {len(neurons.union):,} of {neurons.space}"
+    return titled(title, columns, rows, caption)
+
+
+def overlap_table(neurons: LanguageNeurons) -> Group:
+    """How many neurons each pair of languages shares."""
+    rows = [[a, *(str(len(neurons[a] & neurons[b])) for b in neurons)] for a in neurons]
+    return titled("Shared neurons", ["", *neurons], rows)
+
+
+def experts_table(table: pl.DataFrame) -> Group:
+    """Per language, the experts that it uses most in comparison with the others."""
+    rows = []
+    for language in table["language"].unique(maintain_order=True):
+        mine = table.filter((pl.col("language") == language) & pl.col("ratio").is_not_null())
+        for row in mine.sort("ratio", descending=True).head(5).iter_rows(named=True):
+            spread = "" if row["lowest"] is None else f"{row['lowest']:.1%}–{row['highest']:.1%}"
+            apart = {True: "yes", False: "no", None: ""}[row["apart"]]
+            place = f"{row['layer']}.{row['expert']}"
+            rows.append(
+                [language, place, f"{row['share']:.1%}", spread, f"{row['others']:.1%}", f"{row['ratio']:.2f}", apart]
+            )
+    columns = ["", "layer.expert", "tokens sent", "folds", "others", "ratio", "apart"]
+    caption = (
+        "tokens sent: share of the language's tokens that the router sends to the expert; folds: the lowest and highest of that share "
+        "over parts of the text; others: its mean over the other languages; apart: whether no other language's folds reach into that range."
+    )
+    return titled("Experts that a language uses most, beside the others", columns, rows, caption)

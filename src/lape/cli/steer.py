@@ -7,12 +7,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
+from rich.markup import escape
 
 from lape.cli.common import out, progress, run_of
 from lape.cli.flags import FLAGS, SWITCHES
-from lape.edit.steer import BeginningOptions
+from lape.data.language_id import base, lingua
+from lape.edit.steer import BeginningOptions, steering
+from lape.edit.steer import steer as steered
 from lape.errors import FileError, OptionError
-from lape.model.load import ModelOptions
+from lape.measure.bench import named_sets
+from lape.measure.generation import stream
+from lape.measure.prompts import ask, stops
+from lape.model.load import ModelOptions, check_made_with, load
+from lape.values.stats import ActivationStats
 
 _MODEL, _STEER = ModelOptions(), BeginningOptions()
 
@@ -56,16 +63,6 @@ def steer(
     bare
         Give the prompt as it is, not as a question to answer.
     """
-    from rich.markup import escape
-
-    from lape.edit.steer import steer as steered
-    from lape.edit.steer import steering
-    from lape.measure.bench import named_sets
-    from lape.measure.generation import stream
-    from lape.measure.prompts import ask, stops
-    from lape.model.load import check_made_with, load
-    from lape.values.stats import ActivationStats
-
     asked = _prompts(prompts, file)
     folder = run_of(model, run)
     stats = ActivationStats.load(folder)
@@ -108,7 +105,6 @@ class _Names:
     """Says what language a text is in, where the identifier is installed and knows the languages."""
 
     def __init__(self, languages: Sequence[str]) -> None:
-        from lape.data.language_id import base, lingua
 
         self._recorded = languages
         self._languages = {base(language): language for language in reversed(languages)}

@@ -7,18 +7,18 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from lape.cli.common import Overwrite, TextFlags, err, one_each, out, progress, provenance, span, texts_of
+from lape.cli.common import Overwrite, TextFlags, err, one_each, out, progress, provenance, span, texts_of, written
 from lape.cli.flags import SWITCHES
 from lape.cli.tables import titled
 from lape.data.parallel import aligned_lines
 from lape.errors import OptionError
-from lape.experiments.claim import parsed, read
+from lape.experiments.claim import Claim, parsed, read
 from lape.experiments.context import Context
 from lape.figures.write import available
 from lape.model.load import ModelOptions, load
 from lape.recording.record import record
 from lape.recording.run import checked_texts
-from lape.store import files
+from lape.store.draft import Draft
 from lape.study.claims import standing
 from lape.study.options import study_options
 from lape.study.plan import plan as planned
@@ -48,7 +48,7 @@ def study(
 ) -> None:
     """Run the whole study, or parts of it: tables, figures, and each claim confirmed or refuted with an interval.
 
-    The number of passes and the time are said first. A study that was killed goes on when the same command is given again.
+    Passes and time are said first. A study that was killed goes on when the same command is given again.
 
     Parameters
     ----------
@@ -73,55 +73,60 @@ def study(
     """
     if text is None and run is None:
         raise OptionError("Expected --text TAG=PATH, once or more, to record, or --run RUN that is recorded already.")
-    files.refuse_existing(to, overwrite)
-    wanted = chosen_parts([name.strip() for name in parts.split(",")] if parts else None, options.quick)
-    toml = standing() if claims is None else claims.read_text(encoding="utf-8") if claims.is_file() else ""
-    judged = parsed(toml, "the standing claims") if claims is None else read(claims)
+    draft = Draft(to, overwrite)
+    wanted = chosen_parts((parts or "").replace(",", " ").split(), options.quick)
+    toml, judged = _claims(claims)
     lines = aligned_lines(one_each(parallel, "--parallel"))
     texts = checked_texts(texts_of(text)) if text else {}
-    working = files.partial(to)
     with progress() as report:
         loaded, tokenizer = load(model, loading, progress=report)
-        if run is None and not (working / "recorded").exists():
-            measured = speed(loaded, tokenizer, lines, options.batch_tokens)
-            err.print(recording_note(len(texts), options.record_tokens, 1 / measured.body), highlight=False)
-        stats = _statistics(loaded, tokenizer, texts, run, working, plan_only, options, report)
-        context = Context(loaded, tokenizer, stats, lines, options, working, texts, progress=report)
+        stats = _statistics(loaded, tokenizer, texts, lines, run, draft.folder, plan_only, options, report)
+        context = Context(loaded, tokenizer, stats, lines, options, draft.folder, texts, progress=report)
         if plan_only:
             out.print(plan_table(planned(context, wanted)))
             return
         found = run_study(context, judged, wanted, announce=lambda table: err.print(plan_table(table)))
         if not available():
             err.print('Figures are left out: they need matplotlib (pip install "lape[report]").', highlight=False)
-        save(context, found, toml, provenance("study", statistics_from=str(run or to)), to)
+        save(context, found, toml, provenance("study", statistics_from=str(run or to)), draft)
     out.print(claims_table(found.judged))
-    out.print(f"Written: {to}", highlight=False, soft_wrap=True)
+    written(to)
 
 
 study.__annotations__["options"] = Annotated[study_options(), SWITCHES]
 
 
+def _claims(path: Path | None) -> tuple[str, tuple[Claim, ...]]:
+    """The claims to judge, as text and read."""
+    if path is None:
+        return standing(), parsed(standing(), "the standing claims")
+    judged = read(path)
+    return path.read_text(encoding="utf-8"), judged
+
+
 def _statistics(
-    model: Any, tokenizer: Any, texts: Any, run: Path | None, working: Path, plan_only: bool, options: Any, report: Any
-) -> Any:
+    model: Any,
+    tokenizer: Any,
+    texts: Any,
+    lines: Any,
+    run: Path | None,
+    working: Path,
+    plan_only: bool,
+    options: Any,
+    report: Any,
+) -> ActivationStats:
     """Those of a run, or recorded now, in the study's own folder; for a plan, a taste of them will do and is not kept."""
     place = working / "recorded"
     if run is not None or place.exists():
         return ActivationStats.load(run or place)
     tokens, attribution = options.record_tokens, options.attribution
+    measured = speed(model, tokenizer, lines, options.batch_tokens)
+    err.print(recording_note(len(texts), tokens, 1 / measured.body), highlight=False)
     if plan_only:
         tokens, attribution = min(tokens or _TASTE, _TASTE), min(attribution, _TASTE // 16)
     more = {} if options.quick else {"attribution": attribution}
-    return record(
-        model,
-        tokenizer,
-        texts,
-        out=None if plan_only else place,
-        tokens=tokens,
-        batch_tokens=options.batch_tokens,
-        progress=report,
-        **more,
-    )
+    how = {"tokens": tokens, "batch_tokens": options.batch_tokens, **more}
+    return record(model, tokenizer, texts, out=None if plan_only else place, progress=report, **how)
 
 
 def recording_note(languages: int, tokens: int | None, speed: float) -> str:

@@ -18,6 +18,7 @@ from lape.errors import OptionError, TextError
 from lape.measure.ablation import Ablations, refuse_recorded
 from lape.options import Tokens, positive
 from lape.progress import Progress, silent
+from lape.store.draft import CELLS
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
@@ -121,7 +122,7 @@ class Context:
 
     def cells(self, name: str) -> Path:
         """A folder where measured cells are kept until the run is whole."""
-        folder = self.folder / "cells" / name
+        folder = self.folder / CELLS / name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from lape.experiments import experiments
 from lape.figures.write import FigureOptions, draw_tables, write_index
 from lape.options import given
 from lape.reporting.gather import Gathered, gather, nothing
-from lape.store import files
+from lape.store.draft import Draft
 
 
 @dataclass(frozen=True)
@@ -47,20 +46,15 @@ def draw(
     options = given(FigureOptions, options, changes)
     run = Path(run)
     target = Path(out) if out is not None else run / "figures"
-    files.refuse_existing(target, overwrite)
+    draft = Draft(target, overwrite)
     found = gather(run)
     if not found.tables:
         raise nothing(found, "that can be drawn")
-    working = files.partial(target)
-    files.fresh(working)
-    try:
+    with draft.anew() as working:
         every = [figure for experiment in experiments().values() for figure in experiment.figures]
         made = draw_tables(every, found.tables, working, options, found.facts)
         missing = lacking(found)
         write_index(working, made, missing, options)
-        files.finish(working, target)
-    finally:
-        shutil.rmtree(working, ignore_errors=True)
     paths = {name: target / name for several in made.files.values() for name in several}
     return Drawn(paths, made.titles, made.captions, missing, made.notes)
 

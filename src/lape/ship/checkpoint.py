@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from lape.model.load import describe
 from lape.model.site import Site, Sites
 from lape.model.weights import has_adapter
 from lape.store import files
+from lape.store.draft import Draft
 
 MANIFEST = "lape.json"
 """Beside the weights: which model this was, and what was done to it."""
@@ -38,24 +38,19 @@ def export(
     Writes `lape.json` beside the weights, and with `tokenizer` that too. Raises OptionError for an edit that cannot be baked.
     """
     out = Path(out)
-    files.refuse_existing(out, overwrite)
+    draft = Draft(out, overwrite)
     todo = list(edits) if isinstance(edits, Sequence) else [edits]
     inner: Any = unwrapped(model)
     found = find(inner)
     for one in todo:
         check(one, found.space)
     changed = _changed(inner, found, todo)
-    working = files.partial(out)
-    files.fresh(working)
-    try:
+    with draft.anew() as working:
         with files.writing(working):
             inner.save_pretrained(working, state_dict={**inner.state_dict(), **changed})
             if tokenizer is not None:
                 tokenizer.save_pretrained(working)
         files.write_json(working / MANIFEST, _manifest(inner, tokenizer, todo))
-        files.finish(working, out)
-    finally:
-        shutil.rmtree(working, ignore_errors=True)
     return out
 
 

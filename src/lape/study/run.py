@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from lape.figures.write import FigureOptions, available, draw_tables, write_inde
 from lape.model.load import check_made_with, describe
 from lape.store import files
 from lape.store.cells import Cells
+from lape.store.draft import PARTS, Draft
 from lape.study.claims import Judged, judge
 from lape.study.plan import plan
 from lape.study.write import claims_page, latex, methods
@@ -112,12 +112,12 @@ def _content(path: Path) -> str | None:
 
 
 def _finished(context: Context, part: Experiment[Any]) -> bool:
-    return Cells(context.folder / "parts").has(part.name, "json")
+    return Cells(context.folder / PARTS).has(part.name, "json")
 
 
 def _part(context: Context, part: Experiment[Any]) -> Tables:
     """An experiment's tables, from the folder where it is finished."""
-    cells = Cells(context.folder / "parts")
+    cells = Cells(context.folder / PARTS)
     if _finished(context, part):
         kept = cells.record(part.name, dict)
         context.note(part.name, *kept["notes"])
@@ -134,28 +134,25 @@ def _part(context: Context, part: Experiment[Any]) -> Tables:
     return tables
 
 
-def run_one(context: Context, part: Experiment[Any], record: dict[str, Any], target: Path) -> Tables:
+def run_one(context: Context, part: Experiment[Any], record: dict[str, Any], draft: Draft) -> Tables:
     """Run one experiment and write its tables as a folder of their own; one that was killed goes on where it was."""
     about = described(context)
     files.same_run(context.folder, {"experiment": part.name, **about})
     if context.model is not None:
         check_made_with(context.model, statistics=context.stats)
     tables = _part(context, part)
-    for name, table in tables.items():
-        files.write(context.folder / f"{name}.parquet", table.write_parquet)
-    files.write_json(context.folder / "run.json", {**about, **record, "notes": context.notes.get(part.name, [])})
-    _finish(context, target)
+    draft.write(tables, run={**about, **record, "notes": context.notes.get(part.name, [])})
+    draft.finish()
     return tables
 
 
-def save(context: Context, studied: Studied, claims: str, record: dict[str, Any], target: Path) -> None:
+def save(context: Context, studied: Studied, claims: str, record: dict[str, Any], draft: Draft) -> None:
     """Write tables, LaTeX, figures (where matplotlib is there), claims and methods, and put the folder in place.
 
     `claims`: the TOML that was judged.
     """
     folder = context.folder
     for name, table in studied.tables.items():
-        files.write(folder / "tables" / f"{name}.parquet", table.write_parquet)
         files.write_text(folder / "tables" / f"{name}.tex", latex(name, table))
     whole = record | _record(context, studied)
     if available():
@@ -163,16 +160,8 @@ def save(context: Context, studied: Studied, claims: str, record: dict[str, Any]
     files.write_text(folder / "claims.toml", claims)
     files.write_text(folder / "claims.md", claims_page(studied.judged, studied.not_run, context.notes))
     files.write_text(folder / "methods.md", methods(whole))
-    files.write_json(folder / "run.json", whole)
-    _finish(context, target)
-
-
-def _finish(context: Context, target: Path) -> None:
-    """Put the folder in place, without what it went on from."""
-    for name in ("cells", "parts"):
-        shutil.rmtree(context.folder / name, ignore_errors=True)
-    (context.folder / files.STATE).unlink(missing_ok=True)
-    files.finish(context.folder, target)
+    draft.write({f"tables/{name}": table for name, table in studied.tables.items()}, run=whole)
+    draft.finish()
 
 
 def draw(tables: Tables, folder: Path, record: dict[str, Any]) -> None:
