@@ -15,7 +15,7 @@ test: .venv/dev
 	$(BIN)/pytest -m "not soak" -n 2 --dist loadfile --durations 8
 
 soak: .venv/dev
-	$(BIN)/pytest -m soak
+	$(BIN)/pytest -m soak --timeout 7200
 
 lint: .venv/dev
 	$(BIN)/ruff check .

@@ -191,7 +191,7 @@ def test_without_an_identifier_languages_are_named_by_hand(folder, tmp_path, cap
     def missing(_languages):
         raise OptionError('lape force needs lingua. Type: pip install "lape[lid]"')
 
-    monkeypatch.setattr(language_id, "lingua", missing)
+    monkeypatch.setattr("lape.cli.steer.lingua", missing)
     said = said_by(capsys, steer(folder, PROMPT))
     assert said.count("language not told (extra lid)") == 2
     refused(capsys, tmp_path, steer(folder, PROMPT, source=()), 'pip install "lape[lid]"', "--from en")
@@ -353,7 +353,7 @@ def test_force_takes_bundled_questions_and_writes_beside_the_run_where_nothing_i
         seen.update(development=development, reporting=reporting, **more)
         raise OptionError("enough")
 
-    monkeypatch.setattr("lape.experiments.forcing.run.forcing", spy)
+    monkeypatch.setattr("lape.cli.force.forcing", spy)
     shutil.copytree(folder / "no-neurons", tmp_path / "r")
     assert run(["force", str(folder / "model"), "--run", str(tmp_path / "r"), "--device", "cpu"]) == 2
     assert [path.name for path in tmp_path.rglob("*")] == ["r", "stats.safetensors"]

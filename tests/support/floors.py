@@ -61,7 +61,7 @@ def drawn() -> str:
     """The whole part of the page."""
     rows = [f"| `{room}` | {about(room)} | {', '.join(imports(room)) or '–'} |" for floor in floors() for room in floor]
     table = "\n".join(["| room | what it is | imports |", "|---|---|---|", *rows])
-    return f"{BEGIN}```text\n{picture()}\n```\n\n{table}\n{END}"
+    return f"{BEGIN}```\n{picture()}\n```\n\n{table}\n{END}"
 
 
 def redrawn(page: str) -> str:

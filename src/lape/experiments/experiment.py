@@ -122,11 +122,11 @@ class Experiment(Generic[O]):
         return {name: self.tables[name].check(name, frame) for name, frame in tables.items()}
 
     def said(self, tables: Tables) -> Section | None:
-        """What a report says of those of its tables that are there; None where there are none."""
-        mine = {name: frame for name, frame in tables.items() if name in self.tables and len(frame)}
-        if not mine:
+        """What a report says where some of its tables are there, with what it draws from those of others; else None."""
+        there = {name: frame for name, frame in tables.items() if len(frame)}
+        if not any(name in self.tables for name in there):
             return None
-        return self.section(mine) if self.section is not None else default_section(self, mine)
+        return self.section(there) if self.section is not None else default_section(self, there)
 
 
 def default_section(experiment: Experiment[Any], tables: Tables) -> Section:

@@ -52,14 +52,15 @@ def two_sided(values: Floats) -> float | None:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Holm's correction of several p values (Holm 1979). Needs the extra `study`."""
-    if not p:
-        return []
-    need("study", "Correcting p values", "statsmodels")
-    from statsmodels.stats.multitest import multipletests
+    """Holm's correction of several p values (Holm 1979).
 
-    corrected: list[float] = multipletests(p, method="holm")[1].tolist()
-    return corrected
+    Not statsmodels' `multipletests`, which gives the same but collects garbage at every call: .3 s in a process of some size.
+    """
+    given = np.asarray(p, dtype=float)
+    order = np.argsort(given, kind="stable")
+    corrected = np.empty_like(given)
+    corrected[order] = np.minimum(np.maximum.accumulate(given[order] * np.arange(len(given), 0, -1)), 1.0)
+    return [float(one) for one in corrected]
 
 
 def wilson(count: int, of: int) -> tuple[float | None, float | None]:

@@ -61,7 +61,7 @@ def run(
 
     Everything is kept in `context.folder`; a folder of another study is refused.
     """
-    need("study", "A study", "scipy", "statsmodels")
+    need("study", "A study", "scipy")
     if context.model is not None:
         check_made_with(context.model, statistics=context.stats)
     files.same_run(context.folder, described(context))
