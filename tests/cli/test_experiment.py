@@ -12,7 +12,7 @@ import lape
 from lape.cli import run as cli
 from lape.experiments import experiments
 from lape.reporting.gather import gather
-from support.planted import LANGUAGES, planted, planted_texts, planted_tokenizer, sentences
+from support.planted import LANGUAGES, planted_folder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -20,18 +20,11 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:
     """A model, a recorded run with its neurons, and parallel text."""
-    folder = tmp_path_factory.mktemp("made")
-    planted().save_pretrained(folder / "model")
-    planted_tokenizer().save_pretrained(folder / "model")
-    stats = lape.record(planted(), planted_tokenizer(), planted_texts(1, 80), row_tokens=64, out=folder / "run")
-    lape.identify(stats, reliability=False).save(folder / "run" / "neurons.safetensors")
-    for language in LANGUAGES:
-        (folder / f"{language}.txt").write_text("\n".join(sentences(language, 60, 2)) + "\n")
-    return folder
+    return planted_folder(tmp_path_factory.mktemp("made"))
 
 
 def parallel(folder: Path) -> list[str]:
-    return [word for language in LANGUAGES for word in ("--parallel", f"{language}={folder}/{language}.txt")]
+    return [word for language in LANGUAGES for word in ("--parallel", f"{language}={folder}/{language}2.txt")]
 
 
 def test_an_experiment_that_needs_no_model_runs_on_a_run_alone(made, capsys):

@@ -12,6 +12,7 @@ import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -209,3 +210,19 @@ def losses(model: Any, texts: dict[str, Documents]) -> dict[str, float]:
         targets = ids[:, 1:].masked_fill(rows["attention_mask"][:, 1:] == 0, -100)
         result[language] = float(F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-100))
     return result
+
+
+def planted_folder(folder: Path) -> Path:
+    """On disk: `model`, a `run` with its neurons, `TAG.txt` that was recorded and `TAG2.txt`, parallel line by line, that was not."""
+    from lape import identify, record
+
+    planted().save_pretrained(folder / "model")
+    planted_tokenizer().save_pretrained(folder / "model")
+    for language in LANGUAGES:
+        (folder / f"{language}.txt").write_text("\n".join(sentences(language, 80, 1)) + "\n")
+        (folder / f"{language}2.txt").write_text("\n".join(sentences(language, 60, 2)) + "\n")
+    texts = {language: folder / f"{language}.txt" for language in LANGUAGES}
+    options = {"document": "line", "row_tokens": 64, "residual": True}
+    stats = record(planted(), planted_tokenizer(), texts, out=folder / "run", **options)
+    identify(stats, reliability=False).save(folder / "run" / "neurons.safetensors")
+    return folder
