@@ -21,7 +21,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import lape
-from lape.data.corpus import Batch
+from lape.data.windows import Batch
 from lape.model.body import body, evaluating, hidden_states, run_batch
 from lape.model.compiled import Fixed
 from lape.model.find import find

@@ -21,8 +21,9 @@ import torch
 
 import lape
 from lape.data import samples
-from lape.data.corpus import Batch, batch, batches, prepare
+from lape.data.corpus import prepare
 from lape.data.texts import Documents
+from lape.data.windows import Batch, batch, batches
 from lape.model.body import run_batch
 from lape.model.find import find
 from lape.model.hooks import watching

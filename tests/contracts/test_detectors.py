@@ -23,8 +23,9 @@ from lape.detect.detector import Detector
 from lape.errors import LapeError, OptionError
 from lape.values.histogram import BINS
 from lape.values.neurons import LanguageNeurons
+from lape.values.quantity import EXTRAS
 from lape.values.space import NeuronSpace
-from lape.values.stats import COUNTS, EXTRAS, ActivationStats, LanguageStats
+from lape.values.stats import COUNTS, ActivationStats, LanguageStats
 from support.made import EXPERTS, made_stats
 
 ROOT = Path(__file__).parents[2]

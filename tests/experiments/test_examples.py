@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from lape.cli import run
-from lape.data.corpus import batch, batches, prepare
+from lape.data.corpus import prepare
 from lape.data.texts import Documents
+from lape.data.windows import batch, batches
 from lape.errors import MismatchError, ModelError, OptionError
 from lape.experiments.examples import contexts as module
 from lape.experiments.examples import examples

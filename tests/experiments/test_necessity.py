@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from lape import Off, Scale, edited, record
-from lape.data.corpus import TextOptions, batch, batches, prepare
+from lape.data.corpus import TextOptions, prepare
 from lape.data.texts import Documents
+from lape.data.windows import batch, batches
 from lape.detect.identify import identify
 from lape.errors import MismatchError, OptionError, TextError
 from lape.experiments.necessity.estimates import Estimator, _documents
-from lape.experiments.necessity.run import necessity, own_groups, sample
+from lape.experiments.necessity.groups import own_groups, sample
+from lape.experiments.necessity.run import necessity
 from lape.model.find import find
 from lape.model.loss import find_head
 from lape.values.neurons import NeuronSet

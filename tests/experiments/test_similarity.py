@@ -17,7 +17,8 @@ from lape.data.corpus import TextOptions
 from lape.data.parallel import aligned_lines
 from lape.data.texts import Documents
 from lape.errors import MismatchError, ModelError, OptionError, TextError
-from lape.experiments.similarity.run import SimilarityOptions, dominance, pairs, sentence_vectors, similarity
+from lape.experiments.similarity.run import SimilarityOptions, dominance, pairs, similarity
+from lape.experiments.similarity.vectors import sentence_vectors
 from lape.measure.bootstrap import Resamples
 from lape.measure.intervals import interval
 from lape.model.find import find

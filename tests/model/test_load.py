@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lape.errors import ModelError, OptionError
-from lape.model.load import checksum, describe, load, tokenizer_hash
+from lape.model.identity import checksum, describe, tokenizer_hash
+from lape.model.load import load
 from support.brute import lively, logits_of, tokenizer_of
 from support.tiny import tiny, tiny_tokenizer
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from lape.cli.record import until_note
-from lape.data.corpus import TextOptions, batches, prepare
+from lape.data.corpus import TextOptions, prepare
 from lape.data.texts import Documents
+from lape.data.windows import batches
 from lape.detect.lape import lape
 from lape.detect.stability import doubling, reliability, split_halves, steadiness
 from lape.errors import OptionError

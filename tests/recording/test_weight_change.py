@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lape.errors import LapeError, MismatchError, ModelError, OptionError, TextError
 from lape.model.find import find
-from lape.model.load import checksum
+from lape.model.identity import checksum
 from lape.model.site import SiteNames
 from lape.recording.weight_change import compared, weight_changes
 from support.brute import KINDS, MLPS, width_of

@@ -197,7 +197,7 @@ class Written:
 
 def counts_agree(model: Any, kind: Kind) -> None:
     """Every stretch is seen once for each token that reaches it, and counts and sums are those of the formulas."""
-    from lape.data.corpus import Batch
+    from lape.data.windows import Batch
     from lape.model.find import find
     from lape.recording.reader import Reader
 

@@ -12,8 +12,8 @@ from lape.data.texts import Documents
 from lape.errors import FileError, MismatchError, OptionError
 from lape.recording.record import record
 from lape.store import files
-from lape.values.quantity import Quantity, described
-from lape.values.stats import FORMAT, KIND, WRITTEN, ActivationStats, merge
+from lape.values.quantity import WRITTEN, Quantity, described
+from lape.values.stats import FORMAT, KIND, ActivationStats, merge
 from support.brute import model_of, some_texts, tokenizer_of
 from support.made import EXPERTS, made_stats, same_tensors
 

@@ -11,7 +11,8 @@ from lape.cli.flags import SWITCHES
 from lape.data.corpus import bos_id
 from lape.errors import ModelError
 from lape.model.find import find
-from lape.model.load import ModelOptions, checksum, load, number_format
+from lape.model.identity import checksum, number_format
+from lape.model.load import ModelOptions, load
 from lape.model.loss import find_head
 from lape.model.site import SiteNames
 from lape.model.skeleton import is_bare, skeleton

@@ -17,7 +17,8 @@ from lape.cli.tables import number, titled
 from lape.edit.steer import SteerOptions
 from lape.experiments.harness.run import HarnessOptions, find_tasks, harness
 from lape.measure.bench import named_sets
-from lape.model.load import ModelOptions, describe, load
+from lape.model.identity import describe
+from lape.model.load import ModelOptions, load
 from lape.store.draft import Draft
 from lape.values.stats import ActivationStats
 

@@ -28,7 +28,8 @@ from lape.detect.lape import entropy
 from lape.errors import OptionError
 from lape.experiments.examples.contexts import ExamplesOptions
 from lape.experiments.examples.run import examples as look_up
-from lape.model.load import ModelOptions, check_made_with, describe, load
+from lape.model.identity import check_made_with, describe
+from lape.model.load import ModelOptions, load
 from lape.recording.run import checked_texts
 from lape.store.draft import Draft
 from lape.values.stats import ActivationStats

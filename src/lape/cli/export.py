@@ -12,7 +12,8 @@ from lape.cli.common import Overwrite, neurons_of, out, progress
 from lape.cli.flags import SWITCHES
 from lape.edit.edit import Off, Scale
 from lape.errors import OptionError
-from lape.model.load import ModelOptions, check_made_with, load
+from lape.model.identity import check_made_with
+from lape.model.load import ModelOptions, load
 from lape.ship.checkpoint import export as bake
 from lape.store import files
 

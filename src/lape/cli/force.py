@@ -23,7 +23,8 @@ from lape.experiments.forcing.run import ForcingOptions, forcing
 from lape.measure.answer_quality import FEWEST
 from lape.measure.answer_table import DEFINITIONS
 from lape.measure.questions import checked_questions
-from lape.model.load import ModelOptions, check_made_with, describe, load
+from lape.model.identity import check_made_with, describe
+from lape.model.load import ModelOptions, load
 from lape.recording.run import checked_texts
 from lape.store.draft import Draft
 from lape.values.neurons import LanguageNeurons

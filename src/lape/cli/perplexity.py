@@ -27,7 +27,8 @@ from lape.cli.common import (
 from lape.cli.flags import FLAGS, SWITCHES
 from lape.cli.tables import number, titled
 from lape.experiments.perplexity.run import PerplexityOptions, line_losses, summary
-from lape.model.load import ModelOptions, check_made_with, describe, load
+from lape.model.identity import check_made_with, describe
+from lape.model.load import ModelOptions, load
 from lape.recording.run import checked_texts
 from lape.store.draft import Draft
 

@@ -18,7 +18,8 @@ from lape.errors import FileError, OptionError
 from lape.measure.bench import named_sets
 from lape.measure.generation import stream
 from lape.measure.prompts import ask, stops
-from lape.model.load import ModelOptions, check_made_with, load
+from lape.model.identity import check_made_with
+from lape.model.load import ModelOptions, load
 from lape.values.stats import ActivationStats
 
 _MODEL, _STEER = ModelOptions(), BeginningOptions()

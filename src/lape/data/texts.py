@@ -1,4 +1,4 @@
-"""Reading texts: files, folders, globs, Hub data sets or lists become documents, each a stream of pieces."""
+"""One thought, reading texts: files, folders, globs, Hub data sets or lists become documents, each a stream of pieces."""
 
 from __future__ import annotations
 

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lape.data.corpus import Batch, TextOptions
+from lape.data.corpus import TextOptions
+from lape.data.windows import Batch
 from lape.edit.edit import Edit, Off, affine, edited
 from lape.errors import ModelError
 from lape.model.body import body, evaluating, run_batch

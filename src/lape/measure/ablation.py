@@ -1,4 +1,4 @@
-"""The loss of every line with any set of neurons switched off: measured once, kept, and shared by all tables."""
+"""One thought: the loss of every line with any set of neurons switched off: measured once, kept, and shared by all tables."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lape.data.corpus import Corpus, TextOptions, batch, batches, prepare
+from lape.data.corpus import Corpus, TextOptions, prepare
 from lape.data.texts import Texts
+from lape.data.windows import batch, batches
 from lape.edit.compiled import EditedGraph, edited_graph
 from lape.edit.edit import Edit, Off, Set, edited
 from lape.errors import MismatchError, TextError
@@ -229,7 +230,7 @@ def digest(neurons: NeuronSet) -> str:
 def depends_on(
     described: Mapping[str, Any], neurons: LanguageNeurons, corpora: Mapping[str, Corpus], options: TextOptions
 ) -> dict[str, Any]:
-    """What cells in a folder were measured with (`files.same_run`). `described`: see `lape.model.load.describe`."""
+    """What cells in a folder were measured with (`files.same_run`). `described`: see `lape.model.identity.describe`."""
     return {
         **{key: described[key] for key in ("model", "tokenizer")},
         "neurons": {language: digest(found) for language, found in neurons.items()},

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lape.data.corpus import Batch, Corpus, TextOptions, batch, batches
+from lape.data.corpus import Corpus, TextOptions
+from lape.data.windows import Batch, batch, batches
 from lape.errors import ModelError
 from lape.model.body import evaluating, hidden_states, run_batch, tiny_ids, unwrapped
 from lape.model.find import find

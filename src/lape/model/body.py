@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from lape.data.corpus import Batch
+from lape.data.windows import Batch
 from lape.errors import ModelError, OptionError
 from lape.model.site import Sites
 

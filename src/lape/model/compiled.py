@@ -9,7 +9,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from lape.data.corpus import Batch, Corpus, Row, TextOptions, at_once, longest
+from lape.data.corpus import Corpus, TextOptions
+from lape.data.windows import Batch, Row, at_once, longest
 from lape.model.body import body, hidden_states, is_shared_out, unwrapped
 from lape.model.site import Sites
 

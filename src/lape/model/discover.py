@@ -1,4 +1,4 @@
-"""Find a model's MLP neurons by structure: which tensors do the modules of a decoder block exchange in a tiny forward?
+"""One thought: find a model's MLP neurons by structure: which tensors do the modules of a decoder block exchange in a tiny forward?
 
 No rule here knows a model by its name. An MLP is the place where the input of a linear layer equals an activation of another
 linear layer's output (plain), or that times a third one's output (gated), or a call with routed experts. Whatever else in a block

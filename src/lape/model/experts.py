@@ -1,4 +1,4 @@
-"""Routed experts: where the weights of each lie in their module's parameters, and a run of them in which every row's token is known.
+"""One thought, routed experts: where the weights of each lie in their module's parameters, and a run of them in which every row's token is known.
 
 A mixture-of-experts layer keeps its experts as stacked parameters behind one call, and hands rows to its activation sorted by
 expert. What the stack looks like is found by trying and kept only where a run by that layout gives what the module gives.

@@ -1,4 +1,4 @@
-"""Prove the sites of a model by running it: what is not proven is refused."""
+"""One thought: prove the sites of a model by running it: what is not proven is refused."""
 
 from __future__ import annotations
 

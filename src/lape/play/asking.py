@@ -8,7 +8,8 @@ from lape.detect import DETECTORS
 from lape.edit.steer import BeginningOptions
 from lape.errors import OptionError
 from lape.options import positive, shares
-from lape.values.stats import EXTRAS, ActivationStats
+from lape.values.quantity import EXTRAS
+from lape.values.stats import ActivationStats
 
 PER_LANGUAGE = 100
 """Neurons of each language, unless told otherwise."""

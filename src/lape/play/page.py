@@ -1,4 +1,4 @@
-"""The page, in gradio: what can be set, the two answers, and the same in Python. It listens on this machine only, loads nothing
+"""One thought, the page, in gradio: what can be set, the two answers, and the same in Python. It listens on this machine only, loads nothing
 from anywhere else, and says so to the browser, which then refuses to.
 """
 

@@ -17,7 +17,7 @@ from lape.measure.generation import stream
 from lape.measure.prompts import ask, stops
 from lape.model.body import text_config
 from lape.model.find import find
-from lape.model.load import check_made_with
+from lape.model.identity import check_made_with
 from lape.play.asking import Asked
 from lape.play.firing import Firing
 from lape.play.writing import Token, Written

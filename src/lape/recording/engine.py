@@ -8,7 +8,8 @@ from typing import Any, Literal, Protocol
 
 from torch import Tensor
 
-from lape.data.corpus import Corpus, Row, TextOptions
+from lape.data.corpus import Corpus, TextOptions
+from lape.data.windows import Row
 from lape.errors import OptionError
 from lape.model.body import check_fits
 from lape.options import Tokens, positive
@@ -99,7 +100,7 @@ class Engine(Protocol):
     packs: bool
     """Whether position ids that restart keep documents in one row apart."""
     manifest: dict[str, Any]
-    """Which model and tokenizer (`lape.model.load.describe`)."""
+    """Which model and tokenizer (`lape.model.identity.describe`)."""
     about: dict[str, Any]
     """What else a stopped run must share with the one that goes on."""
 

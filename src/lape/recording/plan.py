@@ -13,7 +13,8 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from lape.data.corpus import FOLDS, Batch
+from lape.data.corpus import FOLDS
+from lape.data.windows import Batch
 from lape.errors import OptionError
 from lape.model.body import hidden_states, text_config, tiny_ids
 from lape.model.find import find

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lape.data.corpus import Batch, Corpus
+from lape.data.corpus import Corpus
+from lape.data.windows import Batch
 from lape.model.body import evaluating, run_batch
 from lape.model.site import Sites
 from lape.recording.counter import Recorder

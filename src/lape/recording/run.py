@@ -12,9 +12,10 @@ from typing import Any
 
 from torch import Tensor
 
-from lape.data.corpus import batches, prepare
+from lape.data.corpus import prepare
 from lape.data.languages import tag
 from lape.data.texts import Source, Texts, check_source
+from lape.data.windows import batches
 from lape.detect.stability import doubling, steadiness
 from lape.errors import FileError, TextError
 from lape.progress import Progress

@@ -20,7 +20,8 @@ from lape.errors import MismatchError, ModelError, OptionError, TextError
 from lape.model.body import unwrapped
 from lape.model.experts import Layout
 from lape.model.find import find
-from lape.model.load import checksum, load_weights
+from lape.model.identity import checksum
+from lape.model.load import load_weights
 from lape.model.site import Site
 from lape.model.weights import has_adapter
 from lape.progress import Progress, silent

@@ -14,7 +14,7 @@ from lape.errors import ModelError, OptionError
 from lape.model.body import unwrapped
 from lape.model.experts import Layout
 from lape.model.find import find
-from lape.model.load import describe
+from lape.model.identity import describe
 from lape.model.site import Site, Sites
 from lape.model.weights import has_adapter
 from lape.store import files

@@ -10,8 +10,9 @@ from typing import Any
 import polars as pl
 import torch
 
-from lape.data.corpus import TextOptions, batch, batches, prepare
+from lape.data.corpus import TextOptions, prepare
 from lape.data.texts import Documents
+from lape.data.windows import batch, batches
 from lape.experiments.context import Context
 from lape.experiments.experiment import Cost, Experiment, taken
 from lape.model.body import evaluating, run_batch

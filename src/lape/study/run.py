@@ -17,7 +17,7 @@ from lape.experiments.context import Context, Tables
 from lape.experiments.experiment import Experiment, taken
 from lape.extras import need
 from lape.figures.write import FigureOptions, available, draw_tables, write_index
-from lape.model.load import check_made_with, describe
+from lape.model.identity import check_made_with, describe
 from lape.store import files
 from lape.store.cells import Cells
 from lape.store.draft import PARTS, Draft

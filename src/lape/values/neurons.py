@@ -1,8 +1,7 @@
-"""`LanguageNeurons`: which neurons belong to which language, as a value; its own file and the published format."""
+"""One thought, `LanguageNeurons`: which neurons belong to which language, as a value, and its file."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -14,8 +13,9 @@ import torch
 from torch import Tensor
 
 from lape.data.languages import tag
-from lape.errors import FileError, OptionError, TextError
+from lape.errors import OptionError, TextError
 from lape.store import files
+from lape.values import published
 from lape.values.same import check_same_model
 from lape.values.space import NeuronSpace
 
@@ -204,7 +204,7 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
         path = Path(path)
         files.refuse_existing(path, overwrite)
         if path.suffix == ".pth":
-            files.write(path, lambda temporary: torch.save(self._published(), temporary))
+            published.write(path, self.space, [one.flat for one in self.sets.values()])
             return path
         tensors = {f"set/{language}": found.flat for language, found in self.sets.items()}
         tensors |= {f"stability/{language}": value for language, value in self.stability.items()}
@@ -225,19 +225,6 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
         files.write_tensors(path, tensors, header)
         return path
 
-    def _published(self) -> list[list[Tensor]]:
-        if any(stretch.expert is not None for stretch in self.space):
-            raise OptionError("The published .pth format knows no experts. Save as .safetensors.")
-        if len(self.space.layers) < len(self.space.stretches):
-            raise OptionError(
-                "The published .pth format knows one MLP a layer; here layers have several. Save as .safetensors."
-            )
-        layers = range(
-            max(self.space.layers, default=-1) + 1
-        )  # its lists are indexed by layer: one without an MLP is empty
-        found = [one.by_layer() for one in self.sets.values()]
-        return [[torch.tensor(one.get(layer, []), dtype=torch.int64) for layer in layers] for one in found]
-
     @classmethod
     def load(
         cls, path: str | Path, *, languages: Sequence[str] | None = None, width: int | None = None
@@ -245,7 +232,9 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
         """Read a file, or a run's folder. A published .pth names neither its languages nor its width: give both."""
         path = Path(path)
         if path.suffix == ".pth":
-            return cls._load_published(path, languages, width)
+            space, flat = published.read(path, languages, width)
+            sets = {language: NeuronSet(space, one) for language, one in flat.items()}
+            return cls(space=space, sets=sets, method="published", options={"file": path.name})
         file = files.TensorFile(path / "neurons.safetensors" if path.is_dir() else path, KIND, HEADER)
         header, names = file.header, set(file.names())
         space = NeuronSpace.from_json(header["space"])
@@ -263,61 +252,6 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
             notes=tuple(header["notes"]),
         )
 
-    @classmethod
-    def _load_published(cls, path: Path, languages: Sequence[str] | None, width: int | None) -> LanguageNeurons:
-        data = _unpickled(path)
-        fits = isinstance(data, list) and all(
-            isinstance(layers, list) and layers and all(_is_index(layer) for layer in layers) for layers in data
-        )
-        if not fits or not data:
-            raise FileError(
-                f"{path} does not hold a list of lists of tensors of neuron numbers, which is the published format."
-            )
-        if languages is None or width is None:
-            raise OptionError(
-                f"{path.name} holds {len(data)} languages × {len(data[0])} layers, without names or width. Give both: "
-                'LanguageNeurons.load(path, languages=["en", "zh", …], width=11008).'
-            )
-        if len(languages) != len(data):
-            raise OptionError(
-                f"{path.name} holds {len(data)} languages, but {len(languages)} names were given: {', '.join(languages)}."
-            )
-        if len({len(layers) for layers in data}) != 1:
-            raise FileError(f"{path} gives its languages different numbers of layers. Expected the same for all.")
-        space = NeuronSpace.dense(len(data[0]), width)
-        sets = {}
-        for language, layers in zip(languages, data, strict=True):
-            for layer, local in enumerate(layers):
-                if local.numel() and (int(local.min()) < 0 or int(local.max()) >= width):
-                    raise OptionError(
-                        f"{path.name}: layer {layer} names neurons {int(local.min())} to {int(local.max())}, but width is {width}."
-                    )
-            flat = [local.long().flatten() + layer * width for layer, local in enumerate(layers)]
-            sets[tag(language)] = NeuronSet(space, torch.cat(flat))
-        if len(sets) != len(languages):
-            raise OptionError(f"A language is named twice among {', '.join(languages)}.")
-        return cls(space=space, sets=sets, method="published", options={"file": path.name})
-
 
 def _equal(a: Tensor | None, b: Tensor | None) -> bool:
     return torch.equal(a, b) if a is not None and b is not None else a is b
-
-
-def _is_index(layer: Any) -> bool:
-    """Whether a tensor can be a list of neurons: whole numbers, or nothing at all."""
-    whole = isinstance(layer, Tensor) and layer.dtype in (torch.int64, torch.int32, torch.int16, torch.uint8)
-    return whole or (isinstance(layer, Tensor) and layer.numel() == 0)
-
-
-def _unpickled(path: Path) -> Any:
-    if not path.is_file():
-        raise FileError(f"There is no file {path}. Expected a published .pth file.")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # on other pickle protocols: what cannot be read raises
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling raises many kinds
-        raise FileError(
-            f"{path} was not read: it is damaged, or holds more than tensors in lists (code in such a file is never run). "
-            f"Details: {str(error).splitlines()[0][:200] if str(error) else type(error).__name__}"
-        ) from error

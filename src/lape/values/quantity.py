@@ -85,3 +85,15 @@ def described(manifest: Mapping[str, Any]) -> dict[str, Quantity]:
     """What a manifest says of the tensors, by name; what it is silent about is as in format 1."""
     told = manifest.get("quantities", {})
     return {**_FORMAT_1, **{name: Quantity.from_json(name, data) for name, data in told.items()}}
+
+
+WRITTEN = ("written", "written_square")
+"""Sums of the written activation, activation × up, and of its square."""
+EXTRAS = {
+    "residual": "--residual",
+    "attribution": "--attribution 5k",
+    "texts": "--per-text",
+    "histogram": "--histogram",
+    "variation": "--tuned TAG=PATH",
+}
+"""What only an option of `lape record` records, and the option; what has none of its own is asked for by name: `--also NAME`."""

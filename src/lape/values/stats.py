@@ -1,4 +1,4 @@
-"""`ActivationStats`: what was counted, per language and neuron; how it merges, and its file."""
+"""One thought, `ActivationStats`: what was counted, per language and neuron, and its file."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from torch import Tensor
 from lape.data.languages import tag
 from lape.errors import FileError, MismatchError, OptionError, TextError
 from lape.store import files, shards
-from lape.store.lazy import FromFile, Join, Together, later, like
-from lape.values.quantity import COUNTED, Quantity, described
+from lape.store.lazy import FromFile, later, like
+from lape.values.merging import added, joined
+from lape.values.quantity import COUNTED, EXTRAS, WRITTEN, Quantity, described
 from lape.values.same import check_same_model
 from lape.values.space import NeuronSpace
 
@@ -25,16 +26,6 @@ every tensor what it is (see `lape.values.quantity`).
 """
 HEADER = ("languages", "space", "manifest")
 COUNTS = ("tokens", "routed", "fires")
-WRITTEN = ("written", "written_square")
-"""Sums of the written activation, activation × up, and of its square."""
-EXTRAS = {
-    "residual": "--residual",
-    "attribution": "--attribution 5k",
-    "texts": "--per-text",
-    "histogram": "--histogram",
-    "variation": "--tuned TAG=PATH",
-}
-"""What only an option of `lape record` records, and the option; what has none of its own is asked for by name: `--also NAME`."""
 
 
 @dataclass(frozen=True)
@@ -252,12 +243,13 @@ class ActivationStats:
         where only one of them holds some sums of a language: format 1 and format 2 do not add up to sums of all the text.
         """
         self._same(other)
-        manifest = _joined(self.manifest, other.manifest)
+        manifest = joined(self.manifest, other.manifest)
         known = described(manifest)
         merged: dict[str, LanguageStats] = {}
         for language in sorted({*self.by_language, *other.by_language}, key=[*self.languages, *other.languages].index):
             found = [s.by_language[language] for s in (self, other) if language in s.by_language]
-            merged[language] = found[0] if len(found) == 1 else _added(language, known, *found)
+            first, *rest = (one.tensors for one in found)
+            merged[language] = LanguageStats(added(language, known, first, *rest)) if rest else found[0]
         return ActivationStats(self.space, merged, manifest)
 
     def _same(self, other: ActivationStats) -> None:
@@ -349,54 +341,4 @@ def merge(parts: Iterable[ActivationStats]) -> ActivationStats:
         raise MismatchError(
             f"Not all shards are there. Missing: {'; '.join(lacking)}. Record them and merge all at once."
         )
-    return result
-
-
-_JOINS: dict[str, Join] = {
-    "add": torch.add,
-    "join": lambda first, second: torch.cat([first, second]),
-    "same": lambda first, _: first,
-}
-
-
-def _added(language: str, known: Mapping[str, Quantity], a: LanguageStats, b: LanguageStats) -> LanguageStats:
-    if set(a.tensors) != set(b.tensors):
-        odd = sorted(set(a.tensors) ^ set(b.tensors))
-        older = " (files of format 1 have none)" if set(odd) & set(WRITTEN) else ""
-        raise MismatchError(
-            f"{language}: only one of the two holds {', '.join(odd)}{older}. Record both with the same options and version."
-        )
-    joins: dict[str, Join] = {}
-    for name in a.tensors:
-        if name not in known:
-            raise MismatchError(
-                f"{language}: nothing says how {name} is merged. Describe it in manifest['quantities']."
-            )
-        merge = known[name].merge
-        if merge == "same" and not torch.equal(a.tensors[name], b.tensors[name]):
-            how = EXTRAS.get(name, "options").replace("TAG", language)
-            raise MismatchError(
-                f"{language}: {name} is not the same in both: they were recorded with different tuned checkpoints or options. "
-                f"Record both with the same {how}."
-            )
-        joins[name] = _union(a.tensors[name], b.tensors[name]) if merge == "union" else _JOINS[merge]
-    return LanguageStats(Together(a.tensors, b.tensors, joins))
-
-
-def _union(a: Tensor, b: Tensor) -> Join:
-    """Made at once, since its length says how long the whole is."""
-    every = torch.unique(torch.cat([a, b]))
-    return lambda first, _: every.to(first.device)
-
-
-def _joined(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
-    """Manifests of merged statistics: corpora are listed, tuned checkpoints of all languages kept, the rest is the same."""
-    result = dict(a)
-    if a.get("corpus") or b.get("corpus"):
-        result["corpus"] = shards.joined(a.get("corpus", {}), b.get("corpus", {}))
-    if "options" in a:  # the corpora say which shards there are
-        result["options"] = {**a["options"], "shard": None}
-    for name in ("tuned", "quantities"):
-        if name in a or name in b:
-            result[name] = {**b.get(name, {}), **a.get(name, {})}
     return result

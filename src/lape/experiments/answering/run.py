@@ -22,7 +22,7 @@ from lape.measure.conditions import NONE, Condition, conditions
 from lape.measure.generation import GenerationOptions, generate
 from lape.measure.intervals import ENDS, interval
 from lape.model.body import text_config
-from lape.model.load import check_made_with
+from lape.model.identity import check_made_with
 from lape.options import given, not_negative, positive
 from lape.progress import Progress, silent
 from lape.values.neurons import LanguageNeurons

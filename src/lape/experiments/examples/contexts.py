@@ -1,4 +1,4 @@
-"""The passages of text in which each neuron fires most, found in one pass in which memory does not grow with the text."""
+"""One thought: the passages of text in which each neuron fires most, found in one pass in which memory does not grow with the text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from lape.data.corpus import Batch, Corpus, Ints, Row, TextOptions, batch, batches
+from lape.data.corpus import Corpus, Ints, TextOptions
+from lape.data.windows import Batch, Row, batch, batches
 from lape.errors import ModelError, OptionError
 from lape.experiments.examples.pieces import window_pieces
 from lape.model.body import evaluating, run_batch

@@ -19,7 +19,7 @@ from lape.experiments.examples.words import WORDS, words
 from lape.measure.ablation import Planned, depends_on, refuse_recorded, untold
 from lape.model.body import check_fits
 from lape.model.find import find
-from lape.model.load import describe
+from lape.model.identity import describe
 from lape.model.loss import Head, find_head
 from lape.options import given
 from lape.progress import Progress, silent
@@ -66,7 +66,7 @@ def examples(
     `texts`: language tag -> source, not the text that the neurons were found in (refused, unless `allow_recorded`). `entropy`:
     (neurons,) LAPE of every neuron; default: the scores of neurons that LAPE chose. With a `folder`, what is finished is kept there and a call that
     was stopped goes on from it; one with other neurons, text, model or options is refused. `described`: what
-    `lape.model.load.describe` says, where that is known already. Raises MismatchError for neurons of another model or recorded text,
+    `lape.model.identity.describe` says, where that is known already. Raises MismatchError for neurons of another model or recorded text,
     OptionError where no language has neurons, ModelError for activations that are no numbers.
     """
     options = given(ExamplesOptions, options, changes)

@@ -1,4 +1,4 @@
-"""Language forcing: questions in one language, answers wanted in another, by every family of methods on equal terms."""
+"""One thought, language forcing: questions in one language, answers wanted in another, by every family of methods on equal terms."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from lape.measure.methods import CEILING, FOLLOWING, NONE, TUNED, Family, Settin
 from lape.measure.questions import Pair, checked_questions, pairs_of
 from lape.model.body import blocks
 from lape.model.find import find
-from lape.model.load import check_made_with, checksum
+from lape.model.identity import check_made_with, checksum
 from lape.options import Tokens, check_candidates, check_choices, check_grader, given, positive
 from lape.progress import Progress, silent
 from lape.store import files

@@ -23,7 +23,7 @@ from lape.measure.grader import MARKS, Grader
 from lape.measure.methods import Setting
 from lape.measure.prompts import Asking
 from lape.measure.questions import checked_questions
-from lape.model.load import check_made_with, checksum
+from lape.model.identity import check_made_with, checksum
 from lape.options import check_candidates, check_grader, given, not_negative
 from lape.progress import Progress, silent
 from lape.store import files

@@ -1,4 +1,4 @@
-"""Tasks of lm-eval (EleutherAI's evaluation harness) under edits of a language's neurons. Needs the extra `eval`."""
+"""One thought: tasks of lm-eval (EleutherAI's evaluation harness) under edits of a language's neurons. Needs the extra `eval`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lape.measure.bootstrap import Floats, Resamples
 from lape.measure.conditions import NONE, Condition, conditions
 from lape.measure.intervals import Interval, interval
 from lape.model.body import evaluating, unwrapped
-from lape.model.load import check_made_with
+from lape.model.identity import check_made_with
 from lape.options import given, not_negative, positive
 from lape.progress import Progress, silent
 from lape.values.neurons import LanguageNeurons

@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lape.data.corpus import Batch, Corpus, TextOptions
+from lape.data.corpus import Corpus, TextOptions
+from lape.data.windows import Batch
 from lape.edit.edit import Edit, Scale, edited
 from lape.errors import OptionError
 from lape.measure.controls import seeded

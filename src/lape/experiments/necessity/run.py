@@ -1,4 +1,4 @@
-"""Frequency or necessity: what LAPE and others see of a neuron against what switching it off costs (ours; asked by LAPE's critics)."""
+"""One thought, frequency or necessity: what LAPE and others see of a neuron against what switching it off costs (ours; asked by LAPE's critics)."""
 
 from __future__ import annotations
 
@@ -20,15 +20,14 @@ from lape.detect.common import over_others
 from lape.detect.lape import entropy
 from lape.errors import OptionError, TextError
 from lape.experiments.necessity.estimates import Estimator
+from lape.experiments.necessity.groups import Group, own_groups, sample
 from lape.measure.ablation import Ablations, refuse_recorded
 from lape.measure.bootstrap import Floats
-from lape.measure.controls import DECILES, deciles
 from lape.measure.correlation import fitted, judged, rank_correlation
 from lape.options import given, not_negative, positive
 from lape.progress import Progress, silent
-from lape.values.neurons import LanguageNeurons, NeuronSet
+from lape.values.neurons import LanguageNeurons
 from lape.values.same import check_same_model
-from lape.values.space import NeuronSpace
 from lape.values.stats import ActivationStats
 
 PREDICTORS = ("entropy", "probability", "difference", "recorded")
@@ -94,18 +93,6 @@ class NecessityOptions(TextOptions):
         not_negative(self, "own", "draws")
         if self.groups < 8:
             raise OptionError(f"groups is {self.groups}. Expected 8 or more: half are fitted on, half are judged.")
-
-
-@dataclass(frozen=True)
-class Group:
-    """Neurons that are switched off together, all of one stretch."""
-
-    neurons: NeuronSet
-    stretch: int
-    decile: int | None
-    """Of energy within the stretch; None for the language's own neurons."""
-    among: str
-    """`sample`, spread over all neurons, or `own`, from the language's set."""
 
 
 @dataclass(frozen=True)
@@ -192,47 +179,6 @@ def _wanted(texts: Texts, options: NecessityOptions) -> Texts:
         return dict([next(iter(texts.items()))])
     languages = [tag(language) for language in options.languages]
     return {code: source for code, source in texts.items() if tag(code) in languages}
-
-
-def strata(space: NeuronSpace, energy: Tensor) -> dict[tuple[int, int], Tensor]:
-    """(stretch, decile of energy within it) -> flat indices; `energy` (neurons,)."""
-    result = {}
-    for k, stretch in enumerate(space):
-        decile = deciles(energy[stretch.start : stretch.stop])
-        for wanted in range(DECILES):
-            result[k, wanted] = stretch.start + torch.nonzero(decile == wanted)[:, 0]
-    return result
-
-
-def sample(space: NeuronSpace, energy: Tensor, count: int, size: int, generator: torch.Generator) -> list[Group]:
-    """`count` groups of `size` neurons, no neuron in two, as evenly over layers and deciles of energy as can be."""
-    dealt = []
-    for (k, decile), flat in strata(space, energy).items():
-        for turn, part in enumerate(_chunks(flat, size, generator)):
-            dealt.append((turn, Group(NeuronSet(space, part), k, decile, "sample")))
-    order = torch.randperm(len(dealt), generator=generator).tolist()
-    taken = sorted((dealt[k] for k in order), key=lambda one: one[0])[:count]  # stable: within a turn at random
-    if len(taken) < count:
-        raise OptionError(
-            f"Only {len(taken)} groups of {size} neurons fit into the layers and deciles of {space}. Ask for fewer or smaller ones."
-        )
-    return [group for _, group in taken]
-
-
-def own_groups(neurons: NeuronSet, count: int, size: int, generator: torch.Generator) -> list[Group]:
-    """At most `count` groups of `size` neurons of a language's set, each of one stretch."""
-    space = neurons.space
-    parts = [
-        Group(NeuronSet(space, part), k, None, "own")
-        for k, local in space.split(neurons.flat).items()
-        for part in _chunks(local + space.stretches[k].start, size, generator)
-    ]
-    return [parts[k] for k in torch.randperm(len(parts), generator=generator)[:count].tolist()]
-
-
-def _chunks(flat: Tensor, size: int, generator: torch.Generator) -> list[Tensor]:
-    shuffled = flat[torch.randperm(len(flat), generator=generator)]
-    return [shuffled[at : at + size] for at in range(0, len(flat) - size + 1, size)]
 
 
 def _ablated(

@@ -1,4 +1,4 @@
-"""What switching off each language's neurons does to each language's loss, with controls and intervals."""
+"""One thought: what switching off each language's neurons does to each language's loss, with controls and intervals."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lape.measure.bootstrap import Resamples, by_unit
 from lape.measure.controls import control, seeded
 from lape.measure.intervals import interval
 from lape.model.find import find
-from lape.model.load import describe
+from lape.model.identity import describe
 from lape.options import check_choices, given, positive
 from lape.progress import Progress, silent
 from lape.store import files
@@ -116,7 +116,7 @@ def line_losses(
     """The loss of every line in every condition, the ground of all tables.
 
     With a `folder`, what was measured is kept there, and a call that was stopped goes on from it; one with other neurons, text, model
-    or options is refused. `described`: what `lape.model.load.describe` says, where that is known already, since it reads all weights. `planned`:
+    or options is refused. `described`: what `lape.model.identity.describe` says, where that is known already, since it reads all weights. `planned`:
     see `Planned`.
 
     Columns: `off` (language switched off, "" for the base), `kind` (base, own, random, matched), `draw`, `language` (evaluated), `document`,

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lape.data.corpus import FOLDS, Batch, Corpus
+from lape.data.corpus import FOLDS, Corpus
+from lape.data.windows import Batch
 from lape.errors import ModelError
 from lape.model.body import body, evaluating
 from lape.model.compiled import Fixed, first_line, pays, say, why_not

@@ -9,9 +9,10 @@ from typing import Any
 
 from torch import Tensor
 
-from lape.data.corpus import Corpus, batch
+from lape.data.corpus import Corpus
+from lape.data.windows import batch
 from lape.model.find import find
-from lape.model.load import describe
+from lape.model.identity import describe
 from lape.progress import Progress
 from lape.recording.engine import RecordOptions, Work, check_texts
 from lape.recording.engines.compiled import CompiledReader, Readers, asked

@@ -15,12 +15,13 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.distributed.tensor import DTensor
 
-from lape.data.corpus import Corpus, batch
+from lape.data.corpus import Corpus
+from lape.data.windows import batch
 from lape.errors import LapeError, ModelError
 from lape.model.body import evaluating, hidden_states, is_shared_out, text_config, tiny_ids
 from lape.model.find import find
 from lape.model.hooks import Rows, at_product, hooked, watching
-from lape.model.load import describe
+from lape.model.identity import describe
 from lape.model.site import Branch, Site, Sites, space_of
 from lape.model.skeleton import skeleton_of
 from lape.progress import Progress

@@ -1,4 +1,4 @@
-"""The engine of a cluster: workers of Ray, each with a model of its own, and a file for what was counted in each group of batches.
+"""One thought, the engine of a cluster: workers of Ray, each with a model of its own, and a file for what was counted in each group of batches.
 
 A group is named by its content: the model, the rules and the very tokens. A lost worker's groups are counted again by another, and what comes
 back twice is the same file twice, so nothing is lost and nothing doubled.
@@ -22,14 +22,16 @@ from safetensors.torch import save as packed
 from torch import Tensor
 
 from lape import errors
-from lape.data.corpus import Batch, Corpus, batch
+from lape.data.corpus import Corpus
 from lape.data.texts import Texts
+from lape.data.windows import Batch, batch
 from lape.errors import FileError, LapeError, MismatchError, OptionError
 from lape.extras import need
 from lape.model.body import check_fits
 from lape.model.compiled import say
 from lape.model.find import find
-from lape.model.load import ModelOptions, checksum, describe, load, load_tokenizer
+from lape.model.identity import checksum, describe
+from lape.model.load import ModelOptions, load, load_tokenizer
 from lape.options import check_choices, given, positive
 from lape.progress import Progress, silent
 from lape.recording import observers

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor
 
-from lape.data.corpus import Batch
+from lape.data.windows import Batch
 from lape.model.hooks import Rows, watching
 from lape.recording.observers.observer import Observer, Setting, unless
 from lape.values.histogram import BINS, bins_of

@@ -12,7 +12,8 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 from torch import Tensor, nn
 
-from lape.data.corpus import Batch, Corpus
+from lape.data.corpus import Corpus
+from lape.data.windows import Batch
 from lape.model.site import Sites
 from lape.progress import Progress, silent
 from lape.recording.engine import RecordOptions

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lape.data.corpus import Batch
+from lape.data.windows import Batch
 from lape.model.body import blocks, text_config
 from lape.model.hooks import hooked
 from lape.recording.observers.observer import Observer, Setting, unless

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from lape.data.corpus import Batch
+from lape.data.windows import Batch
 from lape.model.body import body
 from lape.model.hooks import Handle, Rows, hooked
 from lape.model.numerics import check_finite

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lape.data.corpus import Batch, Corpus, Ints
+from lape.data.corpus import Corpus, Ints
+from lape.data.windows import Batch
 from lape.model.hooks import Rows, watching
 from lape.recording.observers.observer import Observer, Setting, unless
 from lape.values.quantity import Quantity

@@ -8,8 +8,7 @@ from torch import Tensor
 from lape.model.hooks import at_product
 from lape.recording.observers.observer import Observer, Setting
 from lape.recording.observers.sums import Sums
-from lape.values.quantity import Quantity
-from lape.values.stats import WRITTEN
+from lape.values.quantity import WRITTEN, Quantity
 
 
 def _sums(x: Tensor) -> Tensor:

@@ -1,0 +1,93 @@
+"""The published format: for each language in order, and each layer in order, the numbers of its neurons; neither names nor width."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lape.data.languages import tag
+from lape.errors import FileError, OptionError
+from lape.store import files
+from lape.values.space import NeuronSpace, Stretch
+
+
+def write(path: Path, space: NeuronSpace, sets: Sequence[Tensor]) -> None:
+    """Write sets of flat indices as a `List[List[LongTensor]]`. Raises OptionError for neurons that the format cannot name."""
+    if any(stretch.expert is not None for stretch in space):
+        raise OptionError("The published .pth format knows no experts. Save as .safetensors.")
+    if len(space.layers) < len(space.stretches):
+        raise OptionError(
+            "The published .pth format knows one MLP a layer; here layers have several. Save as .safetensors."
+        )
+    at = {stretch.layer: stretch for stretch in space}
+    layers = range(max(at, default=-1) + 1)  # its lists are indexed by layer: one without an MLP is empty
+    lists = [[_local(flat, at.get(layer)) for layer in layers] for flat in sets]
+    files.write(path, lambda temporary: torch.save(lists, temporary))
+
+
+def _local(flat: Tensor, stretch: Stretch | None) -> Tensor:
+    """The numbers within a layer."""
+    if stretch is None:
+        return torch.empty(0, dtype=torch.int64)
+    return flat[(flat >= stretch.start) & (flat < stretch.stop)] - stretch.start
+
+
+def read(path: Path, languages: Sequence[str] | None, width: int | None) -> tuple[NeuronSpace, dict[str, Tensor]]:
+    """The neurons' space, and flat indices by language. Raises FileError for other content, OptionError where names or width do not fit."""
+    data = _unpickled(path)
+    fits = isinstance(data, list) and all(
+        isinstance(layers, list) and layers and all(_is_index(layer) for layer in layers) for layers in data
+    )
+    if not fits or not data:
+        raise FileError(
+            f"{path} does not hold a list of lists of tensors of neuron numbers, which is the published format."
+        )
+    if languages is None or width is None:
+        raise OptionError(
+            f"{path.name} holds {len(data)} languages × {len(data[0])} layers, without names or width. Give both: "
+            'LanguageNeurons.load(path, languages=["en", "zh", …], width=11008).'
+        )
+    if len(languages) != len(data):
+        raise OptionError(
+            f"{path.name} holds {len(data)} languages, but {len(languages)} names were given: {', '.join(languages)}."
+        )
+    if len({len(layers) for layers in data}) != 1:
+        raise FileError(f"{path} gives its languages different numbers of layers. Expected the same for all.")
+    space = NeuronSpace.dense(len(data[0]), width)
+    sets = {}
+    for language, layers in zip(languages, data, strict=True):
+        for layer, local in enumerate(layers):
+            if local.numel() and (int(local.min()) < 0 or int(local.max()) >= width):
+                raise OptionError(
+                    f"{path.name}: layer {layer} names neurons {int(local.min())} to {int(local.max())}, but width is {width}."
+                )
+        flat = [local.long().flatten() + layer * width for layer, local in enumerate(layers)]
+        sets[tag(language)] = torch.cat(flat)
+    if len(sets) != len(languages):
+        raise OptionError(f"A language is named twice among {', '.join(languages)}.")
+    return space, sets
+
+
+def _is_index(layer: Any) -> bool:
+    """Whether a tensor can be a list of neurons: whole numbers, or nothing at all."""
+    whole = isinstance(layer, Tensor) and layer.dtype in (torch.int64, torch.int32, torch.int16, torch.uint8)
+    return whole or (isinstance(layer, Tensor) and layer.numel() == 0)
+
+
+def _unpickled(path: Path) -> Any:
+    if not path.is_file():
+        raise FileError(f"There is no file {path}. Expected a published .pth file.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # on other pickle protocols: what cannot be read raises
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # unpickling raises many kinds
+        raise FileError(
+            f"{path} was not read: it is damaged, or holds more than tensors in lists (code in such a file is never run). "
+            f"Details: {str(error).splitlines()[0][:200] if str(error) else type(error).__name__}"
+        ) from error
