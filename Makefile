@@ -1,8 +1,8 @@
-# For users: `make demo`, `make docs` and `make test`. Each builds .venv itself.
+# For users: `make demo`, `make docs` and `make test`. Each builds .venv itself. All day long: `make check`.
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo docs test soak lint bench clean
+.PHONY: demo docs check test soak lint bench clean
 
 demo: .venv/demo
 	$(BIN)/lape demo --out runs/demo --overwrite
@@ -10,6 +10,9 @@ demo: .venv/demo
 docs: .venv/docs
 	$(BIN)/python -m sphinx -W -n -q docs docs/_build/html
 	@echo docs/_build/html/index.html
+
+check: lint
+	$(BIN)/pytest -m "not soak and not slow" -n 2 --dist loadfile
 
 test: .venv/dev
 	$(BIN)/pytest -m "not soak" -n 2 --dist loadfile --durations 8

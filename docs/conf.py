@@ -29,7 +29,10 @@ autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 maximum_signature_line_length = 100
-_INSIDES = r"(recording\.engines?|model\.(experts|loss)|measure\.(ablation|bench|methods)|data\.(corpus|windows|language_id)|reporting\.gather|figures\.style)\..*"
+_INSIDES = (
+    r"(recording\.engines?|model\.(experts|loss)|measure\.(ablation|bench|methods)|data\.(corpus|windows|language_id)"
+    r"|reporting\.gather|figures\.style)\..*"
+)
 nitpick_ignore_regex = [("py:.*", rf"(?!lape\.).*|lape\.{_INSIDES}|lape\..*\.(_\w+|[A-Z])")]
 """Names of other projects, of lape's own insides, and type variables are not looked up."""
 

@@ -4,12 +4,49 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 if int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1:  # a core each: threads that wait for each other slow all
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+SLOW = (
+    "cli/test_main.py",
+    "cli/test_steering.py",
+    "contracts",
+    "docs/test_docs.py",
+    "docs/test_docs_run.py",
+    "edit/test_edit.py",
+    "edit/test_positions.py",
+    "experiments",
+    "figures/test_figures.py",
+    "measure/test_generation.py",
+    "measure/test_grader.py",
+    "model/test_experts.py",
+    "play",
+    "real",
+    "recording/test_compiled.py",
+    "recording/test_parallel.py",
+    "recording/test_plan.py",
+    "recording/test_ray.py",
+    "recording/test_record.py",
+    "recording/test_until.py",
+    "reporting",
+    "study/test_study.py",
+    "test_planted.py",
+)
+"""Rooms and files that take long: real models, browsers, clusters, whole studies, everything on every kind of model."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is slow, by its file."""
+    here = Path(__file__).parent
+    for item in items:
+        if any((here / name) in (item.path, *item.path.parents) for name in SLOW):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="module")

@@ -50,7 +50,7 @@ WRITTEN = {
 @pytest.fixture(scope="module", autouse=True)
 def by_letters():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(language_id, "lingua", by_letter)
+        patch.setattr("lape.cli.steer.lingua", by_letter)
         for name in language_id.IDENTIFIERS:
             patch.setitem(language_id.IDENTIFIERS, name, by_letter)
         yield

@@ -38,6 +38,7 @@ STANDS_FOR = {
     "--text fr=french.txt ... --parallel fr=aligned-fr.txt ...": f"{TEXTS} {PARALLEL}",
     "study MODEL ...": f"study MODEL {TEXTS} {PARALLEL} --out STUDY",
     "study MODEL --run RUN ...": f"study MODEL --run RUN {TEXTS} {PARALLEL} --out STUDY",
+    "RUN --parallel fr=aligned-fr.txt ...": f"RUN {PARALLEL}",
     "--text fr=fr.txt …": TEXTS,
     "--evaluation fr=other.txt …": " ".join(f"--evaluation {language}={language}2.txt" for language in LANGUAGES),
     "--shard 3/16": "--shard 3/16 --batch-tokens 64 --row-tokens 64",
@@ -56,6 +57,7 @@ SMALL = {
     "merge": "--overwrite",
     "steer": "--from en --new-tokens 4",
     "force": "--overwrite --pairs en-fr --new-tokens 4 --candidates 2 --resamples 50 --families none neurons ceiling",
+    "run": "--overwrite --tokens 150 --resamples 50",
     "study": "--overwrite --quick --tokens 150 --sizes 4 --finer 8 --rates 0.002 --draws 1 --resamples 50 --sentences 20 --domain-tokens 300",
     "demo": "--overwrite --documents 2 --draws 1",
 }

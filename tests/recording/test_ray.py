@@ -32,8 +32,10 @@ TWO = ClusterOptions(engine="ray", workers=2, group_batches=4)
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[None]:
-    """One for all tests, whose workers find the tests' modules."""
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    """One for all tests, whose workers find the tests' modules, and whose turn comes beside other tests: Ray's own are nice to all."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_worker_niceness", "0")
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
 
