@@ -24,7 +24,7 @@ from lape.measure.intervals import ENDS, interval
 from lape.model.body import text_config
 from lape.model.identity import check_made_with
 from lape.options import given, not_negative, positive
-from lape.progress import Progress, silent
+from lape.progress import Progress, each, silent
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
@@ -116,12 +116,10 @@ def answering(
     for language, found in prompts.items():
         _check_fits(model, tokenizer, language, found, options)
     frames = []
-    for done, (language, condition) in enumerate(runs):
-        progress("answering questions", done, len(runs))
+    for language, condition in each(runs, "answering questions", progress):
         with condition.on(model):
             written = _written(model, tokenizer, prompts[language], options)
         frames.append(_judged(language, condition, asked[language].chosen, written))
-    progress("answering questions", len(runs), len(runs))
     answers = pl.concat(frames)
     return Answered(answers, table_of(answers, options), tuple(notes))
 

@@ -21,7 +21,7 @@ from lape.model.hooks import Rows, watching
 from lape.model.numerics import check_finite
 from lape.model.site import Sites
 from lape.options import Tokens, not_negative, positive
-from lape.progress import Progress, silent
+from lape.progress import Progress, each, silent
 from lape.values.neurons import NeuronSet
 
 CONTEXTS: dict[str, Any] = {
@@ -87,13 +87,10 @@ def contexts(
     packs = find(model).packs
     with torch.inference_mode(), evaluating(model), watcher.attached():
         for number, corpus in enumerate(corpora.values()):
-            every = batches(corpus, options, packs=packs)
-            for done, some in enumerate(every):
-                progress(f"reading {corpus.language}", done, len(every))
+            for some in each(batches(corpus, options, packs=packs), f"reading {corpus.language}", progress):
                 one = batch(corpus, some)
                 watcher.expect(one, some, number)
                 run_batch(model, one)
-            progress(f"reading {corpus.language}", len(every), len(every))
     return _table(watcher.result(), tokenizer, corpora, options.length)
 
 

@@ -19,7 +19,7 @@ from lape.measure.ablation import Ablations, Planned, untold
 from lape.measure.bootstrap import FEWEST, Resamples, by_unit
 from lape.measure.controls import control, seeded
 from lape.measure.intervals import interval
-from lape.progress import Progress, silent
+from lape.progress import Progress, each, silent
 from lape.values.neurons import LanguageNeurons, NeuronSet
 
 EFFECTS = {
@@ -114,13 +114,11 @@ def _measured(
 ) -> pl.DataFrame:
     drawn = Resamples(work.units, options.resamples, options.seed)
     rows = []
-    for done, one in enumerate(todo):
-        progress("switching single neurons off", done, len(todo))
+    for one in each(todo, "switching single neurons off", progress):
         flat = int(one.neurons.flat)
         known = float(entropy[flat])
         row = {"language": one.language, "flat": flat, "entropy": known if np.isfinite(known) else None}
         rows.append(row | _change(work, one, drawn) | {"kind": one.kind})
-    progress("switching single neurons off", len(todo), len(todo))
     return pl.DataFrame(rows, schema=EFFECTS)
 
 

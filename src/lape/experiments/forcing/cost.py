@@ -15,7 +15,7 @@ from lape.measure.intervals import interval
 from lape.measure.methods import Setting
 from lape.measure.prompts import ask
 from lape.model.loss import Loss, line_loss
-from lape.progress import Progress, silent
+from lape.progress import Progress, each, silent
 
 COSTS = {
     **dict.fromkeys(("family", "setting", "source", "target", "language", "role"), pl.String),
@@ -48,8 +48,7 @@ def costs(
     plain = {language: line_loss(bench.model, bench.head, corpus, options) for language, corpus in corpora.items()}
     beginnings = {tag(language): lines_in(source) for language, source in texts.items()}
     rows = []
-    for done, (setting, (source, target)) in enumerate(edits):
-        progress("cost on text", done, len(edits))
+    for setting, (source, target) in each(edits, "cost on text", progress):
         prompts = [
             ask(bench.tokenizer, line, source=source, target=target) for line in beginnings.get(source, [])[:_MEASURED]
         ]
@@ -66,7 +65,6 @@ def costs(
                     )
                 )
                 rows.append({**named, **change})
-    progress("cost on text", len(edits), len(edits))
     return pl.DataFrame(rows, schema=COSTS)
 
 

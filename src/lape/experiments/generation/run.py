@@ -25,7 +25,7 @@ from lape.measure.prompts import Asking
 from lape.measure.questions import checked_questions
 from lape.model.identity import check_made_with, checksum
 from lape.options import check_candidates, check_grader, given, not_negative
-from lape.progress import Progress, silent
+from lape.progress import Progress, each, silent
 from lape.store import files
 from lape.store.cells import Cells
 from lape.values.neurons import LanguageNeurons
@@ -208,12 +208,10 @@ class _Run:
 
     def all(self, todo: Sequence[_Cell], cells: Cells, progress: Progress) -> pl.DataFrame:
         """Every cell, from the folder where it is there already."""
-        frames = []
-        for done, one in enumerate(todo):
-            progress("answering with neurons off", done, len(todo))
-            frames.append(cells.table(one.name, partial(self._judged, one, cells)))
-        progress("answering with neurons off", len(todo), len(todo))
-        return pl.concat(frames)
+        return pl.concat(
+            cells.table(one.name, partial(self._judged, one, cells))
+            for one in each(todo, "answering with neurons off", progress)
+        )
 
     def _ceiling(self, language: str) -> pl.DataFrame:
         """The unedited answers to the development questions."""

@@ -25,7 +25,7 @@ from lape.measure.intervals import Interval, interval
 from lape.model.body import evaluating, unwrapped
 from lape.model.identity import check_made_with
 from lape.options import given, not_negative, positive
-from lape.progress import Progress, silent
+from lape.progress import Progress, each, silent
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
@@ -187,14 +187,12 @@ def _all(
         from lm_eval.models.huggingface import HFLM
 
         wrapped = HFLM(pretrained=unwrapped(model), tokenizer=copy.deepcopy(tokenizer), batch_size=options.batch)
-        for done, (language, condition) in enumerate(runs):
-            progress("running tasks", done, len(runs))
+        for language, condition in each(runs, "running tasks", progress):
             with condition.on(model):
                 results = _results(wrapped, tasks, options)
             key = {"condition": condition.name, "language": language, "draw": condition.draw}
             values += [key | row for row in _values(results)]
             documents += [key | row for row in _documents(results)]
-        progress("running tasks", len(runs), len(runs))
     columns = {name: TABLE[name] for name in (*_KEYS, "value", "n")}
     return pl.DataFrame(values, schema=columns), pl.DataFrame(documents, schema=DOCUMENTS)
 

@@ -25,7 +25,7 @@ from lape.measure.ablation import Ablations, refuse_recorded
 from lape.measure.bootstrap import Floats
 from lape.measure.correlation import fitted, judged, rank_correlation
 from lape.options import given, not_negative, positive
-from lape.progress import Progress, silent
+from lape.progress import Progress, each, silent
 from lape.values.neurons import LanguageNeurons
 from lape.values.same import check_same_model
 from lape.values.stats import ActivationStats
@@ -220,12 +220,10 @@ def _measured(
     base = work.unedited(language)
     wheres = {"damage": np.ones_like(half), "damage_a": half, "damage_b": ~half}
     result = {name: np.zeros(len(groups)) for name in wheres}
-    for done, group in enumerate(groups):
-        progress(f"switching groups off in {language}", done, len(groups))
+    for k, group in enumerate(each(groups, f"switching groups off in {language}", progress)):
         change = work.off(group.neurons, language).nll - base.nll
         for name, where in wheres.items():
-            result[name][done] = change[where].sum() / max(int(base.tokens[where].sum()), 1)
-    progress(f"switching groups off in {language}", len(groups), len(groups))
+            result[name][k] = change[where].sum() / max(int(base.tokens[where].sum()), 1)
     return result
 
 

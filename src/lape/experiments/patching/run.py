@@ -19,7 +19,7 @@ from lape.measure.ablation import Ablations, refuse_recorded
 from lape.measure.bootstrap import Floats, Resamples, by_unit
 from lape.measure.intervals import ENDS, interval, named_interval, selectivity
 from lape.options import given, positive
-from lape.progress import Progress, silent
+from lape.progress import Progress, each, silent
 from lape.values.neurons import LanguageNeurons
 from lape.values.same import check_same_model
 from lape.values.stats import ActivationStats
@@ -146,15 +146,13 @@ def _changes(
 ) -> dict[str, Floats]:
     """`zeroed` and `patched`: (sets, languages, 1 + resamples) change in nats a token."""
     result = {name: np.zeros((len(means), len(work.languages), len(drawn.weights))) for name in ("zeroed", "patched")}
-    for k, (off, mean) in enumerate(means.items()):
-        for j, language in enumerate(work.languages):
-            progress("zeroing and patching", k * len(work.languages) + j, len(means) * len(work.languages))
-            before, unit = work.unedited(language), work.unit(language)
-            tokens = np.maximum(drawn.sums(by_unit(unit, before.tokens, drawn.count)), 1e-9)
-            after = {"zeroed": work.off(neurons[off], language), "patched": work.at(neurons[off], mean, language)}
-            for name, loss in after.items():
-                result[name][k, j] = drawn.sums(by_unit(unit, loss.nll - before.nll, drawn.count)) / tokens
-    progress("zeroing and patching", len(means) * len(work.languages), len(means) * len(work.languages))
+    cells = [(k, off, j, language) for k, off in enumerate(means) for j, language in enumerate(work.languages)]
+    for k, off, j, language in each(cells, "zeroing and patching", progress):
+        before, unit = work.unedited(language), work.unit(language)
+        tokens = np.maximum(drawn.sums(by_unit(unit, before.tokens, drawn.count)), 1e-9)
+        after = {"zeroed": work.off(neurons[off], language), "patched": work.at(neurons[off], means[off], language)}
+        for name, loss in after.items():
+            result[name][k, j] = drawn.sums(by_unit(unit, loss.nll - before.nll, drawn.count)) / tokens
     return result
 
 

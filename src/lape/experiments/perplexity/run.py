@@ -22,7 +22,7 @@ from lape.measure.intervals import interval
 from lape.model.find import find
 from lape.model.identity import describe
 from lape.options import check_choices, given, positive
-from lape.progress import Progress, silent
+from lape.progress import Progress, each, silent
 from lape.store import files
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.same import check_same_model
@@ -149,10 +149,7 @@ def losses(
     runs = [(condition, language) for condition in conditions for language in _evaluated(condition, work.corpora)]
     tokens = sum(work.passes(condition.neurons, language) for condition, language in runs)
     planned(sum(len(condition.neurons) > 0 for condition, _ in runs), tokens, taken / read * tokens if read else None)
-    for done, (condition, language) in enumerate(runs):
-        progress("switching neurons off", done, len(runs))
-        frames.append(_frame(work, condition, language))
-    progress("switching neurons off", len(runs), len(runs))
+    frames += [_frame(work, *one) for one in each(runs, "switching neurons off", progress)]
     return pl.concat(frames)
 
 

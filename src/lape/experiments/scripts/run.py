@@ -24,7 +24,7 @@ from lape.measure.intervals import ENDS, named_interval
 from lape.model.body import check_fits
 from lape.model.loss import find_head, line_loss
 from lape.options import given
-from lape.progress import Progress, silent
+from lape.progress import Progress, each, silent
 from lape.recording.engine import RecordOptions
 from lape.recording.record import record
 from lape.recording.run import checked_texts
@@ -81,10 +81,8 @@ def scripts(
     natives = {language: _native(work, language, *both) for language, both in _sources(texts, evaluation).items()}
     others = {language: rewritten(own, language, options) for language, own in natives.items()}
     rows = []
-    for done, (language, own) in enumerate(natives.items()):
-        progress("writing text differently", done, len(natives))
+    for language, own in each(natives.items(), "writing text differently", progress):
         rows += work.language(language, own, others[language])
-    progress("writing text differently", len(natives), len(natives))
     return pl.DataFrame(rows, schema=SCRIPTS)
 
 
