@@ -17,10 +17,11 @@ from lape.experiments.answering.passages import first_line, has_frame, passage_p
 from lape.experiments.answering.scores import LIBRARY, overlap
 from lape.experiments.answering.squad import Question, read_squad
 from lape.extras import need
-from lape.measure.bootstrap import Resamples, by_unit
+from lape.measure.bootstrap import Resamples
+from lape.measure.changes import ends
 from lape.measure.conditions import NONE, Condition, conditions
 from lape.measure.generation import GenerationOptions, generate
-from lape.measure.intervals import ENDS, interval
+from lape.measure.intervals import ENDS
 from lape.model.body import text_config
 from lape.model.identity import check_made_with
 from lape.options import given, not_negative, positive
@@ -226,7 +227,5 @@ def _parts(answers: pl.DataFrame) -> dict[tuple[Any, ...], pl.DataFrame]:
 
 
 def _mean(name: str, found: pl.DataFrame, values: pl.Series, drawn: Resamples) -> dict[str, float | None]:
-    number = found["number"].to_numpy()
-    amount, asked = (by_unit(number, one, drawn.count) for one in (values, np.ones(len(values))))
-    _, low, high = interval(drawn.ratio(amount, asked))
+    low, high = ends(found["number"].to_numpy(), values, np.ones(len(values)), drawn).values()
     return {name: float(values.mean()), f"{name}_low": low, f"{name}_high": high}  # type: ignore[arg-type]

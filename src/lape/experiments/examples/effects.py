@@ -16,9 +16,9 @@ from lape.data.corpus import TextOptions
 from lape.data.texts import Documents, Source, Texts, documents
 from lape.experiments.examples.contexts import ExamplesOptions
 from lape.measure.ablation import Ablations, Planned, untold
-from lape.measure.bootstrap import FEWEST, Resamples, by_unit
+from lape.measure.bootstrap import FEWEST, Resamples
+from lape.measure.changes import loss_change
 from lape.measure.controls import control, seeded
-from lape.measure.intervals import interval
 from lape.progress import Progress, each, silent
 from lape.values.neurons import LanguageNeurons, NeuronSet
 
@@ -115,24 +115,12 @@ def _measured(
     drawn = Resamples(work.units, options.resamples, options.seed)
     rows = []
     for one in each(todo, "switching single neurons off", progress):
-        flat = int(one.neurons.flat)
+        flat, language = int(one.neurons.flat), one.language
         known = float(entropy[flat])
-        row = {"language": one.language, "flat": flat, "entropy": known if np.isfinite(known) else None}
-        rows.append(row | _change(work, one, drawn) | {"kind": one.kind})
+        row = {"language": language, "flat": flat, "entropy": known if np.isfinite(known) else None, "kind": one.kind}
+        before, after = work.unedited(language), work.off(one.neurons, language)
+        rows.append(row | loss_change("delta", work.unit(language), before, after, drawn))
     return pl.DataFrame(rows, schema=EFFECTS)
-
-
-def _change(work: Ablations, one: _One, drawn: Resamples) -> dict[str, Any]:
-    before, after = work.unedited(one.language), work.off(one.neurons, one.language)
-    unit = work.unit(one.language)
-    nats, sizes = (by_unit(unit, one, drawn.count) for one in (after.nll - before.nll, before.tokens))
-    _, low, high = interval(drawn.ratio(nats, sizes))
-    return {
-        "tokens": int(before.tokens.sum()),
-        "delta": float(nats.sum() / max(sizes.sum(), 1)),
-        "low": low,
-        "high": high,
-    }
 
 
 def beginnings(source: Source, tokenizer: Any, options: TextOptions) -> Source:

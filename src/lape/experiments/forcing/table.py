@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from lape.measure.bootstrap import Floats, Resamples
-from lape.measure.intervals import ENDS, interval, named_interval
+from lape.measure.intervals import ENDS, named_interval, plain_interval
 
 ALL = "all"
 """Stands for a source or target in rows that average."""
@@ -196,14 +196,6 @@ def differences(answers: pl.DataFrame, resamples: int, seed: int) -> pl.DataFram
                 continue
             for column in SHARES:
                 ours, theirs = (_ratio(g, ceiling, column, list(g.pairs), weights) for g in (own, group))
-                value, low, high = interval(ours - theirs)
-                rows.append(
-                    {
-                        "family": family,
-                        "measure": f"{column}_over_ceiling",
-                        "difference": value,
-                        "low": low,
-                        "high": high,
-                    }
-                )
+                row = {"family": family, "measure": f"{column}_over_ceiling"}
+                rows.append(row | plain_interval("difference", ours - theirs))
     return pl.DataFrame(rows, schema=DIFFERENCES)

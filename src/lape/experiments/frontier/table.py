@@ -11,7 +11,7 @@ import polars as pl
 from lape.measure.bootstrap import Floats
 from lape.measure.effects import Effects
 from lape.measure.frontier import Drawn, positions
-from lape.measure.intervals import MEAN, holm, interval, selectivity, two_sided
+from lape.measure.intervals import MEAN, holm, plain_interval, selectivity, two_sided
 
 ADVANTAGES = {
     "method": pl.String,
@@ -62,14 +62,11 @@ def _compared(found: Sequence[Floats]) -> dict[str, Any]:
         names = ("own", "selectivity", "selectivity_against", "difference", "low", "high", "p")
         return {**dict.fromkeys(names), "languages": 0}
     level, mine, theirs = np.mean(known, axis=0)
-    difference, low, high = interval(mine - theirs)
     return {
         "own": float(level[0]),
         "selectivity": float(mine[0]),
         "selectivity_against": float(theirs[0]),
-        "difference": difference,
-        "low": low,
-        "high": high,
+        **plain_interval("difference", mine - theirs),
         "p": two_sided(mine - theirs),
         "languages": len(known),
     }

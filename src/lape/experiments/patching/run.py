@@ -17,7 +17,7 @@ from lape.data.texts import Texts
 from lape.errors import OptionError, TextError
 from lape.measure.ablation import Ablations, refuse_recorded
 from lape.measure.bootstrap import Floats, Resamples, by_unit
-from lape.measure.intervals import ENDS, interval, named_interval, selectivity
+from lape.measure.intervals import ENDS, named_interval, plain_interval, selectivity
 from lape.options import given, positive
 from lape.progress import Progress, each, silent
 from lape.values.neurons import LanguageNeurons
@@ -189,7 +189,6 @@ def _matrix(languages: Sequence[str], sets: Sequence[str], changes: dict[str, Fl
     for k, off in enumerate(sets):
         for j, language in enumerate(languages):
             zeroed, patched = changes["zeroed"][k, j], changes["patched"][k, j]
-            difference = dict(zip(("difference", "low", "high"), interval(patched - zeroed), strict=True))
             row = {"off": off, "language": language, "zeroed": float(zeroed[0]), "patched": float(patched[0])}
-            rows.append(row | difference)
+            rows.append(row | plain_interval("difference", patched - zeroed))
     return pl.DataFrame(rows, schema=MATRIX)

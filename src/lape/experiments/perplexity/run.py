@@ -16,9 +16,9 @@ from lape.data.corpus import Corpus, TextOptions
 from lape.data.texts import Texts
 from lape.errors import OptionError
 from lape.measure.ablation import Ablations, Planned, depends_on, refuse_recorded, untold
-from lape.measure.bootstrap import Resamples, by_unit
+from lape.measure.bootstrap import Resamples
+from lape.measure.changes import ends
 from lape.measure.controls import control, seeded
-from lape.measure.intervals import interval
 from lape.model.find import find
 from lape.model.identity import describe
 from lape.options import check_choices, given, positive
@@ -246,8 +246,6 @@ def _change(base: pl.DataFrame, after: pl.DataFrame, drawn: Resamples) -> dict[s
     before_nats, after_nats = float(base["nll"].sum()), float(after["nll"].sum())
     difference = after["nll"].to_numpy() - base["nll"].to_numpy()
     unit = base["unit"].to_numpy()
-    sizes = by_unit(unit, base["tokens"], drawn.count)
-    _, low, high = interval(drawn.ratio(by_unit(unit, difference, drawn.count), sizes))
     total = after_nats - before_nats
     return {
         "tokens": tokens,
@@ -257,8 +255,7 @@ def _change(base: pl.DataFrame, after: pl.DataFrame, drawn: Resamples) -> dict[s
         "nll_base": before_nats / tokens,
         "nll_off": after_nats / tokens,
         "delta_token": total / tokens,
-        "low": low,
-        "high": high,
+        **ends(unit, difference, base["tokens"], drawn),
         "delta_character": total / characters,
         "delta_sentence": total / len(base),
         "perplexity_base": float(np.exp(before_nats / tokens)),

@@ -29,8 +29,8 @@ from lape.data.corpus import TextOptions
 from lape.data.parallel import Parallel, aligned_lines
 from lape.errors import MismatchError, TextError
 from lape.experiments.similarity.vectors import sentence_vectors
-from lape.measure.bootstrap import BLOCK, Resamples, by_unit
-from lape.measure.intervals import interval
+from lape.measure.bootstrap import BLOCK, Resamples
+from lape.measure.changes import ends
 from lape.options import given, positive
 from lape.progress import Progress, each, silent
 
@@ -149,14 +149,11 @@ def _dominance(
             if language != target
         ]
     ).mean(0)
-    amount, size = (by_unit(unit, one, drawn.count) for one in ((own - mismatched).numpy(), np.ones(len(unit))))
-    _, low, high = interval(drawn.ratio(amount, size))
     return {
         "dominance": float(own.mean()),
         "mismatched": float(mismatched.mean()),
         "difference": float((own - mismatched).mean()),
-        "low": low,
-        "high": high,
+        **ends(unit, (own - mismatched).numpy(), np.ones(len(unit)), drawn),
         "p_at_1": float(hits.mean()),
         "p_at_1_chance": 1 / len(own),
         "norm": float(means[target].norm()),
