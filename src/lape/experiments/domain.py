@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from lape.data.texts import Documents
+from lape.detect.detector import Method
 from lape.detect.identify import method_named
 from lape.detect.stability import UNION, disjoint_groups, has_text, mean_tokens, set_jaccard
 from lape.errors import OptionError
@@ -22,11 +22,9 @@ from lape.figures.dots import dots
 from lape.figures.figure import Figure
 from lape.options import Tokens, positive
 from lape.recording.record import record
-from lape.values.neurons import LanguageNeurons
 from lape.values.same import check_same_model
 from lape.values.stats import ActivationStats
 
-_Find = Callable[..., LanguageNeurons]
 DOMAIN = {
     "language": pl.String,
     "tokens": pl.Int64,
@@ -47,7 +45,7 @@ class DomainStudy:
         positive(self, "domain_tokens")
 
 
-def domain(a: ActivationStats, b: ActivationStats, find: _Find, seed: int = 0, **options: Any) -> pl.DataFrame:
+def domain(a: ActivationStats, b: ActivationStats, find: Method, seed: int = 0, **options: Any) -> pl.DataFrame:
     """Do sets follow the kind of text? Within-domain minus cross-domain Jaccard at equal tokens.
 
     `a` and `b`: statistics of one model on two domains. In each draw two disjoint groups of folds of each domain are taken, of as

@@ -10,7 +10,7 @@ from lape.errors import TextError
 from lape.experiments.answering.run import TABLE, answering
 from lape.experiments.claim import beside
 from lape.experiments.context import Context, Tables
-from lape.experiments.experiment import MODEL, Cost, Experiment, Need
+from lape.experiments.experiment import MODEL, Cost, Experiment, by_language, named
 from lape.experiments.table import Table
 from lape.figures.captions import QUESTIONS, counted
 from lape.figures.dots import dots
@@ -32,21 +32,19 @@ class AnsweringStudy:
     def files(self) -> dict[str, Path]:
         """Language -> its file. Raises TextError for what names none, and for a language named twice."""
         found: dict[str, Path] = {}
-        for one in self.answering:
-            language, equals, path = one.partition("=")
-            if not equals or not path:
-                raise TextError(f"answering {one} names no path. Expected TAG=PATH, for example fr=french.json.")
-            if language.strip() in found:
+        for language, path in by_language("answering", self.answering, "french.json"):
+            if language in found:
                 raise TextError(f"answering names several files for {language}. Expected one file for each language.")
-            found[language.strip()] = Path(path)
+            found[language] = Path(path)
         return found
 
 
-def _missing(_context: Context, options: AnsweringStudy) -> str | None:
-    """Only with a user's files."""
-    if options.answering:
-        return None
-    return "no questions about passages were given (--answering TAG=FILE, in SQuAD's format, such as XQuAD's)"
+GIVEN = named(
+    "answering",
+    "no questions about passages were given (--answering TAG=FILE, in SQuAD's format, such as XQuAD's)",
+    "--answering TAG=FILE",
+)
+"""Only with a user's files."""
 
 
 def _run(context: Context, options: AnsweringStudy) -> Tables:
@@ -83,7 +81,7 @@ EXPERIMENT = Experiment(
     options=AnsweringStudy,
     run=_run,
     tables={"answering": Table("Scores of the answers in each condition, and their change of F1, 0 to 1.", TABLE)},
-    needs=(MODEL, Need(_missing, "--answering TAG=FILE")),
+    needs=(MODEL, GIVEN),
     cost=_cost,
     figures=(
         Figure(

@@ -98,10 +98,10 @@ def _cost(context: Context, options: GenerationStudy) -> Cost:
 
 
 def _section(tables: Tables) -> Section:
-    whole = default_section(EXPERIMENT, {name: frame for name, frame in tables.items() if name != "answers"})
+    measured = {name: frame for name, frame in tables.items() if name != "answers"}
     about = "The first questions of each language, as they came. A green edge: the identifier calls the answer the language of the question."
     shown = (Answers("Answers", about, _sampled(tables["answers"])),) if "answers" in tables else ()
-    return Section(whole.title, whole.about, blocks=(*whole.blocks, *shown))
+    return default_section(EXPERIMENT, measured, after=shown)
 
 
 def _sampled(table: pl.DataFrame) -> list[Asked]:

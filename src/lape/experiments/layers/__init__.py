@@ -6,10 +6,10 @@ import polars as pl
 
 from lape.experiments.claim import beside
 from lape.experiments.context import Context, Tables
-from lape.experiments.experiment import Experiment, NoOptions, pictures, rows
+from lape.experiments.experiment import Experiment, NoOptions, default_section
 from lape.experiments.layers.figures import layers as draw
 from lape.experiments.layers.run import LAYERS, layers
-from lape.experiments.section import Block, Section
+from lape.experiments.section import Section
 from lape.experiments.table import Table
 from lape.figures.captions import Facts, selected, sets
 from lape.figures.figure import Figure
@@ -66,9 +66,8 @@ def _caption(tables: Tables, facts: Facts) -> str:
 
 
 def _section(tables: Tables) -> Section:
-    blocks: tuple[Block, ...] = (*pictures(EXPERIMENT, tables), *rows(EXPERIMENT, tables))
     about = "A neuron of several languages stands in each of them."
-    return Section(EXPERIMENT.title, about, _finding(tables.get("histogram")), blocks)
+    return default_section(EXPERIMENT, tables, about, _finding(tables.get("histogram")))
 
 
 def _finding(counts: pl.DataFrame | None) -> tuple[str, ...]:
