@@ -15,6 +15,7 @@ from torch import Tensor
 from lape.data.corpus import TextOptions
 from lape.data.texts import Documents, Source, Texts, documents
 from lape.experiments.examples.contexts import ExamplesOptions
+from lape.experiments.examples.pieces import decoded
 from lape.measure.ablation import Ablations, Planned, untold
 from lape.measure.bootstrap import FEWEST, Resamples
 from lape.measure.changes import loss_change
@@ -133,14 +134,8 @@ def beginnings(source: Source, tokenizer: Any, options: TextOptions) -> Source:
     for pieces in documents(source, rule=options.document, column=options.column, blank=True):
         text = "".join(islice(pieces, 1))
         ids = tokenizer(text[: share * 32], add_special_tokens=False)["input_ids"][:share]
-        cut.append(_first(tokenizer, text, ids))
+        cut.append(decoded(tokenizer, ids).rstrip("�") if text else "")
         left -= len(ids)
         if left <= 0:
             break
     return Documents(cut) if sum(map(bool, cut)) >= FEWEST else source
-
-
-def _first(tokenizer: Any, text: str, ids: list[int]) -> str:
-    """The part of a text that its first tokens are."""
-    part: str = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-    return part.rstrip("�") if text else ""
