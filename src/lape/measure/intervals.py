@@ -68,6 +68,12 @@ def holm(p: Sequence[float]) -> list[float]:
     return [float(one) for one in corrected]
 
 
+def holm_known(p: Sequence[float | None]) -> list[float | None]:
+    """`holm` over the p values that there are; None for the others."""
+    corrected = iter(holm([one for one in p if one is not None]))
+    return [None if one is None else next(corrected) for one in p]
+
+
 def wilson(count: int, of: int) -> tuple[float | None, float | None]:
     """Wilson's 95 % interval of a share; None where there is nothing to count. Needs the extra `study`."""
     if not of:

@@ -13,7 +13,7 @@ from lape.errors import OptionError
 from lape.experiments import experiments
 from lape.experiments.claim import Claim, Rule
 from lape.figures.style import ends
-from lape.measure.intervals import holm
+from lape.measure.intervals import holm_known
 
 Verdict = Literal["holds", "does not hold", "undecided here", "not run"]
 LEVEL = 0.05
@@ -56,13 +56,11 @@ def judge(claim: Claim, tables: Mapping[str, pl.DataFrame], why_not: Mapping[str
     names = [str(name) for name in rows[claim.member].to_list()] if claim.member in rows.columns else [claim.name]
     values = [(row[claim.value], *ends(row, claim.value)) for row in rows.iter_rows(named=True)]
     found = [(name, *value) for name, value in zip(names, values, strict=True)]
-    p = [_p(value, below, above, claim) for _, value, below, above in found]
-    corrected = iter(holm([one for one in p if one is not None]))
+    corrected = holm_known([_p(value, below, above, claim) for _, value, below, above in found])
     members = []
-    for (name, value, below, above), one in zip(found, p, strict=True):
-        adjusted = None if one is None else next(corrected)
-        row = {"member": name, "value": value, "low": below, "high": above, "p_holm": adjusted}
-        members.append({**row, "verdict": _verdict(below, above, adjusted, claim)})
+    for (name, value, below, above), p in zip(found, corrected, strict=True):
+        row = {"member": name, "value": value, "low": below, "high": above, "p_holm": p}
+        members.append({**row, "verdict": _verdict(below, above, p, claim)})
     verdicts = [one["verdict"] for one in members]
     whole: Verdict = "undecided here"
     if "does not hold" in verdicts:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,10 +69,6 @@ def _cost(_context: Context, options: AnsweringStudy) -> Cost:
     return Cost(body_tokens=prompts * 400, new_tokens=32 * max(1, prompts // 8))
 
 
-def _reads(options: AnsweringStudy) -> Mapping[str, Path]:
-    return options.files
-
-
 EXPERIMENT = Experiment(
     name="answering",
     title="Questions about passages",
@@ -99,5 +94,5 @@ EXPERIMENT = Experiment(
         ),
     ),
     claims=beside(__file__),
-    reads=_reads,
+    reads=lambda options: options.files,
 )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from lape.data.corpus import TextOptions
 from lape.data.texts import Documents, Source, Texts, documents
 from lape.experiments.examples.contexts import ExamplesOptions
 from lape.experiments.examples.pieces import decoded
+from lape.experiments.experiment import taken
 from lape.measure.ablation import Ablations, Planned, untold
 from lape.measure.bootstrap import FEWEST, Resamples
 from lape.measure.changes import loss_change
@@ -70,14 +70,15 @@ def effects(
     own = {k: found for k, found in own.items() if found}
     if not own:
         return pl.DataFrame(schema=EFFECTS), notes
-    text = TextOptions(**{f.name: getattr(options, f.name) for f in dataclasses.fields(TextOptions)})
-    text = dataclasses.replace(text, tokens=min(options.effect_tokens, options.tokens or options.effect_tokens))
+    text = replace(
+        taken(TextOptions, options), tokens=min(options.effect_tokens, options.tokens or options.effect_tokens)
+    )
     cut = {k: beginnings(texts[k], tokenizer, text) for k in own}
     work = Ablations(model, tokenizer, cut, text, folder=folder, progress=progress)
-    read, taken = work.base(progress)
+    read, seconds = work.base(progress)
     todo = [one for k, found in own.items() for one in _with_controls(k, found, neurons, work, options, notes)]
     tokens = sum(work.passes(one.neurons, one.language) for one in todo)
-    planned(len(todo), tokens, taken / read * tokens if read else None)
+    planned(len(todo), tokens, seconds / read * tokens if read else None)
     return _measured(work, todo, entropy, options, progress), notes
 
 

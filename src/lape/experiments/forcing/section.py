@@ -72,9 +72,7 @@ def section(tables: Tables) -> Section:
 
 def _reported(table: pl.DataFrame) -> dict[str, dict[str, Any]]:
     """Family -> what was reported of it, averaged over all pairs."""
-    whole = table.filter(
-        (pl.col("source") == "all") & (pl.col("target") == "all") & pl.col("chosen") & (pl.col("split") == "report")
-    )
+    whole = table.filter("chosen", source="all", target="all", split="report")
     return {row["family"]: row for row in whole.iter_rows(named=True)}
 
 

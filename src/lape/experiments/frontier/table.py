@@ -11,7 +11,7 @@ import polars as pl
 from lape.measure.bootstrap import Floats
 from lape.measure.effects import Effects
 from lape.measure.frontier import Drawn, positions
-from lape.measure.intervals import MEAN, holm, plain_interval, selectivity, two_sided
+from lape.measure.intervals import MEAN, holm_known, plain_interval, selectivity, two_sided
 
 ADVANTAGES = {
     "method": pl.String,
@@ -45,7 +45,8 @@ def advantages(
             continue
         found = [_at_equal_own(a, b) for a, b in zip(ours, drawn.curves(other), strict=True)]
         pair = [_compared([one]) for one in found]
-        _holm_over(pair)
+        corrected = holm_known([row["p"] for row in pair])
+        pair = [row | {"p_holm": p} for row, p in zip(pair, corrected, strict=True)]
         whole = _compared([found[k] for k in chosen])
         named = zip([*effects.languages, MEAN], [*pair, {**whole, "p_holm": whole["p"]}], strict=True)
         rows += [
@@ -93,9 +94,3 @@ def _along(own: Floats, others: Floats, level: Floats) -> Floats:
     share = np.divide(level - a, b - a, out=np.ones_like(level), where=b > a)
     between: Floats = x + np.clip(share, 0.0, 1.0) * (y - x)
     return between
-
-
-def _holm_over(rows: Sequence[dict[str, Any]]) -> None:
-    corrected = iter(holm([row["p"] for row in rows if row["p"] is not None]))
-    for row in rows:
-        row["p_holm"] = None if row["p"] is None else next(corrected)

@@ -28,12 +28,10 @@ PATCHING: dict[str, Any] = {
     "language": pl.String,
     "neurons": pl.Int64,
     **{
-        f"{name}{end}": pl.Float64
-        for name in ("off_own", "patched_own", "own", "off_others", "patched_others", "others")
+        f"{how}{name}{end}": pl.Float64
+        for name in ("own", "others", "selectivity")
+        for how in ("off_", "patched_", "")
         for end in ENDS
-    },
-    **{
-        f"{name}{end}": pl.Float64 for name in ("off_selectivity", "patched_selectivity", "selectivity") for end in ENDS
     },
     "units": pl.Int64,
 }

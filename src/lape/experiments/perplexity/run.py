@@ -14,14 +14,13 @@ from torch import Tensor
 
 from lape.data.corpus import Corpus, TextOptions
 from lape.data.texts import Texts
-from lape.errors import OptionError
 from lape.measure.ablation import Ablations, Planned, depends_on, refuse_recorded, untold
 from lape.measure.bootstrap import Resamples
 from lape.measure.changes import ends
 from lape.measure.controls import control, seeded
 from lape.model.find import find
 from lape.model.identity import describe
-from lape.options import check_choices, given, positive
+from lape.options import check_choices, given, not_negative, positive
 from lape.progress import Progress, each, silent
 from lape.store import files
 from lape.values.neurons import LanguageNeurons, NeuronSet
@@ -68,8 +67,7 @@ class PerplexityOptions(TextOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choices(self)
-        if self.draws < 0:
-            raise OptionError(f"draws is {self.draws}. Expected 0 or more.")
+        not_negative(self, "draws")
         positive(self, "resamples")
 
 
