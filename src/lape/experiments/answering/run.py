@@ -210,7 +210,9 @@ def table_of(answers: pl.DataFrame, options: AnsweringOptions) -> pl.DataFrame:
     """Mean scores with intervals; columns: `TABLE`. Questions of one number share their resamples over all languages."""
     drawn = Resamples(int(answers["number"].max()) + 1, options.resamples, options.seed)  # type: ignore[arg-type]
     rows = []
-    for (language, condition, draw), found in _parts(answers).items():
+    parts = answers.partition_by("language", "condition", "draw", as_dict=True, maintain_order=True)
+    for (language, condition, draw), part in parts.items():
+        found = part.sort("number")
         row: dict[str, Any] = {"language": language, "condition": condition, "draw": draw, "questions": len(found)}
         for score in SCORES:
             row |= _mean(score, found, found[score], drawn)
@@ -219,11 +221,6 @@ def table_of(answers: pl.DataFrame, options: AnsweringOptions) -> pl.DataFrame:
             row |= _mean("difference_f1", found, found["f1"] - base["f1"], drawn)
         rows.append(row)
     return pl.DataFrame(rows, schema=TABLE)
-
-
-def _parts(answers: pl.DataFrame) -> dict[tuple[Any, ...], pl.DataFrame]:
-    parts = answers.partition_by("language", "condition", "draw", as_dict=True, maintain_order=True)
-    return {key: frame.sort("number") for key, frame in parts.items()}
 
 
 def _mean(name: str, found: pl.DataFrame, values: pl.Series, drawn: Resamples) -> dict[str, float | None]:

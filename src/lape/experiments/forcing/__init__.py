@@ -29,8 +29,6 @@ from lape.measure.answer_table import ANSWERS
 
 __all__ = ["EXPERIMENT", "forcing"]
 
-VERB = "lape force {model} --run {run}"
-
 
 @dataclass(frozen=True)
 class ForcingStudy:
@@ -131,6 +129,6 @@ EXPERIMENT = Experiment(
     ),
     section=section,
     claims=beside(__file__),
-    command=VERB,
+    command="lape force {model} --run {run}",
     reads=_reads,
 )

@@ -96,13 +96,7 @@ def _sampled(table: pl.DataFrame) -> list[Asked]:
         mine = reported.filter((pl.col("target") == target) & pl.col("source").is_in([source, target]))
         for question in mine["question"].unique().sort().head(_QUESTIONS).to_list():
             rows = {row["family"]: row for row in mine.filter(pl.col("question") == question).iter_rows(named=True)}
-            answers = [
-                Answer(
-                    name, rows[name]["language"], rows[name]["in_language"], rows[name]["good"], rows[name]["answer"]
-                )
-                for name in _SHOWN
-                if name in rows
-            ]
+            answers = [Answer.of(name, rows[name], "language") for name in _SHOWN if name in rows]
             result.append(Asked(question, source, target, answers))
     return result
 

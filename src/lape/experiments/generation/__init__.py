@@ -111,13 +111,7 @@ def _sampled(table: pl.DataFrame) -> list[Asked]:
         for question in mine["question"].unique().sort().head(_SHOWN).to_list():
             rows = mine.filter((pl.col("question") == question) & pl.col("off").is_in(["none", language]))
             answers = [
-                Answer(
-                    "nothing off" if row["off"] == "none" else f"{row['off']} off",
-                    row["identified"],
-                    row["in_language"],
-                    row["good"],
-                    row["answer"],
-                )
+                Answer.of("nothing off" if row["off"] == "none" else f"{row['off']} off", row, "identified")
                 for row in rows.iter_rows(named=True)
             ]
             result.append(Asked(question, language, language, answers))

@@ -13,6 +13,7 @@ from lape.experiments.section import Section
 from lape.experiments.table import Table
 from lape.figures.captions import Facts, selected, sets
 from lape.figures.figure import Figure
+from lape.measure.intervals import ENDS
 from lape.values.neurons import LanguageNeurons
 
 __all__ = ["EXPERIMENT", "layers"]
@@ -38,18 +39,11 @@ def _places(table: pl.DataFrame) -> pl.DataFrame:
     """The row of all assignments, a row for each place, in shares of what chance would give."""
     whole = table.filter(pl.col("language") == "all")
     parts = []
-    for place, column in (("bottom two", "bottom_two"), ("top quarter", "top_quarter")):
+    for column in ("bottom_two", "top_quarter"):
         chance = pl.col(f"{column}_chance")
-        parts.append(
-            whole.select(
-                pl.lit(place).alias("place"),
-                pl.col(column).alias("share"),
-                chance.alias("chance"),
-                (pl.col(column) / chance).alias("over_chance"),
-                (pl.col(f"{column}_low") / chance).alias("low"),
-                (pl.col(f"{column}_high") / chance).alias("high"),
-            )
-        )
+        ends = zip(("over_chance", "low", "high"), ENDS, strict=True)
+        over = {name: pl.col(f"{column}{end}") / chance for name, end in ends}
+        parts.append(whole.select(place=pl.lit(column.replace("_", " ")), share=pl.col(column), chance=chance, **over))
     return pl.concat(parts)
 
 
