@@ -44,8 +44,7 @@ ANSWERS = {
 TABLE = {
     **dict.fromkeys(("language", "condition"), pl.String),
     **dict.fromkeys(("draw", "questions"), pl.Int64),
-    **{f"{score}{end}": pl.Float64 for score in SCORES for end in ENDS},
-    **dict.fromkeys(("difference_f1", "difference_f1_low", "difference_f1_high"), pl.Float64),
+    **{f"{score}{end}": pl.Float64 for score in (*SCORES, "difference_f1") for end in ENDS},
 }
 """One row per language, condition and draw: mean scores over questions, and the mean difference of F1 to `none` question by
 question, with 95 % bootstrap intervals over questions; null under 20 questions.

@@ -10,6 +10,7 @@ import polars as pl
 from lape.experiments.context import Tables
 from lape.experiments.section import Answer, Answers, Asked, Block, Picture, Rows, Section, interval, number
 from lape.experiments.table import Table
+from lape.measure.intervals import ENDS
 
 _FAMILIES = (
     "ceiling",
@@ -34,9 +35,7 @@ FAMILIES = Table(
     "residual stream shifted by the difference of means. random, other, permuted: controls with other neurons.",
     {
         "family": pl.String,
-        **dict.fromkeys(
-            ("good", "good_low", "good_high", "in_language", "in_language_low", "in_language_high"), pl.Float64
-        ),
+        **{f"{name}{end}": pl.Float64 for name in ("good", "in_language") for end in ENDS},
         **dict.fromkeys(("fluent", "on_topic", "cost_target", "cost_third"), pl.Float64),
     },
     labels={"family": "way", "cost_target": "cost, target", "cost_third": "cost, others"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,7 @@ CONTROLS = ("random", "matched")
 """Selection methods that do next to nothing at any size: measured at the largest alone."""
 FINER = ("lape", "difference")
 """Those compared more finely."""
-_METHODS: Mapping[str, tuple[str, dict[str, Any]]] = {"probability": ("difference", {"of": "probability"})}
+_METHODS = {"probability": "difference:of=probability"}
 """Selection methods that are another's with options."""
 
 
@@ -121,9 +121,7 @@ def selected(context: Context, method: str, size: int) -> LanguageNeurons:
 
 def _named(method: str) -> tuple[str, dict[str, Any]]:
     """A method and its options: `difference:of=probability,against=largest`."""
-    if method in _METHODS:
-        return _METHODS[method]
-    name, _, rest = method.partition(":")
+    name, _, rest = _METHODS.get(method, method).partition(":")
     more: dict[str, Any] = {}
     for one in filter(None, rest.split(",")):
         key, equals, value = one.partition("=")

@@ -15,11 +15,11 @@ from lape.data import samples
 from lape.data.language_id import identifier
 from lape.data.languages import tag
 from lape.errors import OptionError, TextError
-from lape.measure.answer_table import Judge
+from lape.measure.answer_table import Judge, Split
 from lape.measure.bench import Bench
 from lape.measure.conditions import NONE, Condition, conditions
 from lape.measure.generation import GenerationOptions
-from lape.measure.grader import MARKS, Grader
+from lape.measure.grader import MARKS, grader_of
 from lape.measure.methods import Setting
 from lape.measure.prompts import Asking
 from lape.measure.questions import checked_questions
@@ -187,11 +187,9 @@ class _Run:
         self.bench, self.options = bench, options
         self.asked = {language: asked[language] for language in languages}
         self.development = {language: development[language] for language in languages}
-        url, model = options.grader_url, options.grader_model
-        grader = Grader(url, model, MARKS) if url and model else None
         first = identifier(options.identifier, languages)
-        candidates = options.candidates
-        self.judge = Judge(bench, first, first, {"report": candidates, "development": candidates}, grader)
+        candidates: dict[Split, int] = {"report": options.candidates, "development": options.candidates}
+        self.judge = Judge(bench, first, first, candidates, grader_of(options, MARKS))
         wish = Asking(wish="target" if options.wish else "none")
         self.setting = Setting("silenced", "asked in its own language", asking=wish, ceiling=True)
 

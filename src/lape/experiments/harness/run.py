@@ -273,13 +273,13 @@ def table_of(values: pl.DataFrame, documents: pl.DataFrame, options: HarnessOpti
     for row in values.iter_rows(named=True):
         own = _mean_of(parts.get(tuple(row[name] for name in _KEYS)), row["value"])
         stderr = float(own.std(ddof=1) / len(own) ** 0.5) if own is not None and len(own) > 1 else None
-        changed: dict[str, Any] = {"difference": None, "low": None, "high": None}
+        row |= {"stderr": stderr}
         if row["condition"] != NONE.name:
             before = base[row["task"], row["metric"]]
             first = _mean_of(parts.get((row["task"], row["metric"], NONE.name, "", 0)), before)
             _, low, high = _difference(first, own, options)
-            changed = {"difference": row["value"] - before, "low": low, "high": high}
-        rows.append(row | {"stderr": stderr} | changed)
+            row |= {"difference": row["value"] - before, "low": low, "high": high}
+        rows.append(row)
     return pl.DataFrame(rows, schema=TABLE)
 
 
