@@ -14,9 +14,7 @@ from lape.measure.frontier import Drawn, positions
 from lape.measure.intervals import MEAN, holm_known, plain_interval, selectivity, two_sided
 
 ADVANTAGES = {
-    "method": pl.String,
-    "against": pl.String,
-    "language": pl.String,
+    **dict.fromkeys(("method", "against", "language"), pl.String),
     **dict.fromkeys(("own", "selectivity", "selectivity_against"), pl.Float64),
     **dict.fromkeys(("difference", "low", "high", "p", "p_holm"), pl.Float64),
     **dict.fromkeys(("languages", "units"), pl.Int64),

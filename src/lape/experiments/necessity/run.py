@@ -37,14 +37,10 @@ ESTIMATES = ("first", "along", "layerwise", "second", "bent")
 MEASURED = "damage_a"
 """The damage on half A as a prediction of that on half B: what no estimate from half A can be expected to beat."""
 ABLATED: dict[str, Any] = {
-    "language": pl.String,
-    "among": pl.String,
+    **dict.fromkeys(("language", "among"), pl.String),
     "group": pl.Int64,
     "neurons": pl.List(pl.Int64),
-    "layer": pl.Int64,
-    "expert": pl.Int64,
-    "decile": pl.Int64,
-    "chosen": pl.Int64,
+    **dict.fromkeys(("layer", "expert", "decile", "chosen"), pl.Int64),
     **dict.fromkeys(("damage", "damage_a", "damage_b", *PREDICTORS, *ESTIMATES), pl.Float64),
 }
 CORRELATIONS = {

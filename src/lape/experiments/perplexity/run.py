@@ -36,15 +36,10 @@ SUMMARY = {
     **dict.fromkeys(("random_mean", "random_max", "matched_mean", "matched_max"), pl.Float64),
 }
 LINES = {
-    "off": pl.String,
-    "kind": pl.String,
+    **dict.fromkeys(("off", "kind"), pl.String),
     "draw": pl.Int64,
     "language": pl.String,
-    "document": pl.Int64,
-    "line": pl.Int64,
-    "unit": pl.Int64,
-    "tokens": pl.Int64,
-    "characters": pl.Int64,
+    **dict.fromkeys(("document", "line", "unit", "tokens", "characters"), pl.Int64),
     "nll": pl.Float64,
 }
 
