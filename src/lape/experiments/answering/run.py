@@ -18,7 +18,7 @@ from lape.experiments.answering.scores import LIBRARY, overlap
 from lape.experiments.answering.squad import Question, read_squad
 from lape.extras import need
 from lape.measure.bootstrap import Resamples
-from lape.measure.changes import ends
+from lape.measure.changes import resampled_ends
 from lape.measure.conditions import NONE, Condition, conditions
 from lape.measure.generation import GenerationOptions, generate
 from lape.measure.intervals import ENDS
@@ -223,5 +223,5 @@ def table_of(answers: pl.DataFrame, options: AnsweringOptions) -> pl.DataFrame:
 
 
 def _mean(name: str, found: pl.DataFrame, values: pl.Series, drawn: Resamples) -> dict[str, float | None]:
-    low, high = ends(found["number"].to_numpy(), values, np.ones(len(values)), drawn).values()
+    low, high = resampled_ends(found["number"].to_numpy(), values, np.ones(len(values)), drawn).values()
     return {name: float(values.mean()), f"{name}_low": low, f"{name}_high": high}  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ import polars as pl
 
 from lape.errors import OptionError
 from lape.measure.bootstrap import Resamples
-from lape.measure.changes import ends
+from lape.measure.changes import resampled_ends
 
 CONTROLLED = {
     **dict.fromkeys(("language", "control"), pl.String),
@@ -51,4 +51,4 @@ def _row(base: pl.DataFrame, own: pl.DataFrame, control: pl.DataFrame | None, dr
     before, after, with_control = (frame["nll"].to_numpy() for frame in (base, own, control))
     changes = [float((values - before).sum() / tokens.sum()) for values in (after, with_control)]
     row = {"own": changes[0], "of_control": changes[1], "difference": changes[0] - changes[1]}
-    return row | ends(unit, after - with_control, tokens, drawn)
+    return row | resampled_ends(unit, after - with_control, tokens, drawn)

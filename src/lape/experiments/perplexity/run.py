@@ -16,7 +16,7 @@ from lape.data.corpus import Corpus, TextOptions
 from lape.data.texts import Texts
 from lape.measure.ablation import Ablations, Planned, depends_on, refuse_recorded, untold
 from lape.measure.bootstrap import Resamples
-from lape.measure.changes import ends
+from lape.measure.changes import resampled_ends
 from lape.measure.controls import control, seeded
 from lape.model.find import find
 from lape.model.identity import describe
@@ -248,7 +248,7 @@ def _change(base: pl.DataFrame, after: pl.DataFrame, drawn: Resamples) -> dict[s
         "nll_base": before_nats / tokens,
         "nll_off": after_nats / tokens,
         "delta_token": total / tokens,
-        **ends(unit, difference, base["tokens"], drawn),
+        **resampled_ends(unit, difference, base["tokens"], drawn),
         "delta_character": total / characters,
         "delta_sentence": total / len(base),
         "perplexity_base": float(np.exp(before_nats / tokens)),

@@ -70,12 +70,12 @@ def _grid(table: pl.DataFrame) -> Grid:
     off, evaluated = (table[name].unique(maintain_order=True).to_list() for name in ("off", "language"))
     known = cells(table, "off", "language")
 
-    def each(of: Callable[[Mapping[str, Any]], Any]) -> list[list[Any]]:
+    def by_cell(of: Callable[[Mapping[str, Any]], Any]) -> list[list[Any]]:
         return [[of(known[a, b]) if (a, b) in known else None for b in evaluated] for a in off]
 
-    views = {name: View(title, each(itemgetter(name)), digits) for name, (title, digits) in UNITS.items()}
+    views = {name: View(title, by_cell(itemgetter(name)), digits) for name, (title, digits) in UNITS.items()}
     for kind, title in CONTROLS.items():
-        values = each(partial(_less, f"{kind}_mean"))
+        values = by_cell(partial(_less, f"{kind}_mean"))
         if any(value is not None for line in values for value in line):
             views[kind] = View(f"nats a token, {title}", values)
     few = " (none where there are under 20 units of text)" if min(table["units"].to_list()) < 20 else ""
@@ -83,7 +83,7 @@ def _grid(table: pl.DataFrame) -> Grid:
         "Rows: the language whose neurons are off. Columns: the language of the text. "
         f"Point at a cell for its 95 % interval{few}."
     )
-    return Grid("loss", caption, "off ↓ text →", off, evaluated, views, each(_ends))
+    return Grid("loss", caption, "off ↓ text →", off, evaluated, views, by_cell(_ends))
 
 
 def _less(control: str, row: Mapping[str, Any]) -> float | None:

@@ -30,7 +30,7 @@ from lape.data.parallel import Parallel, aligned_lines
 from lape.errors import MismatchError, TextError
 from lape.experiments.similarity.vectors import sentence_vectors
 from lape.measure.bootstrap import BLOCK, Resamples
-from lape.measure.changes import ends
+from lape.measure.changes import resampled_ends
 from lape.options import given, positive
 from lape.progress import Progress, each, silent
 
@@ -153,7 +153,7 @@ def _dominance(
         "dominance": float(own.mean()),
         "mismatched": float(mismatched.mean()),
         "difference": float((own - mismatched).mean()),
-        **ends(unit, (own - mismatched).numpy(), np.ones(len(unit)), drawn),
+        **resampled_ends(unit, (own - mismatched).numpy(), np.ones(len(unit)), drawn),
         "p_at_1": float(hits.mean()),
         "p_at_1_chance": 1 / len(own),
         "norm": float(means[target].norm()),
