@@ -106,7 +106,7 @@ def _equal_folds(a: ActivationStats, b: ActivationStats) -> tuple[int, int]:
 def _domain_row(language: str, tokens: int, values: list[tuple[float, float]], count: int) -> dict[str, Any]:
     row: dict[str, Any] = {"language": language, "tokens": tokens, "draws": len(values)}
     if len(values) < count / 2 or not values:
-        return row | dict.fromkeys(("within", "across", "difference", "low", "high"))
+        return row
     within, across = np.array(values).T
     low, high = np.quantile(within - across, [0.025, 0.975])
     gap = float(np.mean(within - across))

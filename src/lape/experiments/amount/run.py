@@ -44,6 +44,6 @@ def amount(stats: ActivationStats, find: Method, seed: int = 0, **options: Any) 
 def _spread(values: Sequence[float | None]) -> dict[str, float | None]:
     known = [value for value in values if value is not None]
     if len(known) < len(values) / 2 or not known:
-        return {"median": None, "low": None, "high": None}
+        return {}
     low, middle, high = np.quantile(known, [0.05, 0.5, 0.95])
     return {"median": float(middle), "low": float(low), "high": float(high)}

@@ -58,8 +58,7 @@ def _compared(found: Sequence[Floats]) -> dict[str, Any]:
     """A row of the mean over languages, (3, draws) each: the level and both selectivities there."""
     known = [one for one in found if not np.isnan(one[0, 0])]
     if not known:
-        names = ("own", "selectivity", "selectivity_against", "difference", "low", "high", "p")
-        return {**dict.fromkeys(names), "languages": 0}
+        return {"p": None, "languages": 0}
     level, mine, theirs = np.mean(known, axis=0)
     return {
         "own": float(level[0]),

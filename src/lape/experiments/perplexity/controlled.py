@@ -46,8 +46,7 @@ def controlled(lines: pl.DataFrame, languages: Sequence[str], resamples: int, se
 def _row(base: pl.DataFrame, own: pl.DataFrame, control: pl.DataFrame | None, drawn: Resamples) -> dict[str, Any]:
     unit, tokens = base["unit"].to_numpy(), base["tokens"].to_numpy()
     if control is None:
-        change = float((own["nll"] - base["nll"]).sum() / tokens.sum())
-        return {"own": change, **dict.fromkeys(("of_control", "difference", "low", "high"))}
+        return {"own": float((own["nll"] - base["nll"]).sum() / tokens.sum())}
     before, after, with_control = (frame["nll"].to_numpy() for frame in (base, own, control))
     changes = [float((values - before).sum() / tokens.sum()) for values in (after, with_control)]
     row = {"own": changes[0], "of_control": changes[1], "difference": changes[0] - changes[1]}

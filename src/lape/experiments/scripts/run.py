@@ -212,7 +212,7 @@ class _Work:
             row |= self._ratio(name, *self._by_unit(after - without))
         native, variant = (self._by_unit(after - without)[0] for without, after in list(pairs.values())[:2])
         if len(native) != len(variant) or native.sum() <= 0:
-            return row | dict.fromkeys(("kept", "kept_low", "kept_high"))
+            return row
         return row | self._ratio("kept", variant, native)
 
     def _by_unit(self, values: Floats) -> tuple[Floats, Floats]:
@@ -236,5 +236,5 @@ def _summed(one: LanguageStats, folds: Sequence[int] | None = None) -> LanguageS
 def _overlap(own: NeuronSet, variant: NeuronSet, ceiling: float | None) -> dict[str, Any]:
     row: dict[str, Any] = {"neurons_native": len(own), "neurons_variant": len(variant)}
     if min(len(own), len(variant)) < SMALLEST:
-        return row | dict.fromkeys(("jaccard", "ceiling", "chance"))
+        return row
     return row | {"jaccard": jaccard(own, variant), "ceiling": ceiling, "chance": chance_jaccard(own, variant)}
