@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Collection, Iterator
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
 
 
 class Progress(Protocol):
@@ -14,3 +17,11 @@ class Progress(Protocol):
 
 def silent(task: str, done: int, total: int | None) -> None:
     """The default: show nothing."""
+
+
+def each(things: Collection[T], task: str, progress: Progress) -> Iterator[T]:
+    """Things that are worked on one after the other: `progress` is told before each how many are done, and when all are."""
+    for done, one in enumerate(things):
+        progress(task, done, len(things))
+        yield one
+    progress(task, len(things), len(things))

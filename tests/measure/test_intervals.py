@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import statistics
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lape.measure.intervals import holm, wilson
+from lape.measure.intervals import holm, holm_known, named_interval, plain_interval, wilson
 
 LAW = settings(deadline=None, max_examples=40)
 
@@ -69,3 +70,20 @@ def test_holm_rejects_what_the_step_down_procedure_rejects(p, level):
             break
         rejected.add(k)
     assert {k for k, one in enumerate(holm(p)) if one <= level} == rejected
+
+
+def test_holm_passes_over_what_has_no_p():
+    assert holm_known([None, 0.01, None, 0.04, 0.03]) == [
+        None,
+        pytest.approx(0.03),
+        None,
+        pytest.approx(0.06),
+        pytest.approx(0.06),
+    ]
+    assert holm_known([None]) == [None]
+
+
+def test_an_interval_s_columns_are_named_after_it_or_plain():
+    values = np.array([1.0, *np.linspace(0, 2, 41)])
+    assert plain_interval("change", values) == pytest.approx({"change": 1.0, "low": 0.05, "high": 1.95})
+    assert list(named_interval("change", values).values()) == list(plain_interval("change", values).values())

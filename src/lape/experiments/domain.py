@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from lape.data.texts import Documents
+from lape.detect.detector import Method
 from lape.detect.identify import method_named
 from lape.detect.stability import UNION, disjoint_groups, has_text, mean_tokens, set_jaccard
 from lape.errors import OptionError
@@ -22,11 +22,9 @@ from lape.figures.dots import dots
 from lape.figures.figure import Figure
 from lape.options import Tokens, positive
 from lape.recording.record import record
-from lape.values.neurons import LanguageNeurons
 from lape.values.same import check_same_model
 from lape.values.stats import ActivationStats
 
-_Find = Callable[..., LanguageNeurons]
 DOMAIN = {
     "language": pl.String,
     "tokens": pl.Int64,
@@ -47,7 +45,7 @@ class DomainStudy:
         positive(self, "domain_tokens")
 
 
-def domain(a: ActivationStats, b: ActivationStats, find: _Find, seed: int = 0, **options: Any) -> pl.DataFrame:
+def domain(a: ActivationStats, b: ActivationStats, find: Method, seed: int = 0, **options: Any) -> pl.DataFrame:
     """Do sets follow the kind of text? Within-domain minus cross-domain Jaccard at equal tokens.
 
     `a` and `b`: statistics of one model on two domains. In each draw two disjoint groups of folds of each domain are taken, of as
@@ -108,7 +106,7 @@ def _equal_folds(a: ActivationStats, b: ActivationStats) -> tuple[int, int]:
 def _domain_row(language: str, tokens: int, values: list[tuple[float, float]], count: int) -> dict[str, Any]:
     row: dict[str, Any] = {"language": language, "tokens": tokens, "draws": len(values)}
     if len(values) < count / 2 or not values:
-        return row | dict.fromkeys(("within", "across", "difference", "low", "high"))
+        return row
     within, across = np.array(values).T
     low, high = np.quantile(within - across, [0.025, 0.975])
     gap = float(np.mean(within - across))

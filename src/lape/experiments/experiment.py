@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
+from lape.errors import TextError
 from lape.experiments.context import Context, Tables
-from lape.experiments.section import Picture, Rows, Section
+from lape.experiments.section import Block, Picture, Rows, Section
 from lape.experiments.table import Table
 from lape.figures.figure import Figure
 from lape.values.neurons import LanguageNeurons
@@ -64,6 +65,20 @@ def _sums(context: Context, _options: Any) -> str | None:
 
 SUMS = Need(_sums)
 """It reads mean activations."""
+
+
+def named(option: str, why: str, flag: str) -> Need:
+    """An option that has to be given: without it, `why` is said."""
+    return Need(lambda _context, options: None if getattr(options, option) else why, flag)
+
+
+def by_language(option: str, words: Iterable[str], example: str) -> Iterator[tuple[str, str]]:
+    """Language and path of each TAG=PATH that an option was given. Raises TextError for a word that names no path."""
+    for one in words:
+        language, equals, path = one.partition("=")
+        if not equals or not path:
+            raise TextError(f"{option} {one} names no path. Expected TAG=PATH, for example fr={example}.")
+        yield language.strip(), path
 
 
 @dataclass(frozen=True)
@@ -129,23 +144,20 @@ class Experiment(Generic[O]):
         return self.section(there) if self.section is not None else default_section(self, there)
 
 
-def default_section(experiment: Experiment[Any], tables: Tables) -> Section:
-    """Every figure that can be drawn, and every table, behind a line to click."""
-    return Section(
-        experiment.title,
-        f"{experiment.about[0].upper()}{experiment.about[1:]}.",
-        blocks=(*pictures(experiment, tables), *rows(experiment, tables)),
-    )
-
-
-def pictures(experiment: Experiment[Any], tables: Tables) -> tuple[Picture, ...]:
-    """Every figure that can be drawn."""
-    return tuple(Picture(figure.name) for figure in experiment.figures if figure.possible(tables))
-
-
-def rows(experiment: Experiment[Any], tables: Tables) -> tuple[Rows, ...]:
-    """Every table."""
-    return tuple(Rows(name, table, tables[name]) for name, table in experiment.tables.items() if name in tables)
+def default_section(
+    experiment: Experiment[Any],
+    tables: Tables,
+    about: str = "",
+    findings: tuple[str, ...] = (),
+    *,
+    before: tuple[Block, ...] = (),
+    after: tuple[Block, ...] = (),
+) -> Section:
+    """Every figure that can be drawn, and every table, behind a line to click; blocks of its own `before` and `after` them."""
+    pictures = [Picture(figure.name) for figure in experiment.figures if figure.possible(tables)]
+    rows = [Rows(name, table, tables[name]) for name, table in experiment.tables.items() if name in tables]
+    said = about or f"{experiment.about[0].upper()}{experiment.about[1:]}."
+    return Section(experiment.title, said, findings, (*before, *pictures, *rows, *after))
 
 
 def taken(kind: type[O], options: Any) -> O:

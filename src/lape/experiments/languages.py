@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import polars as pl
 
+from lape.detect.detector import Method
 from lape.detect.identify import method_named
 from lape.detect.stability import chance_jaccard
 from lape.errors import OptionError
 from lape.experiments.context import Context, Tables
 from lape.experiments.experiment import Experiment, NoOptions
 from lape.experiments.table import Table
-from lape.values.neurons import LanguageNeurons, jaccard
+from lape.values.neurons import jaccard
 from lape.values.stats import ActivationStats
 
-_Find = Callable[..., LanguageNeurons]
 DROPPED = {
     "dropped": pl.String,
     "language": pl.String,
@@ -26,7 +25,7 @@ DROPPED = {
 """Columns of `dropped`."""
 
 
-def dropped(stats: ActivationStats, find: _Find, **options: Any) -> pl.DataFrame:
+def dropped(stats: ActivationStats, find: Method, **options: Any) -> pl.DataFrame:
     """How much sets move when a language is left out of the study (or, read the other way, added to it).
 
     One row per language left out and language that stays: `before`, `after` (neurons), `jaccard` of the two sets, and `chance`, the

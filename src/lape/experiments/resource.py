@@ -65,27 +65,17 @@ def _annotate(figure: Canvas, axes: Axes, table: pl.DataFrame, paper: Paper) -> 
     """A name at each point, at the first of eight places where it touches no other name or point."""
     figure.draw_without_rendering()
     points = table.select("bits_per_sentence", "own_per_sentence").to_numpy()
-    taken = [box for at in points for box in [_around(axes.transData.transform(at), 4)]]
+    taken = [_around(axes.transData.transform(at), 4) for at in points]
+    style = {"textcoords": "offset points", "fontsize": SMALL + 0.5}
     for language, at in zip(table["language"], points, strict=True):
-        for dx, dy, ha, va in _PLACES:
-            text = axes.annotate(
-                paper.name(language),
-                at,
-                xytext=(dx, dy),
-                textcoords="offset points",
-                fontsize=SMALL + 0.5,
-                ha=ha,
-                va=va,
-            )
+        for *beside, ha, va in _PLACES:
+            text = axes.annotate(paper.name(language), at, xytext=beside, ha=ha, va=va, **style)
             box = text.get_window_extent()
             if not any(box.overlaps(other) for other in taken) and axes.bbox.padded(2).containsx(box.x1):
                 break
             text.remove()
         else:
-            text = axes.annotate(
-                paper.name(language), at, xytext=(4, 3), textcoords="offset points", fontsize=SMALL + 0.5
-            )
-            box = text.get_window_extent()
+            box = axes.annotate(paper.name(language), at, xytext=(4, 3), **style).get_window_extent()
         taken.append(box)
 
 

@@ -65,6 +65,11 @@ class Answer:
     good: bool | None
     text: str
 
+    @classmethod
+    def of(cls, condition: str, judged: Mapping[str, Any], language: str) -> Answer:
+        """From a row of judged answers, and the column that says which language each seems to be in."""
+        return cls(condition, judged[language], judged["in_language"], judged["good"], judged["answer"])
+
 
 @dataclass(frozen=True)
 class Asked:

@@ -16,7 +16,6 @@ from lape.figures.captions import sentences
 from lape.figures.figure import Figure
 from lape.figures.lines import bars, height
 from lape.figures.style import Canvas, Paper, blank, legend, series
-from lape.figures.style import Tables as Drawn
 from lape.measure.effects import effects
 from lape.measure.frontier import FRONTIER, GROWTH, frontier, growth
 from lape.measure.intervals import MEAN
@@ -51,7 +50,7 @@ def _cost(context: Context, options: SweepStudy) -> Cost:
     return matrices(context, len(options.rates))
 
 
-def _draw(tables: Drawn, paper: Paper) -> Canvas:
+def _draw(tables: Tables, paper: Paper) -> Canvas:
     """Own and others over the share of neurons kept."""
     figure, axes = blank(paper, height(paper))
     mean = tables["sweep"].filter(pl.col("language") == MEAN).sort("rate")

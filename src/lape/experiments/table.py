@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -74,7 +74,8 @@ class Table:
         """The frame itself, if it has exactly these columns and dtypes. Raises FileError, naming what differs."""
         if frame.schema == pl.Schema(self.schema):
             return frame
-        missing, unknown = ([*_without(a, b)] for a, b in ((self.schema, frame.schema), (frame.schema, self.schema)))
+        missing = [name for name in self.schema if name not in frame.schema]
+        unknown = [name for name in frame.schema if name not in self.schema]
         wrong = [
             f"{k} is {frame.schema[k]}, not {kind}"
             for k, kind in self.schema.items()
@@ -86,8 +87,3 @@ class Table:
             f"The table {name}{f' ({where})' if where else ''} {'; '.join([*said, *wrong]) or 'has its columns in another order'}: "
             "another version of lape wrote it, or another program. Make it again."
         )
-
-
-def _without(a: Iterable[str], b: Iterable[str]) -> Iterable[str]:
-    known = set(b)
-    return (name for name in a if name not in known)

@@ -107,6 +107,12 @@ class Grader:
             return json.load(reply)
 
 
+def grader_of(options: Any, scale: Scale = GRADES) -> Grader | None:
+    """The grader that options name by `grader_url` and `grader_model`, if they do."""
+    url, model = options.grader_url, options.grader_model
+    return Grader(url, model, scale) if url and model else None
+
+
 def prompt(question: str, answer: str, target: str, scale: Scale = GRADES) -> str:
     """What a grader is asked: the scale's text, filled in."""
     pattern = files("lape.data.samples").joinpath(scale.text).read_text(encoding="utf-8")

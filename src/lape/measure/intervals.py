@@ -42,6 +42,11 @@ def named_interval(name: str, values: Floats) -> dict[str, float | None]:
     return dict(zip((f"{name}{end}" for end in ENDS), interval(values), strict=True))
 
 
+def plain_interval(name: str, values: Floats) -> dict[str, float | None]:
+    """`interval` as columns of a row: the name, then `low` and `high`."""
+    return dict(zip((name, "low", "high"), interval(values), strict=True))
+
+
 def two_sided(values: Floats) -> float | None:
     """The bootstrap's two-sided p of a difference being 0: twice the smaller share of draws at or beyond it."""
     if len(values) < 2 or np.isnan(values[0]):
@@ -61,6 +66,12 @@ def holm(p: Sequence[float]) -> list[float]:
     corrected = np.empty_like(given)
     corrected[order] = np.minimum(np.maximum.accumulate(given[order] * np.arange(len(given), 0, -1)), 1.0)
     return [float(one) for one in corrected]
+
+
+def holm_known(p: Sequence[float | None]) -> list[float | None]:
+    """`holm` over the p values that there are; None for the others."""
+    corrected = iter(holm([one for one in p if one is not None]))
+    return [None if one is None else next(corrected) for one in p]
 
 
 def wilson(count: int, of: int) -> tuple[float | None, float | None]:

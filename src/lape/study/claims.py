@@ -12,7 +12,8 @@ import polars as pl
 from lape.errors import OptionError
 from lape.experiments import experiments
 from lape.experiments.claim import Claim, Rule
-from lape.measure.intervals import holm
+from lape.figures.style import ends
+from lape.measure.intervals import holm_known
 
 Verdict = Literal["holds", "does not hold", "undecided here", "not run"]
 LEVEL = 0.05
@@ -52,16 +53,14 @@ def judge(claim: Claim, tables: Mapping[str, pl.DataFrame], why_not: Mapping[str
         asked = [str(wanted) for wanted in claim.where.values() if not isinstance(wanted, list)]
         why = next((why_not[one] for one in asked if one in why_not), f"the table {claim.table} has no such rows")
         return Judged(claim, "not run", nothing, why)
-    low, high = interval_columns(rows, claim.value)
     names = [str(name) for name in rows[claim.member].to_list()] if claim.member in rows.columns else [claim.name]
-    found = list(zip(names, *(rows[column].to_list() for column in (claim.value, low, high)), strict=True))
-    p = [_p(value, below, above, claim) for _, value, below, above in found]
-    corrected = iter(holm([one for one in p if one is not None]))
+    values = [(row[claim.value], *ends(row, claim.value)) for row in rows.iter_rows(named=True)]
+    found = [(name, *value) for name, value in zip(names, values, strict=True)]
+    corrected = holm_known([_p(value, below, above, claim) for _, value, below, above in found])
     members = []
-    for (name, value, below, above), one in zip(found, p, strict=True):
-        adjusted = None if one is None else next(corrected)
-        row = {"member": name, "value": value, "low": below, "high": above, "p_holm": adjusted}
-        members.append({**row, "verdict": _verdict(below, above, adjusted, claim)})
+    for (name, value, below, above), p in zip(found, corrected, strict=True):
+        row = {"member": name, "value": value, "low": below, "high": above, "p_holm": p}
+        members.append({**row, "verdict": _verdict(below, above, p, claim)})
     verdicts = [one["verdict"] for one in members]
     whole: Verdict = "undecided here"
     if "does not hold" in verdicts:
@@ -72,30 +71,20 @@ def judge(claim: Claim, tables: Mapping[str, pl.DataFrame], why_not: Mapping[str
 
 
 def _deciding(claim: Claim, table: pl.DataFrame, over: Sequence[str]) -> pl.DataFrame:
-    for column, wanted in sorted(
-        claim.where.items(), key=lambda one: one[1] == "largest"
-    ):  # the largest of what is left
+    where = sorted(claim.where.items(), key=lambda one: one[1] == "largest")  # the largest of what is left
+    for column in (*(column for column, _ in where), claim.value):
         if column not in table.columns:
             raise OptionError(
                 f"The claim {claim.name} asks for the column {column}, but {claim.table} has {', '.join(table.columns)}."
             )
+    for column, wanted in where:
         if wanted == "largest":
             table = table.filter(pl.col(column) == pl.col(column).max())
         elif wanted == "over":
             table = table.filter(pl.col(column).is_in(list(over)))
         else:
             table = table.filter(pl.col(column).is_in(wanted if isinstance(wanted, list) else [wanted]))
-    if claim.value not in table.columns:
-        raise OptionError(
-            f"The claim {claim.name} asks for the column {claim.value}, but {claim.table} has {', '.join(table.columns)}."
-        )
     return table
-
-
-def interval_columns(table: pl.DataFrame, value: str) -> tuple[str, str]:
-    """Where a column's interval is: in `VALUE_low` and `VALUE_high`, else in `low` and `high`."""
-    own = f"{value}_low"
-    return (own, f"{value}_high") if own in table.columns else ("low", "high")
 
 
 def _p(value: float | None, low: float | None, high: float | None, claim: Claim) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import polars as pl
@@ -86,10 +86,7 @@ def plan(context: Context, parts: Sequence[Experiment[Any]]) -> pl.DataFrame:
             {
                 "part": part.name,
                 "about": part.about,
-                "passes": cost.passes,
-                "loss_tokens": cost.loss_tokens,
-                "body_tokens": cost.body_tokens,
-                "new_tokens": cost.new_tokens,
+                **asdict(cost),
                 "seconds": seconds,
                 "not_run": missing,
             }

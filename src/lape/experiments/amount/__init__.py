@@ -40,8 +40,7 @@ def _caption(tables: Tables, _facts: Facts) -> str:
 
 
 def _section(tables: Tables) -> Section:
-    whole = default_section(EXPERIMENT, tables)
-    return Section(whole.title, whole.about, _finding(tables.get("reliability")), whole.blocks)
+    return default_section(EXPERIMENT, tables, findings=_finding(tables.get("reliability")))
 
 
 def _finding(table: pl.DataFrame | None) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ def reliability(tables: Tables, paper: Paper) -> Canvas:
     """The median Jaccard of the sets of two halves of the text, down to its 5th percentile, beside chance."""
     table = tables["reliability"]
     figure, axes = blank(paper, 0.85 + 0.17 * len(table))
+    chance = {"color": ORANGE, "markersize": 7, "markeredgewidth": 1.4}
     for k, row in enumerate(table.iter_rows(named=True)):
         if row["median"] is None:
             few = f"{row['neurons']} neurons: too few to say" if row["halvings"] else "the text cannot be halved"
@@ -19,18 +20,10 @@ def reliability(tables: Tables, paper: Paper) -> Canvas:
             continue
         interval(axes, k, row["p5"], row["median"])
         axes.plot(row["median"], k, "o", color=BLUE, markersize=3.5, zorder=3)
-        axes.plot(row["chance"], k, "|", color=ORANGE, markersize=7, markeredgewidth=1.4, zorder=3)
-    axes.plot(
-        [],
-        [],
-        "-o",
-        color=GREY,
-        markerfacecolor=BLUE,
-        markeredgecolor=BLUE,
-        markersize=3.5,
-        label="median, to the 5th percentile",
-    )
-    axes.plot([], [], "|", color=ORANGE, markersize=7, markeredgewidth=1.4, label="chance")
+        axes.plot(row["chance"], k, "|", **chance, zorder=3)
+    dot = {"markerfacecolor": BLUE, "markeredgecolor": BLUE, "markersize": 3.5}
+    axes.plot([], [], "-o", color=GREY, **dot, label="median, to the 5th percentile")
+    axes.plot([], [], "|", **chance, label="chance")
     rows(axes, ["all" if row == UNION else paper.name(row) for row in table["language"]])
     axes.set(xlabel="Jaccard of the sets of two halves of the text", xlim=(-0.02, 1.02))
     legend(figure, axes)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from lape.detect.detector import Method
 from lape.detect.stability import UNION, disjoint_groups, has_text, mean_tokens, set_jaccard
-from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
-_Find = Callable[..., LanguageNeurons]
 AMOUNT = {
     "folds": pl.Int64,
     "tokens": pl.Int64,
@@ -21,7 +20,7 @@ AMOUNT = {
 }
 
 
-def amount(stats: ActivationStats, find: _Find, seed: int = 0, **options: Any) -> pl.DataFrame:
+def amount(stats: ActivationStats, find: Method, seed: int = 0, **options: Any) -> pl.DataFrame:
     """The reliability curve: Jaccard of sets found in two disjoint groups of 1, 2, … folds.
 
     One row per number of folds and language (and the union): `tokens` (mean of a group, over languages), `median`, and the 5th
@@ -45,6 +44,6 @@ def amount(stats: ActivationStats, find: _Find, seed: int = 0, **options: Any) -
 def _spread(values: Sequence[float | None]) -> dict[str, float | None]:
     known = [value for value in values if value is not None]
     if len(known) < len(values) / 2 or not known:
-        return {"median": None, "low": None, "high": None}
+        return {}
     low, middle, high = np.quantile(known, [0.05, 0.5, 0.95])
     return {"median": float(middle), "low": float(low), "high": float(high)}

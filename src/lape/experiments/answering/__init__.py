@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from lape.errors import TextError
 from lape.experiments.answering.run import TABLE, answering
 from lape.experiments.claim import beside
 from lape.experiments.context import Context, Tables
-from lape.experiments.experiment import MODEL, Cost, Experiment, Need
+from lape.experiments.experiment import MODEL, Cost, Experiment, by_language, named
 from lape.experiments.table import Table
 from lape.figures.captions import QUESTIONS, counted
 from lape.figures.dots import dots
@@ -32,21 +31,19 @@ class AnsweringStudy:
     def files(self) -> dict[str, Path]:
         """Language -> its file. Raises TextError for what names none, and for a language named twice."""
         found: dict[str, Path] = {}
-        for one in self.answering:
-            language, equals, path = one.partition("=")
-            if not equals or not path:
-                raise TextError(f"answering {one} names no path. Expected TAG=PATH, for example fr=french.json.")
-            if language.strip() in found:
+        for language, path in by_language("answering", self.answering, "french.json"):
+            if language in found:
                 raise TextError(f"answering names several files for {language}. Expected one file for each language.")
-            found[language.strip()] = Path(path)
+            found[language] = Path(path)
         return found
 
 
-def _missing(_context: Context, options: AnsweringStudy) -> str | None:
-    """Only with a user's files."""
-    if options.answering:
-        return None
-    return "no questions about passages were given (--answering TAG=FILE, in SQuAD's format, such as XQuAD's)"
+GIVEN = named(
+    "answering",
+    "no questions about passages were given (--answering TAG=FILE, in SQuAD's format, such as XQuAD's)",
+    "--answering TAG=FILE",
+)
+"""Only with a user's files."""
 
 
 def _run(context: Context, options: AnsweringStudy) -> Tables:
@@ -72,10 +69,6 @@ def _cost(_context: Context, options: AnsweringStudy) -> Cost:
     return Cost(body_tokens=prompts * 400, new_tokens=32 * max(1, prompts // 8))
 
 
-def _reads(options: AnsweringStudy) -> Mapping[str, Path]:
-    return options.files
-
-
 EXPERIMENT = Experiment(
     name="answering",
     title="Questions about passages",
@@ -83,7 +76,7 @@ EXPERIMENT = Experiment(
     options=AnsweringStudy,
     run=_run,
     tables={"answering": Table("Scores of the answers in each condition, and their change of F1, 0 to 1.", TABLE)},
-    needs=(MODEL, Need(_missing, "--answering TAG=FILE")),
+    needs=(MODEL, GIVEN),
     cost=_cost,
     figures=(
         Figure(
@@ -101,5 +94,5 @@ EXPERIMENT = Experiment(
         ),
     ),
     claims=beside(__file__),
-    reads=_reads,
+    reads=lambda options: options.files,
 )

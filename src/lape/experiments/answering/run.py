@@ -17,14 +17,15 @@ from lape.experiments.answering.passages import first_line, has_frame, passage_p
 from lape.experiments.answering.scores import LIBRARY, overlap
 from lape.experiments.answering.squad import Question, read_squad
 from lape.extras import need
-from lape.measure.bootstrap import Resamples, by_unit
+from lape.measure.bootstrap import Resamples
+from lape.measure.changes import resampled_ends
 from lape.measure.conditions import NONE, Condition, conditions
 from lape.measure.generation import GenerationOptions, generate
-from lape.measure.intervals import ENDS, interval
+from lape.measure.intervals import ENDS
 from lape.model.body import text_config
 from lape.model.identity import check_made_with
 from lape.options import given, not_negative, positive
-from lape.progress import Progress, silent
+from lape.progress import Progress, each, silent
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
@@ -43,8 +44,7 @@ ANSWERS = {
 TABLE = {
     **dict.fromkeys(("language", "condition"), pl.String),
     **dict.fromkeys(("draw", "questions"), pl.Int64),
-    **{f"{score}{end}": pl.Float64 for score in SCORES for end in ENDS},
-    **dict.fromkeys(("difference_f1", "difference_f1_low", "difference_f1_high"), pl.Float64),
+    **{f"{score}{end}": pl.Float64 for score in (*SCORES, "difference_f1") for end in ENDS},
 }
 """One row per language, condition and draw: mean scores over questions, and the mean difference of F1 to `none` question by
 question, with 95 % bootstrap intervals over questions; null under 20 questions.
@@ -116,12 +116,10 @@ def answering(
     for language, found in prompts.items():
         _check_fits(model, tokenizer, language, found, options)
     frames = []
-    for done, (language, condition) in enumerate(runs):
-        progress("answering questions", done, len(runs))
+    for language, condition in each(runs, "answering questions", progress):
         with condition.on(model):
             written = _written(model, tokenizer, prompts[language], options)
         frames.append(_judged(language, condition, asked[language].chosen, written))
-    progress("answering questions", len(runs), len(runs))
     answers = pl.concat(frames)
     return Answered(answers, table_of(answers, options), tuple(notes))
 
@@ -211,7 +209,9 @@ def table_of(answers: pl.DataFrame, options: AnsweringOptions) -> pl.DataFrame:
     """Mean scores with intervals; columns: `TABLE`. Questions of one number share their resamples over all languages."""
     drawn = Resamples(int(answers["number"].max()) + 1, options.resamples, options.seed)  # type: ignore[arg-type]
     rows = []
-    for (language, condition, draw), found in _parts(answers).items():
+    parts = answers.partition_by("language", "condition", "draw", as_dict=True, maintain_order=True)
+    for (language, condition, draw), part in parts.items():
+        found = part.sort("number")
         row: dict[str, Any] = {"language": language, "condition": condition, "draw": draw, "questions": len(found)}
         for score in SCORES:
             row |= _mean(score, found, found[score], drawn)
@@ -222,13 +222,6 @@ def table_of(answers: pl.DataFrame, options: AnsweringOptions) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=TABLE)
 
 
-def _parts(answers: pl.DataFrame) -> dict[tuple[Any, ...], pl.DataFrame]:
-    parts = answers.partition_by("language", "condition", "draw", as_dict=True, maintain_order=True)
-    return {key: frame.sort("number") for key, frame in parts.items()}
-
-
 def _mean(name: str, found: pl.DataFrame, values: pl.Series, drawn: Resamples) -> dict[str, float | None]:
-    number = found["number"].to_numpy()
-    amount, asked = (by_unit(number, one, drawn.count) for one in (values, np.ones(len(values))))
-    _, low, high = interval(drawn.ratio(amount, asked))
+    low, high = resampled_ends(found["number"].to_numpy(), values, np.ones(len(values)), drawn).values()
     return {name: float(values.mean()), f"{name}_low": low, f"{name}_high": high}  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from functools import cache
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from lape.extras import need
@@ -64,16 +65,9 @@ def _alone(character: str) -> bool:
     return unicodedata.name(character, "").startswith(_UNSPACED)
 
 
-class _Tokens:
-    """`tokens`, as the library calls it."""
-
-    def tokenize(self, text: str) -> list[str]:
-        return tokens(text)
-
-
 @cache
 def _scorer() -> Any:
     need(*LIBRARY)
     from rouge_score.rouge_scorer import RougeScorer
 
-    return RougeScorer(["rouge1", "rougeL"], tokenizer=_Tokens())
+    return RougeScorer(["rouge1", "rougeL"], tokenizer=SimpleNamespace(tokenize=tokens))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lape.experiments.compare.run import COMPARED, compare
 from lape.experiments.context import Context, Tables
-from lape.experiments.experiment import Experiment, Need
+from lape.experiments.experiment import Experiment, named
 from lape.experiments.table import Table
 from lape.values.neurons import LanguageNeurons
 
@@ -23,12 +23,8 @@ class CompareStudy:
     """A run's folder or a file of neurons of the same model, with which the sets are compared."""
 
 
-def _missing(_context: Context, options: CompareStudy) -> str | None:
-    return None if options.other else "no other neurons were named (--other RUN, or a file of neurons)"
-
-
 def _run(context: Context, options: CompareStudy) -> Tables:
-    assert options.other is not None  # `_missing` has said so
+    assert options.other is not None  # it is needed
     return {"compared": compare(context.neurons, LanguageNeurons.load(options.other))}
 
 
@@ -45,7 +41,7 @@ EXPERIMENT = Experiment(
     options=CompareStudy,
     run=_run,
     tables={"compared": Table("Sizes and overlap of two results' sets, in all and by layer.", COMPARED)},
-    needs=(Need(_missing, "--other RUN"),),
+    needs=(named("other", "no other neurons were named (--other RUN, or a file of neurons)", "--other RUN"),),
     study="asked",
     reads=_reads,
 )

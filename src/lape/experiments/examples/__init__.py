@@ -8,7 +8,7 @@ from lape.experiments.examples.contexts import CONTEXTS, ExamplesOptions
 from lape.experiments.examples.effects import EFFECTS
 from lape.experiments.examples.run import examples
 from lape.experiments.examples.words import WORDS
-from lape.experiments.experiment import MODEL, PARALLEL, Experiment, NoOptions, rows
+from lape.experiments.experiment import MODEL, PARALLEL, Experiment, NoOptions, default_section
 from lape.experiments.section import Section
 from lape.experiments.table import Table
 
@@ -34,7 +34,7 @@ def _run(context: Context, _options: NoOptions) -> Tables:
 def _section(tables: Tables) -> Section:
     shown = {name: frame for name, frame in tables.items() if name == "effects"}
     about = "What switching off single neurons costs; the text they fire on and the tokens they write stand with each neuron below."
-    return Section(EXPERIMENT.title, about, blocks=rows(EXPERIMENT, shown))
+    return default_section(EXPERIMENT, shown, about)
 
 
 EXPERIMENT = Experiment(

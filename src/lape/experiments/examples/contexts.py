@@ -21,7 +21,7 @@ from lape.model.hooks import Rows, watching
 from lape.model.numerics import check_finite
 from lape.model.site import Sites
 from lape.options import Tokens, not_negative, positive
-from lape.progress import Progress, silent
+from lape.progress import Progress, each, silent
 from lape.values.neurons import NeuronSet
 
 CONTEXTS: dict[str, Any] = {
@@ -87,14 +87,11 @@ def contexts(
     packs = find(model).packs
     with torch.inference_mode(), evaluating(model), watcher.attached():
         for number, corpus in enumerate(corpora.values()):
-            every = batches(corpus, options, packs=packs)
-            for done, some in enumerate(every):
-                progress(f"reading {corpus.language}", done, len(every))
+            for some in each(batches(corpus, options, packs=packs), f"reading {corpus.language}", progress):
                 one = batch(corpus, some)
                 watcher.expect(one, some, number)
                 run_batch(model, one)
-            progress(f"reading {corpus.language}", len(every), len(every))
-    return _table(watcher.result(), tokenizer, corpora, options.length)
+    return _table(watcher.result(), tokenizer, corpora)
 
 
 @dataclass(frozen=True)
@@ -156,18 +153,6 @@ class Best:
         self.activations = torch.cat([self.activations, activations]).gather(0, wide)
 
 
-@dataclass(frozen=True)
-class Kept:
-    """What was kept, one entry a context, by neuron and rank."""
-
-    flat: Ints
-    rank: Ints
-    value: Any
-    number: Ints
-    activations: Any
-    """(contexts, length) float32."""
-
-
 class Watcher:
     """Keeps each neuron's best windows where its activations are; what it keeps has one size from the first batch on."""
 
@@ -208,8 +193,10 @@ class Watcher:
             self._windows[device] = self._windows[torch.device("cpu")].on(device)
         return self._windows[device]
 
-    def result(self) -> Kept:
-        """Everything that was kept, on the CPU. Raises ModelError where a site missed a forward, or an activation was no number."""
+    def result(self) -> pl.DataFrame:
+        """Everything that was kept, one row a context, by neuron and rank: `flat`, `rank`, `value`, `number` (of the window) and
+        `activations` of a whole window. Raises ModelError where a site missed a forward, or an activation was no number.
+        """
         missed = [
             self._found.sites[at].layer for at, n in zip(self._at, self._calls, strict=True) if n != self._forwards
         ]
@@ -218,7 +205,12 @@ class Watcher:
                 f"Layers {missed[:6]} were not seen in every forward: parts of the model seem to be compiled or replaced. Load it anew."
             )
         parts = [self._of_site(at, best) for at, best in sorted(self.best.items())]
-        return Kept(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        *columns, activations = (np.concatenate(column) for column in zip(*parts, strict=True))
+        kind = pl.Array(pl.Float32, self._options.length)
+        return pl.DataFrame(
+            dict(zip(("flat", "rank", "value", "number"), columns, strict=True))
+            | {"activations": pl.Series(activations, dtype=kind)}
+        )
 
     def _of_site(self, at: int, best: Best) -> tuple[Any, ...]:
         value = best.values.T.cpu()
@@ -229,14 +221,10 @@ class Watcher:
         return tuple(x.numpy() for x in (flat[j], rank, value[j, rank], number, activations))
 
 
-def _table(kept: Kept, tokenizer: Any, corpora: Mapping[str, Corpus], length: int) -> pl.DataFrame:
+def _table(kept: pl.DataFrame, tokenizer: Any, corpora: Mapping[str, Corpus]) -> pl.DataFrame:
     """`CONTEXTS`. Many neurons share a window, whose text is made once."""
-    texts = _texts(np.unique(kept.number), tokenizer, corpora)
-    columns = {"flat": kept.flat, "rank": kept.rank, "value": kept.value, "number": kept.number}
-    frame = pl.DataFrame(columns).with_columns(
-        pl.Series("activations", kept.activations.reshape(-1, length), dtype=pl.Array(pl.Float32, length))
-    )
-    joined = frame.join(texts, on="number", how="left", maintain_order="left").with_columns(
+    texts = _texts(np.unique(kept["number"].to_numpy()), tokenizer, corpora)
+    joined = kept.join(texts, on="number", how="left", maintain_order="left").with_columns(
         pl.col("activations").arr.to_list().list.head(pl.col("pieces").list.len())
     )
     return joined.select(pl.col(name).cast(kind) for name, kind in CONTEXTS.items())

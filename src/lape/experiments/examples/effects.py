@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,13 @@ from torch import Tensor
 from lape.data.corpus import TextOptions
 from lape.data.texts import Documents, Source, Texts, documents
 from lape.experiments.examples.contexts import ExamplesOptions
+from lape.experiments.examples.pieces import decoded
+from lape.experiments.experiment import taken
 from lape.measure.ablation import Ablations, Planned, untold
-from lape.measure.bootstrap import FEWEST, Resamples, by_unit
+from lape.measure.bootstrap import FEWEST, Resamples
+from lape.measure.changes import loss_change
 from lape.measure.controls import control, seeded
-from lape.measure.intervals import interval
-from lape.progress import Progress, silent
+from lape.progress import Progress, each, silent
 from lape.values.neurons import LanguageNeurons, NeuronSet
 
 EFFECTS = {
@@ -69,14 +70,15 @@ def effects(
     own = {k: found for k, found in own.items() if found}
     if not own:
         return pl.DataFrame(schema=EFFECTS), notes
-    text = TextOptions(**{f.name: getattr(options, f.name) for f in dataclasses.fields(TextOptions)})
-    text = dataclasses.replace(text, tokens=min(options.effect_tokens, options.tokens or options.effect_tokens))
+    text = replace(
+        taken(TextOptions, options), tokens=min(options.effect_tokens, options.tokens or options.effect_tokens)
+    )
     cut = {k: beginnings(texts[k], tokenizer, text) for k in own}
     work = Ablations(model, tokenizer, cut, text, folder=folder, progress=progress)
-    read, taken = work.base(progress)
+    read, seconds = work.base(progress)
     todo = [one for k, found in own.items() for one in _with_controls(k, found, neurons, work, options, notes)]
     tokens = sum(work.passes(one.neurons, one.language) for one in todo)
-    planned(len(todo), tokens, taken / read * tokens if read else None)
+    planned(len(todo), tokens, seconds / read * tokens if read else None)
     return _measured(work, todo, entropy, options, progress), notes
 
 
@@ -114,27 +116,13 @@ def _measured(
 ) -> pl.DataFrame:
     drawn = Resamples(work.units, options.resamples, options.seed)
     rows = []
-    for done, one in enumerate(todo):
-        progress("switching single neurons off", done, len(todo))
-        flat = int(one.neurons.flat)
+    for one in each(todo, "switching single neurons off", progress):
+        flat, language = int(one.neurons.flat), one.language
         known = float(entropy[flat])
-        row = {"language": one.language, "flat": flat, "entropy": known if np.isfinite(known) else None}
-        rows.append(row | _change(work, one, drawn) | {"kind": one.kind})
-    progress("switching single neurons off", len(todo), len(todo))
+        row = {"language": language, "flat": flat, "entropy": known if np.isfinite(known) else None, "kind": one.kind}
+        before, after = work.unedited(language), work.off(one.neurons, language)
+        rows.append(row | loss_change("delta", work.unit(language), before, after, drawn))
     return pl.DataFrame(rows, schema=EFFECTS)
-
-
-def _change(work: Ablations, one: _One, drawn: Resamples) -> dict[str, Any]:
-    before, after = work.unedited(one.language), work.off(one.neurons, one.language)
-    unit = work.unit(one.language)
-    nats, sizes = (by_unit(unit, one, drawn.count) for one in (after.nll - before.nll, before.tokens))
-    _, low, high = interval(drawn.ratio(nats, sizes))
-    return {
-        "tokens": int(before.tokens.sum()),
-        "delta": float(nats.sum() / max(sizes.sum(), 1)),
-        "low": low,
-        "high": high,
-    }
 
 
 def beginnings(source: Source, tokenizer: Any, options: TextOptions) -> Source:
@@ -147,14 +135,8 @@ def beginnings(source: Source, tokenizer: Any, options: TextOptions) -> Source:
     for pieces in documents(source, rule=options.document, column=options.column, blank=True):
         text = "".join(islice(pieces, 1))
         ids = tokenizer(text[: share * 32], add_special_tokens=False)["input_ids"][:share]
-        cut.append(_first(tokenizer, text, ids))
+        cut.append(decoded(tokenizer, ids).rstrip("�") if text else "")
         left -= len(ids)
         if left <= 0:
             break
     return Documents(cut) if sum(map(bool, cut)) >= FEWEST else source
-
-
-def _first(tokenizer: Any, text: str, ids: list[int]) -> str:
-    """The part of a text that its first tokens are."""
-    part: str = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-    return part.rstrip("�") if text else ""

@@ -33,11 +33,12 @@ def pieces(tokenizer: Any, before: Sequence[int], tokens: Sequence[int], after: 
     first, whole = _whole(tokenizer, ids, len(before))
     ends = [0]
     for stop in range(max(first, len(before) - 3), len(ids) - len(after) + 1):  # a cut may go through a character
-        ends.append(max(ends[-1], _shared(_decoded(tokenizer, ids[first:stop]), whole)))
+        ends.append(max(ends[-1], _shared(decoded(tokenizer, ids[first:stop]), whole)))
     return [whole[a:b] for a, b in pairwise(ends[-len(tokens) - 1 :])]
 
 
-def _decoded(tokenizer: Any, ids: Sequence[int]) -> str:
+def decoded(tokenizer: Any, ids: Sequence[int]) -> str:
+    """The text of ids as it is, special tokens and spaces too."""
     text: str = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
     return text
 
@@ -47,11 +48,11 @@ def _whole(tokenizer: Any, ids: Sequence[int], before: int) -> tuple[int, str]:
 
     Where an end lies within a character, some decoders give up on all characters of bytes beside it: then a few tokens less are taken.
     """
-    whole = _decoded(tokenizer, ids)
+    whole = decoded(tokenizer, ids)
     if _LOST not in whole:
         return 0, whole
     cuts = [(a, b) for a in range(min(4, before + 1)) for b in range(4)]
-    tried = [(a, _decoded(tokenizer, ids[a : len(ids) - b])) for a, b in sorted(cuts, key=sum)]
+    tried = [(a, decoded(tokenizer, ids[a : len(ids) - b])) for a, b in sorted(cuts, key=sum)]
     return max(tried, key=lambda one: len(one[1]) - one[1].count(_LOST))
 
 

@@ -10,6 +10,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from lape.experiments.examples.pieces import decoded
 from lape.model.body import body, present, unwrapped
 from lape.model.find import find
 from lape.model.loss import Head
@@ -68,7 +69,7 @@ def token_text(tokenizer: Any, number: int, entry: str) -> str:
     """A single token as text, its space kept; half a character as its vocabulary entry."""
     if "▁" in entry:  # decoders strip a text's first space
         return entry.replace("▁", " ")
-    text: str = tokenizer.decode([number], skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    text = decoded(tokenizer, [number])
     return entry if "�" in text or not text else text
 
 

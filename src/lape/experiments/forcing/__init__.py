@@ -13,7 +13,7 @@ import polars as pl
 from lape.errors import FileError, MismatchError
 from lape.experiments.claim import beside
 from lape.experiments.context import Context, Tables
-from lape.experiments.experiment import Experiment, Need
+from lape.experiments.experiment import Experiment, named
 from lape.experiments.forcing.captions import costs_caption, forcing_caption, steering_caption
 from lape.experiments.forcing.cost import COSTS
 from lape.experiments.forcing.figures import costs as draw_costs
@@ -29,8 +29,6 @@ from lape.measure.answer_table import ANSWERS
 
 __all__ = ["EXPERIMENT", "forcing"]
 
-VERB = "lape force {model} --run {run}"
-
 
 @dataclass(frozen=True)
 class ForcingStudy:
@@ -45,15 +43,17 @@ class ForcingStudy:
         return self.forcing and (self.forcing / "forcing.json" if self.forcing.is_dir() else self.forcing)
 
 
-def _missing(_context: Context, options: ForcingStudy) -> str | None:
-    """What `lape force` measured is joined, not measured again."""
-    how = "lape force MODEL --run RUN --out FOLDER, then --forcing FOLDER"
-    return None if options.forcing else f"steering takes long and is measured by itself: {how}"
+GIVEN = named(
+    "forcing",
+    "steering takes long and is measured by itself: lape force MODEL --run RUN --out FOLDER, then --forcing FOLDER",
+    "--forcing FOLDER",
+)
+"""What `lape force` measured is joined, not measured again."""
 
 
 def _run(context: Context, options: ForcingStudy) -> Tables:
     """The reported shares of answers in the wanted language and good, and neurons minus each other family, from `lape force`."""
-    assert options.file is not None  # `_missing` has said so
+    assert options.file is not None  # it is needed
     found = read_forcing(options.file, context.stats.manifest.get("model", {}))
     command = " ".join(found.get("command", []))
     context.note("forcing", f"measured by: lape {command}")
@@ -108,7 +108,7 @@ EXPERIMENT = Experiment(
             optional=True,
         ),
     },
-    needs=(Need(_missing, "--forcing FOLDER"),),
+    needs=(GIVEN,),
     figures=(
         Figure("forcing", "Ways of forcing a language", ("forcing",), draw_families, forcing_caption),
         Figure(
@@ -129,6 +129,6 @@ EXPERIMENT = Experiment(
     ),
     section=section,
     claims=beside(__file__),
-    command=VERB,
+    command="lape force {model} --run {run}",
     reads=_reads,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import polars as pl
 
@@ -10,12 +11,12 @@ from lape.data.corpus import Corpus, TextOptions, prepare
 from lape.data.languages import tag
 from lape.data.texts import Source, Texts, preview
 from lape.measure.bench import Bench, both_ways
-from lape.measure.bootstrap import Resamples, by_unit, units
-from lape.measure.intervals import interval
+from lape.measure.bootstrap import Resamples, units
+from lape.measure.changes import loss_change
 from lape.measure.methods import Setting
 from lape.measure.prompts import ask
 from lape.model.loss import Loss, line_loss
-from lape.progress import Progress, silent
+from lape.progress import Progress, each, silent
 
 COSTS = {
     **dict.fromkeys(("family", "setting", "source", "target", "language", "role"), pl.String),
@@ -48,8 +49,7 @@ def costs(
     plain = {language: line_loss(bench.model, bench.head, corpus, options) for language, corpus in corpora.items()}
     beginnings = {tag(language): lines_in(source) for language, source in texts.items()}
     rows = []
-    for done, (setting, (source, target)) in enumerate(edits):
-        progress("cost on text", done, len(edits))
+    for setting, (source, target) in each(edits, "cost on text", progress):
         prompts = [
             ask(bench.tokenizer, line, source=source, target=target) for line in beginnings.get(source, [])[:_MEASURED]
         ]
@@ -57,16 +57,9 @@ def costs(
             for language, corpus in corpora.items():
                 loss = line_loss(bench.model, bench.head, corpus, options)
                 role = "source" if language == source else "target" if language == target else "third"
+                named = {"family": setting.family, "setting": setting.name, "source": source, "target": target}
                 change = _change(corpus, plain[language], loss, resamples, seed)
-                named = dict(
-                    zip(
-                        ("family", "setting", "source", "target", "language", "role"),
-                        (setting.family, setting.name, source, target, language, role),
-                        strict=True,
-                    )
-                )
-                rows.append({**named, **change})
-    progress("cost on text", len(edits), len(edits))
+                rows.append({**named, "language": language, "role": role, **change})
     return pl.DataFrame(rows, schema=COSTS)
 
 
@@ -75,15 +68,8 @@ def lines_in(source: Source) -> list[str]:
     return [line for piece in preview(source, rule="file", column="text") for line in piece.split("\n") if line.strip()]
 
 
-def _change(corpus: Corpus, before: Loss, after: Loss, resamples: int, seed: int) -> dict[str, float | int | None]:
+def _change(corpus: Corpus, before: Loss, after: Loss, resamples: int, seed: int) -> dict[str, Any]:
     assert corpus.lines is not None  # prepared with lines
     unit = units(corpus.lines.document)
     count = int(unit.max()) + 1 if len(unit) else 1
-    amount, size = by_unit(unit, after.nll - before.nll, count), by_unit(unit, before.tokens, count)
-    _, low, high = interval(Resamples(count, resamples, seed).ratio(amount, size))
-    return {
-        "tokens": int(size.sum()),
-        "delta_token": float(amount.sum() / max(size.sum(), 1)),
-        "low": low,
-        "high": high,
-    }
+    return loss_change("delta_token", unit, before, after, Resamples(count, resamples, seed))

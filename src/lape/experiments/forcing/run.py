@@ -23,7 +23,7 @@ from lape.experiments.forcing.table import best, differences, records
 from lape.measure.answer_table import Judge, Split
 from lape.measure.bench import Bench
 from lape.measure.generation import GenerationOptions
-from lape.measure.grader import Grader
+from lape.measure.grader import grader_of
 from lape.measure.methods import CEILING, FOLLOWING, NONE, TUNED, Family, Setting, following, tried
 from lape.measure.questions import Pair, checked_questions, pairs_of
 from lape.model.body import blocks
@@ -174,8 +174,7 @@ class _Run:
             "report": options.candidates,
             "development": options.candidates if fewer is None else fewer,
         }
-        url, model = options.grader_url, options.grader_model
-        return Judge(self.bench, self.first, self.second, candidates, Grader(url, model) if url and model else None)
+        return Judge(self.bench, self.first, self.second, candidates, grader_of(options))
 
     def _described(self) -> dict[str, Any]:
         """What finished cells depend on: a folder with cells of another run is refused."""

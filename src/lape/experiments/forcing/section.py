@@ -10,6 +10,7 @@ import polars as pl
 from lape.experiments.context import Tables
 from lape.experiments.section import Answer, Answers, Asked, Block, Picture, Rows, Section, interval, number
 from lape.experiments.table import Table
+from lape.measure.intervals import ENDS
 
 _FAMILIES = (
     "ceiling",
@@ -34,9 +35,7 @@ FAMILIES = Table(
     "residual stream shifted by the difference of means. random, other, permuted: controls with other neurons.",
     {
         "family": pl.String,
-        **dict.fromkeys(
-            ("good", "good_low", "good_high", "in_language", "in_language_low", "in_language_high"), pl.Float64
-        ),
+        **{f"{name}{end}": pl.Float64 for name in ("good", "in_language") for end in ENDS},
         **dict.fromkeys(("fluent", "on_topic", "cost_target", "cost_third"), pl.Float64),
     },
     labels={"family": "way", "cost_target": "cost, target", "cost_third": "cost, others"},
@@ -72,9 +71,7 @@ def section(tables: Tables) -> Section:
 
 def _reported(table: pl.DataFrame) -> dict[str, dict[str, Any]]:
     """Family -> what was reported of it, averaged over all pairs."""
-    whole = table.filter(
-        (pl.col("source") == "all") & (pl.col("target") == "all") & pl.col("chosen") & (pl.col("split") == "report")
-    )
+    whole = table.filter("chosen", source="all", target="all", split="report")
     return {row["family"]: row for row in whole.iter_rows(named=True)}
 
 
@@ -98,13 +95,7 @@ def _sampled(table: pl.DataFrame) -> list[Asked]:
         mine = reported.filter((pl.col("target") == target) & pl.col("source").is_in([source, target]))
         for question in mine["question"].unique().sort().head(_QUESTIONS).to_list():
             rows = {row["family"]: row for row in mine.filter(pl.col("question") == question).iter_rows(named=True)}
-            answers = [
-                Answer(
-                    name, rows[name]["language"], rows[name]["in_language"], rows[name]["good"], rows[name]["answer"]
-                )
-                for name in _SHOWN
-                if name in rows
-            ]
+            answers = [Answer.of(name, rows[name], "language") for name in _SHOWN if name in rows]
             result.append(Asked(question, source, target, answers))
     return result
 

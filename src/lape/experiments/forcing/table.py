@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from lape.measure.bootstrap import Floats, Resamples
-from lape.measure.intervals import ENDS, interval, named_interval
+from lape.measure.intervals import ENDS, named_interval, plain_interval
 
 ALL = "all"
 """Stands for a source or target in rows that average."""
@@ -62,19 +62,7 @@ def _groups(answers: pl.DataFrame) -> Iterator[_Group]:
         yield _Group(str(family), str(split), {(str(key[0]), str(key[1])): part for key, part in parts.items()})
 
 
-class _Ceiling:
-    """The ceiling's answers on a split, by target."""
-
-    def __init__(self, group: _Group) -> None:
-        self._group = group
-
-    def shares(self, column: str, targets: Sequence[str], weights: Floats) -> Floats:
-        """(resamples, targets) shares of the ceiling."""
-        shares: Floats = weights @ self._group.matrix(column, [(target, target) for target in targets]).T
-        return shares
-
-
-def _ratio(group: _Group, ceiling: _Ceiling, column: str, pairs: Sequence[tuple[str, str]], weights: Floats) -> Floats:
+def _ratio(group: _Group, ceiling: _Group, column: str, pairs: Sequence[tuple[str, str]], weights: Floats) -> Floats:
     """(resamples,) share over the ceiling's, averaged by target: first over the sources of a target, then over targets.
 
     `weights` (resamples, questions) sum to 1. A target whose ceiling has no such answer in a resample does not count there.
@@ -83,7 +71,7 @@ def _ratio(group: _Group, ceiling: _Ceiling, column: str, pairs: Sequence[tuple[
     own = weights @ group.matrix(column, pairs).T
     of = np.array([targets.index(target) for _, target in pairs])
     means = np.stack([own[:, of == k].mean(1) for k in range(len(targets))], 1)
-    tops = ceiling.shares(column, targets, weights)
+    tops = weights @ ceiling.matrix(column, [(target, target) for target in targets]).T
     ratios = np.divide(means, tops, out=np.full_like(means, np.nan), where=tops > 0)
     known = np.isfinite(ratios)
     sums = np.where(known, ratios, 0.0).sum(1)
@@ -101,7 +89,7 @@ def records(answers: pl.DataFrame, chosen: set[tuple[str, str, str]], resamples:
     `chosen`: (family, setting, target) of what was chosen for each target; an average over targets is, where one of them is.
     """
     groups = list(_groups(answers))
-    ceilings = {group.split: _Ceiling(group) for group in groups if group.family == "ceiling"}
+    ceilings = {group.split: group for group in groups if group.family == "ceiling"}
     rows = []
     for group in groups:
         count = next(iter(group.pairs.values())).height
@@ -145,17 +133,11 @@ def _shares(group: _Group, column: str, pairs: Sequence[tuple[str, str]], weight
 
 def _plain(answers: pl.DataFrame) -> dict[str, Any]:
     inside = answers.filter("in_language")
-    agree = answers["language"].eq_missing(answers["language_second"])
     return {
-        "in_language_second": answers["in_language_second"].mean(),
-        "agreement": agree.mean(),
+        **{name: answers[name].mean() for name in ("in_language_second", "lpr", "wpr", "distinct4", "nll", "graded")},
+        "agreement": answers["language"].eq_missing(answers["language_second"]).mean(),
         "fluent": inside["fluent"].mean(),
         "on_topic": inside.filter("fluent")["on_topic"].mean(),
-        "lpr": answers["lpr"].mean(),
-        "wpr": answers["wpr"].mean(),
-        "distinct4": answers["distinct4"].mean(),
-        "nll": answers["nll"].mean(),
-        "graded": answers["graded"].mean(),
         "empty": int(answers["empty"].sum()),
     }
 
@@ -166,7 +148,7 @@ def best(answers: pl.DataFrame, settings: Sequence[Any], target: str) -> Any:
     Of a target that was not tried: the best on average over those that were.
     """
     groups = {(group.family, group.setting(list(group.pairs))): group for group in _groups(answers)}
-    ceiling = _Ceiling(groups[next(key for key in groups if key[0] == "ceiling")])
+    ceiling = next(group for group in groups.values() if group.family == "ceiling")
 
     def score(setting: Any) -> tuple[float, float]:
         group = groups[setting.family, setting.name]
@@ -189,21 +171,13 @@ def differences(answers: pl.DataFrame, resamples: int, seed: int) -> pl.DataFram
     by_family = {group.family: group for group in groups}
     rows = []
     if "neurons" in by_family and "ceiling" in by_family:
-        own, ceiling = by_family["neurons"], _Ceiling(by_family["ceiling"])
+        own, ceiling = by_family["neurons"], by_family["ceiling"]
         weights = _weights(next(iter(own.pairs.values())).height, resamples, seed)
         for family, group in by_family.items():
             if family in ("neurons", "ceiling"):
                 continue
             for column in SHARES:
                 ours, theirs = (_ratio(g, ceiling, column, list(g.pairs), weights) for g in (own, group))
-                value, low, high = interval(ours - theirs)
-                rows.append(
-                    {
-                        "family": family,
-                        "measure": f"{column}_over_ceiling",
-                        "difference": value,
-                        "low": low,
-                        "high": high,
-                    }
-                )
+                row = {"family": family, "measure": f"{column}_over_ceiling"}
+                rows.append(row | plain_interval("difference", ours - theirs))
     return pl.DataFrame(rows, schema=DIFFERENCES)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,7 @@ CONTROLS = ("random", "matched")
 """Selection methods that do next to nothing at any size: measured at the largest alone."""
 FINER = ("lape", "difference")
 """Those compared more finely."""
-_METHODS: Mapping[str, tuple[str, dict[str, Any]]] = {"probability": ("difference", {"of": "probability"})}
+_METHODS = {"probability": "difference:of=probability"}
 """Selection methods that are another's with options."""
 
 
@@ -50,6 +50,10 @@ class FrontierStudy:
     def __post_init__(self) -> None:
         if not self.sizes or any(size < 1 for size in (*self.sizes, *self.finer)):
             raise OptionError("sizes must name at least one number of neurons, each 1 or more.")
+
+    def wanted(self, quick: bool) -> Sequence[str]:
+        """The methods that were asked for, or those that are compared by default."""
+        return self.methods or (QUICK if quick else FULL)
 
     def sizes_of(self, method: str, quick: bool) -> Sequence[int]:
         """The sizes at which a method is measured."""
@@ -74,9 +78,10 @@ def _run(context: Context, options: FrontierStudy) -> Tables:
 
 
 def _measured(context: Context, options: FrontierStudy) -> Effects:
-    context.left_out |= left_out(context, options)
+    out = left_out(context, options)
+    context.left_out |= out
     sets: dict[tuple[str, int], LanguageNeurons] = {}
-    for method in compared(context, options):
+    for method in (one for one in options.wanted(context.options.quick) if one not in out):
         for size in options.sizes_of(method, context.options.quick):
             sets[method, size] = found = selected(context, method, size)
             context.note("frontier", *(f"{method}, {size}: {note}" for note in found.notes))
@@ -86,13 +91,13 @@ def _measured(context: Context, options: FrontierStudy) -> Effects:
 def compared(context: Context, options: FrontierStudy) -> list[str]:
     """The methods on the frontier: those that were asked for, or that the statistics allow."""
     out = left_out(context, options)
-    return [method for method in options.methods or (QUICK if context.options.quick else FULL) if method not in out]
+    return [method for method in options.wanted(context.options.quick) if method not in out]
 
 
 def left_out(context: Context, options: FrontierStudy) -> dict[str, str]:
     """Method -> why these statistics do not allow it; one that was asked for by name is an error instead."""
     reasons = {}
-    for method in options.methods or (QUICK if context.options.quick else FULL):
+    for method in options.wanted(context.options.quick):
         try:
             if method != "matched":
                 selected(context, method, 1)
@@ -116,9 +121,7 @@ def selected(context: Context, method: str, size: int) -> LanguageNeurons:
 
 def _named(method: str) -> tuple[str, dict[str, Any]]:
     """A method and its options: `difference:of=probability,against=largest`."""
-    if method in _METHODS:
-        return _METHODS[method]
-    name, _, rest = method.partition(":")
+    name, _, rest = _METHODS.get(method, method).partition(":")
     more: dict[str, Any] = {}
     for one in filter(None, rest.split(",")):
         key, equals, value = one.partition("=")

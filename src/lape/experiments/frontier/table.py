@@ -11,12 +11,10 @@ import polars as pl
 from lape.measure.bootstrap import Floats
 from lape.measure.effects import Effects
 from lape.measure.frontier import Drawn, positions
-from lape.measure.intervals import MEAN, holm, interval, selectivity, two_sided
+from lape.measure.intervals import MEAN, holm_known, plain_interval, selectivity, two_sided
 
 ADVANTAGES = {
-    "method": pl.String,
-    "against": pl.String,
-    "language": pl.String,
+    **dict.fromkeys(("method", "against", "language"), pl.String),
     **dict.fromkeys(("own", "selectivity", "selectivity_against"), pl.Float64),
     **dict.fromkeys(("difference", "low", "high", "p", "p_holm"), pl.Float64),
     **dict.fromkeys(("languages", "units"), pl.Int64),
@@ -45,7 +43,8 @@ def advantages(
             continue
         found = [_at_equal_own(a, b) for a, b in zip(ours, drawn.curves(other), strict=True)]
         pair = [_compared([one]) for one in found]
-        _holm_over(pair)
+        corrected = holm_known([row["p"] for row in pair])
+        pair = [row | {"p_holm": p} for row, p in zip(pair, corrected, strict=True)]
         whole = _compared([found[k] for k in chosen])
         named = zip([*effects.languages, MEAN], [*pair, {**whole, "p_holm": whole["p"]}], strict=True)
         rows += [
@@ -59,17 +58,13 @@ def _compared(found: Sequence[Floats]) -> dict[str, Any]:
     """A row of the mean over languages, (3, draws) each: the level and both selectivities there."""
     known = [one for one in found if not np.isnan(one[0, 0])]
     if not known:
-        names = ("own", "selectivity", "selectivity_against", "difference", "low", "high", "p")
-        return {**dict.fromkeys(names), "languages": 0}
+        return {"p": None, "languages": 0}
     level, mine, theirs = np.mean(known, axis=0)
-    difference, low, high = interval(mine - theirs)
     return {
         "own": float(level[0]),
         "selectivity": float(mine[0]),
         "selectivity_against": float(theirs[0]),
-        "difference": difference,
-        "low": low,
-        "high": high,
+        **plain_interval("difference", mine - theirs),
         "p": two_sided(mine - theirs),
         "languages": len(known),
     }
@@ -96,9 +91,3 @@ def _along(own: Floats, others: Floats, level: Floats) -> Floats:
     share = np.divide(level - a, b - a, out=np.ones_like(level), where=b > a)
     between: Floats = x + np.clip(share, 0.0, 1.0) * (y - x)
     return between
-
-
-def _holm_over(rows: Sequence[dict[str, Any]]) -> None:
-    corrected = iter(holm([row["p"] for row in rows if row["p"] is not None]))
-    for row in rows:
-        row["p_holm"] = None if row["p"] is None else next(corrected)

@@ -98,10 +98,10 @@ def _cost(context: Context, options: GenerationStudy) -> Cost:
 
 
 def _section(tables: Tables) -> Section:
-    whole = default_section(EXPERIMENT, {name: frame for name, frame in tables.items() if name != "answers"})
+    measured = {name: frame for name, frame in tables.items() if name != "answers"}
     about = "The first questions of each language, as they came. A green edge: the identifier calls the answer the language of the question."
     shown = (Answers("Answers", about, _sampled(tables["answers"])),) if "answers" in tables else ()
-    return Section(whole.title, whole.about, blocks=(*whole.blocks, *shown))
+    return default_section(EXPERIMENT, measured, after=shown)
 
 
 def _sampled(table: pl.DataFrame) -> list[Asked]:
@@ -111,13 +111,7 @@ def _sampled(table: pl.DataFrame) -> list[Asked]:
         for question in mine["question"].unique().sort().head(_SHOWN).to_list():
             rows = mine.filter((pl.col("question") == question) & pl.col("off").is_in(["none", language]))
             answers = [
-                Answer(
-                    "nothing off" if row["off"] == "none" else f"{row['off']} off",
-                    row["identified"],
-                    row["in_language"],
-                    row["good"],
-                    row["answer"],
-                )
+                Answer.of("nothing off" if row["off"] == "none" else f"{row['off']} off", row, "identified")
                 for row in rows.iter_rows(named=True)
             ]
             result.append(Asked(question, language, language, answers))

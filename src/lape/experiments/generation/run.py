@@ -15,17 +15,17 @@ from lape.data import samples
 from lape.data.language_id import identifier
 from lape.data.languages import tag
 from lape.errors import OptionError, TextError
-from lape.measure.answer_table import Judge
+from lape.measure.answer_table import Judge, Split
 from lape.measure.bench import Bench
 from lape.measure.conditions import NONE, Condition, conditions
 from lape.measure.generation import GenerationOptions
-from lape.measure.grader import MARKS, Grader
+from lape.measure.grader import MARKS, grader_of
 from lape.measure.methods import Setting
 from lape.measure.prompts import Asking
 from lape.measure.questions import checked_questions
 from lape.model.identity import check_made_with, checksum
 from lape.options import check_candidates, check_grader, given, not_negative
-from lape.progress import Progress, silent
+from lape.progress import Progress, each, silent
 from lape.store import files
 from lape.store.cells import Cells
 from lape.values.neurons import LanguageNeurons
@@ -187,11 +187,9 @@ class _Run:
         self.bench, self.options = bench, options
         self.asked = {language: asked[language] for language in languages}
         self.development = {language: development[language] for language in languages}
-        url, model = options.grader_url, options.grader_model
-        grader = Grader(url, model, MARKS) if url and model else None
         first = identifier(options.identifier, languages)
-        candidates = options.candidates
-        self.judge = Judge(bench, first, first, {"report": candidates, "development": candidates}, grader)
+        candidates: dict[Split, int] = {"report": options.candidates, "development": options.candidates}
+        self.judge = Judge(bench, first, first, candidates, grader_of(options, MARKS))
         wish = Asking(wish="target" if options.wish else "none")
         self.setting = Setting("silenced", "asked in its own language", asking=wish, ceiling=True)
 
@@ -208,12 +206,10 @@ class _Run:
 
     def all(self, todo: Sequence[_Cell], cells: Cells, progress: Progress) -> pl.DataFrame:
         """Every cell, from the folder where it is there already."""
-        frames = []
-        for done, one in enumerate(todo):
-            progress("answering with neurons off", done, len(todo))
-            frames.append(cells.table(one.name, partial(self._judged, one, cells)))
-        progress("answering with neurons off", len(todo), len(todo))
-        return pl.concat(frames)
+        return pl.concat(
+            cells.table(one.name, partial(self._judged, one, cells))
+            for one in each(todo, "answering with neurons off", progress)
+        )
 
     def _ceiling(self, language: str) -> pl.DataFrame:
         """The unedited answers to the development questions."""

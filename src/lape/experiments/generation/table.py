@@ -10,7 +10,7 @@ import polars as pl
 
 from lape.errors import OptionError
 from lape.measure.bootstrap import Floats, Resamples
-from lape.measure.intervals import ENDS, MEAN, interval, named_interval, selectivity
+from lape.measure.intervals import ENDS, MEAN, interval, named_interval, plain_interval, selectivity
 
 MEASURES = ("good", "in_language", "fluent", "on_topic", "grade")
 """What is averaged. Shares are of all answers, but `fluent` of those in the language and `on_topic` of those that are fluent too: the
@@ -154,15 +154,12 @@ def _averaged(falls: Sequence[dict[str, Floats]]) -> dict[str, Floats]:
 
 def _row(drawn: _Drawn, language: str, falls: dict[str, Floats]) -> dict[str, Any]:
     controls = falls["controls"]
-    value, low, high = interval(falls["value"])
     row: dict[str, Any] = {
         "language": language,
         "questions": len(next(iter(drawn.cells.values()))),
         "draws": controls.shape[1],
         "control_largest": interval(controls[:1].max(1))[0] if controls.shape[1] else None,
-        "value": value,
-        "low": low,
-        "high": high,
+        **plain_interval("value", falls["value"]),
     }
     for name in ("own", "others", "selectivity", "control"):
         row |= named_interval(name, falls[name])

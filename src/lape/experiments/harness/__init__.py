@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lape.experiments.context import Context, Tables
-from lape.experiments.experiment import MODEL, SUMS, Experiment, Need
+from lape.experiments.experiment import MODEL, SUMS, Experiment, named
 from lape.experiments.harness.run import DOCUMENTS, TABLE, find_tasks, harness
 from lape.experiments.table import Table
 
@@ -20,10 +20,6 @@ class HarnessStudy:
     """Tasks of lm-eval, by names or patterns, such as belebele_* xnli_fr (needs the extra eval)."""
     limit: int | None = None
     """At most this many documents of each task. Default: all."""
-
-
-def _missing(_context: Context, options: HarnessStudy) -> str | None:
-    return None if options.tasks else "no tasks of lm-eval were named (--tasks belebele_*)"
 
 
 def _run(context: Context, options: HarnessStudy) -> Tables:
@@ -54,7 +50,7 @@ EXPERIMENT = Experiment(
         ),
         "documents": Table("The same, document by document.", DOCUMENTS, file="eval/documents.parquet"),
     },
-    needs=(MODEL, SUMS, Need(_missing, "--tasks NAMES")),
+    needs=(MODEL, SUMS, named("tasks", "no tasks of lm-eval were named (--tasks belebele_*)", "--tasks NAMES")),
     study="asked",
     command="lape eval {model} --run {run} --tasks NAMES",
 )

@@ -25,7 +25,7 @@ from lape.measure.intervals import Interval, interval
 from lape.model.body import evaluating, unwrapped
 from lape.model.identity import check_made_with
 from lape.options import given, not_negative, positive
-from lape.progress import Progress, silent
+from lape.progress import Progress, each, silent
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
@@ -187,14 +187,12 @@ def _all(
         from lm_eval.models.huggingface import HFLM
 
         wrapped = HFLM(pretrained=unwrapped(model), tokenizer=copy.deepcopy(tokenizer), batch_size=options.batch)
-        for done, (language, condition) in enumerate(runs):
-            progress("running tasks", done, len(runs))
+        for language, condition in each(runs, "running tasks", progress):
             with condition.on(model):
                 results = _results(wrapped, tasks, options)
             key = {"condition": condition.name, "language": language, "draw": condition.draw}
             values += [key | row for row in _values(results)]
             documents += [key | row for row in _documents(results)]
-        progress("running tasks", len(runs), len(runs))
     columns = {name: TABLE[name] for name in (*_KEYS, "value", "n")}
     return pl.DataFrame(values, schema=columns), pl.DataFrame(documents, schema=DOCUMENTS)
 
@@ -275,13 +273,13 @@ def table_of(values: pl.DataFrame, documents: pl.DataFrame, options: HarnessOpti
     for row in values.iter_rows(named=True):
         own = _mean_of(parts.get(tuple(row[name] for name in _KEYS)), row["value"])
         stderr = float(own.std(ddof=1) / len(own) ** 0.5) if own is not None and len(own) > 1 else None
-        changed: dict[str, Any] = {"difference": None, "low": None, "high": None}
+        row |= {"stderr": stderr}
         if row["condition"] != NONE.name:
             before = base[row["task"], row["metric"]]
             first = _mean_of(parts.get((row["task"], row["metric"], NONE.name, "", 0)), before)
             _, low, high = _difference(first, own, options)
-            changed = {"difference": row["value"] - before, "low": low, "high": high}
-        rows.append(row | {"stderr": stderr} | changed)
+            row |= {"difference": row["value"] - before, "low": low, "high": high}
+        rows.append(row)
     return pl.DataFrame(rows, schema=TABLE)
 
 

@@ -6,13 +6,14 @@ import polars as pl
 
 from lape.experiments.claim import beside
 from lape.experiments.context import Context, Tables
-from lape.experiments.experiment import Experiment, NoOptions, pictures, rows
+from lape.experiments.experiment import Experiment, NoOptions, default_section
 from lape.experiments.layers.figures import layers as draw
 from lape.experiments.layers.run import LAYERS, layers
-from lape.experiments.section import Block, Section
+from lape.experiments.section import Section
 from lape.experiments.table import Table
 from lape.figures.captions import Facts, selected, sets
 from lape.figures.figure import Figure
+from lape.measure.intervals import ENDS
 from lape.values.neurons import LanguageNeurons
 
 __all__ = ["EXPERIMENT", "layers"]
@@ -38,18 +39,11 @@ def _places(table: pl.DataFrame) -> pl.DataFrame:
     """The row of all assignments, a row for each place, in shares of what chance would give."""
     whole = table.filter(pl.col("language") == "all")
     parts = []
-    for place, column in (("bottom two", "bottom_two"), ("top quarter", "top_quarter")):
+    for column in ("bottom_two", "top_quarter"):
         chance = pl.col(f"{column}_chance")
-        parts.append(
-            whole.select(
-                pl.lit(place).alias("place"),
-                pl.col(column).alias("share"),
-                chance.alias("chance"),
-                (pl.col(column) / chance).alias("over_chance"),
-                (pl.col(f"{column}_low") / chance).alias("low"),
-                (pl.col(f"{column}_high") / chance).alias("high"),
-            )
-        )
+        ends = zip(("over_chance", "low", "high"), ENDS, strict=True)
+        over = {name: pl.col(f"{column}{end}") / chance for name, end in ends}
+        parts.append(whole.select(place=pl.lit(column.replace("_", " ")), share=pl.col(column), chance=chance, **over))
     return pl.concat(parts)
 
 
@@ -66,9 +60,8 @@ def _caption(tables: Tables, facts: Facts) -> str:
 
 
 def _section(tables: Tables) -> Section:
-    blocks: tuple[Block, ...] = (*pictures(EXPERIMENT, tables), *rows(EXPERIMENT, tables))
     about = "A neuron of several languages stands in each of them."
-    return Section(EXPERIMENT.title, about, _finding(tables.get("histogram")), blocks)
+    return default_section(EXPERIMENT, tables, about, _finding(tables.get("histogram")))
 
 
 def _finding(counts: pl.DataFrame | None) -> tuple[str, ...]:

@@ -10,24 +10,19 @@ import torch
 from numpy.typing import NDArray
 
 from lape.measure.bootstrap import Floats, Resamples, by_unit
-from lape.measure.intervals import interval
+from lape.measure.intervals import ENDS, interval
 from lape.values.neurons import LanguageNeurons
 from lape.values.space import NeuronSpace
 
 ALL = "all"
 """The row of all assignments together."""
 _Ints: TypeAlias = NDArray[np.int64]
+_BESIDE = (*ENDS, "_chance")
 _SHARES = (
-    "bottom_two",
-    "bottom_two_low",
-    "bottom_two_high",
-    "bottom_two_chance",
+    *(f"bottom_two{end}" for end in _BESIDE),
     "bottom_quarter",
     "middle_half",
-    "top_quarter",
-    "top_quarter_low",
-    "top_quarter_high",
-    "top_quarter_chance",
+    *(f"top_quarter{end}" for end in _BESIDE),
 )
 LAYERS = {
     "language": pl.String,

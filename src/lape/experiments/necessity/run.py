@@ -25,7 +25,7 @@ from lape.measure.ablation import Ablations, refuse_recorded
 from lape.measure.bootstrap import Floats
 from lape.measure.correlation import fitted, judged, rank_correlation
 from lape.options import given, not_negative, positive
-from lape.progress import Progress, silent
+from lape.progress import Progress, each, silent
 from lape.values.neurons import LanguageNeurons
 from lape.values.same import check_same_model
 from lape.values.stats import ActivationStats
@@ -37,14 +37,10 @@ ESTIMATES = ("first", "along", "layerwise", "second", "bent")
 MEASURED = "damage_a"
 """The damage on half A as a prediction of that on half B: what no estimate from half A can be expected to beat."""
 ABLATED: dict[str, Any] = {
-    "language": pl.String,
-    "among": pl.String,
+    **dict.fromkeys(("language", "among"), pl.String),
     "group": pl.Int64,
     "neurons": pl.List(pl.Int64),
-    "layer": pl.Int64,
-    "expert": pl.Int64,
-    "decile": pl.Int64,
-    "chosen": pl.Int64,
+    **dict.fromkeys(("layer", "expert", "decile", "chosen"), pl.Int64),
     **dict.fromkeys(("damage", "damage_a", "damage_b", *PREDICTORS, *ESTIMATES), pl.Float64),
 }
 CORRELATIONS = {
@@ -220,12 +216,10 @@ def _measured(
     base = work.unedited(language)
     wheres = {"damage": np.ones_like(half), "damage_a": half, "damage_b": ~half}
     result = {name: np.zeros(len(groups)) for name in wheres}
-    for done, group in enumerate(groups):
-        progress(f"switching groups off in {language}", done, len(groups))
+    for k, group in enumerate(each(groups, f"switching groups off in {language}", progress)):
         change = work.off(group.neurons, language).nll - base.nll
         for name, where in wheres.items():
-            result[name][done] = change[where].sum() / max(int(base.tokens[where].sum()), 1)
-    progress(f"switching groups off in {language}", len(groups), len(groups))
+            result[name][k] = change[where].sum() / max(int(base.tokens[where].sum()), 1)
     return result
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import polars as pl
 
 from lape.experiments.context import Context, Tables
-from lape.experiments.experiment import MODEL, PARALLEL, Experiment, NoOptions, pictures, rows
+from lape.experiments.experiment import MODEL, PARALLEL, Experiment, NoOptions, default_section
 from lape.experiments.overlap.figures import overlap as draw
 from lape.experiments.overlap.figures import overlaps
 from lape.experiments.overlap.run import OVERLAP, TESTS, overlap_chance, overlap_tests
-from lape.experiments.section import Block, Grid, Section, View
+from lape.experiments.section import Grid, Section, View
 from lape.experiments.table import Table
 from lape.figures.captions import Facts, selected, sets
 from lape.figures.figure import Figure
@@ -44,18 +44,12 @@ def _caption(tables: Tables, facts: Facts) -> str:
 
 
 def _section(tables: Tables) -> Section:
-    grid: tuple[Block, ...] = (_grid(tables),) if "overlap" in tables else ()
-    about = "Neurons that two languages share."
-    return Section(EXPERIMENT.title, about, blocks=(*grid, *pictures(EXPERIMENT, tables), *rows(EXPERIMENT, tables)))
+    grid = (_grid(tables),) if "overlap" in tables else ()
+    return default_section(EXPERIMENT, tables, "Neurons that two languages share.", before=grid)
 
 
 def _grid(tables: Tables) -> Grid:
-    known = (
-        tables
-        if "histogram" in tables
-        else {**tables, "histogram": pl.DataFrame(schema={"language": pl.String, "neurons": pl.Int64})}
-    )
-    shared, alike, names = overlaps(known)
+    shared, alike, names = overlaps(tables)
     np.fill_diagonal(alike, 1.0)
     values = {
         name: [[None if np.isnan(x) else float(x) for x in line] for line in grid]

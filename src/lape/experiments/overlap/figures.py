@@ -24,11 +24,11 @@ def overlap(tables: Tables, paper: Paper) -> Canvas:
 
 
 def overlaps(tables: Tables) -> tuple[Any, Any, list[str]]:
-    """Neurons shared (on the diagonal, those of the set) and Jaccard (nan there), both (languages, languages); the languages."""
-    table, sizes = (
-        tables["overlap"],
-        dict(tables["histogram"].group_by("language").agg(pl.col("neurons").sum()).iter_rows()),
-    )
+    """Neurons shared (on the diagonal, those of the set, where they are known) and Jaccard (nan there), both (languages, languages);
+    the languages.
+    """
+    table, counts = tables["overlap"], tables.get("histogram", pl.DataFrame(schema=["language", "neurons"]))
+    sizes = dict(counts.group_by("language").agg(pl.col("neurons").sum()).iter_rows())
     names = list(dict.fromkeys([*table["a"], *table["b"]]))
     shared, alike = (np.full((len(names), len(names)), np.nan) for _ in range(2))
     for a, b, count, jaccard in table.select("a", "b", "shared", "jaccard").iter_rows():

@@ -18,21 +18,15 @@ from lape.values.neurons import LanguageNeurons, jaccard
 
 __all__ = ["Mantel", "TokenCounts", "mantel", "overlap_chance", "overlap_tests", "relations", "token_overlap"]
 OVERLAP = {
-    "a": pl.String,
-    "b": pl.String,
+    **dict.fromkeys(("a", "b"), pl.String),
     "shared": pl.Int64,
-    "jaccard": pl.Float64,
-    "chance": pl.Float64,
-    "over_chance": pl.Float64,
+    **dict.fromkeys(("jaccard", "chance", "over_chance"), pl.Float64),
 }
 """Columns of `overlap_chance`."""
 TESTS = {
     "relation": pl.String,
-    "languages": pl.Int64,
-    "pairs": pl.Int64,
-    "r": pl.Float64,
-    "p": pl.Float64,
-    "p_smallest": pl.Float64,
+    **dict.fromkeys(("languages", "pairs"), pl.Int64),
+    **dict.fromkeys(("r", "p", "p_smallest"), pl.Float64),
     "permutations": pl.Int64,
     "note": pl.String,
 }

@@ -17,9 +17,9 @@ from lape.data.texts import Texts
 from lape.errors import OptionError, TextError
 from lape.measure.ablation import Ablations, refuse_recorded
 from lape.measure.bootstrap import Floats, Resamples, by_unit
-from lape.measure.intervals import ENDS, interval, named_interval, selectivity
+from lape.measure.intervals import ENDS, named_interval, plain_interval, selectivity
 from lape.options import given, positive
-from lape.progress import Progress, silent
+from lape.progress import Progress, each, silent
 from lape.values.neurons import LanguageNeurons
 from lape.values.same import check_same_model
 from lape.values.stats import ActivationStats
@@ -28,12 +28,10 @@ PATCHING: dict[str, Any] = {
     "language": pl.String,
     "neurons": pl.Int64,
     **{
-        f"{name}{end}": pl.Float64
-        for name in ("off_own", "patched_own", "own", "off_others", "patched_others", "others")
+        f"{how}{name}{end}": pl.Float64
+        for name in ("own", "others", "selectivity")
+        for how in ("off_", "patched_", "")
         for end in ENDS
-    },
-    **{
-        f"{name}{end}": pl.Float64 for name in ("off_selectivity", "patched_selectivity", "selectivity") for end in ENDS
     },
     "units": pl.Int64,
 }
@@ -146,15 +144,13 @@ def _changes(
 ) -> dict[str, Floats]:
     """`zeroed` and `patched`: (sets, languages, 1 + resamples) change in nats a token."""
     result = {name: np.zeros((len(means), len(work.languages), len(drawn.weights))) for name in ("zeroed", "patched")}
-    for k, (off, mean) in enumerate(means.items()):
-        for j, language in enumerate(work.languages):
-            progress("zeroing and patching", k * len(work.languages) + j, len(means) * len(work.languages))
-            before, unit = work.unedited(language), work.unit(language)
-            tokens = np.maximum(drawn.sums(by_unit(unit, before.tokens, drawn.count)), 1e-9)
-            after = {"zeroed": work.off(neurons[off], language), "patched": work.at(neurons[off], mean, language)}
-            for name, loss in after.items():
-                result[name][k, j] = drawn.sums(by_unit(unit, loss.nll - before.nll, drawn.count)) / tokens
-    progress("zeroing and patching", len(means) * len(work.languages), len(means) * len(work.languages))
+    cells = [(k, off, j, language) for k, off in enumerate(means) for j, language in enumerate(work.languages)]
+    for k, off, j, language in each(cells, "zeroing and patching", progress):
+        before, unit = work.unedited(language), work.unit(language)
+        tokens = np.maximum(drawn.sums(by_unit(unit, before.tokens, drawn.count)), 1e-9)
+        after = {"zeroed": work.off(neurons[off], language), "patched": work.at(neurons[off], means[off], language)}
+        for name, loss in after.items():
+            result[name][k, j] = drawn.sums(by_unit(unit, loss.nll - before.nll, drawn.count)) / tokens
     return result
 
 
@@ -191,7 +187,6 @@ def _matrix(languages: Sequence[str], sets: Sequence[str], changes: dict[str, Fl
     for k, off in enumerate(sets):
         for j, language in enumerate(languages):
             zeroed, patched = changes["zeroed"][k, j], changes["patched"][k, j]
-            difference = dict(zip(("difference", "low", "high"), interval(patched - zeroed), strict=True))
             row = {"off": off, "language": language, "zeroed": float(zeroed[0]), "patched": float(patched[0])}
-            rows.append(row | difference)
+            rows.append(row | plain_interval("difference", patched - zeroed))
     return pl.DataFrame(rows, schema=MATRIX)

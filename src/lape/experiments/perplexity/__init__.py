@@ -23,8 +23,6 @@ from lape.measure.frontier import FRONTIER, frontier
 
 __all__ = ["EXPERIMENT", "controlled", "perplexity"]
 
-VERB = "lape perplexity {model} {run} --text TAG=PATH"
-
 
 @dataclass(frozen=True)
 class PerplexityStudy:
@@ -87,5 +85,5 @@ EXPERIMENT = Experiment(
     section=section,
     claims=beside(__file__),
     study="always",
-    command=VERB,
+    command="lape perplexity {model} {run} --text TAG=PATH",
 )

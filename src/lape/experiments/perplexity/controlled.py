@@ -8,8 +8,8 @@ from typing import Any
 import polars as pl
 
 from lape.errors import OptionError
-from lape.measure.bootstrap import Resamples, by_unit
-from lape.measure.intervals import interval
+from lape.measure.bootstrap import Resamples
+from lape.measure.changes import resampled_ends
 
 CONTROLLED = {
     **dict.fromkeys(("language", "control"), pl.String),
@@ -44,18 +44,10 @@ def controlled(lines: pl.DataFrame, languages: Sequence[str], resamples: int, se
 
 
 def _row(base: pl.DataFrame, own: pl.DataFrame, control: pl.DataFrame | None, drawn: Resamples) -> dict[str, Any]:
-    unit = base["unit"].to_numpy()
-    sizes = by_unit(unit, base["tokens"], drawn.count)
+    unit, tokens = base["unit"].to_numpy(), base["tokens"].to_numpy()
     if control is None:
-        change = float((own["nll"] - base["nll"]).sum() / sizes.sum())
-        return {"own": change, **dict.fromkeys(("of_control", "difference", "low", "high"))}
+        return {"own": float((own["nll"] - base["nll"]).sum() / tokens.sum())}
     before, after, with_control = (frame["nll"].to_numpy() for frame in (base, own, control))
-    _, low, high = interval(drawn.ratio(by_unit(unit, after - with_control, drawn.count), sizes))
-    changes = [float((values - before).sum() / sizes.sum()) for values in (after, with_control)]
-    return {
-        "own": changes[0],
-        "of_control": changes[1],
-        "difference": changes[0] - changes[1],
-        "low": low,
-        "high": high,
-    }
+    changes = [float((values - before).sum() / tokens.sum()) for values in (after, with_control)]
+    row = {"own": changes[0], "of_control": changes[1], "difference": changes[0] - changes[1]}
+    return row | resampled_ends(unit, after - with_control, tokens, drawn)

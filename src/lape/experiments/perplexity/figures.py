@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 import polars as pl
 
@@ -31,16 +28,8 @@ def own(tables: Tables, paper: Paper) -> Canvas:
                 axes.plot(mean, at, mark, color=colour, markersize=3, zorder=3)
     for kind, mark, colour in _CONTROLS:
         if table[f"{kind}_mean"].count():
-            axes.plot(
-                [],
-                [],
-                mark,
-                color=colour,
-                markersize=3,
-                linestyle="-",
-                linewidth=0.8,
-                label=f"{kind} neurons" if paper.width > 4 else kind,
-            )
+            label = f"{kind} neurons" if paper.width > 4 else kind
+            axes.plot([], [], mark, color=colour, markersize=3, linestyle="-", linewidth=0.8, label=label)
     axes.axvline(0, color=GREY, linewidth=0.6)
     rows(axes, [f"{paper.name(row['off'])} ({row['neurons']})" for row in table.iter_rows(named=True)])
     axes.set(xlabel="change of the language's own loss (nats a token)", ylabel="neurons off (how many)")
@@ -56,7 +45,13 @@ def perplexity(tables: Tables, paper: Paper) -> Canvas:
     table = tables["perplexity"]
     names, evaluated, values = grid(table, "off", "language", "delta_token")
     low, high = (grid(table, "off", "language", column)[2] for column in ("low", "high"))
-    beside = np.stack([_own(table, names, f"{kind}_mean") for kind in CONTROLS], 1)
+    own = table.filter(pl.col("off") == pl.col("language"))
+    beside = (
+        pl.DataFrame({"off": names})
+        .join(own, on="off", how="left", maintain_order="left")
+        .select(f"{kind}_mean" for kind in CONTROLS)
+        .to_numpy()
+    )
     drawn = [k for k in range(len(CONTROLS)) if np.isfinite(beside[:, k]).any()]
     both = np.concatenate([values, beside[:, drawn]], 1)
     roomy = room_of(paper, paper.names(names), both.shape[1]) > 0.62 and bool(np.isfinite(low).any())
@@ -83,8 +78,3 @@ def perplexity(tables: Tables, paper: Paper) -> Canvas:
         xlabel="language evaluated" + ("; controls: the row's own" if drawn else ""), ylabel="neurons off"
     )
     return figure
-
-
-def _own(table: pl.DataFrame, names: Sequence[str], column: str) -> Any:
-    known = {row["off"]: row[column] for row in table.filter(pl.col("off") == pl.col("language")).iter_rows(named=True)}
-    return np.array([np.nan if known.get(name) is None else known[name] for name in names])

@@ -14,15 +14,14 @@ from torch import Tensor
 
 from lape.data.corpus import Corpus, TextOptions
 from lape.data.texts import Texts
-from lape.errors import OptionError
 from lape.measure.ablation import Ablations, Planned, depends_on, refuse_recorded, untold
-from lape.measure.bootstrap import Resamples, by_unit
+from lape.measure.bootstrap import Resamples
+from lape.measure.changes import resampled_ends
 from lape.measure.controls import control, seeded
-from lape.measure.intervals import interval
 from lape.model.find import find
 from lape.model.identity import describe
-from lape.options import check_choices, given, positive
-from lape.progress import Progress, silent
+from lape.options import check_choices, given, not_negative, positive
+from lape.progress import Progress, each, silent
 from lape.store import files
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.same import check_same_model
@@ -37,15 +36,10 @@ SUMMARY = {
     **dict.fromkeys(("random_mean", "random_max", "matched_mean", "matched_max"), pl.Float64),
 }
 LINES = {
-    "off": pl.String,
-    "kind": pl.String,
+    **dict.fromkeys(("off", "kind"), pl.String),
     "draw": pl.Int64,
     "language": pl.String,
-    "document": pl.Int64,
-    "line": pl.Int64,
-    "unit": pl.Int64,
-    "tokens": pl.Int64,
-    "characters": pl.Int64,
+    **dict.fromkeys(("document", "line", "unit", "tokens", "characters"), pl.Int64),
     "nll": pl.Float64,
 }
 
@@ -68,8 +62,7 @@ class PerplexityOptions(TextOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choices(self)
-        if self.draws < 0:
-            raise OptionError(f"draws is {self.draws}. Expected 0 or more.")
+        not_negative(self, "draws")
         positive(self, "resamples")
 
 
@@ -149,10 +142,7 @@ def losses(
     runs = [(condition, language) for condition in conditions for language in _evaluated(condition, work.corpora)]
     tokens = sum(work.passes(condition.neurons, language) for condition, language in runs)
     planned(sum(len(condition.neurons) > 0 for condition, _ in runs), tokens, taken / read * tokens if read else None)
-    for done, (condition, language) in enumerate(runs):
-        progress("switching neurons off", done, len(runs))
-        frames.append(_frame(work, condition, language))
-    progress("switching neurons off", len(runs), len(runs))
+    frames += [_frame(work, *one) for one in each(runs, "switching neurons off", progress)]
     return pl.concat(frames)
 
 
@@ -249,8 +239,6 @@ def _change(base: pl.DataFrame, after: pl.DataFrame, drawn: Resamples) -> dict[s
     before_nats, after_nats = float(base["nll"].sum()), float(after["nll"].sum())
     difference = after["nll"].to_numpy() - base["nll"].to_numpy()
     unit = base["unit"].to_numpy()
-    sizes = by_unit(unit, base["tokens"], drawn.count)
-    _, low, high = interval(drawn.ratio(by_unit(unit, difference, drawn.count), sizes))
     total = after_nats - before_nats
     return {
         "tokens": tokens,
@@ -260,8 +248,7 @@ def _change(base: pl.DataFrame, after: pl.DataFrame, drawn: Resamples) -> dict[s
         "nll_base": before_nats / tokens,
         "nll_off": after_nats / tokens,
         "delta_token": total / tokens,
-        "low": low,
-        "high": high,
+        **resampled_ends(unit, difference, base["tokens"], drawn),
         "delta_character": total / characters,
         "delta_sentence": total / len(base),
         "perplexity_base": float(np.exp(before_nats / tokens)),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import polars as pl
@@ -67,9 +69,13 @@ def section(tables: Tables) -> Section:
 def _grid(table: pl.DataFrame) -> Grid:
     off, evaluated = (table[name].unique(maintain_order=True).to_list() for name in ("off", "language"))
     known = cells(table, "off", "language")
-    views = {name: View(title, _values(known, off, evaluated, name), digits) for name, (title, digits) in UNITS.items()}
+
+    def by_cell(of: Callable[[Mapping[str, Any]], Any]) -> list[list[Any]]:
+        return [[of(known[a, b]) if (a, b) in known else None for b in evaluated] for a in off]
+
+    views = {name: View(title, by_cell(itemgetter(name)), digits) for name, (title, digits) in UNITS.items()}
     for kind, title in CONTROLS.items():
-        values = [[_less(known.get((a, b)), f"{kind}_mean") for b in evaluated] for a in off]
+        values = by_cell(partial(_less, f"{kind}_mean"))
         if any(value is not None for line in values for value in line):
             views[kind] = View(f"nats a token, {title}", values)
     few = " (none where there are under 20 units of text)" if min(table["units"].to_list()) < 20 else ""
@@ -77,22 +83,15 @@ def _grid(table: pl.DataFrame) -> Grid:
         "Rows: the language whose neurons are off. Columns: the language of the text. "
         f"Point at a cell for its 95 % interval{few}."
     )
-    ends = [[_ends(known.get((a, b))) for b in evaluated] for a in off]
-    return Grid("loss", caption, "off ↓ text →", off, evaluated, views, ends)
+    return Grid("loss", caption, "off ↓ text →", off, evaluated, views, by_cell(_ends))
 
 
-def _values(
-    known: Mapping[tuple[str, str], Mapping[str, Any]], off: Sequence[str], evaluated: Sequence[str], name: str
-) -> list[list[float | None]]:
-    return [[known[a, b][name] if (a, b) in known else None for b in evaluated] for a in off]
+def _less(control: str, row: Mapping[str, Any]) -> float | None:
+    return None if row[control] is None else float(row["delta_token"] - row[control])
 
 
-def _less(row: Mapping[str, Any] | None, control: str) -> float | None:
-    return None if row is None or row[control] is None else float(row["delta_token"] - row[control])
-
-
-def _ends(row: Mapping[str, Any] | None) -> list[float] | None:
-    return None if row is None or row["low"] is None else [row["low"], row["high"]]
+def _ends(row: Mapping[str, Any]) -> list[float] | None:
+    return None if row["low"] is None else [row["low"], row["high"]]
 
 
 def _own(table: pl.DataFrame) -> pl.DataFrame:

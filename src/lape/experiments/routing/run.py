@@ -10,14 +10,8 @@ from lape.values.stats import ActivationStats
 
 EXPERTS = {
     "language": pl.String,
-    "layer": pl.Int64,
-    "expert": pl.Int64,
-    "routed": pl.Int64,
-    "share": pl.Float64,
-    "lowest": pl.Float64,
-    "highest": pl.Float64,
-    "others": pl.Float64,
-    "ratio": pl.Float64,
+    **dict.fromkeys(("layer", "expert", "routed"), pl.Int64),
+    **dict.fromkeys(("share", "lowest", "highest", "others", "ratio"), pl.Float64),
     "apart": pl.Boolean,
 }
 """Columns of `affinity`."""

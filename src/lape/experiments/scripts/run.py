@@ -24,7 +24,7 @@ from lape.measure.intervals import ENDS, named_interval
 from lape.model.body import check_fits
 from lape.model.loss import find_head, line_loss
 from lape.options import given
-from lape.progress import Progress, silent
+from lape.progress import Progress, each, silent
 from lape.recording.engine import RecordOptions
 from lape.recording.record import record
 from lape.recording.run import checked_texts
@@ -81,10 +81,8 @@ def scripts(
     natives = {language: _native(work, language, *both) for language, both in _sources(texts, evaluation).items()}
     others = {language: rewritten(own, language, options) for language, own in natives.items()}
     rows = []
-    for done, (language, own) in enumerate(natives.items()):
-        progress("writing text differently", done, len(natives))
+    for language, own in each(natives.items(), "writing text differently", progress):
         rows += work.language(language, own, others[language])
-    progress("writing text differently", len(natives), len(natives))
     return pl.DataFrame(rows, schema=SCRIPTS)
 
 
@@ -214,7 +212,7 @@ class _Work:
             row |= self._ratio(name, *self._by_unit(after - without))
         native, variant = (self._by_unit(after - without)[0] for without, after in list(pairs.values())[:2])
         if len(native) != len(variant) or native.sum() <= 0:
-            return row | dict.fromkeys(("kept", "kept_low", "kept_high"))
+            return row
         return row | self._ratio("kept", variant, native)
 
     def _by_unit(self, values: Floats) -> tuple[Floats, Floats]:
@@ -238,5 +236,5 @@ def _summed(one: LanguageStats, folds: Sequence[int] | None = None) -> LanguageS
 def _overlap(own: NeuronSet, variant: NeuronSet, ceiling: float | None) -> dict[str, Any]:
     row: dict[str, Any] = {"neurons_native": len(own), "neurons_variant": len(variant)}
     if min(len(own), len(variant)) < SMALLEST:
-        return row | dict.fromkeys(("jaccard", "ceiling", "chance"))
+        return row
     return row | {"jaccard": jaccard(own, variant), "ceiling": ceiling, "chance": chance_jaccard(own, variant)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, get_args
 
 from lape.data.corpus import TextOptions
@@ -63,7 +64,8 @@ class Written:
 def first_lines(source: Source, tokens: int, tokenizer: Any, options: TextOptions) -> list[str]:
     """The first lines of a source, empty ones left out, up to the one at which they hold `tokens` tokens."""
     lines, count = [], 0
-    for some in _batches(_lines(source, options)):
+    every = _lines(source, options)
+    while some := list(islice(every, _AT_ONCE)):
         encoded = tokenizer(some, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
         for line, ids in zip(some, encoded, strict=True):
             lines.append(line)
@@ -77,17 +79,6 @@ def _lines(source: Source, options: TextOptions) -> Iterator[str]:
     for pieces in documents(source, rule=options.document, column=options.column):
         for piece in pieces:
             yield from filter(None, map(str.strip, piece.split("\n")))
-
-
-def _batches(lines: Iterator[str]) -> Iterator[list[str]]:
-    some: list[str] = []
-    for line in lines:
-        some.append(line)
-        if len(some) == _AT_ONCE:
-            yield some
-            some = []
-    if some:
-        yield some
 
 
 def native(language: str, recorded: list[str], evaluated: list[str]) -> Written:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from lape.errors import TextError
 from lape.experiments.context import Context, Tables
-from lape.experiments.experiment import MODEL, Experiment, Need
+from lape.experiments.experiment import MODEL, Experiment, Need, by_language, named
 from lape.experiments.seeds.run import CONTROL, control
 from lape.experiments.table import Table
 from lape.recording.weight_change import weight_changes
@@ -25,16 +24,15 @@ class SeedsStudy:
     @property
     def checkpoints(self) -> dict[str, Any]:
         """Language -> its checkpoint. Raises TextError for what names none."""
-        parts = [one.partition("=") for one in self.second_seed]
-        wrong = [one for one, (_, equals, path) in zip(self.second_seed, parts, strict=True) if not equals or not path]
-        if wrong:
-            raise TextError(f"second_seed {wrong[0]} names no path. Expected TAG=PATH, for example fr=french-seed-2.")
-        return {language.strip(): path for language, _, path in parts}
+        return dict(by_language("second_seed", self.second_seed, "french-seed-2"))
 
 
-def _missing(context: Context, options: SeedsStudy) -> str | None:
-    if not options.second_seed:
-        return "no checkpoint of a second seed was named (--second-seed TAG=PATH)"
+GIVEN = named(
+    "second_seed", "no checkpoint of a second seed was named (--second-seed TAG=PATH)", "--second-seed TAG=PATH"
+)
+
+
+def _untuned(context: Context, _options: SeedsStudy) -> str | None:
     recorded = any("variation" in context.stats[language].tensors for language in context.languages)
     return None if recorded else "no tuned checkpoints were recorded (lape record --tuned TAG=PATH)"
 
@@ -50,6 +48,6 @@ EXPERIMENT = Experiment(
     options=SeedsStudy,
     run=_run,
     tables={"seeds": Table("How alike two seeds of one language are, beside two languages.", CONTROL)},
-    needs=(MODEL, Need(_missing, "--second-seed TAG=PATH")),
+    needs=(MODEL, GIVEN, Need(_untuned)),
     study="asked",
 )

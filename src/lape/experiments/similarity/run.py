@@ -29,10 +29,10 @@ from lape.data.corpus import TextOptions
 from lape.data.parallel import Parallel, aligned_lines
 from lape.errors import MismatchError, TextError
 from lape.experiments.similarity.vectors import sentence_vectors
-from lape.measure.bootstrap import BLOCK, Resamples, by_unit
-from lape.measure.intervals import interval
+from lape.measure.bootstrap import BLOCK, Resamples
+from lape.measure.changes import resampled_ends
 from lape.options import given, positive
-from lape.progress import Progress, silent
+from lape.progress import Progress, each, silent
 
 FEWEST_LINES = 2 * BLOCK
 """One block of lines in each half."""
@@ -108,9 +108,6 @@ def _check_enough(languages: int, lines: int) -> None:
         raise TextError(f"There are {lines} aligned lines. Expected at least {FEWEST_LINES}, a block in each half.")
 
 
-# --- vectors ---
-
-
 # --- tables, from vectors alone ---
 
 
@@ -133,14 +130,12 @@ def dominance(
     unit = np.arange(count)[half.numpy()] // (2 * BLOCK)
     drawn = Resamples(int(unit[-1]) + 1, resamples, seed)
     rows = []
-    for layer in range(layers):
-        progress("dominance", layer, layers)
+    for layer in each(range(layers), "dominance", progress):
         means = {language: stack[layer][~half].double().mean(0) for language, stack in vectors.items()}
         here = {language: stack[layer][half].double() for language, stack in vectors.items()}
         for language in vectors:
             row = _dominance(here, means, language, unit, drawn)
             rows.append({"layer": layer, "language": language, **row})
-    progress("dominance", layers, layers)
     return pl.DataFrame(rows, schema=DOMINANCE)
 
 
@@ -154,14 +149,11 @@ def _dominance(
             if language != target
         ]
     ).mean(0)
-    amount, size = (by_unit(unit, one, drawn.count) for one in ((own - mismatched).numpy(), np.ones(len(unit))))
-    _, low, high = interval(drawn.ratio(amount, size))
     return {
         "dominance": float(own.mean()),
         "mismatched": float(mismatched.mean()),
         "difference": float((own - mismatched).mean()),
-        "low": low,
-        "high": high,
+        **resampled_ends(unit, (own - mismatched).numpy(), np.ones(len(unit)), drawn),
         "p_at_1": float(hits.mean()),
         "p_at_1_chance": 1 / len(own),
         "norm": float(means[target].norm()),
