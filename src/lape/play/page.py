@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from html import escape
 from typing import Any
 
 from lape.edit.steer import BeginningOptions
@@ -22,7 +21,7 @@ from lape.play.names import name_of, short_name
 from lape.play.presets import Preset, presets_for
 from lape.play.server import HOST, Guard
 from lape.play.session import Answers, Session
-from lape.play.shading import EMPTY, SHADES, alert, page, status
+from lape.play.shading import EMPTY, SHADES, alert, header, page, status
 from lape.play.style import CSS, theme
 
 EVERY = 0.1
@@ -81,7 +80,7 @@ def build(session: Session, place: Place) -> Any:
     named = [(name_of(language), language) for language in session.stats.languages]
     presets = presets_for(session.stats.languages)
     with gr.Blocks(title="lape play", analytics_enabled=False, fill_width=True) as blocks:
-        gr.HTML(_header(session, place), js_on_load=None)
+        gr.HTML(header(session.stats, place.model, place.run), js_on_load=None)
         buttons = _buttons(gr, presets)
         button, controls = _controls(gr, session, presets, named)
         with gr.Row(equal_height=True):
@@ -117,19 +116,6 @@ def build(session: Session, place: Place) -> Any:
             example.click(lambda values=values: values, None, controls, **quietly).then(**asking)
         shade.change(_reshaded, [last, shade], shown, **quietly)
     return blocks
-
-
-def _header(session: Session, place: Place) -> str:
-    """What is played with."""
-    stats = session.stats
-    languages = ", ".join(short_name(language) for language in stats.languages)
-    recorded = stats.manifest.get("model", {}).get("id", place.model)
-    name = place.model if recorded == place.model else f"{recorded} ({place.model})"
-    return (
-        '<header class="lape-top"><h1>lape play</h1>'
-        f"<p><strong>{escape(name)}</strong>, {len(stats.space):,} neurons, recorded in {escape(place.run)} on {escape(languages)}. "
-        "The model answers twice: as it is, and with language neurons switched. Nothing leaves this machine.</p></header>"
-    )
 
 
 def _controls(gr: Any, session: Session, presets: Sequence[Preset], named: Sequence[Any]) -> tuple[Any, list[Any]]:

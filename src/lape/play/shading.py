@@ -1,4 +1,4 @@
-"""Both answers as HTML, with charts as inline SVG: no script and no network. `page.html.j2` says how, and escapes all text."""
+"""What the page says, as HTML: both answers with charts as inline SVG, no script and no network. `page.html.j2` says how, and escapes all text."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from jinja2 import Environment
 
 from lape.play.names import short_name
 from lape.play.session import Answers
+from lape.values.stats import ActivationStats
 
 SHADES = {"target": "The language steered to", "source": "The prompt's language"}
 """Choices of whose neurons shade the tokens, beside the languages themselves."""
@@ -23,6 +24,13 @@ def _macros() -> Any:
 _MACROS = _macros()
 EMPTY = str(_MACROS.empty())
 """The page before anything is asked."""
+
+
+def header(stats: ActivationStats, model: str, run: str) -> str:
+    """What is played with. `model`, `run`: as they were named."""
+    recorded = stats.manifest.get("model", {}).get("id", model)
+    name = model if recorded == model else f"{recorded} ({model})"
+    return str(_MACROS.header(name, len(stats.space), run, stats.languages))
 
 
 def page(answers: Answers, shade: str = "target") -> str:
