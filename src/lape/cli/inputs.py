@@ -17,7 +17,9 @@ from lape.recording.run import checked_texts
 from lape.values.neurons import LanguageNeurons
 
 Loading: TypeAlias = Annotated[ModelOptions, SWITCHES]
+"""How a model is loaded, field by field."""
 LOADING = ModelOptions()
+"""As usual: the default of `Loading`."""
 _DEMOS = (Path("runs/demo"), Path("lape-demo"))
 """Where `make demo` and `lape demo` leave their runs."""
 
