@@ -72,6 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def run(arguments: list[str]) -> int:
     """Run one command and give its exit code."""
+    from rich.markup import escape
+
     from lape.cli.common import err
 
     if not err.is_terminal:
@@ -98,14 +100,8 @@ def run(arguments: list[str]) -> int:
         )
     else:
         return 0
-    err.print(f"[bold red]error:[/] {_escaped(message)}", highlight=False, soft_wrap=True)
+    err.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
     return 2
-
-
-def _escaped(message: str) -> str:
-    from rich.markup import escape
-
-    return escape(message)
 
 
 def _with_config(verbs: App, arguments: list[str]) -> list[str]:

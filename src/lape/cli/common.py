@@ -1,16 +1,15 @@
-"""What all verbs share: the terminal, progress bars, and reading `TAG=PATH`."""
+"""What all verbs share: the terminal, progress bars, and how results are written."""
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-from cyclopts import Parameter
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -25,56 +24,15 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from lape.errors import FileError, OptionError, TextError
-
 if TYPE_CHECKING:
-    from lape.data.texts import Source
     from lape.measure.ablation import Planned
     from lape.progress import Progress as Report
 
-out = Console(soft_wrap=False)
-err = Console(stderr=True)
+out = Console(highlight=False)
+err = Console(highlight=False, stderr=True)
 
-TextFlags: TypeAlias = Annotated[list[str], Parameter(name="--text", negative="", show_default=False)]
-TunedFlags: TypeAlias = Annotated[list[str] | None, Parameter(name="--tuned", negative="")]
-Overwrite: TypeAlias = Annotated[bool, Parameter(negative="")]
-_DEMOS = (Path("runs/demo"), Path("lape-demo"))
-"""Where `make demo` and `lape demo` leave their runs."""
 EVERY = 10.0
 """Seconds between two lines of progress where there is no terminal."""
-
-
-def texts_of(flags: Sequence[str], option: str = "--text") -> dict[str, Source]:
-    """`["fr=a.txt", "fr=b.txt", "zh=c"]` as sources by language. Raises TextError for a flag without `=`."""
-    return dict(_paths(flags, option, "french.txt"))
-
-
-def tuned_of(flags: Sequence[str]) -> dict[str, str]:
-    """`["fr=a", "zh=b"]` as checkpoints by language. Raises TextError for a flag without `=`, and for a language given twice."""
-    found = _paths(flags, "--tuned", "french-checkpoint")
-    for language, paths in found.items():
-        if len(paths) > 1:
-            raise TextError(f"--tuned {language} was given {len(paths)} times. Expected one checkpoint a language.")
-    return {language: paths[0] for language, paths in found.items()}
-
-
-def one_each(flags: Sequence[str], option: str) -> dict[str, str]:
-    """`["fr=a.txt", "zh=b.txt"]` as one file by language. Raises TextError for a language given twice."""
-    found = _paths(flags, option, "french.txt")
-    for language, paths in found.items():
-        if len(paths) > 1:
-            raise TextError(f"{option} names {len(paths)} files for {language}. Expected one file for each language.")
-    return {language: paths[0] for language, paths in found.items()}
-
-
-def _paths(flags: Sequence[str], option: str, example: str) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for flag in flags:
-        language, equals, path = flag.partition("=")
-        if not equals or not path:
-            raise TextError(f"{option} {flag} names no path. Expected TAG=PATH, for example {option} fr={example}.")
-        found.setdefault(language.strip(), []).append(path)
-    return found
 
 
 @contextmanager
@@ -106,7 +64,7 @@ def progress() -> Iterator[Report]:
         before, known = told.setdefault(task, (now, done))
         if now - before >= EVERY:
             told[task] = now, done
-            err.print(_line(task, done, total, (done - known) / (now - before)), highlight=False)
+            err.print(_line(task, done, total, (done - known) / (now - before)))
 
     with bar:
         yield report
@@ -132,8 +90,8 @@ def _line(task: str, done: int, total: int | None, rate: float) -> str:
 def written(target: Path, notes: Sequence[str] = ()) -> None:
     """The last lines of a verb: what is to be said of how it came out, and where the result is."""
     for note in notes:
-        out.print(note, highlight=False)
-    out.print(f"Written: {target}", highlight=False, soft_wrap=True)
+        out.print(note)
+    out.print(f"Written: {target}", soft_wrap=True)
 
 
 def beside(path: Path, name: str) -> Path:
@@ -146,33 +104,9 @@ def say_passes(off: str) -> Planned:
 
     def say(passes: int, tokens: int, seconds: float | None) -> None:
         known = "" if seconds is None else f", about {span(seconds)}"
-        err.print(f"{passes} passes with {off} off, {tokens:,} tokens to run{known}.", highlight=False)
+        err.print(f"{passes} passes with {off} off, {tokens:,} tokens to run{known}.")
 
     return say
-
-
-def run_of(model: str, run: Path | None) -> Path:
-    """The run's folder whose statistics a verb uses; for sample the demo's, where it is."""
-    if run is None:
-        run = next((path for path in _DEMOS if model == "sample" and (path / "stats.safetensors").is_file()), None)
-    if run is None:
-        first = "make the demo's (lape demo), or " if model == "sample" else ""
-        raise OptionError(
-            f"No run was given. Record one ({first}lape record MODEL --text TAG=PATH --out RUN) and name it: --run RUN."
-        )
-    if not run.exists():
-        raise FileError(f"There is no run {run}. Expected a folder that lape record or lape demo made.")
-    return run
-
-
-def neurons_of(path: Path, languages: str | None, width: int | None) -> Any:
-    """Language neurons from a run, a file, or a published .pth."""
-    from lape.values.neurons import LanguageNeurons
-
-    names = [name for name in languages.replace(",", " ").split() if name] if languages else None
-    if path.is_dir() and not (path / "neurons.safetensors").exists():
-        raise FileError(f"{path} holds no neurons yet. Type: lape identify {path}")
-    return LanguageNeurons.load(path, languages=names, width=width)
 
 
 def write_table(frame: Any, path: Path) -> None:
@@ -183,20 +117,18 @@ def write_table(frame: Any, path: Path) -> None:
 
 
 def provenance(verb: str, **values: Any) -> dict[str, Any]:
-    """What a result's JSON says of how it was made."""
+    """What a result's JSON says of how it was made; options are said field by field."""
     from importlib.metadata import version
 
     return {
         "verb": verb,
         "command": sys.argv[1:],
         "versions": {name: version(name) for name in ("lape", "torch", "transformers")},
-        **values,
+        **{
+            name: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+            for name, value in values.items()
+        },
     }
-
-
-def plain(value: Any) -> Any:
-    """A value as JSON can hold it."""
-    return json.loads(json.dumps(value, default=str))
 
 
 def span(seconds: float) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import polars as pl
-from cyclopts import Parameter
 from rich.console import Group
 
-from lape.cli.common import Overwrite, neurons_of, out, write_table, written
+from lape.cli.common import out, write_table, written
+from lape.cli.flags import Out, Switch
+from lape.cli.inputs import neurons_of
 from lape.cli.tables import histogram, number, titled
 from lape.errors import MismatchError
 from lape.experiments.compare.run import compare as compared
@@ -22,8 +23,8 @@ def compare(
     *,
     languages: str | None = None,
     width: int | None = None,
-    to: Annotated[Path | None, Parameter(name="--out")] = None,
-    overwrite: Overwrite = False,
+    to: Out | None = None,
+    overwrite: Switch = False,
 ) -> None:
     """Compare two sets of neurons of one model: sizes, and how much each language's sets overlap, layer by layer.
 
@@ -51,7 +52,7 @@ def compare(
         raise MismatchError(f"{a} and {b}: {error}") from error
     out.print(compare_table(table))
     for name, path, found in (("A", a, first), ("B", b, second)):
-        out.print(f"{name}: {path} ({_origin(found)})", highlight=False, soft_wrap=True)
+        out.print(f"{name}: {path} ({_origin(found)})", soft_wrap=True)
     if to is not None:
         write_table(table, to)
         written(to)
@@ -69,7 +70,7 @@ def compare_table(table: pl.DataFrame) -> Group:
     layers = table["layer"].drop_nulls().unique().sort()
     rows = []
     for row in whole.iter_rows(named=True):
-        parts = table.filter((pl.col("language") == row["language"]) & pl.col("layer").is_not_null())
+        parts = table.filter(language=row["language"]).drop_nulls("layer")
         line = ""
         if row["shared"] is not None:
             line = histogram(parts["shared"].to_list(), (parts["a"] + parts["b"] - parts["shared"]).to_list())

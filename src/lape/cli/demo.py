@@ -5,13 +5,11 @@ from __future__ import annotations
 import dataclasses
 import time
 from pathlib import Path
-from typing import Annotated, Any
 
-from cyclopts import Parameter
-
-from lape.cli.common import Overwrite, out, progress, provenance
+from lape.cli.common import out, progress, provenance
+from lape.cli.flags import Out, Switch
 from lape.cli.identify import with_reliability
-from lape.cli.perplexity import loss_matrix, own_tables, verdict
+from lape.cli.perplexity import show_losses
 from lape.cli.show import neurons_table
 from lape.data import samples
 from lape.detect.identify import identify
@@ -27,10 +25,10 @@ ROW_TOKENS = 256
 
 def demo(
     *,
-    to: Annotated[Path, Parameter(name="--out")] = Path("lape-demo"),
+    to: Out = Path("lape-demo"),
     documents: int = 8,
     draws: int = 3,
-    overwrite: Overwrite = False,
+    overwrite: Switch = False,
 ) -> None:
     """Find the language neurons of Gemma 3 270M in seven languages, and show that they matter.
 
@@ -52,32 +50,25 @@ def demo(
     recording = RecordOptions(row_tokens=ROW_TOKENS, residual=True)
     measuring = PerplexityOptions(row_tokens=ROW_TOKENS, draws=draws)
     with draft.anew():
-        _run(draft, recording, measuring, documents)
+        with progress() as report:
+            model, tokenizer = load("sample", progress=report)
+            stats = record(model, tokenizer, samples.texts("record"), recording, progress=report)
+        stats.save(draft.folder / "stats.safetensors")
+        neurons, reliability = with_reliability(stats, identify(stats, reliability=False), "lape", {})
+        neurons.save(draft.folder / "neurons.safetensors")
+        out.print(neurons_table(neurons, reliability))
+        with progress() as report:
+            lines = line_losses(
+                model, tokenizer, samples.texts("evaluate", documents), neurons, measuring, progress=report
+            )
+        table = summary(lines, neurons, measuring)
+        options = {
+            "record": dataclasses.asdict(recording),
+            "perplexity": dataclasses.asdict(measuring),
+            "documents": documents,
+        }
+        tables = {"neurons.reliability": reliability, "perplexity": table, "lines": lines}
+        draft.write(tables, run=provenance("demo", options=options, manifest=stats.manifest))
+        show_losses(table)
     minutes, seconds = divmod(round(time.monotonic() - began), 60)
-    out.print(
-        f"Everything is in {to} ({minutes} min {seconds} s). Next: lape show {to}", highlight=False, soft_wrap=True
-    )
-
-
-def _run(draft: Any, recording: Any, measuring: Any, documents: int) -> None:
-
-    with progress() as report:
-        model, tokenizer = load("sample", progress=report)
-        stats = record(model, tokenizer, samples.texts("record"), recording, progress=report)
-    stats.save(draft.folder / "stats.safetensors")
-    neurons, reliability = with_reliability(stats, identify(stats, reliability=False), "lape", {})
-    neurons.save(draft.folder / "neurons.safetensors")
-    out.print(neurons_table(neurons, reliability))
-    with progress() as report:
-        lines = line_losses(model, tokenizer, samples.texts("evaluate", documents), neurons, measuring, progress=report)
-    table = summary(lines, neurons, measuring)
-    options = {
-        "record": dataclasses.asdict(recording),
-        "perplexity": dataclasses.asdict(measuring),
-        "documents": documents,
-    }
-    tables = {"neurons.reliability": reliability, "perplexity": table, "lines": lines}
-    draft.write(tables, run=provenance("demo", options=options, manifest=stats.manifest))
-    out.print(loss_matrix(table))
-    out.print(own_tables(table))
-    out.print(verdict(table), highlight=False)
+    out.print(f"Everything is in {to} ({minutes} min {seconds} s). Next: lape show {to}", soft_wrap=True)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
-
-from cyclopts import Parameter
+from typing import TYPE_CHECKING, Any
 
 from lape.cli.common import out, progress
-from lape.cli.flags import SWITCHES
+from lape.cli.flags import Switch
+from lape.cli.inputs import LOADING, Loading
 from lape.data.corpus import bos_id
 from lape.errors import ModelError
 from lape.model.find import find
@@ -21,14 +20,12 @@ from lape.model.weights import keeps_sign
 if TYPE_CHECKING:
     from lape.model.site import Site, Sites
 
-_MODEL = ModelOptions()
-
 
 def doctor(
     model: str,
     *,
-    config_only: Annotated[bool, Parameter(negative="")] = False,
-    loading: Annotated[ModelOptions, SWITCHES] = _MODEL,
+    config_only: Switch = False,
+    loading: Loading = LOADING,
 ) -> None:
     """Find a model's neurons, prove them by running it, and say what was found.
 
@@ -69,7 +66,7 @@ def _bare(model: str, loading: ModelOptions) -> None:
 
 
 def _line(text: str) -> None:
-    out.print(text, highlight=False, soft_wrap=True)
+    out.print(text, soft_wrap=True)
 
 
 def _say(model: Any, found: Sites) -> None:

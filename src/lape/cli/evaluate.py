@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,18 +10,19 @@ import polars as pl
 from cyclopts import Parameter
 from rich.console import Group
 
-from lape.cli.common import Overwrite, beside, out, progress, provenance, run_of, written
-from lape.cli.flags import FLAGS, SWITCHES
-from lape.cli.tables import number, titled
+from lape.cli.common import beside, out, progress, provenance, written
+from lape.cli.flags import FLAGS, Out, Several, Switch
+from lape.cli.inputs import LOADING, Loading, run_of
+from lape.cli.tables import between, number, titled
 from lape.edit.steer import SteerOptions
 from lape.experiments.harness.run import HarnessOptions, find_tasks, harness
 from lape.measure.bench import named_sets
 from lape.model.identity import describe
-from lape.model.load import ModelOptions, load
+from lape.model.load import load
 from lape.store.draft import Draft
 from lape.values.stats import ActivationStats
 
-_MODEL, _HARNESS = ModelOptions(), HarnessOptions()
+_HARNESS = HarnessOptions()
 _ONE_EACH = Parameter(consume_multiple=False)
 """--languages is given once for each."""
 
@@ -30,16 +30,16 @@ _ONE_EACH = Parameter(consume_multiple=False)
 def evaluate(
     model: str,
     *,
-    tasks: Annotated[list[str], Parameter(negative="", show_default=False)],
+    tasks: Several,
     run: Path | None = None,
     sets: str = "lape",
     include_path: Path | None = None,
-    steer: Annotated[bool, Parameter(negative="")] = False,
+    steer: Switch = False,
     strength: float = 1.0,
-    to: Annotated[Path | None, Parameter(name="--out")] = None,
-    overwrite: Overwrite = False,
+    to: Out | None = None,
+    overwrite: Switch = False,
     options: Annotated[HarnessOptions, FLAGS, _ONE_EACH] = _HARNESS,
-    loading: Annotated[ModelOptions, SWITCHES] = _MODEL,
+    loading: Loading = LOADING,
 ) -> None:
     """Run tasks of lm-eval on the model as it is, with each language's neurons off, and with matched control neurons off.
 
@@ -75,9 +75,8 @@ def evaluate(
     with progress() as report:
         loaded, tokenizer = load(model, loading, progress=report)
         found = harness(loaded, tokenizer, known, neurons, stats, options, steer=how, progress=report)
-    chosen = {"options": dataclasses.asdict(options), "steer": how and dataclasses.asdict(how), "sets": sets}
     read = {"tasks": known.names, "statistics": stats.manifest.get("corpus", {})}
-    record = provenance("eval", **chosen, **read, **describe(loaded, tokenizer))
+    record = provenance("eval", options=options, steer=how, sets=sets, **read, **describe(loaded, tokenizer))
     with draft.anew():
         draft.write({"tasks": found.table, "documents": found.documents}, run=record | _said(found, record))
     out.print(task_table(found.table))
@@ -94,13 +93,9 @@ def task_table(table: pl.DataFrame) -> Group:
     """Tasks under each condition, beside their difference to the unedited model."""
     rows = [
         [
-            row["task"],
-            row["metric"],
-            row["condition"],
-            row["language"],
-            number(row["value"], 3),
-            number(row["difference"], 3),
-            "" if row["low"] is None else f"{row['low']:.3f} … {row['high']:.3f}",
+            *(row[name] for name in ("task", "metric", "condition", "language")),
+            *(number(row[name], 3) for name in ("value", "difference")),
+            between(row["low"], row["high"], ".3f"),
         ]
         for row in table.sort("task", "metric", maintain_order=True).iter_rows(named=True)
     ]

@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Annotated, Any
 
-import polars as pl
-from cyclopts import Parameter
-
-from lape.cli.common import (
-    Overwrite,
-    TextFlags,
-    beside,
-    neurons_of,
-    out,
-    plain,
-    progress,
-    provenance,
-    say_passes,
-    texts_of,
-)
-from lape.cli.flags import FLAGS, SWITCHES
+from lape.cli.common import beside, out, progress, provenance, say_passes
+from lape.cli.flags import FLAGS, Out, Several, Switch
+from lape.cli.inputs import LOADING, Loading, load_matching, neurons_of, texts_of
 from lape.cli.tables import titled
 from lape.data import samples
 from lape.detect.lape import entropy
 from lape.errors import OptionError
 from lape.experiments.examples.contexts import ExamplesOptions
 from lape.experiments.examples.run import examples as look_up
-from lape.model.identity import check_made_with, describe
-from lape.model.load import ModelOptions, load
-from lape.recording.run import checked_texts
+from lape.model.identity import describe
 from lape.store.draft import Draft
 from lape.values.stats import ActivationStats
 
-_MODEL, _EXAMPLES = ModelOptions(), ExamplesOptions()
+_EXAMPLES = ExamplesOptions()
 BUNDLED = "the bundled texts for evaluation"
 TABLES = ("contexts", "words", "effects")
 
@@ -43,13 +27,13 @@ def examples(
     model: str,
     run: Path,
     *,
-    text: TextFlags | None = None,
-    to: Annotated[Path | None, Parameter(name="--out")] = None,
+    text: Several | None = None,
+    to: Out | None = None,
     languages: str | None = None,
     width: int | None = None,
-    overwrite: Overwrite = False,
+    overwrite: Switch = False,
     options: Annotated[ExamplesOptions, FLAGS] = _EXAMPLES,
-    loading: Annotated[ModelOptions, SWITCHES] = _MODEL,
+    loading: Loading = LOADING,
 ) -> None:
     """Look up what single neurons do: the text they fire on most, the tokens they promote and suppress, the effect of one off.
 
@@ -78,23 +62,21 @@ def examples(
     neurons = neurons_of(run, languages, width)
     entropy = _entropy(run, neurons)
     with draft.cells() as cells, progress() as report:
-        loaded, tokenizer = load(model, loading, progress=report)
-        check_made_with(loaded, neurons=neurons)
+        loaded, tokenizer = load_matching(model, loading, report, neurons=neurons)
         described = describe(loaded, tokenizer)
         found = look_up(
             loaded, tokenizer, texts, neurons, options,
             entropy=entropy, folder=cells, described=described, planned=say_passes("one neuron"), progress=report,
         )  # fmt: skip
-        sources = {k: plain(texts[k]) for k in texts} if text else dict.fromkeys(texts, BUNDLED)
-        record = provenance("examples", options=dataclasses.asdict(options), sources=sources, **described)
+        sources = texts if text else dict.fromkeys(texts, BUNDLED)
+        record = provenance("examples", options=options, sources=sources, **described)
         _save(draft, found, neurons, record)
     _tell(found, draft.target, run)
 
 
 def _texts(model: str, flags: list[str] | None) -> dict[str, Any]:
-
     if flags:
-        return checked_texts(texts_of(flags))
+        return texts_of(flags)
     if model != "sample":
         raise OptionError(
             "No text was given. Expected one or more of --text TAG=PATH, text that was not recorded; only sample has texts of its own."
@@ -136,20 +118,20 @@ NOT_DONE = (
 def _tell(found: Any, target: Path, run: Path) -> None:
     """What was found, and what comes next."""
     firing, total = found.contexts["flat"].n_unique(), len(found.contexts)
-    out.print(f"{total:,} contexts of {firing:,} neurons.", highlight=False)
+    out.print(f"{total:,} contexts of {firing:,} neurons.")
     if len(found.effects):
         out.print(effects_table(found.effects))
     for note in found.left_out:
-        out.print(f"Left out: {note}", highlight=False)
+        out.print(f"Left out: {note}")
     folder = run if run.is_dir() else run.parent
-    out.print(f"Written: {target}\nNext: lape report {folder}", highlight=False, soft_wrap=True)
+    out.print(f"Written: {target}\nNext: lape report {folder}", soft_wrap=True)
 
 
 def effects_table(effects: Any) -> Any:
     """Per language the mean effect of single neurons and of their controls, and how many have an interval above 0."""
     rows = []
     for language in effects["language"].unique(maintain_order=True):
-        by_kind = {k: effects.filter(pl.col("language") == language, pl.col("kind") == k) for k in ("own", "control")}
+        by_kind = {k: effects.filter(language=language, kind=k) for k in ("own", "control")}
         row = [language, str(len(by_kind["own"]))]
         for part in by_kind.values():
             row += [f"{part['delta'].mean():.4f}", f"{part['delta'].max():.4f}"] if len(part) else ["", ""]

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
-from lape.cli.common import Overwrite, TextFlags, one_each, out, plain, progress, provenance, texts_of, written
-from lape.cli.flags import SWITCHES
+from lape.cli.common import out, progress, provenance, written
+from lape.cli.flags import SWITCHES, Out, Several, Switch
+from lape.cli.inputs import LOADING, Loading, lines_of, texts_of
 from lape.cli.tables import section_tables
-from lape.data.parallel import aligned_lines
 from lape.errors import OptionError
 from lape.experiments import experiments
 from lape.experiments.context import Context, SharedOptions
 from lape.experiments.experiment import Experiment
-from lape.model.load import ModelOptions, load
-from lape.recording.run import checked_texts
+from lape.model.load import load
 from lape.store.draft import Draft
 from lape.store.run import Run
 from lape.study.options import joined
 from lape.study.run import run_one
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
-
-_MODEL = ModelOptions()
 
 
 def verb(experiment: Experiment[Any]) -> Callable[..., None]:
@@ -38,12 +34,12 @@ def verb(experiment: Experiment[Any]) -> Callable[..., None]:
         model: str | None = None,
         *,
         run: Path,
-        parallel: Annotated[list[str] | None, Parameter(negative="", show_default=False)] = None,
-        text: TextFlags | None = None,
-        to: Annotated[Path | None, Parameter(name="--out")] = None,
-        overwrite: Overwrite = False,
+        parallel: Several | None = None,
+        text: Several | None = None,
+        to: Out | None = None,
+        overwrite: Switch = False,
         options: Any = default,
-        loading: Annotated[ModelOptions, SWITCHES] = _MODEL,
+        loading: Loading = LOADING,
     ) -> None:
         """.
 
@@ -68,8 +64,8 @@ def verb(experiment: Experiment[Any]) -> Callable[..., None]:
             raise OptionError(f"{run} holds no statistics. Expected the folder of lape record or lape demo.")
         stats = ActivationStats.load(folder.stats)
         neurons = LanguageNeurons.load(folder.neurons) if folder.neurons else None
-        lines = aligned_lines(one_each(parallel, "--parallel")) if parallel else {}
-        texts = checked_texts(texts_of(text)) if text else {}
+        lines = lines_of(parallel) if parallel else {}
+        texts = texts_of(text) if text else {}
         with progress() as report:
             loaded, tokenizer = load(model, loading, progress=report) if model else (None, None)
             context = Context(loaded, tokenizer, stats, lines, options, draft.folder, texts, neurons, progress=report)
@@ -77,7 +73,7 @@ def verb(experiment: Experiment[Any]) -> Callable[..., None]:
             if missing:
                 typed = experiment.typed(run, model or "MODEL")
                 raise OptionError(f"{experiment.name} cannot be run: {missing}. Type: {typed}")
-            told = provenance(experiment.name, options=plain(dataclasses.asdict(options)), run=str(run))
+            told = provenance(experiment.name, options=options, run=str(run))
             tables = run_one(context, experiment, told, draft)
         said = experiment.said(tables)
         if said is not None:

@@ -4,33 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from cyclopts import Parameter
-
-from lape.cli.common import Overwrite, neurons_of, out, progress
-from lape.cli.flags import SWITCHES
+from lape.cli.common import out, progress
+from lape.cli.flags import Out, Several, Switch
+from lape.cli.inputs import LOADING, Loading, load_matching, neurons_of
 from lape.edit.edit import Off, Scale
 from lape.errors import OptionError
-from lape.model.identity import check_made_with
-from lape.model.load import ModelOptions, load
 from lape.ship.checkpoint import export as bake
 from lape.store import files
-
-_MODEL = ModelOptions()
 
 
 def export(
     model: str,
     neurons: Path,
     *,
-    off: Annotated[list[str] | None, Parameter(negative="")] = None,
-    scale: Annotated[list[str] | None, Parameter(negative="")] = None,
-    to: Annotated[Path, Parameter(name="--out")],
+    off: Several | None = None,
+    scale: Several | None = None,
+    to: Out,
     languages: str | None = None,
     width: int | None = None,
-    overwrite: Overwrite = False,
-    loading: Annotated[ModelOptions, SWITCHES] = _MODEL,
+    overwrite: Switch = False,
+    loading: Loading = LOADING,
 ) -> None:
     """Write a plain checkpoint in which the neurons of some languages are switched off or made stronger.
 
@@ -57,11 +52,10 @@ def export(
     found = neurons_of(neurons, languages, width)
     edits = _edits(found, off or [], scale or [])
     with progress() as report:
-        loaded, tokenizer = load(model, loading, progress=report)
-        check_made_with(loaded, neurons=found)
+        loaded, tokenizer = load_matching(model, loading, report, neurons=found)
         bake(loaded, edits, to, tokenizer=tokenizer, overwrite=overwrite)
     done = [*(f"without {language}" for language in off or []), *(f"with {one}" for one in scale or [])]
-    out.print(f"Written: {to}, a plain checkpoint {', '.join(done)}.", highlight=False, soft_wrap=True)
+    out.print(f"Written: {to}, a plain checkpoint {', '.join(done)}.", soft_wrap=True)
 
 
 def _edits(neurons: Any, off: Sequence[str], scale: Sequence[str]) -> list[Any]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
-
-from lape.cli.common import Overwrite, out
-from lape.cli.flags import FLAGS
+from lape.cli.common import out
+from lape.cli.flags import FLAGS, Out, Switch
 from lape.figures.write import FigureOptions
 from lape.reporting.figures import draw
 
@@ -18,8 +16,8 @@ _FIGURES = FigureOptions()
 def figures(
     run: Path,
     *,
-    to: Annotated[Path | None, Parameter(name="--out")] = None,
-    overwrite: Overwrite = False,
+    to: Out | None = None,
+    overwrite: Switch = False,
     options: Annotated[FigureOptions, FLAGS] = _FIGURES,
 ) -> None:
     """Draw what a run holds, as figures to publish, each with its caption in figures.json. Needs the extra report.
@@ -35,13 +33,13 @@ def figures(
     """
     drawn = draw(run, options, out=to, overwrite=overwrite)
     for name, path in drawn.paths.items():
-        out.print(f"{name:<18} {drawn.titles[path.stem]}", highlight=False, markup=False)
+        out.print(f"{name:<18} {drawn.titles[path.stem]}", markup=False)
     commands: dict[str, list[str]] = {}
     for name, command in drawn.missing.items():
         commands.setdefault(command, []).append(name)
     for command, lacking in commands.items():
-        out.print(f"Not drawn: {', '.join(lacking)}. Type: {command}", highlight=False, markup=False, soft_wrap=True)
+        out.print(f"Not drawn: {', '.join(lacking)}. Type: {command}", markup=False, soft_wrap=True)
     for note in drawn.notes:
-        out.print(note, highlight=False, markup=False, soft_wrap=True)
+        out.print(note, markup=False, soft_wrap=True)
     folder = next(iter(drawn.paths.values())).parent
-    out.print(f"Written: {folder}, captions in figures.json", highlight=False, markup=False, soft_wrap=True)
+    out.print(f"Written: {folder}, captions in figures.json", markup=False, soft_wrap=True)

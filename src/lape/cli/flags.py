@@ -1,11 +1,12 @@
-"""Flags from plain dataclasses: the rules that make a field of options a flag of the command line."""
+"""Flags: the types that verbs share, and the rules that make a field of a plain dataclass of options a flag."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
-from typing import Any, get_args, get_type_hints
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias, get_args, get_type_hints
 
 from cyclopts import Parameter
 
@@ -15,6 +16,12 @@ FLAGS = Parameter(name="*", consume_multiple=True, negative_iterable=())
 """Every field is a flag; a tuple takes all words up to the next flag; a bool can be taken back (--no-residual)."""
 SWITCHES = Parameter(name="*", consume_multiple=True, negative_iterable=(), negative_bool=())
 """The same, but no bool can be taken back."""
+Switch: TypeAlias = Annotated[bool, Parameter(negative="")]
+"""A bool that cannot be taken back."""
+Several: TypeAlias = Annotated[list[str], Parameter(negative="", show_default=False)]
+"""What may be given several times, such as --text TAG=PATH."""
+Out: TypeAlias = Annotated[Path, Parameter(name="--out")]
+"""Where the result goes."""
 
 
 def readable(_app: Any, _commands: Any, arguments: Any) -> None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import polars as pl
-from cyclopts import Parameter
 from rich.console import Group
 from rich.text import Text
 
-from lape.cli.common import Overwrite, beside, out, plain, progress, provenance, run_of, texts_of, written
-from lape.cli.flags import FLAGS, SWITCHES
+from lape.cli.common import beside, out, progress, provenance, written
+from lape.cli.flags import FLAGS, Out, Several, Switch
+from lape.cli.inputs import LOADING, Loading, load_matching, paths_of, run_of, texts_of
 from lape.cli.tables import number, titled
 from lape.data import samples
 from lape.data.texts import documents
@@ -23,30 +22,27 @@ from lape.experiments.forcing.run import ForcingOptions, forcing
 from lape.measure.answer_quality import FEWEST
 from lape.measure.answer_table import DEFINITIONS
 from lape.measure.questions import checked_questions
-from lape.model.identity import check_made_with, describe
-from lape.model.load import ModelOptions, load
-from lape.recording.run import checked_texts
+from lape.model.identity import describe
 from lape.store.draft import Draft
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
-_MODEL, _FORCING = ModelOptions(), ForcingOptions()
+_FORCING = ForcingOptions()
 TABLES = ("answers", "table", "differences", "costs", "identification")
-_Texts = Annotated[list[str] | None, Parameter(negative="", show_default=False)]
 
 
 def force(
     model: str,
     *,
     run: Path | None = None,
-    to: Annotated[Path | None, Parameter(name="--out")] = None,
-    questions: _Texts = None,
+    to: Out | None = None,
+    questions: Several | None = None,
     development: int = 24,
-    text: _Texts = None,
-    evaluation: _Texts = None,
-    overwrite: Overwrite = False,
+    text: Several | None = None,
+    evaluation: Several | None = None,
+    overwrite: Switch = False,
     options: Annotated[ForcingOptions, FLAGS] = _FORCING,
-    loading: Annotated[ModelOptions, SWITCHES] = _MODEL,
+    loading: Loading = LOADING,
 ) -> None:
     """Ask questions in every language and force the answers into others, by each family of methods on equal terms.
 
@@ -78,13 +74,13 @@ def force(
     saved = (folder / "neurons.safetensors").is_file()
     neurons = LanguageNeurons.load(folder) if saved else identify(stats, reliability=False)
     with progress() as report:
-        loaded, tokenizer = load(model, loading, progress=report)
-        check_made_with(loaded, statistics=stats)
-        chosen = {"options": dataclasses.asdict(options), "questions": asked, "development": development}
-        read = {**plain({"texts": words, "evaluation": judged}), "statistics": stats.manifest.get("corpus", {})}
+        loaded, tokenizer = load_matching(model, loading, report, statistics=stats)
+        chosen = {"options": options, "questions": asked, "development": development}
+        use: dict[str, Any] = {"texts": words, "evaluation": judged}
+        read = {**use, "statistics": stats.manifest.get("corpus", {})}
         record = provenance("force", **chosen, **read, **describe(loaded, tokenizer))
-        use: dict[str, Any] = {"texts": words, "evaluation": judged, "neurons": neurons}
-        found = forcing(loaded, tokenizer, stats, first, rest, options, folder=draft.folder, progress=report, **use)
+        how: dict[str, Any] = {"neurons": neurons, "folder": draft.folder, "progress": report}
+        found = forcing(loaded, tokenizer, stats, first, rest, options, **use, **how)
     tables = {"forcing" if name == "table" else name: getattr(found, name) for name in TABLES}
     draft.write(tables, run=record, forcing=_published(found, record))
     draft.finish()
@@ -111,7 +107,6 @@ def _rounded(frame: Any) -> list[dict[str, Any]]:
 
 
 def _questions(flags: Sequence[str] | None, languages: Sequence[str]) -> dict[str, list[str]]:
-
     if not flags:
         bundled = samples.questions("all")
         known = {language: asked for language, asked in bundled.items() if language in languages}
@@ -120,12 +115,11 @@ def _questions(flags: Sequence[str] | None, languages: Sequence[str]) -> dict[st
                 f"The bundled questions are in {', '.join(bundled)}; the statistics are of {', '.join(languages)}. Give your own: --questions TAG=PATH."
             )
         return known
-    asked = texts_of(flags, "--questions").items()
+    asked = paths_of(flags, "--questions").items()
     return checked_questions({k: ["".join(pieces) for pieces in documents(v, rule="line")] for k, v in asked})
 
 
 def _split(asked: Mapping[str, list[str]], development: int) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-
     count = min(map(len, asked.values()))
     if count < FEWEST + 2:
         raise TextError(
@@ -141,15 +135,13 @@ def _split(asked: Mapping[str, list[str]], development: int) -> tuple[dict[str, 
 def _texts(flags: Sequence[str] | None, part: Any, languages: Mapping[str, Any]) -> dict[str, Any]:
     """Texts by language: those named, or the bundled ones of the languages that are asked in."""
     if flags:
-        return checked_texts(texts_of(flags))
+        return texts_of(flags)
     return {language: source for language, source in samples.texts(part).items() if language in languages}
 
 
 def forcing_tables(found: Any) -> Group:
     """Every family on the reporting questions, the settings that were tried, and what the edits cost."""
-    report = found.table.filter(
-        (pl.col("source") == "all") & (pl.col("target") == "all") & (pl.col("split") == "report")
-    )
+    report = found.table.filter(source="all", target="all", split="report")
     rows = [
         [
             row["family"],
@@ -178,9 +170,7 @@ def forcing_tables(found: Any) -> Group:
 
 
 def _tried(table: pl.DataFrame) -> Group:
-    development = table.filter(
-        (pl.col("source") == "all") & (pl.col("target") == "all") & (pl.col("split") == "development")
-    )
+    development = table.filter(source="all", target="all", split="development")
     rows = [
         [
             row["family"],
@@ -198,7 +188,7 @@ def _tried(table: pl.DataFrame) -> Group:
 
 
 def _worst(table: pl.DataFrame) -> str:
-    pairs = table.filter((pl.col("family") == "neurons") & (pl.col("split") == "report") & (pl.col("source") != "all"))
+    pairs = table.filter(pl.col("source") != "all", family="neurons", split="report")
     if not len(pairs) or pairs["good_over_ceiling"].is_null().all():
         return ""
     row = pairs.sort("good_over_ceiling", nulls_last=True).row(0, named=True)

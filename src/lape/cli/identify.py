@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from cyclopts import Parameter
 
-from lape.cli.common import Overwrite, beside, out, progress, write_table, written
-from lape.cli.flags import FLAGS, any_of, given_flags
+from lape.cli.common import beside, out, progress, write_table, written
+from lape.cli.flags import FLAGS, Out, Switch, any_of, given_flags
 from lape.cli.show import neurons_table
 from lape.detect import DETECTORS
 from lape.detect.halves import halvable
@@ -32,9 +32,9 @@ def identify(
     stats: Path,
     *,
     method: Annotated[str, Parameter(help=_METHODS)] = "lape",
-    to: Annotated[Path | None, Parameter(name="--out")] = None,
+    to: Out | None = None,
     reliability: bool = True,
-    overwrite: Overwrite = False,
+    overwrite: Switch = False,
     options: Annotated[DetectorFlags, FLAGS] = _NONE,
 ) -> None:
     """Find each language's neurons, and how reliably they come out.

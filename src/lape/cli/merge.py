@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import Parameter
-
-from lape.cli.common import Overwrite, out
+from lape.cli.common import out
+from lape.cli.flags import Out, Switch
 from lape.store import files
 from lape.values.stats import ActivationStats
 from lape.values.stats import merge as merged
 
 
-def merge(*stats: Path, to: Annotated[Path, Parameter(name="--out")], overwrite: Overwrite = False) -> None:
+def merge(*stats: Path, to: Out, overwrite: Switch = False) -> None:
     """Add statistics of the same model: shards of one language, or different languages.
 
     Parameters
@@ -29,5 +27,5 @@ def merge(*stats: Path, to: Annotated[Path, Parameter(name="--out")], overwrite:
     result = merged(ActivationStats.load(path) for path in stats)
     result.save(to, overwrite=overwrite)
     for language in result.languages:
-        out.print(f"{language}: {int(result[language].tokens.sum()):,} tokens", highlight=False)
-    out.print(f"Written: {to}\nNext: lape identify {to}", highlight=False, soft_wrap=True)
+        out.print(f"{language}: {int(result[language].tokens.sum()):,} tokens")
+    out.print(f"Written: {to}\nNext: lape identify {to}", soft_wrap=True)

@@ -2,50 +2,35 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Annotated, Any
 
 import polars as pl
-from cyclopts import Parameter
 from rich.console import Group
 from rich.text import Text
 
-from lape.cli.common import (
-    Overwrite,
-    TextFlags,
-    beside,
-    neurons_of,
-    out,
-    plain,
-    progress,
-    provenance,
-    say_passes,
-    texts_of,
-    written,
-)
-from lape.cli.flags import FLAGS, SWITCHES
-from lape.cli.tables import number, titled
+from lape.cli.common import beside, out, progress, provenance, say_passes, written
+from lape.cli.flags import FLAGS, Out, Several, Switch
+from lape.cli.inputs import LOADING, Loading, load_matching, neurons_of, texts_of
+from lape.cli.tables import between, number, titled
 from lape.experiments.perplexity.run import PerplexityOptions, line_losses, summary
-from lape.model.identity import check_made_with, describe
-from lape.model.load import ModelOptions, load
-from lape.recording.run import checked_texts
+from lape.model.identity import describe
 from lape.store.draft import Draft
 
-_MODEL, _PERPLEXITY = ModelOptions(), PerplexityOptions()
+_PERPLEXITY = PerplexityOptions()
 
 
 def perplexity(
     model: str,
     neurons: Path,
     *,
-    text: TextFlags,
-    to: Annotated[Path | None, Parameter(name="--out")] = None,
+    text: Several,
+    to: Out | None = None,
     languages: str | None = None,
     width: int | None = None,
-    overwrite: Overwrite = False,
+    overwrite: Switch = False,
     options: Annotated[PerplexityOptions, FLAGS] = _PERPLEXITY,
-    loading: Annotated[ModelOptions, SWITCHES] = _MODEL,
+    loading: Loading = LOADING,
 ) -> None:
     """Measure the change of loss: neurons off × language evaluated, with control neurons and intervals.
 
@@ -67,27 +52,26 @@ def perplexity(
         Replace an existing folder.
     """
     draft = Draft(to or beside(neurons, "perplexity"), overwrite)
-    texts = checked_texts(texts_of(text))
+    texts = texts_of(text)
     found = neurons_of(neurons, languages, width)
     with progress() as report, draft.cells() as cells:
-        loaded, tokenizer = load(model, loading, progress=report)
-        check_made_with(loaded, neurons=found)
+        loaded, tokenizer = load_matching(model, loading, report, neurons=found)
         described = describe(loaded, tokenizer)
-        how: dict[str, Any] = {
-            "folder": cells,
-            "described": described,
-            "planned": say_passes("neurons"),
-            "progress": report,
-        }
-        lines = line_losses(loaded, tokenizer, texts, found, options, **how)
+        how: dict[str, Any] = {"folder": cells, "described": described, "planned": say_passes("neurons")}
+        lines = line_losses(loaded, tokenizer, texts, found, options, **how, progress=report)
         table = summary(lines, found, options)
-        record = provenance("perplexity", options=dataclasses.asdict(options), texts=plain(texts), **described)
+        record = provenance("perplexity", options=options, texts=texts, **described)
         draft.write({"perplexity": table, "lines": lines}, run=record)
         draft.finish()
+    show_losses(table)
+    written(draft.target)
+
+
+def show_losses(table: pl.DataFrame) -> None:
+    """Print what switching each language off did."""
     out.print(loss_matrix(table))
     out.print(own_tables(table))
-    out.print(verdict(table), highlight=False)
-    written(draft.target)
+    out.print(verdict(table))
 
 
 def loss_matrix(table: pl.DataFrame) -> Group:
@@ -105,24 +89,18 @@ def loss_matrix(table: pl.DataFrame) -> Group:
 
 def own_tables(table: pl.DataFrame) -> Group:
     """Each language's own change, beside its controls and in other units."""
-    own = [row for row in table.iter_rows(named=True) if row["off"] == row["language"]]
+    own = table.filter(pl.col("off") == pl.col("language")).to_dicts()
+    others = table.filter(pl.col("off") != pl.col("language")).group_by("off").agg(pl.col("delta_token").mean())
+    mean_of_others = dict(others.iter_rows())
     intervals = any(row["low"] is not None for row in own)
-    columns = [
-        "",
-        "size",
-        "own",
-        *(["95 % interval"] if intervals else []),
-        "others",
-        "random",
-        "matched",
-    ]
+    columns = ["", "size", "own", *(["95 % interval"] if intervals else []), "others", "random", "matched"]
     rows = [
         [
             row["off"],
             str(row["neurons"]),
             Text(f"{row['delta_token']:.3f}", style="bold green"),
-            *([_interval(row)] if intervals else []),
-            number(_others(table, row["off"]), 3),
+            *([between(row["low"], row["high"], ".2f")] if intervals else []),
+            number(mean_of_others.get(row["off"]), 3),
             *(
                 f"{number(row[f'{k}_mean'], 3)} ({number(row[f'{k}_max'], 3)})" if row[f"{k}_mean"] is not None else ""
                 for k in ("random", "matched")
@@ -157,17 +135,6 @@ def own_tables(table: pl.DataFrame) -> Group:
         Text(),
         titled("The same in nats per character and sentence, and in perplexity", names, units),
     )
-
-
-def _others(table: pl.DataFrame, off: str) -> float | None:
-    changes = [
-        row["delta_token"] for row in table.iter_rows(named=True) if row["off"] == off and row["language"] != off
-    ]
-    return sum(changes) / len(changes) if changes else None
-
-
-def _interval(row: dict[str, Any]) -> str:
-    return "" if row["low"] is None else f"{row['low']:.2f} … {row['high']:.2f}"
 
 
 def verdict(table: pl.DataFrame) -> str:

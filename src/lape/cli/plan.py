@@ -31,9 +31,9 @@ def plan(
     revision
         Revision of a model on the Hub.
     """
-    err.print("Making a few layers with random weights…", highlight=False)
+    err.print("Making a few layers with random weights…")
     for line in lines(model, made(model, options, revision)):
-        out.print(line, highlight=False, soft_wrap=True)
+        out.print(line, soft_wrap=True)
 
 
 def lines(name: str, plan: Plan) -> list[str]:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import Parameter
-
-from lape.cli.common import out, progress, run_of
-from lape.cli.flags import SWITCHES
+from lape.cli.common import out, progress
+from lape.cli.flags import Switch
+from lape.cli.inputs import LOADING, Loading, run_of
 from lape.errors import OptionError
-from lape.model.load import ModelOptions, load
+from lape.model.load import load
 from lape.play.page import Place, gradio, serve
 from lape.play.session import Session
 from lape.values.stats import ActivationStats
 
-_MODEL = ModelOptions()
 _PORT, _TRIED = 7860, 20
 
 
@@ -26,8 +23,8 @@ def play(
     run: Path | None = None,
     model: str | None = None,
     port: int | None = None,
-    browser: Annotated[bool, Parameter(negative="")] = False,
-    loading: Annotated[ModelOptions, SWITCHES] = _MODEL,
+    browser: Switch = False,
+    loading: Loading = LOADING,
 ) -> None:
     """Serve a page on 127.0.0.1 on which prompts are answered unsteered and steered, side by side.
 
@@ -53,7 +50,7 @@ def play(
         session = Session(*load(name, loading, progress=report), stats)
     page = serve(session, Place(name, str(folder), loading), chosen, browser=browser)
     taken = f"Port {_PORT} is taken. " if port is None and chosen != _PORT else ""
-    out.print(f"{taken}The page is at http://127.0.0.1:{chosen}. Ctrl-C ends it.", highlight=False)
+    out.print(f"{taken}The page is at http://127.0.0.1:{chosen}. Ctrl-C ends it.")
     page.block_thread()
 
 

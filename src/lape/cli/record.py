@@ -7,36 +7,35 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import Parameter
 from torch import distributed
 
-from lape.cli.common import Overwrite, TextFlags, TunedFlags, err, out, progress, span, texts_of, tuned_of
-from lape.cli.flags import FLAGS, SWITCHES
+from lape.cli.common import err, out, progress, span
+from lape.cli.flags import FLAGS, Out, Several, Switch
+from lape.cli.inputs import LOADING, Loading, texts_of, tuned_of
 from lape.data import contamination
-from lape.model.load import ModelOptions, load
+from lape.model.load import load
 from lape.recording import observers
 from lape.recording.engine import RecordOptions
 from lape.recording.engines import ray
 from lape.recording.engines.ray import ClusterOptions
 from lape.recording.record import record as run
-from lape.recording.run import checked_texts
 from lape.store import files
 
 if TYPE_CHECKING:
     from lape.values.stats import ActivationStats
 
-_MODEL, _RECORD, _CLUSTER = ModelOptions(), RecordOptions(), ClusterOptions()
+_RECORD, _CLUSTER = RecordOptions(), ClusterOptions()
 
 
 def record(
     model: str,
     *,
-    text: TextFlags,
-    to: Annotated[Path, Parameter(name="--out")],
-    tuned: TunedFlags = None,
-    overwrite: Overwrite = False,
+    text: Several,
+    to: Out,
+    tuned: Several | None = None,
+    overwrite: Switch = False,
     options: Annotated[RecordOptions, FLAGS] = _RECORD,
-    loading: Annotated[ModelOptions, SWITCHES] = _MODEL,
+    loading: Loading = LOADING,
     cluster: Annotated[ClusterOptions, FLAGS] = _CLUSTER,
 ) -> None:
     """Record how often and how strongly every neuron fires in each language.
@@ -59,11 +58,11 @@ def record(
         out.quiet = err.quiet = True
 
     files.refuse_existing(to, overwrite)
-    texts = checked_texts(texts_of(text))
+    texts = texts_of(text)
     checkpoints = tuned_of(tuned or ())
     if contamination.available():
         for warning in contamination.warnings(texts, rule=options.document, column=options.column):
-            err.print(f"[yellow]warning:[/] {warning}", highlight=False, soft_wrap=True)
+            err.print(f"[yellow]warning:[/] {warning}", soft_wrap=True)
     started = time.perf_counter()
     with progress() as report:
         if cluster.engine == "ray":
@@ -83,15 +82,15 @@ def record(
 
 def _say(stats: ActivationStats, to: Path, seconds: float) -> None:
     """What was recorded, and what comes next."""
-    for language in stats.languages:
-        out.print(f"{language}: {int(stats[language].tokens.sum()):,} tokens", highlight=False)
-    if len({int(stats[language].tokens.sum()) for language in stats.languages}) > 1:
-        out.print("Languages may differ in tokens: probabilities are shares of each one's own.", highlight=False)
+    tokens = {language: int(stats[language].tokens.sum()) for language in stats.languages}
+    for language, count in tokens.items():
+        out.print(f"{language}: {count:,} tokens")
+    if len(set(tokens.values())) > 1:
+        out.print("Languages may differ in tokens: probabilities are shares of each one's own.")
     if "until" in stats.manifest:
-        out.print(until_note(stats.manifest["until"]), highlight=False, soft_wrap=True)
+        out.print(until_note(stats.manifest["until"]), soft_wrap=True)
     out.print(
-        f"Recorded {stats.space} in {len(stats.languages)} language{'s' * (len(stats.languages) != 1)} and {span(seconds)}: {to}\nNext: lape identify {to}",
-        highlight=False,
+        f"Recorded {stats.space} in {len(tokens)} language{'s' * (len(tokens) != 1)} and {span(seconds)}: {to}\nNext: lape identify {to}",
         soft_wrap=True,
     )
 

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import Parameter
-
-from lape.cli.common import Overwrite, out
+from lape.cli.common import out
+from lape.cli.flags import Out, Switch
 from lape.reporting import report as write
 
 
-def report(
-    run: Path, *, to: Annotated[Path | None, Parameter(name="--out")] = None, overwrite: Overwrite = False
-) -> None:
+def report(run: Path, *, to: Out | None = None, overwrite: Switch = False) -> None:
     """Write what a run or a study found as one HTML file, to look at and to send: no network, nothing beside it.
 
     Parameters
@@ -26,6 +22,4 @@ def report(
         Replace an existing file.
     """
     path = write(run, out=to, overwrite=overwrite)
-    out.print(
-        f"Written: {path} ({path.stat().st_size / 1e6:.1f} MB). Open it in a browser.", highlight=False, soft_wrap=True
-    )
+    out.print(f"Written: {path} ({path.stat().st_size / 1e6:.1f} MB). Open it in a browser.", soft_wrap=True)

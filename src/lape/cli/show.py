@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 import polars as pl
-from cyclopts import Parameter
 from rich.console import Group
 
-from lape.cli.common import neurons_of, out, write_table
-from lape.cli.tables import histogram, number, titled
+from lape.cli.common import beside, out, write_table
+from lape.cli.flags import Switch
+from lape.cli.inputs import neurons_of
+from lape.cli.tables import between, histogram, number, titled
 from lape.detect.stability import UNION
 from lape.experiments.routing.run import affinity
 from lape.values.neurons import LanguageNeurons
@@ -22,7 +22,7 @@ def show(
     *,
     languages: str | None = None,
     width: int | None = None,
-    experts: Annotated[bool, Parameter(negative="")] = False,
+    experts: Switch = False,
 ) -> None:
     """Show how many neurons each language has, in which layers, and how sets overlap.
 
@@ -42,25 +42,22 @@ def show(
         return
 
     found = neurons_of(neurons, languages, width)
-    folder = neurons if neurons.is_dir() else neurons.parent
-    stem = "neurons" if neurons.is_dir() else neurons.stem
-    saved = folder / f"{stem}.reliability.parquet"
+    saved = beside(neurons, f"{'neurons' if neurons.is_dir() else neurons.stem}.reliability.parquet")
     out.print(neurons_table(found, pl.read_parquet(saved) if saved.is_file() else None))
     out.print(overlap_table(found))
     model = found.manifest.get("model")
     if model:
-        out.print(f"Found in {model['id']} (parameters {model['checksum'][:12]}).", highlight=False)
+        out.print(f"Found in {model['id']} (parameters {model['checksum'][:12]}).")
     for note in found.notes:
-        out.print(note, highlight=False)
+        out.print(note)
 
 
 def _experts(run: Path) -> None:
-
     table = affinity(ActivationStats.load(run))
-    folder = run if run.is_dir() else run.parent
-    write_table(table, folder / "experts.parquet")
+    target = beside(run, "experts.parquet")
+    write_table(table, target)
     out.print(experts_table(table))
-    out.print(f"All {len(table):,} rows: {folder / 'experts.parquet'}", highlight=False, soft_wrap=True)
+    out.print(f"All {len(table):,} rows: {target}", soft_wrap=True)
 
 
 def neurons_table(neurons: LanguageNeurons, reliability: pl.DataFrame | None) -> Group:
@@ -100,14 +97,19 @@ def experts_table(table: pl.DataFrame) -> Group:
     """Per language, the experts that it uses most in comparison with the others."""
     rows = []
     for language in table["language"].unique(maintain_order=True):
-        mine = table.filter((pl.col("language") == language) & pl.col("ratio").is_not_null())
-        for row in mine.sort("ratio", descending=True).head(5).iter_rows(named=True):
-            spread = "" if row["lowest"] is None else f"{row['lowest']:.1%}–{row['highest']:.1%}"
-            apart = {True: "yes", False: "no", None: ""}[row["apart"]]
-            place = f"{row['layer']}.{row['expert']}"
-            rows.append(
-                [language, place, f"{row['share']:.1%}", spread, f"{row['others']:.1%}", f"{row['ratio']:.2f}", apart]
-            )
+        mine = table.filter(language=language).drop_nulls("ratio")
+        rows += [
+            [
+                language,
+                f"{row['layer']}.{row['expert']}",
+                f"{row['share']:.1%}",
+                between(row["lowest"], row["highest"], ".1%", "–"),
+                f"{row['others']:.1%}",
+                f"{row['ratio']:.2f}",
+                {True: "yes", False: "no", None: ""}[row["apart"]],
+            ]
+            for row in mine.sort("ratio", descending=True).head(5).iter_rows(named=True)
+        ]
     columns = ["", "layer.expert", "tokens sent", "folds", "others", "ratio", "apart"]
     caption = (
         "tokens sent: share of the language's tokens that the router sends to the expert; folds: the lowest and highest of that share "

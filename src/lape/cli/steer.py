@@ -9,8 +9,9 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from rich.markup import escape
 
-from lape.cli.common import out, progress, run_of
-from lape.cli.flags import FLAGS, SWITCHES
+from lape.cli.common import out, progress
+from lape.cli.flags import FLAGS, Switch
+from lape.cli.inputs import LOADING, Loading, load_matching, run_of
 from lape.data.language_id import base, lingua
 from lape.edit.steer import BeginningOptions, steering
 from lape.edit.steer import steer as steered
@@ -18,26 +19,24 @@ from lape.errors import FileError, OptionError
 from lape.measure.bench import named_sets
 from lape.measure.generation import stream
 from lape.measure.prompts import ask, stops
-from lape.model.identity import check_made_with
-from lape.model.load import ModelOptions, load
 from lape.values.stats import ActivationStats
 
-_MODEL, _STEER = ModelOptions(), BeginningOptions()
+_STEER = BeginningOptions()
 
 
 def steer(
     model: str,
     *prompts: str,
-    to: Annotated[str, Parameter(name="--to")],
+    to: str,
     source: Annotated[str | None, Parameter(name="--from")] = None,
     run: Path | None = None,
     file: Path | None = None,
     sets: str = "difference:100",
     new_tokens: int = 60,
     repetition_penalty: float = 1.1,
-    bare: Annotated[bool, Parameter(negative="")] = False,
+    bare: Switch = False,
     options: Annotated[BeginningOptions, FLAGS] = _STEER,
-    loading: Annotated[ModelOptions, SWITCHES] = _MODEL,
+    loading: Loading = LOADING,
 ) -> None:
     """Write the unsteered and the steered answer to each prompt, with the language that each seems to be in.
 
@@ -74,10 +73,9 @@ def steer(
     for one in dict.fromkeys(sources):
         steering(neurons, stats, options, source=one, target=target)  # refuses before the model is loaded
     with progress() as report:
-        loaded, tokenizer = load(model, loading, progress=report)
-    check_made_with(loaded, statistics=stats)
+        loaded, tokenizer = load_matching(model, loading, report, statistics=stats)
     for prompt, of in zip(asked, sources, strict=True):
-        out.print(f"{escape(prompt)}  [dim]({of} → {target})[/]", highlight=False, style="bold")
+        out.print(f"{escape(prompt)}  [dim]({of} → {target})[/]", style="bold")
         text = prompt if bare else ask(tokenizer, prompt, source=of, target=target)
         ends = [] if bare else stops(target)
         _show("unsteered", stream(loaded, tokenizer, text, new_tokens, repetition_penalty, ends), names)
@@ -106,7 +104,6 @@ class _Names:
     """Says what language a text is in, where the identifier is installed and knows the languages."""
 
     def __init__(self, languages: Sequence[str]) -> None:
-
         self._recorded = languages
         self._languages = {base(language): language for language in reversed(languages)}
         try:
@@ -143,7 +140,7 @@ def _show(label: str, pieces: Iterable[str], names: _Names) -> None:
     out.print(f"[green]{label}:[/] ", end="")
     answer = ""
     for piece in pieces:
-        out.print(piece if answer else piece.lstrip(), end="", markup=False, highlight=False, soft_wrap=True)
+        out.print(piece if answer else piece.lstrip(), end="", markup=False, soft_wrap=True)
         answer += piece if answer else piece.lstrip()
     end = "" if answer.endswith("\n") else "\n"
-    out.print(f"{end}[dim]  {label} answer: {names.told(answer)}[/]", highlight=False)
+    out.print(f"{end}[dim]  {label} answer: {names.told(answer)}[/]")

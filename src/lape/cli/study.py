@@ -5,19 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import Parameter
-
-from lape.cli.common import Overwrite, TextFlags, err, one_each, out, progress, provenance, span, texts_of, written
-from lape.cli.flags import SWITCHES
+from lape.cli.common import err, out, progress, provenance, span, written
+from lape.cli.flags import SWITCHES, Out, Several, Switch
+from lape.cli.inputs import LOADING, Loading, lines_of, texts_of
 from lape.cli.tables import titled
-from lape.data.parallel import aligned_lines
 from lape.errors import OptionError
 from lape.experiments.claim import Claim, parsed, read
 from lape.experiments.context import Context
 from lape.figures.write import available
-from lape.model.load import ModelOptions, load
+from lape.model.load import load
 from lape.recording.record import record
-from lape.recording.run import checked_texts
 from lape.store.draft import Draft
 from lape.study.claims import standing
 from lape.study.options import study_options
@@ -27,7 +24,7 @@ from lape.study.run import chosen_parts, save
 from lape.study.run import run as run_study
 from lape.values.stats import ActivationStats
 
-_MODEL, _STUDY = ModelOptions(), study_options()()
+_STUDY = study_options()()
 _TASTE = 2048
 """Tokens of each language that are recorded where only the plan is wanted: enough to know which parts can be run."""
 
@@ -35,16 +32,16 @@ _TASTE = 2048
 def study(
     model: str,
     *,
-    parallel: Annotated[list[str], Parameter(negative="", show_default=False)],
-    to: Annotated[Path, Parameter(name="--out")],
-    text: TextFlags | None = None,
-    run: Annotated[Path | None, Parameter(name="--run")] = None,
-    parts: Annotated[str | None, Parameter(name="--parts")] = None,
+    parallel: Several,
+    to: Out,
+    text: Several | None = None,
+    run: Path | None = None,
+    parts: str | None = None,
     claims: Path | None = None,
-    overwrite: Overwrite = False,
-    plan_only: Annotated[bool, Parameter(negative="")] = False,
+    overwrite: Switch = False,
+    plan_only: Switch = False,
     options: Annotated[Any, SWITCHES] = _STUDY,  # of `study_options`: see below
-    loading: Annotated[ModelOptions, SWITCHES] = _MODEL,
+    loading: Loading = LOADING,
 ) -> None:
     """Run the whole study, or parts of it: tables, figures, and each claim confirmed or refuted with an interval.
 
@@ -76,8 +73,8 @@ def study(
     draft = Draft(to, overwrite)
     wanted = chosen_parts((parts or "").replace(",", " ").split(), options.quick)
     toml, judged = _claims(claims)
-    lines = aligned_lines(one_each(parallel, "--parallel"))
-    texts = checked_texts(texts_of(text)) if text else {}
+    lines = lines_of(parallel)
+    texts = texts_of(text) if text else {}
     with progress() as report:
         loaded, tokenizer = load(model, loading, progress=report)
         stats = _statistics(loaded, tokenizer, texts, lines, run, draft.folder, plan_only, options, report)
@@ -87,7 +84,7 @@ def study(
             return
         found = run_study(context, judged, wanted, announce=lambda table: err.print(plan_table(table)))
         if not available():
-            err.print('Figures are left out: they need matplotlib (pip install "lape[report]").', highlight=False)
+            err.print('Figures are left out: they need matplotlib (pip install "lape[report]").')
         save(context, found, toml, provenance("study", statistics_from=str(run or to)), draft)
     out.print(claims_table(found.judged))
     written(to)
@@ -121,7 +118,7 @@ def _statistics(
         return ActivationStats.load(run or place)
     tokens, attribution = options.record_tokens, options.attribution
     measured = speed(model, tokenizer, lines, options.batch_tokens)
-    err.print(recording_note(len(texts), tokens, 1 / measured.body), highlight=False)
+    err.print(recording_note(len(texts), tokens, 1 / measured.body))
     if plan_only:
         tokens, attribution = min(tokens or _TASTE, _TASTE), min(attribution, _TASTE // 16)
     more = {} if options.quick else {"attribution": attribution}

@@ -104,3 +104,8 @@ def _bar(count: int, top: int) -> str:
 def number(value: float | None, digits: int) -> str:
     """A value, or nothing where there is none."""
     return "" if value is None else f"{value:.{digits}f}"
+
+
+def between(low: float | None, high: float | None, form: str, to: str = " … ") -> str:
+    """The ends of an interval, or nothing where there is none."""
+    return "" if low is None or high is None else f"{low:{form}}{to}{high:{form}}"

@@ -58,12 +58,7 @@ def shaped(script: str | None) -> bool:
 
 def missing(text: str) -> set[str]:
     """Letters of a text that no font here has."""
-    left = _lacking(text)
-    for font in _others():
-        if not left:
-            break
-        left = {letter for letter in left if ord(letter) not in _letters(font)}
-    return left
+    return _lacking(text).difference(*needed([text]).values())
 
 
 def _lacking(text: str) -> set[str]:
@@ -105,11 +100,12 @@ def _others() -> tuple[Font, ...]:
 
 
 def _packaged() -> Iterator[Font]:
+    from matplotlib.font_manager import get_font
+
     spec = find_spec(_PACKAGE)
     for place in (spec.submodule_search_locations or ()) if spec else ():
         for path in sorted(Path(place).glob("*.otf")):
-            with _opened(Font("", str(path))) as file:
-                yield Font(file["name"].getBestFamilyName(), str(path))
+            yield Font(get_font(path).family_name, str(path))
 
 
 @contextmanager

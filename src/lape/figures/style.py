@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -59,18 +59,14 @@ STYLE: dict[str, Any] = {
 }
 
 
-def _tag(language: str) -> str:
-    return language
-
-
 @dataclass(frozen=True)
 class Paper:
     """The place that a figure has, and what it calls languages."""
 
     width: float = 3.3
     """Inches."""
-    name: Callable[[str], str] = field(default=_tag)
-    """Language tag -> what is written."""
+    name: Callable[[str], str] = str
+    """Language tag -> what is written; its tag itself, unless told otherwise."""
 
     def names(self, languages: Iterable[str]) -> list[str]:
         """What several languages are called."""

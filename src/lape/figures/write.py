@@ -5,10 +5,9 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from html import escape
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import polars as pl
 
@@ -142,22 +141,18 @@ def _caption(figure: Figure, tables: Tables, facts: Facts) -> str:
     return " ".join(filter(None, (figure.caption(tables, facts), origin(facts))))
 
 
+_METADATA = {"pdf": ("Subject", "CreationDate"), "svg": ("Description", "Date"), "png": ("Description", "Software")}
+"""Format -> what it calls a caption, and what in it would differ from one day or matplotlib to the next."""
+
+
 def save(figure: Canvas, path: Path, title: str, caption: str) -> None:
     """Write a figure with its title and caption inside, and no date."""
     form = path.suffix.removeprefix(".")
-    metadata: dict[str, Any] = {
-        "pdf": {"Title": title, "Subject": caption, "CreationDate": None},
-        "svg": {"Title": title, "Description": caption, "Date": None},
-        "png": {"Title": title, "Description": caption, "Software": None},
-    }[form]
+    said, dated = _METADATA[form]
     held = io.BytesIO()
-    figure.savefig(held, format=form, metadata=metadata)
+    figure.savefig(held, format=form, metadata={"Title": title, said: caption, dated: None})
     content = _described(held.getvalue(), title, caption) if form == "svg" else held.getvalue()
-    files.write(path, partial(_put, content))
-
-
-def _put(content: bytes, path: Path) -> None:
-    path.write_bytes(content)
+    files.write(path, lambda file: file.write_bytes(content))
 
 
 def _described(svg: bytes, title: str, caption: str) -> bytes:

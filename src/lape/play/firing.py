@@ -41,10 +41,8 @@ class Firing:
         inside = [found.space.split(neurons[language].flat) for language in languages]
         positions = sorted({position for one in inside for position in one})
         self._sites = [found.sites[position] for position in positions]
-        self._groups = [
-            _Group.of([one.get(position, torch.empty(0, dtype=torch.int64)) for one in inside])
-            for position in positions
-        ]
+        none = torch.empty(0, dtype=torch.int64)
+        self._groups = [_Group([one.get(position, none) for one in inside]) for position in positions]
         self._ids: list[int] = []
         self._fires = torch.empty(0)
         self.read: list[Read] = []
@@ -82,14 +80,10 @@ class Firing:
 class _Group:
     """The neurons of one site that belong to any language."""
 
-    def __init__(self, columns: Tensor, member: Tensor) -> None:
-        self._columns, self._member = columns, member
-
-    @classmethod
-    def of(cls, inside: Sequence[Tensor]) -> _Group:
+    def __init__(self, inside: Sequence[Tensor]) -> None:
         """`inside`: for each language its neurons of this site."""
-        columns = torch.unique(torch.cat(list(inside)))
-        return cls(columns, torch.stack([torch.isin(columns, one) for one in inside], 1).float())
+        self._columns = torch.unique(torch.cat(list(inside)))
+        self._member = torch.stack([torch.isin(self._columns, one) for one in inside], 1).float()
 
     def fires(self, activation: Tensor) -> Tensor:
         """(tokens, width) -> (tokens, languages) how many of each language's neurons fire."""

@@ -7,8 +7,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from html import escape
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from lape.edit.steer import BeginningOptions
@@ -21,7 +21,7 @@ from lape.play.names import name_of, short_name
 from lape.play.presets import Preset, presets_for
 from lape.play.server import HOST, Guard
 from lape.play.session import Answers, Session
-from lape.play.shading import EMPTY, SHADES, alert, page, status
+from lape.play.shading import EMPTY, SHADES, alert, header, page, status
 from lape.play.style import CSS, theme
 
 EVERY = 0.1
@@ -77,72 +77,52 @@ def serve(session: Session, place: Place, port: int, *, browser: bool = False) -
 def build(session: Session, place: Place) -> Any:
     """The page, not served yet."""
     gr = gradio()
+    named = [(name_of(language), language) for language in session.stats.languages]
+    presets = presets_for(session.stats.languages)
     with gr.Blocks(title="lape play", analytics_enabled=False, fill_width=True) as blocks:
-        gr.HTML(_header(session, place), js_on_load=None)
-        presets = presets_for(session.stats.languages)
+        gr.HTML(header(session.stats, place.model, place.run), js_on_load=None)
         buttons = _buttons(gr, presets)
-        controls = _controls(gr, session)
+        button, controls = _controls(gr, session, presets, named)
         with gr.Row(equal_height=True):
             with gr.Column(scale=3, min_width=280):
                 said = gr.HTML(status("Ask something, or choose an example."), js_on_load=None)
             with gr.Column(scale=2, min_width=280):
-                shade = _picker(gr, session)
+                shade = gr.Dropdown(
+                    [*((name, key) for key, name in SHADES.items()), *named],
+                    value="target",
+                    label="Shade tokens by the neurons of",
+                    filterable=False,
+                    elem_id="shade",
+                )
         shown = gr.HTML(EMPTY, js_on_load=None)
         with gr.Accordion("The same in Python", open=False):
             code = gr.Code(
                 "", interactive=False, label="Steered answer, as a program", wrap_lines=True, show_line_numbers=False
             )
         last = gr.State(None)
+        quietly: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         asking: dict[str, Any] = {
-            "fn": _Asking(session, place).written,
-            "inputs": [*controls.all, shade],
+            "fn": partial(_written, session, place),
+            "inputs": [*controls, shade],
             "outputs": [said, shown, code, last],
-            "api_visibility": "private",
             "concurrency_id": "model",
             "concurrency_limit": 1,
-            "show_progress": "hidden",
+            **quietly,
         }
-        controls.button.click(**asking)
-        controls.prompt.submit(**asking)
-        for button, preset in zip(buttons, presets, strict=True):
+        button.click(**asking)
+        controls[0].submit(**asking)
+        for example, preset in zip(buttons, presets, strict=True):
             values = _values(preset.asked, session)
-            button.click(
-                lambda values=values: values, None, controls.all, api_visibility="private", show_progress="hidden"
-            ).then(**asking)
-        shade.change(_reshaded, [last, shade], shown, api_visibility="private", show_progress="hidden")
+            example.click(lambda values=values: values, None, controls, **quietly).then(**asking)
+        shade.change(_reshaded, [last, shade], shown, **quietly)
     return blocks
 
 
-@dataclass(frozen=True)
-class _Controls:
-    """What can be set."""
-
-    prompt: Any
-    button: Any
-    all: list[Any]
-    """In the order of `_values`."""
-
-
-def _header(session: Session, place: Place) -> str:
-    """What is played with."""
-    stats = session.stats
-    languages = ", ".join(short_name(language) for language in stats.languages)
-    recorded = stats.manifest.get("model", {}).get("id", place.model)
-    name = place.model if recorded == place.model else f"{recorded} ({place.model})"
-    return (
-        '<header class="lape-top"><h1>lape play</h1>'
-        f"<p><strong>{escape(name)}</strong>, {len(stats.space):,} neurons, recorded in {escape(place.run)} on {escape(languages)}. "
-        "The model answers twice: as it is, and with language neurons switched. Nothing leaves this machine.</p></header>"
-    )
-
-
-def _controls(gr: Any, session: Session) -> _Controls:
-    """The form, filled in with the first example that fits."""
-    stats = session.stats
-    presets = presets_for(stats.languages)
-    first = presets[0].asked if presets else Asked("", stats.languages[0], stats.languages[-1])
+def _controls(gr: Any, session: Session, presets: Sequence[Preset], named: Sequence[Any]) -> tuple[Any, list[Any]]:
+    """The button and the form, in the order of `_values`, filled in with the first example that fits."""
+    languages = session.stats.languages
+    first = presets[0].asked if presets else Asked("", languages[0], languages[-1])
     prompt, source, target, method, rate, strength, how, span, new, penalty, bare = _values(first, session)
-    named = [(name_of(language), language) for language in stats.languages]
     with gr.Row(equal_height=False):
         with gr.Column(scale=3, min_width=300):
             text = gr.Textbox(
@@ -173,7 +153,7 @@ def _controls(gr: Any, session: Session) -> _Controls:
         most = gr.Slider(1, 200, new, step=1, label="New tokens, at most", min_width=220)
         again = gr.Slider(1, 2, penalty, step=0.05, label="Repetition penalty (1: none)", min_width=220)
         plain = gr.Checkbox(bare, label="Go on with the text as it is, do not ask it as a question", min_width=220)
-    return _Controls(text, button, [text, of, to, ways, share, power, act, begun, most, again, plain])
+    return button, [text, of, to, ways, share, power, act, begun, most, again, plain]
 
 
 def _values(asked: Asked, session: Session) -> list[Any]:
@@ -198,14 +178,8 @@ def _values(asked: Asked, session: Session) -> list[Any]:
 def _asked(values: Sequence[Any]) -> Asked:
     """What the form holds, as it is asked. Raises OptionError for what cannot be."""
     prompt, source, target, method, rate, strength, how, first, new_tokens, penalty, bare = values
-    every = not first
-    steer = replace(
-        BeginningOptions(),
-        how=how,
-        strength=strength,
-        first=None if every else int(first),
-        fade=1.0 if every else BeginningOptions().fade,
-    )
+    where: dict[str, Any] = {"first": int(first)} if first else {"first": None, "fade": 1.0}
+    steer = BeginningOptions(how=how, strength=strength, **where)
     return Asked(str(prompt or ""), source, target, method, rate / 100, steer, int(new_tokens), penalty, bool(bare))
 
 
@@ -217,41 +191,23 @@ def _buttons(gr: Any, presets: Sequence[Preset]) -> list[Any]:
         return [gr.Button(preset.name, size="sm", min_width=60) for preset in presets]
 
 
-def _picker(gr: Any, session: Session) -> Any:
-    """Whose neurons shade the tokens."""
-    named = [(name_of(language), language) for language in session.stats.languages]
-    choices = [*((name, key) for key, name in SHADES.items()), *named]
-    return gr.Dropdown(
-        choices, value="target", label="Shade tokens by the neurons of", filterable=False, elem_id="shade"
-    )
-
-
-class _Asking:
-    """What happens when something is asked."""
-
-    def __init__(self, session: Session, place: Place) -> None:
-        self._session, self._place = session, place
-
-    def written(self, *values: Any) -> Iterator[tuple[Any, ...]]:
-        """What is going on, answers, program and what is kept for shading anew; again and again while answers are written."""
-        skip = gradio().skip()
-        *form, shade = values
-        looked = 0.0
-        yield status("Waiting for the model …"), skip, skip, skip
-        try:
-            asked = _asked(form)
-            for answers in self._session.answers(asked):
-                if answers.done:
-                    yield status(_done(answers)), page(answers, shade), self._program(asked), answers
-                elif time.monotonic() - looked > EVERY:
-                    looked = time.monotonic()
-                    yield status(_writing(answers)), page(answers, shade), skip, skip
-        except LapeError as error:
-            yield alert(str(error)), skip, skip, skip
-
-    def _program(self, asked: Asked) -> str:
-        place = self._place
-        return snippet(asked, self._session.stats, place.model, place.run, place.loading)
+def _written(session: Session, place: Place, *values: Any) -> Iterator[tuple[Any, ...]]:
+    """What is going on, answers, program and what is kept for shading anew; again and again while answers are written."""
+    skip = gradio().skip()
+    *form, shade = values
+    looked = 0.0
+    yield status("Waiting for the model …"), skip, skip, skip
+    try:
+        asked = _asked(form)
+        for answers in session.answers(asked):
+            if answers.done:
+                program = snippet(asked, session.stats, place.model, place.run, place.loading)
+                yield status(_done(answers)), page(answers, shade), program, answers
+            elif time.monotonic() - looked > EVERY:
+                looked = time.monotonic()
+                yield status(_writing(answers)), page(answers, shade), skip, skip
+    except LapeError as error:
+        yield alert(str(error)), skip, skip, skip
 
 
 def _reshaded(answers: Answers | None, shade: str) -> Any:

@@ -69,6 +69,17 @@ class Answers:
         asked = self.asked
         return "target" if language == asked.target else "source" if language == asked.source else "other"
 
+    def place(self, language: str) -> int:
+        """Where a language stands in `sizes`, `usual` and every token's `shares`."""
+        return self.languages.index(language)
+
+    def strength_at(self, k: int) -> float:
+        """How much of an edit acts while token k of the steered answer (from 0) is read, 0 to 1; the first generated position is the prompt's last."""
+        steer, position = self.asked.steer, k + 1
+        if steer.tokens == "prompt" or (steer.first is not None and position >= steer.first):
+            return 0.0
+        return float(steer.fade**position)
+
 
 class Session:
     """A model that several people may ask at once: a lock lets one at a time, so none sees another's edits."""
@@ -106,10 +117,10 @@ class Session:
 
     def neurons(self, asked: Asked) -> LanguageNeurons:
         """The neurons of each language that an answer is steered by, and that are watched."""
-        return self._cached(asked.method, asked.amount(self.stats))
+        return self._cached(asked.method, *asked.amount(self.stats))
 
-    def _identified(self, method: str, amount: tuple[str, float]) -> LanguageNeurons:
-        return identify(self.stats, method, reliability=False, **dict([amount]))
+    def _identified(self, method: str, option: str, value: float) -> LanguageNeurons:
+        return identify(self.stats, method, reliability=False, **{option: value})
 
     def _prompt(self, asked: Asked) -> str:
         """The text that the model goes on from. Raises OptionError for an empty one, or one too long."""

@@ -46,15 +46,15 @@ class Written:
         """The tokens of an answer that is over."""
         self.so_far(read)
         text = self._decoded() if self._ids else ""
-        if text == self._shown:
-            return self._cut(self._tokens)
-        if text.startswith(self._shown):
-            rest = text[len(self._shown) :]
-            last = self._tokens[-1]
-            return self._cut([*self._tokens[:-1], Token(last.text + rest, last.shares)])
-        # a tokenizer that goes back over what it wrote: all of the text stands on the last token
-        bare = [Token("", token.shares) for token in self._tokens[:-1]]
-        return self._cut([*bare, Token(text, self._tokens[-1].shares)])
+        tokens, shown = self._tokens, self._shown
+        if not text.startswith(
+            shown
+        ):  # a tokenizer that goes back over what it wrote: all of it stands on the last token
+            tokens, shown = [Token("", token.shares) for token in tokens], ""
+        if text != shown:
+            *tokens, last = tokens
+            tokens.append(Token(last.text + text[len(shown) :], last.shares))
+        return self._cut(tokens)
 
     def _decoded(self) -> str:
         return str(self._tokenizer.decode(self._ids, skip_special_tokens=True))

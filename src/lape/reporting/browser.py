@@ -10,6 +10,7 @@ import torch
 
 from lape.reporting.gather import Gathered
 from lape.reporting.safe import embedded, shown
+from lape.values.neurons import LanguageNeurons
 
 CONTEXTS = 5
 """Texts a neuron at most, of 32 tokens at most."""
@@ -22,36 +23,33 @@ ROOM = 2_500_000
 
 def browser(run: Gathered) -> dict[str, Any] | None:
     """Every selected neuron, with its texts as far as there is room; `left_out` says what is not here. None without neurons."""
-    if run.neurons is None:
+    neurons = run.neurons
+    if neurons is None:
         return None
-    rows, total = _neurons(run), _contexts_in(run)
-    data: dict[str, Any] = {"languages": run.languages, "layers": list(run.neurons.space.layers), "neurons": rows}
+    rows, total = _neurons(run, neurons), _contexts_in(run)
+    data: dict[str, Any] = {"languages": run.languages, "layers": list(neurons.space.layers), "neurons": rows}
     for most in range(CONTEXTS, -1, -1):
-        data |= {**_contexts(run, most), "left_out": _left_out(run, most, total)}
+        data |= {**_contexts(run, most), "left_out": _left_out(neurons, most, total)}
         if len(embedded(data)) <= ROOM:
             break
     return data
 
 
-def _left_out(run: Gathered, most: int, total: int) -> str:
-    assert run.neurons is not None  # the caller looked
-    rest = len(run.neurons.space) - len(run.neurons.union)
+def _left_out(neurons: LanguageNeurons, most: int, total: int) -> str:
+    rest = len(neurons.space) - len(neurons.union)
     parts = [f"{rest:,} neurons that no language's set holds (their counts: stats.safetensors)"]
     if total > most:
         parts.append(f"of each neuron's texts all but {most} (up to {total} of each: examples/contexts.parquet)")
     return "Left out: " + "; ".join(parts) + "."
 
 
-def _neurons(run: Gathered) -> list[dict[str, Any]]:
-    neurons = run.neurons
-    assert neurons is not None  # the caller looked
+def _neurons(run: Gathered, neurons: LanguageNeurons) -> list[dict[str, Any]]:
     flat = neurons.union.flat
-    probabilities = run.stats.probabilities()[:, flat].T.tolist() if run.stats is not None else None
-    means = (
-        torch.stack([run.stats.mean(k)[flat] for k in run.stats.languages], 1).tolist()
-        if run.stats is not None and _has_sums(run)
-        else None
-    )
+    stats = run.stats
+    probabilities = None if stats is None else stats.probabilities()[:, flat].T.tolist()
+    means = None
+    if stats is not None and all("sum" in one.tensors for one in stats.by_language.values()):
+        means = torch.stack([stats.mean(language)[flat] for language in stats.languages], 1).tolist()
     stability = {
         k: dict(zip(neurons[k].flat.tolist(), one.tolist(), strict=True)) for k, one in neurons.stability.items()
     }
@@ -82,28 +80,26 @@ def _neurons(run: Gathered) -> list[dict[str, Any]]:
     return result
 
 
-def _has_sums(run: Gathered) -> bool:
-    return run.stats is not None and all("sum" in one.tensors for one in run.stats.by_language.values())
-
-
 def _effects(run: Gathered) -> dict[int, list[list[Any]]]:
     """Flat -> [language, delta, low, high] each."""
     found: dict[int, list[list[Any]]] = {}
-    if "effects" in run.tables:
-        for row in run.tables["effects"].filter(pl.col("kind") == "own").iter_rows(named=True):
-            found.setdefault(row["flat"], []).append(
-                [row["language"], *(_short(row[name]) for name in ("delta", "low", "high"))]
-            )
+    for row in _rows(run, "own"):
+        found.setdefault(row["flat"], []).append(
+            [row["language"], *(_short(row[name]) for name in ("delta", "low", "high"))]
+        )
     return found
 
 
 def control_effects(run: Gathered) -> dict[str, list[float]]:
     """Language -> what switching off single matched neurons does, nats a token."""
     found: dict[str, list[float]] = {}
-    if "effects" in run.tables:
-        for row in run.tables["effects"].filter(pl.col("kind") == "control").iter_rows(named=True):
-            found.setdefault(row["language"], []).append(_short(row["delta"]) or 0.0)
+    for row in _rows(run, "control"):
+        found.setdefault(row["language"], []).append(_short(row["delta"]) or 0.0)
     return found
+
+
+def _rows(run: Gathered, kind: str) -> list[dict[str, Any]]:
+    return run.tables["effects"].filter(kind=kind).to_dicts() if "effects" in run.tables else []
 
 
 def _words(run: Gathered) -> dict[int, list[list[str]]]:

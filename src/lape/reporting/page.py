@@ -11,8 +11,6 @@ from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from lape.detect.stability import UNION
 from lape.experiments import experiments
 from lape.experiments.claim import read as read_claims
@@ -158,9 +156,7 @@ def cards(run: Gathered) -> list[dict[str, Any]]:
     own = {row["off"]: row for row in _rows(run, "perplexity") if row["off"] == row["language"]}
     result = []
     for language in run.languages:
-        mine = (
-            None if counts is None else counts.filter(pl.col("language") == language).sort("layer")["neurons"].to_list()
-        )
+        mine = None if counts is None else counts.filter(language=language).sort("layer")["neurons"].to_list()
         result.append(
             {
                 "language": language,
@@ -181,15 +177,19 @@ def _rows(run: Gathered, table: str) -> list[dict[str, Any]]:
 
 def claims(run: Gathered) -> list[dict[str, Any]]:
     """A study's claims and their verdicts."""
-    judged = run.record.get("claims") if run.record.get("verb") == "study" else None
+    judged = _verdicts(run)
     if not judged or not (run.folder / "claims.toml").is_file():
         return []
     says = {claim.name: claim.says for claim in read_claims(run.folder / "claims.toml")}
     return [{**one, "says": says.get(one["name"], one["name"])} for one in judged]
 
 
+def _verdicts(run: Gathered) -> list[dict[str, Any]]:
+    return (run.record.get("claims") or []) if run.record.get("verb") == "study" else []
+
+
 def _judged(run: Gathered) -> list[str]:
-    judged = run.record.get("claims") if run.record.get("verb") == "study" else None
+    judged = _verdicts(run)
     if not judged:
         return []
     held = sum(one["verdict"] == "holds" for one in judged)

@@ -1,0 +1,89 @@
+"""What verbs are given: models, runs, neurons and texts, read from their flags."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias
+
+from lape.cli.flags import SWITCHES
+from lape.data.parallel import aligned_lines
+from lape.data.texts import Source
+from lape.errors import FileError, OptionError, TextError
+from lape.model.identity import check_made_with
+from lape.model.load import ModelOptions, load
+from lape.progress import Progress
+from lape.recording.run import checked_texts
+from lape.values.neurons import LanguageNeurons
+
+Loading: TypeAlias = Annotated[ModelOptions, SWITCHES]
+"""How a model is loaded, field by field."""
+LOADING = ModelOptions()
+"""As usual: the default of `Loading`."""
+_DEMOS = (Path("runs/demo"), Path("lape-demo"))
+"""Where `make demo` and `lape demo` leave their runs."""
+
+
+def paths_of(flags: Sequence[str], option: str, example: str = "french.txt") -> dict[str, list[str]]:
+    """`["fr=a.txt", "fr=b.txt", "zh=c"]` as paths by language. Raises TextError for a flag without `=`."""
+    found: dict[str, list[str]] = {}
+    for flag in flags:
+        language, equals, path = flag.partition("=")
+        if not equals or not path:
+            raise TextError(f"{option} {flag} names no path. Expected TAG=PATH, for example {option} fr={example}.")
+        found.setdefault(language.strip(), []).append(path)
+    return found
+
+
+def texts_of(flags: Sequence[str]) -> dict[str, Source]:
+    """Sources by language, of --text. Raises TextError for what `checked_texts` refuses."""
+    return checked_texts(dict(paths_of(flags, "--text")))
+
+
+def tuned_of(flags: Sequence[str]) -> dict[str, str]:
+    """Checkpoints by language, of --tuned."""
+    refusal = "{} was given {} times. Expected one checkpoint a language."
+    return _one_each("--tuned", paths_of(flags, "--tuned", "french-checkpoint"), refusal)
+
+
+def lines_of(flags: Sequence[str]) -> dict[str, list[str]]:
+    """Lines by language, of --parallel. Raises TextError for what `aligned_lines` refuses."""
+    refusal = "names {1} files for {0}. Expected one file for each language."
+    return aligned_lines(_one_each("--parallel", paths_of(flags, "--parallel"), refusal))
+
+
+def _one_each(option: str, found: dict[str, list[str]], refusal: str) -> dict[str, str]:
+    """One path by language. Raises TextError for a language given twice."""
+    for language, paths in found.items():
+        if len(paths) > 1:
+            raise TextError(f"{option} {refusal.format(language, len(paths))}")
+    return {language: paths[0] for language, paths in found.items()}
+
+
+def run_of(model: str, run: Path | None) -> Path:
+    """The run's folder whose statistics a verb uses; for sample the demo's, where it is."""
+    if run is None:
+        run = next((path for path in _DEMOS if model == "sample" and (path / "stats.safetensors").is_file()), None)
+    if run is None:
+        first = "make the demo's (lape demo), or " if model == "sample" else ""
+        raise OptionError(
+            f"No run was given. Record one ({first}lape record MODEL --text TAG=PATH --out RUN) and name it: --run RUN."
+        )
+    if not run.exists():
+        raise FileError(f"There is no run {run}. Expected a folder that lape record or lape demo made.")
+    return run
+
+
+def neurons_of(path: Path, languages: str | None, width: int | None) -> LanguageNeurons:
+    """Language neurons from a run, a file, or a published .pth."""
+    names = [name for name in languages.replace(",", " ").split() if name] if languages else None
+    if path.is_dir() and not (path / "neurons.safetensors").exists():
+        raise FileError(f"{path} holds no neurons yet. Type: lape identify {path}")
+    return LanguageNeurons.load(path, languages=names, width=width)
+
+
+def load_matching(model: str, loading: ModelOptions, progress: Progress, **made: Any) -> tuple[Any, Any]:
+    """A model and its tokenizer. Raises MismatchError for `neurons=…` or `statistics=…` of another model."""
+    loaded, tokenizer = load(model, loading, progress=progress)
+    check_made_with(loaded, **made)
+    return loaded, tokenizer
