@@ -387,7 +387,7 @@ def test_force_takes_bundled_questions_and_writes_beside_the_run_where_nothing_i
         (("--pairs", "fr-fr"), {}, ["source and target are the same", "Name two languages"]),
         (("--identifier", "nobody"), {}, ["no identifier 'nobody'", "lingua or langid"]),
         (("--text", "id={}/nothing.txt"), {}, ["no text at", "nothing.txt"]),
-        (("--evaluation", "id"), {}, ["id names no path"]),
+        (("--evaluation", "id"), {}, ["--evaluation id names no path"]),
         (("--candidates", "1"), {}, ["candidates is 1"]),
     ],
 )  # fmt: skip

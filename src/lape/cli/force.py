@@ -70,7 +70,8 @@ def force(
     stats = ActivationStats.load(folder)
     asked = _questions(questions, stats.languages)
     first, rest = _split(asked, development)
-    words, judged = _texts(text, "record", asked), _texts(evaluation, "evaluate", asked)
+    words = _texts("--text", text, "record", asked)
+    judged = _texts("--evaluation", evaluation, "evaluate", asked)
     saved = (folder / "neurons.safetensors").is_file()
     neurons = LanguageNeurons.load(folder) if saved else identify(stats, reliability=False)
     with progress() as report:
@@ -132,10 +133,10 @@ def _split(asked: Mapping[str, list[str]], development: int) -> tuple[dict[str, 
     return {k: v[:development] for k, v in asked.items()}, {k: v[development:] for k, v in asked.items()}
 
 
-def _texts(flags: Sequence[str] | None, part: Any, languages: Mapping[str, Any]) -> dict[str, Any]:
+def _texts(option: str, flags: Sequence[str] | None, part: Any, languages: Mapping[str, Any]) -> dict[str, Any]:
     """Texts by language: those named, or the bundled ones of the languages that are asked in."""
     if flags:
-        return texts_of(flags)
+        return texts_of(flags, option)
     return {language: source for language, source in samples.texts(part).items() if language in languages}
 
 

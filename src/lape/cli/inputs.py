@@ -35,9 +35,9 @@ def paths_of(flags: Sequence[str], option: str, example: str = "french.txt") -> 
     return found
 
 
-def texts_of(flags: Sequence[str]) -> dict[str, Source]:
-    """Sources by language, of --text. Raises TextError for what `checked_texts` refuses."""
-    return checked_texts(dict(paths_of(flags, "--text")))
+def texts_of(flags: Sequence[str], option: str = "--text") -> dict[str, Source]:
+    """Sources by language. Raises TextError for what `checked_texts` refuses."""
+    return checked_texts(dict(paths_of(flags, option)))
 
 
 def tuned_of(flags: Sequence[str]) -> dict[str, str]:
