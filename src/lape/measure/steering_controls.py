@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from lape.edit.positions import Tokens
 from lape.measure.controls import random_like
 from lape.model.body import evaluating, hidden_states
 from lape.model.find import find
-from lape.model.hooks import Rows, at_output, hooked
+from lape.model.hooks import Rows, at_output, watching
 from lape.model.site import Sites
 from lape.values.neurons import NeuronSet
 
@@ -108,7 +107,7 @@ def _outputs(model: nn.Module, found: Sites) -> Iterator[dict[int, Tensor]]:
     def keep(k: int, out: Tensor, _rows: Rows) -> None:
         kept[k] = out
 
-    with _hooks(model, found, keep):
+    with watching(model, found.sites, keep, at_output):
         yield kept
 
 
@@ -120,11 +119,5 @@ def _replayed(model: nn.Module, found: Sites, plain: dict[int, Tensor], total: T
         total[k] += float((out.float() - plain[k].float()).square().sum())
         return plain[k]
 
-    with _hooks(model, found, replay):
-        yield
-
-
-@contextmanager
-def _hooks(model: nn.Module, found: Sites, hook: Any) -> Iterator[None]:
-    with hooked([handle for k, site in enumerate(found.sites) for handle in at_output(model, site, partial(hook, k))]):
+    with watching(model, found.sites, replay, at_output):
         yield

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +13,10 @@ from torch import Tensor, nn
 from lape.data.corpus import Corpus, TextOptions
 from lape.data.windows import Batch, Row, at_once, longest
 from lape.model.body import body, hidden_states, is_shared_out, unwrapped
+from lape.model.hooks import forget_compiled
 from lape.model.site import Sites
 
+T = TypeVar("T")
 _log = logging.getLogger("lape")
 LEAST = {"cpu": 500_000, "cuda": 10_000_000}
 """Tokens from which on a graph wins back the time that making it takes (half a minute on two CPU cores, for a model of 270M)."""
@@ -82,11 +85,28 @@ def pays(model: nn.Module, options: TextOptions, tokens: int, every: Iterable[tu
     return run >= _FULL * room
 
 
-def say(what: str, why: str) -> None:
-    """One line in the log where a graph was asked for and there is none."""
+def settled(what: str, mode: str, paying: Callable[[], bool], unable: Callable[[], str | None]) -> bool:
+    """Whether a graph is to be made: with `mode` "on", or "auto" where it pays. One line in the log where it is on and can't be made.
+
+    `unable`: what keeps it from being made, in words.
+    """
+    if mode == "off" or (mode == "auto" and not paying()):
+        return False
+    why = unable()
+    if why and mode == "on":
+        _say(what, why)
+    return why is None
+
+
+def proven(what: str, make: Callable[[], T]) -> T | None:
+    """What `make` makes and proves. None, and one line in the log, where that fails."""
+    try:
+        return make()
+    except Exception as error:  # whatever a compiler raises
+        forget_compiled()
+        _say(what, next(iter(str(error).strip().splitlines()), type(error).__name__))
+        return None
+
+
+def _say(what: str, why: str) -> None:
     _log.warning("%s goes on without torch.compile: %s", what, why)
-
-
-def first_line(error: Exception) -> str:
-    """Of what a compiler says, the least."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -15,7 +15,7 @@ from lape.model.find import find
 from lape.model.identity import describe
 from lape.progress import Progress
 from lape.recording.engine import RecordOptions, Work, check_texts
-from lape.recording.engines.compiled import CompiledReader, Readers, asked
+from lape.recording.engines.compiled import Readers, asked
 from lape.recording.observers import asked as observed
 from lape.recording.observers.observer import Setting
 from lape.recording.reader import Reader
@@ -85,10 +85,10 @@ class Local:
     def _path(self, corpus: Corpus) -> Path:
         return self.folder / f"{corpus.language}.checkpoint"
 
-    def _save(self, corpus: Corpus, reader: Reader | CompiledReader, done: int) -> None:
+    def _save(self, corpus: Corpus, reader: Reader, done: int) -> None:
         files.write_tensors(self._path(corpus), reader.state(), {"kind": "a checkpoint", "batches": done})
 
-    def _restore(self, corpus: Corpus, reader: Reader | CompiledReader) -> int:
+    def _restore(self, corpus: Corpus, reader: Reader) -> int:
         if not self._path(corpus).exists():
             return 0
         file = files.TensorFile(self._path(corpus), "a checkpoint")

@@ -20,7 +20,7 @@ from lape.data.windows import batch
 from lape.errors import LapeError, ModelError
 from lape.model.body import evaluating, hidden_states, is_shared_out, text_config, tiny_ids
 from lape.model.find import find
-from lape.model.hooks import Rows, at_product, hooked, watching
+from lape.model.hooks import Rows, at_product, watching
 from lape.model.identity import describe
 from lape.model.site import Branch, Site, Sites, space_of
 from lape.model.skeleton import skeleton_of
@@ -193,18 +193,13 @@ def _seen(model: nn.Module, found: Sites) -> list[int]:
     activations: list[list[int]] = [[] for _ in found.sites]
     products: list[list[int]] = [[] for _ in found.sites]
 
-    def note(at: list[int], seen: Tensor, _rows: Rows) -> None:
-        at.append(seen.shape[-1])
+    def note(widths: list[list[int]], k: int, seen: Tensor, _rows: Rows) -> None:
+        widths[k].append(seen.shape[-1])
 
-    read = [
-        handle
-        for site, at in zip(found.sites, products, strict=True)
-        for handle in at_product(model, site, partial(note, at))
-    ]
     with (
         evaluating(model),
-        watching(model, found.sites, lambda k, seen, rows: note(activations[k], seen, rows)),
-        hooked(read),
+        watching(model, found.sites, partial(note, activations)),
+        watching(model, found.sites, partial(note, products), at_product),
     ):
         hidden_states(model, tiny_ids(model))
     pairs = zip(activations, products, strict=True)

@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +29,7 @@ from lape.data.windows import Batch, batch
 from lape.errors import FileError, LapeError, MismatchError, OptionError
 from lape.extras import need
 from lape.model.body import check_fits
-from lape.model.compiled import say
+from lape.model.compiled import settled
 from lape.model.find import find
 from lape.model.identity import checksum, describe
 from lape.model.load import ModelOptions, load, load_tokenizer
@@ -269,10 +270,11 @@ class Counter:
                     "Put the same weights on every machine, then give the same command again."
                 )
             found = find(self._model)
-            why = why_none(self._model, found, options) if options.compile == "on" else ""
-            if why:
-                say("Recording", why)
-            self._readers = Readers(self._model, found, options, compiling=why is None)
+            unable = partial(why_none, self._model, found, options)
+            compiling = settled(
+                "Recording", options.compile, lambda: False, unable
+            )  # a worker can't tell whether it pays
+            self._readers = Readers(self._model, found, options, compiling=compiling)
         except LapeError as error:  # told when asked to count: a worker that fails here is started again and again
             self._failed = error
 

@@ -55,7 +55,8 @@ class Watcher(Protocol):
         """Say what the next forward reads."""
 
     def state(self) -> dict[str, Tensor]:
-        """What a checkpoint keeps."""
+        """What a checkpoint keeps. Default: the same as `result`."""
+        return self.result()
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Go on from what `state` gave; where a graph is made, an empty one is a new beginning."""
