@@ -80,13 +80,6 @@ def tokens_in(batches: list[list[Row]]) -> int:
     return sum(segment.length for some in batches for row in some for segment in row)
 
 
-def refuse(options: RecordOptions, *names: str, why: str) -> None:
-    """Refuse options that an engine cannot do: the first of the named ones that is given, with the reason. Raises OptionError."""
-    for name in names:
-        if getattr(options, name) not in (None, False):
-            raise OptionError(f"{name} {why}")
-
-
 def check_texts(model: Any, options: RecordOptions, every: Mapping[str, Work]) -> None:
     """Refuse rows and ids that a model has no place for. Raises OptionError or ModelError."""
     for work in every.values():

@@ -55,7 +55,7 @@ def record(
 
     def engine(folder: Path) -> Engine:
         if is_shared_out(model):
-            refuse("parallel", options, tuned=bool(checkpoints))
+            refuse("parallel", options, "until", tuned=bool(checkpoints))
             return Parallel(model, tokenizer, options, folder=folder, progress=progress)
         resumable = out is not None
         return Local(

@@ -25,7 +25,7 @@ from lape.model.identity import describe
 from lape.model.site import Branch, Site, Sites, space_of
 from lape.model.skeleton import skeleton_of
 from lape.progress import Progress
-from lape.recording.engine import RECORDED, RecordOptions, Work, check_texts, refuse
+from lape.recording.engine import RECORDED, RecordOptions, Work, check_texts
 from lape.recording.engines.compiled import asked
 from lape.recording.observers import quantities
 from lape.recording.reader import Reader
@@ -41,7 +41,6 @@ class Parallel:
     """Counts in all processes at once; the first has the run's folder, and says which languages are done already."""
 
     def __init__(self, model: Any, tokenizer: Any, options: RecordOptions, *, folder: Path, progress: Progress) -> None:
-        refuse(options, "until", why="needs a model that one process holds. Leave it out.")
         self.model, self.options, self._folder, self._progress = model, options, folder, progress
         whole = _told(lambda: _sites_of_whole(model))
         self.space, self.packs = whole.space, whole.packs

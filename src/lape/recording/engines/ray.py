@@ -36,7 +36,7 @@ from lape.model.load import ModelOptions, load, load_tokenizer
 from lape.options import check_choices, given, positive
 from lape.progress import Progress, silent
 from lape.recording import observers
-from lape.recording.engine import GROUPS, RecordOptions, Work, refuse
+from lape.recording.engine import GROUPS, RecordOptions, Work
 from lape.recording.engines.compiled import Readers, why_none
 from lape.recording.run import checked_texts, recorded
 from lape.store import files
@@ -98,8 +98,7 @@ def record(
     """
     options = given(RecordOptions, options, changes)
     loading, cluster = loading or ModelOptions(), cluster or ClusterOptions()
-    refuse(options, "until", "shard", why="is for one process. Leave it out, or leave out engine ray.")
-    observers.refuse("ray", options)
+    observers.refuse("ray", options, "until", "shard")
     files.refuse_existing(Path(out), overwrite)
     sources = checked_texts(texts)
     tokenizer = load_tokenizer(name, loading, progress=progress)
