@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lape.model.body import body, evaluating, hidden_states
+from lape.model.body import device_of, evaluating, hidden_states
 from lape.model.loss import Head
 from lape.progress import Progress, silent
 
@@ -42,13 +42,12 @@ def answer_losses(
     order = sorted(
         (k for k, (prompt, answer) in enumerate(pairs) if prompt and answer), key=lambda k: -sum(map(len, pairs[k]))
     )
-    device = next(body(model).parameters()).device
     done = 0
     with evaluating(model):
         while done < len(order):
             longest = sum(map(len, pairs[order[done]]))
             some = order[done : done + max(1, _TOKENS // longest)]
-            for k, loss in zip(some, _batch(model, head, [pairs[k] for k in some], fill, device), strict=True):
+            for k, loss in zip(some, _batch(model, head, [pairs[k] for k in some], fill), strict=True):
                 result[k] = loss
             done += len(some)
             progress(task, done, len(order))
@@ -56,12 +55,12 @@ def answer_losses(
 
 
 def _batch(
-    model: Any, head: Head, pairs: Sequence[tuple[list[int], list[int]]], fill: int, device: torch.device
+    model: Any, head: Head, pairs: Sequence[tuple[list[int], list[int]]], fill: int
 ) -> list[NDArray[np.float64]]:
     rows = [prompt + answer for prompt, answer in pairs]
     longest = max(map(len, rows))
     ids = torch.tensor([row + [fill] * (longest - len(row)) for row in rows])
-    hidden = hidden_states(model, ids.to(device))
+    hidden = hidden_states(model, ids.to(device_of(model)))
     where = [
         (k, at) for k, (prompt, answer) in enumerate(pairs) for at in range(len(prompt), len(prompt) + len(answer))
     ]

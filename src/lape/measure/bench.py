@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -17,15 +17,15 @@ from lape.data.languages import tag
 from lape.data.texts import Texts
 from lape.detect.identify import identify
 from lape.edit.diffmean import shifted
-from lape.edit.edit import Edit, edited
-from lape.edit.steer import steering
+from lape.edit.edit import Edit
+from lape.edit.steer import steered, steering
 from lape.errors import OptionError, TextError
 from lape.measure.generation import GenerationOptions, generate
 from lape.measure.mask import VocabularyMask, endings, frequent, token_counts
 from lape.measure.methods import Setting
 from lape.measure.prompts import Asking, ask, cut
 from lape.measure.steering_controls import matched_norm, permuted, randomised, transplanted
-from lape.model.body import body, text_config
+from lape.model.body import device_of, text_config
 from lape.model.find import find
 from lape.model.loss import Head, find_head
 from lape.values.neurons import LanguageNeurons
@@ -89,19 +89,15 @@ class Bench:
             )
         return [cut(answer, target=target) for answer in found]
 
-    @contextmanager
-    def under(self, setting: Setting, source: str, target: str, prompts: Sequence[str] = ()) -> Iterator[None]:
+    def under(
+        self, setting: Setting, source: str, target: str, prompts: Sequence[str] = ()
+    ) -> AbstractContextManager[object]:
         """While inside, the model is as the setting wants it. `prompts`: where a control's strength is matched."""
         if setting.diffmean is not None:
-            with shifted(self.model, self.stats, setting.diffmean, source=source, target=target):
-                yield
-        elif setting.steer is not None:
-            edits = self.edits(setting, source, target, prompts)
-            how = setting.steer
-            with edited(self.model, edits, tokens=how.tokens, first=how.first, fade=how.fade):
-                yield
-        else:
-            yield
+            return shifted(self.model, self.stats, setting.diffmean, source=source, target=target)
+        if setting.steer is not None:
+            return steered(self.model, self.edits(setting, source, target, prompts), setting.steer)
+        return nullcontext()
 
     def edits(self, setting: Setting, source: str, target: str, prompts: Sequence[str]) -> list[Edit]:
         """The edits of a setting of neurons, or of one of its controls. Raises OptionError where there are not enough neurons."""
@@ -155,7 +151,7 @@ class Bench:
         return languages[(languages.index(tag(target)) + 1) % len(languages)]
 
     def _ids(self, prompts: Sequence[str]) -> list[Tensor]:
-        device = next(body(self.model).parameters()).device
+        device = device_of(self.model)
         return [torch.tensor([self.tokenizer(prompt)["input_ids"]], device=device) for prompt in prompts[:_MEASURED]]
 
     def _processors(self, setting: Setting, target: str) -> list[Any]:

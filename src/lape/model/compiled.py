@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lape.data.corpus import Corpus, TextOptions
 from lape.data.windows import Batch, Row, at_once, longest
-from lape.model.body import body, hidden_states, is_shared_out, unwrapped
+from lape.model.body import device_of, hidden_states, is_shared_out, unwrapped
 from lape.model.hooks import forget_compiled
 from lape.model.site import Sites
 
@@ -31,7 +31,7 @@ class Fixed:
         self._model = model
         self.rows, self.length = _shape(options)
         self._positions = found.packs and not options.one_per_row
-        self.device = next(body(model).parameters()).device
+        self.device = device_of(model)
 
     def padded(self, some: Tensor, beyond: int | Tensor) -> Tensor:
         """(rows, tokens) of a batch in the one shape, with `beyond` where there is no text."""
@@ -74,8 +74,7 @@ def why_not(model: nn.Module, found: Sites) -> str | None:
 
 def pays(model: nn.Module, options: TextOptions, tokens: int, every: Iterable[tuple[Corpus, list[list[Row]]]]) -> bool:
     """Whether so many tokens, in batches such as these, are run faster as a graph, with the time that making it takes."""
-    device = next(body(model).parameters()).device.type
-    if tokens < LEAST.get(device, math.inf):
+    if tokens < LEAST.get(device_of(model).type, math.inf):
         return False
     rows, length = _shape(options)
     run = room = 0

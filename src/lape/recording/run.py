@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from lape.data.corpus import prepare
-from lape.data.languages import tag
+from lape.data.languages import tagged
 from lape.data.texts import Source, Texts, check_source
 from lape.data.windows import batches
 from lape.detect.stability import doubling, steadiness
@@ -70,13 +70,9 @@ def checked_texts(texts: Texts) -> dict[str, Source]:
         raise TextError(
             "No texts were given. Expected one or more of --text TAG=PATH, for example --text fr=french.txt."
         )
+    twice = "{tag} is given twice. Give several paths to one language: --text {tag}=A --text {tag}=B."
     result: dict[str, Source] = {}
-    for code, source in texts.items():
-        standard = tag(code)
-        if standard in result:
-            raise TextError(
-                f"{standard} is given twice. Give several paths to one language: --text {standard}=A --text {standard}=B."
-            )
+    for standard, source in tagged(texts, twice):
         check_source(source)
         result[standard] = source
     return result
