@@ -31,7 +31,6 @@ def answer_losses(
     fill: int,
     *,
     progress: Progress = silent,
-    task: str = "scoring answers",
 ) -> list[NDArray[np.float64]]:
     """-log P(token | prompt, answer so far) of every answer token, in nats: one (answer tokens,) array for each pair of ids.
 
@@ -50,7 +49,7 @@ def answer_losses(
             for k, loss in zip(some, _batch(model, head, [pairs[k] for k in some], fill), strict=True):
                 result[k] = loss
             done += len(some)
-            progress(task, done, len(order))
+            progress("scoring answers", done, len(order))
     return result
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lape.edit.edit import Add, Edit, Off, Set, edited
+from lape.edit.edit import Add, Edit, Off, Set, edited, values_at
 from lape.edit.positions import Tokens
 from lape.measure.controls import random_like
 from lape.model.body import evaluating, hidden_states
@@ -42,14 +43,13 @@ def randomised(edits: Sequence[Edit], excluded: NeuronSet, generator: torch.Gene
 def _moved(edit: Edit, onto: NeuronSet, generator: torch.Generator) -> Edit:
     """An edit on other neurons (or the same), its values dealt out anew; repeated where there are more neurons."""
     if not isinstance(edit, (Set, Add)):
-        return type(edit)(onto) if isinstance(edit, Off) else type(edit)(onto, edit.factor)
-    full = torch.as_tensor(edit.value, dtype=torch.float64)
-    values = full[edit.neurons.flat] if full.dim() else full.expand(len(edit.neurons))
+        return replace(edit, neurons=onto)
+    values = values_at(edit.value, edit.neurons.flat)
     times = -(-len(onto) // max(len(values), 1))
     dealt = torch.cat([values[torch.randperm(len(values), generator=generator)] for _ in range(times)])[: len(onto)]
     spread = torch.zeros(len(onto.space), dtype=torch.float64)
     spread[onto.flat] = dealt
-    return Set(onto, spread) if isinstance(edit, Set) else Add(onto, spread, edit.strength)
+    return replace(edit, neurons=onto, value=spread)
 
 
 def matched_norm(
@@ -77,11 +77,9 @@ def matched_norm(
 
 
 def _times(edit: Edit, factor: Tensor) -> Edit:
-    if isinstance(edit, Add):
-        return Add(edit.neurons, torch.as_tensor(edit.value, dtype=torch.float64) * factor, edit.strength)
-    if isinstance(edit, Set):
-        return Set(edit.neurons, torch.as_tensor(edit.value, dtype=torch.float64) * factor)
-    return edit
+    if not isinstance(edit, (Set, Add)):
+        return edit
+    return replace(edit, value=torch.as_tensor(edit.value, dtype=torch.float64) * factor)
 
 
 @torch.inference_mode()

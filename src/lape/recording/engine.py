@@ -59,6 +59,11 @@ class RecordOptions(TextOptions):
         if self.shard is not None:
             Shard.parse(self.shard)
 
+    @property
+    def part(self) -> Shard:
+        """Which batches are recorded: those of the shard, or without one all."""
+        return Shard.parse(self.shard or "1/1")
+
 
 @dataclass(frozen=True)
 class Work:

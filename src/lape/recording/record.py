@@ -17,7 +17,6 @@ from lape.recording.observers import refuse
 from lape.recording.run import checked_texts, recorded
 from lape.recording.weight_change import Tuned, checked_tuned
 from lape.store import files
-from lape.store.shards import Shard
 from lape.values.stats import ActivationStats
 
 
@@ -44,7 +43,7 @@ def record(
     Raises TextError, ModelError, FileError or MismatchError, before anything is computed where possible.
     """
     options = given(RecordOptions, options, changes)
-    if Shard.parse(options.shard or "1/1").of > 1:
+    if options.part.of > 1:
         refuse("shards", options)
     if follows(model):
         out = None

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lape.data.corpus import FOLDS, Corpus
 from lape.data.windows import Batch
 from lape.errors import ModelError
-from lape.model.body import body
+from lape.model.body import body, device_of
 from lape.model.compiled import Fixed, pays, proven, settled, why_not
 from lape.model.hooks import Rows, change, forget_compiled, held
 from lape.model.site import Sites
@@ -34,7 +34,7 @@ class CompiledRecorder(Recorder):
 
     def __init__(self, model: nn.Module, found: Sites, rows: int, length: int) -> None:
         super().__init__(model, found)
-        device = next(body(model).parameters()).device
+        device = device_of(model)
         self._chunk = math.gcd(length, _CHUNK)
         self._lane = torch.zeros(rows * length, 1, dtype=torch.int64, device=device)
         """What a token adds to its neuron's packed count: 1 in the 8 bits of its fold, or 0 where it does not count."""

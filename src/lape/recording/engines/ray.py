@@ -113,7 +113,6 @@ def record(
 class _Group:
     """Consecutive batches of one language."""
 
-    language: str
     key: str
     """Names it by content."""
     tokens: int
@@ -194,7 +193,7 @@ class OnRay:
                 if one.position_ids is not None:
                     rows[f"{number}.positions"] = one.position_ids.int()
             tokens = sum(int((rows[name] >= 0).sum()) for name in rows if name.endswith("fold"))
-            yield _Group(work.corpus.language, self._key(rows), tokens, rows)
+            yield _Group(self._key(rows), tokens, rows)
 
     def _key(self, rows: dict[str, Tensor]) -> str:
         rules = {

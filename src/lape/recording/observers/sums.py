@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lape.data.windows import Batch
-from lape.model.body import body
+from lape.model.body import device_of
 from lape.model.hooks import At, Rows, held, hooked
 from lape.model.numerics import check_finite
 from lape.recording.counter import Spans, kept_on, refuse_missed, summed_in
@@ -26,7 +26,7 @@ class Sums(Watcher):
     def __init__(self, setting: Setting, names: Sequence[str], of: Of, at: At) -> None:
         self._setting, self._names, self._of, self._at = setting, names, of, at
         sites, rows = setting.found.sites, setting.graph
-        device = torch.device("cpu") if rows is None else next(body(setting.model).parameters()).device
+        device = torch.device("cpu") if rows is None else device_of(setting.model)
         self._totals = [torch.zeros(len(names), one.width, dtype=torch.float64, device=device) for one in sites]
         self._spans = Spans(torch.empty(0, dtype=torch.int64))
         self._forwards = 0
