@@ -108,5 +108,6 @@ class Engine(Protocol):
     def count(self, work: Work) -> dict[str, Tensor]:
         """What `LanguageStats` keeps of some batches. Raises ModelError for activations that are not finite."""
 
-    def rest(self, corpus: Corpus, /) -> dict[str, Tensor]:
-        """What `LanguageStats` keeps that is not counted batch by batch."""
+    def rest(self, _corpus: Corpus, /) -> dict[str, Tensor]:
+        """What `LanguageStats` keeps that is not counted batch by batch. Default: nothing, where what would be kept is refused."""
+        return {}

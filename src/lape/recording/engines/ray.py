@@ -23,7 +23,6 @@ from safetensors.torch import save as packed
 from torch import Tensor
 
 from lape import errors
-from lape.data.corpus import Corpus
 from lape.data.texts import Texts
 from lape.data.windows import Batch, batch
 from lape.errors import FileError, LapeError, MismatchError, OptionError
@@ -36,7 +35,7 @@ from lape.model.load import ModelOptions, load, load_tokenizer
 from lape.options import check_choices, given, positive
 from lape.progress import Progress, silent
 from lape.recording import observers
-from lape.recording.engine import GROUPS, RecordOptions, Work
+from lape.recording.engine import GROUPS, Engine, RecordOptions, Work
 from lape.recording.engines.compiled import Readers, why_none
 from lape.recording.run import checked_texts, recorded
 from lape.store import files
@@ -120,7 +119,7 @@ class _Group:
     """`NUMBER.ids` int32, `NUMBER.fold` int8 and, where rows hold several documents, `NUMBER.positions` int32."""
 
 
-class OnRay:
+class OnRay(Engine):
     """Counts all languages at once, group by group, and adds the groups up in their order."""
 
     def __init__(
@@ -178,10 +177,6 @@ class OnRay:
                 wide = tensor.long() if tensor.dtype == torch.int32 else tensor
                 total[name] = total[name].add_(wide) if name in total else wide.clone()
         return total
-
-    def rest(self, _corpus: Corpus, /) -> dict[str, Tensor]:
-        """Nothing: see `record`."""
-        return {}
 
     def _groups(self, work: Work) -> Iterator[_Group]:
         step = self._cluster.group_batches
