@@ -52,11 +52,9 @@ class CompiledRecorder(Recorder):
 
     def count(self, fold: Tensor) -> None:
         """Say which fold each token of the next forward counts in."""
-        flat = fold.reshape(-1)
-        counted = flat >= 0
-        self._forwards += 1
-        self.tokens += torch.bincount(flat[counted], minlength=FOLDS)
-        lane = torch.where(counted, torch.ones_like(flat) << (8 * flat.clamp_min(0)), 0)
+        super().count(fold)
+        counted = self._fold >= 0
+        lane = torch.where(counted, torch.ones_like(self._fold) << (8 * self._fold.clamp_min(0)), 0)
         self._lane.copy_(lane[:, None], non_blocking=True)
         self._counted.copy_(counted[:, None], non_blocking=True)
 

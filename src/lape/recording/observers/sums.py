@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import TypeAlias
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lape.data.windows import Batch
 from lape.model.body import device_of
-from lape.model.hooks import At, Rows, held, hooked
+from lape.model.hooks import At, Rows, held, watching
 from lape.model.numerics import check_finite
 from lape.recording.counter import Spans, kept_on, refuse_missed, summed_in
 from lape.recording.observers.observer import Setting, Watcher
@@ -36,17 +36,12 @@ class Sums(Watcher):
         self._counted = torch.zeros(tokens, 1, dtype=torch.bool, device=device)
         """Of a graph's batch, which tokens count."""
 
-    @contextmanager
-    def attached(self) -> Iterator[None]:
+    def attached(self) -> AbstractContextManager[None]:
         """While inside, every forward that follows `count` is added."""
-        see = self._adder if self._setting.graph is None else self._adder_in_graph
-        handles = [
-            handle
-            for k, site in enumerate(self._setting.found.sites)
-            for handle in self._at(self._setting.model, site, see(k))
-        ]
-        with hooked(handles) if self._setting.graph is None else held(handles):
-            yield
+        model, sites = self._setting.model, self._setting.found.sites
+        if self._setting.graph is None:
+            return watching(model, sites, self._add, self._at)
+        return held([h for k, site in enumerate(sites) for h in self._at(model, site, self._adder_in_graph(k))])
 
     def count(self, one: Batch) -> None:
         """Note which tokens of the next forward count."""
@@ -56,18 +51,15 @@ class Sums(Watcher):
         else:
             self._counted.copy_(one.fold.reshape(-1, 1) >= 0, non_blocking=True)
 
-    def _adder(self, k: int) -> Callable[[Tensor, Rows], None]:
-        def add(x: Tensor, rows: Rows) -> None:
-            x = x.detach().flatten(0, -2)
-            self._seen[k] += 1
-            self._totals[k] = total = self._totals[k].to(kept_on(x))
-            if rows is not None:
-                total += self._of(x[self._spans.folds(x.device)[rows] >= 0].to(summed_in(x))).to(total.device)
-                return
-            for span in self._spans.on(x.device, x.shape[1]):
-                total += self._of(span.of(x)).to(total.device)
-
-        return add
+    def _add(self, k: int, x: Tensor, rows: Rows) -> None:
+        x = x.detach().flatten(0, -2)
+        self._seen[k] += 1
+        self._totals[k] = total = self._totals[k].to(kept_on(x))
+        if rows is not None:
+            total += self._of(x[self._spans.folds(x.device)[rows] >= 0].to(summed_in(x))).to(total.device)
+            return
+        for span in self._spans.on(x.device, x.shape[1]):
+            total += self._of(span.of(x)).to(total.device)
 
     def _adder_in_graph(self, k: int) -> Callable[[Tensor, Rows], None]:
         total, seen, counted, of = self._totals[k], self._seen[k : k + 1], self._counted, self._of
