@@ -23,7 +23,7 @@ from lape.errors import OptionError, TextError
 from lape.measure.generation import GenerationOptions, generate
 from lape.measure.mask import VocabularyMask, endings, frequent, token_counts
 from lape.measure.methods import Setting
-from lape.measure.prompts import Asking, ask, cut
+from lape.measure.prompts import ask, cut
 from lape.measure.steering_controls import matched_norm, permuted, randomised, transplanted
 from lape.model.body import device_of, text_config
 from lape.model.find import find
@@ -70,19 +70,15 @@ class Bench:
         target: str,
         examples: Sequence[Sequence[tuple[str, str]]] = (),
     ) -> list[str]:
-        """One answer to each question. `examples`: for each question, pairs that may be shown before it."""
+        """One answer to each question. `examples`: for each question, pairs that may be shown before it, as many as there are."""
         asked = target if setting.ceiling else source
-        prompts = [
-            ask(
-                self.tokenizer,
-                question,
-                source=asked,
-                target=target,
-                asking=_as_shown(setting.asking, examples, k),
-                examples=examples[k] if k < len(examples) else (),
-            )
-            for k, question in enumerate(questions[asked])
-        ]
+
+        def prompt(number: int, question: str) -> str:
+            shown = examples[number] if number < len(examples) else ()
+            asking = replace(setting.asking, shots=min(setting.asking.shots, len(shown)))
+            return ask(self.tokenizer, question, source=asked, target=target, asking=asking, examples=shown)
+
+        prompts = [prompt(number, question) for number, question in enumerate(questions[asked])]
         with self.under(setting, source, target, prompts):
             found = generate(
                 self.model, self.tokenizer, prompts, self.generation, processors=self._processors(setting, target)
@@ -131,8 +127,7 @@ class Bench:
     def sets(self, spec: str) -> LanguageNeurons:
         """Language neurons by what a setting calls them."""
         if spec not in self._sets:
-            given = spec == "lape" and self._given is not None
-            self._sets[spec] = self._given if given and self._given else named_sets(self.stats, spec)
+            self._sets[spec] = (self._given if spec == "lape" else None) or named_sets(self.stats, spec)
         return self._sets[spec]
 
     def has_residual(self, languages: Sequence[str]) -> bool:
@@ -170,11 +165,6 @@ class Bench:
             size = max(int(text_config(self.model).vocab_size), len(self.tokenizer))
             self._allowed[target] = token_counts(torch.as_tensor(corpus.tokens.astype("int64")), size)
         return self._allowed[target]
-
-
-def _as_shown(asking: Asking, examples: Sequence[Sequence[Any]], number: int) -> Asking:
-    """A way of asking with as many examples as there are for this question."""
-    return replace(asking, shots=min(asking.shots, len(examples[number]) if number < len(examples) else 0))
 
 
 def named_sets(stats: ActivationStats, spec: str, folder: Path | None = None) -> LanguageNeurons:
