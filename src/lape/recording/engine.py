@@ -59,11 +59,6 @@ class RecordOptions(TextOptions):
         if self.shard is not None:
             Shard.parse(self.shard)
 
-    @property
-    def part(self) -> Shard:
-        """Which batches are recorded: those of the shard, or without one all."""
-        return Shard.parse(self.shard or "1/1")
-
 
 @dataclass(frozen=True)
 class Work:
@@ -83,6 +78,11 @@ class Work:
 def tokens_in(batches: list[list[Row]]) -> int:
     """Special ones included."""
     return sum(segment.length for some in batches for row in some for segment in row)
+
+
+def part_of(options: RecordOptions) -> Shard:
+    """Which batches are recorded: those of the shard, or without one all."""
+    return Shard.parse(options.shard or "1/1")
 
 
 def check_texts(model: Any, options: RecordOptions, every: Mapping[str, Work]) -> None:

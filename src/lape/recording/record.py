@@ -10,7 +10,7 @@ from lape.errors import TextError
 from lape.model.body import is_shared_out
 from lape.options import given
 from lape.progress import Progress, silent
-from lape.recording.engine import Engine, RecordOptions
+from lape.recording.engine import Engine, RecordOptions, part_of
 from lape.recording.engines.local import Local
 from lape.recording.engines.parallel import Parallel, follows
 from lape.recording.observers import refuse
@@ -43,7 +43,7 @@ def record(
     Raises TextError, ModelError, FileError or MismatchError, before anything is computed where possible.
     """
     options = given(RecordOptions, options, changes)
-    if options.part.of > 1:
+    if part_of(options).of > 1:
         refuse("shards", options)
     if follows(model):
         out = None

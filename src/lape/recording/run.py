@@ -19,7 +19,7 @@ from lape.data.windows import batches
 from lape.detect.stability import doubling, steadiness
 from lape.errors import FileError, TextError
 from lape.progress import Progress
-from lape.recording.engine import GROUPS, RECORDED, Engine, RecordOptions, Work
+from lape.recording.engine import GROUPS, RECORDED, Engine, RecordOptions, Work, part_of
 from lape.recording.observers import quantities
 from lape.store import files
 from lape.store.lazy import FromFile
@@ -92,6 +92,7 @@ class _Run:
     ) -> None:
         self.engine, self.tokenizer, self.options = engine, tokenizer, options
         self.folder, self.progress, self.resumable = folder, progress, resumable
+        self._shard = part_of(options)
 
     def run(self, sources: dict[str, Source]) -> ActivationStats:
         fresh = not self.folder.exists()
@@ -127,9 +128,7 @@ class _Run:
             "corpus": {k: self._described(work) for k, work in todo.items()},
         }
         todo = {
-            k: dataclasses.replace(
-                one, batches=[one.every[number] for number in self.options.part.mine(len(one.every))]
-            )
+            k: dataclasses.replace(one, batches=[one.every[number] for number in self._shard.mine(len(one.every))])
             for k, one in todo.items()
         }
         self._same_run(manifest)
@@ -170,13 +169,13 @@ class _Run:
         if done.exists():
             return LanguageStats(FromFile(files.TensorFile(done, RECORDED)))
         counted = self.engine.count(work)
-        if int(counted["tokens"].sum()) == 0 and self.options.part.of == 1:
+        if int(counted["tokens"].sum()) == 0 and self._shard.of == 1:
             raise TextError(f"The text for {language} holds special tokens only, which never count. Give it some text.")
         whole = {**counted, **self.engine.rest(work.corpus), "fingerprints": work.corpus.fingerprints}
         return self._held(language, "recorded", whole) if self.resumable else LanguageStats(whole)
 
     def _described(self, work: Work) -> dict[str, Any]:
-        return {**work.corpus.describe(), **self.options.part.describe(len(work.batches), self.options.batch_tokens)}
+        return {**work.corpus.describe(), **self._shard.describe(len(work.batches), self.options.batch_tokens)}
 
     def _begun(self) -> bool:
         """Whether the folder holds anything worth going on from."""
