@@ -120,13 +120,11 @@ def stream(
             return torch.full((len(input_ids),), over.is_set(), device=input_ids.device)
 
     def write() -> None:
-        seen = {
-            "stopping_criteria": [Over()],
-            "streamer": Streamer(tokenizer, skip_prompt=True, skip_special_tokens=True),
-        }
         try:
+            streamer = Streamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
+            more = {"streamer": streamer, "stopping_criteria": [Over()]}
             with torch.inference_mode(), evaluating(model):
-                _written(model, tokenizer, ids, torch.ones_like(ids), new_tokens, repetition_penalty, **seen)
+                _written(model, tokenizer, ids, torch.ones_like(ids), new_tokens, repetition_penalty, **more)
         except BaseException as error:  # to be raised where the pieces are read
             pieces.put(error)
 

@@ -147,7 +147,7 @@ class Recorder:
 
     def _here(self, k: int, a: Tensor) -> tuple[Tensor, Tensor]:
         """A site's counts and sums, on its own device, at the begin of a forward."""
-        self._calls[k] += 1
+        self._calls[k].add_(1)
         self._fires[k], self._sums[k] = self._fires[k].to(kept_on(a)), self._sums[k].to(kept_on(a))
         return self._fires[k], self._sums[k]
 
