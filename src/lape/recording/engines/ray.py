@@ -264,9 +264,8 @@ class Counter:
                 )
             found = find(self._model)
             unable = partial(why_none, self._model, found, options)
-            compiling = settled(
-                "Recording", options.compile, lambda: False, unable
-            )  # a worker can't tell whether it pays
+            # with auto it is not: a worker can't tell whether it pays
+            compiling = settled("Recording", options.compile, lambda: False, unable)
             self._readers = Readers(self._model, found, options, compiling=compiling)
         except LapeError as error:  # told when asked to count: a worker that fails here is started again and again
             self._failed = error
