@@ -126,7 +126,7 @@ def test_packed_counts_hold_every_fold_at_its_fullest():
     for fold in range(8):
         recorder.count(torch.full((2, 256), fold))
         see(a, None)
-    fires = recorder._all_fires[0]
+    fires = recorder._fires[0]
     assert (fires[:, 0] == 0).all()
     assert (fires[:, 1:] == 512).all()
 

@@ -143,9 +143,8 @@ def prepare(
         tokens = np.memmap(file, dtype=np.int32, mode="r")
         table = None
         if lines:
-            of_token = np.memmap(line_file, dtype=np.int32, mode="r")
-            places = np.array(builder.line_places, dtype=np.int64)
-            table = Lines(of_token, np.array(builder.line_documents), np.array(builder.line_characters), places)
+            rows = np.array(builder.rows, dtype=np.int64)
+            table = Lines(np.memmap(line_file, dtype=np.int32, mode="r"), rows[:, 0], rows[:, 1], rows[:, 2:])
     return Corpus(
         language=language,
         tokens=tokens,
@@ -173,9 +172,8 @@ class _Builder:
         self.starts: list[int] = []
         self.digest = hashlib.sha256()
         self.fingerprints = array("q")
-        self.line_documents: list[int] = []
-        self.line_characters: list[int] = []
-        self.line_places: list[tuple[int, int]] = []
+        self.rows: list[list[int]] = []
+        """Of each line: its document, its characters, and its place, which is two numbers."""
         self._document = -1
         self._above = (-1, 0)
         """The document of the last piece, and how many of its lines came before the next piece."""
@@ -236,20 +234,16 @@ class _Builder:
         """
         texts = [line.strip() for line in _lines(piece)]
         document = len(self.starts) - 1
-        known = bool(self.line_documents) and self.line_documents[-1] == document
-        first = len(self.line_documents) - known
+        known = bool(self.rows) and self.rows[-1][0] == document
+        first = len(self.rows) - known
         source, above = self._above
         index = np.zeros(int(numbers[kept - 1]) + 1, dtype=np.int32)
         for k in range(len(index)):
             if texts[k]:
-                self.line_documents.append(document)
-                self.line_characters.append(len(texts[k]))
-                self.line_places.append((source, above + k))
-            index[k] = max(len(self.line_documents) - 1, first)
-        if first == len(self.line_documents):
-            self.line_documents.append(document)
-            self.line_characters.append(0)
-            self.line_places.append(self._above)
+                self.rows.append([document, len(texts[k]), source, above + k])
+            index[k] = max(len(self.rows) - 1, first)
+        if first == len(self.rows):
+            self.rows.append([document, 0, source, above])
         self._shorten_cut_line(numbers, kept, texts)
         return index[numbers[:kept]]
 
@@ -258,7 +252,7 @@ class _Builder:
         last = numbers[kept - 1]
         whole, part = int((numbers == last).sum()), int((numbers[:kept] == last).sum())
         if part < whole and texts[last]:
-            self.line_characters[-1] = max(1, round(self.line_characters[-1] * part / whole))
+            self.rows[-1][1] = max(1, round(self.rows[-1][1] * part / whole))
 
 
 def _fingerprint(line: str) -> int:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
+from typing import TypeVar
 
 import langcodes
 
 from lape.errors import TextError
 
+T = TypeVar("T")
 _FLORES = re.compile(r"([a-z]{3})_([A-Z][a-z]{3})")
 
 
@@ -39,6 +42,17 @@ def tag(code: str) -> str:
             "or a FLORES code such as fra_Latn: --text fr=PATH."
         )
     return standard
+
+
+def tagged(given: Mapping[str, T], twice: str) -> Iterator[tuple[str, T]]:
+    """Standard tag and value of each. Raises TextError for a tag that is none, and for one that comes twice: `twice` says so, of {tag}."""
+    seen = set()
+    for code, value in given.items():
+        standard = tag(code)
+        if standard in seen:
+            raise TextError(twice.format(tag=standard))
+        seen.add(standard)
+        yield standard, value
 
 
 def script(language: str) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from lape.data.languages import tag
+from lape.data.languages import tagged
 from lape.data.texts import Documents, documents
 from lape.errors import TextError
 
@@ -21,12 +21,8 @@ def aligned_lines(parallel: Parallel, *, column: str = "text") -> dict[str, list
 
     Raises TextError where languages differ in how many, a line is empty or a language comes twice.
     """
-    result: dict[str, list[str]] = {}
-    for code, source in parallel.items():
-        language = tag(code)
-        if language in result:
-            raise TextError(f"{language} is given twice. Give each language one file of aligned lines.")
-        result[language] = _lines(language, source, column)
+    each = tagged(parallel, "{tag} is given twice. Give each language one file of aligned lines.")
+    result = {language: _lines(language, source, column) for language, source in each}
     counts = {language: len(lines) for language, lines in result.items()}
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{language} {count}" for language, count in counts.items())

@@ -14,6 +14,7 @@ import langcodes
 import numpy as np
 from numpy.typing import NDArray
 
+from lape.data.language_id import base
 from lape.data.languages import script, tag
 from lape.errors import OptionError
 from lape.extras import lacking, need
@@ -56,7 +57,7 @@ def _with_script(language: str, other: str) -> str:
 
 def _converted_from(language: str) -> str:
     written = script(language)
-    if langcodes.Language.get(tag(language)).language not in CHINESE or written not in ("Hans", "Hant"):
+    if base(language) not in CHINESE or written not in ("Hans", "Hant"):
         raise OptionError(f"{language} has no second script here. Expected zh, zh-Hans or zh-Hant.")
     return written
 
@@ -69,10 +70,10 @@ def romanised(lines: Iterable[str], language: str) -> tuple[list[str], str]:
     without capitals become small ones. Punctuation that Latin text uses too stays, other punctuation becomes the Latin one.
     Raises OptionError naming the extra where a library is missing.
     """
-    base = langcodes.Language.get(tag(language)).language
-    if base in CHINESE and script(language) != "Latn":
+    latin = script(language) == "Latn"
+    if base(language) in CHINESE and not latin:
         return [_pinyin(line) for line in lines], "pypinyin"
-    if base == "ja" and script(language) != "Latn":
+    if base(language) == "ja" and not latin:
         return [_hepburn(line) for line in lines], "cutlet"
     return [_latin(line) for line in lines], "anyascii"
 
@@ -137,8 +138,9 @@ def equal_noise(
     """
     if nats(lines) > wanted:
         return list(lines), 0.0, False
-    if nats(noised(lines, 1.0, seed)) < wanted:
-        return noised(lines, 1.0, seed), 1.0, False
+    most = noised(lines, 1.0, seed)
+    if nats(most) < wanted:
+        return most, 1.0, False
     low, high = 0.0, 1.0
     for _ in range(steps):
         middle = (low + high) / 2

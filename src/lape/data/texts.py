@@ -9,7 +9,7 @@ import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, Literal, TypeAlias
 
@@ -51,7 +51,7 @@ def documents(
     """
     if isinstance(source, Documents):
         for text in source.texts:
-            yield _pieces(io.StringIO(_encodable(text), newline="\n"))
+            yield _pieces_of(text)
         return
     paths: list[Any] = [source] if isinstance(source, (str, Path)) else list(source)
     if not paths:
@@ -246,19 +246,15 @@ def _records(records: Iterator[Any], column: str, name: str) -> Iterator[Iterato
             raise TextError(
                 f"{name}: a record has no text in {column!r}; it has {keys}. Name the column: --column NAME."
             )
-        yield _pieces(io.StringIO(_encodable(text), newline="\n"))
+        yield _pieces_of(text)
 
 
-def _encodable(text: str) -> str:
-    """Half an emoji, as JSON can hold it, is no text: it becomes a question mark."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+def _pieces_of(text: str) -> Iterator[str]:
+    """Of a text in memory. Half an emoji, as JSON can hold it, is no text: it becomes a question mark."""
+    encodable = text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+    return _pieces(io.StringIO(encodable, newline="\n"))
 
 
 def preview(source: Source, *, rule: DocumentRule, column: str, pieces: int = 200) -> list[str]:
     """The first pieces of text of a source, at most `pieces`, for a look at what language they hold."""
-    found: list[str] = []
-    for piece in chain.from_iterable(documents(source, rule=rule, column=column)):
-        found.append(piece)
-        if len(found) >= pieces:
-            break
-    return found
+    return list(islice(chain.from_iterable(documents(source, rule=rule, column=column)), pieces))

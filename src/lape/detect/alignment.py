@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lape.detect.common import found, languages_of
 from lape.detect.detector import Detector
-from lape.detect.lape import LapeOptions, entropy, percentile, scored_neurons
+from lape.detect.lape import LapeOptions, among, entropy, percentile, scored_neurons
 from lape.options import given
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
@@ -45,11 +45,9 @@ def alignment(
     languages = languages_of(stats)
     p = stats.probabilities(options.denominator, folds)
     scored = scored_neurons(stats, folds)
-    usable = p if scored is None else p[:, scored]
+    usable = among(scored, p)
     above = p > percentile(usable, options.bar)
-    candidate = (p > percentile(usable, options.filter)).any(0)
-    if scored is not None:
-        candidate &= scored
+    candidate = (p > percentile(usable, options.filter)).any(0) & scored
     where = torch.nonzero(candidate)[:, 0]
     plain, top, every = entropy(p[:, where]), p[:, where].amax(0), above[:, where].all(0)
     count = min(round(options.rate * p.shape[1]), len(where))

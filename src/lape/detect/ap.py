@@ -57,10 +57,10 @@ def ap(stats: ActivationStats, options: ApOptions | None = None, **changes: Any)
     return found(stats, "ap", options, chosen, notes=short(chosen, options.per_language, "can be ranked"))
 
 
-def _ends(precision: Tensor, top: int, bottom: int, scored: Tensor | None) -> Tensor:
+def _ends(precision: Tensor, top: int, bottom: int, scored: Tensor) -> Tensor:
     """The neurons of largest and of smallest average precision, none twice."""
     high = largest(precision, top, scored)
-    rest = torch.ones_like(precision, dtype=torch.bool) if scored is None else scored.clone()
+    rest = scored.clone()
     rest[high] = False
     return torch.cat([high, largest(-precision, bottom, rest)])
 

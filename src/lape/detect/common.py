@@ -72,13 +72,21 @@ def found(
 
 
 def each(
-    stats: ActivationStats, score: Callable[[str], Tensor], count: int, *, above: float = -torch.inf
+    stats: ActivationStats,
+    score: Callable[[str], Tensor],
+    count: int,
+    *,
+    above: float = -torch.inf,
+    among: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """For every language the `count` neurons of largest `score(language)` (neurons,), as long as it is over `above`."""
+    """For every language the `count` neurons of largest `score(language)` (neurons,), as long as it is over `above`.
+
+    `among`: see `largest`.
+    """
     chosen = {}
     for language in languages_of(stats):
         values = score(language)
-        chosen[language] = largest(values, count, values > above)
+        chosen[language] = largest(values, count, values > above if among is None else (values > above) & among)
     return chosen
 
 

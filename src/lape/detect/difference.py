@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from lape.detect.common import found, languages_of, largest, over_others
+from lape.detect.common import each, found, languages_of, over_others
 from lape.detect.detector import Detector
 from lape.detect.lape import scored_neurons
 from lape.errors import OptionError
@@ -51,10 +51,9 @@ def difference(
     if folds is not None and options.of != "probability":
         raise OptionError("Sums are not kept by folds, so the difference method cannot choose from some of them.")
     languages = languages_of(stats)
-    gaps = over_others(_values(stats, options.of, folds), options.against)
+    gaps = dict(zip(languages, over_others(_values(stats, options.of, folds), options.against), strict=True))
     scored = scored_neurons(stats, folds)
-    above = gaps > 0 if scored is None else (gaps > 0) & scored
-    chosen = {k: largest(gap, options.per_language, some) for k, gap, some in zip(languages, gaps, above, strict=True)}
+    chosen = each(stats, gaps.__getitem__, options.per_language, above=0.0, among=scored)
     return found(stats, "difference", options, chosen)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from lape.detect.common import found, languages_of, largest, short
+from lape.detect.common import each, found, languages_of, short
 from lape.detect.detector import Detector
 from lape.detect.lape import scored_neurons
 from lape.options import check_choices, given, positive
@@ -36,13 +36,9 @@ def lap(
     What every language needs fires often in all of them, so these sets are expected to be anything but specific.
     """
     options = given(LapOptions, options, changes)
-    p = stats.probabilities(options.denominator, folds)
+    p = dict(zip(languages_of(stats), stats.probabilities(options.denominator, folds), strict=True))
     scored = scored_neurons(stats, folds)
-    fires = p > 0 if scored is None else (p > 0) & scored
-    chosen = {
-        language: largest(row, options.per_language, some)
-        for language, row, some in zip(languages_of(stats), p, fires, strict=True)
-    }
+    chosen = each(stats, p.__getitem__, options.per_language, above=0.0, among=scored)
     return found(stats, "lap", options, chosen, notes=short(chosen, options.per_language, "fire at all"))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from lape.detect.common import found
 from lape.detect.detector import Detector
 from lape.errors import OptionError
 from lape.options import check_choices, given, positive, shares
@@ -90,13 +90,12 @@ def select(probabilities: Tensor, options: LapeOptions, scored: Tensor | None = 
     round(rate · neurons) of lowest entropy are kept (equal entropies: the lower flat index first); a kept neuron belongs to
     every language where it is strictly above the bar. `scored` (neurons,) bool leaves neurons out altogether.
     """
-    usable = probabilities if scored is None or bool(scored.all()) else probabilities[:, scored]
+    scored = torch.ones(probabilities.shape[1], dtype=torch.bool) if scored is None else scored
+    usable = among(scored, probabilities)
     threshold = percentile(usable, options.filter)
     bar = threshold if options.bar == options.filter else percentile(usable, options.bar)
     score = entropy(probabilities)
-    candidate = (probabilities > threshold).any(0)
-    if scored is not None:
-        candidate &= scored
+    candidate = (probabilities > threshold).any(0) & scored
     score[~candidate] = torch.inf
     if options.per_language is not None:
         members, bars = _per_language(probabilities, score, scored, candidate, bar, options.per_language)
@@ -108,13 +107,13 @@ def select(probabilities: Tensor, options: LapeOptions, scored: Tensor | None = 
 
 
 def _per_language(
-    probabilities: Tensor, score: Tensor, scored: Tensor | None, candidate: Tensor, bar: float, count: int
+    probabilities: Tensor, score: Tensor, scored: Tensor, candidate: Tensor, bar: float, count: int
 ) -> tuple[list[Tensor], list[float]]:
     """For each language the `count` lowest entropies above the bar; where fewer are above it, the bar is lowered until there are."""
     plain = entropy(probabilities)
     members, bars = [], []
     for row in probabilities:
-        usable = row > 0 if scored is None else (row > 0) & scored
+        usable = (row > 0) & scored
         above = candidate & (row > bar)
         lowered = bar
         if int(above.sum()) < count:
@@ -128,10 +127,13 @@ def _per_language(
     return members, bars
 
 
-def scored_neurons(stats: ActivationStats, folds: Sequence[int] | None = None) -> Tensor | None:
-    """(neurons,) bool: False for neurons of experts that too few tokens reached; None where all are scored."""
-    if all(stretch.expert is None for stretch in stats.space):
-        return None
+def among(scored: Tensor, probabilities: Tensor) -> Tensor:
+    """(languages, neurons) of those that are scored; no copy where all are."""
+    return probabilities if bool(scored.all()) else probabilities[:, scored]
+
+
+def scored_neurons(stats: ActivationStats, folds: Sequence[int] | None = None) -> Tensor:
+    """(neurons,) bool: False for neurons of experts that too few tokens reached."""
     fewest = stats.routed(folds).amin(0)
     dense = torch.tensor([stretch.expert is None for stretch in stats.space])
     scored = stats.space.per_neuron((fewest >= MIN_ROUTED) | dense)
@@ -156,28 +158,24 @@ def lape(
         )
     scored = scored_neurons(stats, folds)
     chosen = select(stats.probabilities(options.denominator, folds), options, scored)
-    sets = {
-        language: NeuronSet(stats.space, flat) for language, flat in zip(stats.languages, chosen.members, strict=True)
-    }
     if folds is not None:  # one of many halves: only the sets are wanted
+        sets = {k: NeuronSet(stats.space, flat) for k, flat in zip(stats.languages, chosen.members, strict=True)}
         return LanguageNeurons(space=stats.space, sets=sets, method="lape")
-    fingerprints = torch.cat([stats[language].fingerprints for language in stats.languages])
-    return LanguageNeurons(
-        space=stats.space,
-        sets=sets,
-        scores=chosen.entropy,
-        method="lape",
-        options=dataclasses.asdict(options)
-        | {"threshold": chosen.threshold, "bars": dict(zip(stats.languages, chosen.bars, strict=True))},
-        manifest=stats.manifest,
-        fingerprints=torch.unique(fingerprints),
-        notes=tuple(_notes(options, chosen, stats.languages, scored)),
-    )
+    return by_rule(stats, "lape", options, chosen, _notes(options, chosen, stats.languages, scored))
 
 
-def _notes(options: LapeOptions, chosen: Selection, languages: list[str], scored: Tensor | None) -> list[str]:
+def by_rule(
+    stats: ActivationStats, method: str, options: Any, chosen: Selection, notes: Sequence[str] = ()
+) -> LanguageNeurons:
+    """What `select` chose for the statistics' languages, with the thresholds at which it did."""
+    members = dict(zip(stats.languages, chosen.members, strict=True))
+    more = {"threshold": chosen.threshold, "bars": dict(zip(stats.languages, chosen.bars, strict=True))}
+    return found(stats, method, options, members, scores=chosen.entropy, more=more, notes=notes)
+
+
+def _notes(options: LapeOptions, chosen: Selection, languages: list[str], scored: Tensor) -> list[str]:
     notes = []
-    if scored is not None and not bool(scored.all()):
+    if not bool(scored.all()):
         notes.append(
             f"{int((~scored).sum()):,} neurons of experts were not scored: fewer than {MIN_ROUTED} tokens reached them in some language."
         )

@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from lape.detect.common import found, languages_of
+from lape.detect.common import languages_of
 from lape.detect.detector import Detector
-from lape.detect.lape import LapeOptions, scored_neurons, select
+from lape.detect.lape import LapeOptions, by_rule, scored_neurons, select
 from lape.errors import OptionError
 from lape.options import given
 from lape.values.neurons import LanguageNeurons
@@ -30,14 +30,7 @@ def lave(
     languages = languages_of(stats)
     strength = torch.stack([stats.positive_mean(language, options.denominator) for language in languages])
     chosen = select(strength, options, scored_neurons(stats))
-    return found(
-        stats,
-        "lave",
-        options,
-        dict(zip(languages, chosen.members, strict=True)),
-        scores=chosen.entropy,
-        more={"threshold": chosen.threshold, "bars": dict(zip(languages, chosen.bars, strict=True))},
-    )
+    return by_rule(stats, "lave", options, chosen)
 
 
 LAVE = Detector(

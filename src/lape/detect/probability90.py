@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lape.detect.common import found, languages_of, largest, short
+from lape.detect.common import each, found, languages_of, short
 from lape.detect.detector import Detector
 from lape.detect.lape import scored_neurons
 from lape.options import given, positive
@@ -42,13 +42,13 @@ def probability90(
     a histogram (`lape.values.histogram`): see `exceeding` for what is exact. Raises OptionError for statistics recorded without `histogram`.
     """
     options = given(Probability90Options, options, changes)
-    languages = languages_of(stats)
+    languages_of(stats)
     bins, part = threshold(stats, options.percentile)
-    scored = scored_neurons(stats)
-    chosen = {}
-    for language in languages:
-        share = exceeding(shares(stats, language), bins, part)
-        chosen[language] = largest(share, options.per_language, share > 0 if scored is None else scored & (share > 0))
+
+    def share(language: str) -> Tensor:
+        return exceeding(shares(stats, language), bins, part)
+
+    chosen = each(stats, share, options.per_language, above=0.0, among=scored_neurons(stats))
     notes = short(chosen, options.per_language, "ever exceed their threshold")
     return found(stats, "probability90", options, chosen, notes=notes)
 

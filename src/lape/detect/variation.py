@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from lape.detect.common import found, languages_of, short
+from lape.detect.common import languages_of, short
 from lape.detect.detector import Detector
-from lape.detect.lape import LapeOptions, select
+from lape.detect.lape import LapeOptions, by_rule, select
 from lape.options import given
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
@@ -50,17 +50,15 @@ def variation(stats: ActivationStats, options: VariationOptions | None = None, *
     languages = languages_of(stats)
     delta = torch.stack([stats.variation(language) for language in languages])
     chosen = select(delta, options.rule())
-    members = dict(zip(languages, chosen.members, strict=True))
-    bars = dict(zip(languages, chosen.bars, strict=True))
-    more = {"threshold": chosen.threshold, "bars": bars}
     notes = [
         f"{language}: fewer than {options.per_language} neurons were above the bar, so it was lowered from {chosen.bar:.3g} to {bar:.3g}."
-        for language, bar in bars.items()
+        for language, bar in zip(languages, chosen.bars, strict=True)
         if bar < chosen.bar
     ]
     if options.per_language is not None:
+        members = dict(zip(languages, chosen.members, strict=True))
         notes += short(members, options.per_language, "were moved at all")
-    return found(stats, "variation", options, members, scores=chosen.entropy, more=more, notes=notes)
+    return by_rule(stats, "variation", options, chosen, notes)
 
 
 VARIATION = Detector(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,8 +14,8 @@ from lape.data.windows import Batch
 from lape.edit.edit import Edit, Off, affine, edited
 from lape.errors import ModelError
 from lape.model.body import body, evaluating, run_batch
-from lape.model.compiled import Fixed, first_line, say
-from lape.model.hooks import Rows, change, forget_compiled
+from lape.model.compiled import Fixed, proven
+from lape.model.hooks import Rows, change, forget_compiled, held
 from lape.model.site import Sites
 from lape.values.neurons import NeuronSet
 
@@ -45,10 +45,8 @@ class EditedGraph:
         for k, (keep, shift) in affine(edits, self._found.space).items():
             self._keep[k].copy_(keep)
             self._shift[k].copy_(shift)
-        with ExitStack() as stack:
-            for k, site in enumerate(self._found.sites):
-                for handle in change(self._model, site, self._alter(k)):
-                    stack.callback(handle.remove)
+        sites = enumerate(self._found.sites)
+        with held([handle for k, site in sites for handle in change(self._model, site, self._alter(k))]):
             yield
 
     def _alter(self, k: int) -> Any:
@@ -65,9 +63,9 @@ class EditedGraph:
         return self._run(*self._fixed.arguments(one))[:rows, :tokens]
 
     @torch.inference_mode()
-    def prove(self, one: Batch) -> None:
-        """Run a batch with and without the graph, unedited and with all neurons off. Raises whatever torch raises, and ModelError
-        where hidden states differ by more than rounding.
+    def proven(self, one: Batch) -> EditedGraph:
+        """Itself, after a batch with and without the graph, unedited and with all neurons off. Raises whatever torch raises, and
+        ModelError where hidden states differ by more than rounding.
         """
         everything = NeuronSet(self._found.space, torch.arange(len(self._found.space)))
         near = _NEAR.get(self._keep[0].dtype, 0.1)
@@ -84,17 +82,11 @@ class EditedGraph:
                 share = float((ours - without).abs().mean() / without.abs().mean())
                 if not share <= near:
                     raise ModelError(f"its hidden states lie {share:.2g} off")
+        return self
 
 
 def edited_graph(model: Any, found: Sites, options: TextOptions, first: Batch) -> EditedGraph | None:
     """A graph that was proven on a batch like those to come. None, and one line in the log, where making it fails or it gives other states
     than the model does.
     """
-    try:
-        graph = EditedGraph(model, found, options)
-        graph.prove(first)
-    except Exception as error:  # whatever a compiler raises
-        forget_compiled()
-        say("Measuring", first_line(error))
-        return None
-    return graph
+    return proven("Measuring", lambda: EditedGraph(model, found, options).proven(first))

@@ -19,7 +19,7 @@ from lape.edit.positions import Positions, Tokens
 from lape.errors import OptionError
 from lape.model.body import blocks
 from lape.model.find import find
-from lape.model.hooks import Alter, Rows, forget_compiled
+from lape.model.hooks import Alter, Rows, hooked
 from lape.options import check_choices, positive
 from lape.values.stats import ActivationStats
 
@@ -80,7 +80,6 @@ def shifted(
     amount = vector(stats, options, source=source, target=target)
     block = blocks(model, find(model))[options.layer]
     with ExitStack() as stack:
-        stack.callback(forget_compiled)
 
         def add(hidden: Tensor, _rows: Rows) -> Tensor:
             return hidden + amount.to(hidden.dtype).to(hidden.device)
@@ -93,6 +92,5 @@ def shifted(
         def hook(_module: nn.Module, _args: Any, out: Any) -> Any:
             return alter(out, None) if isinstance(out, Tensor) else (alter(out[0], None), *out[1:])
 
-        stack.callback(block.register_forward_hook(hook).remove)
-        forget_compiled()
+        stack.enter_context(hooked([block.register_forward_hook(hook)]))
         yield model

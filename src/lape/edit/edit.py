@@ -148,17 +148,18 @@ def affine(edits: Sequence[Edit], space: NeuronSpace) -> dict[int, tuple[Tensor,
                 found[position] = ones, torch.zeros_like(ones)
             keep, shift = found[position]
             if isinstance(edit, Add):
-                shift[local] += edit.strength * _values(edit.value, local + stretch.start)
+                shift[local] += edit.strength * values_at(edit.value, local + stretch.start)
                 continue
             factor = edit.factor if isinstance(edit, Scale) else 0.0
             keep[local] *= factor
             shift[local] *= factor
             if isinstance(edit, Set):
-                shift[local] = _values(edit.value, local + stretch.start)
+                shift[local] = values_at(edit.value, local + stretch.start)
     return found
 
 
-def _values(value: float | Tensor, flat: Tensor) -> Tensor:
+def values_at(value: float | Tensor, flat: Tensor) -> Tensor:
+    """(n,) float64 on the CPU: an edit's value of some neurons, by their flat indices."""
     full = torch.as_tensor(value, dtype=torch.float64).cpu()
     return full[flat] if full.dim() else full.expand(len(flat))
 

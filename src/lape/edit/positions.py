@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lape.errors import ModelError, OptionError
 from lape.model.body import body, unwrapped
-from lape.model.hooks import Alter, Rows
+from lape.model.hooks import Alter, Rows, held
 
 Tokens: TypeAlias = Literal["both", "prompt", "generated"]
 """Where an edit acts: *generated* is every position whose output picks a new token, so the last one of the prompt is
@@ -59,12 +59,8 @@ class Positions:
             )
             for module in dict.fromkeys((self._model, self._body))  # OPT's model goes past its own body
         ]
-        with self._wrapped_generate():
-            try:
-                yield self
-            finally:
-                for handle in handles:
-                    handle.remove()
+        with held(handles), self._wrapped_generate():
+            yield self
 
     def only(self, alter: Alter) -> Alter:
         """`alter`, at these positions alone: activations (rows, tokens, width), (rows · tokens, width), or those of some tokens."""

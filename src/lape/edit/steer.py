@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -84,9 +84,13 @@ def steer(
     switched off.
     """
     options = given(SteerOptions, options, changes)
-    edits = steering(neurons, stats, options, source=source, target=target)
-    with edited(model, edits, tokens=options.tokens, first=options.first, fade=options.fade):
+    with steered(model, steering(neurons, stats, options, source=source, target=target), options):
         yield model
+
+
+def steered(model: nn.Module, edits: Sequence[Edit], where: SteerOptions) -> AbstractContextManager[nn.Module]:
+    """`edited` with some edits, at the positions that the options' `tokens`, `first` and `fade` say."""
+    return edited(model, edits, tokens=where.tokens, first=where.first, fade=where.fade)
 
 
 def steering(

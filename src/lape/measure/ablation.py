@@ -22,7 +22,7 @@ from lape.edit.edit import Edit, Off, Set, edited
 from lape.errors import MismatchError, TextError
 from lape.measure.bootstrap import paired_units, several_documents
 from lape.model.body import check_fits
-from lape.model.compiled import pays, say, why_not
+from lape.model.compiled import pays, settled, why_not
 from lape.model.find import find
 from lape.model.loss import Loss, find_head, line_loss
 from lape.model.numerics import check_finite
@@ -82,11 +82,8 @@ class Ablations:
         Where a graph can't be made, or gives other states than the model, one line in the log says so.
         """
         rows = ((corpus, batches(corpus, self.options, packs=self.found.packs)) for corpus in self.corpora.values())
-        if mode == "on" or (mode == "auto" and pays(self.model, self.options, tokens, rows)):
-            why = why_not(self.model, self.found)
-            self._compiling = why is None
-            if why and mode == "on":
-                say("Measuring", why)
+        paying = partial(pays, self.model, self.options, tokens, rows)
+        self._compiling = settled("Measuring", mode, paying, partial(why_not, self.model, self.found))
 
     @property
     def languages(self) -> list[str]:

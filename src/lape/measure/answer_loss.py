@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lape.model.body import body, evaluating, hidden_states
+from lape.model.body import device_of, evaluating, hidden_states
 from lape.model.loss import Head
 from lape.progress import Progress, silent
 
@@ -31,7 +31,6 @@ def answer_losses(
     fill: int,
     *,
     progress: Progress = silent,
-    task: str = "scoring answers",
 ) -> list[NDArray[np.float64]]:
     """-log P(token | prompt, answer so far) of every answer token, in nats: one (answer tokens,) array for each pair of ids.
 
@@ -42,26 +41,25 @@ def answer_losses(
     order = sorted(
         (k for k, (prompt, answer) in enumerate(pairs) if prompt and answer), key=lambda k: -sum(map(len, pairs[k]))
     )
-    device = next(body(model).parameters()).device
     done = 0
     with evaluating(model):
         while done < len(order):
             longest = sum(map(len, pairs[order[done]]))
             some = order[done : done + max(1, _TOKENS // longest)]
-            for k, loss in zip(some, _batch(model, head, [pairs[k] for k in some], fill, device), strict=True):
+            for k, loss in zip(some, _batch(model, head, [pairs[k] for k in some], fill), strict=True):
                 result[k] = loss
             done += len(some)
-            progress(task, done, len(order))
+            progress("scoring answers", done, len(order))
     return result
 
 
 def _batch(
-    model: Any, head: Head, pairs: Sequence[tuple[list[int], list[int]]], fill: int, device: torch.device
+    model: Any, head: Head, pairs: Sequence[tuple[list[int], list[int]]], fill: int
 ) -> list[NDArray[np.float64]]:
     rows = [prompt + answer for prompt, answer in pairs]
     longest = max(map(len, rows))
     ids = torch.tensor([row + [fill] * (longest - len(row)) for row in rows])
-    hidden = hidden_states(model, ids.to(device))
+    hidden = hidden_states(model, ids.to(device_of(model)))
     where = [
         (k, at) for k, (prompt, answer) in enumerate(pairs) for at in range(len(prompt), len(prompt) + len(answer))
     ]

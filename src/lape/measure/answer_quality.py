@@ -16,7 +16,6 @@ from lape.measure.answer_loss import answer_losses, ids_of
 from lape.measure.generation import filler
 from lape.measure.prompts import ask
 from lape.model.loss import Head
-from lape.progress import Progress, silent
 
 LETTERS = 10
 """An answer with fewer letters is in no language."""
@@ -119,14 +118,12 @@ class Band:
         return bool(((values >= low) & (values <= high)).all())
 
 
-def written(
-    model: Any, tokenizer: Any, head: Head, answers: Sequence[str], *, progress: Progress = silent
-) -> list[Written]:
+def written(model: Any, tokenizer: Any, head: Head, answers: Sequence[str]) -> list[Written]:
     """What the model, unedited, thinks of answers that stand alone."""
     pairs = [ids_of(tokenizer, "", answer) for answer in answers]
     if pairs and not pairs[0][0]:  # no BOS: the first token is not scored, the rest follows it
         pairs = [(answer[:1], answer[1:]) for _, answer in pairs]
-    losses = answer_losses(model, head, pairs, filler(tokenizer), progress=progress, task="scoring fluency")
+    losses = answer_losses(model, head, pairs, filler(tokenizer))
     return [Written.of(tokenizer, text, loss) for text, loss in zip(answers, losses, strict=True)]
 
 
@@ -143,8 +140,6 @@ def on_topic(
     questions: Sequence[str],
     target: str,
     candidates: int,
-    *,
-    progress: Progress = silent,
 ) -> list[bool]:
     """Whether the true question makes the answer likeliest among its `rivals`, all put in the target language.
 
@@ -157,7 +152,7 @@ def on_topic(
         for (_, text), some in zip(answers, numbers, strict=True)
         for rival in some
     ]
-    losses = answer_losses(model, head, pairs, filler(tokenizer), progress=progress, task="scoring topic")
+    losses = answer_losses(model, head, pairs, filler(tokenizer))
     totals = iter([float(loss.sum()) if len(loss) else np.inf for loss in losses])
     result = []
     for some in numbers:

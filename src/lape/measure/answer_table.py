@@ -89,7 +89,9 @@ class Judge:
         alone = written(bench.model, bench.tokenizer, bench.head, answers)
         fluent = [self._bands[target].fluent(one) for one in alone]
         judged = [(k, text) for k, text in enumerate(answers) if inside[k] and fluent[k]]
-        topic = self._topic(target, judged, questions, self._candidates[split])
+        rivals = self._candidates[split] or len(questions)
+        likeliest = on_topic(bench.model, bench.tokenizer, bench.head, judged, questions, target, rivals)
+        topic = {number: verdict for (number, _), verdict in zip(judged, likeliest, strict=True)}
         lines = lines_of(answers, target, self._first)
         clean = [all(guess.language == base(target) for guess in guesses) for guesses in lines]
         count = len(answers)
@@ -121,14 +123,6 @@ class Judge:
             },
             schema=ANSWERS,
         )
-
-    def _topic(
-        self, target: str, answers: list[tuple[int, str]], questions: Sequence[str], candidates: int
-    ) -> dict[int, bool]:
-        bench = self._bench
-        count = candidates or len(questions)
-        verdicts = on_topic(bench.model, bench.tokenizer, bench.head, answers, questions, target, count)
-        return {number: verdict for (number, _), verdict in zip(answers, verdicts, strict=True)}
 
 
 def _pure(target: str, answer: str) -> bool | None:

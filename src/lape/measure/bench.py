@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -17,15 +17,15 @@ from lape.data.languages import tag
 from lape.data.texts import Texts
 from lape.detect.identify import identify
 from lape.edit.diffmean import shifted
-from lape.edit.edit import Edit, edited
-from lape.edit.steer import steering
+from lape.edit.edit import Edit
+from lape.edit.steer import steered, steering
 from lape.errors import OptionError, TextError
 from lape.measure.generation import GenerationOptions, generate
 from lape.measure.mask import VocabularyMask, endings, frequent, token_counts
 from lape.measure.methods import Setting
-from lape.measure.prompts import Asking, ask, cut
+from lape.measure.prompts import ask, cut
 from lape.measure.steering_controls import matched_norm, permuted, randomised, transplanted
-from lape.model.body import body, text_config
+from lape.model.body import device_of, text_config
 from lape.model.find import find
 from lape.model.loss import Head, find_head
 from lape.values.neurons import LanguageNeurons
@@ -70,38 +70,30 @@ class Bench:
         target: str,
         examples: Sequence[Sequence[tuple[str, str]]] = (),
     ) -> list[str]:
-        """One answer to each question. `examples`: for each question, pairs that may be shown before it."""
+        """One answer to each question. `examples`: for each question, pairs that may be shown before it, as many as there are."""
         asked = target if setting.ceiling else source
-        prompts = [
-            ask(
-                self.tokenizer,
-                question,
-                source=asked,
-                target=target,
-                asking=_as_shown(setting.asking, examples, k),
-                examples=examples[k] if k < len(examples) else (),
-            )
-            for k, question in enumerate(questions[asked])
-        ]
+
+        def prompt(number: int, question: str) -> str:
+            shown = examples[number] if number < len(examples) else ()
+            asking = replace(setting.asking, shots=min(setting.asking.shots, len(shown)))
+            return ask(self.tokenizer, question, source=asked, target=target, asking=asking, examples=shown)
+
+        prompts = [prompt(number, question) for number, question in enumerate(questions[asked])]
         with self.under(setting, source, target, prompts):
             found = generate(
                 self.model, self.tokenizer, prompts, self.generation, processors=self._processors(setting, target)
             )
         return [cut(answer, target=target) for answer in found]
 
-    @contextmanager
-    def under(self, setting: Setting, source: str, target: str, prompts: Sequence[str] = ()) -> Iterator[None]:
+    def under(
+        self, setting: Setting, source: str, target: str, prompts: Sequence[str] = ()
+    ) -> AbstractContextManager[object]:
         """While inside, the model is as the setting wants it. `prompts`: where a control's strength is matched."""
         if setting.diffmean is not None:
-            with shifted(self.model, self.stats, setting.diffmean, source=source, target=target):
-                yield
-        elif setting.steer is not None:
-            edits = self.edits(setting, source, target, prompts)
-            how = setting.steer
-            with edited(self.model, edits, tokens=how.tokens, first=how.first, fade=how.fade):
-                yield
-        else:
-            yield
+            return shifted(self.model, self.stats, setting.diffmean, source=source, target=target)
+        if setting.steer is not None:
+            return steered(self.model, self.edits(setting, source, target, prompts), setting.steer)
+        return nullcontext()
 
     def edits(self, setting: Setting, source: str, target: str, prompts: Sequence[str]) -> list[Edit]:
         """The edits of a setting of neurons, or of one of its controls. Raises OptionError where there are not enough neurons."""
@@ -135,8 +127,7 @@ class Bench:
     def sets(self, spec: str) -> LanguageNeurons:
         """Language neurons by what a setting calls them."""
         if spec not in self._sets:
-            given = spec == "lape" and self._given is not None
-            self._sets[spec] = self._given if given and self._given else named_sets(self.stats, spec)
+            self._sets[spec] = (self._given if spec == "lape" else None) or named_sets(self.stats, spec)
         return self._sets[spec]
 
     def has_residual(self, languages: Sequence[str]) -> bool:
@@ -155,7 +146,7 @@ class Bench:
         return languages[(languages.index(tag(target)) + 1) % len(languages)]
 
     def _ids(self, prompts: Sequence[str]) -> list[Tensor]:
-        device = next(body(self.model).parameters()).device
+        device = device_of(self.model)
         return [torch.tensor([self.tokenizer(prompt)["input_ids"]], device=device) for prompt in prompts[:_MEASURED]]
 
     def _processors(self, setting: Setting, target: str) -> list[Any]:
@@ -174,11 +165,6 @@ class Bench:
             size = max(int(text_config(self.model).vocab_size), len(self.tokenizer))
             self._allowed[target] = token_counts(torch.as_tensor(corpus.tokens.astype("int64")), size)
         return self._allowed[target]
-
-
-def _as_shown(asking: Asking, examples: Sequence[Sequence[Any]], number: int) -> Asking:
-    """A way of asking with as many examples as there are for this question."""
-    return replace(asking, shots=min(asking.shots, len(examples[number]) if number < len(examples) else 0))
 
 
 def named_sets(stats: ActivationStats, spec: str, folder: Path | None = None) -> LanguageNeurons:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from lape.data.languages import tag
-from lape.edit.edit import Edit, Off, edited
-from lape.edit.steer import SteerOptions, steering
+from lape.edit.edit import Edit, Off
+from lape.edit.steer import SteerOptions, steered, steering
 from lape.measure.controls import control, seeded
 from lape.model.find import find
 from lape.model.weights import down_norms
@@ -32,12 +31,9 @@ class Condition:
     where: SteerOptions = field(default_factory=SteerOptions)
     """Its `tokens`, `first` and `fade` say where the edits act."""
 
-    @contextmanager
-    def on(self, model: nn.Module) -> Iterator[nn.Module]:
+    def on(self, model: nn.Module) -> AbstractContextManager[nn.Module]:
         """While inside, the model is in this condition."""
-        where = self.where
-        with edited(model, list(self.edits), tokens=where.tokens, first=where.first, fade=where.fade):
-            yield model
+        return steered(model, self.edits, self.where)
 
 
 NONE = Condition("none")

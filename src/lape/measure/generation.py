@@ -12,7 +12,7 @@ import torch
 from transformers import StoppingCriteria, TextStreamer
 
 from lape.measure.prompts import first_of
-from lape.model.body import body, evaluating, unwrapped
+from lape.model.body import device_of, evaluating, unwrapped
 from lape.options import positive
 
 
@@ -48,17 +48,32 @@ def _some(
     model: Any, tokenizer: Any, rows: Sequence[list[int]], options: GenerationOptions, processors: Sequence[Any]
 ) -> list[str]:
     ids, mask = padded(rows, filler(tokenizer))
-    device = next(body(model).parameters()).device
+    penalty = options.repetition_penalty
+    out = _written(model, tokenizer, ids, mask, options.new_tokens, penalty, logits_processor=list(processors))
+    return [str(text) for text in tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)]
+
+
+def _written(
+    model: Any,
+    tokenizer: Any,
+    ids: torch.Tensor,
+    mask: torch.Tensor,
+    new_tokens: int,
+    repetition_penalty: float,
+    **more: Any,
+) -> torch.Tensor:
+    """(rows, tokens) ids of prompts and what the model writes after them."""
+    device = device_of(model)
     inner: Any = unwrapped(model)
-    out = inner.generate(
+    out: torch.Tensor = inner.generate(
         input_ids=ids.to(device),
         attention_mask=mask.to(device),
-        repetition_penalty=options.repetition_penalty,
-        logits_processor=list(processors),
+        repetition_penalty=repetition_penalty,
         pad_token_id=filler(tokenizer),
-        **greedy(model, ids.shape[1] + options.new_tokens),
+        **greedy(model, ids.shape[1] + new_tokens),
+        **more,
     )
-    return [str(text) for text in tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)]
+    return out
 
 
 def greedy(model: Any, length: int) -> dict[str, Any]:
@@ -90,7 +105,7 @@ def stream(
     model: Any, tokenizer: Any, prompt: str, new_tokens: int, repetition_penalty: float, stops: Sequence[str] = ()
 ) -> Iterator[str]:
     """One greedy answer, piece by piece as it is written, up to the first of `stops`."""
-    ids = torch.tensor([tokenizer(prompt)["input_ids"]], device=next(body(model).parameters()).device)
+    ids = torch.tensor([tokenizer(prompt)["input_ids"]])
     pieces: Queue[str | BaseException | None] = Queue()
     over = Event()
 
@@ -105,18 +120,11 @@ def stream(
             return torch.full((len(input_ids),), over.is_set(), device=input_ids.device)
 
     def write() -> None:
-        inner: Any = unwrapped(model)
         try:
+            streamer = Streamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
+            more = {"streamer": streamer, "stopping_criteria": [Over()]}
             with torch.inference_mode(), evaluating(model):
-                inner.generate(
-                    input_ids=ids,
-                    attention_mask=torch.ones_like(ids),
-                    repetition_penalty=repetition_penalty,
-                    pad_token_id=filler(tokenizer),
-                    stopping_criteria=[Over()],
-                    streamer=Streamer(tokenizer, skip_prompt=True, skip_special_tokens=True),
-                    **greedy(model, ids.shape[1] + new_tokens),
-                )
+                _written(model, tokenizer, ids, torch.ones_like(ids), new_tokens, repetition_penalty, **more)
         except BaseException as error:  # to be raised where the pieces are read
             pieces.put(error)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from lape.edit.diffmean import DiffMeanOptions
 from lape.edit.steer import BeginningOptions, SteerOptions
@@ -55,7 +55,7 @@ the ceiling, and what follows the setting chosen for neurons.
 """
 
 
-FOLLOWING = ("target only", "source off", "random", "other", "permuted")
+FOLLOWING = ("target only", "source off", *get_args(Control))
 """Families that follow the setting chosen for neurons: see `following`."""
 
 
@@ -110,8 +110,7 @@ def following(chosen: Setting) -> list[Setting]:
         replace(chosen, family="target only", steer=replace(chosen.steer, how=on)),
         replace(chosen, family="source off", steer=replace(chosen.steer, how="off")),
     ]
-    controls: tuple[Control, ...] = ("random", "other", "permuted")
-    return [*parts, *(replace(chosen, family=control, control=control) for control in controls)]
+    return [*parts, *(replace(chosen, family=control, control=control) for control in get_args(Control))]
 
 
 def _prompt(name: str, asking: Asking) -> Setting:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lape.edit.edit import Add, Edit, Off, Set, edited
+from lape.edit.edit import Add, Edit, Off, Set, edited, values_at
 from lape.edit.positions import Tokens
 from lape.measure.controls import random_like
 from lape.model.body import evaluating, hidden_states
 from lape.model.find import find
-from lape.model.hooks import Rows, at_output, hooked
+from lape.model.hooks import Rows, at_output, watching
 from lape.model.site import Sites
 from lape.values.neurons import NeuronSet
 
@@ -43,14 +43,13 @@ def randomised(edits: Sequence[Edit], excluded: NeuronSet, generator: torch.Gene
 def _moved(edit: Edit, onto: NeuronSet, generator: torch.Generator) -> Edit:
     """An edit on other neurons (or the same), its values dealt out anew; repeated where there are more neurons."""
     if not isinstance(edit, (Set, Add)):
-        return type(edit)(onto) if isinstance(edit, Off) else type(edit)(onto, edit.factor)
-    full = torch.as_tensor(edit.value, dtype=torch.float64)
-    values = full[edit.neurons.flat] if full.dim() else full.expand(len(edit.neurons))
+        return replace(edit, neurons=onto)
+    values = values_at(edit.value, edit.neurons.flat)
     times = -(-len(onto) // max(len(values), 1))
     dealt = torch.cat([values[torch.randperm(len(values), generator=generator)] for _ in range(times)])[: len(onto)]
     spread = torch.zeros(len(onto.space), dtype=torch.float64)
     spread[onto.flat] = dealt
-    return Set(onto, spread) if isinstance(edit, Set) else Add(onto, spread, edit.strength)
+    return replace(edit, neurons=onto, value=spread)
 
 
 def matched_norm(
@@ -78,11 +77,9 @@ def matched_norm(
 
 
 def _times(edit: Edit, factor: Tensor) -> Edit:
-    if isinstance(edit, Add):
-        return Add(edit.neurons, torch.as_tensor(edit.value, dtype=torch.float64) * factor, edit.strength)
-    if isinstance(edit, Set):
-        return Set(edit.neurons, torch.as_tensor(edit.value, dtype=torch.float64) * factor)
-    return edit
+    if not isinstance(edit, (Set, Add)):
+        return edit
+    return replace(edit, value=torch.as_tensor(edit.value, dtype=torch.float64) * factor)
 
 
 @torch.inference_mode()
@@ -108,7 +105,7 @@ def _outputs(model: nn.Module, found: Sites) -> Iterator[dict[int, Tensor]]:
     def keep(k: int, out: Tensor, _rows: Rows) -> None:
         kept[k] = out
 
-    with _hooks(model, found, keep):
+    with watching(model, found.sites, keep, at_output):
         yield kept
 
 
@@ -120,11 +117,5 @@ def _replayed(model: nn.Module, found: Sites, plain: dict[int, Tensor], total: T
         total[k] += float((out.float() - plain[k].float()).square().sum())
         return plain[k]
 
-    with _hooks(model, found, replay):
-        yield
-
-
-@contextmanager
-def _hooks(model: nn.Module, found: Sites, hook: Any) -> Iterator[None]:
-    with hooked([handle for k, site in enumerate(found.sites) for handle in at_output(model, site, partial(hook, k))]):
+    with watching(model, found.sites, replay, at_output):
         yield

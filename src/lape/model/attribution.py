@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,9 +18,8 @@ from lape.data.windows import Batch, batch, batches
 from lape.errors import ModelError
 from lape.model.body import evaluating, hidden_states, run_batch, tiny_ids, unwrapped
 from lape.model.find import find
-from lape.model.hooks import Rows, at_product, hooked
+from lape.model.hooks import Handle, Rows, at_product, hooked
 from lape.model.loss import Head, targets_of
-from lape.model.site import Sites
 from lape.model.weights import is_linear
 
 _ROWS, _ROWS_GPU = 128, 1024
@@ -82,8 +80,12 @@ def backward(
     count, wanted = 0, len(corpus.tokens) if tokens is None else tokens
     now: list[Batch] = []
     watched = range(len(found.sites)) if sites is None else sorted(sites)
-    seeing = _seeing(model, found, watched, lambda k, product: see(k, product, now[0]))
-    with torch.enable_grad(), evaluating(model), _frozen(model), seeing:
+
+    def shown(k: int) -> list[Handle]:
+        return at_product(model, found.sites[k], _hook(lambda product: see(k, product, now[0])))
+
+    handles = [handle for k in watched for handle in shown(k)]
+    with torch.enable_grad(), evaluating(model), _frozen(model), hooked(handles):
         for some in batches(corpus, options, packs=found.packs):
             now[:] = [one := batch(corpus, some)]
             predicted, source = targets_of(one, corpus.bos is not None)
@@ -125,14 +127,9 @@ def _draw(logits: Tensor, drawn: torch.Generator | None) -> Tensor:
     return torch.searchsorted(heights, levels.to(heights) * heights[:, -1:])[:, 0].clamp_max(logits.shape[1] - 1)
 
 
-@contextmanager
-def _seeing(model: nn.Module, found: Sites, sites: Iterable[int], see: Callable[[int, Tensor], None]) -> Iterator[None]:
-    """While inside, every backward pass shows x · ∂NLL/∂x of some down projections' inputs."""
-    with hooked([h for k in sites for h in at_product(model, found.sites[k], _hook(partial(see, k)))]):
-        yield
-
-
 def _hook(see: Callable[[Tensor], None]) -> Callable[[Tensor, Rows], Tensor]:
+    """What shows x · ∂NLL/∂x of all that passes, x, at every backward pass."""
+
     def watch(given: Tensor, _rows: Rows) -> Tensor:
         x: Tensor = given if given.requires_grad else given.detach().requires_grad_()  # the first of the model
         value = x.detach()

@@ -29,6 +29,11 @@ def body(model: nn.Module) -> nn.Module:
     return base if isinstance(base, nn.Module) else unwrapped(model)
 
 
+def device_of(model: nn.Module) -> torch.device:
+    """Where ids are to be: the device on which the body begins."""
+    return next(body(model).parameters()).device
+
+
 def hidden_states(model: nn.Module, input_ids: Tensor, **kwargs: Any) -> Tensor:
     """Run the body alone: (batch, tokens) ids -> (batch, tokens, width) last hidden states, LM head not run."""
     out = body(model)(input_ids=input_ids, use_cache=False, **kwargs)
@@ -51,7 +56,7 @@ def tiny_ids(model: nn.Module, rows: int = 2, length: int = 12) -> Tensor:
     vocabulary = text_config(model).vocab_size
     generator = torch.Generator().manual_seed(20240226)
     ids = torch.randint(vocabulary // 8, vocabulary, (rows, length), generator=generator)
-    return ids.to(next(body(model).parameters()).device)
+    return ids.to(device_of(model))
 
 
 def is_shared_out(model: nn.Module) -> bool:
@@ -131,6 +136,6 @@ def present(module: nn.Module) -> Iterator[None]:
 
 def run_batch(model: Any, one: Batch) -> Tensor:
     """Run a batch through the body: (rows, tokens, width) hidden states."""
-    device = next(body(model).parameters()).device
+    device = device_of(model)
     extra = {} if one.position_ids is None else {"position_ids": one.position_ids.to(device)}
     return hidden_states(model, one.input_ids.to(device), **extra)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from lape.data.corpus import Corpus, TextOptions
 from lape.data.windows import Batch, Row, at_once, longest
-from lape.model.body import body, hidden_states, is_shared_out, unwrapped
+from lape.model.body import device_of, hidden_states, is_shared_out, unwrapped
+from lape.model.hooks import forget_compiled
 from lape.model.site import Sites
 
+T = TypeVar("T")
 _log = logging.getLogger("lape")
 LEAST = {"cpu": 500_000, "cuda": 10_000_000}
 """Tokens from which on a graph wins back the time that making it takes (half a minute on two CPU cores, for a model of 270M)."""
@@ -28,7 +31,7 @@ class Fixed:
         self._model = model
         self.rows, self.length = _shape(options)
         self._positions = found.packs and not options.one_per_row
-        self.device = next(body(model).parameters()).device
+        self.device = device_of(model)
 
     def padded(self, some: Tensor, beyond: int | Tensor) -> Tensor:
         """(rows, tokens) of a batch in the one shape, with `beyond` where there is no text."""
@@ -71,8 +74,7 @@ def why_not(model: nn.Module, found: Sites) -> str | None:
 
 def pays(model: nn.Module, options: TextOptions, tokens: int, every: Iterable[tuple[Corpus, list[list[Row]]]]) -> bool:
     """Whether so many tokens, in batches such as these, are run faster as a graph, with the time that making it takes."""
-    device = next(body(model).parameters()).device.type
-    if tokens < LEAST.get(device, math.inf):
+    if tokens < LEAST.get(device_of(model).type, math.inf):
         return False
     rows, length = _shape(options)
     run = room = 0
@@ -82,11 +84,28 @@ def pays(model: nn.Module, options: TextOptions, tokens: int, every: Iterable[tu
     return run >= _FULL * room
 
 
-def say(what: str, why: str) -> None:
-    """One line in the log where a graph was asked for and there is none."""
+def settled(what: str, mode: str, paying: Callable[[], bool], unable: Callable[[], str | None]) -> bool:
+    """Whether a graph is to be made: with `mode` "on", or "auto" where it pays. One line in the log where it is on and can't be made.
+
+    `unable`: what keeps it from being made, in words.
+    """
+    if mode == "off" or (mode == "auto" and not paying()):
+        return False
+    why = unable()
+    if why and mode == "on":
+        _say(what, why)
+    return why is None
+
+
+def proven(what: str, make: Callable[[], T]) -> T | None:
+    """What `make` makes and proves. None, and one line in the log, where that fails."""
+    try:
+        return make()
+    except Exception as error:  # whatever a compiler raises
+        forget_compiled()
+        _say(what, next(iter(str(error).strip().splitlines()), type(error).__name__))
+        return None
+
+
+def _say(what: str, why: str) -> None:
     _log.warning("%s goes on without torch.compile: %s", what, why)
-
-
-def first_line(error: Exception) -> str:
-    """Of what a compiler says, the least."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

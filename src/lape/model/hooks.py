@@ -19,8 +19,10 @@ from lape.model.site import FUNCTIONS, Branch, Site
 
 Rows: TypeAlias = "Tensor | None"
 """Flat token number of each row (rows,) int64 where an expert sees some tokens only; None where all tokens come in order."""
-See: TypeAlias = Callable[[int, Tensor, Rows], None]
+See: TypeAlias = Callable[[int, Tensor, Rows], "Tensor | None"]
 """Called with a site's position, its activations (..., width), and which tokens they are of."""
+Callback: TypeAlias = Callable[[Tensor, Rows], "Tensor | None"]
+"""The same of one site; what is returned takes the place of what is given, and None leaves it."""
 Alter: TypeAlias = Callable[[Tensor, Rows], Tensor]
 """Activations (..., width), and which tokens they are of -> what takes their place; shape and dtype kept, not in place."""
 
@@ -32,6 +34,10 @@ class Handle(Protocol):
         """Undo it."""
 
 
+At: TypeAlias = Callable[[nn.Module, Site, Callback], list[Handle]]
+"""Calls back at every forward with what passes a point of a site: `change`, `at_product` or `at_output`."""
+
+
 def forget_compiled() -> None:
     """Drop what torch has compiled: compiled code does not notice hooks that come and go."""
     if "torch._dynamo" in sys.modules:
@@ -39,29 +45,31 @@ def forget_compiled() -> None:
 
 
 @contextmanager
-def hooked(handles: Sequence[Handle]) -> Iterator[None]:
-    """While inside, hooks that were just registered act, on compiled models too; afterwards they are gone."""
-    forget_compiled()
+def held(handles: Sequence[Handle]) -> Iterator[None]:
+    """While inside, hooks that were just registered act; a graph that was made before goes on as it is."""
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
-        forget_compiled()
 
 
 @contextmanager
-def watching(model: nn.Module, sites: Sequence[Site], see: See) -> Iterator[None]:
-    """While inside, `see(position in sites, activation (..., width), which tokens)` is called at every site of every forward."""
-    with hooked([handle for k, site in enumerate(sites) for handle in change(model, site, partial(see, k))]):
-        yield
+def hooked(handles: Sequence[Handle]) -> Iterator[None]:
+    """While inside, hooks that were just registered act, on compiled models too; afterwards they are gone."""
+    forget_compiled()
+    try:
+        with held(handles):
+            yield
+    finally:
+        forget_compiled()
 
 
 def _part(out: Tensor, branch: Branch, width: int) -> Tensor:
     return out[..., branch.offset : branch.offset + width]
 
 
-def change(model: nn.Module, site: Site, alter: Callable[[Tensor, Rows], Tensor | None]) -> list[Handle]:
+def change(model: nn.Module, site: Site, alter: Callback) -> list[Handle]:
     """Put `alter(activation, which tokens) -> activation` into every forward; None leaves it. Undo by the handles."""
     model = unwrapped(model)
     if site.layout is not None:
@@ -78,7 +86,7 @@ def change(model: nn.Module, site: Site, alter: Callable[[Tensor, Rows], Tensor 
     return [*gate.attach(), *turn.handles, down.register_forward_pre_hook(put)]
 
 
-def at_product(model: nn.Module, site: Site, callback: Callable[[Tensor, Rows], Tensor | None]) -> list[Handle]:
+def at_product(model: nn.Module, site: Site, callback: Callback) -> list[Handle]:
     """Call back with every activation times up, (..., width), on its way to the down projection; what is returned takes its place."""
     model = unwrapped(model)
     if site.layout is not None:
@@ -92,7 +100,7 @@ def at_product(model: nn.Module, site: Site, callback: Callable[[Tensor, Rows], 
     return [*turn.handles, model.get_submodule(site.reader).register_forward_pre_hook(turn.only(hook))]
 
 
-def at_output(model: nn.Module, site: Site, callback: Callable[[Tensor, Rows], Tensor | None]) -> list[Handle]:
+def at_output(model: nn.Module, site: Site, callback: Callback) -> list[Handle]:
     """Call back with every output of the down projection (of an expert's, before it is weighed); what is returned takes its place."""
     model = unwrapped(model)
     if site.layout is not None:
@@ -102,9 +110,17 @@ def at_output(model: nn.Module, site: Site, callback: Callable[[Tensor, Rows], T
     return [*turn.handles, model.get_submodule(site.down).register_forward_hook(hook)]
 
 
-def _at_expert(
-    model: nn.Module, site: Site, point: Point, callback: Callable[[Tensor, Rows], Tensor | None]
-) -> list[Handle]:
+@contextmanager
+def watching(model: nn.Module, sites: Sequence[Site], see: See, at: At = change) -> Iterator[None]:
+    """While inside, `see(position in sites, activation (..., width), which tokens)` is called at every site of every forward.
+
+    `at`: another point than the activation, `at_product` or `at_output`. What `see` returns takes the place of what passes there.
+    """
+    with hooked([handle for k, site in enumerate(sites) for handle in at(model, site, partial(see, k))]):
+        yield
+
+
+def _at_expert(model: nn.Module, site: Site, point: Point, callback: Callback) -> list[Handle]:
     assert site.layout is not None  # the callers looked
     assert site.expert is not None
     turn = _Turn(model, site.turn, site.runs)

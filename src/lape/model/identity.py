@@ -17,6 +17,7 @@ from torch.distributed.tensor import DTensor
 from lape.errors import MismatchError
 from lape.model.body import evaluating, hidden_states, present, tiny_ids, unwrapped
 from lape.model.find import find
+from lape.values.quantity import plain
 from lape.values.same import Made, check_same_model, model_of, space_of
 from lape.values.space import NeuronSpace
 
@@ -93,14 +94,13 @@ def describe(model: Any, tokenizer: Any) -> dict[str, Any]:
 def number_format(model: Any) -> str:
     """The format of a model's weights: `bfloat16`, or where they are quantised `bfloat16 bitsandbytes 8 bits cpu`."""
     inner: Any = unwrapped(model)
-    plain = str(inner.dtype).removeprefix("torch.")
     if not getattr(inner, "is_quantized", False):
-        return plain
+        return plain(inner.dtype)
     how = inner.config.quantization_config
     how = how if isinstance(how, dict) else how.to_dict()
     method = getattr(how.get("quant_method"), "value", how.get("quant_method"))
     bits = 4 if how.get("load_in_4bit") else 8 if how.get("load_in_8bit") else how.get("bits")
-    return " ".join([plain, str(method), *([f"{bits} bits"] if bits else []), inner.device.type])
+    return " ".join([plain(inner.dtype), str(method), *([f"{bits} bits"] if bits else []), inner.device.type])
 
 
 def check_made_with(model: Any, **made: NeuronSpace | Made) -> None:

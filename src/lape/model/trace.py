@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lape.errors import ModelError
 from lape.model.body import body, hidden_states, text_config, tiny_ids, unwrapped
+from lape.model.hooks import held
 from lape.model.numerics import close
 from lape.model.weights import is_linear
 
@@ -88,16 +89,14 @@ def traced(model: nn.Module) -> Trace:
                     handles += trace.watch(name_of[module], module)
             handles.append(block.register_forward_hook(trace.leave))
     try:
-        hidden_states(model, tiny_ids(model))
+        with held(handles):
+            hidden_states(model, tiny_ids(model))
     except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
         said = str(error).strip().splitlines()[-1:] or [type(error).__name__]
         raise ModelError(
             f"{type(unwrapped(model)).__name__} does not run on token ids alone: {said[0][:300]} Expected a decoder-only language model. For "
             "experts that refuse their shapes or number format, load with another implementation: model.set_experts_implementation('eager')."
         ) from error
-    finally:
-        for handle in handles:
-            handle.remove()
     return trace
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -30,10 +30,25 @@ class Span:
     uncounted: Tensor | None
     """Positions within the span, on the site's device."""
 
-    def of(self, a: Tensor, dtype: torch.dtype) -> Tensor:
-        """A copy of these tokens' values (tokens, width), 0 where a token does not count."""
-        x = a[self.start : self.stop].to(dtype, copy=True)
+    def of(self, a: Tensor) -> Tensor:
+        """A copy of these tokens' values (tokens, width) in the format that sums are made in, 0 where a token does not count."""
+        x = a[self.start : self.stop].to(summed_in(a), copy=True)
         return x if self.uncounted is None else x.index_fill_(0, self.uncounted, 0)
+
+
+def summed_in(a: Tensor) -> torch.dtype:
+    """The number format in which values of a few tokens are added up; sums of these are added in float64."""
+    return torch.float64 if a.dtype == torch.float64 else torch.float32
+
+
+def kept_on(a: Tensor) -> torch.device:
+    """Where sums in float64 of what lies on a device are kept: there, but MPS has no float64."""
+    return torch.device("cpu") if a.device.type == "mps" else a.device
+
+
+def tokens_at_once(device: torch.device, width: int) -> int:
+    """Tokens of so many numbers each that are worked on at once: on a CPU few enough to stay in its cache."""
+    return max(16, 2**18 // width) if device.type == "cpu" else 2**13
 
 
 class Spans:
@@ -46,9 +61,8 @@ class Spans:
         self._folds: dict[torch.device, Tensor] = {}
 
     def on(self, device: torch.device, width: int) -> list[Span]:
-        """On a CPU a span is short enough to stay in the cache for all sums."""
-        longest = max(16, 2**18 // width) if device.type == "cpu" else 2**13
-        key = (device, longest)
+        """No longer than what is worked on at once."""
+        key = (device, longest := tokens_at_once(device, width))
         if key not in self._spans:
             self._spans[key] = list(_split(self._fold, longest, device))
         return self._spans[key]
@@ -85,7 +99,7 @@ class Recorder:
         self._fold = torch.empty(0, dtype=torch.int64)
         self._spans = Spans(self._fold)
         self._forwards = 0
-        self._calls = [0] * len(found.sites)
+        self._calls = torch.zeros(len(found.sites), dtype=torch.int64)
         self._routed = torch.zeros(FOLDS, len(found.sites), dtype=torch.int64)
         """Tokens that reached each stretch of experts."""
         self.tokens = torch.zeros(FOLDS, dtype=torch.int64)
@@ -111,9 +125,8 @@ class Recorder:
         if len(a) != len(self._fold):
             raise RuntimeError(f"site {k} saw {len(a)} tokens, expected {len(self._fold)}")
         fires, sums = self._here(k, a)
-        dtype = torch.float64 if a.dtype == torch.float64 else torch.float32
         for span in self._spans.on(a.device, a.shape[1]):
-            x = span.of(a, dtype)
+            x = span.of(a)
             positive = x.clamp_min(0)
             sums[0] += x.sum(0).to(sums.device)
             sums[2] += positive.sum(0).to(sums.device)
@@ -125,7 +138,7 @@ class Recorder:
         fires, sums = self._here(k, a)
         fold = self._spans.folds(a.device)[rows]
         counted = fold >= 0
-        x = a[counted].to(torch.float64 if a.dtype == torch.float64 else torch.float32)
+        x = a[counted].to(summed_in(a))
         member = torch.nn.functional.one_hot(fold[counted], FOLDS).to(x.dtype)
         positive = x.clamp_min(0)
         sums += torch.stack([x.sum(0), x.square().sum(0), positive.sum(0)]).to(sums.device)
@@ -134,9 +147,8 @@ class Recorder:
 
     def _here(self, k: int, a: Tensor) -> tuple[Tensor, Tensor]:
         """A site's counts and sums, on its own device, at the begin of a forward."""
-        self._calls[k] += 1
-        device = torch.device("cpu") if a.device.type == "mps" else a.device  # MPS has no float64
-        self._fires[k], self._sums[k] = self._fires[k].to(device), self._sums[k].to(device)
+        self._calls[k].add_(1)
+        self._fires[k], self._sums[k] = self._fires[k].to(kept_on(a)), self._sums[k].to(kept_on(a))
         return self._fires[k], self._sums[k]
 
     def state(self) -> dict[str, Tensor]:
@@ -144,7 +156,7 @@ class Recorder:
 
         Raises ModelError where a site missed a forward, or an activation was not finite.
         """
-        refuse_missed(self.missed())
+        refuse_missed(self.found, self._calls, self._forwards)
         sums = torch.cat([one.cpu() for one in self._sums], 1)
         check_finite(sums, "The activation")
         return {
@@ -154,31 +166,31 @@ class Recorder:
             **{name: one.clone() for name, one in zip(VALUES, sums, strict=True)},
         }
 
-    def missed(self) -> list[int]:
-        """Layers that did not count in every forward."""
-        return [
-            site.layer for site, calls in zip(self.found.sites, self._calls, strict=True) if calls != self._forwards
-        ]
-
     def _all_routed(self) -> Tensor:
         """(folds, stretches) int64: all counted tokens, or those sent to an expert."""
         dense = torch.tensor([stretch.expert is None for stretch in self.found.space])
         return torch.where(dense, self.tokens[:, None], self._routed)
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Go on from what `state` gave."""
-        self.tokens = state["tokens"].clone()
-        self._routed = state["routed"].clone()
-        for k, stretch in enumerate(self.found.space):
+        """Go on from what `state` gave; from an empty one, begin at nothing. Every tensor stays in its place."""
+        self._forwards = 0
+        for one in (self.tokens, self._routed, self._calls, *self._fires, *self._sums):
+            one.zero_()
+        if not state:
+            return
+        self.tokens.copy_(state["tokens"])
+        self._routed.copy_(state["routed"])
+        for stretch, fires, sums in zip(self.found.space, self._fires, self._sums, strict=True):
             part = slice(stretch.start, stretch.stop)
-            self._fires[k] = state["fires"][:, part].clone()
-            self._sums[k] = torch.stack([state[name][part] for name in VALUES])
+            fires.copy_(state["fires"][:, part])
+            sums.copy_(torch.stack([state[name][part] for name in VALUES]))
 
 
-def refuse_missed(layers: Sequence[int]) -> None:
-    """Refuse what was recorded where these layers missed a forward. Raises ModelError."""
+def refuse_missed(found: Sites, seen: Tensor, forwards: int) -> None:
+    """Refuse what was recorded where a site was not seen in every forward; `seen`: (sites,) in how many. Raises ModelError."""
+    layers = [site.layer for site, times in zip(found.sites, seen.tolist(), strict=True) if times != forwards]
     if layers:
         raise ModelError(
-            f"Layers {list(layers[:6])} were not seen in every forward: parts of the model seem to be compiled or replaced. "
+            f"Layers {layers[:6]} were not seen in every forward: parts of the model seem to be compiled or replaced. "
             "Load it anew and record before compiling."
         )

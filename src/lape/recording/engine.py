@@ -80,11 +80,9 @@ def tokens_in(batches: list[list[Row]]) -> int:
     return sum(segment.length for some in batches for row in some for segment in row)
 
 
-def refuse(options: RecordOptions, *names: str, why: str) -> None:
-    """Refuse options that an engine cannot do: the first of the named ones that is given, with the reason. Raises OptionError."""
-    for name in names:
-        if getattr(options, name) not in (None, False):
-            raise OptionError(f"{name} {why}")
+def part_of(options: RecordOptions) -> Shard:
+    """Which batches are recorded: those of the shard, or without one all."""
+    return Shard.parse(options.shard or "1/1")
 
 
 def check_texts(model: Any, options: RecordOptions, every: Mapping[str, Work]) -> None:
@@ -110,5 +108,6 @@ class Engine(Protocol):
     def count(self, work: Work) -> dict[str, Tensor]:
         """What `LanguageStats` keeps of some batches. Raises ModelError for activations that are not finite."""
 
-    def rest(self, corpus: Corpus, /) -> dict[str, Tensor]:
-        """What `LanguageStats` keeps that is not counted batch by batch."""
+    def rest(self, _corpus: Corpus, /) -> dict[str, Tensor]:
+        """What `LanguageStats` keeps that is not counted batch by batch. Default: nothing, where what would be kept is refused."""
+        return {}

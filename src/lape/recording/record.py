@@ -10,14 +10,13 @@ from lape.errors import TextError
 from lape.model.body import is_shared_out
 from lape.options import given
 from lape.progress import Progress, silent
-from lape.recording.engine import Engine, RecordOptions
+from lape.recording.engine import Engine, RecordOptions, part_of
 from lape.recording.engines.local import Local
 from lape.recording.engines.parallel import Parallel, follows
 from lape.recording.observers import refuse
 from lape.recording.run import checked_texts, recorded
 from lape.recording.weight_change import Tuned, checked_tuned
 from lape.store import files
-from lape.store.shards import Shard
 from lape.values.stats import ActivationStats
 
 
@@ -44,7 +43,7 @@ def record(
     Raises TextError, ModelError, FileError or MismatchError, before anything is computed where possible.
     """
     options = given(RecordOptions, options, changes)
-    if Shard.parse(options.shard or "1/1").of > 1:
+    if part_of(options).of > 1:
         refuse("shards", options)
     if follows(model):
         out = None
@@ -55,7 +54,7 @@ def record(
 
     def engine(folder: Path) -> Engine:
         if is_shared_out(model):
-            refuse("parallel", options, tuned=bool(checkpoints))
+            refuse("parallel", options, "until", tuned=bool(checkpoints))
             return Parallel(model, tokenizer, options, folder=folder, progress=progress)
         resumable = out is not None
         return Local(

@@ -13,17 +13,16 @@ from typing import Any
 from torch import Tensor
 
 from lape.data.corpus import prepare
-from lape.data.languages import tag
+from lape.data.languages import tagged
 from lape.data.texts import Source, Texts, check_source
 from lape.data.windows import batches
 from lape.detect.stability import doubling, steadiness
 from lape.errors import FileError, TextError
 from lape.progress import Progress
-from lape.recording.engine import GROUPS, RECORDED, Engine, RecordOptions, Work
+from lape.recording.engine import GROUPS, RECORDED, Engine, RecordOptions, Work, part_of
 from lape.recording.observers import quantities
 from lape.store import files
 from lape.store.lazy import FromFile
-from lape.store.shards import Shard
 from lape.values.stats import FORMAT, ActivationStats, LanguageStats
 
 COUNTED = ("residual", "bos", "row_tokens", "one_per_row")
@@ -70,13 +69,9 @@ def checked_texts(texts: Texts) -> dict[str, Source]:
         raise TextError(
             "No texts were given. Expected one or more of --text TAG=PATH, for example --text fr=french.txt."
         )
+    twice = "{tag} is given twice. Give several paths to one language: --text {tag}=A --text {tag}=B."
     result: dict[str, Source] = {}
-    for code, source in texts.items():
-        standard = tag(code)
-        if standard in result:
-            raise TextError(
-                f"{standard} is given twice. Give several paths to one language: --text {standard}=A --text {standard}=B."
-            )
+    for standard, source in tagged(texts, twice):
         check_source(source)
         result[standard] = source
     return result
@@ -97,7 +92,7 @@ class _Run:
     ) -> None:
         self.engine, self.tokenizer, self.options = engine, tokenizer, options
         self.folder, self.progress, self.resumable = folder, progress, resumable
-        self._shard = Shard.parse(options.shard or "1/1")
+        self._shard = part_of(options)
 
     def run(self, sources: dict[str, Source]) -> ActivationStats:
         fresh = not self.folder.exists()

@@ -15,8 +15,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from lape.data.languages import tag
-from lape.errors import MismatchError, ModelError, OptionError, TextError
+from lape.data.languages import tagged
+from lape.errors import MismatchError, ModelError, OptionError
 from lape.model.body import unwrapped
 from lape.model.experts import Layout
 from lape.model.find import find
@@ -25,6 +25,7 @@ from lape.model.load import load_weights
 from lape.model.site import Site
 from lape.model.weights import has_adapter
 from lape.progress import Progress, silent
+from lape.values.quantity import plain
 
 Tuned: TypeAlias = Mapping[str, Any]
 """Language tag -> a checkpoint tuned on it: a path, a Hugging Face id, or a loaded model."""
@@ -76,13 +77,7 @@ def checked_tuned(tuned: Tuned) -> dict[str, Any]:
     """Checkpoints by standard tag. Raises TextError for a tag that is none or comes twice, OptionError where there is none."""
     if not isinstance(tuned, Mapping) or not tuned:
         raise OptionError('No tuned checkpoints were given. Expected one for each language: {"fr": "PATH", …}.')
-    result: dict[str, Any] = {}
-    for code, source in tuned.items():
-        standard = tag(code)
-        if standard in result:
-            raise TextError(f"Two tuned checkpoints were given for {standard}. Expected one for each language.")
-        result[standard] = source
-    return result
+    return dict(tagged(tuned, "Two tuned checkpoints were given for {tag}. Expected one for each language."))
 
 
 def _name_of(source: Any) -> str:
@@ -202,22 +197,18 @@ class _Formats:
     def check(self, name: str) -> None:
         if self.dtype in _COARSER and self.dtype not in self.theirs:
             raise MismatchError(
-                f"The base was loaded in {_plain(self.dtype)}, but the tuned checkpoint {name} holds finer numbers, and rounding would "
+                f"The base was loaded in {plain(self.dtype)}, but the tuned checkpoint {name} holds finer numbers, and rounding would "
                 f"pass for tuning. Load the base in float32: --dtype float32."
             )
         alike = (self.ours & self.theirs) - {torch.float32}  # half precision, both
         rounded = self.theirs - self.ours
         if rounded and not alike:
-            coarse = " or ".join(sorted(map(_plain, rounded)))
+            coarse = " or ".join(sorted(map(plain, rounded)))
             raise MismatchError(
                 f"The tuned checkpoint {name} was rounded to {coarse}, but the base was not, and rounding would pass for tuning. "
-                f"Save the tuned checkpoint in {_plain(self.dtype)}."
+                f"Save the tuned checkpoint in {plain(self.dtype)}."
             )
 
 
 def _holds(dtype: torch.dtype, values: Tensor) -> bool:
     return values.dtype == dtype or torch.equal(values.to(dtype).to(values.dtype), values)
-
-
-def _plain(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

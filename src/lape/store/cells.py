@@ -10,6 +10,7 @@ import polars as pl
 from torch import Tensor
 
 from lape.store import files
+from lape.store.lazy import FromFile
 from lape.store.run import read_record, read_table
 
 T = TypeVar("T")
@@ -43,8 +44,7 @@ class Cells:
         """Tensors by name, from the folder or made and kept there; `kind`: what the file says of itself. Raises as `table` does."""
 
         def read(path: Path) -> Mapping[str, Tensor]:
-            file = files.TensorFile(path, kind)
-            return {key: file.tensor(key) for key in file.names()}
+            return dict(FromFile(files.TensorFile(path, kind)))
 
         def write(path: Path, tensors: Mapping[str, Tensor]) -> None:
             files.write_tensors(path, tensors, {"kind": kind})

@@ -188,8 +188,8 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
         """One row per language and layer: `language`, `layer`, `neurons`."""
         return pl.DataFrame(
             [
-                {"language": language, "layer": layer, "neurons": len(found.by_layer().get(layer, ()))}
-                for language, found in self.sets.items()
+                {"language": language, "layer": layer, "neurons": len(of_layer.get(layer, ()))}
+                for language, of_layer in ((language, found.by_layer()) for language, found in self.sets.items())
                 for layer in self.space.layers
             ],
             schema={"language": pl.String, "layer": pl.Int64, "neurons": pl.Int64},

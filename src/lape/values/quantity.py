@@ -17,11 +17,12 @@ both, each once.
 """
 
 
-def _named(dtype: torch.dtype) -> str:
+def plain(dtype: torch.dtype) -> str:
+    """A number format's name: `float64`."""
     return str(dtype).removeprefix("torch.")
 
 
-_DTYPES = {_named(dtype): dtype for dtype in (torch.int64, torch.float64, torch.float32, torch.float16)}
+_DTYPES = {plain(dtype): dtype for dtype in (torch.int64, torch.float64, torch.float32, torch.float16)}
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Quantity:
 
     def to_json(self) -> dict[str, Any]:
         """As plain values, without the name."""
-        return {"axes": list(self.axes), "dtype": _named(self.dtype), "merge": self.merge}
+        return {"axes": list(self.axes), "dtype": plain(self.dtype), "merge": self.merge}
 
     @classmethod
     def from_json(cls, name: str, data: Any) -> Quantity:

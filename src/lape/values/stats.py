@@ -159,9 +159,13 @@ class ActivationStats:
         chosen = slice(None) if folds is None else torch.tensor(folds)
         fires = one.fires[chosen].sum(0)
         if denominator == "routed":
-            per = self.space.per_neuron(one.routed[chosen].sum(0)).clamp_min(1)
-            return fires.double() / per
+            return fires.double() / self._reached(one, folds)
         return fires.double() / max(int(one.tokens[chosen].sum()), 1)
+
+    def _reached(self, one: LanguageStats, folds: Sequence[int] | None = None) -> Tensor:
+        """(neurons,) int64: the tokens of a language that reached each neuron, 1 where none did: means are over these."""
+        chosen = slice(None) if folds is None else torch.tensor(folds)
+        return self.space.per_neuron(one.routed[chosen].sum(0)).clamp_min(1)
 
     def routed(self, folds: Sequence[int] | None = None) -> Tensor:
         """(languages, stretches) int64: tokens that reached each stretch."""
@@ -171,7 +175,7 @@ class ActivationStats:
     def mean(self, language: str) -> Tensor:
         """(neurons,) float64: the mean activation in a language, over the tokens that reached the neuron."""
         one = self[language]
-        return one.sums("sum") / self.space.per_neuron(one.routed.sum(0)).clamp_min(1)
+        return one.sums("sum") / self._reached(one)
 
     def firing_mean(self, language: str) -> Tensor:
         """(neurons,) float64: the mean activation over the tokens on which the neuron fires; 0 where it never does."""
@@ -182,7 +186,7 @@ class ActivationStats:
         """(neurons,) float64: E[max(a, 0)] in a language, over all tokens or over those that reached the neuron."""
         one = self[language]
         if denominator == "routed":
-            return one.sums("positive") / self.space.per_neuron(one.routed.sum(0)).clamp_min(1)
+            return one.sums("positive") / self._reached(one)
         return one.sums("positive") / max(int(one.tokens.sum()), 1)
 
     def others_mean(self, language: str) -> Tensor:
@@ -207,7 +211,7 @@ class ActivationStats:
     def energy(self, language: str) -> Tensor:
         """(neurons,) float64: the mean square of the activation in a language, E[a²]."""
         one = self[language]
-        return one.sums("square") / self.space.per_neuron(one.routed.sum(0)).clamp_min(1)
+        return one.sums("square") / self._reached(one)
 
     def written_mean(self, language: str) -> Tensor:
         """(neurons,) float64: the mean written activation in a language, E[a·u], over the tokens that reached the neuron.
@@ -233,7 +237,7 @@ class ActivationStats:
                 f"The statistics of {self.canonical(language)} hold no sums of the written activation (activation × up), since they are "
                 f"{found}: record that text again with lape record."
             )
-        return one.sums(name) / self.space.per_neuron(one.routed.sum(0)).clamp_min(1)
+        return one.sums(name) / self._reached(one)
 
     def merge(self, other: ActivationStats) -> ActivationStats:
         """Add statistics of the same model on other text. Counts add exactly; sums agree to 1e-10 whatever the order. Nothing is added

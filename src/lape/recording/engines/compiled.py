@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,14 +14,13 @@ from torch import Tensor, nn
 from lape.data.corpus import FOLDS, Corpus
 from lape.data.windows import Batch
 from lape.errors import ModelError
-from lape.model.body import body, evaluating
-from lape.model.compiled import Fixed, first_line, pays, say, why_not
-from lape.model.hooks import Rows, change, forget_compiled
+from lape.model.body import body, device_of
+from lape.model.compiled import Fixed, pays, proven, settled, why_not
+from lape.model.hooks import Rows, change, forget_compiled, held
 from lape.model.site import Sites
-from lape.recording.counter import VALUES, Recorder
+from lape.recording.counter import Recorder, summed_in
 from lape.recording.engine import RecordOptions, Work, tokens_in
 from lape.recording.observers import asked as observed
-from lape.recording.observers.observer import Setting
 from lape.recording.reader import Reader
 
 _CHUNK = 128
@@ -35,42 +34,32 @@ class CompiledRecorder(Recorder):
 
     def __init__(self, model: nn.Module, found: Sites, rows: int, length: int) -> None:
         super().__init__(model, found)
-        device = next(body(model).parameters()).device
+        device = device_of(model)
         self._chunk = math.gcd(length, _CHUNK)
         self._lane = torch.zeros(rows * length, 1, dtype=torch.int64, device=device)
         """What a token adds to its neuron's packed count: 1 in the 8 bits of its fold, or 0 where it does not count."""
         self._counted = torch.zeros(rows * length, 1, dtype=torch.bool, device=device)
-        self._all_fires = [torch.zeros(FOLDS, site.width, dtype=torch.int64, device=device) for site in found.sites]
-        self._all_sums = [torch.zeros(3, site.width, dtype=torch.float64, device=device) for site in found.sites]
-        self._fires, self._sums = list(self._all_fires), list(self._all_sums)
-        self._seen = torch.zeros(len(found.sites), dtype=torch.int64, device=device)
+        self._fires = [one.to(device) for one in self._fires]
+        self._sums = [one.to(device) for one in self._sums]
+        self._calls = self._calls.to(device)
 
     @contextmanager
     def attached(self) -> Iterator[Recorder]:
         """While inside, a graph that is made counts; one that was made before goes on as it is."""
-        with ExitStack() as stack:
-            for k, site in enumerate(self.found.sites):
-                for handle in change(self.model, site, self._seer(k)):
-                    stack.callback(handle.remove)
+        sites = enumerate(self.found.sites)
+        with held([handle for k, site in sites for handle in change(self.model, site, self._seer(k))]):
             yield self
 
     def count(self, fold: Tensor) -> None:
         """Say which fold each token of the next forward counts in."""
-        flat = fold.reshape(-1)
-        counted = flat >= 0
-        self._forwards += 1
-        self.tokens += torch.bincount(flat[counted], minlength=FOLDS)
-        lane = torch.where(counted, torch.ones_like(flat) << (8 * flat.clamp_min(0)), 0)
+        super().count(fold)
+        counted = self._fold >= 0
+        lane = torch.where(counted, torch.ones_like(self._fold) << (8 * self._fold.clamp_min(0)), 0)
         self._lane.copy_(lane[:, None], non_blocking=True)
         self._counted.copy_(counted[:, None], non_blocking=True)
 
     def _seer(self, k: int) -> Any:
-        fires, sums, seen, width = (
-            self._all_fires[k],
-            self._all_sums[k],
-            self._seen[k : k + 1],
-            self.found.sites[k].width,
-        )
+        fires, sums, calls, width = self._fires[k], self._sums[k], self._calls[k : k + 1], self.found.sites[k].width
         lane, counted, chunk = self._lane, self._counted, self._chunk
         shifts = [8 * fold for fold in range(FOLDS)]
 
@@ -78,108 +67,49 @@ class CompiledRecorder(Recorder):
             a = a.detach().reshape(-1, width)
             packed = torch.where(a > 0, lane, 0).view(-1, chunk, width).sum(1)
             fires.add_(torch.stack([((packed >> shift) & 255).sum(0) for shift in shifts]))
-            x = torch.where(counted, a.to(torch.float64 if a.dtype == torch.float64 else torch.float32), 0)
+            x = torch.where(counted, a.to(summed_in(a)), 0)
             sums.add_(torch.stack([x.sum(0), x.square().sum(0), x.clamp_min(0).sum(0)]))
-            seen.add_(1)
+            calls.add_(1)
 
         return see
 
-    def missed(self) -> list[int]:
-        """Layers that did not count in every forward."""
-        seen = self._seen.tolist()
-        return [site.layer for site, calls in zip(self.found.sites, seen, strict=True) if calls != self._forwards]
 
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Go on from what `state` gave."""
-        self.clear()
-        self.tokens.copy_(state["tokens"])
-        for part, fires, sums in zip(self.found.space, self._all_fires, self._all_sums, strict=True):
-            here = slice(part.start, part.stop)
-            fires.copy_(state["fires"][:, here])
-            sums.copy_(torch.stack([state[name][here] for name in VALUES]))
-
-    def clear(self) -> None:
-        """Begin at nothing."""
-        self._forwards = 0
-        for one in (self.tokens, self._seen, *self._all_fires, *self._all_sums):
-            one.zero_()
-
-
-class CompiledReader:
+class CompiledReader(Reader):
     """A `Reader` of many languages, one after the other, whose batches all have one shape."""
 
     def __init__(self, model: Any, found: Sites, options: RecordOptions) -> None:
-        self._model, self._found, self._options = model, found, options
+        self._found, self._options = found, options
         self._fixed = Fixed(model, found, options)
-        self._recorder = CompiledRecorder(model, found, self._fixed.rows, self._fixed.length)
-        setting = Setting(model, found, options, graph=(self._fixed.rows, self._fixed.length))
-        self._watchers = [one.watch(setting) for one in observed(options) if one.watch is not None]
-        self._run = torch.compile(self._forward, dynamic=False)
+        shape = self._fixed.rows, self._fixed.length
+        super().__init__(model, found, options, None, CompiledRecorder(model, found, *shape), shape)
+        self._run = torch.compile(self._in_graph, dynamic=False)
         forget_compiled()
 
-    def _forward(self, ids: Tensor, positions: Tensor | None) -> None:
+    def _in_graph(self, ids: Tensor, positions: Tensor | None) -> None:
         """Nothing is returned, so that what no count depends on is not computed."""
         self._fixed.forward(ids, positions)
 
-    def prove(self, one: Batch) -> None:
-        """Count a batch with and without the graph. Raises whatever torch raises, and ModelError where counts differ by more than rounding."""
+    def proven(self, one: Batch) -> CompiledReader:
+        """Itself, after a batch with and without the graph. Raises whatever torch raises, and ModelError where counts differ by more than rounding."""
         plain = Reader(self._model, self._found, self._options, None)
-        with plain.attached():
-            plain.read(one)
-        with self.attached():
-            self.read(one)
+        for reader in (plain, self):
+            with reader.attached():
+                reader.read(one)
         ours, expected = self.result(), plain.result()
-        self.clear()
+        self.restore({})
         near = _NEAR.get(next(body(self._model).parameters()).dtype, 0.1)
         for name, tensor in expected.items():
             off = (ours[name].double() - tensor.double()).abs().sum() / tensor.double().abs().sum().clamp_min(1e-30)
             if float(off) > near:
                 raise ModelError(f"its counts lie {float(off):.2g} off ({name})")
-
-    @property
-    def tokens(self) -> int:
-        """Counted so far."""
-        return int(self._recorder.tokens.sum())
-
-    @contextmanager
-    def attached(self) -> Iterator[None]:
-        """While inside, `read` may be called."""
-        with ExitStack() as stack:
-            stack.enter_context(torch.inference_mode())
-            stack.enter_context(evaluating(self._model))
-            stack.enter_context(self._recorder.attached())
-            for one in self._watchers:
-                stack.enter_context(one.attached())
-            yield
+        return self
 
     def read(self, one: Batch) -> None:
         """Run a batch and count."""
-        fold = self._fixed.padded(one.fold, -1)
-        self._recorder.count(fold)
-        for watcher in self._watchers:
-            watcher.count(dataclasses.replace(one, fold=fold))
+        super().read(dataclasses.replace(one, fold=self._fixed.padded(one.fold, -1)))
+
+    def _forward(self, one: Batch) -> None:
         self._run(*self._fixed.arguments(one))
-
-    def state(self) -> dict[str, Tensor]:
-        """As `Reader.state`."""
-        state = self._recorder.state()
-        return state | {name: tensor for one in self._watchers for name, tensor in one.state().items()}
-
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Go on from what `state` gave."""
-        self._recorder.restore(state)
-        for one in self._watchers:
-            one.restore(state)
-
-    def clear(self) -> None:
-        """Begin at nothing, for the next language."""
-        self._recorder.clear()
-        for one in self._watchers:
-            one.restore({})
-
-    def result(self) -> dict[str, Tensor]:
-        """As `Reader.result`."""
-        return self.state()
 
 
 class Readers:
@@ -189,21 +119,16 @@ class Readers:
         self._given, self.compiling = (model, found, options), compiling
         self._compiled: CompiledReader | None = None
 
-    def reader(self, corpus: Corpus | None, first: Batch | None) -> Reader | CompiledReader:
+    def reader(self, corpus: Corpus | None, first: Batch | None) -> Reader:
         """One that has counted nothing. Where `first`, a batch like those to come, shows that compiling fails or counts otherwise than the
         model does, one line in the log says so, and it goes on without.
         """
         if self.compiling and self._compiled is None and first is not None:
-            try:
-                self._compiled = CompiledReader(*self._given)
-                self._compiled.prove(first)
-            except Exception as error:  # whatever a compiler raises
-                self.compiling, self._compiled = False, None
-                forget_compiled()
-                say("Recording", first_line(error))
+            self._compiled = proven("Recording", lambda: CompiledReader(*self._given).proven(first))
+            self.compiling = self._compiled is not None
         if self._compiled is None:
             return Reader(*self._given, corpus)
-        self._compiled.clear()
+        self._compiled.restore({})
         return self._compiled
 
 
@@ -215,13 +140,9 @@ def why_none(model: Any, found: Sites, options: RecordOptions) -> str | None:
 
 def asked(model: Any, found: Sites, options: RecordOptions, every: Mapping[str, Work]) -> bool:
     """Whether recording is to be compiled; one line in the log where the options say so and it can't be."""
-    if options.compile == "off":
-        return False
-    if options.compile == "auto":  # shards of a run all decide alike
+
+    def paying() -> bool:  # shards of a run all decide alike
         tokens = sum(tokens_in(work.every) for work in every.values())
-        if not pays(model, options, tokens, [(work.corpus, work.every) for work in every.values()]):
-            return False
-    why = why_none(model, found, options)
-    if why and options.compile == "on":
-        say("Recording", why)
-    return why is None
+        return pays(model, options, tokens, [(work.corpus, work.every) for work in every.values()])
+
+    return settled("Recording", options.compile, paying, lambda: why_none(model, found, options))

@@ -14,16 +14,17 @@ from lape.data.windows import batch
 from lape.model.find import find
 from lape.model.identity import describe
 from lape.progress import Progress
-from lape.recording.engine import RecordOptions, Work, check_texts
-from lape.recording.engines.compiled import CompiledReader, Readers, asked
+from lape.recording.engine import Engine, RecordOptions, Work, check_texts
+from lape.recording.engines.compiled import Readers, asked
 from lape.recording.observers import asked as observed
 from lape.recording.observers.observer import Setting
 from lape.recording.reader import Reader
 from lape.recording.weight_change import compared
 from lape.store import files
+from lape.store.lazy import FromFile
 
 
-class Local:
+class Local(Engine):
     """Counts one language after the other, with checkpoints where the run has a folder that outlives it."""
 
     def __init__(
@@ -77,7 +78,7 @@ class Local:
         self.progress(f"recording {corpus.language}", work.tokens, work.tokens)
         return reader.result()
 
-    def rest(self, corpus: Corpus) -> dict[str, Tensor]:
+    def rest(self, corpus: Corpus, /) -> dict[str, Tensor]:
         """What observers find out once all batches are counted."""
         setting = Setting(self.model, self.found, self.options, corpus, progress=self.progress, tuned=self._moved)
         return {name: tensor for one in self._observers if one.after for name, tensor in one.after(setting).items()}
@@ -85,12 +86,12 @@ class Local:
     def _path(self, corpus: Corpus) -> Path:
         return self.folder / f"{corpus.language}.checkpoint"
 
-    def _save(self, corpus: Corpus, reader: Reader | CompiledReader, done: int) -> None:
+    def _save(self, corpus: Corpus, reader: Reader, done: int) -> None:
         files.write_tensors(self._path(corpus), reader.state(), {"kind": "a checkpoint", "batches": done})
 
-    def _restore(self, corpus: Corpus, reader: Reader | CompiledReader) -> int:
+    def _restore(self, corpus: Corpus, reader: Reader) -> int:
         if not self._path(corpus).exists():
             return 0
         file = files.TensorFile(self._path(corpus), "a checkpoint")
-        reader.restore({name: file.tensor(name) for name in file.names()})
+        reader.restore(dict(FromFile(file)))
         return int(file.header["batches"])

@@ -15,21 +15,21 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.distributed.tensor import DTensor
 
-from lape.data.corpus import Corpus
 from lape.data.windows import batch
 from lape.errors import LapeError, ModelError
 from lape.model.body import evaluating, hidden_states, is_shared_out, text_config, tiny_ids
 from lape.model.find import find
-from lape.model.hooks import Rows, at_product, hooked, watching
+from lape.model.hooks import Rows, at_product, watching
 from lape.model.identity import describe
 from lape.model.site import Branch, Site, Sites, space_of
 from lape.model.skeleton import skeleton_of
 from lape.progress import Progress
-from lape.recording.engine import RECORDED, RecordOptions, Work, check_texts, refuse
+from lape.recording.engine import RECORDED, Engine, RecordOptions, Work, check_texts
 from lape.recording.engines.compiled import asked
 from lape.recording.observers import quantities
 from lape.recording.reader import Reader
 from lape.store import files
+from lape.store.lazy import FromFile
 
 
 def follows(model: nn.Module) -> bool:
@@ -37,11 +37,10 @@ def follows(model: nn.Module) -> bool:
     return is_shared_out(model) and distributed.get_rank() > 0
 
 
-class Parallel:
+class Parallel(Engine):
     """Counts in all processes at once; the first has the run's folder, and says which languages are done already."""
 
     def __init__(self, model: Any, tokenizer: Any, options: RecordOptions, *, folder: Path, progress: Progress) -> None:
-        refuse(options, "until", why="needs a model that one process holds. Leave it out.")
         self.model, self.options, self._folder, self._progress = model, options, folder, progress
         whole = _told(lambda: _sites_of_whole(model))
         self.space, self.packs = whole.space, whole.packs
@@ -70,10 +69,6 @@ class Parallel:
         self._progress(f"recording {corpus.language}", work.tokens, work.tokens)
         return self._together(reader.result())
 
-    def rest(self, _corpus: Corpus, /) -> dict[str, Tensor]:
-        """Nothing: see `__init__`."""
-        return {}
-
     def _together(self, own: dict[str, Tensor]) -> dict[str, Tensor]:
         """Of all processes' neurons, layer by layer in the order of the processes; what has no axis of neurons is the same in all."""
         if self._found.space == self.space:  # each sees all
@@ -92,8 +87,8 @@ class Parallel:
 
 def _finished(path: Path) -> dict[str, Tensor]:
     """All that is kept of a language but its fingerprints, which every process knows."""
-    file = files.TensorFile(path, RECORDED)
-    return {name: file.tensor(name) for name in file.names() if name != "fingerprints"}
+    kept = FromFile(files.TensorFile(path, RECORDED))
+    return {name: tensor for name, tensor in kept.items() if name != "fingerprints"}
 
 
 def _gathered(value: Any) -> list[Any]:
@@ -193,18 +188,13 @@ def _seen(model: nn.Module, found: Sites) -> list[int]:
     activations: list[list[int]] = [[] for _ in found.sites]
     products: list[list[int]] = [[] for _ in found.sites]
 
-    def note(at: list[int], seen: Tensor, _rows: Rows) -> None:
-        at.append(seen.shape[-1])
+    def note(widths: list[list[int]], k: int, seen: Tensor, _rows: Rows) -> None:
+        widths[k].append(seen.shape[-1])
 
-    read = [
-        handle
-        for site, at in zip(found.sites, products, strict=True)
-        for handle in at_product(model, site, partial(note, at))
-    ]
     with (
         evaluating(model),
-        watching(model, found.sites, lambda k, seen, rows: note(activations[k], seen, rows)),
-        hooked(read),
+        watching(model, found.sites, partial(note, activations)),
+        watching(model, found.sites, partial(note, products), at_product),
     ):
         hidden_states(model, tiny_ids(model))
     pairs = zip(activations, products, strict=True)

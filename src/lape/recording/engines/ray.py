@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,20 +23,19 @@ from safetensors.torch import save as packed
 from torch import Tensor
 
 from lape import errors
-from lape.data.corpus import Corpus
 from lape.data.texts import Texts
 from lape.data.windows import Batch, batch
 from lape.errors import FileError, LapeError, MismatchError, OptionError
 from lape.extras import need
 from lape.model.body import check_fits
-from lape.model.compiled import say
+from lape.model.compiled import settled
 from lape.model.find import find
 from lape.model.identity import checksum, describe
 from lape.model.load import ModelOptions, load, load_tokenizer
 from lape.options import check_choices, given, positive
 from lape.progress import Progress, silent
 from lape.recording import observers
-from lape.recording.engine import GROUPS, RecordOptions, Work, refuse
+from lape.recording.engine import GROUPS, Engine, RecordOptions, Work
 from lape.recording.engines.compiled import Readers, why_none
 from lape.recording.run import checked_texts, recorded
 from lape.store import files
@@ -97,8 +97,7 @@ def record(
     """
     options = given(RecordOptions, options, changes)
     loading, cluster = loading or ModelOptions(), cluster or ClusterOptions()
-    refuse(options, "until", "shard", why="is for one process. Leave it out, or leave out engine ray.")
-    observers.refuse("ray", options)
+    observers.refuse("ray", options, "until", "shard")
     files.refuse_existing(Path(out), overwrite)
     sources = checked_texts(texts)
     tokenizer = load_tokenizer(name, loading, progress=progress)
@@ -113,7 +112,6 @@ def record(
 class _Group:
     """Consecutive batches of one language."""
 
-    language: str
     key: str
     """Names it by content."""
     tokens: int
@@ -121,7 +119,7 @@ class _Group:
     """`NUMBER.ids` int32, `NUMBER.fold` int8 and, where rows hold several documents, `NUMBER.positions` int32."""
 
 
-class OnRay:
+class OnRay(Engine):
     """Counts all languages at once, group by group, and adds the groups up in their order."""
 
     def __init__(
@@ -180,10 +178,6 @@ class OnRay:
                 total[name] = total[name].add_(wide) if name in total else wide.clone()
         return total
 
-    def rest(self, _corpus: Corpus, /) -> dict[str, Tensor]:
-        """Nothing: see `record`."""
-        return {}
-
     def _groups(self, work: Work) -> Iterator[_Group]:
         step = self._cluster.group_batches
         for at in range(0, len(work.batches), step):
@@ -194,7 +188,7 @@ class OnRay:
                 if one.position_ids is not None:
                     rows[f"{number}.positions"] = one.position_ids.int()
             tokens = sum(int((rows[name] >= 0).sum()) for name in rows if name.endswith("fold"))
-            yield _Group(work.corpus.language, self._key(rows), tokens, rows)
+            yield _Group(self._key(rows), tokens, rows)
 
     def _key(self, rows: dict[str, Tensor]) -> str:
         rules = {
@@ -269,10 +263,10 @@ class Counter:
                     "Put the same weights on every machine, then give the same command again."
                 )
             found = find(self._model)
-            why = why_none(self._model, found, options) if options.compile == "on" else ""
-            if why:
-                say("Recording", why)
-            self._readers = Readers(self._model, found, options, compiling=why is None)
+            unable = partial(why_none, self._model, found, options)
+            # with auto it is not: a worker can't tell whether it pays
+            compiling = settled("Recording", options.compile, lambda: False, unable)
+            self._readers = Readers(self._model, found, options, compiling=compiling)
         except LapeError as error:  # told when asked to count: a worker that fails here is started again and again
             self._failed = error
 

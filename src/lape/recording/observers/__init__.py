@@ -6,7 +6,7 @@ from importlib import import_module
 
 from lape.errors import OptionError
 from lape.recording.engine import RecordOptions
-from lape.recording.observers.observer import ALSO, Observer, Way, named
+from lape.recording.observers.observer import ALSO, SAID, Observer, Way, named
 from lape.values.quantity import COUNTED, Quantity
 
 OBSERVERS: tuple[Observer, ...] = tuple(
@@ -36,8 +36,13 @@ def asked(options: RecordOptions, *, tuned: bool = False) -> list[Observer]:
     return [one for one in OBSERVERS if one.asked(options, tuned=tuned)]
 
 
-def refuse(way: Way, options: RecordOptions, *, tuned: bool = False) -> None:
-    """Refuse options that ask for what cannot be recorded in this way. Raises OptionError with the first."""
+def refuse(way: Way, options: RecordOptions, *names: str, tuned: bool = False) -> None:
+    """Refuse options that cannot be recorded in this way: those named, and those that ask for an observer that cannot. Raises
+    OptionError with the first.
+    """
+    for name in names:
+        if getattr(options, name) not in (None, False):
+            raise OptionError(f"{name} {SAID[way]}")
     for one in asked(options, tuned=tuned):
         if way in one.refused:
             raise OptionError(f"{one.asking} {one.refused[way]}")

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from lape.model.attribution import attribute, check_gradients
 from lape.model.loss import find_head
+from lape.recording.engine import part_of
 from lape.recording.observers.observer import Observer, Setting, unless
-from lape.store.shards import Shard
 from lape.values.quantity import Quantity
 
 
@@ -17,7 +17,7 @@ def _attributed(setting: Setting) -> dict[str, Tensor]:
     corpus, options = setting.corpus, setting.options
     assert corpus is not None  # see what it is refused in
     assert options.attribution is not None
-    if Shard.parse(options.shard or "1/1").number > 1:
+    if part_of(options).number > 1:
         nothing = torch.zeros(len(setting.found.space), dtype=torch.float64)
         return {"attribution": nothing, "attributed": torch.tensor([0])}
     owed, scored = attribute(

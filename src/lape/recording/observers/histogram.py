@@ -9,12 +9,13 @@ from torch import Tensor
 
 from lape.data.windows import Batch
 from lape.model.hooks import Rows, watching
-from lape.recording.observers.observer import Observer, Setting, unless
+from lape.recording.counter import tokens_at_once
+from lape.recording.observers.observer import Observer, Setting, Watcher, unless
 from lape.values.histogram import BINS, bins_of
 from lape.values.quantity import Quantity
 
 
-class HistogramRecorder:
+class HistogramRecorder(Watcher):
     """How many counted tokens (that reached the neuron) lie in each bin of `lape.values.histogram`, neuron by neuron, on each site's own device."""
 
     def __init__(self, setting: Setting) -> None:
@@ -37,15 +38,11 @@ class HistogramRecorder:
             counted = torch.isin(rows, counted).nonzero()[:, 0]
         bins = torch.empty(len(counted), width, dtype=torch.int32, device=a.device)
         first = torch.arange(width, dtype=torch.int32, device=a.device) * BINS
-        step = max(16, 2**18 // width) if a.device.type == "cpu" else 2**13  # stays in a CPU's cache
+        step = tokens_at_once(a.device, width)
         for at in range(0, len(counted), step):
             torch.add(bins_of(a[counted[at : at + step]].float()), first, out=bins[at : at + step])
         more = torch.bincount(bins.flatten(), minlength=width * BINS).view(width, BINS)
         self._counts[k] = self._counts[k].to(a.device).add_(more)
-
-    def state(self) -> dict[str, Tensor]:
-        """The same as `result`."""
-        return self.result()
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Go on from what `state` gave."""

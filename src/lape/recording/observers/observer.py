@@ -55,7 +55,8 @@ class Watcher(Protocol):
         """Say what the next forward reads."""
 
     def state(self) -> dict[str, Tensor]:
-        """What a checkpoint keeps."""
+        """What a checkpoint keeps. Default: the same as `result`."""
+        return self.result()
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Go on from what `state` gave; where a graph is made, an empty one is a new beginning."""
@@ -100,12 +101,15 @@ def named(options: RecordOptions) -> list[str]:
     return [name for name in (options.also or "").replace(",", " ").split() if name]
 
 
+SAID: dict[Way, str] = {
+    "shards": "cannot be recorded in shards. Leave it out, or leave out shard.",
+    "graph": "is recorded too",
+    "ray": "is for one process. Leave it out, or leave out engine ray.",
+    "parallel": "needs a model that one process holds. Leave it out.",
+}
+"""What is said of an option that does not go with a way of recording."""
+
+
 def unless(*ways: Way) -> dict[Way, str]:
     """What is said in ways in which an observer can't be recorded."""
-    said: dict[Way, str] = {
-        "shards": "cannot be recorded in shards. Leave it out, or leave out shard.",
-        "graph": "is recorded too",
-        "ray": "is for one process. Leave it out, or leave out engine ray.",
-        "parallel": "needs a model that one process holds. Leave it out.",
-    }
-    return {way: said[way] for way in ways}
+    return {way: SAID[way] for way in ways}

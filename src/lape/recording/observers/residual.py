@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from lape.data.windows import Batch
 from lape.model.body import blocks, text_config
 from lape.model.hooks import hooked
-from lape.recording.observers.observer import Observer, Setting, unless
+from lape.recording.counter import summed_in
+from lape.recording.observers.observer import Observer, Setting, Watcher, unless
 from lape.values.quantity import Quantity
 
 
-class ResidualRecorder:
+class ResidualRecorder(Watcher):
     """(layers, width) float64 on the CPU."""
 
     def __init__(self, setting: Setting) -> None:
@@ -40,14 +41,10 @@ class ResidualRecorder:
             hidden = (out if isinstance(out, Tensor) else out[0]).flatten(0, -2)
             if self._sums is None:
                 self._sums = torch.zeros(len(self._blocks), hidden.shape[1], dtype=torch.float64)
-            dtype = torch.float64 if hidden.dtype == torch.float64 else torch.float32
+            dtype = summed_in(hidden)
             self._sums[k] += (self._weights.to(hidden.device, dtype) @ hidden.to(dtype)).cpu()
 
         return add
-
-    def state(self) -> dict[str, Tensor]:
-        """The same as `result`."""
-        return self.result()
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Go on from what `state` gave."""

@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import TypeAlias
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lape.data.windows import Batch
-from lape.model.body import body
-from lape.model.hooks import Handle, Rows, hooked
+from lape.model.body import device_of
+from lape.model.hooks import At, Rows, held, watching
 from lape.model.numerics import check_finite
-from lape.model.site import Site
-from lape.recording.counter import Spans, refuse_missed
-from lape.recording.observers.observer import Setting
+from lape.recording.counter import Spans, kept_on, refuse_missed, summed_in
+from lape.recording.observers.observer import Setting, Watcher
 
 Of: TypeAlias = Callable[[Tensor], Tensor]
 """(tokens, width) float32, or float64 -> (names, width): the sums of these tokens."""
-At: TypeAlias = Callable[[nn.Module, Site, Callable[[Tensor, Rows], None]], list[Handle]]
-"""Calls back at every forward with what passes a point of a site, such as `lape.model.hooks.at_product`."""
 
 
-class Sums:
+class Sums(Watcher):
     """(names, neurons) float64, added up where the values are: in float32 within some tokens, in float64 beyond. Uncounted tokens are 0."""
 
     def __init__(self, setting: Setting, names: Sequence[str], of: Of, at: At) -> None:
         self._setting, self._names, self._of, self._at = setting, names, of, at
         sites, rows = setting.found.sites, setting.graph
-        device = torch.device("cpu") if rows is None else next(body(setting.model).parameters()).device
+        device = torch.device("cpu") if rows is None else device_of(setting.model)
         self._totals = [torch.zeros(len(names), one.width, dtype=torch.float64, device=device) for one in sites]
         self._spans = Spans(torch.empty(0, dtype=torch.int64))
         self._forwards = 0
@@ -39,22 +36,12 @@ class Sums:
         self._counted = torch.zeros(tokens, 1, dtype=torch.bool, device=device)
         """Of a graph's batch, which tokens count."""
 
-    @contextmanager
-    def attached(self) -> Iterator[None]:
+    def attached(self) -> AbstractContextManager[None]:
         """While inside, every forward that follows `count` is added."""
-        see = self._adder if self._setting.graph is None else self._adder_in_graph
-        handles = [
-            handle
-            for k, site in enumerate(self._setting.found.sites)
-            for handle in self._at(self._setting.model, site, see(k))
-        ]
-        with ExitStack() as stack:
-            if self._setting.graph is None:
-                stack.enter_context(hooked(handles))
-            else:  # a graph that was made before goes on as it is
-                for handle in handles:
-                    stack.callback(handle.remove)
-            yield
+        model, sites = self._setting.model, self._setting.found.sites
+        if self._setting.graph is None:
+            return watching(model, sites, self._add, self._at)
+        return held([h for k, site in enumerate(sites) for h in self._at(model, site, self._adder_in_graph(k))])
 
     def count(self, one: Batch) -> None:
         """Note which tokens of the next forward count."""
@@ -64,34 +51,25 @@ class Sums:
         else:
             self._counted.copy_(one.fold.reshape(-1, 1) >= 0, non_blocking=True)
 
-    def _adder(self, k: int) -> Callable[[Tensor, Rows], None]:
-        def add(x: Tensor, rows: Rows) -> None:
-            x = x.detach().flatten(0, -2)
-            self._seen[k] += 1
-            dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-            kept = torch.device("cpu") if x.device.type == "mps" else x.device  # MPS has no float64
-            self._totals[k] = total = self._totals[k].to(kept)
-            if rows is not None:
-                total += self._of(x[self._spans.folds(x.device)[rows] >= 0].to(dtype)).to(kept)
-                return
-            for span in self._spans.on(x.device, x.shape[1]):
-                total += self._of(span.of(x, dtype)).to(kept)
-
-        return add
+    def _add(self, k: int, x: Tensor, rows: Rows) -> None:
+        x = x.detach().flatten(0, -2)
+        self._seen[k] += 1
+        self._totals[k] = total = self._totals[k].to(kept_on(x))
+        if rows is not None:
+            total += self._of(x[self._spans.folds(x.device)[rows] >= 0].to(summed_in(x))).to(total.device)
+            return
+        for span in self._spans.on(x.device, x.shape[1]):
+            total += self._of(span.of(x)).to(total.device)
 
     def _adder_in_graph(self, k: int) -> Callable[[Tensor, Rows], None]:
         total, seen, counted, of = self._totals[k], self._seen[k : k + 1], self._counted, self._of
 
         def add(x: Tensor, _rows: Rows) -> None:
             x = x.detach().reshape(len(counted), -1)
-            total.add_(of(torch.where(counted, x.to(torch.float64 if x.dtype == torch.float64 else torch.float32), 0)))
+            total.add_(of(torch.where(counted, x.to(summed_in(x)), 0)))
             seen.add_(1)
 
         return add
-
-    def state(self) -> dict[str, Tensor]:
-        """The same as `result`."""
-        return self.result()
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Go on from what `state` gave; from an empty one, begin at nothing."""
@@ -104,8 +82,7 @@ class Sums:
 
     def result(self) -> dict[str, Tensor]:
         """(neurons,) of each name. Raises ModelError where a site missed a forward, or something was not finite."""
-        sites, seen = self._setting.found.sites, self._seen.tolist()
-        refuse_missed([site.layer for site, times in zip(sites, seen, strict=True) if times != self._forwards])
+        refuse_missed(self._setting.found, self._seen, self._forwards)
         sums = torch.cat([total.cpu() for total in self._totals], 1)
         check_finite(sums, f"The sum {self._names[0]}")
         return {name: one.clone() for name, one in zip(self._names, sums, strict=True)}

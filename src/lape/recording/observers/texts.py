@@ -12,7 +12,7 @@ from torch import Tensor
 from lape.data.corpus import Corpus, Ints
 from lape.data.windows import Batch
 from lape.model.hooks import Rows, watching
-from lape.recording.observers.observer import Observer, Setting, unless
+from lape.recording.observers.observer import Observer, Setting, Watcher, unless
 from lape.values.quantity import Quantity
 
 DOCUMENTS_FOR_TEXTS = 64
@@ -41,7 +41,7 @@ def texts_of(corpus: Corpus, most: int) -> tuple[Ints, Ints]:
     return starts, stops
 
 
-class TextRecorder:
+class TextRecorder(Watcher):
     """Sums over the counted tokens of each text, on each site's own device. Memory is (texts, neurons) float32."""
 
     def __init__(self, setting: Setting) -> None:
