@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,6 +48,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if any((here / name) in (item.path, *item.path.parents) for name in SLOW):
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(scope="module")
+def without_pip_list() -> Iterator[None]:
+    """lm-eval asks pip and the system what they are after every run, which takes longer than the tasks of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        if importlib.util.find_spec("lm_eval") is not None:
+            patch.setattr("lm_eval.evaluator.add_env_info", lambda _results: None)
+        yield
 
 
 @pytest.fixture(scope="module")

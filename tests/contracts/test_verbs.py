@@ -15,7 +15,7 @@ from lape.experiments import experiments
 from lape.options import descriptions
 from support.planted import LANGUAGES, planted_folder, sentences
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "without_pip_list")
 
 LEFT = {
     "demo": "it records and measures the real model: `make demo`, and tests/real",
@@ -71,14 +71,6 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "choose.jsonl").write_text("\n".join(map(json.dumps, asked)))
     (folder / "choose.yaml").write_text(TASK.format(folder=folder))
     return folder
-
-
-@pytest.fixture(scope="module", autouse=True)
-def without_pip_list():
-    """lm-eval asks pip and the system what they are after every run, which takes longer than the tasks here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lm_eval.evaluator.add_env_info", lambda _results: None, raising=False)
-        yield
 
 
 def words(verb: str, here: Path, out: Path) -> list[str]:

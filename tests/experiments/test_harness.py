@@ -66,15 +66,7 @@ metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]
 """
 
 
-@pytest.fixture(scope="module", autouse=True)
-def without_pip_list():
-    """lm-eval asks pip and the system what they are after every run, which takes longer than the tasks here."""
-    if importlib.util.find_spec("lm_eval") is None:
-        yield
-        return
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lm_eval.evaluator.add_env_info", lambda _results: None)
-        yield
+pytestmark = pytest.mark.usefixtures("without_pip_list")
 
 
 def neurons_of(sets=SETS, space=SPACE):

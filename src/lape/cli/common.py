@@ -109,13 +109,6 @@ def say_passes(off: str) -> Planned:
     return say
 
 
-def write_table(frame: Any, path: Path) -> None:
-    """Write a table as parquet, in one step."""
-    from lape.store import files
-
-    files.write(path, frame.write_parquet)
-
-
 def provenance(verb: str, **values: Any) -> dict[str, Any]:
     """What a result's JSON says of how it was made; options are said field by field."""
     from importlib.metadata import version

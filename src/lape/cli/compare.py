@@ -8,13 +8,14 @@ from typing import Any
 import polars as pl
 from rich.console import Group
 
-from lape.cli.common import out, write_table, written
+from lape.cli.common import out, written
 from lape.cli.flags import Out, Switch
 from lape.cli.inputs import neurons_of
 from lape.cli.tables import histogram, number, titled
 from lape.errors import MismatchError
 from lape.experiments.compare.run import compare as compared
 from lape.store import files
+from lape.store.run import write_table
 
 
 def compare(
@@ -54,7 +55,7 @@ def compare(
     for name, path, found in (("A", a, first), ("B", b, second)):
         out.print(f"{name}: {path} ({_origin(found)})", soft_wrap=True)
     if to is not None:
-        write_table(table, to)
+        write_table(to, table)
         written(to)
 
 

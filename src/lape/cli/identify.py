@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from cyclopts import Parameter
 
-from lape.cli.common import beside, out, progress, write_table, written
+from lape.cli.common import beside, out, progress, written
 from lape.cli.flags import FLAGS, Out, Switch, any_of, given_flags
 from lape.cli.show import neurons_table
 from lape.detect import DETECTORS
@@ -18,6 +18,7 @@ from lape.detect.stability import reliability as table_of
 from lape.detect.stability import split_halves, stability_of
 from lape.options import given
 from lape.store import files
+from lape.store.run import write_table
 from lape.values.stats import ActivationStats
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def identify(
     measured.unlink(missing_ok=True)  # of the neurons that are replaced
     neurons.save(target, overwrite=overwrite)
     if table is not None:
-        write_table(table, measured)
+        write_table(measured, table)
     out.print(neurons_table(neurons, table))
     written(target, neurons.notes)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
 from lape.cli.flags import SWITCHES
+from lape.data.languages import paths_by_tag
 from lape.data.parallel import aligned_lines
 from lape.data.texts import Source
 from lape.errors import FileError, OptionError, TextError
@@ -27,11 +28,8 @@ _DEMOS = (Path("runs/demo"), Path("lape-demo"))
 def paths_of(flags: Sequence[str], option: str, example: str = "french.txt") -> dict[str, list[str]]:
     """`["fr=a.txt", "fr=b.txt", "zh=c"]` as paths by language. Raises TextError for a flag without `=`."""
     found: dict[str, list[str]] = {}
-    for flag in flags:
-        language, equals, path = flag.partition("=")
-        if not equals or not path:
-            raise TextError(f"{option} {flag} names no path. Expected TAG=PATH, for example {option} fr={example}.")
-        found.setdefault(language.strip(), []).append(path)
+    for language, path in paths_by_tag(option, flags, f"{option} fr={example}"):
+        found.setdefault(language, []).append(path)
     return found
 
 

@@ -7,12 +7,13 @@ from pathlib import Path
 import polars as pl
 from rich.console import Group
 
-from lape.cli.common import beside, out, write_table
+from lape.cli.common import beside, out
 from lape.cli.flags import Switch
 from lape.cli.inputs import neurons_of
 from lape.cli.tables import between, histogram, number, titled
 from lape.detect.stability import UNION
 from lape.experiments.routing.run import affinity
+from lape.store.run import write_table
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
@@ -55,7 +56,7 @@ def show(
 def _experts(run: Path) -> None:
     table = affinity(ActivationStats.load(run))
     target = beside(run, "experts.parquet")
-    write_table(table, target)
+    write_table(target, table)
     out.print(experts_table(table))
     out.print(f"All {len(table):,} rows: {target}", soft_wrap=True)
 

@@ -96,7 +96,8 @@ study.__annotations__["options"] = Annotated[study_options(), SWITCHES]
 def _claims(path: Path | None) -> tuple[str, tuple[Claim, ...]]:
     """The claims to judge, as text and read."""
     if path is None:
-        return standing(), parsed(standing(), "the standing claims")
+        toml = standing()
+        return toml, parsed(toml, "the standing claims")
     judged = read(path)
     return path.read_text(encoding="utf-8"), judged
 

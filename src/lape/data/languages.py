@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
 
 import langcodes
@@ -53,6 +53,15 @@ def tagged(given: Mapping[str, T], twice: str) -> Iterator[tuple[str, T]]:
             raise TextError(twice.format(tag=standard))
         seen.add(standard)
         yield standard, value
+
+
+def paths_by_tag(option: str, words: Iterable[str], example: str) -> Iterator[tuple[str, str]]:
+    """Language and path of each TAG=PATH that an option was given. Raises TextError for a word that names no path."""
+    for word in words:
+        language, equals, path = word.partition("=")
+        if not equals or not path:
+            raise TextError(f"{option} {word} names no path. Expected TAG=PATH, for example {example}.")
+        yield language.strip(), path
 
 
 def script(language: str) -> str | None:

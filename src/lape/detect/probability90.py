@@ -42,7 +42,7 @@ def probability90(
     a histogram (`lape.values.histogram`): see `exceeding` for what is exact. Raises OptionError for statistics recorded without `histogram`.
     """
     options = given(Probability90Options, options, changes)
-    languages_of(stats)
+    languages_of(stats)  # refuses one language before the histogram is read
     bins, part = threshold(stats, options.percentile)
 
     def share(language: str) -> Tensor:

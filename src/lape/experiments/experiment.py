@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
-from lape.errors import TextError
 from lape.experiments.context import Context, Tables
 from lape.experiments.section import Block, Picture, Rows, Section
 from lape.experiments.table import Table
@@ -70,15 +69,6 @@ SUMS = Need(_sums)
 def named(option: str, why: str, flag: str) -> Need:
     """An option that has to be given: without it, `why` is said."""
     return Need(lambda _context, options: None if getattr(options, option) else why, flag)
-
-
-def by_language(option: str, words: Iterable[str], example: str) -> Iterator[tuple[str, str]]:
-    """Language and path of each TAG=PATH that an option was given. Raises TextError for a word that names no path."""
-    for one in words:
-        language, equals, path = one.partition("=")
-        if not equals or not path:
-            raise TextError(f"{option} {one} names no path. Expected TAG=PATH, for example fr={example}.")
-        yield language.strip(), path
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lape.store import files
 from lape.store.lazy import FromFile
-from lape.store.run import read_record, read_table
+from lape.store.run import read_record, read_table, write_table
 
 T = TypeVar("T")
 
@@ -33,12 +33,12 @@ class Cells:
 
     def table(self, name: str, make: Callable[[], pl.DataFrame]) -> pl.DataFrame:
         """A table, from the folder or made and kept there. Raises FileError for a damaged one."""
-        return self._get(name, "parquet", read_table, make, _write_table)
+        return self._get(name, "parquet", read_table, make, write_table)
 
     def keep(self, name: str, table: pl.DataFrame) -> None:
         """Write a table, over one that may be there."""
         if (path := self._path(name, "parquet")) is not None:
-            _write_table(path, table)
+            write_table(path, table)
 
     def tensors(self, name: str, make: Callable[[], Mapping[str, Tensor]], kind: str) -> Mapping[str, Tensor]:
         """Tensors by name, from the folder or made and kept there; `kind`: what the file says of itself. Raises as `table` does."""
@@ -75,7 +75,3 @@ class Cells:
         if self.folder is None:
             return None
         return self.folder / f"{''.join(c if c.isalnum() or c in '.-%' else '_' for c in name)}.{ending}"
-
-
-def _write_table(path: Path, table: pl.DataFrame) -> None:
-    files.write(path, table.write_parquet)

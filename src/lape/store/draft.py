@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 
 from lape.store import files
+from lape.store.run import write_table
 
 CELLS, PARTS = "cells", "parts"
 """Folders of finished parts, from which a run that was stopped goes on; they do not outlast the draft."""
@@ -53,7 +54,7 @@ class Draft:
     def write(self, tables: Mapping[str, pl.DataFrame], **documents: Any) -> None:
         """Write NAME.parquet of each table, and NAME.json of each document, such as `run`."""
         for name, table in tables.items():
-            files.write(self.folder / f"{name}.parquet", table.write_parquet)
+            write_table(self.folder / f"{name}.parquet", table)
         for name, document in documents.items():
             files.write_json(self.folder / f"{name}.json", document)
 

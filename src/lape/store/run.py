@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from lape.errors import FileError
+from lape.store import files
 
 _AGAIN = "Make it again, or copy it anew from where it came."
 STATS, NEURONS = "stats.safetensors", "neurons.safetensors"
@@ -66,6 +67,11 @@ def read_table(path: Path) -> pl.DataFrame:
         return pl.read_parquet(path)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise FileError(f"{path} is damaged and was not read: {str(error).splitlines()[0]}. {_AGAIN}") from error
+
+
+def write_table(path: Path, table: pl.DataFrame) -> None:
+    """Write a table as parquet, in one step."""
+    files.write(path, table.write_parquet)
 
 
 def read_record(folder: Path, name: str = "run.json") -> dict[str, Any]:

@@ -156,7 +156,7 @@ class ActivationStats:
         return torch.stack([self._probability(one, denominator, folds) for one in self.by_language.values()])
 
     def _probability(self, one: LanguageStats, denominator: str, folds: Sequence[int] | None) -> Tensor:
-        chosen = slice(None) if folds is None else torch.tensor(folds)
+        chosen = _chosen(folds)
         fires = one.fires[chosen].sum(0)
         if denominator == "routed":
             return fires.double() / self._reached(one, folds)
@@ -164,13 +164,11 @@ class ActivationStats:
 
     def _reached(self, one: LanguageStats, folds: Sequence[int] | None = None) -> Tensor:
         """(neurons,) int64: the tokens of a language that reached each neuron, 1 where none did: means are over these."""
-        chosen = slice(None) if folds is None else torch.tensor(folds)
-        return self.space.per_neuron(one.routed[chosen].sum(0)).clamp_min(1)
+        return self.space.per_neuron(one.routed[_chosen(folds)].sum(0)).clamp_min(1)
 
     def routed(self, folds: Sequence[int] | None = None) -> Tensor:
         """(languages, stretches) int64: tokens that reached each stretch."""
-        chosen = slice(None) if folds is None else torch.tensor(folds)
-        return torch.stack([one.routed[chosen].sum(0) for one in self.by_language.values()])
+        return torch.stack([one.routed[_chosen(folds)].sum(0) for one in self.by_language.values()])
 
     def mean(self, language: str) -> Tensor:
         """(neurons,) float64: the mean activation in a language, over the tokens that reached the neuron."""
@@ -252,8 +250,8 @@ class ActivationStats:
         merged: dict[str, LanguageStats] = {}
         for language in sorted({*self.by_language, *other.by_language}, key=[*self.languages, *other.languages].index):
             found = [s.by_language[language] for s in (self, other) if language in s.by_language]
-            first, *rest = (one.tensors for one in found)
-            merged[language] = LanguageStats(added(language, known, first, *rest)) if rest else found[0]
+            both = [one.tensors for one in found]
+            merged[language] = found[0] if len(both) == 1 else LanguageStats(added(language, known, *both))
         return ActivationStats(self.space, merged, manifest)
 
     def _same(self, other: ActivationStats) -> None:
@@ -311,6 +309,11 @@ class ActivationStats:
         for language, one in stats.by_language.items():
             _check(path, language, one, space, described(stats.manifest))
         return stats
+
+
+def _chosen(folds: Sequence[int] | None) -> slice | Tensor:
+    """An index of some folds, or of all."""
+    return slice(None) if folds is None else torch.tensor(folds)
 
 
 def _check(path: Path, language: str, one: LanguageStats, space: NeuronSpace, known: Mapping[str, Quantity]) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from lape.data.languages import paths_by_tag
 from lape.errors import TextError
 from lape.experiments.answering.run import TABLE, answering
 from lape.experiments.claim import beside
 from lape.experiments.context import Context, Tables
-from lape.experiments.experiment import MODEL, Cost, Experiment, by_language, named
+from lape.experiments.experiment import MODEL, Cost, Experiment, named
 from lape.experiments.table import Table
 from lape.figures.captions import QUESTIONS, counted
 from lape.figures.dots import dots
@@ -31,7 +32,7 @@ class AnsweringStudy:
     def files(self) -> dict[str, Path]:
         """Language -> its file. Raises TextError for what names none, and for a language named twice."""
         found: dict[str, Path] = {}
-        for language, path in by_language("answering", self.answering, "french.json"):
+        for language, path in paths_by_tag("answering", self.answering, "fr=french.json"):
             if language in found:
                 raise TextError(f"answering names several files for {language}. Expected one file for each language.")
             found[language] = Path(path)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from lape.data.languages import paths_by_tag
 from lape.experiments.context import Context, Tables
-from lape.experiments.experiment import MODEL, Experiment, Need, by_language, named
+from lape.experiments.experiment import MODEL, Experiment, Need, named
 from lape.experiments.seeds.run import CONTROL, control
 from lape.experiments.table import Table
 from lape.recording.weight_change import weight_changes
@@ -24,7 +25,7 @@ class SeedsStudy:
     @property
     def checkpoints(self) -> dict[str, Any]:
         """Language -> its checkpoint. Raises TextError for what names none."""
-        return dict(by_language("second_seed", self.second_seed, "french-seed-2"))
+        return dict(paths_by_tag("second_seed", self.second_seed, "fr=french-seed-2"))
 
 
 GIVEN = named(
