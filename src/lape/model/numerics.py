@@ -45,3 +45,8 @@ def tolerance(dtype: torch.dtype) -> float:
     if dtype in (torch.float32, torch.float64):
         return 64 * torch.finfo(torch.float32).eps
     return 4 * torch.finfo(dtype).eps
+
+
+def summed_in(a: Tensor) -> torch.dtype:
+    """The number format in which values of a few tokens are added up; sums of these are added in float64."""
+    return torch.float64 if a.dtype == torch.float64 else torch.float32

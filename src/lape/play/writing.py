@@ -47,9 +47,8 @@ class Written:
         self.so_far(read)
         text = self._decoded() if self._ids else ""
         tokens, shown = self._tokens, self._shown
-        if not text.startswith(
-            shown
-        ):  # a tokenizer that goes back over what it wrote: all of it stands on the last token
+        # a tokenizer that goes back over what it wrote: all of it stands on the last token
+        if not text.startswith(shown):
             tokens, shown = [Token("", token.shares) for token in tokens], ""
         if text != shown:
             *tokens, last = tokens

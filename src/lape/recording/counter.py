@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lape.data.corpus import FOLDS
 from lape.errors import ModelError
 from lape.model.hooks import Rows, watching
-from lape.model.numerics import check_finite
+from lape.model.numerics import check_finite, summed_in
 from lape.model.site import Sites
 
 VALUES = ("sum", "square", "positive")
@@ -34,11 +34,6 @@ class Span:
         """A copy of these tokens' values (tokens, width) in the format that sums are made in, 0 where a token does not count."""
         x = a[self.start : self.stop].to(summed_in(a), copy=True)
         return x if self.uncounted is None else x.index_fill_(0, self.uncounted, 0)
-
-
-def summed_in(a: Tensor) -> torch.dtype:
-    """The number format in which values of a few tokens are added up; sums of these are added in float64."""
-    return torch.float64 if a.dtype == torch.float64 else torch.float32
 
 
 def kept_on(a: Tensor) -> torch.device:

@@ -14,6 +14,7 @@ from lape.experiments.examples.pieces import decoded
 from lape.model.body import body, present, unwrapped
 from lape.model.find import find
 from lape.model.loss import Head
+from lape.model.numerics import summed_in
 from lape.model.site import Site
 from lape.model.weights import has_adapter
 from lape.progress import Progress, silent
@@ -125,4 +126,4 @@ def _columns(model: Any, site: Site, local: Tensor) -> Tensor:
 
 
 def _exact(columns: Tensor) -> Tensor:
-    return columns.detach().cpu().to(torch.float64 if columns.dtype == torch.float64 else torch.float32)
+    return columns.detach().cpu().to(summed_in(columns))

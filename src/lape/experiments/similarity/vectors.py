@@ -17,7 +17,7 @@ from lape.errors import OptionError, TextError
 from lape.model.body import blocks, check_fits, evaluating, run_batch
 from lape.model.find import find
 from lape.model.hooks import hooked
-from lape.model.numerics import check_finite
+from lape.model.numerics import check_finite, summed_in
 from lape.model.site import Sites
 from lape.progress import Progress, silent
 
@@ -105,7 +105,7 @@ class _SentenceSums:
             hidden = (out if isinstance(out, Tensor) else out[0]).flatten(0, -2)
             if self._sums is None:
                 self._sums = torch.zeros(len(self._blocks), len(self.tokens), hidden.shape[1])
-            dtype = torch.float64 if hidden.dtype == torch.float64 else torch.float32
+            dtype = summed_in(hidden)
             counted = hidden[self._counted.to(hidden.device)].to(dtype)
             self._sums[k, self._documents] += (self._member.to(hidden.device, dtype) @ counted).cpu().float()
 

@@ -17,8 +17,9 @@ from lape.errors import ModelError
 from lape.model.body import body, device_of
 from lape.model.compiled import Fixed, pays, proven, settled, why_not
 from lape.model.hooks import Rows, change, forget_compiled, held
+from lape.model.numerics import summed_in
 from lape.model.site import Sites
-from lape.recording.counter import Recorder, summed_in
+from lape.recording.counter import Recorder
 from lape.recording.engine import RecordOptions, Work, tokens_in
 from lape.recording.observers import asked as observed
 from lape.recording.reader import Reader

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lape.data.windows import Batch
 from lape.model.body import blocks, text_config
 from lape.model.hooks import hooked
-from lape.recording.counter import summed_in
+from lape.model.numerics import summed_in
 from lape.recording.observers.observer import Observer, Setting, Watcher, unless
 from lape.values.quantity import Quantity
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from lape.data.windows import Batch
 from lape.model.body import device_of
 from lape.model.hooks import At, Rows, held, watching
-from lape.model.numerics import check_finite
-from lape.recording.counter import Spans, kept_on, refuse_missed, summed_in
+from lape.model.numerics import check_finite, summed_in
+from lape.recording.counter import Spans, kept_on, refuse_missed
 from lape.recording.observers.observer import Setting, Watcher
 
 Of: TypeAlias = Callable[[Tensor], Tensor]
