@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 
 class LapeError(Exception):
     """Root of every error that `lape` raises for something a user can mend. The command line prints it and exits with 2."""
@@ -25,3 +27,12 @@ class MismatchError(LapeError):
 
 class OptionError(LapeError):
     """An option has a value that makes no sense here."""
+
+
+class LapeWarning(UserWarning):
+    """Something that may make a result mean less than it seems. The command line prints it, each text once."""
+
+
+def warn(message: str) -> None:
+    """Give a `LapeWarning`: what was found, what follows from it, and what to type for more."""
+    warnings.warn(message, LapeWarning, stacklevel=3)

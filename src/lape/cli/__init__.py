@@ -6,7 +6,9 @@ import ast
 import os
 import sys
 import tomllib
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,7 +16,7 @@ import cyclopts.config
 from cyclopts import App, CycloptsError
 
 from lape.cli.flags import readable
-from lape.errors import FileError, LapeError, OptionError
+from lape.errors import FileError, LapeError, LapeWarning, OptionError
 
 VERBS = (
     "demo",
@@ -81,7 +83,8 @@ def run(arguments: list[str]) -> int:
     try:
         verbs = app()
         words = _with_config(verbs, arguments)
-        verbs(words, exit_on_error=False, print_error=False)
+        with _warnings_said():
+            verbs(words, exit_on_error=False, print_error=False)
     except (LapeError, CycloptsError) as error:
         message = str(error)
     except KeyboardInterrupt:
@@ -102,6 +105,29 @@ def run(arguments: list[str]) -> int:
         return 0
     err.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
     return 2
+
+
+@contextmanager
+def _warnings_said() -> Iterator[None]:
+    """While inside, a warning of lape's is a paragraph on stderr, each text once; others are as they were."""
+    from rich.markup import escape
+
+    from lape.cli.common import err
+
+    told: set[str] = set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", LapeWarning)
+        show = warnings.showwarning
+
+        def said(message: Warning | str, category: type[Warning], *where: object) -> None:
+            if not issubclass(category, LapeWarning):
+                show(message, category, *where)  # type: ignore[arg-type]
+            elif str(message) not in told:
+                told.add(str(message))
+                err.print(f"[yellow]warning:[/] {escape(str(message))}", soft_wrap=True)
+
+        warnings.showwarning = said  # type: ignore[assignment]
+        yield
 
 
 def _with_config(verbs: App, arguments: list[str]) -> list[str]:
