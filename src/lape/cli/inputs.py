@@ -81,7 +81,7 @@ def neurons_of(path: Path, languages: str | None, width: int | None) -> Language
 
 
 def load_matching(model: str, loading: ModelOptions, progress: Progress, **made: Any) -> tuple[Any, Any]:
-    """A model and its tokenizer. Raises MismatchError for `neurons=…` or `statistics=…` of another model."""
+    """A model and its tokenizer. Raises MismatchError for `neurons=…` or `statistics=…` of another model or tokenizer."""
     loaded, tokenizer = load(model, loading, progress=progress)
-    check_made_with(loaded, **made)
+    check_made_with(loaded, tokenizer, **made)
     return loaded, tokenizer

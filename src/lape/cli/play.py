@@ -12,6 +12,7 @@ from lape.errors import OptionError
 from lape.model.load import load
 from lape.play.page import Place, gradio, serve
 from lape.play.session import Session
+from lape.values.same import place_of
 from lape.values.stats import ActivationStats
 
 _PORT, _TRIED = 7860, 20
@@ -79,11 +80,11 @@ def _is_run(path: Path) -> bool:
 def _recorded_with(manifest: dict[str, object], folder: Path) -> str:
     """The model that a run was recorded with, as `lape.load` takes it."""
     made = manifest.get("model")
-    name = made.get("id") if isinstance(made, dict) else None
+    name = place_of(made) if isinstance(made, dict) else ""
     if not name:
         raise OptionError(f"{folder} does not say which model it was recorded with. Name it: --model MODEL.")
     sample = name == "gemma-3-270m" and not Path(name).exists()
-    return "sample" if sample else str(name)
+    return "sample" if sample else name
 
 
 def _port(wanted: int | None) -> int:

@@ -15,6 +15,7 @@ from lape.edit.positions import Positions, Tokens
 from lape.errors import OptionError
 from lape.model.find import find
 from lape.model.hooks import Alter, Rows, change, forget_compiled
+from lape.model.identity import check_made_with
 from lape.values.neurons import NeuronSet
 from lape.values.same import check_same_model
 from lape.values.space import NeuronSpace
@@ -80,6 +81,7 @@ def edited(
     found = find(model)
     for one in todo:
         check(one, found.space)
+        check_made_with(model, neurons=one.neurons)
     with ExitStack() as stack:
         stack.callback(forget_compiled)
         if where is not None:

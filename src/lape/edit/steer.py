@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lape.data.languages import tag
 from lape.edit.edit import Add, Edit, Off, Scale, Set, edited
 from lape.errors import OptionError
+from lape.model.identity import check_made_with
 from lape.options import check_choices, given, positive
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.same import check_same_model
@@ -84,6 +85,7 @@ def steer(
     switched off.
     """
     options = given(SteerOptions, options, changes)
+    check_made_with(model, statistics=stats)
     with steered(model, steering(neurons, stats, options, source=source, target=target), options):
         yield model
 

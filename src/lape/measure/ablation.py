@@ -24,6 +24,7 @@ from lape.measure.bootstrap import paired_units, several_documents
 from lape.model.body import check_fits
 from lape.model.compiled import pays, settled, why_not
 from lape.model.find import find
+from lape.model.identity import check_made_with
 from lape.model.loss import Loss, find_head, line_loss
 from lape.model.numerics import check_finite
 from lape.model.weights import down_norms
@@ -32,7 +33,7 @@ from lape.recording.counter import Recorder
 from lape.recording.run import checked_texts
 from lape.store.cells import Cells
 from lape.values.neurons import LanguageNeurons, NeuronSet
-from lape.values.same import check_same_model
+from lape.values.same import check_same_model, lasting
 
 _KIND = "a loss"
 KNOWN = 0.01
@@ -63,7 +64,7 @@ class Ablations:
         folder: Path | None = None,
         progress: Progress = silent,
     ) -> None:
-        self.model, self.options, self.cells = model, options, Cells(folder)
+        self.model, self.tokenizer, self.options, self.cells = model, tokenizer, options, Cells(folder)
         self.found = find(model)
         self.corpora = _prepared(model, tokenizer, texts, options, progress)
         self.head = find_head(model)
@@ -182,6 +183,10 @@ class Ablations:
         """The loss of the unedited model; `base` must have run. Raises TextError for a language that is not evaluated."""
         return self._base[self._known(language)]
 
+    def check(self, **made: Any) -> None:
+        """Refuse `neurons=…` or `statistics=…` of another model, tokenizer or rule of beginning rows than these."""
+        check_made_with(self.model, self.tokenizer, bos=self.options.bos, **made)
+
     def off(self, neurons: NeuronSet, language: str) -> Loss:
         """The loss of each line of a language while some neurons are off; without any, `base` must have run.
 
@@ -229,7 +234,7 @@ def depends_on(
 ) -> dict[str, Any]:
     """What cells in a folder were measured with (`files.same_run`). `described`: see `lape.model.identity.describe`."""
     return {
-        **{key: described[key] for key in ("model", "tokenizer")},
+        **lasting({key: described[key] for key in ("model", "tokenizer")}),
         "neurons": {language: digest(found) for language, found in neurons.items()},
         "texts": {language: corpus.hash for language, corpus in corpora.items()},
         "options": dataclasses.asdict(options),

@@ -26,10 +26,9 @@ from lape.measure.methods import Setting
 from lape.measure.prompts import ask, cut
 from lape.measure.steering_controls import matched_norm, permuted, randomised, transplanted
 from lape.model.body import device_of, text_config
-from lape.model.find import find
+from lape.model.identity import check_made_with
 from lape.model.loss import Head, find_head
 from lape.values.neurons import LanguageNeurons
-from lape.values.same import check_same_model
 from lape.values.stats import ActivationStats
 
 _MEASURED = 6
@@ -55,7 +54,7 @@ class Bench:
         self._given = neurons
         self._sets: dict[str, LanguageNeurons] = {}
         self._allowed: dict[str, Tensor] = {}
-        check_same_model(statistics=stats.space, model=find(model).space)
+        check_made_with(model, tokenizer, statistics=stats)
 
     @cached_property
     def head(self) -> Head:

@@ -1,36 +1,43 @@
-"""Which model this is, exactly: what it says of itself in results, and whether results were made with it."""
+"""One thought, which model this is: what it says of itself in results, and whether results were made with it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from lape.errors import MismatchError
-from lape.model.body import evaluating, hidden_states, present, tiny_ids, unwrapped
+from lape.data.corpus import bos_id
+from lape.model.body import each_row_alone, evaluating, hidden_states, present, text_config, tiny_ids, unwrapped
 from lape.model.find import find
 from lape.values.quantity import plain
-from lape.values.same import Made, check_same_model, model_of, space_of
+from lape.values.same import Made, Running, check_same_model, manifest_of, packed
 from lape.values.space import NeuronSpace
 
 _HASH_BYTES = 64 * 2**20
 
 
 def checksum(model: nn.Module) -> str:
-    """SHA-256 over the bits, dtype, shape and name of every parameter: one changed weight changes it.
+    """SHA-256 over the bits, dtype, shape and name of every parameter and of every buffer that is saved: one changed weight changes it.
 
     Of a quantised model, over its scales too, as they lie after it ran once: bitsandbytes lays weights out anew for the machine it runs on.
+    Kept until a parameter or buffer changes.
     """
-    inner = unwrapped(model)
-    held = _quantised(inner) if getattr(inner, "is_quantized", False) else inner.named_parameters()
+    return _known(unwrapped(model)).checksum
+
+
+def _checksum(inner: nn.Module) -> str:
+    held = _quantised(inner) if getattr(inner, "is_quantized", False) else _saved(inner)
     named = sorted(held, key=lambda item: item[0])
     whole = hashlib.sha256()
     # weights that are elsewhere are brought one at a time, in the same order in every process that holds a part
@@ -40,6 +47,17 @@ def checksum(model: nn.Module) -> str:
         for (name, parameter), digest in zip(named, digests, strict=True):
             whole.update(f"{name} {parameter.dtype} {tuple(parameter.shape)} {digest}\n".encode())
     return whole.hexdigest()
+
+
+def _saved(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Parameters, and the buffers that belong to a checkpoint. Others follow from the configuration, and may differ in their last bits
+    from machine to machine: `_probe` tells where they were changed.
+    """
+    yield from model.named_parameters()
+    for name, module in model.named_modules():
+        for key, value in module._buffers.items():
+            if value is not None and key not in module._non_persistent_buffers_set:
+                yield f"{name}.{key}" if name else key, value
 
 
 def _quantised(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -75,20 +93,191 @@ def _digest(parameter: Tensor) -> str:
     return digest.hexdigest()
 
 
-def describe(model: Any, tokenizer: Any) -> dict[str, Any]:
-    """Which model and tokenizer (if any), for a manifest."""
-    config = unwrapped(model).config
-    return {
+@dataclass(frozen=True)
+class _Known:
+    """What reading all weights told, and by what it is seen that they are still the same."""
+
+    signature: str | None
+    checksum: str
+    probe: str | None
+
+
+@dataclass(frozen=True)
+class _Source:
+    """From where a model was loaded, as long as its weights are those."""
+
+    signature: str | None
+    path: str | None
+    content: str | None
+
+
+_KNOWN: WeakKeyDictionary[nn.Module, _Known] = WeakKeyDictionary()
+_SOURCES: WeakKeyDictionary[nn.Module, _Source] = WeakKeyDictionary()
+
+
+def _known(inner: nn.Module) -> _Known:
+    signature = _signature(inner)
+    kept = _KNOWN.get(inner)
+    if kept is None or signature is None or kept.signature != signature:
+        probe, whole = _probe(inner), _checksum(inner)
+        # read again: bitsandbytes lays weights out anew in their first forward
+        kept = _KNOWN[inner] = _Known(_signature(inner), whole, probe)
+    return kept
+
+
+def _signature(inner: nn.Module) -> str | None:
+    """What changes when a parameter or a buffer does: which tensors they are, how often each was written to, and a few of its numbers, since
+    writing to `.data` is not counted. None where weights are elsewhere.
+    """
+    held = [*inner.named_parameters(), *inner.named_buffers(), *_scales(inner)]
+    if any(one.device.type == "meta" or isinstance(one, DTensor) for _, one in held):
+        return None
+    digest = hashlib.sha256(repr((adapters(inner), computing(inner))).encode())
+    some: dict[torch.device, list[Tensor]] = {}
+    for name, one in held:
+        counted = 0 if one.is_inference() else one._version
+        digest.update(f"{name} {one.data_ptr()} {counted} {one.dtype} {tuple(one.shape)}\n".encode())
+        if one.is_contiguous() and one.numel():
+            flat = one.detach().view(-1)
+            some.setdefault(one.device, []).append(flat[:: max(1, len(flat) // 16)][:17].to(torch.float32))
+    for parts in some.values():
+        digest.update(torch.cat(parts).cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _scales(inner: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Of weights that bitsandbytes quantised, which keeps them outside parameters and buffers."""
+    for name, module in inner.named_modules() if getattr(inner, "is_quantized", False) else ():
+        weight = getattr(module, "weight", None)
+        four, eight = getattr(weight, "quant_state", None), getattr(module, "state", None)
+        for key, value in (("absmax", getattr(four, "absmax", None)), ("SCB", getattr(eight, "SCB", None))):
+            if isinstance(value, Tensor):
+                yield f"{name}.{key}", value
+
+
+_PROBES = 32
+
+
+def _probe(inner: nn.Module) -> str | None:
+    """What the body answers to a few fixed tokens, as numbers that a manifest can hold: its last hidden states' directions, seen along some
+    fixed ones. The same for one model on any machine but for rounding; None where they are no numbers.
+    """
+    with torch.inference_mode(), evaluating(inner), each_row_alone(inner):
+        last = hidden_states(inner, tiny_ids(inner))[:, -1].double().cpu()
+    if not bool(torch.isfinite(last).all()):
+        return None
+    at = torch.arange(last.shape[1], dtype=torch.float64)
+    along = torch.sin(at[:, None] * torch.arange(1, _PROBES + 1) * 0.7 + at[:, None].square() * 0.013)
+    seen = (last / last.norm(dim=1, keepdim=True).clamp_min(1e-30)) @ along
+    return packed(seen.flatten())
+
+
+def remember(model: nn.Module, path: Path | None, content: str | None) -> None:
+    """Note where a model was just loaded from: the place, and what its files hold."""
+    inner = unwrapped(model)
+    _SOURCES[inner] = _Source(_signature(inner), None if path is None else str(path.absolute()), content)
+
+
+def content_of(files: Mapping[str, Path]) -> str:
+    """SHA-256 over the sizes, beginnings, middles and ends of a checkpoint's files: tells whether it is the same one without reading it all."""
+    digest = hashlib.sha256()
+    for name, path in sorted(files.items()):
+        size = path.stat().st_size
+        digest.update(f"{name} {size}\n".encode())
+        with path.open("rb") as file:
+            for at in sorted({0, max(0, size // 2), max(0, size - 2**20)}):
+                file.seek(at)
+                digest.update(file.read(2**20))
+    return digest.hexdigest()
+
+
+def describe(model: Any, tokenizer: Any, bos: str | None = None) -> dict[str, Any]:
+    """Which model and tokenizer (if any), for a manifest; with `bos`, the rule by which rows begin, also what they begin with."""
+    inner = unwrapped(model)
+    known, source = _known(inner), _SOURCES.get(inner)
+    name = str(getattr(inner.config, "_name_or_path", "") or type(inner).__name__)
+    there = Path(name).expanduser()
+    path = source.path if source is not None else str(there.absolute()) if there.exists() else None
+    as_loaded = source is not None and source.signature is not None and source.signature == known.signature
+    described: dict[str, Any] = {
         "model": {
-            "id": str(getattr(config, "_name_or_path", "") or type(unwrapped(model)).__name__),
-            "revision": getattr(config, "_commit_hash", None),
-            "config": _hash(json.dumps(_plain_config(config), sort_keys=True, default=str)),
-            "checksum": checksum(model),
+            "id": Path(path).name if path is not None else name,
+            "path": path,
+            "revision": getattr(inner.config, "_commit_hash", None),
+            "source": source.content if source is not None and as_loaded else None,
+            "config": computing(inner),
+            "adapters": adapters(inner),
+            "checksum": known.checksum,
             "dtype": number_format(model),
+            "probe": known.probe,
         },
-        "tokenizer": {"hash": tokenizer_hash(tokenizer) if tokenizer is not None else None},
+        "tokenizer": {"hash": None} if tokenizer is None else told_of(tokenizer),
         "versions": {name: version(name) for name in ("lape", "torch", "transformers")},
     }
+    if bos is not None and tokenizer is not None:
+        begins = bos_id(tokenizer, bos)
+        described["bos"] = "no BOS" if begins is None else f"BOS {begins}"
+    return described
+
+
+_IDLE = {
+    "architectures",
+    "auto_map",
+    "chunk_size_feed_forward",
+    "dtype",
+    "finetuning_task",
+    "id2label",
+    "initializer_range",
+    "label2id",
+    "max_position_embeddings",
+    "num_labels",
+    "output_attentions",
+    "output_hidden_states",
+    "problem_type",
+    "quantization_config",
+    "return_dict",
+    "task_specific_params",
+    "tie_word_embeddings",
+    "torch_dtype",
+    "transformers_version",
+    "use_cache",
+}
+"""Of a configuration, what changes no hidden state; the format of the weights is compared by itself."""
+_IDLE_ENDINGS = ("dropout", "_drop", "_pdrop", "_token_id", "_loss_coef")
+
+
+def computing(model: nn.Module) -> dict[str, Any]:
+    """The part of a configuration that says what is computed: name -> plain value, names of inner dictionaries joined by a point."""
+    found = dict(_flat("", text_config(model).to_dict()))
+    plain_values: dict[str, Any] = json.loads(json.dumps(found, sort_keys=True, default=str))
+    return plain_values
+
+
+def _flat(prefix: str, config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        name = str(key)
+        if name.startswith("_") or name in _IDLE or name.endswith(_IDLE_ENDINGS):
+            continue
+        if isinstance(value, Mapping):
+            yield from _flat(f"{prefix}{name}.", value)
+        else:
+            yield f"{prefix}{name}", value
+
+
+def adapters(model: nn.Module) -> str:
+    """Which adapters act, and how strongly, in words and with a hash of where: `default off 1a2b3c4d`; `none` without any."""
+    words: dict[str, None] = {}
+    where: list[str] = []
+    for name, module in model.named_modules():
+        if not hasattr(module, "merged_adapters") or not hasattr(module, "active_adapters"):
+            continue
+        active, merged = list(module.active_adapters), list(module.merged_adapters)
+        off = bool(getattr(module, "disable_adapters", False))
+        scaling = getattr(module, "scaling", None)
+        strengths = [scaling.get(one) for one in active] if isinstance(scaling, Mapping) else []
+        words["+".join(active) + (" off" if off else "") + (" merged" if merged else "")] = None
+        where.append(f"{name} {active} {off} {merged} {strengths}")
+    return f"{', '.join(words)} {_hash(chr(10).join(where))[:8]}" if where else "none"
 
 
 def number_format(model: Any) -> str:
@@ -103,28 +292,30 @@ def number_format(model: Any) -> str:
     return " ".join([plain(inner.dtype), str(method), *([f"{bits} bits"] if bits else []), inner.device.type])
 
 
-def check_made_with(model: Any, **made: NeuronSpace | Made) -> None:
-    """Refuse `neurons=…` or `statistics=…` of another model than this: of other neurons, or of other weights as far as manifests say.
+def check_made_with(model: Any, tokenizer: Any = None, *, bos: str | None = None, **made: NeuronSpace | Made) -> None:
+    """Refuse `neurons=…` or `statistics=…` of another model than this, by `check_same_model`; with `tokenizer` and `bos`, the rule by which
+    rows of text begin, also those made with another tokenizer or rule.
 
-    Weights in another number format cannot be compared bit by bit and pass.
+    Weights in another number format cannot be compared bit by bit: what can be is, and a `LapeWarning` says so.
     """
-    check_same_model(**{name: space_of(one) for name, one in made.items()}, model=find(model).space)
-    for name, one in made.items():
-        known = model_of(one)
-        if not known.get("checksum") or known.get("dtype") != number_format(model):
-            continue
-        here = checksum(model)
-        if known["checksum"] != here:
-            raise MismatchError(
-                f"The {name} were made with {known.get('id')} (checksum {known['checksum'][:12]}…), but this model has checksum {here[:12]}…. "
-                "Record this model: lape record, or load the other one."
-            )
+    space = find(model).space
+    check_same_model(**{name: getattr(one, "space", one) for name, one in made.items()}, model=space)
+    told = {name: one for name, one in made.items() if manifest_of(one).get("model")}
+    if told:
+        check_same_model(**told, model=Running(space, describe(model, tokenizer, bos)))
 
 
-def _plain_config(config: Any) -> dict[str, Any]:
-    return {
-        key: value for key, value in config.to_dict().items() if key not in {"_name_or_path", "transformers_version"}
-    }
+_SCRIPTS = (
+    "The quick brown fox can't jump over 12,345 lazy dogs! Où est-ce que ça mène, señor? Größe, çok güzel, żółw, tiếng Việt. "
+    "Быстрая лиса. Γρήγορη αλεπού. שועל מהיר. ثعلب سريع. तेज़ लोमड़ी। เร็ว. 敏捷的棕色狐狸。すばやい狐。빠른 여우. def f(x):\n\treturn x**2  # 🦊\n"
+)
+"""A text of many scripts, on which tokenizers that are not the same rarely agree."""
+
+
+def told_of(tokenizer: Any) -> dict[str, Any]:
+    """What a manifest says of a tokenizer: a hash of its definition, and of how it splits a text of many scripts."""
+    ids = tokenizer(_SCRIPTS, add_special_tokens=False)["input_ids"]
+    return {"hash": tokenizer_hash(tokenizer), "probe": _hash(json.dumps(ids))[:16]}
 
 
 def tokenizer_hash(tokenizer: Any) -> str:

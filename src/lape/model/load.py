@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 
 from lape.errors import ModelError, OptionError
 from lape.model.find import find
+from lape.model.identity import content_of, remember
 from lape.model.site import SiteNames
 from lape.options import given
 from lape.progress import Progress, silent
@@ -108,9 +109,56 @@ def _located(name: str | Path, options: ModelOptions, progress: Progress) -> tup
         from lape.model.sample import folder
 
         name = folder(progress=progress)
+    else:
+        name = located(str(name), options.revision)
     if sample or not sys.stderr.isatty():
         transformers.logging.disable_progress_bar()
     return name, sample
+
+
+_PATHS = ("/", "\\", ".", "~")
+"""What a name that is a path begins with."""
+
+
+def located(name: str, revision: str | None) -> str | Path:
+    """A model's folder or file where there is one, else its name on the Hub, if it is one there: asked for once, and not where a path was
+    meant. Raises ModelError for a name with nothing behind it.
+    """
+    there = Path(name).expanduser()
+    if there.exists():
+        return there if str(there) != name or name.endswith(".gguf") else name
+    if name.startswith(_PATHS) or name.count("/") > 1 or there.suffix in (".gguf", ".json", ".safetensors"):
+        raise ModelError(f"There is no file or folder {name}. {_advice(name)}")
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+
+    try:
+        if isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str):
+            return name
+        HfApi().model_info(name, revision=revision, timeout=10)
+    except HFValidationError as error:
+        raise ModelError(f"{name} is no file, folder or name of a model. {_advice(name)}") from error
+    except RepositoryNotFoundError as error:
+        raise ModelError(
+            f"There is no file or folder {name} here, and no model of that name on the Hugging Face Hub, or it is not open to you. {_advice(name)}"
+        ) from error
+    except Exception as error:  # no network, or it is switched off: the library raises what its transport raises
+        raise ModelError(
+            f"There is no file or folder {name} here, it was not downloaded before, and the Hugging Face Hub could not be asked "
+            f"({_first_lines(error)[:120]}). {_advice(name)}"
+        ) from error
+    return name
+
+
+def _source(path: str | Path) -> tuple[Path | None, str | None]:
+    """Where a checkpoint lies and what it holds, or of the Hub which commit it is."""
+    where = Path(path)
+    if where.is_file():
+        return where, content_of({where.name: where})
+    if where.is_dir():
+        weights = {one.name: one for one in where.glob("*.safetensors") if not one.name.startswith(".")}
+        return where, content_of(weights) if weights else None
+    return None, None
 
 
 def _within(path: str | Path) -> tuple[str | Path, dict[str, str]]:
@@ -159,8 +207,6 @@ def _weights(name: str | Path, options: ModelOptions, *, sample: bool) -> Any:
             **place,
             **within,
         )
-    if sample:  # a result says which model it is of, not where somebody's cache lies
-        model.config._name_or_path = Path(name).name
     missing = sorted(loading["missing_keys"])
     if missing:
         raise ModelError(
@@ -170,6 +216,14 @@ def _weights(name: str | Path, options: ModelOptions, *, sample: bool) -> Any:
     if not options.device_map and not options.tensor_parallel and not getattr(model, "is_quantized", False):
         model.to(chosen_device(options.device))
     model.eval()
+    origin, content = _source(name)
+    if sample:  # a result says which model it is of, not where somebody's cache lies
+        model.config._name_or_path, origin = Path(name).name, None
+    elif origin is not None:
+        model.config._name_or_path = str(name)
+    elif getattr(model.config, "_commit_hash", None):
+        content = f"{name}@{model.config._commit_hash}"
+    remember(model, origin, content)
     return model
 
 

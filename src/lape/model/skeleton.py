@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from lape.errors import ModelError, OptionError
+from lape.model.load import located
 
 FEWEST = 4
 """Layers, where the model has as many: leading dense ones and every second with experts are among them."""
@@ -80,6 +81,8 @@ def _config(name: str | Path, revision: str | None) -> Any:
         from lape.model.sample import folder
 
         name = folder()
+    else:
+        name = located(str(name), revision)
     try:
         return transformers.AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:

@@ -86,7 +86,7 @@ class Session:
 
     def __init__(self, model: Any, tokenizer: Any, stats: ActivationStats) -> None:
         """Raises MismatchError for statistics of another model."""
-        check_made_with(model, statistics=stats)
+        check_made_with(model, tokenizer, statistics=stats)
         self.model, self.tokenizer, self.stats = model, tokenizer, stats
         self._sites = find(model)
         self._lock = Lock()

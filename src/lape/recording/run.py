@@ -23,6 +23,7 @@ from lape.recording.engine import GROUPS, RECORDED, Engine, RecordOptions, Work,
 from lape.recording.observers import quantities
 from lape.store import files
 from lape.store.lazy import FromFile
+from lape.values.same import lasting
 from lape.values.stats import FORMAT, ActivationStats, LanguageStats
 
 COUNTED = ("residual", "bos", "row_tokens", "one_per_row")
@@ -202,4 +203,4 @@ class _Run:
         if not state.exists():
             for stale in self._stopped():  # of a run that nothing describes
                 stale.unlink()
-        files.same_run(self.folder, ours)
+        files.same_run(self.folder, lasting(ours))

@@ -14,7 +14,7 @@ from lape.errors import ModelError, OptionError
 from lape.model.body import unwrapped
 from lape.model.experts import Layout
 from lape.model.find import find
-from lape.model.identity import describe
+from lape.model.identity import check_made_with, describe
 from lape.model.site import Site, Sites
 from lape.model.weights import has_adapter
 from lape.store import files
@@ -44,6 +44,7 @@ def export(
     found = find(inner)
     for one in todo:
         check(one, found.space)
+        check_made_with(model, neurons=one.neurons)
     changed = _changed(inner, found, todo)
     with draft.anew() as working:
         with files.writing(working):

@@ -24,6 +24,7 @@ from lape.store.draft import PARTS, Draft
 from lape.study.claims import Judged, judge
 from lape.study.plan import plan
 from lape.study.write import claims_page, latex, methods
+from lape.values.same import lasting
 
 EARLIER = {"steering": "forcing"}
 """What an experiment was called before -> what it is called."""
@@ -63,8 +64,8 @@ def run(
     """
     need("study", "A study", "scipy")
     if context.model is not None:
-        check_made_with(context.model, statistics=context.stats)
-    files.same_run(context.folder, described(context))
+        check_made_with(context.model, context.tokenizer, bos=context.bos, statistics=context.stats)
+    files.same_run(context.folder, lasting(described(context)))
     why = {part.name: missing for part in parts if (missing := part.missing(context, context.options))}
     left = [part for part in parts if part.name not in why and not _finished(context, part)]
     announce(plan(context, [part for part in parts if part in left or part.name in why]))
@@ -137,9 +138,9 @@ def _part(context: Context, part: Experiment[Any]) -> Tables:
 def run_one(context: Context, part: Experiment[Any], record: dict[str, Any], draft: Draft) -> Tables:
     """Run one experiment and write its tables as a folder of their own; one that was killed goes on where it was."""
     about = described(context)
-    files.same_run(context.folder, {"experiment": part.name, **about})
+    files.same_run(context.folder, {"experiment": part.name, **lasting(about)})
     if context.model is not None:
-        check_made_with(context.model, statistics=context.stats)
+        check_made_with(context.model, context.tokenizer, bos=context.bos, statistics=context.stats)
     tables = _part(context, part)
     draft.write(tables, run={**about, **record, "notes": context.notes.get(part.name, [])})
     draft.finish()

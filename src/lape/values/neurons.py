@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +30,8 @@ class NeuronSet:
 
     space: NeuronSpace
     flat: Tensor
+    manifest: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """Of the statistics they were found in: which model they are of, so that no other is edited by them."""
 
     def __post_init__(self) -> None:
         flat = torch.unique(self.flat.long())
@@ -54,19 +57,18 @@ class NeuronSet:
         return hash((self.space, tuple(self.flat.tolist())))
 
     def __or__(self, other: NeuronSet) -> NeuronSet:
-        self._same(other)
-        return NeuronSet(self.space, torch.cat([self.flat, other.flat]))
+        return NeuronSet(self.space, torch.cat([self.flat, other.flat]), self._with(other))
 
     def __and__(self, other: NeuronSet) -> NeuronSet:
-        self._same(other)
-        return NeuronSet(self.space, self.flat[torch.isin(self.flat, other.flat)])
+        return NeuronSet(self.space, self.flat[torch.isin(self.flat, other.flat)], self._with(other))
 
     def __sub__(self, other: NeuronSet) -> NeuronSet:
-        self._same(other)
-        return NeuronSet(self.space, self.flat[~torch.isin(self.flat, other.flat)])
+        return NeuronSet(self.space, self.flat[~torch.isin(self.flat, other.flat)], self._with(other))
 
-    def _same(self, other: NeuronSet) -> None:
-        check_same_model(neurons=self.space, others=other.space)
+    def _with(self, other: NeuronSet) -> Mapping[str, Any]:
+        """What a set made of both says of its model."""
+        check_same_model(neurons=self, others=other)
+        return self.manifest or other.manifest
 
     def by_layer(self) -> dict[int, list[int]]:
         """Layer -> its neurons' `index` (see `addresses`; one expert's after another's), layers without any left out."""
@@ -88,7 +90,7 @@ class NeuronSet:
                 f"There is no layer {unknown[0]} with neurons. Expected some of {list(self.space.layers)}."
             )
         inside = torch.tensor([stretch.layer in wanted for stretch in self.space])
-        return NeuronSet(self.space, self.flat[self.space.per_neuron(inside)[self.flat]])
+        return NeuronSet(self.space, self.flat[self.space.per_neuron(inside)[self.flat]], self.manifest)
 
     def __repr__(self) -> str:
         return f"NeuronSet({len(self)} of {self.space})"
@@ -118,6 +120,11 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
     """(lines,) int64: by which the text they were found in is recognised."""
     notes: tuple[str, ...] = ()
     """What the method has to say about this result, in words."""
+
+    def __post_init__(self) -> None:
+        if self.manifest:
+            said = {k: one if one.manifest else _of(one, self.manifest) for k, one in self.sets.items()}
+            object.__setattr__(self, "sets", said)
 
     def __getitem__(self, language: str) -> NeuronSet:
         standard = tag(language)
@@ -157,7 +164,9 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
     def union(self) -> NeuronSet:
         """The neurons of any language."""
         return NeuronSet(
-            self.space, torch.cat([torch.empty(0, dtype=torch.int64), *(s.flat for s in self.sets.values())])
+            self.space,
+            torch.cat([torch.empty(0, dtype=torch.int64), *(s.flat for s in self.sets.values())]),
+            self.manifest,
         )
 
     def only(self, language: str) -> NeuronSet:
@@ -251,6 +260,13 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
             fingerprints=file.tensor("fingerprints") if "fingerprints" in names else None,
             notes=tuple(header["notes"]),
         )
+
+
+def _of(neurons: NeuronSet, manifest: Mapping[str, Any]) -> NeuronSet:
+    """The same set, which says what it was found in."""
+    same = copy(neurons)
+    object.__setattr__(same, "manifest", manifest)
+    return same
 
 
 def _equal(a: Tensor | None, b: Tensor | None) -> bool:

@@ -16,7 +16,7 @@ from lape.store import files, shards
 from lape.store.lazy import FromFile, later, like
 from lape.values.merging import added, joined
 from lape.values.quantity import COUNTED, EXTRAS, WRITTEN, Quantity, described
-from lape.values.same import check_same_model
+from lape.values.same import check_adds_up
 from lape.values.space import NeuronSpace
 
 KIND = "activation statistics"
@@ -255,21 +255,16 @@ class ActivationStats:
         return ActivationStats(self.space, merged, manifest)
 
     def _same(self, other: ActivationStats) -> None:
-        check_same_model(statistics=self.space, others=other.space)
+        check_adds_up(statistics=self, others=other)
         if self.folds != other.folds:
             raise MismatchError(
                 f"These statistics have {self.folds} and {other.folds} folds. Record them with the same version of lape."
             )
-        for key, name in (("model", "checksum"), ("tokenizer", "hash"), ("counting", None)):
-            ours, theirs = self.manifest.get(key), other.manifest.get(key)
-            if name is not None:
-                ours, theirs = (ours or {}).get(name), (theirs or {}).get(name)
-            if ours != theirs:
-                what = f"{key} {name}" if name else key
-                raise MismatchError(
-                    f"These statistics come from different models or rules: {what} {ours} and {theirs}. "
-                    "Record both with the same model, tokenizer and options."
-                )
+        ours, theirs = (one.manifest.get("counting") for one in (self, other))
+        if ours != theirs:
+            raise MismatchError(
+                f"These statistics were counted by different rules: {ours} and {theirs}. Record both with the same options."
+            )
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write one safetensors file, in one step. Raises FileError for an existing one unless `overwrite`."""

@@ -110,7 +110,7 @@ def answering(
     options = given(AnsweringOptions, options, changes)
     need(*LIBRARY)
     asked = _asked(files, options)
-    check_made_with(model, neurons=neurons.space, statistics=stats)
+    check_made_with(model, tokenizer, neurons=neurons, statistics=stats)
     runs, notes = _runs(model, neurons, stats, asked, steer or SteerOptions(), options)
     prompts = {language: _prompts(tokenizer, language, asked[language], options) for language in asked}
     for language, found in prompts.items():

@@ -18,8 +18,7 @@ from lape.experiments.examples.effects import EFFECTS, effects
 from lape.experiments.examples.words import WORDS, words
 from lape.measure.ablation import Planned, depends_on, refuse_recorded, untold
 from lape.model.body import check_fits
-from lape.model.find import find
-from lape.model.identity import describe
+from lape.model.identity import check_made_with, describe
 from lape.model.loss import Head, find_head
 from lape.options import given
 from lape.progress import Progress, silent
@@ -27,7 +26,6 @@ from lape.recording.run import checked_texts
 from lape.store import files
 from lape.store.cells import Cells
 from lape.values.neurons import LanguageNeurons
-from lape.values.same import check_same_model
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,8 @@ def examples(
     OptionError where no language has neurons, ModelError for activations that are no numbers.
     """
     options = given(ExamplesOptions, options, changes)
-    _check(model, neurons)
+    check_made_with(model, tokenizer, bos=options.bos, neurons=neurons)
+    _check(neurons)
     sources = checked_texts(texts)
     corpora = {k: prepare(k, source, tokenizer, options, progress=progress) for k, source in sources.items()}
     for corpus in corpora.values():
@@ -101,8 +100,7 @@ def examples(
     return Examples(found, written, measured, about, tuple(notes))
 
 
-def _check(model: Any, neurons: LanguageNeurons) -> None:
-    check_same_model(neurons=neurons.space, model=find(model).space)
+def _check(neurons: LanguageNeurons) -> None:
     if not len(neurons.union):
         raise OptionError(
             f"None of {', '.join(neurons) or 'no language'} has any neurons. Choose more: lape identify RUN --rate 0.02 --overwrite."

@@ -119,7 +119,9 @@ def forcing(
     so that a killed run goes on.
     """
     options = given(ForcingOptions, options, changes)
-    check_made_with(model, statistics=stats)
+    check_made_with(model, tokenizer, statistics=stats)
+    if neurons is not None:
+        check_made_with(model, neurons=neurons)
     bench = Bench(model, tokenizer, stats, texts, options, neurons=neurons, seed=options.seed)
     return _Run(bench, development, reporting, options, evaluation, folder, progress).all()
 

@@ -104,7 +104,7 @@ def silenced(
     MismatchError for another model's statistics or neurons, OptionError where nothing can be switched off.
     """
     options = given(SilencedOptions, options, changes)
-    check_made_with(model, neurons=neurons.space, statistics=stats)
+    check_made_with(model, tokenizer, neurons=neurons, statistics=stats)
     asked = checked_questions(samples.questions("reporting") if questions is None else questions)
     before = checked_questions(samples.questions("development") if development is None else development)
     languages = _languages(asked, before, stats, neurons)

@@ -106,7 +106,7 @@ def harness(
     options = given(HarnessOptions, options, changes)
     _check_steer(steer)
     known = tasks if isinstance(tasks, Tasks) else find_tasks(tasks, include)
-    check_made_with(model, neurons=neurons.space, statistics=stats)
+    check_made_with(model, tokenizer, neurons=neurons, statistics=stats)
     runs: list[tuple[str, Condition]] = [("", NONE)]
     notes: list[str] = []
     for language in [tag(one) for one in options.languages or neurons]:

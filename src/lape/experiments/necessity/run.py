@@ -27,7 +27,6 @@ from lape.measure.correlation import fitted, judged, rank_correlation
 from lape.options import given, not_negative, positive
 from lape.progress import Progress, each, silent
 from lape.values.neurons import LanguageNeurons
-from lape.values.same import check_same_model
 from lape.values.stats import ActivationStats
 
 PREDICTORS = ("entropy", "probability", "difference", "recorded")
@@ -153,7 +152,7 @@ def necessities(
     progress: Progress = silent,
 ) -> Necessity:
     """`necessity` on text that is prepared already; `options.languages` are taken of it, or its first."""
-    check_same_model(neurons=neurons.space, statistics=stats.space, model=work.found.space)
+    work.check(neurons=neurons, statistics=stats)
     languages = [tag(language) for language in options.languages or work.languages[:1]]
     missing = [language for language in languages if language not in work.languages]
     if missing:

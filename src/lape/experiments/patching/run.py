@@ -21,7 +21,6 @@ from lape.measure.intervals import ENDS, named_interval, plain_interval, selecti
 from lape.options import given, positive
 from lape.progress import Progress, each, silent
 from lape.values.neurons import LanguageNeurons
-from lape.values.same import check_same_model
 from lape.values.stats import ActivationStats
 
 PATCHING: dict[str, Any] = {
@@ -118,7 +117,7 @@ def patchings(
     progress: Progress = silent,
 ) -> Patching:
     """`patching` on text that is prepared already: zeroed cells that were measured before are not run again."""
-    check_same_model(neurons=neurons.space, statistics=stats.space, model=work.found.space)
+    work.check(neurons=neurons, statistics=stats)
     sets = [language for language in neurons if language in work.languages]
     if not sets:
         raise TextError(

@@ -18,13 +18,11 @@ from lape.measure.ablation import Ablations, Planned, depends_on, refuse_recorde
 from lape.measure.bootstrap import Resamples
 from lape.measure.changes import resampled_ends
 from lape.measure.controls import control, seeded
-from lape.model.find import find
-from lape.model.identity import describe
+from lape.model.identity import check_made_with, describe
 from lape.options import check_choices, given, not_negative, positive
 from lape.progress import Progress, each, silent
 from lape.store import files
 from lape.values.neurons import LanguageNeurons, NeuronSet
-from lape.values.same import check_same_model
 
 SUMMARY = {
     **dict.fromkeys(("off", "language"), pl.String),
@@ -115,7 +113,7 @@ def line_losses(
     Columns: `off` (language switched off, "" for the base), `kind` (base, own, random, matched), `draw`, `language` (evaluated), `document`,
     `line`, `unit` (of resampling), `tokens` (scored), `characters`, `nll` (nats, summed over the line).
     """
-    check_same_model(neurons=neurons.space, model=find(model).space)
+    check_made_with(model, tokenizer, bos=options.bos, neurons=neurons)
     work = Ablations(model, tokenizer, texts, options, folder=folder, progress=progress)
     if not options.allow_recorded:
         refuse_recorded(work.corpora, neurons)

@@ -47,7 +47,7 @@ class Local(Engine):
             if one.check is not None:
                 one.check(model)
         self._moved = compared(model, tuned, progress=progress) if tuned else {}
-        self.manifest = describe(model, tokenizer)
+        self.manifest = describe(model, tokenizer, options.bos)
         if tuned:
             self.manifest["tuned"] = {language: one.checkpoint for language, one in self._moved.items()}
         self.about = {"tuned": self.manifest.get("tuned")}

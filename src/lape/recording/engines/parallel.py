@@ -45,7 +45,7 @@ class Parallel(Engine):
         whole = _told(lambda: _sites_of_whole(model))
         self.space, self.packs = whole.space, whole.packs
         self._found = _own(model, whole)
-        self.manifest = describe(model, tokenizer)
+        self.manifest = describe(model, tokenizer, options.bos)
         self.about = {"engine": {"name": "parallel", "processes": distributed.get_world_size()}}
         self._known: dict[str, dict[str, Tensor]] = {}
 

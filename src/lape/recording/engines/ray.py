@@ -243,7 +243,7 @@ def _described(
         model, tokenizer = load(name, loading)
         check_fits(model, options.row_tokens, 0)
         found = find(model)
-        return describe(model, tokenizer), found.space.to_json(), found.packs
+        return describe(model, tokenizer, options.bos), found.space.to_json(), found.packs
     except LapeError as error:  # told, not raised: Ray would wrap it
         return error
 
