@@ -101,11 +101,6 @@ class Context:
             {language: self.lines[language] for language in self.languages}, self.options.tokens, self.tokenizer
         )
 
-    @property
-    def bos(self) -> Any:
-        """The rule by which rows began when the text was recorded, and so those of text that is evaluated."""
-        return self.stats.manifest.get("counting", {}).get("bos", "auto")
-
     def evaluated_lines(self, language: str) -> list[str]:
         """The evaluated lines of a language."""
         return [self.lines[language][k] for k in self.evaluation[0]]
@@ -118,7 +113,7 @@ class Context:
     @cached_property
     def work(self) -> Ablations:
         """The evaluated text under the model, unedited and with sets off."""
-        options = TextOptions(batch_tokens=self.options.batch_tokens, bos=self.bos)
+        options = TextOptions(batch_tokens=self.options.batch_tokens, bos=self.stats.bos)
         texts, folder = self.evaluation[1], self.cells("evaluation")
         work = Ablations(self.model, self.tokenizer, texts, options, folder=folder, progress=self.progress)
         refuse_recorded(work.corpora, self.neurons)

@@ -64,7 +64,7 @@ def run(
     """
     need("study", "A study", "scipy")
     if context.model is not None:
-        check_made_with(context.model, context.tokenizer, bos=context.bos, statistics=context.stats)
+        check_made_with(context.model, context.tokenizer, bos=context.stats.bos, statistics=context.stats)
     files.same_run(context.folder, lasting(described(context)))
     why = {part.name: missing for part in parts if (missing := part.missing(context, context.options))}
     left = [part for part in parts if part.name not in why and not _finished(context, part)]
@@ -140,7 +140,7 @@ def run_one(context: Context, part: Experiment[Any], record: dict[str, Any], dra
     about = described(context)
     files.same_run(context.folder, {"experiment": part.name, **lasting(about)})
     if context.model is not None:
-        check_made_with(context.model, context.tokenizer, bos=context.bos, statistics=context.stats)
+        check_made_with(context.model, context.tokenizer, bos=context.stats.bos, statistics=context.stats)
     tables = _part(context, part)
     draft.write(tables, run={**about, **record, "notes": context.notes.get(part.name, [])})
     draft.finish()

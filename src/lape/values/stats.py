@@ -104,6 +104,11 @@ class ActivationStats:
         """Into how many folds counts are split."""
         return len(next(iter(self.by_language.values())).tokens)
 
+    @property
+    def bos(self) -> Any:
+        """The rule by which rows of the recorded text began, auto, always or never, and so those of text that is measured with it."""
+        return self.manifest.get("counting", {}).get("bos", "auto")
+
     def canonical(self, language: str) -> str:
         """The standard tag of a recorded language. Raises TextError for one that was not recorded."""
         standard = tag(language)

@@ -258,7 +258,7 @@ class _Run:
         edits = [(setting, pair) for setting, pair in last if setting.family in ("neurons", "random", "diffmean")]
         if not self.evaluation:
             return pl.DataFrame(schema=COSTS)
-        options = TextOptions(tokens=self.options.cost_tokens)
+        options = TextOptions(tokens=self.options.cost_tokens, bos=self.bench.stats.bos)
         more = {"resamples": self.options.resamples, "seed": self.options.seed}
         make = partial(costs, self.bench, edits, self.evaluation, options, **more, progress=self.progress)
         return self.whole.table("costs", make)
