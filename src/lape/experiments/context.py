@@ -127,5 +127,6 @@ class Context:
         return folder
 
     def note(self, experiment: str, *notes: str) -> None:
-        """Add to what is said of an experiment."""
-        self.notes.setdefault(experiment, []).extend(notes)
+        """Add to what is said of an experiment; nothing, where nothing is said."""
+        if notes:
+            self.notes.setdefault(experiment, []).extend(notes)

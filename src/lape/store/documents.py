@@ -12,7 +12,7 @@ from lape.errors import FileError
 
 Schema: TypeAlias = "type | UnionType | list[Any] | Mapping[Any, Any] | tuple[Any, ...]"
 """A type or `str | None` (whole numbers pass for numbers, true and false for neither); `[S]`: a list of S; a tuple: any of these; a
-mapping: an object whose keys, as far as they are there, have these values, those not named what `...` says, if anything.
+mapping: an object whose keys, as far as they are there (or all, of a `Whole`), have these values, those not named what `...` says, if anything.
 """
 DEEPEST = 64
 """Lists and objects within each other; ours have a tenth of it."""
@@ -26,6 +26,10 @@ _SAID = {
     dict: "an object",
     NoneType: "null",
 }
+
+
+class Whole(dict[Any, Any]):
+    """A mapping of a schema whose keys must all be there."""
 
 
 def damaged(path: Path, why: object) -> FileError:
@@ -81,6 +85,9 @@ def misfit(value: Any, schema: Schema, name: str) -> str | None:
     if isinstance(schema, Mapping):
         if not isinstance(value, dict):
             return _unlike(value, name, "an object")
+        lacking = [key for key in schema if isinstance(schema, Whole) and key not in value]
+        if lacking:
+            return f"{name:.200} has no {', '.join(lacking)}"
         rest = schema.get(..., object)
         return _first(misfit(one, schema.get(key, rest), f"{name}.{key}") for key, one in value.items())
     kinds = get_args(schema) or (schema,)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import polars.selectors as cs
 
 from lape.errors import FileError
 from lape.store import files
-from lape.store.documents import Schema, damaged, read_json
+from lape.store.documents import Schema, Whole, damaged, read_json
 
 _MODEL: Schema = dict.fromkeys(("id", "revision", "config", "checksum", "dtype"), str | None)
 _TEXT: Schema = {"hash": str, "tokens": int, "shards": [int], "of": int, "batches": int, "batch_tokens": int}
-RECORD: Schema = {
+RECORD: Mapping[str, Schema] = {
     "verb": str,
     "command": ([str], str),
     "model": (None.__class__, _MODEL),
@@ -29,7 +31,9 @@ RECORD: Schema = {
     "evaluated": {"lines": int},
     "space": str,
 }
-"""What is read of a run.json, and of the manifest that statistics and neurons carry, as far as it is there."""
+"""What is read of a run.json, as far as it is there."""
+MANIFEST: Schema = {**RECORD, "model": (None.__class__, Whole({"id": str, "checksum": str}))}
+"""The same of the manifest that statistics and neurons carry."""
 STATS, NEURONS = "stats.safetensors", "neurons.safetensors"
 
 
@@ -88,6 +92,36 @@ def read_table(path: Path) -> pl.DataFrame:
         return pl.read_parquet(io.BytesIO(content))
     except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise damaged(path, f"it was not read ({(str(error) or type(error).__name__).splitlines()[0]})") from error
+
+
+def check_table(name: str, frame: pl.DataFrame, schema: Mapping[str, Any], where: str = "") -> pl.DataFrame:
+    """The frame itself, if it has exactly these columns and dtypes, and all its numbers are finite; what is not known is null.
+
+    Raises FileError, naming what differs.
+    """
+    said = []
+    if frame.schema != pl.Schema(schema):
+        missing = [name for name in schema if name not in frame.schema]
+        unknown = [name for name in frame.schema if name not in schema]
+        said = [f"lacks {', '.join(missing)}"] if missing else []
+        said += [f"has unknown {', '.join(unknown)}"] if unknown else []
+        said += [
+            f"{k} is {frame.schema[k]}, not {kind}"
+            for k, kind in schema.items()
+            if k in frame.schema and frame.schema[k] != kind
+        ]
+        said = said or ["has its columns in another order"]
+    else:
+        finite = frame.select(cs.float().is_finite().all())
+        said = [
+            f"has values in {name} that are infinite or not numbers" for name in finite.columns if not finite[name][0]
+        ]
+    if not said:
+        return frame
+    raise FileError(
+        f"The table {name}{f' ({where})' if where else ''} {'; '.join(said)}: "
+        "another version of lape wrote it, or another program. Make it again."
+    )
 
 
 def write_table(path: Path, table: pl.DataFrame) -> None:

@@ -16,7 +16,8 @@ from lape.data.languages import check_tags, tag
 from lape.errors import FileError, OptionError, TextError
 from lape.store import files
 from lape.store.documents import Schema
-from lape.store.run import RECORD
+from lape.store.lock import Lock
+from lape.store.run import MANIFEST
 from lape.store.tensors import TensorFile, write_tensors
 from lape.values import published
 from lape.values.same import check_same_model
@@ -28,7 +29,7 @@ HEADER: Mapping[str, Schema] = {
     "space": list,
     "method": str,
     "options": dict,
-    "manifest": RECORD,
+    "manifest": MANIFEST,
     "notes": [str],
 }
 
@@ -212,10 +213,15 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write our safetensors file, or, for a name that ends in .pth, the published `List[List[LongTensor]]`."""
         path = Path(path)
-        files.refuse_existing(path, overwrite)
+        with Lock(path):
+            files.refuse_existing(path, overwrite)
+            self._write(path)
+        return path
+
+    def _write(self, path: Path) -> None:
         if path.suffix == ".pth":
             published.write(path, self.space, [one.flat for one in self.sets.values()])
-            return path
+            return
         tensors = {f"set/{language}": found.flat for language, found in self.sets.items()}
         tensors |= {f"stability/{language}": value for language, value in self.stability.items()}
         if self.scores is not None:
@@ -233,7 +239,6 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
             "notes": list(self.notes),
         }
         write_tensors(path, tensors, header)
-        return path
 
     @classmethod
     def load(

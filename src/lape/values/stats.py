@@ -15,7 +15,8 @@ from lape.errors import FileError, MismatchError, OptionError, TextError
 from lape.store import files, shards
 from lape.store.documents import Schema
 from lape.store.lazy import FromFile, later, like
-from lape.store.run import RECORD
+from lape.store.lock import Lock
+from lape.store.run import MANIFEST
 from lape.store.tensors import TensorFile, write_tensors
 from lape.values.laws import broken
 from lape.values.merging import added, joined
@@ -28,7 +29,7 @@ FORMAT = 2
 """Of the file. 1: tensors are not described, and the written activation has no sums; it is still read. 2: `manifest["quantities"]` says of
 every tensor what it is (see `lape.values.quantity`).
 """
-HEADER: Mapping[str, Schema] = {"languages": [str], "space": list, "manifest": RECORD}
+HEADER: Mapping[str, Schema] = {"languages": [str], "space": list, "manifest": MANIFEST}
 COUNTS = ("tokens", "routed", "fires")
 
 
@@ -278,7 +279,6 @@ class ActivationStats:
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write one safetensors file, in one step. Raises FileError for an existing one unless `overwrite`."""
         path = Path(path)
-        files.refuse_existing(path, overwrite)
         tensors = {
             f"{language}/{name}": later(one.tensors, name)
             for language, one in self.by_language.items()
@@ -291,7 +291,9 @@ class ActivationStats:
             "space": self.space.to_json(),
             "manifest": self.manifest,
         }
-        write_tensors(path, tensors, header)
+        with Lock(path):
+            files.refuse_existing(path, overwrite)
+            write_tensors(path, tensors, header)
         return path
 
     @classmethod
