@@ -17,8 +17,7 @@ from pathlib import Path
 import torch
 
 from lape.data.corpus import FOLDS
-from lape.store import files
-from lape.store.files import Later
+from lape.store.tensors import Later, write_tensors
 from lape.values.space import NeuronSpace
 
 LAYERS, WIDTH, TOKENS = 80, 28_672, 1_000_000
@@ -47,7 +46,7 @@ def write(path: Path, languages: list[str], text: str) -> None:
         tensors[f"{language}/fingerprints"] = torch.arange(1000)
     corpus = {language: {"hash": f"{language} {text}", "documents": 1, "tokens": TOKENS} for language in languages}
     header = {"kind": "activation statistics", "format": 1, "languages": languages, "space": space.to_json()}
-    files.write_tensors(path, tensors, {**header, "manifest": {"corpus": corpus}})
+    write_tensors(path, tensors, {**header, "manifest": {"corpus": corpus}})
 
 
 def watched(arguments: list[str]) -> tuple[float, float, float]:

@@ -14,7 +14,6 @@ from lape.errors import ModelError, OptionError
 from lape.model.identity import checksum, describe, tokenizer_hash
 from lape.model.load import load
 from lape.values.same import Verdict, compared, lasting
-from lape.values.same import Verdict, compared, lasting
 from support.brute import lively, logits_of, tokenizer_of
 from support.tiny import tiny, tiny_tokenizer
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import polars as pl
 import pytest
@@ -10,7 +11,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lape.errors import FileError
 from lape.store.cells import Cells
 
 TABLE = pl.DataFrame({"language": ["en", "fr"], "pieces": [["a"], []], "value": [0.5, None]})
@@ -74,11 +74,25 @@ def test_what_fails_or_is_killed_leaves_no_cell(tmp_path, monkeypatch, ending):
     assert not Cells(tmp_path).has("en", ending)
 
 
+def flipped(content: bytes) -> list[bytes]:
+    """With one bit changed, in some places."""
+    places = range(0, len(content), max(1, len(content) // 60))
+    return [content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :] for at in places]
+
+
 @each
-def test_a_damaged_cell_is_said_by_name(tmp_path, ending):
-    (tmp_path / f"en.{ending}").write_bytes(b"PAR1 no")
-    with pytest.raises(FileError, match=rf"en\.{ending} is damaged"):
-        KINDS[ending][0](Cells(tmp_path), "en", never)
+def test_a_damaged_cell_is_said_by_name_and_made_again(tmp_path, ending):
+    get, made = KINDS[ending]
+    path = tmp_path / f"en.{ending}"
+    get(Cells(tmp_path), "en", lambda: made)
+    for damaged in [b"PAR1 no", *flipped(path.read_bytes())]:
+        path.write_bytes(damaged)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            assert same(get(Cells(tmp_path), "en", lambda: made), made)
+        assert all(path.name in str(one.message) for one in said)
+        assert said or damaged != b"PAR1 no"
+        assert same(get(Cells(tmp_path), "en", never), made)
 
 
 def test_a_table_can_be_written_over_another(tmp_path):
@@ -93,7 +107,7 @@ def test_kinds_of_one_name_are_told_apart(tmp_path):
     cells = Cells(tmp_path)
     cells.table("layers", lambda: TABLE)
     assert not cells.has("layers", "json")
-    assert cells.record("layers", lambda: {"x": 1}) == json.loads((tmp_path / "layers.json").read_text())
+    assert cells.record("layers", lambda: {"x": 1}) == json.loads((tmp_path / "layers.json").read_text())["record"]
 
 
 @settings(max_examples=100, deadline=None)

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from lape.errors import FileError
 from lape.store import files
+from lape.store.tensors import TensorFile, write_tensors
 
 
 @pytest.fixture
@@ -25,8 +26,8 @@ def full_disk(temporary):
 
 def test_tensors_and_header_come_back(path):
     tensors = {"a": torch.arange(6).reshape(2, 3), "b": torch.tensor([torch.inf, -0.0], dtype=torch.float64)}
-    files.write_tensors(path, tensors, {"kind": "things", "language": "中文", "n": [1, None, 0.1]})
-    file = files.TensorFile(path, "things")
+    write_tensors(path, tensors, {"kind": "things", "language": "中文", "n": [1, None, 0.1]})
+    file = TensorFile(path, "things")
     assert file.header == {"kind": "things", "language": "中文", "n": [1, None, 0.1]}
     assert sorted(file.names()) == ["a", "b"]
     assert all(torch.equal(file.tensor(name), tensor) for name, tensor in tensors.items())
@@ -34,14 +35,14 @@ def test_tensors_and_header_come_back(path):
 
 def test_the_same_content_gives_the_same_bytes(tmp_path):
     for name in ("a", "b"):
-        files.write_tensors(tmp_path / name, {"x": torch.ones(3), "y": torch.zeros(2)}, {"kind": "k", "b": 1, "a": 2})
+        write_tensors(tmp_path / name, {"x": torch.ones(3), "y": torch.zeros(2)}, {"kind": "k", "b": 1, "a": 2})
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 def test_a_tensor_that_is_not_contiguous_comes_back(path):
     tensor = torch.arange(6).reshape(2, 3).T
-    files.write_tensors(path, {"a": tensor}, {"kind": "k"})
-    assert torch.equal(files.TensorFile(path, "k").tensor("a"), tensor)
+    write_tensors(path, {"a": tensor}, {"kind": "k"})
+    assert torch.equal(TensorFile(path, "k").tensor("a"), tensor)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -99,31 +100,31 @@ def test_an_existing_file_is_refused_unless_told(path):
 def test_what_is_no_tensor_file_is_refused_with_its_name(path, content):
     path.write_bytes(content)
     with pytest.raises(FileError, match=path.name):
-        files.TensorFile(path, "things")
+        TensorFile(path, "things")
 
 
 def test_a_missing_file_is_refused_with_its_name(path):
     with pytest.raises(FileError, match=path.name):
-        files.TensorFile(path, "things")
+        TensorFile(path, "things")
 
 
 def test_another_kind_of_file_is_refused_naming_both_kinds(path):
-    files.write_tensors(path, {"a": torch.ones(1)}, {"kind": "apples"})
+    write_tensors(path, {"a": torch.ones(1)}, {"kind": "apples"})
     with pytest.raises(FileError, match=r"apples.*pears"):
-        files.TensorFile(path, "pears")
+        TensorFile(path, "pears")
 
 
 def test_a_foreign_tensor_file_is_refused(path):
     save_file({"a": torch.ones(1)}, path)
     with pytest.raises(FileError, match="did not write"):
-        files.TensorFile(path, "things")
+        TensorFile(path, "things")
 
 
 @pytest.mark.parametrize("header", ["[]", "3", "{", "null"])
 def test_a_header_that_is_no_object_is_refused(path, header):
     save_file({"a": torch.ones(1)}, path, metadata={"lape": header})
     with pytest.raises(FileError, match=path.name):
-        files.TensorFile(path, "things")
+        TensorFile(path, "things")
 
 
 def test_a_finished_folder_takes_the_place_of_an_older_one(tmp_path):

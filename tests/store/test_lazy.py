@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from lape.store import files
 from lape.store.lazy import Deferred, FromFile, Together, later, like
+from lape.store.tensors import TensorFile, write_tensors
 
 TENSORS = {
     "fr/fires": torch.arange(24).reshape(2, 12),
@@ -24,7 +25,7 @@ TENSORS = {
 
 @pytest.fixture
 def path(tmp_path):
-    files.write_tensors(tmp_path / "a.safetensors", TENSORS, {"kind": "things"})
+    write_tensors(tmp_path / "a.safetensors", TENSORS, {"kind": "things"})
     return tmp_path / "a.safetensors"
 
 
@@ -37,7 +38,7 @@ def test_what_is_written_is_read_by_the_safetensors_library(path):
 
 
 def test_a_part_of_a_file_is_read_by_names_without_the_prefix(path):
-    part = FromFile(files.TensorFile(path, "things"), "fr/")
+    part = FromFile(TensorFile(path, "things"), "fr/")
     assert sorted(part) == ["fires", "sum", "texts"]
     assert len(part) == 3
     for name in part:
@@ -49,7 +50,7 @@ def test_a_part_of_a_file_is_read_by_names_without_the_prefix(path):
 
 
 def test_two_collections_are_joined_when_asked_and_alike_without_content(path):
-    a = FromFile(files.TensorFile(path, "things"), "fr/")
+    a = FromFile(TensorFile(path, "things"), "fr/")
     b = {"fires": torch.ones(2, 12, dtype=torch.int64), "texts": torch.rand(4, 5).half()}
     both = Together(a, b, {"fires": torch.add, "texts": lambda x, y: torch.cat([x, y])})
     assert torch.equal(both["fires"], TENSORS["fr/fires"] + 1)
@@ -79,7 +80,7 @@ def test_a_file_is_written_one_tensor_at_a_time(tmp_path):
             return 20
 
     some = Counted()
-    files.write_tensors(tmp_path / "a.safetensors", {name: later(some, name) for name in some}, {"kind": "k"})
+    write_tensors(tmp_path / "a.safetensors", {name: later(some, name) for name in some}, {"kind": "k"})
     assert all(
         torch.equal(tensor, torch.full((1000,), float(n)))
         for n, tensor in load_file(tmp_path / "a.safetensors").items()

@@ -36,8 +36,9 @@ def made_stats(
         tensors = {"tokens": torch.tensor(counted), "routed": torch.tensor(routed), "fires": torch.tensor(fires)}
         tensors["fingerprints"] = torch.tensor(np.sort(random.integers(-(2**62), 2**62, 3)))
         if sums:
-            for name in ("sum", "square", "positive"):
-                tensors[name] = torch.tensor(random.normal(size=len(space)) * 1000)
+            for name in ("sum", "square", "positive"):  # the last two are never below 0
+                drawn = torch.tensor(random.normal(size=len(space)) * 1000)
+                tensors[name] = drawn if name == "sum" else drawn.abs()
             tensors["residual"] = torch.tensor(random.normal(size=(len(space.layers), 6)))
         by_language[language] = LanguageStats(tensors)
     manifest = {

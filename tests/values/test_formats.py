@@ -12,6 +12,7 @@ from lape.data.texts import Documents
 from lape.errors import FileError, MismatchError, OptionError
 from lape.recording.record import record
 from lape.store import files
+from lape.store.tensors import TensorFile, write_tensors
 from lape.values.quantity import WRITTEN, Quantity, described
 from lape.values.stats import FORMAT, KIND, ActivationStats, merge
 from support.brute import model_of, some_texts, tokenizer_of
@@ -85,7 +86,7 @@ def test_counts_alone_say_that_they_are():
 def test_format_1_saved_again_is_format_2_with_the_same_content(old, tmp_path):
     stats = ActivationStats.load(old)
     again = stats.save(tmp_path / "new.safetensors")
-    assert files.TensorFile(again, KIND).header["format"] == FORMAT == 2
+    assert TensorFile(again, KIND, format=FORMAT).header["format"] == FORMAT == 2
     assert same_tensors(ActivationStats.load(again), stats)
 
 
@@ -125,7 +126,7 @@ def saved(tmp_path, name, tensor, told):
     tensors = {f"{k}/{n}": t for k in stats.languages for n, t in stats[k].tensors.items()}
     manifest = {**stats.manifest, "quantities": {name: told} if told else {}}
     header = {"kind": KIND, "format": 2, "languages": stats.languages, "space": EXPERTS.to_json(), "manifest": manifest}
-    files.write_tensors(tmp_path / "a.safetensors", {**tensors, f"fr/{name}": tensor}, header)
+    write_tensors(tmp_path / "a.safetensors", {**tensors, f"fr/{name}": tensor}, header)
     return tmp_path / "a.safetensors"
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from lape.errors import FileError, LapeError, MismatchError, OptionError, TextError
-from lape.store import files
+from lape.store.tensors import write_tensors
 from lape.values.space import NeuronSpace
 from lape.values.stats import KIND, ActivationStats, LanguageStats, merge
 from support.made import DENSE, EXPERTS, made_stats, same_tensors
@@ -363,7 +363,7 @@ def test_a_header_that_lacks_something_is_refused_naming_the_file(tmp_path, name
     tensors = {f"{k}/{n}": t for k in stats.languages for n, t in stats[k].tensors.items()}
     header = {"kind": KIND, "languages": stats.languages, "space": stats.space.to_json(), "manifest": {}}
     del header[name]
-    files.write_tensors(tmp_path / "a.safetensors", tensors, header)
+    write_tensors(tmp_path / "a.safetensors", tensors, header)
     with pytest.raises(FileError, match=r"a\.safetensors"):
         ActivationStats.load(tmp_path / "a.safetensors")
 
@@ -373,7 +373,7 @@ def test_a_file_that_lacks_counts_is_refused_naming_them(tmp_path, name):
     stats = made_stats()
     tensors = {f"{k}/{n}": t for k in stats.languages for n, t in stats[k].tensors.items() if (k, n) != ("fr", name)}
     header = {"kind": KIND, "languages": stats.languages, "space": stats.space.to_json(), "manifest": {}}
-    files.write_tensors(tmp_path / "a.safetensors", tensors, header)
+    write_tensors(tmp_path / "a.safetensors", tensors, header)
     with pytest.raises(FileError, match=f"fr has no {name}"):
         ActivationStats.load(tmp_path / "a.safetensors")
 

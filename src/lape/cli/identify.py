@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
@@ -18,7 +19,8 @@ from lape.detect.stability import reliability as table_of
 from lape.detect.stability import split_halves, stability_of
 from lape.options import given
 from lape.store import files
-from lape.store.run import write_table
+from lape.store.lock import Lock
+from lape.store.run import save_table
 from lape.values.stats import ActivationStats
 
 if TYPE_CHECKING:
@@ -62,10 +64,9 @@ def identify(
     if reliability and halvable(recorded, function, chosen):
         neurons, table = with_reliability(recorded, neurons, method, chosen)
     measured = target.with_name(f"{target.stem}.reliability.parquet")
-    measured.unlink(missing_ok=True)  # of the neurons that are replaced
-    neurons.save(target, overwrite=overwrite)
-    if table is not None:
-        write_table(measured, table)
+    save = None if table is None else partial(save_table, table=table)
+    with Lock(target), files.staged(measured, save):  # both are written before either takes an older one's place
+        neurons.save(target, overwrite=overwrite)
     out.print(neurons_table(neurons, table))
     written(target, neurons.notes)
 

@@ -11,9 +11,9 @@ from lape.cli.common import beside, out
 from lape.cli.flags import Switch
 from lape.cli.inputs import neurons_of
 from lape.cli.tables import between, histogram, number, titled
-from lape.detect.stability import UNION
+from lape.detect.stability import RELIABILITY, UNION
 from lape.experiments.routing.run import affinity
-from lape.store.run import write_table
+from lape.store.run import check_table, read_table, write_table
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
@@ -44,7 +44,8 @@ def show(
 
     found = neurons_of(neurons, languages, width)
     saved = beside(neurons, f"{'neurons' if neurons.is_dir() else neurons.stem}.reliability.parquet")
-    out.print(neurons_table(found, pl.read_parquet(saved) if saved.is_file() else None))
+    table = check_table("reliability", read_table(saved), RELIABILITY, str(saved)) if saved.is_file() else None
+    out.print(neurons_table(found, table))
     out.print(overlap_table(found))
     model = found.manifest.get("model")
     if model:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import langcodes
@@ -42,6 +42,13 @@ def tag(code: str) -> str:
             "or a FLORES code such as fra_Latn: --text fr=PATH."
         )
     return standard
+
+
+def check_tags(languages: Sequence[str]) -> Sequence[str]:
+    """The languages of a file, if they are standard tags, each once, and at least one. Raises TextError for others."""
+    if not languages or len(set(languages)) < len(languages) or any(tag(one) != one for one in languages):
+        raise TextError(f"Its languages are {', '.join(languages) or 'none'}. Expected standard tags, each once.")
+    return languages
 
 
 def tagged(given: Mapping[str, T], twice: str) -> Iterator[tuple[str, T]]:

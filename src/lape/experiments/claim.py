@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from lape.errors import FileError, OptionError
+from lape.store.documents import Schema, misfit
 
 Rule = Literal["above", "below"]
 
@@ -56,7 +58,7 @@ def parsed(text: str, where: str) -> tuple[Claim, ...]:
     """Claims from TOML; `where` it stands, for messages."""
     try:
         found = tomllib.loads(text).get("claims")
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise FileError(f"{where} is not a TOML file of claims: {error}.") from error
     if not isinstance(found, list) or not found:
         raise FileError(f"{where} holds no claims. Expected one or more tables [[claims]].")
@@ -68,6 +70,14 @@ def parsed(text: str, where: str) -> tuple[Claim, ...]:
     return claims
 
 
+_VALUE = (str, int, float, bool)
+_SCHEMA: Schema = {
+    **dict.fromkeys(("name", "says", "source", "table", "value", "rule", "member"), str),
+    "margin": float,
+    "where": {...: (*_VALUE, [_VALUE])},
+}
+
+
 def _claim(where: str, one: Any) -> Claim:
     known = [field.name for field in fields(Claim)]
     name = one.get("name", "?") if isinstance(one, dict) else "?"
@@ -76,6 +86,10 @@ def _claim(where: str, one: Any) -> Claim:
     if missing or unknown:
         what = f"lacks {', '.join(missing)}" if missing else f"has unknown {', '.join(unknown)}"
         raise OptionError(f"{where}: the claim {name} {what}. Expected {', '.join(known)}.")
+    if wrong := misfit(one, _SCHEMA, name if isinstance(name, str) else "?"):
+        raise OptionError(f"{where}: in the claim {wrong}.")
+    if not abs(one["margin"]) <= sys.float_info.max:
+        raise OptionError(f"{where}: the claim {name} has the margin {one['margin']}. Expected a finite number.")
     if one["rule"] not in get_args(Rule):
         raise OptionError(f"{where}: the claim {name} has the rule {one['rule']!r}. Expected above or below.")
     return Claim(**{"where": {}, **one, "margin": float(one["margin"])})

@@ -18,7 +18,7 @@ from lape.errors import OptionError, TextError
 from lape.measure.ablation import Ablations, refuse_recorded
 from lape.options import Tokens, positive
 from lape.progress import Progress, silent
-from lape.store.draft import CELLS
+from lape.store.files import CELLS
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
@@ -127,5 +127,6 @@ class Context:
         return folder
 
     def note(self, experiment: str, *notes: str) -> None:
-        """Add to what is said of an experiment."""
-        self.notes.setdefault(experiment, []).extend(notes)
+        """Add to what is said of an experiment; nothing, where nothing is said."""
+        if notes:
+            self.notes.setdefault(experiment, []).extend(notes)

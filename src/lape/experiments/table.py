@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from lape.errors import FileError
+from lape.store.run import check_table
 
 
 @dataclass(frozen=True)
@@ -71,19 +71,5 @@ class Table:
         return ("low", "high") if follows and "high" in names else ()
 
     def check(self, name: str, frame: pl.DataFrame, where: str = "") -> pl.DataFrame:
-        """The frame itself, if it has exactly these columns and dtypes. Raises FileError, naming what differs."""
-        if frame.schema == pl.Schema(self.schema):
-            return frame
-        missing = [name for name in self.schema if name not in frame.schema]
-        unknown = [name for name in frame.schema if name not in self.schema]
-        wrong = [
-            f"{k} is {frame.schema[k]}, not {kind}"
-            for k, kind in self.schema.items()
-            if k in frame.schema and frame.schema[k] != kind
-        ]
-        said = [f"lacks {', '.join(missing)}"] if missing else []
-        said += [f"has unknown {', '.join(unknown)}"] if unknown else []
-        raise FileError(
-            f"The table {name}{f' ({where})' if where else ''} {'; '.join([*said, *wrong]) or 'has its columns in another order'}: "
-            "another version of lape wrote it, or another program. Make it again."
-        )
+        """See `lape.store.run.check_table`."""
+        return check_table(name, frame, self.schema, where)

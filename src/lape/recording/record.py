@@ -61,7 +61,7 @@ def record(
             model, tokenizer, options, tuned=checkpoints, folder=folder, resumable=resumable, progress=progress
         )
 
-    return recorded(engine, tokenizer, sources, options, out=out, progress=progress)
+    return recorded(engine, tokenizer, sources, options, out=out, overwrite=overwrite, progress=progress)
 
 
 def _checked_tuned(tuned: Tuned | None, sources: dict[str, Source]) -> dict[str, Any]:

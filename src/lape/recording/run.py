@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,13 @@ from lape.errors import FileError, TextError
 from lape.progress import Progress
 from lape.recording.engine import GROUPS, RECORDED, Engine, RecordOptions, Work, part_of
 from lape.recording.observers import quantities
+from lape.recording.partials import keep, kept
 from lape.store import files
+from lape.store.documents import read_json
 from lape.store.lazy import FromFile
+from lape.store.lock import Lock
+from lape.store.tensors import TensorFile
+from lape.values.quantity import Quantity
 from lape.values.same import lasting
 from lape.values.stats import FORMAT, ActivationStats, LanguageStats
 
@@ -37,10 +42,13 @@ def recorded(
     options: RecordOptions,
     *,
     out: str | Path | None,
+    overwrite: bool = False,
     progress: Progress,
 ) -> ActivationStats:
     """`record` by any engine, which is given the run's folder."""
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory() as temporary, Lock(Path(out)) if out is not None else nullcontext():
+        if out is not None:
+            files.refuse_existing(Path(out), overwrite)  # another process may have made it since
         folder = Path(temporary) if out is None else files.partial(Path(out))
         run = _Run(engine(folder), tokenizer, options, folder, progress, resumable=out is not None)
         stats = run.run(sources)
@@ -118,13 +126,11 @@ class _Run:
         for k, corpus in corpora.items():
             every = batches(corpus, self.options, packs=self.engine.packs, mixed=until is not None)
             todo[k] = Work(corpus, every, every)
+        known = quantities(self.options, tuned="tuned" in self.engine.manifest)
         manifest = {
             **self.engine.manifest,
             "counting": {name: getattr(self.options, name) for name in COUNTED},
-            "quantities": {
-                name: one.to_json()
-                for name, one in quantities(self.options, tuned="tuned" in self.engine.manifest).items()
-            },
+            "quantities": {name: one.to_json() for name, one in known.items()},
             "options": dataclasses.asdict(self.options),
             "corpus": {k: self._described(work) for k, work in todo.items()},
         }
@@ -136,13 +142,13 @@ class _Run:
         self.engine.begin(todo)
         if until is not None:
             todo, manifest["until"] = self._until(until, todo)
-        by_language = {k: self._kept(work) for k, work in todo.items()}
+        by_language = {k: self._kept(work, known) for k, work in todo.items()}
         return ActivationStats(self.engine.space, by_language, manifest)
 
     def _until(self, mark: float, every: dict[str, Work]) -> tuple[dict[str, Work], dict[str, Any]]:
         """Record all languages in turn, to doubling sizes, until their sets come out alike from halves of the text."""
-        kept = self.folder / "until.checkpoint"
-        curve: list[dict[str, Any]] = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else []
+        until = self.folder / "until.checkpoint"
+        curve = _curve(until)
         longest = max(len(work.batches) for work in every.values())
         for done, size in enumerate(doubling(longest, self.options.batch_tokens)):
             todo = {
@@ -150,30 +156,34 @@ class _Run:
                 for k, one in every.items()
             }
             if done == len(curve):
-                counted = {k: self._held(k, "so far.checkpoint", self.engine.count(work)) for k, work in todo.items()}
+                counted = {
+                    k: self._held(work, "so far.checkpoint", self.engine.count(work)) for k, work in todo.items()
+                }
                 curve.append(steadiness(ActivationStats(self.engine.space, counted, {}), self.progress))
-                files.write_json(kept, curve)
+                files.write_json(until, curve)
             if (curve[done]["median"] or 0) >= mark:
                 break
         return todo, {"mark": mark, "reached": (curve[-1]["median"] or 0) >= mark, "curve": curve}
 
-    def _held(self, language: str, name: str, tensors: dict[str, Tensor]) -> LanguageStats:
+    def _held(self, work: Work, name: str, tensors: dict[str, Tensor]) -> LanguageStats:
         """In a file, read when asked for, so that one language is in memory at a time."""
-        path = self.folder / f"{language}.{name}"
-        files.write_tensors(path, tensors, {"kind": RECORDED})
-        return LanguageStats(FromFile(files.TensorFile(path, RECORDED)))
+        path = self.folder / f"{work.corpus.language}.{name}"
+        keep(path, RECORDED, tensors, len(work.batches))
+        return LanguageStats(FromFile(TensorFile(path, RECORDED)))
 
-    def _kept(self, work: Work) -> LanguageStats:
+    def _kept(self, work: Work, known: Mapping[str, Quantity]) -> LanguageStats:
         """All of a language."""
-        language = work.corpus.language
-        done = self.folder / f"{language}.recorded"
-        if done.exists():
-            return LanguageStats(FromFile(files.TensorFile(done, RECORDED)))
+        done = self.folder / f"{work.corpus.language}.recorded"
+        found = kept(done, RECORDED, work, self.engine.space, known, known) if self.resumable else None
+        if found is not None and found[0] == len(work.batches):
+            return LanguageStats(found[1])
         counted = self.engine.count(work)
         if int(counted["tokens"].sum()) == 0 and self._shard.of == 1:
-            raise TextError(f"The text for {language} holds special tokens only, which never count. Give it some text.")
+            raise TextError(
+                f"The text for {work.corpus.language} holds special tokens only, which never count. Give it some text."
+            )
         whole = {**counted, **self.engine.rest(work.corpus), "fingerprints": work.corpus.fingerprints}
-        return self._held(language, "recorded", whole) if self.resumable else LanguageStats(whole)
+        return self._held(work, "recorded", whole) if self.resumable else LanguageStats(whole)
 
     def _described(self, work: Work) -> dict[str, Any]:
         return {**work.corpus.describe(), **self._shard.describe(len(work.batches), self.options.batch_tokens)}
@@ -194,13 +204,25 @@ class _Run:
         ours = {k: manifest[k] for k in ("model", "tokenizer", "corpus", "options")} | self.engine.about
         ours["format"] = FORMAT
         ours["options"] = {k: v for k, v in ours["options"].items() if k != "checkpoint_seconds"}
-        state = self.folder / files.STATE
-        if state.exists() and (began := json.loads(state.read_text(encoding="utf-8")).get("format", 1)) != FORMAT:
+        state = files.state_of(self.folder)
+        if state is not None and (began := state.get("format", 1)) != FORMAT:
             raise FileError(
                 f"{self.folder} holds a recording of format {began} that was stopped, and this version of lape records format {FORMAT}. "
                 f"Finish it with the version that began it, choose another --out, or delete {self.folder}."
             )
-        if not state.exists():
+        if state is None:
             for stale in self._stopped():  # of a run that nothing describes
                 stale.unlink()
         files.same_run(self.folder, lasting(ours))
+
+
+def _curve(path: Path) -> list[dict[str, Any]]:
+    """How steady the sets were at each size so far."""
+    if not path.exists():
+        return []
+    try:
+        curve: list[dict[str, Any]] = read_json(path, [{"median": float | None}])
+    except FileError as error:
+        files.dropped(path, error)
+        return []
+    return curve

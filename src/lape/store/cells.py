@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,9 +10,12 @@ from typing import Any, TypeVar
 import polars as pl
 from torch import Tensor
 
+from lape.errors import FileError
 from lape.store import files
+from lape.store.documents import damaged, read_json
 from lape.store.lazy import FromFile
-from lape.store.run import read_record, read_table, write_table
+from lape.store.run import read_table, write_table
+from lape.store.tensors import TensorFile, write_tensors
 
 T = TypeVar("T")
 
@@ -32,7 +36,7 @@ class Cells:
         return path is not None and path.is_file()
 
     def table(self, name: str, make: Callable[[], pl.DataFrame]) -> pl.DataFrame:
-        """A table, from the folder or made and kept there. Raises FileError for a damaged one."""
+        """A table, from the folder or made and kept there; a damaged one is made again, and said."""
         return self._get(name, "parquet", read_table, make, write_table)
 
     def keep(self, name: str, table: pl.DataFrame) -> None:
@@ -41,19 +45,23 @@ class Cells:
             write_table(path, table)
 
     def tensors(self, name: str, make: Callable[[], Mapping[str, Tensor]], kind: str) -> Mapping[str, Tensor]:
-        """Tensors by name, from the folder or made and kept there; `kind`: what the file says of itself. Raises as `table` does."""
+        """Tensors by name, from the folder or made and kept there; `kind`: what the file says of itself."""
 
         def read(path: Path) -> Mapping[str, Tensor]:
-            return dict(FromFile(files.TensorFile(path, kind)))
+            return dict(FromFile(TensorFile(path, kind, sealed=True)))
 
         def write(path: Path, tensors: Mapping[str, Tensor]) -> None:
-            files.write_tensors(path, tensors, {"kind": kind})
+            write_tensors(path, tensors, {"kind": kind})
 
         return self._get(name, "safetensors", read, make, write)
 
     def record(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """What JSON can hold, from the folder or made and kept there. Raises as `table` does."""
-        return self._get(name, "json", lambda path: read_record(path.parent, path.name), make, files.write_json)
+        """What JSON can hold, from the folder or made and kept there, with a sum of itself beside it."""
+
+        def write(path: Path, record: dict[str, Any]) -> None:
+            files.write_json(path, {"sha256": _sum(record), "record": record})
+
+        return self._get(name, "json", _record, make, write)
 
     def _get(
         self,
@@ -65,7 +73,10 @@ class Cells:
     ) -> T:
         path = self._path(name, ending)
         if path is not None and path.is_file():
-            return read(path)
+            try:
+                return read(path)
+            except FileError as error:
+                files.dropped(path, error)
         made = make()
         if path is not None:
             write(path, made)
@@ -75,3 +86,15 @@ class Cells:
         if self.folder is None:
             return None
         return self.folder / f"{''.join(c if c.isalnum() or c in '.-%' else '_' for c in name)}.{ending}"
+
+
+def _record(path: Path) -> dict[str, Any]:
+    found = read_json(path, {"sha256": str, "record": dict})
+    if found.get("sha256") != _sum(found.get("record")):
+        raise damaged(path, "it is not as it was written")
+    record: dict[str, Any] = found["record"]
+    return record
+
+
+def _sum(record: Any) -> str:
+    return hashlib.sha256(files.as_json(record).encode()).hexdigest()

@@ -11,20 +11,21 @@ from typing import Any
 import polars as pl
 
 from lape.store import files
+from lape.store.files import CELLS, PARTS
+from lape.store.lock import Lock
 from lape.store.run import write_table
-
-CELLS, PARTS = "cells", "parts"
-"""Folders of finished parts, from which a run that was stopped goes on; they do not outlast the draft."""
 
 
 class Draft:
     """The folder that becomes `target`, under a name of its own until then.
 
-    Raises FileError where something is in the target's way: anything unless `overwrite`, what `lape` did not write even then.
+    Raises FileError where something is in the target's way: anything unless `overwrite`, what `lape` did not write even then, and another
+    process that is making it.
     """
 
     def __init__(self, target: str | Path, overwrite: bool = False) -> None:
         self.target = Path(target)
+        self._lock = Lock(self.target)
         files.refuse_existing(self.target, overwrite)
         self.folder = files.partial(self.target)
 
@@ -37,6 +38,7 @@ class Draft:
             self.finish()
         finally:
             shutil.rmtree(self.folder, ignore_errors=True)
+            self._lock.release()
 
     @contextmanager
     def cells(self) -> Iterator[Path]:
@@ -50,6 +52,7 @@ class Draft:
         finally:
             if not any(path.name != files.STATE for path in cells.glob("[!.]*")):
                 shutil.rmtree(self.folder, ignore_errors=True)
+            self._lock.release()
 
     def write(self, tables: Mapping[str, pl.DataFrame], **documents: Any) -> None:
         """Write NAME.parquet of each table, and NAME.json of each document, such as `run`."""
@@ -59,8 +62,9 @@ class Draft:
             files.write_json(self.folder / f"{name}.json", document)
 
     def finish(self) -> None:
-        """Put the folder in place, without what it went on from."""
+        """Put the folder in place, without what it went on from, which does not outlast the draft."""
         for name in (CELLS, PARTS):
             shutil.rmtree(self.folder / name, ignore_errors=True)
         (self.folder / files.STATE).unlink(missing_ok=True)
         files.finish(self.folder, self.target)
+        self._lock.release()

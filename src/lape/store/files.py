@@ -6,20 +6,22 @@ import glob
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from safetensors import SafetensorError
 
-from lape.errors import FileError
+from lape.errors import FileError, warn
+from lape.store.documents import AGAIN, read_json
 
 STATE = "state.checkpoint"
 """The file of a half-full folder that says which run it belongs to."""
+CELLS, PARTS = "cells", "parts"
+"""Folders in it of finished parts, from which a run that was stopped goes on."""
+_FINISHED = (".parquet", ".safetensors", ".json")
+"""What a part that is no folder ends in."""
 OURS = ("run.json", "config.json", "figures.json")
 """A folder that may be overwritten holds one of these: it is a run, an exported checkpoint, or figures."""
 
@@ -38,8 +40,22 @@ def writing(path: Path) -> Iterator[None]:
 
 def write(path: Path, save: Callable[[Path], object]) -> None:
     """Let `save` write a temporary file beside `path`, then put it in place in one step; on failure leave nothing."""
+    with staged(path, save):
+        pass
+
+
+@contextmanager
+def staged(path: Path, save: Callable[[Path], object] | None) -> Iterator[None]:
+    """Let `save` write a temporary file beside `path`, which takes its place when the block ends, and is gone when it fails.
+
+    So that what belongs together is written before any of it takes an older one's place. Without `save`, nothing takes the place.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        if save is None:
+            yield
+            path.unlink(missing_ok=True)
+            return
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             _sweep(path)
@@ -47,6 +63,8 @@ def write(path: Path, save: Callable[[Path], object]) -> None:
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
             temporary.chmod(0o666 & ~_umask())
+        yield
+        with writing(path):
             os.replace(temporary, path)
     finally:
         with suppress(OSError):
@@ -85,107 +103,13 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON, readable, in one step."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True, default=str) + "\n")
+    """Write JSON, readable, in one step. Raises ValueError for NaN and infinities, which JSON has not."""
+    write_text(path, as_json(value) + "\n")
 
 
-@dataclass(frozen=True)
-class Later:
-    """A tensor that is made when its turn to be written comes."""
-
-    like: Tensor
-    """A tensor of its shape and dtype; its content does not matter."""
-    make: Callable[[], Tensor]
-
-
-_CODES = {
-    torch.float64: "F64",
-    torch.float32: "F32",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
-"""What the safetensors format calls them."""
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor | Later], header: dict[str, Any]) -> None:
-    """Write a safetensors file whose header carries `header` as JSON, one tensor after the other.
-
-    The safetensors library wants all tensors in memory at once, which statistics of many languages do not fit in.
-    """
-    text = json.dumps(header, ensure_ascii=False, sort_keys=True)
-    # tensors of large numbers first: then each begins at a multiple of its numbers' size, as readers want it
-    order = sorted(tensors, key=lambda name: (-_like(tensors[name]).element_size(), name))
-    places: dict[str, Any] = {"__metadata__": {"lape": text}}
-    at = 0
-    for name in order:
-        like = _like(tensors[name])
-        size = like.numel() * like.element_size()
-        places[name] = {"dtype": _CODES[like.dtype], "shape": list(like.shape), "data_offsets": [at, at + size]}
-        at += size
-    head = json.dumps(places, ensure_ascii=False).encode()
-    head += b" " * (-len(head) % 8)
-
-    def save(temporary: Path) -> None:
-        with temporary.open("wb") as file:
-            file.write(len(head).to_bytes(8, "little") + head)
-            for name in order:
-                one = tensors[name]
-                made = one.make() if isinstance(one, Later) else one
-                file.write(made.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-
-    write(path, save)
-
-
-def _like(one: Tensor | Later) -> Tensor:
-    return one.like if isinstance(one, Later) else one
-
-
-class TensorFile:
-    """A safetensors file of `lape`, its tensors read one by one when asked for."""
-
-    def __init__(self, path: Path, kind: str, required: tuple[str, ...] = ()) -> None:
-        self.path = path
-        if not path.is_file():
-            raise FileError(f"There is no file {path}. Expected {kind}.")
-        try:
-            opened: Any = safe_open(path, framework="pt")
-            self._file = opened
-            metadata: dict[str, str] = self._file.metadata() or {}
-            self.header: dict[str, Any] = json.loads(metadata.get("lape", "{}"))
-            if not isinstance(self.header, dict):
-                raise ValueError("its header is no object")
-        except (SafetensorError, OSError, ValueError) as error:
-            raise FileError(
-                f"{path} is damaged or not {kind} ({error}). Make it again, or copy it anew from where it came."
-            ) from error
-        if self.header.get("kind") != kind:
-            found = self.header.get("kind", "a safetensors file that lape did not write")
-            raise FileError(f"{path} holds {found}. Expected {kind}.")
-        missing = [name for name in required if name not in self.header]
-        if missing:
-            raise FileError(f"{path} is damaged: its header has no {', '.join(missing)}. Make it again.")
-
-    def names(self) -> list[str]:
-        """The names of the tensors in it."""
-        return list(self._file.keys())
-
-    def like(self, name: str) -> Tensor:
-        """A tensor of a named one's shape and dtype, without content."""
-        part = self._file.get_slice(name)
-        dtype = next(dtype for dtype, code in _CODES.items() if code == part.get_dtype())
-        return torch.empty(part.get_shape(), dtype=dtype, device="meta")
-
-    def tensor(self, name: str) -> Tensor:
-        """Read one tensor."""
-        try:
-            tensor: Tensor = self._file.get_tensor(name)
-        except (SafetensorError, OSError) as error:
-            raise FileError(f"{self.path} is damaged: {name} could not be read ({error}).") from error
-        return tensor
+def as_json(value: Any) -> str:
+    """As it is written."""
+    return json.dumps(value, indent=1, ensure_ascii=False, sort_keys=True, default=str, allow_nan=False)
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
@@ -214,14 +138,40 @@ def fresh(working: Path) -> None:
         working.mkdir(parents=True)
 
 
-def same_run(working: Path, ours: dict[str, Any]) -> None:
-    """Note in a folder that is filled step by step which run it belongs to; refuse one that belongs to another."""
+def state_of(working: Path) -> dict[str, Any] | None:
+    """Which run a folder that is half full belongs to; None where nothing says so. What is damaged is said, and nothing says so then."""
     path = working / STATE
-    plain = json.loads(json.dumps(ours, default=str))
     if not path.exists():
-        write_json(path, plain)
+        return None
+    try:
+        state: dict[str, Any] = read_json(path)
+    except FileError as error:
+        dropped(path, error)
+        return None
+    return state
+
+
+def dropped(path: Path, error: FileError) -> None:
+    """Without a finished part of a run that was stopped, since it is damaged, and say so."""
+    warn(f"{str(error).removesuffix(AGAIN)}It is dropped, and what it held is made again.")
+    path.unlink(missing_ok=True)
+
+
+def same_run(working: Path, ours: dict[str, Any]) -> None:
+    """Note in a folder that is filled step by step which run it belongs to; refuse one that belongs to another.
+
+    Finished parts of which nothing says what they belong to are removed.
+    """
+    plain = json.loads(json.dumps(ours, default=str))
+    theirs = state_of(working)
+    if theirs is None:
+        for path in working.iterdir() if working.exists() else ():
+            if path.name in (CELLS, PARTS):
+                shutil.rmtree(path)
+            elif path.suffix in _FINISHED:
+                path.unlink()
+        write_json(working / STATE, plain)
         return
-    theirs = json.loads(path.read_text(encoding="utf-8"))
     for key, value in plain.items():
         if theirs.get(key) != value:
             there, now = (f"{json.dumps(v, ensure_ascii=False):.600}" for v in (theirs.get(key), value))

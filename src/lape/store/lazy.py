@@ -9,7 +9,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from lape.store.files import Later, TensorFile
+from lape.store.tensors import Later, TensorFile
 
 
 class Deferred(Mapping[str, Tensor]):

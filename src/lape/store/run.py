@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
+import io
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+import polars.selectors as cs
 
 from lape.errors import FileError
 from lape.store import files
+from lape.store.documents import Schema, Whole, damaged, read_json
 
-_AGAIN = "Make it again, or copy it anew from where it came."
+_MODEL: Schema = dict.fromkeys(("id", "revision", "config", "checksum", "dtype"), str | None)
+_TEXT: Schema = {"hash": str, "tokens": int, "shards": [int], "of": int, "batches": int, "batch_tokens": int}
+RECORD: Mapping[str, Schema] = {
+    "verb": str,
+    "command": ([str], str),
+    "model": (None.__class__, _MODEL),
+    "tokenizer": (None.__class__, {"hash": str | None}),
+    "corpus": {...: ([_TEXT], _TEXT)},
+    "quantities": {...: {"axes": [str], "dtype": str, "merge": str}},
+    **dict.fromkeys(("counting", "options", "tuned", "statistics", "manifest", "until"), dict | None),
+    "versions": {...: str},
+    "chosen": {...: dict},
+    "evaluated": {"lines": int},
+    "space": str,
+}
+"""What is read of a run.json, as far as it is there."""
+MANIFEST: Schema = {**RECORD, "model": (None.__class__, Whole({"id": str, "checksum": str}))}
+"""The same of the manifest that statistics and neurons carry."""
 STATS, NEURONS = "stats.safetensors", "neurons.safetensors"
 
 
@@ -62,16 +83,69 @@ class Run:
 
 
 def read_table(path: Path) -> pl.DataFrame:
-    """A table. Raises FileError for a damaged file."""
+    """A table. Raises FileError for a file that is none, or was changed since it was written."""
     try:
-        return pl.read_parquet(path)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise FileError(f"{path} is damaged and was not read: {str(error).splitlines()[0]}. {_AGAIN}") from error
+        content = path.read_bytes()
+        at = content.rfind(_SEAL) + len(_SEAL)
+        if at >= len(_SEAL) and _sealed(content, at) != content[at : at + len(_NOTHING)]:
+            raise damaged(path, "it is not as it was written")
+        return pl.read_parquet(io.BytesIO(content))
+    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        raise damaged(path, f"it was not read ({(str(error) or type(error).__name__).splitlines()[0]})") from error
+
+
+def check_table(name: str, frame: pl.DataFrame, schema: Mapping[str, Any], where: str = "") -> pl.DataFrame:
+    """The frame itself, if it has exactly these columns and dtypes, and all its numbers are finite; what is not known is null.
+
+    Raises FileError, naming what differs.
+    """
+    said = []
+    if frame.schema != pl.Schema(schema):
+        missing = [name for name in schema if name not in frame.schema]
+        unknown = [name for name in frame.schema if name not in schema]
+        said = [f"lacks {', '.join(missing)}"] if missing else []
+        said += [f"has unknown {', '.join(unknown)}"] if unknown else []
+        said += [
+            f"{k} is {frame.schema[k]}, not {kind}"
+            for k, kind in schema.items()
+            if k in frame.schema and frame.schema[k] != kind
+        ]
+        said = said or ["has its columns in another order"]
+    else:
+        finite = frame.select(cs.float().is_finite().all())
+        said = [
+            f"has values in {name} that are infinite or not numbers" for name in finite.columns if not finite[name][0]
+        ]
+    if not said:
+        return frame
+    raise FileError(
+        f"The table {name}{f' ({where})' if where else ''} {'; '.join(said)}: "
+        "another version of lape wrote it, or another program. Make it again."
+    )
 
 
 def write_table(path: Path, table: pl.DataFrame) -> None:
     """Write a table as parquet, in one step."""
-    files.write(path, table.write_parquet)
+    files.write(path, lambda temporary: save_table(temporary, table))
+
+
+def save_table(path: Path, table: pl.DataFrame) -> None:
+    """Write parquet whose metadata hold a seal, the SHA-256 of all of the file but itself."""
+    content = io.BytesIO()
+    table.write_parquet(content, metadata={"lape": (_SEAL + _NOTHING).decode()})
+    whole = content.getvalue()
+    at = whole.rfind(_SEAL) + len(_SEAL)
+    path.write_bytes(whole[:at] + _sealed(whole, at) + whole[at + len(_NOTHING) :])
+
+
+_SEAL, _NOTHING = b"lape seal ", b"0" * 64
+
+
+def _sealed(content: bytes, at: int) -> bytes:
+    """The seal of a file that has, or will have, it at some place."""
+    whole = hashlib.sha256(content[:at] + _NOTHING)
+    whole.update(content[at + len(_NOTHING) :])
+    return whole.hexdigest().encode()
 
 
 def read_record(folder: Path, name: str = "run.json") -> dict[str, Any]:
@@ -79,10 +153,5 @@ def read_record(folder: Path, name: str = "run.json") -> dict[str, Any]:
     path = folder / name
     if not path.is_file():
         return {}
-    try:
-        read = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise FileError(f"{path} is damaged: it is not JSON ({error}). {_AGAIN}") from error
-    if not isinstance(read, dict):
-        raise FileError(f"{path} is damaged: it holds no object. {_AGAIN}")
-    return read
+    record: dict[str, Any] = read_json(path, RECORD)
+    return record

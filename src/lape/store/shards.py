@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from lape.errors import MismatchError, OptionError
+from lape.errors import FileError, MismatchError, OptionError
 
 Corpora = dict[str, Any]
 """Language -> what a manifest says of its text, or a list of such where several texts were merged."""
@@ -80,6 +80,21 @@ def _said(text: dict[str, Any]) -> str:
     if "of" not in text:
         return "the whole"
     return f"shard {', '.join(map(str, text['shards']))} of {text['of']} ({text['batches']} batches of {text['batch_tokens']} tokens)"
+
+
+def partly(corpora: Corpora) -> set[str]:
+    """The languages of which shards are there. Raises FileError for shards that are none."""
+    found = set()
+    for language, texts in corpora.items():
+        for one in _listed(texts):
+            if "of" not in one:
+                continue
+            if any(name not in one for name in ("shards", *_DIVISION)) or not set(one["shards"]) <= set(
+                range(1, one["of"] + 1)
+            ):
+                raise FileError(f"{language} has shards {one.get('shards')} of {one['of']}.")
+            found.add(language)
+    return found
 
 
 def missing(corpora: Corpora) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import polars as pl
 
@@ -77,14 +77,32 @@ def _deciding(claim: Claim, table: pl.DataFrame, over: Sequence[str]) -> pl.Data
             raise OptionError(
                 f"The claim {claim.name} asks for the column {column}, but {claim.table} has {', '.join(table.columns)}."
             )
+    if not table[claim.value].dtype.is_numeric():
+        raise OptionError(f"The claim {claim.name} judges {claim.value} of {claim.table}, which holds no numbers.")
     for column, wanted in where:
+        of = table[column].dtype
+        if wanted != "largest" and not all(_fits(of, one) for one in _listed(wanted)):
+            raise OptionError(
+                f"The claim {claim.name} asks for {column} = {wanted!r}, but {column} of {claim.table} is {of}."
+            )
         if wanted == "largest":
             table = table.filter(pl.col(column) == pl.col(column).max())
         elif wanted == "over":
             table = table.filter(pl.col(column).is_in(list(over)))
         else:
-            table = table.filter(pl.col(column).is_in(wanted if isinstance(wanted, list) else [wanted]))
+            table = table.filter(pl.col(column).is_in(_listed(wanted)))
     return table
+
+
+def _listed(wanted: Any) -> list[Any]:
+    return wanted if isinstance(wanted, list) else [wanted]
+
+
+def _fits(dtype: pl.DataType, wanted: Any) -> bool:
+    """Whether a column can hold a value."""
+    if isinstance(wanted, bool):
+        return dtype == pl.Boolean
+    return dtype == pl.String if isinstance(wanted, str) else dtype.is_numeric()
 
 
 def _p(value: float | None, low: float | None, high: float | None, claim: Claim) -> float | None:

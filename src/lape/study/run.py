@@ -20,7 +20,8 @@ from lape.figures.write import FigureOptions, available, draw_tables, write_inde
 from lape.model.identity import check_made_with, describe
 from lape.store import files
 from lape.store.cells import Cells
-from lape.store.draft import PARTS, Draft
+from lape.store.draft import Draft
+from lape.store.files import PARTS
 from lape.study.claims import Judged, judge
 from lape.study.plan import plan
 from lape.study.write import claims_page, latex, methods

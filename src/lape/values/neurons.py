@@ -13,15 +13,26 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from lape.data.languages import tag
-from lape.errors import OptionError, TextError
+from lape.data.languages import check_tags, tag
+from lape.errors import FileError, OptionError, TextError
 from lape.store import files
+from lape.store.documents import Schema
+from lape.store.lock import Lock
+from lape.store.run import MANIFEST
+from lape.store.tensors import TensorFile, write_tensors
 from lape.values import published
 from lape.values.same import check_same_model
 from lape.values.space import NeuronSpace
 
 KIND = "language neurons"
-HEADER = ("languages", "space", "method", "options", "manifest", "notes")
+HEADER: Mapping[str, Schema] = {
+    "languages": [str],
+    "space": list,
+    "method": str,
+    "options": dict,
+    "manifest": MANIFEST,
+    "notes": [str],
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,10 +222,15 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write our safetensors file, or, for a name that ends in .pth, the published `List[List[LongTensor]]`."""
         path = Path(path)
-        files.refuse_existing(path, overwrite)
+        with Lock(path):
+            files.refuse_existing(path, overwrite)
+            self._write(path)
+        return path
+
+    def _write(self, path: Path) -> None:
         if path.suffix == ".pth":
             published.write(path, self.space, [one.flat for one in self.sets.values()])
-            return path
+            return
         tensors = {f"set/{language}": found.flat for language, found in self.sets.items()}
         tensors |= {f"stability/{language}": value for language, value in self.stability.items()}
         if self.scores is not None:
@@ -231,8 +247,7 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
             "manifest": self.manifest,
             "notes": list(self.notes),
         }
-        files.write_tensors(path, tensors, header)
-        return path
+        write_tensors(path, tensors, header)
 
     @classmethod
     def load(
@@ -244,9 +259,11 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
             space, flat = published.read(path, languages, width)
             sets = {language: NeuronSet(space, one) for language, one in flat.items()}
             return cls(space=space, sets=sets, method="published", options={"file": path.name})
-        file = files.TensorFile(path / "neurons.safetensors" if path.is_dir() else path, KIND, HEADER)
+        file = TensorFile(path / "neurons.safetensors" if path.is_dir() else path, KIND, HEADER)
         header, names = file.header, set(file.names())
-        space = NeuronSpace.from_json(header["space"])
+        with file.reading():
+            space = NeuronSpace.from_json(header["space"])
+            _check(file, space)
         return cls(
             space=space,
             sets={language: NeuronSet(space, file.tensor(f"set/{language}")) for language in header["languages"]},
@@ -267,6 +284,35 @@ def _of(neurons: NeuronSet, manifest: Mapping[str, Any]) -> NeuronSet:
     same = copy(neurons)
     object.__setattr__(same, "manifest", manifest)
     return same
+
+
+def _check(file: TensorFile, space: NeuronSpace) -> None:
+    """Refuse tensors that are not what they should be, now or when they are read. Raises FileError."""
+    languages = check_tags(file.header["languages"])
+    sets, names = {f"set/{one}": one for one in languages}, set(file.names())
+    odd = sorted(names - {*sets, *(f"stability/{one}" for one in languages), "scores", "fingerprints"})
+    if odd or not sets.keys() <= names:
+        raise FileError(f"It has {', '.join(sorted(names))} for {', '.join(languages)}.")
+    length = {name: file.like(name).numel() for name in names}
+    expected = {"scores": len(space), **{f"stability/{one}": length[f"set/{one}"] for one in languages}}
+    for name in names:
+        dtype = torch.float64 if name in expected else torch.int64
+        like = file.like(name)
+        if like.dim() != 1 or like.dtype != dtype or length[name] != expected.get(name, length[name]):
+            raise FileError(
+                f"{name} is {tuple(like.shape)}, {like.dtype}; expected ({expected.get(name, 'any')},), {dtype}."
+            )
+
+    def laws(name: str, tensor: Tensor) -> str | None:
+        if name in sets and len(tensor):
+            rising = bool((tensor[1:] > tensor[:-1]).all())
+            if not rising or int(tensor[0]) < 0 or int(tensor[-1]) >= len(space):
+                return f"{name} holds no rising indices from 0 to {len(space) - 1}"
+        if name.startswith("stability/") and not bool(((tensor >= 0) & (tensor <= 1)).all()):
+            return f"{name} holds shares that are not between 0 and 1"
+        return None
+
+    file.obey(laws)
 
 
 def _equal(a: Tensor | None, b: Tensor | None) -> bool:

@@ -11,7 +11,11 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from lape.errors import OptionError
+from lape.errors import FileError, OptionError
+from lape.store.documents import misfit
+
+_MOST = 2**36
+"""More neurons than any model has."""
 
 
 @dataclass(frozen=True)
@@ -124,11 +128,19 @@ class NeuronSpace:
         return [[stretch.layer, stretch.expert, stretch.width] for stretch in self.stretches]
 
     @classmethod
-    def from_json(cls, data: Iterable[Any]) -> NeuronSpace:
-        """Read what `to_json` wrote."""
-        return cls.of(
-            (int(layer), None if expert is None else int(expert), int(width)) for layer, expert, width in data
-        )
+    def from_json(cls, data: Any) -> NeuronSpace:
+        """Read what `to_json` wrote. Raises FileError for anything else."""
+        wrong = misfit(data, [[int | None]], "the space")
+        if wrong or not data or any(len(one) != 3 or None in (one[0], one[2]) for one in data):
+            raise FileError(f"The space is no list of [layer, expert or null, width] ({wrong or f'{data!s:.80}'}).")
+        layers = [layer for layer, _, _ in data]
+        if layers != sorted(layers) or any(
+            layer < 0 or (expert or 0) < 0 or width < 1 for layer, expert, width in data
+        ):
+            raise FileError("The space has layers in disorder, or numbers below 0.")
+        if sum(width for _, _, width in data) > _MOST:
+            raise FileError(f"The space has more neurons than {_MOST:,}.")
+        return cls.of((layer, expert, width) for layer, expert, width in data)
 
     def __str__(self) -> str:
         widths = {stretch.width for stretch in self.stretches}

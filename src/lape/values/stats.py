@@ -10,10 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lape.data.languages import tag
+from lape.data.languages import check_tags, tag
 from lape.errors import FileError, MismatchError, OptionError, TextError
 from lape.store import files, shards
+from lape.store.documents import Schema
 from lape.store.lazy import FromFile, later, like
+from lape.store.lock import Lock
+from lape.store.run import MANIFEST
+from lape.store.tensors import TensorFile, write_tensors
+from lape.values.laws import broken
 from lape.values.merging import added, joined
 from lape.values.quantity import COUNTED, EXTRAS, WRITTEN, Quantity, described
 from lape.values.same import check_adds_up
@@ -24,7 +29,7 @@ FORMAT = 2
 """Of the file. 1: tensors are not described, and the written activation has no sums; it is still read. 2: `manifest["quantities"]` says of
 every tensor what it is (see `lape.values.quantity`).
 """
-HEADER = ("languages", "space", "manifest")
+HEADER: Mapping[str, Schema] = {"languages": [str], "space": list, "manifest": MANIFEST}
 COUNTS = ("tokens", "routed", "fires")
 
 
@@ -129,11 +134,7 @@ class ActivationStats:
                 f"{len(languages)} languages, {len(tokens)} token counts and fires of shape {tuple(fires.shape)} do not fit. "
                 "Expected (languages, layers, width)."
             )
-        if (
-            fires.is_floating_point()
-            or bool((fires < 0).any())
-            or bool((fires.flatten(1).amax(1) > torch.tensor(tokens)).any())
-        ):
+        if fires.is_floating_point():
             raise OptionError("fires must be whole numbers from 0 to the language's tokens.")
         _, layers, width = fires.shape
         space = NeuronSpace.dense(layers, width)
@@ -149,6 +150,10 @@ class ActivationStats:
         }
         if len(by_language) != len(languages):
             raise OptionError(f"A language is named twice among {', '.join(languages)}.")
+        for language, one in by_language.items():
+            for name, tensor in one.tensors.items():
+                if wrong := broken(name, tensor, one.tensors, space):
+                    raise OptionError(f"{language}: {wrong}. Expected whole numbers from 0 to the language's tokens.")
         return cls(space, by_language, manifest or {})
 
     def probabilities(self, denominator: str = "tokens", folds: Sequence[int] | None = None) -> Tensor:
@@ -274,7 +279,6 @@ class ActivationStats:
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write one safetensors file, in one step. Raises FileError for an existing one unless `overwrite`."""
         path = Path(path)
-        files.refuse_existing(path, overwrite)
         tensors = {
             f"{language}/{name}": later(one.tensors, name)
             for language, one in self.by_language.items()
@@ -287,27 +291,38 @@ class ActivationStats:
             "space": self.space.to_json(),
             "manifest": self.manifest,
         }
-        files.write_tensors(path, tensors, header)
+        with Lock(path):
+            files.refuse_existing(path, overwrite)
+            write_tensors(path, tensors, header)
         return path
 
     @classmethod
     def load(cls, path: str | Path) -> ActivationStats:
         """Open a file, or a run's folder; its tensors are read when asked for."""
         path = Path(path)
-        file = files.TensorFile(path / "stats.safetensors" if path.is_dir() else path, KIND, HEADER)
-        if file.header.get("format", 1) not in (1, FORMAT):
-            raise FileError(
-                f"{path} is of format {file.header['format']}, and this version of lape reads formats 1 to {FORMAT}. "
-                "Use the version that wrote it, or a newer one: pip install -U lape"
-            )
-        space = NeuronSpace.from_json(file.header["space"])
-        stats = cls(
-            space,
-            {language: LanguageStats(FromFile(file, f"{language}/")) for language in file.header["languages"]},
-            file.header["manifest"],
-        )
-        for language, one in stats.by_language.items():
-            _check(path, language, one, space, described(stats.manifest))
+        file = TensorFile(path / "stats.safetensors" if path.is_dir() else path, KIND, HEADER, format=FORMAT)
+        with file.reading():
+            space, languages = NeuronSpace.from_json(file.header["space"]), file.header["languages"]
+            check_tags(languages)
+            unknown = sorted({name.partition("/")[0] for name in file.names()} - set(languages))
+            if unknown:
+                raise FileError(
+                    f"It holds tensors of {', '.join(unknown)}, but its languages are {', '.join(languages)}."
+                )
+            by_language = {language: LanguageStats(FromFile(file, f"{language}/")) for language in languages}
+            stats = cls(space, by_language, file.header["manifest"])
+            for language, one in by_language.items():
+                check(language, one, space, described(stats.manifest))
+            if len({like(one.tensors, "tokens").numel() for one in by_language.values()}) > 1:
+                raise FileError("Its languages have different numbers of folds.")
+            partly = shards.partly(stats.manifest.get("corpus", {}))
+
+        def laws(name: str, tensor: Tensor) -> str | None:
+            language, _, kind = name.partition("/")
+            wrong = broken(kind, tensor, by_language[language].tensors, space, empty=language in partly)
+            return f"{language}: {wrong}" if wrong else None
+
+        file.obey(laws)
         return stats
 
 
@@ -316,11 +331,11 @@ def _chosen(folds: Sequence[int] | None) -> slice | Tensor:
     return slice(None) if folds is None else torch.tensor(folds)
 
 
-def _check(path: Path, language: str, one: LanguageStats, space: NeuronSpace, known: Mapping[str, Quantity]) -> None:
-    """Refuse a language's tensors that are not what they are said to be."""
+def check(language: str, one: LanguageStats, space: NeuronSpace, known: Mapping[str, Quantity]) -> None:
+    """Refuse a language's tensors that are not of the shapes and number formats that they are said to be. Raises FileError."""
     missing = [name for name in COUNTS if name not in one.tensors]
     if missing:
-        raise FileError(f"{path} is damaged: {language} has no {', '.join(missing)}. Make it again.")
+        raise FileError(f"{language} has no {', '.join(missing)}.")
     folds = like(one.tensors, "tokens").numel()
     lengths = {"folds": folds, "stretches": len(space.stretches), "neurons": len(space)}
     for name in one.tensors:
@@ -331,9 +346,7 @@ def _check(path: Path, language: str, one: LanguageStats, space: NeuronSpace, kn
                 if name in known
                 else "nothing says what it is"
             )
-            raise FileError(
-                f"{path} is damaged: {language} has {name} {tuple(held.shape)}, {held.dtype}; {said}. Make it again."
-            )
+            raise FileError(f"{language} has {name} {tuple(held.shape)}, {held.dtype}; {said}.")
 
 
 def merge(parts: Iterable[ActivationStats]) -> ActivationStats:

@@ -18,10 +18,11 @@ from lape.recording.engine import Engine, RecordOptions, Work, check_texts
 from lape.recording.engines.compiled import Readers, asked
 from lape.recording.observers import asked as observed
 from lape.recording.observers.observer import Setting
+from lape.recording.partials import keep, kept
 from lape.recording.reader import Reader
 from lape.recording.weight_change import compared
-from lape.store import files
-from lape.store.lazy import FromFile
+
+_KIND = "a checkpoint"
 
 
 class Local(Engine):
@@ -63,7 +64,7 @@ class Local(Engine):
         corpus, options = work.corpus, self.options
         first = batch(corpus, work.batches[0]) if work.batches else None
         reader = self._readers.reader(corpus, first)
-        start = self._restore(corpus, reader)
+        start = self._restore(work, reader)
         saved = time.monotonic()
         with reader.attached():
             for number in range(start, len(work.batches)):
@@ -87,11 +88,13 @@ class Local(Engine):
         return self.folder / f"{corpus.language}.checkpoint"
 
     def _save(self, corpus: Corpus, reader: Reader, done: int) -> None:
-        files.write_tensors(self._path(corpus), reader.state(), {"kind": "a checkpoint", "batches": done})
+        keep(self._path(corpus), _KIND, reader.state(), done)
 
-    def _restore(self, corpus: Corpus, reader: Reader) -> int:
-        if not self._path(corpus).exists():
+    def _restore(self, work: Work, reader: Reader) -> int:
+        """The number of the first batch that is still to be read."""
+        path = self._path(work.corpus)
+        found = kept(path, _KIND, work, self.space, reader.state()) if path.exists() else None
+        if found is None:
             return 0
-        file = files.TensorFile(self._path(corpus), "a checkpoint")
-        reader.restore(dict(FromFile(file)))
-        return int(file.header["batches"])
+        reader.restore(dict(found[1]))
+        return found[0]

@@ -27,9 +27,8 @@ from lape.progress import Progress
 from lape.recording.engine import RECORDED, Engine, RecordOptions, Work, check_texts
 from lape.recording.engines.compiled import asked
 from lape.recording.observers import quantities
+from lape.recording.partials import kept
 from lape.recording.reader import Reader
-from lape.store import files
-from lape.store.lazy import FromFile
 
 
 def follows(model: nn.Module) -> bool:
@@ -53,8 +52,16 @@ class Parallel(Engine):
         """Refuse what does not fit the model; hear from the first process what a stopped run had finished."""
         check_texts(self.model, self.options, every)
         asked(self.model, self._found, self.options, every)  # says that it is not done
-        for path in _told(lambda: sorted(self._folder.glob("*.recorded"))):
-            self._known[path.stem] = _told(partial(_finished, path))
+        for language, work in every.items():
+            found = _told(partial(self._finished, work))
+            if found is not None:
+                self._known[language] = found
+
+    def _finished(self, work: Work) -> dict[str, Tensor] | None:
+        """All that is kept of a language but its fingerprints, which every process knows."""
+        known = quantities(self.options)
+        found = kept(self._folder / f"{work.corpus.language}.recorded", RECORDED, work, self.space, known, known)
+        return {name: tensor for name, tensor in found[1].items() if name != "fingerprints"} if found else None
 
     def count(self, work: Work) -> dict[str, Tensor]:
         """Counts and sums of some batches, of all neurons, in every process."""
@@ -83,12 +90,6 @@ class Parallel(Engine):
             layers = zip(*pieces, strict=True)
             result[name] = torch.cat([torch.cat(of_layer, axis) for of_layer in layers], axis)
         return result
-
-
-def _finished(path: Path) -> dict[str, Tensor]:
-    """All that is kept of a language but its fingerprints, which every process knows."""
-    kept = FromFile(files.TensorFile(path, RECORDED))
-    return {name: tensor for name, tensor in kept.items() if name != "fingerprints"}
 
 
 def _gathered(value: Any) -> list[Any]:

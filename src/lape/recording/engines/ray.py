@@ -38,7 +38,7 @@ from lape.recording import observers
 from lape.recording.engine import GROUPS, Engine, RecordOptions, Work
 from lape.recording.engines.compiled import Readers, why_none
 from lape.recording.run import checked_texts, recorded
-from lape.store import files
+from lape.store import files, tensors
 from lape.values.space import NeuronSpace
 from lape.values.stats import FORMAT, ActivationStats
 
@@ -105,7 +105,7 @@ def record(
     def engine(folder: Path) -> OnRay:
         return OnRay(str(name), loading, options, cluster, folder=folder, progress=progress)
 
-    return recorded(engine, tokenizer, sources, options, out=out, progress=progress)
+    return recorded(engine, tokenizer, sources, options, out=out, overwrite=overwrite, progress=progress)
 
 
 @dataclass(frozen=True)
@@ -206,12 +206,17 @@ class OnRay(Engine):
     def _path(self, key: str) -> Path:
         return self._folder / f"{key}.partial"
 
-    def _file(self, key: str) -> files.TensorFile | None:
+    def _file(self, key: str) -> tensors.TensorFile | None:
         """A group's counts; None where no whole file holds them."""
-        try:
-            return files.TensorFile(self._path(key), _KIND)
-        except FileError:
+        if not self._path(key).exists():
             return None
+        try:
+            file = tensors.TensorFile(self._path(key), _KIND, sealed=True)
+            file.whole()
+        except FileError as error:
+            files.dropped(self._path(key), error)
+            return None
+        return file
 
     def _counted(self, todo: list[_Group]) -> Iterator[tuple[str, int, bytes]]:
         """Each group's key, tokens and file, as they are counted."""
@@ -300,7 +305,7 @@ class Counter:
                 reader.read(one)
         result = {name: tensor.contiguous() for name, tensor in reader.result().items()}
         result["fires"] = result["fires"].int()  # of one group: they fit
-        return packed(result, metadata={"lape": json.dumps({"kind": _KIND})})
+        return tensors.packed(result, {"kind": _KIND})
 
 
 def _batch(held: dict[str, Tensor], number: int) -> Batch:
