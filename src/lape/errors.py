@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 
 class LapeError(Exception):
@@ -36,3 +38,30 @@ class LapeWarning(UserWarning):
 def warn(message: str) -> None:
     """Give a `LapeWarning`: what was found, what follows from it, and what to type for more."""
     warnings.warn(message, LapeWarning, stacklevel=3)
+
+
+@contextmanager
+def foreign(kind: type[LapeError], say: Callable[[str], str]) -> Iterator[None]:
+    """Around every call that reads what somebody else made: whatever a library throws at it becomes one paragraph.
+
+    `say`: the message, of what was thrown. Our own errors, a lack of memory and Ctrl-C pass as they are.
+    """
+    try:
+        yield
+    except (LapeError, MemoryError):
+        raise
+    except BaseException as error:
+        panic = type(error).__name__ == "PanicException"  # of libraries written in Rust: no Exception
+        if not isinstance(error, Exception) and not panic:
+            raise
+        raise kind(say(told(error))) from error
+
+
+def told(error: BaseException) -> str:
+    """What an error of a library says, in one short line; its kind where that is all there is."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = " ".join(lines[:3])[:600]
+    bare = not said or isinstance(error, (KeyError, IndexError, AttributeError, TypeError, ZeroDivisionError))
+    return f"{type(error).__name__}{': ' if said else ''}{said}" if bare else said

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lape.data.corpus import FOLDS, Corpus, TextOptions, bos_id, prepare
-from lape.data.texts import PIECE, Documents
+from lape.data.reading import PIECE
+from lape.data.texts import Documents
 from lape.data.windows import batch, batches, rows
 from lape.errors import LapeError, OptionError, TextError
 from support.made import made_corpus

@@ -11,7 +11,8 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lape.data.texts import PIECE, Documents, documents, preview
+from lape.data.reading import PIECE
+from lape.data.texts import Documents, documents, preview
 from lape.errors import TextError
 
 LAW = settings(deadline=None, max_examples=40)

@@ -221,13 +221,13 @@ def recorded_neurons(texts, **options):
 
 def test_text_that_was_recorded_is_refused_with_what_to_do():
     texts = texts_of(5)
-    with pytest.raises(MismatchError, match=r"en: 100% of the lines .*--allow-recorded"):
+    with pytest.raises(MismatchError, match=r"en: 100% of this text .*--allow-recorded"):
         table_of(texts, recorded_neurons(texts), draws=0)
 
 
 def test_one_recorded_document_among_others_is_enough():
     neurons = recorded_neurons({"de": Documents([texts_of(5)["fr"].texts[3]])})
-    with pytest.raises(MismatchError, match=r"fr: 20% of the lines"):
+    with pytest.raises(MismatchError, match=r"fr: 20% of this text"):
         table_of(texts_of(5), neurons, draws=0)
 
 

@@ -273,7 +273,7 @@ def test_a_language_that_was_not_recorded_is_refused(stats):
 
 
 def test_damage_is_not_measured_on_recorded_text(stats):
-    with pytest.raises(MismatchError, match=r"fr: 100% .* Evaluate on other text"):
+    with pytest.raises(MismatchError, match=r"fr: [0-9]+% .* Evaluate on other text"):
         table_of(stats, other={"fr": RECORDED["fr"][:10]})
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
-from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -17,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lape.data.fingerprints import Fingerprints, LineHashes, share_known
 from lape.data.texts import Documents, Source, documents
 from lape.errors import OptionError, TextError
 from lape.options import Tokens, check_choices, positive
@@ -26,6 +26,8 @@ from lape.store.files import writing
 Ints: TypeAlias = NDArray[np.int64]
 FOLDS = 8
 """Folds in which counts are kept, so that a set's stability can be measured by halving them."""
+_AT_ONCE = 2**19
+"""Characters that are tokenised at once: tokenizers need 100 bytes and more for each."""
 
 
 @dataclass(frozen=True)
@@ -80,17 +82,23 @@ class Corpus:
     hash: str
     """SHA-256 over the documents read."""
     fingerprints: Tensor
-    """(lines,) int64, sorted, one per different line of text, by which it is recognised when it comes again."""
+    """(fingerprints,) int64, sorted, by which it is recognised when it comes again: see `lape.data.fingerprints`."""
     special: frozenset[int]
     """Ids that never count, even where a text spells them out."""
     bos: int | None
     """The id that begins a row, or None."""
     lines: Lines | None = None
+    line_hashes: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    """(lines,) int64, sorted: by which it is recognised in statistics of older versions, whose fingerprints were these."""
 
     @property
     def documents(self) -> int:
         """How many documents there are."""
         return len(self.starts) - 1
+
+    def known(self, recorded: Tensor) -> float:
+        """Which share of it, 0 to 1, is among the fingerprints of recorded text."""
+        return share_known((self.fingerprints, self.line_hashes), recorded)
 
     def describe(self) -> dict[str, Any]:
         """What a manifest says of it."""
@@ -134,6 +142,7 @@ def prepare(
             if lines:
                 line_file.write(numbers.tobytes())
             progress(f"reading {language}", builder.count, options.tokens)
+        builder.end_document()
         file.flush()
         line_file.flush()
         if builder.count == 0:
@@ -150,7 +159,8 @@ def prepare(
         tokens=tokens,
         starts=np.array([*builder.starts, builder.count]),
         hash=builder.digest.hexdigest(),
-        fingerprints=torch.unique(torch.from_numpy(np.array(builder.fingerprints, dtype=np.int64))),
+        fingerprints=builder.fingerprints.tensor(),
+        line_hashes=builder.line_hashes.tensor(),
         special=frozenset(tokenizer.all_special_ids),
         bos=bos_id(tokenizer, options.bos),
         lines=table,
@@ -171,16 +181,19 @@ class _Builder:
         self.count = 0
         self.starts: list[int] = []
         self.digest = hashlib.sha256()
-        self.fingerprints = array("q")
+        self.fingerprints, self.line_hashes = Fingerprints(), LineHashes()
         self.rows: list[list[int]] = []
         """Of each line: its document, its characters, and its place, which is two numbers."""
         self._document = -1
         self._above = (-1, 0)
-        """The document of the last piece, and how many of its lines came before the next piece."""
+        """The document of the last piece, and how many of its lines ended before the next piece."""
+        self._gap = 0
+        """Characters of white space at the end of the last piece's last line, which may go on."""
 
     def run(self, source: Iterator[Iterator[str]]) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32]]]:
+        """The token ids of each piece, and of each token its line where lines are wanted."""
         stream = ((number, piece) for number, pieces in enumerate(source) for piece in pieces)
-        while group := list(islice(stream, 32)):
+        while (self.cap is None or self.count < self.cap) and (group := self._group(stream)):
             encoded = self._encode([piece for _, piece in group])
             for (document, piece), (ids, numbers) in zip(group, encoded, strict=True):
                 room = len(ids) if self.cap is None else self.cap - self.count
@@ -191,7 +204,18 @@ class _Builder:
                 if len(ids):
                     yield self._take(document, piece, ids, numbers, room)
                 if self.lines:
-                    self._above = (document, above + len(_lines(piece)))
+                    self._above = (document, above + piece.count("\n"))
+
+    def _group(self, stream: Iterator[tuple[int, str]]) -> list[tuple[int, str]]:
+        """The pieces that are tokenised at once: bounded, and not many more than are wanted."""
+        room = _AT_ONCE if self.cap is None else min(_AT_ONCE, 16 * (self.cap - self.count))
+        group: list[tuple[int, str]] = []
+        for one in islice(stream, 32):
+            group.append(one)
+            room -= len(one[1])
+            if room <= 0:
+                break
+        return group
 
     def _encode(self, pieces: list[str]) -> list[tuple[NDArray[np.int32], NDArray[np.int32]]]:
         """Token ids and the line within the piece of each token."""
@@ -218,47 +242,69 @@ class _Builder:
         self, document: int, piece: str, ids: NDArray[np.int32], numbers: NDArray[np.int32], room: int
     ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         if document != self._document:
+            self.end_document()
             self._document = document
             self.starts.append(self.count)
             self.digest.update(b"\x00document\x00")
         data = piece.encode("utf-8", "surrogatepass")
         self.digest.update(data)
-        self.fingerprints.extend(_fingerprint(line) for line in map(str.strip, _lines(piece)) if line)
+        self.fingerprints.add(piece)
+        self.line_hashes.add(piece)
         kept = ids[:room]
         self.count += len(kept)
         return kept, self._number_lines(piece, numbers, len(kept)) if self.lines else numbers
+
+    def end_document(self) -> None:
+        """The last document has no more pieces."""
+        self.fingerprints.end()
+        self.line_hashes.end()
+        self._gap = 0
 
     def _number_lines(self, piece: str, numbers: NDArray[np.int32], kept: int) -> NDArray[np.int32]:
         """Make the line numbers of the first `kept` tokens global. An empty line's tokens go to the line before it in the
         document, or to the one after it; a document without any line gets one of no characters.
         """
-        texts = [line.strip() for line in _lines(piece)]
+        texts = _lines(piece)
         document = len(self.starts) - 1
         known = bool(self.rows) and self.rows[-1][0] == document
         first = len(self.rows) - known
         source, above = self._above
         index = np.zeros(int(numbers[kept - 1]) + 1, dtype=np.int32)
+        added = 0
         for k in range(len(index)):
-            if texts[k]:
-                self.rows.append([document, len(texts[k]), source, above + k])
+            added = self._grow(document, texts[k], [source, above + k])
             index[k] = max(len(self.rows) - 1, first)
         if first == len(self.rows):
             self.rows.append([document, 0, source, above])
-        self._shorten_cut_line(numbers, kept, texts)
+        self._gap = _gap(texts[-1], self._gap if len(texts) == 1 else 0)
+        self._shorten_cut_line(numbers, kept, added)
         return index[numbers[:kept]]
 
-    def _shorten_cut_line(self, numbers: NDArray[np.int32], kept: int, texts: list[str]) -> None:
-        """Where the cap cuts a line, count its characters by the share of its tokens that is kept."""
+    def _grow(self, document: int, text: str, place: list[int]) -> int:
+        """Add the characters of a line, or of what goes on with the last one. Gives how many; an empty line has no row."""
+        if text.isspace():
+            return 0
+        if not self.rows or self.rows[-1][0] != document or self.rows[-1][2:] != place:
+            self.rows.append([document, 0, *place])
+        row = self.rows[-1]
+        added = self._gap + len(text.rstrip()) if row[1] else len(text.strip())
+        row[1] += added
+        return added
+
+    def _shorten_cut_line(self, numbers: NDArray[np.int32], kept: int, added: int) -> None:
+        """Where the cap cuts a line, count the characters that were added to it by the share of its tokens that is kept."""
         last = numbers[kept - 1]
         whole, part = int((numbers == last).sum()), int((numbers[:kept] == last).sum())
-        if part < whole and texts[last]:
-            self.rows[-1][1] = max(1, round(self.rows[-1][1] * part / whole))
+        if part < whole and added:
+            self.rows[-1][1] -= added - max(1, round(added * part / whole))
 
 
-def _fingerprint(line: str) -> int:
-    return int.from_bytes(
-        hashlib.blake2b(line.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little", signed=True
-    )
+def _gap(part: str, before: int) -> int:
+    """Characters of white space at the end of a line that has not ended yet: `before` came at the end of its parts up to here."""
+    if part.endswith("\n"):
+        return 0
+    blank = len(part) - len(part.rstrip())
+    return blank + before if blank == len(part) else blank
 
 
 def _line_numbers(piece: str, offsets: list[tuple[int, int]]) -> NDArray[np.int32]:

@@ -1,24 +1,20 @@
-"""One thought, reading texts: files, folders, globs, Hub data sets or lists become documents, each a stream of pieces."""
+"""Reading texts: files, folders, globs, Hub data sets or lists become documents, each a stream of pieces."""
 
 from __future__ import annotations
 
 import glob
-import gzip
-import io
 import json
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-from lape.errors import TextError
+from lape.data.reading import PIECE, RECORD, lines, parts, parts_of, pieces, whole_lines
+from lape.errors import TextError, foreign
 from lape.extras import need
 
 DocumentRule = Literal["file", "line"]
-PIECE = 65_536
-"""Characters after which a long document is cut, at the next line end, so that it never has to be in memory whole."""
 SUFFIXES = (".txt", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
 
 
@@ -51,7 +47,7 @@ def documents(
     """
     if isinstance(source, Documents):
         for text in source.texts:
-            yield _pieces_of(text)
+            yield pieces(parts_of(text))
         return
     paths: list[Any] = [source] if isinstance(source, (str, Path)) else list(source)
     if not paths:
@@ -107,121 +103,43 @@ def _file(path: Path, rule: DocumentRule, column: str, blank: bool) -> Iterator[
 
 
 def _plain(path: Path, rule: DocumentRule, blank: bool) -> Iterator[Iterator[str]]:
-    with _open(path) as file:
-        lines = _decoded(file, path)
-        if rule == "file":
-            yield _pieces(lines)
-        else:
-            for line in lines:
-                if line.strip():
-                    yield iter((line.rstrip("\r\n"),))
-                elif blank:
-                    yield iter(())
-
-
-def _open(path: Path) -> IO[str]:
-    try:
-        if path.name.endswith(".gz"):
-            return gzip.open(path, "rt", encoding="utf-8-sig", newline="\n")
-        if path.name.endswith(".zst"):
-            return _zstandard(path)
-        return path.open(encoding="utf-8-sig", newline="\n")
-    except OSError as error:
-        raise TextError(f"{path} could not be opened: {error.strerror}.") from error
-
-
-def _zstandard(path: Path) -> IO[str]:
-    need("zst", str(path), "zstandard")
-    import zstandard
-
-    return io.TextIOWrapper(io.BufferedReader(_Frames(path, zstandard)), encoding="utf-8-sig", newline="\n")
-
-
-class _Frames(io.RawIOBase):
-    """The bytes of a zstandard file of one or more frames. The library's own reader takes a file that was cut off for a whole one."""
-
-    def __init__(self, path: Path, library: Any) -> None:
-        self._file, self._library = path.open("rb"), library
-        self._frame: Any = None
-        self._ready = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._ready:
-            block = (
-                self._frame.unused_data if self._frame is not None and self._frame.eof else b""
-            ) or self._file.read(2**17)
-            if not block:
-                if self._frame is not None and not self._frame.eof:
-                    raise EOFError("it ends in the middle")
-                return 0
-            if self._frame is None or self._frame.eof:
-                self._frame = self._library.ZstdDecompressor().decompressobj()
-            self._ready = self._frame.decompress(block)
-        count = min(len(buffer), len(self._ready))
-        buffer[:count], self._ready = self._ready[:count], self._ready[count:]
-        return count
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-
-def _decoded(file: IO[str], path: Path) -> Iterator[str]:
-    try:
-        yield from file
-    except UnicodeDecodeError as error:
-        raise TextError(
-            f"{path} is not UTF-8 (byte {error.object[error.start]:#04x}: {error.reason}). "
-            f"Convert it, for instance: iconv -f LATIN1 -t UTF-8 {path.name} > utf8.txt"
-        ) from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise TextError(f"{path} could not be read: {error}. It seems damaged; get it again.") from error
-    except Exception as error:
-        if type(error).__module__.split(".")[0] != "zstandard":
-            raise
-        raise TextError(f"{path} could not be read: {error}. It seems damaged; get it again.") from error
-
-
-def _pieces(lines: Iterable[str]) -> Iterator[str]:
-    held: list[str] = []
-    size = 0
-    for line in lines:
-        held.append(line)
-        size += len(line)
-        if size >= PIECE:
-            yield "".join(held)
-            held, size = [], 0
-    if held:
-        yield "".join(held)
+    if rule == "file":
+        yield pieces(parts(path))
+    else:
+        yield from lines(parts(path), blank=blank)
 
 
 def _json_lines(path: Path) -> Iterator[Any]:
-    with _open(path) as file:
-        for number, line in enumerate(_decoded(file, path), 1):
-            if line.strip():
-                try:
-                    yield json.loads(line)
-                except ValueError as error:
-                    raise TextError(
-                        f"{path}, line {number} is not JSON ({error}). Expected one JSON object a line."
-                    ) from error
+    for number, line in whole_lines(path):
+        if not line.isspace():
+            yield _json(line, f"{path}, line {number}")
+
+
+def _json(line: str, where: str) -> Any:
+    with foreign(TextError, lambda told: f"{where} is not JSON ({told}). Expected one JSON object a line."):
+        return json.loads(line)
 
 
 def _parquet(path: Path, column: str) -> Iterator[Any]:
     import polars as pl
 
-    try:
+    with foreign(TextError, lambda told: f"{path} could not be read as parquet: {told}"):
         frame = pl.scan_parquet(path)
         names = frame.collect_schema().names()
         if column not in names:
-            raise TextError(f"{path} has no column {column!r}, but {', '.join(names)}. Name it: --column {names[0]}.")
+            raise TextError(
+                f"{path} has no column {column!r}, but {', '.join(names)}. Name it: --column {names[0]}."
+                if names
+                else f"{path} has no columns. Expected one that holds text, {column!r}."
+            )
         for batch in frame.select(column).collect_batches(chunk_size=4096):
-            yield from batch.iter_rows(named=True)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise TextError(f"{path} could not be read as parquet: {error}") from error
+            values = batch[column]
+            if values.dtype == pl.String and bool((values.str.len_bytes() > 4 * RECORD).any()):
+                raise TextError(
+                    f"{path} has a record of over {4 * RECORD:,} bytes. Expected each to be a document: split it into several."
+                )
+            for value in values:  # one at a time: each becomes a string of its own
+                yield {column: value}
 
 
 def _hub(item: str, column: str) -> Iterator[Any]:
@@ -229,13 +147,11 @@ def _hub(item: str, column: str) -> Iterator[Any]:
     import datasets
 
     name, config, split = [*item.removeprefix("hf:").split(":"), "", ""][:3]
-    try:
-        stream = datasets.load_dataset(name, config or None, split=split or "train", streaming=True)
-        yield from stream
-    except Exception as error:  # the library raises many kinds; all mean that this data set cannot be read
-        raise TextError(
-            f"{item} could not be read: {error} Expected hf:NAME[:CONFIG[:SPLIT]] with a column {column!r}."
-        ) from error
+    with foreign(  # the library raises many kinds; all mean that this data set cannot be read
+        TextError,
+        lambda told: f"{item} could not be read: {told} Expected hf:NAME[:CONFIG[:SPLIT]] with a column {column!r}.",
+    ):
+        yield from datasets.load_dataset(name, config or None, split=split or "train", streaming=True)
 
 
 def _records(records: Iterator[Any], column: str, name: str) -> Iterator[Iterator[str]]:
@@ -246,15 +162,16 @@ def _records(records: Iterator[Any], column: str, name: str) -> Iterator[Iterato
             raise TextError(
                 f"{name}: a record has no text in {column!r}; it has {keys}. Name the column: --column NAME."
             )
-        yield _pieces_of(text)
-
-
-def _pieces_of(text: str) -> Iterator[str]:
-    """Of a text in memory. Half an emoji, as JSON can hold it, is no text: it becomes a question mark."""
-    encodable = text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
-    return _pieces(io.StringIO(encodable, newline="\n"))
+        yield pieces(parts_of(text))
 
 
 def preview(source: Source, *, rule: DocumentRule, column: str, pieces: int = 200) -> list[str]:
-    """The first pieces of text of a source, at most `pieces`, for a look at what language they hold."""
-    return list(islice(chain.from_iterable(documents(source, rule=rule, column=column)), pieces))
+    """The first pieces of text of a source, at most so many and no more than a million characters, for a look at what they hold."""
+    found: list[str] = []
+    room = 16 * PIECE
+    for piece in islice(chain.from_iterable(documents(source, rule=rule, column=column)), pieces):
+        found.append(piece)
+        room -= len(piece)
+        if room <= 0:
+            break
+    return found

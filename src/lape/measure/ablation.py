@@ -37,7 +37,7 @@ from lape.values.same import check_same_model, lasting
 
 _KIND = "a loss"
 KNOWN = 0.01
-"""Text of which more lines than this share were recorded is refused; a few short lines may well come twice."""
+"""Text of which more fingerprints than this share were recorded is refused; a few short lines may well come twice."""
 
 Planned: TypeAlias = Callable[[int, int, float | None], None]
 """Told once, before neurons are switched off: the passes through a language's text, the tokens of those that are not known yet, and about how
@@ -278,9 +278,10 @@ def refuse_recorded(corpora: Mapping[str, Corpus], neurons: LanguageNeurons) -> 
     if neurons.fingerprints is None:
         return
     for language, corpus in corpora.items():
-        known = float(torch.isin(corpus.fingerprints, neurons.fingerprints).double().mean())
+        known = corpus.known(neurons.fingerprints)
         if known > KNOWN:
             raise MismatchError(
-                f"{language}: {known:.0%} of the lines of this text were recorded when the neurons were found. "
+                f"{language}: {known:.0%} of this text or more was recorded when the neurons were found, if perhaps spaced, cased or "
+                "punctuated otherwise. "
                 "Evaluate on other text, or add --allow-recorded (allow_recorded=True) if you mean it."
             )

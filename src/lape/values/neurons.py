@@ -128,7 +128,7 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
     manifest: dict[str, Any] = field(default_factory=dict)
     """The manifest of the statistics they were found in."""
     fingerprints: Tensor | None = None
-    """(lines,) int64: by which the text they were found in is recognised."""
+    """(fingerprints,) int64: by which the text they were found in is recognised."""
     notes: tuple[str, ...] = ()
     """What the method has to say about this result, in words."""
 

@@ -56,7 +56,7 @@ class LanguageStats:
 
     @property
     def fingerprints(self) -> Tensor:
-        """(lines,) int64: by which recorded text is recognised."""
+        """(fingerprints,) int64: by which recorded text is recognised (`lape.data.fingerprints`; one a line in files of older versions)."""
         return self.tensors.get("fingerprints", torch.empty(0, dtype=torch.int64))
 
     def sums(self, name: str) -> Tensor:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
 
 from lape.data.corpus import Corpus, prepare
 from lape.data.texts import Documents, Texts
@@ -168,10 +167,10 @@ class _Work:
     def refuse_recorded(self, language: str, lines: Sequence[str]) -> None:
         """Refuse to measure damage on text that the neurons were found on."""
         corpus = self._corpus(language, lines)
-        known = float(torch.isin(corpus.fingerprints, self.stats[language].fingerprints).double().mean())
+        known = corpus.known(self.stats[language].fingerprints)
         if known > KNOWN:
             raise MismatchError(
-                f"{language}: {known:.0%} of the lines to evaluate on were recorded in the statistics. Evaluate on other text."
+                f"{language}: {known:.0%} of the text to evaluate on or more was recorded in the statistics. Evaluate on other text."
             )
 
     def _record(self, writings: Sequence[Written]) -> ActivationStats:
