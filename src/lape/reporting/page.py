@@ -19,7 +19,7 @@ from lape.extras import need
 from lape.figures.write import FigureOptions, draw_tables
 from lape.reporting.browser import browser, control_effects
 from lape.reporting.gather import Gathered, gather, nothing
-from lape.reporting.safe import answer, embedded
+from lape.reporting.safe import answer, embedded, named
 from lape.store import files
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C6D1F", "#9B6FD0", "#999999")
@@ -49,7 +49,7 @@ def html(run: Gathered) -> str:
 
     here = resources("lape.reporting")
     source, css, js = ((here / name).read_text(encoding="utf-8") for name in ("page.html.j2", "page.css", "page.js"))
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=named)
     environment.filters["harmless"] = answer
     every = {name: said for name, one in experiments().items() if (said := one.said(run.tables)) is not None}
     shown = {
