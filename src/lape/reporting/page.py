@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lape.detect.stability import UNION
+from lape.errors import warn
 from lape.experiments import experiments
 from lape.experiments.claim import read as read_claims
 from lape.experiments.section import Grid, Section
@@ -109,6 +110,8 @@ def pictures(run: Gathered) -> dict[str, dict[str, str]]:
     every = [figure for experiment in experiments().values() for figure in experiment.figures]
     with tempfile.TemporaryDirectory() as folder:
         made = draw_tables(every, run.tables, Path(folder), FigureOptions(format="svg"), run.facts)
+        for said in made.empty:
+            warn(said)
         encoded = {name: base64.b64encode((Path(folder) / file).read_bytes()) for name, (file,) in made.files.items()}
     return {
         name: {
