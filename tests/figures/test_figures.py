@@ -19,7 +19,7 @@ import torch
 
 from lape.cli import run as cli
 from lape.detect.stability import RELIABILITY
-from lape.errors import FileError, OptionError
+from lape.errors import FileError, LapeWarning, OptionError
 from lape.experiments import experiments
 from lape.experiments.forcing.cost import COSTS
 from lape.experiments.forcing.table import DIFFERENCES, RECORDS
@@ -36,6 +36,7 @@ from lape.reporting.gather import gather
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.space import NeuronSpace
 
+STUDY = gather(Path(__file__).parents[2] / "docs" / "studies" / "gemma-3-270m")
 FIGURES = {figure.name: figure for one in experiments().values() for figure in one.figures}
 mpl = pytest.importorskip("matplotlib")
 
@@ -640,3 +641,45 @@ def test_without_matplotlib_the_extra_is_named(run, monkeypatch):
         draw(run)
     assert not (run / "figures").exists()
     assert not (run / "figures.partial").exists()
+
+
+# --- tables that hold little ---
+
+
+def _nulled(table: pl.DataFrame) -> pl.DataFrame:
+    return table.with_columns(
+        pl.lit(None, dtype=kind).alias(name) for name, kind in table.schema.items() if kind.is_float()
+    )
+
+
+CUTS = {
+    "no row": lambda table: table.clear(),
+    "the first row": lambda table: table.head(1),
+    "the last row": lambda table: table.tail(1),
+    "no number": _nulled,
+}
+
+
+@pytest.mark.parametrize("cut", CUTS.values(), ids=list(CUTS))
+@pytest.mark.parametrize(
+    "figure", [one for one in FIGURES.values() if set(one.needs) <= set(STUDY.tables)], ids=lambda one: one.name
+)
+def test_tables_that_hold_little_are_drawn_or_it_is_said(figure, cut, tmp_path):
+    tables = {name: cut(STUDY.tables[name]) for name in figure.needs}
+    made = writing.draw_tables([figure], tables, tmp_path, FigureOptions(format="svg"), {})
+    said = [f"The figure {figure.name} is not drawn: no row of {figure.needs[0]} has a value for it."]
+    assert (made.files, made.empty) in (({figure.name: [f"{figure.name}.svg"]}, []), ({}, said), ({}, []))
+    assert bool(made.files or made.empty) == figure.possible(tables)
+    assert made.notes == made.empty
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_study_whose_sets_are_all_too_small_is_drawn_without_what_needs_larger_ones(tmp_path):
+    """No language reaches 20 neurons: no Jaccard of halves is known, so that a figure has no line."""
+    from lape.study.run import draw
+
+    with pytest.warns(LapeWarning, match="figure amount is not drawn: no row of amount has a value"):
+        draw({"amount": _nulled(STUDY.tables["amount"])}, tmp_path, {})
+    held = json.loads((tmp_path / "figures.json").read_text())
+    assert "amount" not in held["figures"] | held["missing"]
+    assert held["notes"] == ["The figure amount is not drawn: no row of amount has a value for it."]

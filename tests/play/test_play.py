@@ -365,6 +365,7 @@ def test_what_cannot_be_asked_is_refused_before_anything_is_written(sessions):
         ({"method": "magic"}, "magic.*Expected .*difference"),
         ({"new_tokens": 0}, "1 or more"),
         ({"repetition_penalty": 0}, "above 0"),
+        ({"repetition_penalty": float("nan")}, "above 0"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(changes, words):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import polars as pl
@@ -93,6 +94,26 @@ def test_hostile_text_does_no_harm(whole, tmp_path):
         assert watched.page.locator("#neuron img").count() == 0
         assert watched.page.evaluate("document.documentElement.scrollWidth") <= 1280
         harmless(watched, address)
+
+
+def test_a_twin_whose_every_name_is_hostile_is_the_same_page(whole, tmp_path):
+    """Model, revision, versions, command and texts speak HTML and turn the direction of writing: neither a tag more nor a request."""
+
+    def tags(name, text):
+        record = {"verb": "record", "model": {"id": text, "revision": text, "dtype": text}, "command": ["record", text]}
+        (whole / "run.json").write_text(json.dumps({**record, "versions": {text: text}, "tokenizer": {"hash": text}}))
+        contexts_of(lape.LanguageNeurons.load(whole), text, 2).write_parquet(whole / "examples" / "contexts.parquet")
+        address = written(whole, tmp_path / name)
+        with opened(address) as watched:
+            found = watched.page.eval_on_selector_all("*", "all => all.map(one => one.tagName)")
+            title = watched.page.title()
+            harmless(watched, address)
+        return found, title
+
+    hostile = HOSTILE[:80] + "<svg onload=alert(3)>\"'><iframe src=//elsewhere.example>\u2028\x1b]0;x\x07"
+    (plain, _), (other, title) = tags("benign.html", "benign"), tags("hostile.html", hostile)
+    assert plain == other
+    assert "⟨U+202E⟩evil⟨U+0000⟩" in title
 
 
 def test_the_study_opens_at_once_and_has_no_serious_accessibility_fault(tmp_path):

@@ -112,6 +112,25 @@ def test_hostile_text_stays_text(whole):
     assert len(pieces[0]) < 100
 
 
+ACTS = "\u202e\u2066\u2028\x00\x1b]0;x\x07"
+"""Turns the direction of writing, breaks lines, speaks to terminals."""
+
+
+def test_signs_that_act_are_named_wherever_a_file_speaks(whole):
+    record = {
+        "verb": "record",
+        "model": {name: f"{ACTS}{name}" for name in ("id", "revision", "checksum", "config", "dtype")},
+        "tokenizer": {"hash": ACTS},
+        "versions": {ACTS: ACTS},
+        "command": ["record", ACTS],
+    }
+    (whole / "run.json").write_text(json.dumps(record))
+    html = page.html(gather(whole))
+    assert not {sign for sign in html if sign in ACTS.removesuffix("]0;x\x07")}
+    assert "<title>⟨U+202E⟩⟨U+2066⟩⟨U+2028⟩⟨U+0000⟩⟨U+001B⟩]0;x⟨U+0007⟩id" in html
+    assert text_of(html).count("⟨U+202E⟩") >= 10
+
+
 @given(st.text(max_size=80))
 def test_embedded_json_is_what_went_in_and_ends_no_element(text):
     written = safe.embedded({"text": text})

@@ -13,7 +13,7 @@ from lape.experiments.table import Table
 from lape.figures.captions import plain
 from lape.figures.figure import Figure
 from lape.figures.lines import height
-from lape.figures.style import SMALL, Axes, Canvas, Paper, blank, series
+from lape.figures.style import SMALL, Axes, Canvas, NothingToDrawError, Paper, blank, series
 from lape.measure.correlation import spearman
 
 RESOURCE = {
@@ -53,11 +53,14 @@ def _run(context: Context, _options: NoOptions) -> Tables:
 def _draw(tables: Tables, paper: Paper) -> Canvas:
     """The own effect against the bits of a parallel sentence, a point a language."""
     figure, axes = blank(paper, height(paper))
-    for k, row in enumerate(tables["resource"].iter_rows(named=True)):
+    table = tables["resource"].drop_nulls(["bits_per_sentence", "own_per_sentence"])
+    if not len(table):
+        raise NothingToDrawError
+    for k, row in enumerate(table.iter_rows(named=True)):
         axes.plot(row["bits_per_sentence"], row["own_per_sentence"], label=paper.name(row["language"]), **series(k))
     axes.margins(0.08)
     axes.set(xlabel="bits a parallel sentence, nothing off", ylabel="own effect (nats a sentence)")
-    _annotate(figure, axes, tables["resource"], paper)
+    _annotate(figure, axes, table, paper)
     return figure
 
 

@@ -15,7 +15,7 @@ from lape.experiments.table import Table
 from lape.figures.captions import sentences
 from lape.figures.figure import Figure
 from lape.figures.lines import bars, height
-from lape.figures.style import Canvas, Paper, blank, legend, series
+from lape.figures.style import Canvas, NothingToDrawError, Paper, blank, legend, series
 from lape.measure.effects import effects
 from lape.measure.frontier import FRONTIER, GROWTH, frontier, growth
 from lape.measure.intervals import MEAN
@@ -53,7 +53,9 @@ def _cost(context: Context, options: SweepStudy) -> Cost:
 def _draw(tables: Tables, paper: Paper) -> Canvas:
     """Own and others over the share of neurons kept."""
     figure, axes = blank(paper, height(paper))
-    mean = tables["sweep"].filter(pl.col("language") == MEAN).sort("rate")
+    mean = tables["sweep"].filter(pl.col("language") == MEAN).drop_nulls(["own", "others"]).sort("rate")
+    if not len(mean):
+        raise NothingToDrawError
     for k, value in enumerate(("own", "others")):
         axes.errorbar(100 * mean["rate"], mean[value], bars(mean, value), label=value, capsize=2, **series(k))
     axes.set(xscale="log", xlabel="neurons kept (% of all)", ylabel="change of loss (nats a token)")

@@ -7,13 +7,15 @@ from typing import Any
 
 import polars as pl
 
-from lape.figures.style import BLUE, GREY, Axes, Canvas, Paper, Tables, blank, ends
+from lape.figures.style import BLUE, GREY, Axes, Canvas, NothingToDrawError, Paper, Tables, blank, ends
 
 
 def rows(axes: Axes, names: Sequence[str]) -> None:
-    """A row for each name, from the top."""
+    """A row for each name, from the top. Raises NothingToDrawError where there is none."""
+    if not names:
+        raise NothingToDrawError
     axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(max(len(names), 1) - 0.4, -0.6)
+    axes.set_ylim(len(names) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", color="#E6E6E6", linewidth=0.5)
     axes.set_axisbelow(True)

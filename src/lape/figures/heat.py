@@ -9,7 +9,20 @@ import numpy as np
 import polars as pl
 
 from lape.figures.fonts import BASE
-from lape.figures.style import BODY, SMALL, Axes, Canvas, Paper, across, blank, number, short, wide, wrapped
+from lape.figures.style import (
+    BODY,
+    SMALL,
+    Axes,
+    Canvas,
+    NothingToDrawError,
+    Paper,
+    across,
+    blank,
+    number,
+    short,
+    wide,
+    wrapped,
+)
 
 Grid = tuple[list[str], list[str], Any]
 Form = Callable[[float], str]
@@ -44,9 +57,12 @@ def heat(
 ) -> Canvas:
     """A heat map whose cells say their numbers where they have room; colours grow with the root, from 0.
 
-    The last `apart` columns stand a little apart; `tall` rows have room for two lines.
+    The last `apart` columns stand a little apart; `tall` rows have room for two lines. Raises NothingToDrawError without any number.
     """
     from matplotlib.colors import PowerNorm
+
+    if not np.isfinite(values).any():
+        raise NothingToDrawError
 
     names, columns = [wrapped(name) for name in names], [wrapped(name) for name in columns]
     room = room_of(paper, names, len(columns) + (_GAP if apart else 0))

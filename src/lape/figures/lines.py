@@ -30,9 +30,9 @@ def by_layer(name: str, value: str, label: str, chance: str | None = None) -> Ca
 
     def make(tables: Tables, paper: Paper) -> Canvas:
         figure, axes = blank(paper, height(paper) + 0.4)
-        table = tables[name].sort("layer")
+        table = tables[name].drop_nulls(value).sort("layer")
         languages(axes, table, "layer", value, paper)
-        if chance is not None:
+        if chance is not None and len(table):
             axes.axhline(table[chance][0], color=GREY, linewidth=0.8, linestyle=":")
         axes.set(xlabel="layer", ylabel=label)
         whole(axes.xaxis)

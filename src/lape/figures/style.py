@@ -59,6 +59,10 @@ STYLE: dict[str, Any] = {
 }
 
 
+class NothingToDrawError(Exception):
+    """A figure's tables are there and none of their rows has a value for it: raised by what draws lines, rows and heat maps."""
+
+
 @dataclass(frozen=True)
 class Paper:
     """The place that a figure has, and what it calls languages."""
@@ -111,9 +115,11 @@ def inside(figure: Canvas) -> Canvas:
 
 
 def legend(figure: Canvas, axes: Axes, title: str | None = None) -> None:
-    """What the lines are, below the axes, in as many columns as the width holds."""
+    """What the lines are, below the axes, in as many columns as the width holds. Raises NothingToDrawError where there is none."""
     handles, labels = axes.get_legend_handles_labels()
-    longest = max((wide(label, SMALL + 0.5) for label in labels), default=0)
+    if not labels:
+        raise NothingToDrawError
+    longest = max(wide(label, SMALL + 0.5) for label in labels)
     columns = max(1, min(len(labels), int(figure.get_figwidth() / (0.42 + longest))))
     rows = -(-len(labels) // columns)
     figure.legend(

@@ -17,7 +17,7 @@ from lape.figures import fonts
 from lape.figures.captions import Facts, origin
 from lape.figures.figure import Figure
 from lape.figures.names import names
-from lape.figures.style import STYLE, Canvas, Paper, Tables, inside
+from lape.figures.style import STYLE, Canvas, NothingToDrawError, Paper, Tables, inside
 from lape.options import check_choices
 from lape.store import files
 
@@ -74,6 +74,8 @@ class Drawing:
     """Figure -> file names."""
     titles: dict[str, str] = field(default_factory=dict)
     captions: dict[str, str] = field(default_factory=dict)
+    empty: list[str] = field(default_factory=list)
+    """What has to be said of figures that were not drawn though their tables are there; also among the notes."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -92,7 +94,7 @@ def draw_tables(
     options: FigureOptions | None = None,
     facts: Mapping[str, Facts] | None = None,
 ) -> Drawing:
-    """Draw those figures whose tables are there; the same tables give the same bytes. Raises OptionError without matplotlib.
+    """Draw those figures whose tables are there and hold something to draw; the same tables give the same bytes. Raises OptionError without matplotlib.
 
     `facts`: table -> the run.json of where it came from, for captions.
     """
@@ -110,10 +112,19 @@ def draw_tables(
             mpl.rc_context({**STYLE, "font.family": families}),
         ):
             for figure in possible:
+                try:
+                    drawn = _drawn(figure, tables, paper)
+                except NothingToDrawError:
+                    done.empty.append(
+                        f"The figure {figure.name} is not drawn: no row of {figure.needs[0]} has a value for it."
+                    )
+                    continue
                 caption = _caption(figure, tables, (facts or {}).get(figure.needs[0], {}))
-                save(_drawn(figure, tables, paper), folder / f"{figure.name}.{form}", figure.title, caption)
+                save(drawn, folder / f"{figure.name}.{form}", figure.title, caption)
                 done.files.setdefault(figure.name, []).append(f"{figure.name}.{form}")
                 done.titles[figure.name], done.captions[figure.name] = figure.title, caption
+    done.empty = list(dict.fromkeys(done.empty))
+    done.notes += done.empty
     return done
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from lape.detect import DETECTORS
@@ -49,7 +50,7 @@ class Asked:
             raise OptionError(f"method is {self.method!r}. Expected {', '.join(METHODS)}.")
         shares(self, rate=0.01)
         positive(self, "new_tokens")
-        if self.repetition_penalty <= 0:
+        if not 0 < self.repetition_penalty < math.inf:
             raise OptionError(
                 f"repetition_penalty is {self.repetition_penalty}. Expected a number above 0, such as 1.1."
             )

@@ -11,22 +11,21 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from lape.edit.steer import BeginningOptions
 from lape.errors import LapeError
 from lape.extras import need
 from lape.model.load import ModelOptions
-from lape.play.asking import METHODS, MOST, Asked, usual_rate
+from lape.play.asking import METHODS, Asked
 from lape.play.code import snippet
+from lape.play.form import FIRST, HOW, NEW, PENALTY, RATE, SHADES, STRENGTH, Span, asked_of, shade_of, values_of
 from lape.play.names import name_of, short_name
 from lape.play.presets import Preset, presets_for
-from lape.play.server import HOST, Guard
+from lape.play.server import HOST, Guard, guarding
 from lape.play.session import Answers, Session
-from lape.play.shading import EMPTY, SHADES, alert, header, page, status
+from lape.play.shading import EMPTY, alert, header, page, status
 from lape.play.style import CSS, theme
 
 EVERY = 0.1
 """Seconds between two looks at an answer while it is written."""
-_HOW = ("off+set", "off+add", "off+scale", "set", "add", "scale", "off")
 
 
 @dataclass(frozen=True)
@@ -50,9 +49,8 @@ def gradio() -> Any:
 
 def serve(session: Session, place: Place, port: int, *, browser: bool = False) -> Any:
     """Serve the page on 127.0.0.1 from threads of its own. What comes back ends with `.close()`; `.block_thread()` waits for Ctrl-C."""
-    from starlette.middleware import Middleware
-
     blocks = build(session, place)
+    calls = {number: len(call.inputs) for number, call in blocks.fns.items()}
     blocks.queue(default_concurrency_limit=1).launch(
         server_name=HOST,
         server_port=port,
@@ -66,11 +64,15 @@ def serve(session: Session, place: Place, port: int, *, browser: bool = False) -
         ssr_mode=False,
         pwa=False,
         mcp_server=False,
-        max_file_size="1kb",
-        app_kwargs={"middleware": [Middleware(Guard)]},
+        app_kwargs={"lifespan": guarding(calls)},
         theme=theme(gradio()),
         css=CSS,
     )
+    if not isinstance(blocks.app.middleware_stack, Guard):
+        blocks.close(verbose=False)
+        raise RuntimeError(
+            "The page's server did not start its guard. Another gradio may: pip install -U 'lape[play]'."
+        )
     return blocks
 
 
@@ -100,7 +102,7 @@ def build(session: Session, place: Place) -> Any:
                 "", interactive=False, label="Steered answer, as a program", wrap_lines=True, show_line_numbers=False
             )
         last = gr.State(None)
-        quietly: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        quietly: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "preprocess": False}
         asking: dict[str, Any] = {
             "fn": partial(_written, session, place),
             "inputs": [*controls, shade],
@@ -112,17 +114,17 @@ def build(session: Session, place: Place) -> Any:
         button.click(**asking)
         controls[0].submit(**asking)
         for example, preset in zip(buttons, presets, strict=True):
-            values = _values(preset.asked, session)
+            values = values_of(preset.asked, session.stats)
             example.click(lambda values=values: values, None, controls, **quietly).then(**asking)
-        shade.change(_reshaded, [last, shade], shown, **quietly)
+        shade.change(partial(_reshaded, session), [last, shade], [said, shown], **quietly)
     return blocks
 
 
 def _controls(gr: Any, session: Session, presets: Sequence[Preset], named: Sequence[Any]) -> tuple[Any, list[Any]]:
-    """The button and the form, in the order of `_values`, filled in with the first example that fits."""
+    """The button and the form, in the order of `values_of`, filled in with the first example that fits."""
     languages = session.stats.languages
     first = presets[0].asked if presets else Asked("", languages[0], languages[-1])
-    prompt, source, target, method, rate, strength, how, span, new, penalty, bare = _values(first, session)
+    prompt, source, target, method, rate, strength, how, span, new, penalty, bare = values_of(first, session.stats)
     with gr.Row(equal_height=False):
         with gr.Column(scale=3, min_width=300):
             text = gr.Textbox(
@@ -139,48 +141,25 @@ def _controls(gr: Any, session: Session, presets: Sequence[Preset], named: Seque
                 label="Method: how neurons are chosen",
                 filterable=False,
             )
-            power = gr.Slider(0, 6, strength, step=0.1, label="Strength")
-            share = gr.Slider(0.01, 100 * MOST, rate, step=0.01, label="Rate: neurons chosen, % of all")
+            power = _slider(gr, STRENGTH, strength)
+            share = _slider(gr, RATE, rate)
     with gr.Accordion("More settings", open=False), gr.Row():
         act = gr.Dropdown(
-            list(_HOW),
+            list(HOW),
             value=how,
             label="What is done: source off + target set, added to, scaled",
             filterable=False,
             min_width=220,
         )
-        begun = gr.Slider(0, 200, span, step=1, label="Edited positions from the start (0: all)", min_width=220)
-        most = gr.Slider(1, 200, new, step=1, label="New tokens, at most", min_width=220)
-        again = gr.Slider(1, 2, penalty, step=0.05, label="Repetition penalty (1: none)", min_width=220)
+        begun = _slider(gr, FIRST, span, min_width=220)
+        most = _slider(gr, NEW, new, min_width=220)
+        again = _slider(gr, PENALTY, penalty, min_width=220)
         plain = gr.Checkbox(bare, label="Go on with the text as it is, do not ask it as a question", min_width=220)
     return button, [text, of, to, ways, share, power, act, begun, most, again, plain]
 
 
-def _values(asked: Asked, session: Session) -> list[Any]:
-    """What was asked, as the form holds it."""
-    steer = asked.steer
-    rate = round(100 * (usual_rate(session.stats) if asked.rate is None else asked.rate), 2)
-    return [
-        asked.prompt,
-        asked.source,
-        asked.target,
-        asked.method,
-        rate,
-        steer.strength,
-        steer.how,
-        steer.first or 0,
-        asked.new_tokens,
-        asked.repetition_penalty,
-        asked.bare,
-    ]
-
-
-def _asked(values: Sequence[Any]) -> Asked:
-    """What the form holds, as it is asked. Raises OptionError for what cannot be."""
-    prompt, source, target, method, rate, strength, how, first, new_tokens, penalty, bare = values
-    where: dict[str, Any] = {"first": int(first)} if first else {"first": None, "fade": 1.0}
-    steer = BeginningOptions(how=how, strength=strength, **where)
-    return Asked(str(prompt or ""), source, target, method, rate / 100, steer, int(new_tokens), penalty, bool(bare))
+def _slider(gr: Any, span: Span, value: float, **how: Any) -> Any:
+    return gr.Slider(span.low, span.high, value, step=span.step, label=span.label, **how)
 
 
 def _buttons(gr: Any, presets: Sequence[Preset]) -> list[Any]:
@@ -198,7 +177,7 @@ def _written(session: Session, place: Place, *values: Any) -> Iterator[tuple[Any
     looked = 0.0
     yield status("Waiting for the model …"), skip, skip, skip
     try:
-        asked = _asked(form)
+        asked, shade = asked_of(form, session.stats.languages), shade_of(shade, session.stats.languages)
         for answers in session.answers(asked):
             if answers.done:
                 program = snippet(asked, session.stats, place.model, place.run, place.loading)
@@ -210,8 +189,14 @@ def _written(session: Session, place: Place, *values: Any) -> Iterator[tuple[Any
         yield alert(str(error)), skip, skip, skip
 
 
-def _reshaded(answers: Answers | None, shade: str) -> Any:
-    return gradio().skip() if answers is None else page(answers, shade)
+def _reshaded(session: Session, answers: Answers | None, shade: object) -> tuple[Any, Any]:
+    """What is said, and the answers shaded anew."""
+    skip = gradio().skip()
+    try:
+        shade = shade_of(shade, session.stats.languages)
+    except LapeError as error:
+        return alert(str(error)), skip
+    return skip, skip if answers is None else page(answers, shade)
 
 
 def _writing(answers: Answers) -> str:

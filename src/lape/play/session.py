@@ -26,6 +26,8 @@ from lape.values.stats import ActivationStats
 
 LONGEST = 1000
 """Tokens of the longest prompt: a page is no place to wait for more."""
+CHARACTERS = 32 * LONGEST
+"""Characters of the longest prompt, looked at first: tokenizers take long to say how long a long text is."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,11 @@ class Session:
         if not asked.prompt.strip():
             raise OptionError("There is no prompt. Type a question, or choose one of the examples.")
         text = asked.prompt
+        if len(text) > CHARACTERS:
+            raise OptionError(f"The prompt has {len(text):,} characters. Expected at most {CHARACTERS:,}: shorten it.")
+        half = next((one for one in text if "\ud800" <= one <= "\udfff"), None)
+        if half is not None:
+            raise OptionError(f"The prompt holds {half!r}, half of a character. Type it anew, or take it out.")
         if not asked.bare:
             text = ask(self.tokenizer, text.strip(), source=asked.source, target=asked.target)
         tokens = len(self.tokenizer(text)["input_ids"])

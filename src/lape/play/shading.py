@@ -11,9 +11,6 @@ from lape.play.names import short_name
 from lape.play.session import Answers
 from lape.values.stats import ActivationStats
 
-SHADES = {"target": "The language steered to", "source": "The prompt's language"}
-"""Choices of whose neurons shade the tokens, beside the languages themselves."""
-
 
 def _macros() -> Any:
     environment = Environment(autoescape=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lape.detect.stability import UNION
+from lape.errors import warn
 from lape.experiments import experiments
 from lape.experiments.claim import read as read_claims
 from lape.experiments.section import Grid, Section
@@ -19,7 +20,7 @@ from lape.extras import need
 from lape.figures.write import FigureOptions, draw_tables
 from lape.reporting.browser import browser, control_effects
 from lape.reporting.gather import Gathered, gather, nothing
-from lape.reporting.safe import answer, embedded
+from lape.reporting.safe import answer, embedded, named
 from lape.store import files
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C6D1F", "#9B6FD0", "#999999")
@@ -49,7 +50,7 @@ def html(run: Gathered) -> str:
 
     here = resources("lape.reporting")
     source, css, js = ((here / name).read_text(encoding="utf-8") for name in ("page.html.j2", "page.css", "page.js"))
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=named)
     environment.filters["harmless"] = answer
     every = {name: said for name, one in experiments().items() if (said := one.said(run.tables)) is not None}
     shown = {
@@ -109,6 +110,8 @@ def pictures(run: Gathered) -> dict[str, dict[str, str]]:
     every = [figure for experiment in experiments().values() for figure in experiment.figures]
     with tempfile.TemporaryDirectory() as folder:
         made = draw_tables(every, run.tables, Path(folder), FigureOptions(format="svg"), run.facts)
+        for said in made.empty:
+            warn(said)
         encoded = {name: base64.b64encode((Path(folder) / file).read_bytes()) for name, (file,) in made.files.items()}
     return {
         name: {

@@ -20,14 +20,18 @@ def shown(text: str, most: int = LONGEST) -> str:
 
     Escaping for HTML is the page's own business.
     """
-    found = "".join(_sign(sign) for sign in text[:most])
-    return found + (f"… ({len(text) - most:,} more characters)" if len(text) > most else "")
+    return str(named(text[:most])) + (f"… ({len(text) - most:,} more characters)" if len(text) > most else "")
+
+
+def named(value: Any) -> Any:
+    """Whatever a template puts on a page, text with the signs that `shown` names. What is HTML already (`Markup`) is left as it is."""
+    return "".join(_sign(sign) for sign in value) if type(value) is str else value
 
 
 def _sign(sign: str) -> str:
     if sign in "\n\t":
         return sign
-    if sign in _BIDI or unicodedata.category(sign) in ("Cc", "Cs", "Co"):
+    if sign in _BIDI or unicodedata.category(sign) in ("Cc", "Cs", "Co", "Zl", "Zp"):
         return f"⟨U+{ord(sign):04X}⟩"
     return sign
 

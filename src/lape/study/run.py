@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from lape.errors import OptionError
+from lape.errors import OptionError, warn
 from lape.experiments import experiments
 from lape.experiments.claim import Claim
 from lape.experiments.context import Context, Tables
@@ -173,6 +173,8 @@ def draw(tables: Tables, folder: Path, record: dict[str, Any]) -> None:
     made = draw_tables(
         [figure for _, figure in figures.values()], tables, folder, options, dict.fromkeys(tables, record)
     )
+    for said in made.empty:
+        warn(said)
     model = record.get("model", {}).get("id", "MODEL")
     missing = {
         name: f"lape study {model} --text TAG=PATH --parallel TAG=PATH --out STUDY --parts {one.name}"

@@ -45,7 +45,8 @@ def costs(tables: Tables, paper: Paper) -> Canvas:
     for step, (role, mark, colour) in enumerate(_ROLES):
         one = table.filter(role=role).drop_nulls("delta_token")
         at = [names.index(family) + 0.2 * (step - 1) for family in one["family"]]
-        axes.plot(one["delta_token"], at, mark, color=colour, markersize=3.5, linestyle="none", label=role)
+        if at:
+            axes.plot(one["delta_token"], at, mark, color=colour, markersize=3.5, linestyle="none", label=role)
     axes.axvline(0, color=GREY, linewidth=0.6)
     rows(axes, names)
     axes.set_xlabel("change of loss (nats a token)")

@@ -14,16 +14,16 @@ _ROUND = (0, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 def frontier(tables: Tables, paper: Paper) -> Canvas:
     """Others against own, a line for each way of choosing over its sizes."""
     figure, axes = blank(paper, height(paper) + 0.5)
-    mean = tables["frontier"].filter(pl.col("language") == MEAN).drop_nulls("own").sort("size")
+    mean = tables["frontier"].filter(pl.col("language") == MEAN).drop_nulls(["own", "others"]).sort("size")
     for k, method in enumerate(mean["method"].unique(maintain_order=True)):
         one = mean.filter(pl.col("method") == method)
         style = series(k) | {"capsize": 1.5, "elinewidth": 0.5}
         axes.errorbar(one["own"], one["others"], bars(one, "others"), bars(one, "own"), label=method, **style)
     axes.set_yscale("symlog", linthresh=0.1)  # a way that wrecks every language must not flatten the others
-    others = mean["others"].drop_nulls().to_numpy()
-    top = 1.5 * max(0.1, *others)
+    others = mean["others"].to_list()
+    top = 1.5 * max([0.1, *others])
     axes.set_yticks(*zip(*((tick, f"{tick:g}") for tick in _ROUND if tick <= top), strict=True))
-    axes.set_ylim(min(0.0, *others), top)
+    axes.set_ylim(min([0.0, *others]), top)
     axes.minorticks_off()
     axes.set_xlabel("own language's change of loss (nats a token)")
     axes.set_ylabel("mean change of the others")

@@ -14,7 +14,7 @@ _CONTROLS = (("matched", "s", ORANGE), ("random", "^", GREEN))
 
 def own(tables: Tables, paper: Paper) -> Canvas:
     """A language's own neurons off, on its own text: its interval, and the mean and largest draw of both controls."""
-    table = tables["perplexity"].filter(pl.col("off") == pl.col("language"))
+    table = tables["perplexity"].filter(pl.col("off") == pl.col("language")).drop_nulls("delta_token")
     figure, axes = blank(paper, 0.95 + 0.26 * len(table))
     few = min(table["units"].to_list(), default=0)
     label = "own" if not table["low"].null_count() else f"own (no interval: {few} units)"
