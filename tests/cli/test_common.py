@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 
 import pytest
+from rich.cells import cell_len
 from rich.text import Text
 
 from lape.cli import common
-from lape.cli.common import Terminal, progress, visible
+from lape.cli.common import Flowing, Terminal, progress, visible
 from lape.cli.tables import titled
 
 FOREIGN = "run[/x] [red]y[/] \x1b]0;title\x07\x1b[2J\x9b5m\x08 a\u202eb \u2066c \ud800 [link=file:///]z[/link] :smile:"
@@ -56,3 +57,19 @@ def test_piped_progress_tells_the_last_step_of_what_takes_long(monkeypatch):
         report("short", 1, 1)
     lines = file.getvalue().splitlines()
     assert [line.split(",")[0] for line in lines] == ["recording en: 60 of 100", "recording en: 100 of 100"]
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_an_answer_breaks_between_words_on_a_terminal_and_nowhere_else(size, monkeypatch):
+    text = "Un deux trois quatre cinq six\nsept, huit neuf dix onze 天空为什么是蓝色的呢请回答我 fin"
+    pieces = [text[at : at + size] for at in range(0, len(text), size)]
+    monkeypatch.setattr(common, "out", Terminal(file=io.StringIO(), width=20, force_terminal=True))
+    flow = Flowing(9)
+    said = "".join([*map(flow, pieces), flow.rest()])
+    assert "".join(said.split()) == "".join(text.split())
+    lines = ["." * 9 + said.split("\n")[0], *said.split("\n")[1:]]
+    assert max(cell_len(line.rstrip()) for line in lines) <= 20
+    assert [line.strip(" .") for line in lines[:4]] == ["Un deux", "trois quatre cinq", "six", "sept, huit neuf"]
+    monkeypatch.setattr(common, "out", Terminal(file=io.StringIO()))
+    flow = Flowing(9)
+    assert "".join([*map(flow, pieces), flow.rest()]) == text

@@ -12,6 +12,7 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters but for tab and end of line, marks that override the direction of writing, and halves of characters."""
+_WORDS = re.compile(r"\n|[\u2e80-\uffdc][^\S\n]*|[^\s\u2e80-\uffdc]+[^\S\n]*|[^\S\n]+")
+"""Ends of lines, and words with the spaces after them; each sign of Chinese, Japanese and Korean is one."""
 _WIDE = 100_000
 """Columns where nothing is a terminal: nothing is wrapped or cut there."""
 
@@ -70,6 +73,38 @@ class Terminal(Console):
 
 out = Terminal()
 err = Terminal(stderr=True)
+
+
+class Flowing:
+    """Text that comes in pieces, broken between words where the terminal's line ends; elsewhere as it is.
+
+    A word is held back until it is whole; a character of double width, as in Chinese, is a word.
+    """
+
+    def __init__(self, begun: int) -> None:
+        """`begun`: the columns of the first line that are used already."""
+        self._at, self._held = begun, ""
+
+    def __call__(self, piece: str) -> str:
+        """What can be printed now."""
+        if not out.is_terminal:
+            return piece
+        words = _WORDS.findall(self._held + piece)
+        self._held = words.pop() if words else ""
+        return "".join(map(self._placed, words))
+
+    def rest(self) -> str:
+        """What was held back."""
+        return self._placed(self._held) if self._held else ""
+
+    def _placed(self, word: str) -> str:
+        if word == "\n":
+            self._at = 0
+            return word
+        full = self._at > 0 and self._at + cell_len(word.rstrip()) >= out.width
+        self._at = cell_len(word) + (0 if full else self._at)
+        return f"\n{word}" if full else word
+
 
 EVERY = 10.0
 """Seconds between two lines of progress where there is no terminal."""
