@@ -50,7 +50,7 @@ WRITTEN = {
 @pytest.fixture(scope="module", autouse=True)
 def by_letters():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lape.cli.steer.lingua", by_letter)
+        patch.setattr(language_id, "lingua", lambda languages, **_: by_letter(languages))
         for name in language_id.IDENTIFIERS:
             patch.setitem(language_id.IDENTIFIERS, name, by_letter)
         yield
@@ -165,11 +165,12 @@ def test_steer_shows_both_answers_and_the_language_of_each(folder, capsys, sourc
         expected += [
             f"{prompt} (en → fr)",
             f"unsteered: {plain.strip()}",
-            f"unsteered answer: en, {first.certainty:.0%} certain",
+            f"unsteered answer: en, {first.certainty:.0%} certain; cut after 6 tokens (--new-tokens)",
             f"steered: {steered.strip()}",
-            f"steered answer: {second.language}, {second.certainty:.0%} certain",
+            f"steered answer: {second.language}, {second.certainty:.0%} certain; cut after 6 tokens (--new-tokens)",
         ]
-    assert said == " ".join(expected)
+    count = 0 if options else 2
+    assert said == " ".join([*expected, f"Answers in fr: unsteered 0 of 2, steered {count} of 2."])
 
 
 def test_steer_reads_prompts_from_a_file_and_uses_the_run_s_own_neurons(folder, tmp_path, capsys):
@@ -182,6 +183,18 @@ def test_steer_reads_prompts_from_a_file_and_uses_the_run_s_own_neurons(folder, 
     assert said_by(capsys, own) == said  # the same neurons, from neurons.safetensors
 
 
+def test_a_prompt_in_no_language_for_certain_is_taken_for_what_most_of_the_file_are_in(folder, tmp_path, capsys):
+    (tmp_path / "prompts.txt").write_text(f"{PROMPT}\nxxxx ?\n{OTHER}\n", encoding="utf-8")
+    capsys.readouterr()
+    assert run(steer(folder, source=(), more=["--file", str(tmp_path / "prompts.txt")])) == 0
+    said = capsys.readouterr()
+    assert said.out.count("(en → fr)") == 3
+    assert said.err.startswith(
+        "warning: 1 of 3 prompts are in no language for certain ('xxxx ?'), so they are taken to be in en"
+    )
+    assert "--from TAG" in said.err
+
+
 @pytest.mark.parametrize("prompt", ["eaaa [/b] ebaa ?", "[red]eaaa[/] ?", "eaaa [ebaa]"])
 def test_a_prompt_is_shown_as_it_is(folder, capsys, prompt):
     assert said_by(capsys, steer(folder, prompt)).startswith(f"{prompt} (en → fr)")
@@ -191,7 +204,7 @@ def test_without_an_identifier_languages_are_named_by_hand(folder, tmp_path, cap
     def missing(_languages):
         raise OptionError('lape force needs lingua. Type: pip install "lape[lid]"')
 
-    monkeypatch.setattr("lape.cli.steer.lingua", missing)
+    monkeypatch.setattr(language_id, "lingua", missing)
     said = said_by(capsys, steer(folder, PROMPT))
     assert said.count("language not told (extra lid)") == 2
     refused(capsys, tmp_path, steer(folder, PROMPT, source=()), 'pip install "lape[lid]"', "--from en")

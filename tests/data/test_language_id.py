@@ -6,7 +6,7 @@ import importlib.util
 
 import pytest
 
-from lape.data.language_id import IDENTIFIERS, NEIGHBOURS, Guess, base, candidates, identifier
+from lape.data.language_id import IDENTIFIERS, NEIGHBOURS, Guess, Teller, base, candidates, identifier
 from lape.errors import OptionError
 
 SENTENCES = {
@@ -100,3 +100,16 @@ def test_a_missing_package_is_named_with_how_to_install_it(monkeypatch, name, pa
 def test_an_identifier_there_is_not_is_refused_with_those_there_are():
     with pytest.raises(OptionError, match=r"'nobody'.*lingua or langid"):
         identifier("nobody", ["en"])
+
+
+def test_a_short_question_is_in_a_recorded_language_and_not_in_one_that_nobody_recorded():
+    """Among all neighbours the first is in no language for certain and the second in Latin."""
+    asked = ["How do I write a for loop in Python?", "What is photosynthesis?", "Qu'est-ce que la photosynthèse ?"]
+    tell = Teller(["en", "fr-x-mine", "es", "de"])
+    assert tell.sources(asked, "es") == ["en", "en", "fr-x-mine"]
+    assert tell.sources(["1234 + 5678"], "es") == [None]
+    assert tell.sources(["Les enfants jouent dans le jardin."], "fr-x-mine") == [
+        "fr-x-mine"
+    ]  # for the caller to refuse
+    assert tell("Дети каждый день играют в саду за домом.").language == "ru"
+    assert tell(" ") == Guess(None, 0.0)

@@ -16,6 +16,7 @@ import torch
 
 import lape
 from lape.cli import run as lape_command
+from lape.data import language_id
 from lape.data.language_id import Guess
 from lape.data.texts import Documents
 from lape.edit.steer import BeginningOptions, steer, steering
@@ -46,7 +47,7 @@ HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)> ${7*7} {{7*7}} 
 def told_by_letter():
     """The real identifier takes seconds to load and has nothing to say of random text."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "lingua", lambda _: lambda texts: [Guess("fr", 0.75) for _ in texts])
+        patch.setattr(language_id, "lingua", lambda _: lambda texts: [Guess("fr", 0.75) for _ in texts])
         yield
 
 
@@ -391,7 +392,7 @@ def test_without_the_identifier_no_language_is_told(sessions, monkeypatch):
     def missing(_):
         raise OptionError("missing")
 
-    monkeypatch.setattr(module, "lingua", missing)
+    monkeypatch.setattr(language_id, "lingua", missing)
     session = sessions()
     answers = Session(session.model, session.tokenizer, session.stats).answer(asked())
     assert (answers.steered.language, answers.steered.certainty) == (None, 0.0)

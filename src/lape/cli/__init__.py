@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def run(arguments: list[str]) -> int:
     """Run one command and give its exit code."""
-    from rich.markup import escape
+    from rich.text import Text
 
     from lape.cli.common import err
 
@@ -103,14 +103,14 @@ def run(arguments: list[str]) -> int:
         )
     else:
         return 0
-    err.print(f"[bold red]error:[/] {escape(message)}", soft_wrap=True)
+    err.print(Text.assemble(("error:", "bold red"), f" {message}"), soft_wrap=True)
     return 2
 
 
 @contextmanager
 def _warnings_said() -> Iterator[None]:
     """While inside, a warning of lape's is a paragraph on stderr, each text once; others are as they were."""
-    from rich.markup import escape
+    from rich.text import Text
 
     from lape.cli.common import err
 
@@ -124,7 +124,7 @@ def _warnings_said() -> Iterator[None]:
                 show(message, category, *where)  # type: ignore[arg-type]
             elif str(message) not in told:
                 told.add(str(message))
-                err.print(f"[yellow]warning:[/] {escape(str(message))}", soft_wrap=True)
+                err.print(Text.assemble(("warning:", "yellow"), f" {message}"), soft_wrap=True)
 
         warnings.showwarning = said  # type: ignore[assignment]
         yield

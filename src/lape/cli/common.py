@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -22,14 +25,86 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
 from rich.text import Text
 
 if TYPE_CHECKING:
     from lape.measure.ablation import Planned
     from lape.progress import Progress as Report
 
-out = Console(highlight=False)
-err = Console(highlight=False, stderr=True)
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters but for tab and end of line, marks that override the direction of writing, and halves of characters."""
+_WORDS = re.compile(r"\n|[\u2e80-\uffdc][^\S\n]*|[^\s\u2e80-\uffdc]+[^\S\n]*|[^\S\n]+")
+"""Ends of lines, and words with the spaces after them; each sign of Chinese, Japanese and Korean is one."""
+_WIDE = 100_000
+"""Columns where nothing is a terminal: nothing is wrapped or cut there."""
+
+
+def visible(text: str) -> str:
+    """Text as a terminal may show it: what would steer the terminal stands as its number, such as ⟨U+001B⟩."""
+    return _UNSEEN.sub(lambda found: f"⟨U+{ord(found.group()):04X}⟩", text)
+
+
+class Terminal(Console):
+    """Where everything is printed. Text is printed as it is: nothing in it is markup, and `visible` is all that reaches the terminal.
+
+    What is styled is a `rich.text.Text`. In a pipe, a log or a file, lines are as long as they are, unless COLUMNS says otherwise.
+    """
+
+    def __init__(self, **how: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **how)
+
+    @property
+    def size(self) -> ConsoleDimensions:
+        """Columns and lines."""
+        found = super().size
+        known = self.is_terminal or self._width is not None or "COLUMNS" in os.environ
+        return found if known else ConsoleDimensions(_WIDE, found.height)
+
+    @size.setter
+    def size(self, new: tuple[int, int]) -> None:
+        self.width, self.height = new
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Whatever is printed, in pieces: rich's own controls as they are, all text `visible`."""
+        for one in super().render(renderable, options):
+            yield one if one.control else one._replace(text=visible(one.text))
+
+
+out = Terminal()
+err = Terminal(stderr=True)
+
+
+class Flowing:
+    """Text that comes in pieces, broken between words where the terminal's line ends; elsewhere as it is.
+
+    A word is held back until it is whole; a character of double width, as in Chinese, is a word.
+    """
+
+    def __init__(self, begun: int) -> None:
+        """`begun`: the columns of the first line that are used already."""
+        self._at, self._held = begun, ""
+
+    def __call__(self, piece: str) -> str:
+        """What can be printed now."""
+        if not out.is_terminal:
+            return piece
+        words = _WORDS.findall(self._held + piece)
+        self._held = words.pop() if words else ""
+        return "".join(map(self._placed, words))
+
+    def rest(self) -> str:
+        """What was held back."""
+        return self._placed(self._held) if self._held else ""
+
+    def _placed(self, word: str) -> str:
+        if word == "\n":
+            self._at = 0
+            return word
+        full = self._at > 0 and self._at + cell_len(word.rstrip()) >= out.width
+        self._at = cell_len(word) + (0 if full else self._at)
+        return f"\n{word}" if full else word
+
 
 EVERY = 10.0
 """Seconds between two lines of progress where there is no terminal."""
@@ -39,7 +114,7 @@ EVERY = 10.0
 def progress() -> Iterator[Report]:
     """A bar on the terminal for everything that takes longer than a moment; plain lines where there is no terminal."""
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         _Rate(),
@@ -50,7 +125,7 @@ def progress() -> Iterator[Report]:
         disable=not err.is_terminal,
     )
     tasks: dict[str, TaskID] = {}
-    told: dict[str, tuple[float, int]] = {}
+    told: dict[str, tuple[float, int, float]] = {}
 
     def report(task: str, done: int, total: int | None) -> None:
         if err.is_terminal:
@@ -61,10 +136,13 @@ def progress() -> Iterator[Report]:
             bar.update(tasks[task], completed=done, total=total)
             return
         now = time.monotonic()
-        before, known = told.setdefault(task, (now, done))
-        if now - before >= EVERY:
-            told[task] = now, done
-            err.print(_line(task, done, total, (done - known) / (now - before)))
+        if task not in told:
+            told[task] = now, done, now
+        before, known, began = told[task]
+        last = done == total and now - began >= EVERY  # the end of what was told of
+        if done > known and (last or now - before >= EVERY):
+            told[task] = now, done, began
+            err.print(_line(task, done, total, (done - known) / max(now - before, 1e-9)))
 
     with bar:
         yield report
@@ -126,10 +204,8 @@ def provenance(verb: str, **values: Any) -> dict[str, Any]:
 
 def span(seconds: float) -> str:
     """A time as people read it."""
-    if seconds < 1:
-        return "a moment"
     if seconds < 90:
-        return f"{seconds:.0f} s"
+        return f"{max(seconds, 1):.0f} s"
     if seconds < 90 * 60:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rich.text import Text
+
 from lape.cli.common import out, progress
 from lape.cli.flags import Switch
 from lape.cli.inputs import LOADING, Loading
@@ -51,7 +53,7 @@ def doctor(
     try:
         _line(f"LM head: {find_head(loaded).what}, run in slices of the vocabulary")
     except ModelError as error:
-        _line(f"[yellow]![/] {error}")
+        _line(str(error), ("! ", "yellow"))
     _line(f"checksum of the parameters: {checksum(loaded)}")
 
 
@@ -61,17 +63,19 @@ def _bare(model: str, loading: ModelOptions) -> None:
     found = find(made.model, SiteNames(*loading.sites) if loading.sites else None)
     _say(made.model, found)
     _line(
-        f"[yellow]![/] no weights were loaded: this is the configuration's model with random weights, {made.layers} of its {made.of} layers"
+        f"no weights were loaded: this is the configuration's model with random weights, {made.layers} of its {made.of} layers",
+        ("! ", "yellow"),
     )
 
 
-def _line(text: str) -> None:
-    out.print(text, soft_wrap=True)
+def _line(text: str, *before: tuple[str, str]) -> None:
+    """A line, after words in a style."""
+    out.print(Text.assemble(*before, text), soft_wrap=True)
 
 
 def _say(model: Any, found: Sites) -> None:
     """Where the neurons are, and what was proven."""
-    _line(f"[bold]{type(model).__name__}[/] on {model.device}, {number_format(model)}: {found.space}")
+    _line(f" on {model.device}, {number_format(model)}: {found.space}", (type(model).__name__, "bold"))
     kinds: dict[tuple[str, ...], list[Site]] = {}
     for site in found.sites:
         kinds.setdefault(_kind(model, site), []).append(site)
@@ -82,7 +86,7 @@ def _say(model: Any, found: Sites) -> None:
         _line(f"{_range(layers)}: {number} neurons, {what}")
         _line(f"    {where}")
     for line in found.checked:
-        _line(f"[green]✓[/] {line}")
+        _line(line, ("✓ ", "green"))
     how = (
         "are kept apart in one row" if found.packs else "need a row each: in one, they are not proven to be kept apart"
     )

@@ -103,4 +103,6 @@ def task_table(table: pl.DataFrame) -> Group:
         "off: the language's neurons; control: as many others per layer and decile of energy. change: to the unedited model, with its "
         "paired 95 % interval over documents, where there are 20 and the metric is their mean."
     )
-    return titled("Tasks", ["task", "metric", "", "neurons of", "value", "change", "95 % interval"], rows, caption)
+    return titled(
+        "Tasks", ["task", "metric", "", "neurons of", "value", "change", "95 % interval"], rows, caption, keys=4
+    )

@@ -33,13 +33,13 @@ def figures(
     """
     drawn = draw(run, options, out=to, overwrite=overwrite)
     for name, path in drawn.paths.items():
-        out.print(f"{name:<18} {drawn.titles[path.stem]}", markup=False)
+        out.print(f"{name:<18} {drawn.titles[path.stem]}")
     commands: dict[str, list[str]] = {}
     for name, command in drawn.missing.items():
         commands.setdefault(command, []).append(name)
     for command, lacking in commands.items():
-        out.print(f"Not drawn: {', '.join(lacking)}. Type: {command}", markup=False, soft_wrap=True)
+        out.print(f"Not drawn: {', '.join(lacking)}. Type: {command}", soft_wrap=True)
     for note in drawn.notes:
-        out.print(note, markup=False, soft_wrap=True)
+        out.print(note, soft_wrap=True)
     folder = next(iter(drawn.paths.values())).parent
-    out.print(f"Written: {folder}, captions in figures.json", markup=False, soft_wrap=True)
+    out.print(f"Written: {folder}, captions in figures.json", soft_wrap=True)

@@ -50,7 +50,7 @@ def lines(name: str, plan: Plan) -> list[str]:
     if plan.a_copy > 1:
         copies = f"a copy needs {plan.a_copy} devices (--device-map auto)"
     return [
-        f"[bold]{name}[/]: {plan.parameters / 1e9:.2f} B parameters, {plan.layers} layers, {plan.neurons:,} neurons",
+        f"{name}: {plan.parameters / 1e9:.2f} B parameters, {plan.layers} layers, {plan.neurons:,} neurons",
         f"weights       {size(plan.weights)} in bfloat16; {copies}",
         f"statistics    {size(plan.statistics)} a language beside the weights, {size(plan.statistics * plan.languages)} on disk for {plan.languages}",
         f"a token       {flop(plan.flops)}, and {flop(plan.head_flops)} for the LM head where losses are measured",

@@ -13,6 +13,7 @@ from lape.cli.common import err, out, progress, span
 from lape.cli.flags import FLAGS, Out, Several, Switch
 from lape.cli.inputs import LOADING, Loading, texts_of, tuned_of
 from lape.data import contamination
+from lape.errors import warn
 from lape.model.load import load
 from lape.recording import observers
 from lape.recording.engine import RecordOptions
@@ -62,7 +63,7 @@ def record(
     checkpoints = tuned_of(tuned or ())
     if contamination.available():
         for warning in contamination.warnings(texts, rule=options.document, column=options.column):
-            err.print(f"[yellow]warning:[/] {warning}", soft_wrap=True)
+            warn(warning)
     started = time.perf_counter()
     with progress() as report:
         if cluster.engine == "ray":

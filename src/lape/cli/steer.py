@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Generator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
-from rich.markup import escape
+from rich.text import Text
 
-from lape.cli.common import out, progress
+from lape.cli.common import Flowing, out, progress
 from lape.cli.flags import FLAGS, Switch
 from lape.cli.inputs import LOADING, Loading, load_matching, run_of
-from lape.data.language_id import base, lingua
+from lape.data.language_id import Teller
 from lape.edit.steer import BeginningOptions, steering
 from lape.edit.steer import steer as steered
-from lape.errors import FileError, OptionError
+from lape.errors import FileError, OptionError, warn
 from lape.measure.bench import named_sets
 from lape.measure.generation import stream
 from lape.measure.prompts import ask, stops
@@ -49,7 +51,7 @@ def steer(
     to
         The language to steer to.
     source
-        The language of the prompts. Default: told from each prompt (extra lid).
+        The language of the prompts. Default: told from each prompt, or where it is not certain, that of most of them (extra lid).
     run
         A run's folder, with statistics. Default for sample: the demo's.
     file
@@ -67,21 +69,27 @@ def steer(
     folder = run_of(model, run)
     stats = ActivationStats.load(folder)
     target = stats.canonical(to)
-    names = _Names(stats.languages)
-    sources = [stats.canonical(source) if source else names.source(prompt) for prompt in asked]
+    names = Teller(stats.languages)
+    named = [stats.canonical(source)] * len(asked) if source else None
+    sources = named or _sources(names, asked, stats.languages, target)
     neurons = named_sets(stats, sets, folder)
     for one in dict.fromkeys(sources):
         steering(neurons, stats, options, source=one, target=target)  # refuses before the model is loaded
     with progress() as report:
         loaded, tokenizer = load_matching(model, loading, report, statistics=stats)
+    told: dict[str, list[str | None]] = {"unsteered": [], "steered": []}
     for prompt, of in zip(asked, sources, strict=True):
-        out.print(f"{escape(prompt)}  [dim]({of} → {target})[/]", style="bold")
+        out.print(Text.assemble((prompt, "bold"), (f"  ({of} → {target})", "dim")))
         text = prompt if bare else ask(tokenizer, prompt, source=of, target=target)
         ends = [] if bare else stops(target)
-        _show("unsteered", stream(loaded, tokenizer, text, new_tokens, repetition_penalty, ends), names)
-        with steered(loaded, neurons, stats, options, source=of, target=target):
-            _show("steered", stream(loaded, tokenizer, text, new_tokens, repetition_penalty, ends), names)
+        for label, edits in (("unsteered", nullcontext()), ("steered", None)):
+            with edits or steered(loaded, neurons, stats, options, source=of, target=target):
+                pieces = stream(loaded, tokenizer, text, new_tokens, repetition_penalty, ends)
+                told[label].append(_show(label, pieces, new_tokens, names))
         out.print()
+    if len(asked) > 1 and not names.missing:
+        counts = [f"{label} {languages.count(target)} of {len(asked)}" for label, languages in told.items()]
+        out.print(f"Answers in {target}: {', '.join(counts)}.")
 
 
 def _prompts(prompts: Sequence[str], file: Path | None) -> list[str]:
@@ -100,47 +108,45 @@ def _prompts(prompts: Sequence[str], file: Path | None) -> list[str]:
     return asked
 
 
-class _Names:
-    """Says what language a text is in, where the identifier is installed and knows the languages."""
-
-    def __init__(self, languages: Sequence[str]) -> None:
-        self._recorded = languages
-        self._languages = {base(language): language for language in reversed(languages)}
-        try:
-            self._identify: Any = lingua(languages)
-        except OptionError as error:
-            self._identify, self._why = None, error
-
-    def source(self, prompt: str) -> str:
-        """The recorded language of a prompt."""
-        if self._identify is None:
-            raise OptionError(f"{self._why} Or name the prompts' language: --from en.")
-        guess = self._identify([prompt])[0]
-        if guess.language not in self._languages:
-            seems = f"seems to be {guess.language}" if guess.language else "is in no language for certain"
-            raise OptionError(
-                f"{prompt!r:.60} {seems}; recorded are {', '.join(self._recorded)}. Name its language: --from en."
-            )
-        return self._languages[guess.language]
-
-    def told(self, text: str) -> str:
-        """In words, what language a text seems to be in."""
-        if self._identify is None:
-            return "language not told (extra lid)"
-        guess = self._identify([text])[0] if text.strip() else None
-        return (
-            f"{guess.language}, {guess.certainty:.0%} certain"
-            if guess and guess.language
-            else "no language for certain"
+def _sources(names: Teller, prompts: Sequence[str], recorded: Sequence[str], target: str) -> list[str]:
+    """The language of each prompt: told from it, or else the one that most of the prompts are in, which is said."""
+    if names.missing:
+        raise OptionError(f"{names.missing} Or name the prompts' language: --from en.")
+    told = names.sources(prompts, target)
+    unclear = [prompt for prompt, language in zip(prompts, told, strict=True) if language is None]
+    known = Counter(language for language in told if language is not None)
+    if unclear and not known:
+        raise OptionError(
+            f"{unclear[0]!r:.60} is in no language for certain; recorded are {', '.join(recorded)}. Name its language: --from en."
         )
+    most = known.most_common(1)[0][0]
+    if unclear:
+        few = ", ".join(f"{prompt!r:.40}" for prompt in unclear[:3]) + (", …" if len(unclear) > 3 else "")
+        warn(
+            f"{len(unclear)} of {len(prompts)} prompts are in no language for certain ({few}), so they are taken to be in {most}, "
+            f"as {known[most]} others are. If they are not, name their language: --from TAG."
+        )
+    return [language or most for language in told]
 
 
-def _show(label: str, pieces: Iterable[str], names: _Names) -> None:
-    """Show an answer as it comes, and say what language it is in."""
-    out.print(f"[green]{label}:[/] ", end="")
-    answer = ""
-    for piece in pieces:
-        out.print(piece if answer else piece.lstrip(), end="", markup=False, soft_wrap=True)
-        answer += piece if answer else piece.lstrip()
-    end = "" if answer.endswith("\n") else "\n"
-    out.print(f"{end}[dim]  {label} answer: {names.told(answer)}[/]")
+def _show(label: str, pieces: Generator[str, None, bool], most: int, names: Teller) -> str | None:
+    """Show an answer as it comes, and say what language it is in and whether it was cut at its most tokens. Gives that language."""
+    out.print(Text(f"{label}:", style="green"), end=" ")
+    answer, flow, cut = "", Flowing(len(label) + 2), False
+    while True:
+        try:
+            piece = next(pieces)
+        except StopIteration as end:
+            cut = end.value
+            break
+        piece = piece if answer else piece.lstrip()
+        answer += piece
+        out.print(flow(piece), end="", soft_wrap=True)
+    rest = flow.rest()
+    out.print(rest, end="" if (rest or answer).endswith("\n") else "\n", soft_wrap=True)
+    guess = names(answer)
+    told = f"{guess.language}, {guess.certainty:.0%} certain" if guess.language else "no language for certain"
+    said = "language not told (extra lid)" if names.missing else told
+    more = f"; cut after {most} tokens (--new-tokens)" if cut else ""
+    out.print(Text(f"  {label} answer: {said}{more}", style="dim"))
+    return guess.language

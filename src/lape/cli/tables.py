@@ -1,17 +1,20 @@
-"""Tables for the terminal, 80 columns wide where seven languages fit."""
+"""Tables for the terminal: whole at any width."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
+from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from rich import box
-from rich.console import Group
+from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from lape.cli.common import out
+from lape.cli.common import out, visible
 from lape.experiments import section as blocks
 
 if TYPE_CHECKING:
@@ -21,19 +24,51 @@ if TYPE_CHECKING:
 _BARS = " ▁▂▃▄▅▆▇█"
 _MOST = 30
 """Rows of a table that are printed."""
-_WIDEST = 40
-"""Characters of a histogram; deeper models show several layers in one."""
+_WIDEST, _NARROWEST = 40, 8
+"""Characters of a histogram; deeper models, and narrow terminals, show several layers in one."""
 
 
-def titled(title: str, columns: Sequence[str], rows: Sequence[Sequence[str | Text]], caption: str = "") -> Group:
-    """A table under its title and above its caption, which do not wrap with it."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    for number, name in enumerate(columns):
-        table.add_column(name, justify="right" if number else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    parts: list[Any] = [Text(title, style="bold"), table]
+def titled(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str | Text]], caption: str = "", keys: int = 1
+) -> Group:
+    """A table under its title and above its caption. The first `keys` columns say which row it is."""
+    parts: list[Any] = [Text(title, style="bold"), _Whole(columns, rows, keys)]
     return Group(*parts, Text(caption, style="italic")) if caption else Group(*parts)
+
+
+@dataclass(frozen=True)
+class _Whole:
+    """A table that loses nothing: columns for which a terminal has no room come below, beside the first ones again."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str | Text]]
+    keys: int
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        first, left = list(range(self.keys)), list(range(self.keys, len(self.columns)))
+        while True:
+            shown = [*first, *left[:1]]
+            left = left[1:]
+            while left and self._fits([*shown, left[0]], console, options):
+                shown.append(left.pop(0))
+            yield self._table(shown, folded=not self._fits(shown, console, options))
+            if not left:
+                return
+
+    def _fits(self, shown: list[int], console: Console, options: ConsoleOptions) -> bool:
+        wide = options.update(max_width=sys.maxsize)
+        return Measurement.get(console, wide, self._table(shown)).maximum <= options.max_width
+
+    def _table(self, shown: list[int], *, folded: bool = False) -> Table:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+        for number in shown:
+            name = Text(visible(self.columns[number]))
+            side: Any = "right" if number else "left"
+            table.add_column(name, justify=side, no_wrap=not folded, overflow="fold")
+        for row in self.rows:
+            cells = [row[number] for number in shown]
+            table.add_row(*(Text(visible(cell)) if isinstance(cell, str) else cell for cell in cells))
+        return table
 
 
 def section_tables(section: Section) -> Group:
@@ -51,29 +86,24 @@ def section_tables(section: Section) -> Group:
 
 
 def rows_table(block: Rows) -> Group:
-    """A table with its intervals in brackets: its first rows, and the columns for which the terminal has room; the caption names the rest."""
+    """A table with its intervals in brackets: its first rows, each known by the words it begins with."""
     columns, frame = block.table.columns, block.frame
-    cells = [
+    rows = [
         [_value(row, column, block.table.digits) for column in columns]
         for row in frame.head(_MOST).iter_rows(named=True)
     ]
-    widths = [
-        max(map(len, (column.label, *each))) + 2 for column, each in zip(columns, zip(*cells, strict=True), strict=True)
-    ]
-    shown = sum(total <= out.width for total in accumulate(widths))
     caption = block.table.about
     if len(frame) > _MOST:
         caption += f" The first {_MOST} of {len(frame):,} rows."
-    if shown < len(columns):
-        caption += f" Beside these: {', '.join(column.label for column in columns[shown:])}."
-    names = [column.label for column in columns[:shown]]
-    return titled(block.name.replace("_", " "), names, [line[:shown] for line in cells], caption)
+    words = sum(1 for _ in takewhile(lambda column: not column.numeric, columns))
+    names = [column.label for column in columns]
+    return titled(block.name.replace("_", " "), names, rows, caption, keys=max(1, min(words, len(columns) - 1)))
 
 
 def _value(row: Mapping[str, Any], column: Column, digits: int) -> str:
     value = row[column.name]
     if not isinstance(value, float):
-        return "" if value is None else f"{value:,}" if column.numeric else str(value)[:_WIDEST]
+        return "" if value is None else f"{value:,}" if column.numeric else str(value)
     ends = [row[end] for end in (column.low, column.high) if end]
     known = ends and None not in ends
     return f"{value:.{digits}f}" + (f" ({ends[0]:.{digits}f} to {ends[1]:.{digits}f})" if known else "")
@@ -93,7 +123,8 @@ def histogram(counts: list[int], wholes: list[int] | None = None) -> str:
 
 
 def _pooled(counts: list[int]) -> list[int]:
-    step = max(1, -(-len(counts) // _WIDEST))
+    room = min(_WIDEST, max(_NARROWEST, out.width - 2 * _NARROWEST))  # beside the language's name
+    step = max(1, -(-len(counts) // room))
     return [sum(counts[at : at + step]) for at in range(0, len(counts), step)]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from lape.data.languages import tag
@@ -14,6 +14,8 @@ NEIGHBOURS = ("ms", "pt", "it", "ca", "de", "nl", "tl", "tr", "ru", "ko", "la", 
 """Languages that answers are easily taken for; always among the candidates, since a forced choice flatters."""
 UNKNOWN = 0.3
 """Under this share of certainty no language is named (as the Language Confusion Benchmark does; Marchisio et al. 2024)."""
+CERTAIN = 0.5
+"""The same where only the recorded languages are candidates, so few that one of them always has a large share."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,9 @@ def base(language: str) -> str:
     return tag(language).split("-")[0]
 
 
-def candidates(languages: Iterable[str]) -> tuple[str, ...]:
+def candidates(languages: Iterable[str], neighbours: Sequence[str] = NEIGHBOURS) -> tuple[str, ...]:
     """The languages in play and their neighbours."""
-    return tuple(dict.fromkeys([*(base(language) for language in languages), *NEIGHBOURS]))
+    return tuple(dict.fromkeys([*(base(language) for language in languages), *neighbours]))
 
 
 def lingua_languages() -> dict[str, Any]:
@@ -47,13 +49,13 @@ def lingua_languages() -> dict[str, Any]:
     return {one.iso_code_639_1.name.lower(): one for one in Language.all()}
 
 
-def lingua(languages: Iterable[str], *, unknown: float = UNKNOWN) -> Identifier:
+def lingua(languages: Iterable[str], *, unknown: float = UNKNOWN, neighbours: Sequence[str] = NEIGHBOURS) -> Identifier:
     """The first identifier: lingua, choosing among the languages in play and their neighbours."""
     need("lid", "Telling languages apart", "lingua")
     from lingua import LanguageDetectorBuilder
 
     by_code = lingua_languages()
-    wanted = _known(languages, by_code, "lingua")
+    wanted = _known(languages, by_code, "lingua", neighbours)
     detector = LanguageDetectorBuilder.from_languages(*(by_code[code] for code in wanted)).build()
 
     def identify(texts: Sequence[str]) -> list[Guess]:
@@ -81,6 +83,41 @@ def langid(languages: Iterable[str], *, unknown: float = UNKNOWN) -> Identifier:
     return identify
 
 
+class Teller:
+    """Tells which recorded language a text is in, where lingua is installed and knows the recorded languages."""
+
+    def __init__(self, languages: Sequence[str]) -> None:
+        self._tags = {base(language): language for language in reversed(languages)}
+        self.missing: str | None = None
+        """Why no language can be told, and what to type; None where they can."""
+        try:
+            self._identify: Identifier = lingua(languages)
+        except OptionError as error:
+            self.missing = str(error)
+
+    def __call__(self, text: str) -> Guess:
+        """The recorded language's tag, another's code, or None where none is certain or can be told."""
+        if self.missing or not text.strip():
+            return Guess(None, 0.0)
+        guess = self._identify([text])[0]
+        return replace(guess, language=self._tags.get(guess.language or "", guess.language))
+
+    def sources(self, prompts: Sequence[str], target: str) -> list[str | None]:
+        """For each prompt that is to be steered to the target, the recorded language it is in, or None where that is not certain.
+
+        A short question is easily taken for a language that was never recorded: then lingua chooses among the recorded ones but the target.
+        """
+        told = [self(prompt).language for prompt in prompts]
+        others = [language for language in self._tags.values() if base(language) != base(target)]
+        unclear = [at for at, language in enumerate(told) if language not in self._tags.values()]
+        if self.missing or not others:
+            return [None if at in unclear else language for at, language in enumerate(told)]
+        among = lingua(others, unknown=CERTAIN, neighbours=())
+        for at, guess in zip(unclear, among([prompts[at] for at in unclear]), strict=True):
+            told[at] = self._tags.get(guess.language or "")
+        return told
+
+
 IDENTIFIERS: dict[str, Callable[..., Identifier]] = {"lingua": lingua, "langid": langid}
 
 
@@ -95,7 +132,9 @@ def _guess(code: str, certainty: float, unknown: float) -> Guess:
     return Guess(code if certainty >= unknown else None, certainty)
 
 
-def _known(languages: Iterable[str], known: Iterable[str], name: str) -> list[str]:
+def _known(
+    languages: Iterable[str], known: Iterable[str], name: str, neighbours: Sequence[str] = NEIGHBOURS
+) -> list[str]:
     known = set(known)
     in_play = [base(language) for language in languages]
     missing = sorted(set(in_play) - known)
@@ -103,4 +142,4 @@ def _known(languages: Iterable[str], known: Iterable[str], name: str) -> list[st
         raise OptionError(
             f"{name} cannot identify {', '.join(missing)}. It knows {', '.join(sorted(known))}; give another identifier."
         )
-    return [code for code in candidates(in_play) if code in known]
+    return [code for code in candidates(in_play, neighbours) if code in known]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from queue import Queue
 from threading import Event, Thread
@@ -103,9 +103,10 @@ def padded(rows: Sequence[list[int]], fill: int) -> tuple[torch.Tensor, torch.Te
 
 def stream(
     model: Any, tokenizer: Any, prompt: str, new_tokens: int, repetition_penalty: float, stops: Sequence[str] = ()
-) -> Iterator[str]:
-    """One greedy answer, piece by piece as it is written, up to the first of `stops`."""
+) -> Generator[str, None, bool]:
+    """One greedy answer, piece by piece as it is written, up to the first of `stops`; returns whether it was cut at `new_tokens`."""
     ids = torch.tensor([tokenizer(prompt)["input_ids"]])
+    written = 0
     pieces: Queue[str | BaseException | None] = Queue()
     over = Event()
 
@@ -120,21 +121,24 @@ def stream(
             return torch.full((len(input_ids),), over.is_set(), device=input_ids.device)
 
     def write() -> None:
+        nonlocal written
         try:
             streamer = Streamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
             more = {"streamer": streamer, "stopping_criteria": [Over()]}
             with torch.inference_mode(), evaluating(model):
-                _written(model, tokenizer, ids, torch.ones_like(ids), new_tokens, repetition_penalty, **more)
+                out = _written(model, tokenizer, ids, torch.ones_like(ids), new_tokens, repetition_penalty, **more)
+            written = out.shape[1] - ids.shape[1]
         except BaseException as error:  # to be raised where the pieces are read
             pieces.put(error)
 
     writer = Thread(target=write, daemon=True)
     writer.start()
     try:
-        yield from before(_read(pieces), stops)
+        stopped = yield from before(_read(pieces), stops)
     finally:
         over.set()
         writer.join()
+    return not stopped and written >= new_tokens
 
 
 def _read(pieces: Queue[str | BaseException | None]) -> Iterator[str]:
@@ -144,8 +148,8 @@ def _read(pieces: Queue[str | BaseException | None]) -> Iterator[str]:
         yield piece
 
 
-def before(pieces: Iterable[str], stops: Sequence[str]) -> Iterator[str]:
-    """Text in pieces, up to the first of `stops`; what may turn out to be the beginning of one is held back."""
+def before(pieces: Iterable[str], stops: Sequence[str]) -> Generator[str, None, bool]:
+    """Text in pieces, up to the first of `stops`; what may turn out to be the beginning of one is held back. Returns whether one came."""
     held = ""
     for piece in pieces:
         held += piece
@@ -158,5 +162,7 @@ def before(pieces: Iterable[str], stops: Sequence[str]) -> Iterator[str]:
         if open_:
             yield held[:open_]
             held = held[open_:]
-    if rest := held[: first_of(held, stops)]:
+    end = first_of(held, stops)
+    if rest := held[:end]:
         yield rest
+    return end < len(held)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from threading import Lock
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
-from lape.data.language_id import base, lingua
+from lape.data.language_id import Teller
 from lape.detect.identify import identify
 from lape.edit.steer import steer, steering
 from lape.errors import OptionError
@@ -92,7 +92,7 @@ class Session:
         self.model, self.tokenizer, self.stats = model, tokenizer, stats
         self._sites = find(model)
         self._lock = Lock()
-        self._told = _teller(stats.languages)
+        self._told = Teller(stats.languages)
         self._cached = lru_cache(16)(self._identified)
 
     def answer(self, asked: Asked) -> Answers:
@@ -162,29 +162,9 @@ class Session:
         firing = Firing(self.model, self._sites, neurons, now.languages)
         text = Written(self.tokenizer, ends)
         pieces = stream(self.model, self.tokenizer, prompt, asked.new_tokens + 1, asked.repetition_penalty, ends)
-        with firing.watched(), edits, closing(pieces):  # type: ignore[type-var]
+        with firing.watched(), edits, closing(pieces):
             for _ in pieces:
                 yield Answer(text.so_far(firing.read[begun:]))
         tokens = text.whole(firing.read[begun:])
-        yield Answer(tokens, *self._told("".join(token.text for token in tokens)))
-
-
-Teller: TypeAlias = Callable[[str], "tuple[str | None, float]"]
-"""A text -> the language it seems to be in, if any, and how certain that is."""
-
-
-def _teller(languages: Sequence[str]) -> Teller:
-    """Where the identifier is missing, or does not know the languages, it tells none."""
-    recorded = {base(language): language for language in reversed(languages)}
-    try:
-        identify = lingua(languages)
-    except OptionError:
-        return lambda _text: (None, 0.0)
-
-    def told(text: str) -> tuple[str | None, float]:
-        if not text.strip():
-            return None, 0.0
-        guess = identify([text])[0]
-        return recorded.get(guess.language or "", guess.language), guess.certainty
-
-    return told
+        told = self._told("".join(token.text for token in tokens))
+        yield Answer(tokens, told.language, told.certainty)
