@@ -167,6 +167,14 @@ class Runner:
             found = cls._all[module] = cls(module, layout)
         return found
 
+    @classmethod
+    def own_forward(cls, module: nn.Module) -> Any:
+        """The forward that a module was given in place of its class's, if any, whether or not a runner stands in for it."""
+        runner = cls._all.get(module)
+        if runner is not None and any(runner._callbacks.values()):
+            return runner._before
+        return module.__dict__.get("forward")
+
     def attach(self, point: Point, expert: int, callback: Callback) -> Attached:
         """Call back at every forward, with no rows where no token reached the expert; in order of attaching."""
         module = self._module()
@@ -224,7 +232,7 @@ class Runner:
 
     def _rows(self, hidden: Tensor, given: Arguments) -> Iterator[tuple[int, Tensor, Tensor, Tensor | None]]:
         """For every expert that has rows or is watched: its rows in `hidden`, their tokens, their weights."""
-        watched = {expert for here in self._callbacks.values() for expert in here}
+        watched = {expert for here in self._callbacks.values() for expert in tuple(here)}
         if given.index is None or given.weights is None:
             block = len(hidden) // self.layout.experts
             for expert in range(self.layout.experts):

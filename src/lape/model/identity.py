@@ -16,6 +16,7 @@ from torch.distributed.tensor import DTensor
 
 from lape.errors import MismatchError
 from lape.model.body import evaluating, hidden_states, present, tiny_ids, unwrapped
+from lape.model.editing import refuse_edited
 from lape.model.find import find
 from lape.values.quantity import plain
 from lape.values.same import Made, check_same_model, model_of, space_of
@@ -77,6 +78,7 @@ def _digest(parameter: Tensor) -> str:
 
 def describe(model: Any, tokenizer: Any) -> dict[str, Any]:
     """Which model and tokenizer (if any), for a manifest."""
+    refuse_edited(model, "what results say of it")
     config = unwrapped(model).config
     return {
         "model": {
