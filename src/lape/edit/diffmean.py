@@ -20,7 +20,8 @@ from lape.errors import OptionError
 from lape.model.body import blocks
 from lape.model.editing import editing
 from lape.model.find import find
-from lape.model.hooks import Alter, Put, Rows, hooked
+from lape.model.hooks import Alter, Rows, hooked
+from lape.model.scope import Put
 from lape.options import check_choices, positive
 from lape.values.stats import ActivationStats
 

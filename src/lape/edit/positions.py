@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from lape.errors import ModelError, OptionError
 from lape.model.body import body, unwrapped
 from lape.model.editing import editing
-from lape.model.hooks import Alter, Put, Rows, held
+from lape.model.hooks import Alter, Rows, held
+from lape.model.scope import Put
 
 Tokens: TypeAlias = Literal["both", "prompt", "generated"]
 """Where an edit acts: *generated* is every position whose output picks a new token, so the last one of the prompt is

@@ -13,8 +13,7 @@ from torch import nn
 
 from lape.errors import ModelError, warn
 from lape.model.body import body, unwrapped
-from lape.model.hooks import Handle, eagerly
-from lape.model.scope import Scope, inside
+from lape.model.scope import Handle, Scope, eagerly, inside
 
 Around: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], AbstractContextManager[object]]
 """What a call of `generate` runs within, by its arguments."""
@@ -128,10 +127,10 @@ class _Edits:
             )
 
     def _generate(self, inner: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        arounds = [around for scope, around in tuple(self._generating.items()) if scope.here]
         with ExitStack() as stack:
-            for scope, around in tuple(self._generating.items()):
-                if scope.here:
-                    stack.enter_context(around(args, kwargs))
+            for around in arounds:
+                stack.enter_context(around(args, kwargs))
             return inner(*args, **kwargs)
 
     def _save(self, inner: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -16,7 +16,7 @@ from lape.model.body import each_row_alone, evaluating, is_shared_out, text_conf
 from lape.model.discover import by_hand, discover
 from lape.model.editing import refuse_edited
 from lape.model.experts import Runner
-from lape.model.hooks import Put
+from lape.model.scope import Put
 from lape.model.site import SiteNames, Sites
 from lape.model.verify import prove
 

@@ -6,8 +6,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache, partial
-from typing import Any, ClassVar, Protocol, TypeAlias
+from functools import partial
+from typing import Any, ClassVar, TypeAlias
 from weakref import WeakKeyDictionary, ref
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lape.model.body import body, unwrapped
 from lape.model.experts import Point, Runner
 from lape.model.numerics import limited
-from lape.model.scope import Scope
+from lape.model.scope import Handle, Put, Scope
 from lape.model.site import FUNCTIONS, Branch, Site
 
 Rows: TypeAlias = "Tensor | None"
@@ -29,13 +29,6 @@ Alter: TypeAlias = Callable[[Tensor, Rows], Tensor]
 """Activations (..., width), and which tokens they are of -> what takes their place; shape and dtype kept, not in place."""
 
 
-class Handle(Protocol):
-    """Something that can be undone."""
-
-    def remove(self) -> None:
-        """Undo it."""
-
-
 At: TypeAlias = Callable[[nn.Module, Site, Callback], list[Handle]]
 """Calls back at every forward with what passes a point of a site: `change`, `at_product` or `at_output`."""
 
@@ -44,43 +37,6 @@ def forget_compiled() -> None:
     """Drop what torch has compiled: compiled code does not notice hooks that come and go."""
     if "torch._dynamo" in sys.modules:
         torch.compiler.reset()
-
-
-def eagerly(call: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that compiled code calls as it is, since what it asks for changes between two runs."""
-    disable: Any = torch.compiler.disable
-    return disable(call) if "torch._dynamo" in sys.modules else call
-
-
-class Put:
-    """A hook that acts where it is `held`: in that thread or task and those started from it. Until then it does nothing."""
-
-    def __init__(self, register: Callable[..., Handle], hook: Callable[..., Any], **how: Any) -> None:
-        """`register`: a module's `register_forward_hook` or the like, with its keywords."""
-        self._hook, self._scope, self._in_graph = hook, Scope(), False
-        self._handle = register(self, **how)
-
-    def begin(self, scope: Scope, *, in_graph: bool) -> None:
-        """Act inside a scope, and in a graph that is being made where it was made for one."""
-        self._scope, self._in_graph = scope, in_graph
-
-    def remove(self) -> None:
-        """Undo it."""
-        self._handle.remove()
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """What the hook gives, or None, which leaves what passes."""
-        if torch.compiler.is_compiling():
-            return self._hook(*args, **kwargs) if self._in_graph else _apart()(self, args, kwargs)
-        return self._act(args, kwargs)
-
-    def _act(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return self._hook(*args, **kwargs) if self._scope.here else None
-
-
-@cache
-def _apart() -> Callable[..., Any]:
-    return eagerly(Put._act)
 
 
 @contextmanager

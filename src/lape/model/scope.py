@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
+from collections.abc import Callable
 from contextvars import ContextVar
 from functools import cache, wraps
-from typing import Any
+from typing import Any, Protocol
+
+import torch
 
 _HERE: ContextVar[frozenset[Scope]] = ContextVar("lape_scopes", default=frozenset())
 _POOLS = {"concurrent.futures.thread", "multiprocessing.pool"}
@@ -69,8 +73,10 @@ def _follow_threads() -> None:
         target: Any = getattr(thread, "_target", None)
 
         def inside() -> None:
+            nonlocal here
             del thread.__dict__["run"]
             _HERE.set(here)
+            here = frozenset()  # or a traceback would keep them
             run()
 
         if here and getattr(target, "__module__", None) not in _POOLS:
@@ -78,3 +84,47 @@ def _follow_threads() -> None:
         start(thread)
 
     threading.Thread.start = inherit  # type: ignore[method-assign, assignment]
+
+
+class Handle(Protocol):
+    """Something that can be undone."""
+
+    def remove(self) -> None:
+        """Undo it."""
+
+
+def eagerly(call: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that compiled code calls as it is, since what it asks for changes between two runs."""
+    disable: Any = torch.compiler.disable
+    return disable(call) if "torch._dynamo" in sys.modules else call
+
+
+class Put:
+    """A hook that acts where it is `held`: in that thread or task and those started from it. Until then it does nothing."""
+
+    def __init__(self, register: Callable[..., Handle], hook: Callable[..., Any], **how: Any) -> None:
+        """`register`: a module's `register_forward_hook` or the like, with its keywords."""
+        self._hook, self._scope, self._in_graph = hook, Scope(), False
+        self._handle = register(self, **how)
+
+    def begin(self, scope: Scope, *, in_graph: bool) -> None:
+        """Act inside a scope, and in a graph that is being made where it was made for one."""
+        self._scope, self._in_graph = scope, in_graph
+
+    def remove(self) -> None:
+        """Undo it."""
+        self._handle.remove()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What the hook gives, or None, which leaves what passes."""
+        if torch.compiler.is_compiling():
+            return self._hook(*args, **kwargs) if self._in_graph else _apart()(self, args, kwargs)
+        return self._act(args, kwargs)
+
+    def _act(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return self._hook(*args, **kwargs) if self._scope.here else None
+
+
+@cache
+def _apart() -> Callable[..., Any]:
+    return eagerly(Put._act)

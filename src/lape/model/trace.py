@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from lape.errors import ModelError
 from lape.model.body import body, hidden_states, text_config, tiny_ids, unwrapped
-from lape.model.hooks import Put, held
+from lape.model.hooks import held
 from lape.model.numerics import close
+from lape.model.scope import Put
 from lape.model.weights import is_linear
 
 

@@ -16,8 +16,9 @@ from lape.errors import ModelError
 from lape.model.body import body, hidden_states, present, tiny_ids
 from lape.model.expert_layouts import gives_the_same
 from lape.model.experts import Arguments, Runner, activation_of
-from lape.model.hooks import Put, Rows, at_product, change, hooked, watching
+from lape.model.hooks import Rows, at_product, change, hooked, watching
 from lape.model.numerics import close, gap, limited, tolerance
+from lape.model.scope import Put
 from lape.model.site import BY_HAND, FUNCTIONS, Branch, Site, Sites, space_of
 from lape.model.weights import has_adapter
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from lape.model.body import unwrapped
-from lape.model.hooks import Put, Rows, hooked, watching
+from lape.model.hooks import Rows, hooked, watching
+from lape.model.scope import Put
 from lape.model.site import Sites
 from lape.values.neurons import LanguageNeurons
 

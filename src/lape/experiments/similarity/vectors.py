@@ -16,8 +16,9 @@ from lape.data.windows import Batch, batch, batches
 from lape.errors import OptionError, TextError
 from lape.model.body import blocks, check_fits, evaluating, run_batch
 from lape.model.find import find
-from lape.model.hooks import Put, hooked
+from lape.model.hooks import hooked
 from lape.model.numerics import check_finite, summed_in
+from lape.model.scope import Put
 from lape.model.site import Sites
 from lape.progress import Progress, silent
 

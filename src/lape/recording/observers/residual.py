@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from lape.data.windows import Batch
 from lape.model.body import blocks, text_config
-from lape.model.hooks import Put, hooked
+from lape.model.hooks import hooked
 from lape.model.numerics import summed_in
+from lape.model.scope import Put
 from lape.recording.observers.observer import Observer, Setting, Watcher, unless
 from lape.values.quantity import Quantity
 
