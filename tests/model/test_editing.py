@@ -15,14 +15,17 @@ import torch
 from transformers import TextIteratorStreamer
 
 from lape.data.texts import Documents
-from lape.edit.edit import Off, edited
+from lape.edit.edit import Off, Set, edited
 from lape.errors import LapeWarning, ModelError
 from lape.measure.generation import stream
 from lape.model.find import find
 from lape.model.identity import checksum, describe
 from lape.recording.record import record
+from lape.values.neurons import NeuronSet
 from support.brute import hooks_on, lively, logits_of, model_of, tokenizer_of
 from support.by_hand import chosen, one_of_each
+from support.zoo.table import KINDS as ZOO
+from support.zoo.written import build
 
 IDS = torch.tensor([[1, 20, 30, 40, 50, 60, 70]])
 KINDS = ("llama", "phi3")
@@ -117,10 +120,11 @@ def test_threads_in_edits_of_their_own_each_get_their_own(worker, tokens):
         assert written(model) == ours
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "qwen3_moe"])
 def test_threads_that_run_at_the_same_time_do_not_mix(kind, tokens):
-    model = model_of(kind)
-    edits = [one_of_each(kind)[1], Off(chosen(kind, 1)), []]
+    model = model_of(kind) if kind in KINDS else build(kind, ZOO[kind])
+    space = find(model).space
+    edits = [*(Set(NeuronSet(space, torch.arange(at, len(space), 3)), 0.7) for at in (0, 1)), []]
     alone = [under(model, one, tokens=tokens) for one in edits]
     with ThreadPoolExecutor(3) as pool:
         for _ in range(3):
