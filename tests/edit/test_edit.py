@@ -7,13 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lape.data.texts import Documents
 from lape.edit.edit import Add, Off, Scale, Set, edited
 from lape.errors import LapeError, MismatchError, OptionError
 from lape.model.find import find
-from lape.recording.record import record
+from lape.model.hooks import watching
 from lape.values.neurons import NeuronSet
-from support.brute import KINDS, assert_near, hooks_on, lively, logits_of, model_of, rewritten, tokenizer_of, width_of
+from support.brute import KINDS, assert_near, hooks_on, lively, logits_of, model_of, rewritten, width_of
 from support.by_hand import apply, chosen, one_of_each, values
 from support.tiny import LAYERS, PACKING
 
@@ -146,12 +145,15 @@ def test_a_value_for_every_neuron_touches_the_set_alone():
 
 
 @pytest.mark.parametrize("kind", SOME)
-def test_recording_an_edited_model_sees_the_edited_activations(kind):
-    neurons, texts = chosen(kind), {"en": Documents(["the cat sat on the mat"])}
-    with edited(model_of(kind), Set(neurons, 2.0)):
-        stats = record(model_of(kind), tokenizer_of(), texts)["en"]
-    tokens = int(stats.tokens.sum())
-    assert torch.equal(stats.sums("sum")[neurons.flat], torch.full((len(neurons),), 2.0 * tokens, dtype=torch.float64))
+def test_who_watches_inside_of_an_edit_sees_the_edited_activations(kind):
+    neurons, seen, sites = chosen(kind), {}, find(model_of(kind)).sites
+    with (
+        edited(model_of(kind), Set(neurons, 2.0)),
+        watching(model_of(kind), sites, lambda k, a, _rows: seen.update({k: a.clone()})),
+    ):
+        logits_of(model_of(kind), IDS)
+    activations = torch.cat([seen[k].reshape(IDS.numel(), -1) for k in range(len(sites))], 1)
+    assert torch.equal(activations[:, neurons.flat], torch.full((IDS.numel(), len(neurons)), 2.0).to(activations))
 
 
 # --- undoing ---

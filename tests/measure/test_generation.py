@@ -14,6 +14,7 @@ from transformers import GenerationConfig, LogitsProcessor
 
 from lape.edit.edit import edited
 from lape.errors import OptionError
+from lape.measure.answer_loss import ids_of
 from lape.measure.generation import GenerationOptions, before, generate, padded, stream
 from support.brute import lively, some_texts, tokenizer_of
 from support.by_hand import one_of_each
@@ -187,3 +188,13 @@ def test_rows_are_padded_on_the_left():
 def test_numbers_that_cannot_be_are_refused(options):
     with pytest.raises(OptionError, match="1 or more"):
         GenerationOptions(**options)
+
+
+def test_a_tokenizer_that_ends_texts_does_not_end_prompts():
+    """Answers, streamed ones too, and the losses of given answers are those after the prompt, not after an end of text."""
+    model, plain, ending = lively("llama", torch.float32), tiny_tokenizer(), tiny_tokenizer(eos=True)
+    options = GenerationOptions(new_tokens=8)
+    assert generate(model, ending, PROMPTS, options) == generate(model, plain, PROMPTS, options)
+    ours, theirs = ("".join(stream(model, one, PROMPTS[0], 8, 1.1)) for one in (ending, plain))
+    assert ours == theirs
+    assert ids_of(ending, "the cat", " sat") == ids_of(plain, "the cat", " sat")

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lape.errors import OptionError
-from lape.measure.prompts import WORDS, Asking, ask, cut
+from lape.errors import ModelError, OptionError
+from lape.measure.prompts import WORDS, Asking, ask, cut, prompt_ids
 from support.brute import tokenizer_of
 from support.tiny import tiny_tokenizer
 
@@ -169,3 +169,22 @@ def test_an_answer_is_kept_up_to_the_first_next_question_in_either_words(parts, 
     marks = tuple(f"\n{word}{colon}" for word in words for colon in (":", " :", "："))
     first = next((at for at in range(len(answer)) if answer[at:].startswith(marks)), len(answer))
     assert cut(answer, target=target) == answer[:first]
+
+
+# --- prompts as tokens ---
+
+
+@pytest.mark.parametrize("bos", [True, False])
+@pytest.mark.parametrize("eos", [True, False])
+@pytest.mark.parametrize("prompt", ["the cat", "", "a", "the </s>", "<s> the cat </s></s>"])
+def test_a_prompt_keeps_what_the_tokenizer_begins_with_and_loses_what_it_ends_with(prompt, bos, eos):
+    """What stands in the text stays, ends of text too."""
+    expected = [1] * bos + tiny_tokenizer(bos=False)(prompt)["input_ids"]
+    assert prompt_ids(tiny_tokenizer(bos, eos), prompt) == expected
+
+
+def test_a_chat_template_that_fails_is_said_to():
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = "{{ ''.__class__.__mro__ }}{{ ().__class__.__base__.__subclasses__() }}"
+    with pytest.raises(ModelError, match=r"chat template .*SecurityError.*--bare"):
+        asked(tokenizer=tokenizer)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from lape.data.texts import Documents
-from lape.errors import FileError, OptionError, TextError
+from lape.errors import FileError, ModelError, OptionError, TextError
 from lape.recording.record import record
 from lape.values.stats import ActivationStats, merge
 from support import child
@@ -512,3 +512,21 @@ def test_a_kill_in_the_middle_of_a_write_leaves_nothing_in_the_finished_run(cont
 
 def test_public_names_are_functions_whatever_was_imported_before(context):
     assert finished(context, child.public_names_are_functions) == 0
+
+
+class Partly(torch.nn.Module):
+    """An MLP that sees 20 tokens of a row at most, which is more than a proof's rows have."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        return torch.cat([self.inner(x[:, :20]), torch.zeros_like(x[:, 20:])], 1)
+
+
+def test_an_mlp_that_sees_a_part_of_long_rows_is_refused_by_name():
+    model = lively("llama")
+    model.model.layers[1].mlp = Partly(model.model.layers[1].mlp)
+    with pytest.raises(ModelError, match=r"Layer 1: .*activations of 20 tokens in a forward of"):
+        record(model, tokenizer_of(), {"en": Documents([" ".join(WORDS)])}, row_tokens=64)

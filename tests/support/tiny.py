@@ -65,8 +65,10 @@ def word_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
 
 
-def tiny_tokenizer(bos: bool = True) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer of VOCABULARY entries: <pad> 0, <s> 1, </s> 2; with `bos` it adds <s> as Llama's does."""
+def tiny_tokenizer(bos: bool = True, eos: bool = False) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer of VOCABULARY entries: <pad> 0, <s> 1, </s> 2; with `bos` it adds <s> as Llama's does, with
+    `eos` </s> at the end.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -79,6 +81,8 @@ def tiny_tokenizer(bos: bool = True) -> PreTrainedTokenizerFast:
     tokenizer.train_from_iterator(
         ["the cat sat on the mat and the dog ate the rat", "le chat dort sur le lit et le chien mange"], trainer
     )
-    if bos:
-        tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    around = f"{'<s> ' * bos}$A{' </s>' * eos}"
+    if bos or eos:
+        special = [("<s>", 1), ("</s>", 2)]
+        tokenizer.post_processor = processors.TemplateProcessing(single=around, special_tokens=special)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>")

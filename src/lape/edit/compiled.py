@@ -46,7 +46,7 @@ class EditedGraph:
             self._keep[k].copy_(keep)
             self._shift[k].copy_(shift)
         sites = enumerate(self._found.sites)
-        with held([handle for k, site in sites for handle in change(self._model, site, self._alter(k))]):
+        with held([handle for k, site in sites for handle in change(self._model, site, self._alter(k))], in_graph=True):
             yield
 
     def _alter(self, k: int) -> Any:

@@ -18,8 +18,10 @@ from torch import Tensor, nn
 from lape.edit.positions import Positions, Tokens
 from lape.errors import OptionError
 from lape.model.body import blocks
+from lape.model.editing import editing
 from lape.model.find import find
 from lape.model.hooks import Alter, Rows, hooked
+from lape.model.scope import Put
 from lape.options import check_choices, positive
 from lape.values.stats import ActivationStats
 
@@ -85,6 +87,7 @@ def shifted(
             return hidden + amount.to(hidden.dtype).to(hidden.device)
 
         alter: Alter = add
+        stack.enter_context(editing(model))
         if (options.tokens, options.first, options.fade) != ("both", None, 1.0):
             where = Positions(model, options.tokens, options.first, options.fade)
             alter = stack.enter_context(where.followed()).only(add)
@@ -92,5 +95,5 @@ def shifted(
         def hook(_module: nn.Module, _args: Any, out: Any) -> Any:
             return alter(out, None) if isinstance(out, Tensor) else (alter(out[0], None), *out[1:])
 
-        stack.enter_context(hooked([block.register_forward_hook(hook)]))
+        stack.enter_context(hooked([Put(block.register_forward_hook, hook)]))
         yield model

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from lape.edit.positions import Positions, Tokens
 from lape.errors import OptionError
+from lape.model.editing import editing
 from lape.model.find import find
-from lape.model.hooks import Alter, Rows, change, forget_compiled
+from lape.model.hooks import Alter, Rows, change, hooked
 from lape.model.identity import check_made_with
 from lape.values.neurons import NeuronSet
 from lape.values.same import check_same_model
@@ -71,6 +72,9 @@ def edited(
     included), or the others ("prompt"). `first`: of the generated ones only the first so many, after which the model writes on
     by itself. `fade`: each generated position is changed by so much of the change of the one before.
 
+    It holds for the thread or task that enters it and for threads and tasks started inside (`generate` with a streamer, `asyncio.to_thread`).
+    Any other that runs the model meanwhile gets a ModelError, unless it is inside of an edit of its own, for which `edited(model, [])` will do.
+
     Nests, and works in `generate` with cache, padding, beams and sampling, over `device_map`, and with 4- or 8-bit weights.
     Where torch has compiled anything, its compiled code is dropped on entering and leaving, since it would ignore the change.
 
@@ -83,13 +87,13 @@ def edited(
         check(one, found.space)
         check_made_with(model, neurons=one.neurons)
     with ExitStack() as stack:
-        stack.callback(forget_compiled)
+        alterations = _alterations(todo, found.space)
+        stack.enter_context(editing(model, changes=bool(alterations)))
         if where is not None:
             stack.enter_context(where.followed())
-        for k, alter in _alterations(todo, found.space).items():
-            for handle in change(model, found.sites[k], where.only(alter) if where else alter):
-                stack.callback(handle.remove)
-        forget_compiled()
+            alterations = {k: where.only(alter) for k, alter in alterations.items()}
+        handles = [handle for k, alter in alterations.items() for handle in change(model, found.sites[k], alter)]
+        stack.enter_context(hooked(handles))
         yield model
 
 

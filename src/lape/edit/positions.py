@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from functools import partial, wraps
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, Literal, TypeAlias, get_args
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from lape.errors import ModelError, OptionError
 from lape.model.body import body, unwrapped
+from lape.model.editing import editing
 from lape.model.hooks import Alter, Rows, held
+from lape.model.scope import Put
 
 Tokens: TypeAlias = Literal["both", "prompt", "generated"]
 """Where an edit acts: *generated* is every position whose output picks a new token, so the last one of the prompt is
 among them; *prompt* is the others; *both* is all.
 """
+
+
+class _Forward(threading.local):
+    """The forward that a thread runs; of each thread its own."""
+
+    generating = False
+    last: int | Tensor = 0
+    """The last prompt position, counted from the beginning of the cache, padding included."""
+    shape = (0, 0)
+    part: tuple[int, int] | Tensor = (0, 0)
+    """The positions that are edited: from, to; or (tokens,) bool where only the device knows."""
+    weight: float | Tensor = 1.0
+    """How much of the change those positions get: one number, or (positions edited, 1)."""
 
 
 class Positions:
@@ -41,32 +58,27 @@ class Positions:
         self._model = unwrapped(model)
         self._body = body(model)
         self._where, self._most, self._fade = where, first, fade
+        self._now = _Forward()
         self._last: int | Tensor = 0
-        """The last prompt position, counted from the beginning of the cache, padding included."""
-        self._generating = False
-        self._shape = (0, 0)
-        self._part: tuple[int, int] | Tensor = (0, 0)
-        """The positions of this forward that are edited: from, to; or (tokens,) bool where only the device knows."""
-        self._weight: float | Tensor = 1.0
-        """How much of the change those positions get: one number, or (positions edited, 1)."""
+        self._prompts: WeakKeyDictionary[Any, int | Tensor] = WeakKeyDictionary()
+        """The last prompt position in each cache that was filled: texts may be read in turn, by several threads."""
 
     @contextmanager
     def followed(self) -> Iterator[Positions]:
         """While inside, every forward of the model is followed."""
-        handles = [
-            module.register_forward_pre_hook(
-                partial(self._enter, inspect.signature(module.forward)), with_kwargs=True, prepend=True
-            )
-            for module in dict.fromkeys((self._model, self._body))  # OPT's model goes past its own body
-        ]
-        with held(handles), self._wrapped_generate():
+        handles: list[Put] = []
+        for module in dict.fromkeys((self._model, self._body)):  # OPT's model goes past its own body
+            enter = partial(self._enter, inspect.signature(module.forward))
+            handles.append(Put(module.register_forward_pre_hook, enter, with_kwargs=True, prepend=True))
+            handles.append(Put(module.register_forward_hook, self._leave))
+        with editing(self._model, generating=self._in_generate), held(handles):
             yield self
 
     def only(self, alter: Alter) -> Alter:
         """`alter`, at these positions alone: activations (rows, tokens, width), (rows · tokens, width), or those of some tokens."""
 
         def limited(activation: Tensor, which: Rows) -> Tensor:
-            rows, tokens = self._shape
+            rows, tokens = self._now.shape
             if which is not None:
                 weight = self._weights(activation.device)[which % tokens][:, None].to(activation.dtype)
                 return torch.lerp(activation, alter(activation, which), weight)
@@ -82,18 +94,19 @@ class Positions:
 
     def _weights(self, device: torch.device) -> Tensor:
         """(tokens,) how much of the change each position gets."""
-        weights = torch.zeros(self._shape[1], device=device)
-        if isinstance(self._part, Tensor):
-            weight = self._weight[:, 0] if isinstance(self._weight, Tensor) else torch.tensor(self._weight)
-            return torch.where(self._part.to(device), weight.to(device), weights)
-        start, stop = self._part
-        weights[start:stop] = self._weight.to(device)[:, 0] if isinstance(self._weight, Tensor) else self._weight
+        part, weight = self._now.part, self._now.weight
+        weights = torch.zeros(self._now.shape[1], device=device)
+        if isinstance(part, Tensor):
+            weight = weight[:, 0] if isinstance(weight, Tensor) else torch.tensor(weight)
+            return torch.where(part.to(device), weight.to(device), weights)
+        weights[slice(*part)] = weight.to(device)[:, 0] if isinstance(weight, Tensor) else weight
         return weights
 
     def _blend(self, alter: Callable[[Tensor], Tensor], a: Tensor) -> Tensor:
-        if isinstance(self._part, Tensor):
-            return torch.where(self._part.to(a.device)[:, None], self._faded(alter, a), a)
-        start, stop = self._part
+        part = self._now.part
+        if isinstance(part, Tensor):
+            return torch.where(part.to(a.device)[:, None], self._faded(alter, a), a)
+        start, stop = part
         if start >= stop:
             return a
         if stop - start == a.shape[1]:
@@ -101,9 +114,10 @@ class Positions:
         return torch.cat([a[:, :start], self._faded(alter, a[:, start:stop]), a[:, stop:]], 1)
 
     def _faded(self, alter: Callable[[Tensor], Tensor], a: Tensor) -> Tensor:
-        if isinstance(self._weight, Tensor):
-            return torch.lerp(a, alter(a), self._weight.to(a.dtype).to(a.device))
-        return alter(a) if self._weight == 1 else torch.lerp(a, alter(a), self._weight)
+        weight = self._now.weight
+        if isinstance(weight, Tensor):
+            return torch.lerp(a, alter(a), weight.to(a.dtype).to(a.device))
+        return alter(a) if weight == 1 else torch.lerp(a, alter(a), weight)
 
     def _bounds(self, first: Any, tokens: int) -> tuple[Any, Any]:
         """From where to where a forward is edited whose first generated position is `first`, which may lie before it."""
@@ -119,61 +133,60 @@ class Positions:
         given = {**given, **given.get("kwargs", {})}
         ids = given.get("input_ids")
         shape = (given["inputs_embeds"] if ids is None else ids).shape
-        self._shape = (shape[0], shape[1])
+        now = self._now
+        now.shape = (shape[0], shape[1])
         cache = cache_in(given)
-        if self._generating and cache is None and shape[1] <= self._last:
+        if now.generating and cache is None and shape[1] <= now.last:
             raise ModelError(
                 f"{type(self._model).__name__} generates {shape[1]} tokens at a time without a cache that can be seen, so prompt and generated tokens "
                 "cannot be told apart. Edit all of them: tokens='both', without first or fade."
             )
         start = _length(cache)
-        if not self._generating and int(start) == 0:
-            self._last = self._shape[1] - 1
-        self._mark(self._last - start, start.device if isinstance(start, Tensor) else None)
+        if not now.generating:
+            now.last = self._prompt_of(cache) if int(start) else now.shape[1] - 1
+        self._mark(now.last - start, start.device if isinstance(start, Tensor) else None)
+
+    def _leave(self, _module: nn.Module, _args: Any, out: Any) -> None:
+        self._last = self._now.last
+        cache = cache_in(out) if isinstance(out, Mapping) else None
+        if cache is not None:
+            with suppress(TypeError):  # not every kind can be told apart from others
+                self._prompts[cache] = self._now.last
+
+    def _prompt_of(self, cache: Any) -> int | Tensor:
+        """The last prompt position in a cache that was filled; of one that is not known, that of the forward before."""
+        with suppress(TypeError):
+            return self._prompts.get(cache, self._last)
+        return self._last
 
     def _mark(self, first: Any, device: torch.device | None) -> None:
         """Note which positions of this forward are edited, and how much; its first generated position is `first`."""
-        tokens = self._shape[1]
+        now = self._now
+        tokens = now.shape[1]
         lower, upper = self._bounds(first, tokens)
         if isinstance(first, Tensor):  # a static cache: its length stays on the device
             at = torch.arange(tokens, device=device)
-            self._part = (at >= lower) & (at < upper)
-            self._weight = 1.0 if self._fade == 1 else (self._fade ** (at - first).clamp_min(0))[:, None]
+            now.part = (at >= lower) & (at < upper)
+            now.weight = 1.0 if self._fade == 1 else (self._fade ** (at - first).clamp_min(0))[:, None]
             return
-        start, stop = self._part = min(max(lower, 0), tokens), min(max(upper, 0), tokens)
+        start, stop = now.part = min(max(lower, 0), tokens), min(max(upper, 0), tokens)
         if self._fade == 1 or stop <= first + 1:
-            self._weight = 1.0
+            now.weight = 1.0
         elif stop - start == 1:
-            self._weight = self._fade ** max(start - first, 0)
+            now.weight = self._fade ** max(start - first, 0)
         else:
-            self._weight = (self._fade ** (torch.arange(start, stop) - first).clamp_min(0))[:, None]
+            now.weight = (self._fade ** (torch.arange(start, stop) - first).clamp_min(0))[:, None]
 
     @contextmanager
-    def _wrapped_generate(self) -> Iterator[None]:
-        """While inside, `generate` says where its prompt ends."""
-        inner = getattr(self._model, "generate", None)
-        if inner is None:
-            yield
-            return
-        mine = self._model.__dict__.get("generate")
-
-        @wraps(inner)
-        def generate(*args: Any, **kwargs: Any) -> Any:
-            before = self._generating, self._last
-            self._generating, self._last = True, _prompt_length(args, kwargs) - 1
-            try:
-                return inner(*args, **kwargs)
-            finally:
-                self._generating, self._last = before
-
-        self._model.__dict__["generate"] = generate
+    def _in_generate(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[None]:
+        """A call of `generate`, whose arguments say where its prompt ends."""
+        now = self._now
+        before = now.generating, now.last
+        now.generating, now.last = True, _prompt_length(args, kwargs) - 1
         try:
             yield
         finally:
-            if mine is None:
-                self._model.__dict__.pop("generate", None)
-            else:
-                self._model.__dict__["generate"] = mine
+            now.generating, now.last = before
 
 
 _CACHES = ("cache", "past_key_values", "cache_params")

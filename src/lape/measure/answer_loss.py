@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lape.measure.prompts import prompt_ids
 from lape.model.body import device_of, evaluating, hidden_states
 from lape.model.loss import Head
 from lape.progress import Progress, silent
@@ -19,8 +20,7 @@ _TOKENS = 2048
 
 def ids_of(tokenizer: Any, prompt: str, answer: str) -> tuple[list[int], list[int]]:
     """A prompt's ids, with the special tokens the tokenizer begins with, and an answer's, without any."""
-    start = tokenizer(prompt)["input_ids"]
-    return list(start), list(tokenizer(answer, add_special_tokens=False)["input_ids"])
+    return prompt_ids(tokenizer, prompt), list(tokenizer(answer, add_special_tokens=False)["input_ids"])
 
 
 @torch.inference_mode()

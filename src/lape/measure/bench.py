@@ -23,7 +23,7 @@ from lape.errors import OptionError, TextError
 from lape.measure.generation import GenerationOptions, generate
 from lape.measure.mask import VocabularyMask, endings, frequent, token_counts
 from lape.measure.methods import Setting
-from lape.measure.prompts import ask, cut
+from lape.measure.prompts import ask, cut, prompt_ids
 from lape.measure.steering_controls import matched_norm, permuted, randomised, transplanted
 from lape.model.body import device_of, text_config
 from lape.model.identity import check_made_with
@@ -146,7 +146,7 @@ class Bench:
 
     def _ids(self, prompts: Sequence[str]) -> list[Tensor]:
         device = device_of(self.model)
-        return [torch.tensor([self.tokenizer(prompt)["input_ids"]], device=device) for prompt in prompts[:_MEASURED]]
+        return [torch.tensor([prompt_ids(self.tokenizer, prompt)], device=device) for prompt in prompts[:_MEASURED]]
 
     def _processors(self, setting: Setting, target: str) -> list[Any]:
         if setting.coverage is None:

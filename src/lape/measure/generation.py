@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass
 from queue import Queue
 from threading import Event, Thread
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from transformers import StoppingCriteria, TextStreamer
 
-from lape.measure.prompts import first_of
+from lape.measure.prompts import first_of, prompt_ids
 from lape.model.body import device_of, evaluating, unwrapped
 from lape.options import positive
 
@@ -36,7 +37,7 @@ def generate(
     model: Any, tokenizer: Any, prompts: Sequence[str], options: GenerationOptions, *, processors: Sequence[Any] = ()
 ) -> list[str]:
     """The continuation of each prompt, special tokens left out. `processors`: logits processors of transformers."""
-    rows = [tokenizer(prompt)["input_ids"] for prompt in prompts]
+    rows = [prompt_ids(tokenizer, prompt) for prompt in prompts]
     answers: list[str] = []
     with evaluating(model):
         for at in range(0, len(rows), options.batch):
@@ -105,7 +106,7 @@ def stream(
     model: Any, tokenizer: Any, prompt: str, new_tokens: int, repetition_penalty: float, stops: Sequence[str] = ()
 ) -> Generator[str, None, bool]:
     """One greedy answer, piece by piece as it is written, up to the first of `stops`; returns whether it was cut at `new_tokens`."""
-    ids = torch.tensor([tokenizer(prompt)["input_ids"]])
+    ids = torch.tensor([prompt_ids(tokenizer, prompt)])
     written = 0
     pieces: Queue[str | BaseException | None] = Queue()
     over = Event()
@@ -131,7 +132,7 @@ def stream(
         except BaseException as error:  # to be raised where the pieces are read
             pieces.put(error)
 
-    writer = Thread(target=write, daemon=True)
+    writer = Thread(target=copy_context().run, args=(write,), daemon=True)  # it writes inside of the reader's edits
     writer.start()
     try:
         stopped = yield from before(_read(pieces), stops)

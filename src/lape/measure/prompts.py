@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lape.data.language_id import base
-from lape.errors import OptionError
+from lape.errors import ModelError, OptionError
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,19 @@ def ask(
     return "".join([*parts, f"{q}: {_with(question, wish)}\n{a}:"])
 
 
+def prompt_ids(tokenizer: Any, prompt: str) -> list[int]:
+    """(tokens,) ids of a text to go on with: with the special tokens that the tokenizer begins with, without any it ends with."""
+    ids, ending = list(tokenizer(prompt)["input_ids"]), _ending(tokenizer)
+    return ids[: -len(ending)] if ending and ids[-len(ending) :] == ending else ids
+
+
+def _ending(tokenizer: Any) -> list[int]:
+    """The ids that a tokenizer puts after a text, such as EOS."""
+    whole, text = (list(tokenizer("a", add_special_tokens=special)["input_ids"]) for special in (True, False))
+    starts = (at for at in range(len(whole) - len(text) + 1) if whole[at : at + len(text)] == text)
+    return whole[next(starts, len(whole)) + len(text) :]
+
+
 def stops(target: str) -> list[str]:
     """How a next question begins that a model asks itself: there an answer is over."""
     words = WORDS.get(base(target), WORDS["en"])
@@ -132,11 +145,17 @@ def language_name(language: str, within: str) -> str:
 
 
 def chat(tokenizer: Any, exchanges: Sequence[tuple[str, str]]) -> str:
-    """Exchanges in the model's own template, up to where it answers the last."""
+    """Exchanges in the model's own template, up to where it answers the last. Raises ModelError where that cannot be filled in."""
     turns = []
     for asked, answer in exchanges:
         turns += [{"role": "user", "content": asked}, {"role": "assistant", "content": answer.strip()}]
     del turns[-1]
-    text = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+    try:
+        text = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+    except Exception as error:  # whatever a template of somebody's raises
+        raise ModelError(
+            f"The tokenizer's chat template cannot be filled in: {type(error).__name__}: {error!s:.200} "
+            "Ask without it: --bare, or tokenizer.chat_template = None."
+        ) from error
     added = tokenizer.bos_token if tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id] else None
     return text.removeprefix(added) if added else text

@@ -18,8 +18,9 @@ from lape.data.windows import Batch, batch, batches
 from lape.errors import ModelError
 from lape.model.body import evaluating, hidden_states, run_batch, tiny_ids, unwrapped
 from lape.model.find import find
-from lape.model.hooks import Handle, Rows, at_product, hooked
+from lape.model.hooks import Rows, at_product, hooked
 from lape.model.loss import Head, targets_of
+from lape.model.scope import Handle
 from lape.model.weights import is_linear
 
 _ROWS, _ROWS_GPU = 128, 1024

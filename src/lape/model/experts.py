@@ -6,15 +6,17 @@ expert. What the stack looks like is found by trying and kept only where a run b
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from threading import RLock
 from typing import Any, ClassVar, Literal, TypeAlias
 from weakref import WeakKeyDictionary, ref
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from lape.model.scope import eagerly
 
 Point: TypeAlias = Literal["activation", "product", "output"]
 """The activation, the input of the expert's down projection, or its output before it is weighed."""
@@ -151,6 +153,7 @@ class Runner:
     """Takes the place of a module's forward while something watches or changes its experts; one for each module."""
 
     _all: ClassVar[WeakKeyDictionary[nn.Module, Runner]] = WeakKeyDictionary()
+    _lock: ClassVar[RLock] = RLock()
 
     def __init__(self, module: nn.Module, layout: Layout) -> None:
         self._module, self.layout = ref(module), layout
@@ -167,31 +170,39 @@ class Runner:
             found = cls._all[module] = cls(module, layout)
         return found
 
+    @classmethod
+    def own_forward(cls, module: nn.Module) -> Any:
+        """The forward that a module was given in place of its class's, if any, whether or not a runner stands in for it."""
+        runner = cls._all.get(module)
+        if runner is not None and any(runner._callbacks.values()):
+            return runner._before
+        return module.__dict__.get("forward")
+
     def attach(self, point: Point, expert: int, callback: Callback) -> Attached:
         """Call back at every forward, with no rows where no token reached the expert; in order of attaching."""
         module = self._module()
         assert module is not None
-        if not any(self._callbacks.values()):
-            self._before = module.__dict__.get("forward")
-            # One expert after the other cannot be one graph; a compiled model calls this as it is.
-            compiled = "torch._dynamo" in sys.modules
-            disable: Any = torch.compiler.disable
-            module.__dict__["forward"] = disable(self.forward) if compiled else self.forward
-        self._attached += 1
-        self._callbacks[point].setdefault(expert, {})[self._attached] = callback
-        return Attached(self, point, expert, self._attached)
+        with self._lock:
+            if not any(self._callbacks.values()):
+                self._before = module.__dict__.get("forward")
+                # One expert after the other cannot be one graph; a compiled model calls this as it is.
+                module.__dict__["forward"] = eagerly(self.forward)
+            self._attached += 1
+            self._callbacks[point].setdefault(expert, {})[self._attached] = callback
+            return Attached(self, point, expert, self._attached)
 
     def detach(self, point: Point, expert: int, number: int) -> None:
         """Undo one `attach`."""
-        here = self._callbacks[point]
-        here.get(expert, {}).pop(number, None)
-        if not here.get(expert, True):
-            del here[expert]
-        module = self._module()
-        if module is not None and not any(self._callbacks.values()):
-            module.__dict__.pop("forward", None)
-            if self._before is not None:
-                module.__dict__["forward"] = self._before
+        with self._lock:
+            here = self._callbacks[point]
+            here.get(expert, {}).pop(number, None)
+            if not here.get(expert, True):
+                del here[expert]
+            module = self._module()
+            if module is not None and not any(self._callbacks.values()):
+                module.__dict__.pop("forward", None)
+                if self._before is not None:
+                    module.__dict__["forward"] = self._before
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         """What the module's own forward gives, up to rounding, with the callbacks' changes."""
@@ -224,7 +235,7 @@ class Runner:
 
     def _rows(self, hidden: Tensor, given: Arguments) -> Iterator[tuple[int, Tensor, Tensor, Tensor | None]]:
         """For every expert that has rows or is watched: its rows in `hidden`, their tokens, their weights."""
-        watched = {expert for here in self._callbacks.values() for expert in here}
+        watched = {expert for here in self._callbacks.values() for expert in tuple(here)}
         if given.index is None or given.weights is None:
             block = len(hidden) // self.layout.experts
             for expert in range(self.layout.experts):

@@ -1,30 +1,51 @@
-"""Find a model's neurons: discovered by structure, proven by running, once for each model."""
+"""Find a model's neurons: discovered by structure, proven by running, and again where what runs there was changed."""
 
 from __future__ import annotations
 
 import inspect
-from weakref import WeakKeyDictionary
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary, WeakMethod, ref
 
 import torch
 from torch import nn
 
-from lape.errors import ModelError
+from lape.errors import ModelError, warn
 from lape.model.body import each_row_alone, evaluating, is_shared_out, text_config, unwrapped
 from lape.model.discover import by_hand, discover
+from lape.model.editing import refuse_edited
+from lape.model.experts import Runner
+from lape.model.scope import Put
 from lape.model.site import SiteNames, Sites
 from lape.model.verify import prove
 
-_FOUND: WeakKeyDictionary[nn.Module, Sites] = WeakKeyDictionary()
+
+@dataclass(frozen=True)
+class _Found:
+    """Sites that were proven, and of what."""
+
+    sites: Sites
+    names: SiteNames | None
+    parts: tuple[str, ...]
+    proven_of: tuple[object, ...]
+
+
+_FOUND: WeakKeyDictionary[nn.Module, _Found] = WeakKeyDictionary()
 
 
 def find(model: nn.Module, names: SiteNames | None = None) -> Sites:
-    """Find a model's neurons and prove them by running. Cached per model.
+    """Find a model's neurons and prove them by running: once for each model, and again where a module of its MLPs was replaced, got
+    another `forward` or a hook since.
 
     Raises ModelError, saying what was found and how to name the sites by hand, for a model that cannot be proven.
     """
     model = unwrapped(model)
-    if names is None and model in _FOUND:
-        return _FOUND[model]
+    known = _FOUND.get(model)
+    if known is not None and names in (None, known.names):
+        if known.proven_of == _running(model, known.parts):
+            return known.sites
+        names = known.names
     if is_shared_out(model):
         raise ModelError(
             f"{type(model).__name__} is shared out among processes, where its neurons can be recorded only. Load it with device_map instead."
@@ -32,7 +53,63 @@ def find(model: nn.Module, names: SiteNames | None = None) -> Sites:
     text_config(model)
     if "decoder_input_ids" in inspect.signature(model.forward).parameters:
         raise ModelError(f"{type(model).__name__} is an encoder-decoder. lape works on decoder-only language models.")
+    refuse_edited(
+        model, "a proof of its neurons" if known is None else "a proof of its neurons (its MLPs were changed)"
+    )
+    _FOUND.pop(model, None)
     with torch.inference_mode(), evaluating(model), each_row_alone(model):
-        found = prove(model, by_hand(model, names) if names else discover(model))
-    _FOUND[model] = found
-    return found
+        sites = prove(model, by_hand(model, names) if names else discover(model))
+    if known is not None and known.sites.space != sites.space:
+        warn(
+            f"The model was changed: it has {len(sites.space):,} neurons that can be proven, and had {len(known.sites.space):,} before. "
+            "Neurons and statistics from before do not fit it."
+        )
+    parts = tuple(_parts(sites))
+    _FOUND[model] = _Found(sites, names, parts, _running(model, parts))
+    return sites
+
+
+def _parts(found: Sites) -> Iterator[str]:
+    """The names of the decoder blocks, and of all modules on the way from them to what their sites are made of."""
+    seen = set()
+    for site in found.sites:
+        branches = [branch.module for branch in (site.gate, site.up) if branch is not None]
+        acting = [site.activation] if site.rule == "activation" else []
+        for name in (site.block, *branches, *acting, site.down, *([site.norm] if site.norm else [])):
+            keys = name.split(".")
+            for depth in range(min(site.block.count(".") + 1, len(keys)), len(keys) + 1):
+                part = ".".join(keys[:depth])
+                if part not in seen:
+                    seen.add(part)
+                    yield part
+
+
+def _running(model: nn.Module, parts: tuple[str, ...]) -> tuple[object, ...]:
+    """What runs at some modules: the modules, what their forward is, and hooks of others'."""
+    at: dict[str, Any] = {}
+    result: list[object] = []
+    for name in parts:
+        parent, _, own = name.rpartition(".")
+        above = at[parent] if parent in at else model.get_submodule(parent)
+        at[name] = module = getattr(above, own, None)
+        if isinstance(module, nn.Module):
+            # many look at what blocks give, and a hook there does not come between neurons and what they write
+            result += [ref(module), type(module), type(module).forward, _weakly(Runner.own_forward(module))]
+            result += _hooks(module) if parent in at else ()
+        else:
+            result.append(None)
+    return tuple(result)
+
+
+def _hooks(module: nn.Module) -> Iterator[int]:
+    """The numbers of the hooks that are not ours."""
+    for kind in (module._forward_pre_hooks, module._forward_hooks):
+        yield from (number for number, hook in kind.items() if not isinstance(hook, Put))
+
+
+def _weakly(call: Any) -> object:
+    """Something that stands for a function, as long as it is there, without keeping it."""
+    try:
+        return WeakMethod(call) if inspect.ismethod(call) else ref(call)
+    except TypeError:
+        return id(call)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 from weakref import WeakKeyDictionary, ref
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from lape.model.body import body, unwrapped
 from lape.model.experts import Point, Runner
 from lape.model.numerics import limited
+from lape.model.scope import Handle, Put, Scope
 from lape.model.site import FUNCTIONS, Branch, Site
 
 Rows: TypeAlias = "Tensor | None"
@@ -25,13 +27,6 @@ Callback: TypeAlias = Callable[[Tensor, Rows], "Tensor | None"]
 """The same of one site; what is returned takes the place of what is given, and None leaves it."""
 Alter: TypeAlias = Callable[[Tensor, Rows], Tensor]
 """Activations (..., width), and which tokens they are of -> what takes their place; shape and dtype kept, not in place."""
-
-
-class Handle(Protocol):
-    """Something that can be undone."""
-
-    def remove(self) -> None:
-        """Undo it."""
 
 
 At: TypeAlias = Callable[[nn.Module, Site, Callback], list[Handle]]
@@ -45,10 +40,17 @@ def forget_compiled() -> None:
 
 
 @contextmanager
-def held(handles: Sequence[Handle]) -> Iterator[None]:
-    """While inside, hooks that were just registered act; a graph that was made before goes on as it is."""
+def held(handles: Sequence[Handle], *, in_graph: bool = False) -> Iterator[None]:
+    """While inside, hooks that were just registered act; a graph that was made before goes on as it is.
+
+    `in_graph`: they become a part of a graph that is made meanwhile, which whoever made it runs alone.
+    """
     try:
-        yield
+        with Scope() as scope:
+            for handle in handles:
+                if isinstance(handle, Put):
+                    handle.begin(scope, in_graph=in_graph)
+            yield
     finally:
         for handle in handles:
             handle.remove()
@@ -77,13 +79,13 @@ def change(model: nn.Module, site: Site, alter: Callback) -> list[Handle]:
     if site.rule == "activation":
         turn = _Turn(model, site.activation_turn, site.activation_runs)
         put = turn.only(lambda _m, _i, out: alter(out, None))
-        return [*turn.handles, model.get_submodule(site.activation).register_forward_hook(put)]
+        return [*turn.handles, Put(model.get_submodule(site.activation).register_forward_hook, put)]
     if site.rule == "down input":
         return at_product(model, site, alter)
     turn = _Turn(model, site.turn, site.runs)
     gate, down = _FunctionalGate.of(model, site), model.get_submodule(site.reader)
     put = turn.only(lambda _m, args: gate.rewrite(args, lambda a: alter(a, None)))
-    return [*gate.attach(), *turn.handles, down.register_forward_pre_hook(put)]
+    return [*gate.attach(), *turn.handles, Put(down.register_forward_pre_hook, put)]
 
 
 def at_product(model: nn.Module, site: Site, callback: Callback) -> list[Handle]:
@@ -97,7 +99,7 @@ def at_product(model: nn.Module, site: Site, callback: Callback) -> list[Handle]
         return None if changed is None else (changed, *args[1:])
 
     turn = _Turn(model, site.turn, site.runs)
-    return [*turn.handles, model.get_submodule(site.reader).register_forward_pre_hook(turn.only(hook))]
+    return [*turn.handles, Put(model.get_submodule(site.reader).register_forward_pre_hook, turn.only(hook))]
 
 
 def at_output(model: nn.Module, site: Site, callback: Callback) -> list[Handle]:
@@ -107,7 +109,7 @@ def at_output(model: nn.Module, site: Site, callback: Callback) -> list[Handle]:
         return _at_expert(model, site, "output", callback)
     turn = _Turn(model, site.turn, site.runs)
     hook = turn.only(lambda _m, _args, out: callback(out, None))
-    return [*turn.handles, model.get_submodule(site.down).register_forward_hook(hook)]
+    return [*turn.handles, Put(model.get_submodule(site.down).register_forward_hook, hook)]
 
 
 @contextmanager
@@ -125,18 +127,25 @@ def _at_expert(model: nn.Module, site: Site, point: Point, callback: Callback) -
     assert site.expert is not None
     turn = _Turn(model, site.turn, site.runs)
     runner = Runner.of(model.get_submodule(site.down), site.layout)
-    return [*turn.handles, runner.attach(point, site.expert, turn.only(callback))]
+    return [*turn.handles, Put(partial(runner.attach, point, site.expert), turn.only(callback))]
+
+
+def _thread() -> int:
+    """Whose forward it is: several threads may run a model at once. A graph is run by one."""
+    return 0 if torch.compiler.is_compiling() else threading.get_ident()
 
 
 class _Turn:
     """Lets a hook act in one of the several runs of a shared module in a forward."""
 
     def __init__(self, model: nn.Module, turn: int, runs: int) -> None:
-        self._turn, self._runs, self._ran = turn, runs, 0
+        self._turn, self._runs = turn, runs
+        self._ran: dict[int, int] = {}
+        """How often it ran in the forward of each thread."""
         self.handles: list[Handle] = []
         if runs > 1:
             for module in dict.fromkeys((model, body(model))):
-                self.handles.append(module.register_forward_pre_hook(self._begin))
+                self.handles.append(Put(module.register_forward_pre_hook, self._begin))
 
     def only(self, hook: Callable[..., Any]) -> Callable[..., Any]:
         """The hook itself where there is one run."""
@@ -144,14 +153,15 @@ class _Turn:
             return hook
 
         def counted(*args: Any) -> Any:
-            mine = self._ran % self._runs == self._turn
-            self._ran += 1
+            ran = self._ran.get(_thread(), 0)
+            self._ran[_thread()] = ran + 1
+            mine = ran % self._runs == self._turn
             return hook(*args) if mine else None
 
         return counted
 
     def _begin(self, *_: Any) -> None:
-        self._ran = 0
+        self._ran[_thread()] = 0
 
 
 class _FunctionalGate:
@@ -168,8 +178,9 @@ class _FunctionalGate:
         names = dict.fromkeys((gate.module, up.module))
         self._modules = {name: ref(model.get_submodule(name)) for name in names}
         self._down = ref(model.get_submodule(site.reader))
-        self._out: dict[str, Tensor] = {}
-        self._now: Tensor | None = None
+        self._out: dict[tuple[int, str], Tensor] = {}
+        self._now: dict[int, Tensor] = {}
+        """Both of each thread that runs a forward."""
 
     @classmethod
     def of(cls, model: nn.Module, site: Site) -> _FunctionalGate:
@@ -182,33 +193,34 @@ class _FunctionalGate:
 
     def attach(self) -> list[Handle]:
         handles: list[Handle] = [
-            module.register_forward_hook(partial(self._remember, name))
+            Put(module.register_forward_hook, partial(self._remember, name))
             for name, r in self._modules.items()
             if (module := r())
         ]
         down = self._down()
-        return [*handles, down.register_forward_hook(self._forget)] if down is not None else handles
+        return [*handles, Put(down.register_forward_hook, self._forget)] if down is not None else handles
 
     def _remember(self, name: str, _module: nn.Module, _args: Any, out: Tensor) -> None:
-        self._out[name] = out
-        self._now = None
+        self._out[_thread(), name] = out
+        self._now.pop(_thread(), None)
 
     def _forget(self, *_: Any) -> None:
-        self._out.clear()
-        self._now = None
+        for name in self._modules:
+            self._out.pop((_thread(), name), None)
+        self._now.pop(_thread(), None)
 
     def activation(self) -> Tensor:
-        if self._now is None:
-            gate = _part(self._out[self._gate.module], self._gate, self._width)
-            self._now = self._function(limited(gate, self._limit, above_only=True))
-        return self._now
+        if _thread() not in self._now:
+            gate = _part(self._out[_thread(), self._gate.module], self._gate, self._width)
+            self._now[_thread()] = self._function(limited(gate, self._limit, above_only=True))
+        return self._now[_thread()]
 
     def rewrite(self, args: tuple[Any, ...], alter: Callable[[Tensor], Tensor | None]) -> tuple[Any, ...] | None:
         before = self.activation()
         after = alter(before)
         if after is None:
             return None
-        self._now = after
-        up = limited(_part(self._out[self._up.module], self._up, self._width), self._limit)
+        self._now[_thread()] = after
+        up = limited(_part(self._out[_thread(), self._up.module], self._up, self._width), self._limit)
         up = up + self._plus if self._plus else up
         return (torch.where(after == before, args[0], after * up), *args[1:])

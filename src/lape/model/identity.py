@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch.distributed.tensor import DTensor
 
 from lape.data.corpus import bos_id
 from lape.model.body import each_row_alone, evaluating, hidden_states, present, text_config, tiny_ids, unwrapped
+from lape.model.editing import editing
 from lape.model.find import find
 from lape.values.quantity import plain
 from lape.values.same import Made, Running, check_same_model, manifest_of, packed
@@ -62,8 +64,7 @@ def _saved(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 def _quantised(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Every tensor that a quantised model holds, scales included."""
-    with evaluating(model), torch.no_grad():
-        hidden_states(model, tiny_ids(model))
+    Context().run(_unedited, model)
     for name, module in model.named_modules():
         held: dict[str, Any] = {}
         scales = getattr(getattr(module, "weight", None), "quant_state", None)
@@ -160,16 +161,21 @@ _PROBES = 32
 
 def _probe(inner: nn.Module) -> str | None:
     """What the body answers to a few fixed tokens, as numbers that a manifest can hold: its last hidden states' directions, seen along some
-    fixed ones. The same for one model on any machine but for rounding; None where they are no numbers.
+    fixed ones. The same for one model on any machine but for rounding, and whether or not it is edited; None where they are no numbers.
     """
-    with torch.inference_mode(), evaluating(inner), each_row_alone(inner):
-        last = hidden_states(inner, tiny_ids(inner))[:, -1].double().cpu()
+    last = Context().run(_unedited, inner).double().cpu()
     if not bool(torch.isfinite(last).all()):
         return None
     at = torch.arange(last.shape[1], dtype=torch.float64)
     along = torch.sin(at[:, None] * torch.arange(1, _PROBES + 1) * 0.7 + at[:, None].square() * 0.013)
     seen = (last / last.norm(dim=1, keepdim=True).clamp_min(1e-30)) @ along
     return packed(seen.flatten())
+
+
+def _unedited(inner: nn.Module) -> Tensor:
+    """(rows, width) last hidden states of a few fixed tokens. In a context of its own, no edit acts."""
+    with editing(inner, changes=False), torch.inference_mode(), evaluating(inner), each_row_alone(inner):
+        return hidden_states(inner, tiny_ids(inner))[:, -1]
 
 
 def remember(model: nn.Module, path: Path | None, content: str | None) -> None:

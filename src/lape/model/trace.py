@@ -15,6 +15,7 @@ from lape.errors import ModelError
 from lape.model.body import body, hidden_states, text_config, tiny_ids, unwrapped
 from lape.model.hooks import held
 from lape.model.numerics import close
+from lape.model.scope import Put
 from lape.model.weights import is_linear
 
 
@@ -82,12 +83,12 @@ def traced(model: nn.Module) -> Trace:
             if block in seen:
                 continue
             seen.add(block)
-            handles.append(block.register_forward_pre_hook(partial(trace.enter, name_of[block], name_of[owner])))
+            handles.append(Put(block.register_forward_pre_hook, partial(trace.enter, name_of[block], name_of[owner])))
             for module in _units(block):
                 if module not in seen:
                     seen.add(module)
                     handles += trace.watch(name_of[module], module)
-            handles.append(block.register_forward_hook(trace.leave))
+            handles.append(Put(block.register_forward_hook, trace.leave))
     try:
         with held(handles):
             hidden_states(model, tiny_ids(model))
@@ -117,9 +118,9 @@ class Trace:
         handles = []
         leaf = is_linear(module) or not any(True for _ in module.children())
         if leaf:
-            handles.append(module.register_forward_hook(partial(self._event, name), with_kwargs=True))
+            handles.append(Put(module.register_forward_hook, partial(self._event, name), with_kwargs=True))
         if not is_linear(module):
-            handles.append(module.register_forward_hook(partial(self._part, name), with_kwargs=True))
+            handles.append(Put(module.register_forward_hook, partial(self._part, name), with_kwargs=True))
         return handles
 
     def enter(self, block: str, owner: str, _module: nn.Module, _args: Any) -> None:

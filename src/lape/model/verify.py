@@ -18,6 +18,7 @@ from lape.model.expert_layouts import gives_the_same
 from lape.model.experts import Arguments, Runner, activation_of
 from lape.model.hooks import Rows, at_product, change, hooked, watching
 from lape.model.numerics import close, gap, limited, tolerance
+from lape.model.scope import Put
 from lape.model.site import BY_HAND, FUNCTIONS, Branch, Site, Sites, space_of
 from lape.model.weights import has_adapter
 
@@ -107,8 +108,9 @@ def _recomputes(model: nn.Module, sites: Sequence[Site], ids: Tensor, seen: list
     todo = [(site, site.gate, a) for site, a in zip(sites, seen, strict=True) if site.gate is not None]
     inputs: dict[str, list[Tensor]] = defaultdict(list)
     handles = [
-        model.get_submodule(name).register_forward_pre_hook(
-            lambda _m, args, n=name: inputs[n].append(args[0].detach().clone())
+        Put(
+            model.get_submodule(name).register_forward_pre_hook,
+            lambda _m, args, n=name: inputs[n].append(args[0].detach().clone()),
         )
         for name in {gate.module for _, gate, _ in todo}
     ]
@@ -165,7 +167,8 @@ def _arrives(model: nn.Module, sites: Sequence[Site], ids: Tensor) -> None:
     ups = {site.up.module for site in known if site.up is not None}
     outs: dict[str, list[Tensor]] = defaultdict(list)
     handles = [
-        model.get_submodule(name).register_forward_hook(lambda _m, _i, out, n=name: outs[n].append(out)) for name in ups
+        Put(model.get_submodule(name).register_forward_hook, lambda _m, _i, out, n=name: outs[n].append(out))
+        for name in ups
     ]
     with hooked(handles):
         scaled, products = _scaled(model, known, ids)
@@ -251,7 +254,9 @@ def _experts_calls(
         calls[name, turns[name]] = args, kwargs, out.detach().clone()
         turns[name] += 1
 
-    handles = [model.get_submodule(name).register_forward_hook(partial(keep, name), with_kwargs=True) for name in names]
+    handles = [
+        Put(model.get_submodule(name).register_forward_hook, partial(keep, name), with_kwargs=True) for name in names
+    ]
     with hooked(handles):
         hidden_states(model, ids)
     return calls

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lape.model.body import unwrapped
 from lape.model.hooks import Rows, hooked, watching
+from lape.model.scope import Put
 from lape.model.site import Sites
 from lape.values.neurons import LanguageNeurons
 
@@ -51,9 +52,9 @@ class Firing:
     @contextmanager
     def watched(self) -> Iterator[None]:
         """While inside, every token that the model reads is noted."""
-        begin = self._model.register_forward_pre_hook(self._begin, with_kwargs=True)
+        begin = Put(self._model.register_forward_pre_hook, self._begin, with_kwargs=True)
         with (
-            hooked([begin, self._model.register_forward_hook(self._end)]),
+            hooked([begin, Put(self._model.register_forward_hook, self._end)]),
             watching(self._model, self._sites, self._see),
         ):
             yield

@@ -14,7 +14,7 @@ from lape.detect.identify import identify
 from lape.edit.steer import steer, steering
 from lape.errors import OptionError
 from lape.measure.generation import stream
-from lape.measure.prompts import ask, stops
+from lape.measure.prompts import ask, prompt_ids, stops
 from lape.model.body import text_config
 from lape.model.find import find
 from lape.model.identity import check_made_with
@@ -136,7 +136,7 @@ class Session:
             raise OptionError(f"The prompt holds {half!r}, half of a character. Type it anew, or take it out.")
         if not asked.bare:
             text = ask(self.tokenizer, text.strip(), source=asked.source, target=asked.target)
-        tokens = len(self.tokenizer(text)["input_ids"])
+        tokens = len(prompt_ids(self.tokenizer, text))
         positions = getattr(text_config(self.model), "max_position_embeddings", None)
         room = positions - asked.new_tokens - 1 if isinstance(positions, int) else LONGEST
         if tokens > min(room, LONGEST):
@@ -158,7 +158,7 @@ class Session:
         """One answer as it is written. One token more is written than is shown, so that all that are shown have been read."""
         asked = now.asked
         ends = [] if asked.bare else stops(asked.target)
-        begun = len(self.tokenizer(prompt)["input_ids"])
+        begun = len(prompt_ids(self.tokenizer, prompt))
         firing = Firing(self.model, self._sites, neurons, now.languages)
         text = Written(self.tokenizer, ends)
         pieces = stream(self.model, self.tokenizer, prompt, asked.new_tokens + 1, asked.repetition_penalty, ends)

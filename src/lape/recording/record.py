@@ -8,6 +8,7 @@ from typing import Any
 from lape.data.texts import Source, Texts
 from lape.errors import TextError
 from lape.model.body import is_shared_out
+from lape.model.editing import refuse_edited
 from lape.options import given
 from lape.progress import Progress, silent
 from lape.recording.engine import Engine, RecordOptions, part_of
@@ -43,6 +44,7 @@ def record(
     Raises TextError, ModelError, FileError or MismatchError, before anything is computed where possible.
     """
     options = given(RecordOptions, options, changes)
+    refuse_edited(model, "a recording")
     if part_of(options).of > 1:
         refuse("shards", options)
     if follows(model):

@@ -22,6 +22,7 @@ from lape.measure.changes import resampled_ends
 from lape.measure.conditions import NONE, Condition, conditions
 from lape.measure.generation import GenerationOptions, generate
 from lape.measure.intervals import ENDS
+from lape.measure.prompts import prompt_ids
 from lape.model.body import text_config
 from lape.model.identity import check_made_with
 from lape.options import given, not_negative, positive
@@ -171,7 +172,7 @@ def _prompts(tokenizer: Any, language: str, asked: _Asked, options: AnsweringOpt
 
 
 def _check_fits(model: Any, tokenizer: Any, language: str, prompts: Sequence[str], options: AnsweringOptions) -> None:
-    longest = max(len(tokenizer(prompt)["input_ids"]) for prompt in prompts) + options.new_tokens
+    longest = max(len(prompt_ids(tokenizer, prompt)) for prompt in prompts) + options.new_tokens
     most = getattr(text_config(model), "max_position_embeddings", None)
     if isinstance(most, int) and longest > most:
         raise OptionError(

@@ -18,6 +18,7 @@ from lape.model.body import blocks, check_fits, evaluating, run_batch
 from lape.model.find import find
 from lape.model.hooks import hooked
 from lape.model.numerics import check_finite, summed_in
+from lape.model.scope import Put
 from lape.model.site import Sites
 from lape.progress import Progress, silent
 
@@ -97,7 +98,7 @@ class _SentenceSums:
     @contextmanager
     def attached(self) -> Iterator[None]:
         """While inside, every forward that follows `count` is added."""
-        with hooked([block.register_forward_hook(self._hook(k)) for k, block in enumerate(self._blocks)]):
+        with hooked([Put(block.register_forward_hook, self._hook(k)) for k, block in enumerate(self._blocks)]):
             yield
 
     def _hook(self, k: int) -> Callable[[nn.Module, Any, Any], None]:

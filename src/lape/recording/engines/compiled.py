@@ -48,7 +48,7 @@ class CompiledRecorder(Recorder):
     def attached(self) -> Iterator[Recorder]:
         """While inside, a graph that is made counts; one that was made before goes on as it is."""
         sites = enumerate(self.found.sites)
-        with held([handle for k, site in sites for handle in change(self.model, site, self._seer(k))]):
+        with held([handle for k, site in sites for handle in change(self.model, site, self._seer(k))], in_graph=True):
             yield self
 
     def count(self, fold: Tensor) -> None:

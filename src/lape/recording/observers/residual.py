@@ -13,6 +13,7 @@ from lape.data.windows import Batch
 from lape.model.body import blocks, text_config
 from lape.model.hooks import hooked
 from lape.model.numerics import summed_in
+from lape.model.scope import Put
 from lape.recording.observers.observer import Observer, Setting, Watcher, unless
 from lape.values.quantity import Quantity
 
@@ -29,7 +30,7 @@ class ResidualRecorder(Watcher):
     @contextmanager
     def attached(self) -> Iterator[None]:
         """While inside, every forward adds."""
-        with hooked([block.register_forward_hook(self._hook(k)) for k, block in enumerate(self._blocks)]):
+        with hooked([Put(block.register_forward_hook, self._hook(k)) for k, block in enumerate(self._blocks)]):
             yield
 
     def count(self, one: Batch) -> None:

@@ -41,7 +41,9 @@ class Sums(Watcher):
         model, sites = self._setting.model, self._setting.found.sites
         if self._setting.graph is None:
             return watching(model, sites, self._add, self._at)
-        return held([h for k, site in enumerate(sites) for h in self._at(model, site, self._adder_in_graph(k))])
+        return held(
+            [h for k, site in enumerate(sites) for h in self._at(model, site, self._adder_in_graph(k))], in_graph=True
+        )
 
     def count(self, one: Batch) -> None:
         """Note which tokens of the next forward count."""
