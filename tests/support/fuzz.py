@@ -278,8 +278,8 @@ class Kind:
     change: tuple[Callable[..., Any], ...]
     """From bytes to bytes, or of the path."""
     ours: bool = True
-    sealed: bool = False
-    """Whether a changed bit gives a refusal, or what the whole file gives."""
+    exact: tuple[Callable[..., Any], ...] = ()
+    """Of these, those after which there is a refusal, or what the whole file gives."""
     over: str = ""
     """The folder that is copied, with the file in it; default: the file alone."""
 
@@ -291,14 +291,14 @@ KINDS = (
         "r/stats.safetensors",
         (_IDENTIFY, "merge FILE --out OUT.safetensors"),
         (bits, bytes_of, tensors_of),
-        sealed=True,
+        exact=(bits, bytes_of),
     ),
     Kind(
         "neurons",
         "r/neurons.safetensors",
         ("show FILE", "compare FILE FILE"),
         (bits, bytes_of, tensors_of),
-        sealed=True,
+        exact=(bits, bytes_of),
     ),
     Kind("published", "n.pth", ("show FILE --languages en,fr,zh --width 44",), (bits, bytes_of)),
     Kind(
@@ -306,7 +306,7 @@ KINDS = (
         "r/neurons.reliability.parquet",
         ("show HERE",),
         (bits, bytes_of, table_of),
-        sealed=True,
+        exact=(bits, bytes_of),
         over="r",
     ),
     Kind(
@@ -314,7 +314,7 @@ KINDS = (
         "p/perplexity.parquet",
         ("report HERE --out OUT.html",),
         (bits, bytes_of, table_of),
-        sealed=True,
+        exact=(bits, bytes_of),
         over="p",
     ),
     Kind("run.json", "p/run.json", ("report HERE --out OUT.html",), (bytes_of, json_of), over="p"),
@@ -323,7 +323,7 @@ KINDS = (
         "o.partial/en.recorded",
         (f"{_RECORD} --out TARGET",),
         (bits, bytes_of, tensors_of),
-        sealed=True,
+        exact=(bits, bytes_of, tensors_of),
         over="o.partial",
     ),
     Kind(
@@ -331,7 +331,7 @@ KINDS = (
         "o.partial/fr.checkpoint",
         (f"{_RECORD} --out TARGET",),
         (bits, bytes_of, tensors_of),
-        sealed=True,
+        exact=(bits, bytes_of, tensors_of),
         over="o.partial",
     ),
     Kind(
@@ -339,7 +339,7 @@ KINDS = (
         "o.partial/state.checkpoint",
         (f"{_RECORD} --out TARGET",),
         (bytes_of, json_of),
-        sealed=True,
+        exact=(bytes_of, json_of),
         over="o.partial",
     ),
     Kind("claims", "claims.toml", ("judge FILE",), (bytes_of, toml_of)),
