@@ -24,6 +24,7 @@ from torch import Tensor
 from lape import cli
 from lape.errors import LapeError
 from lape.experiments import claim
+from lape.measure.ablation import Ablations
 from lape.recording.engines.local import Local
 from lape.store.run import write_table
 from lape.store.tensors import write_tensors
@@ -34,6 +35,8 @@ SECONDS = 20
 DEEP = "[" * 100_000 + "]" * 100_000
 ODD: tuple[Any, ...] = (None, True, -1, 5, 10**30, 1.5, "", "x", "\x1b[2J[/x]", [], [1], ["x"], {}, {"x": 1}, [[[[1]]]])
 _RECORD = "record m --text en=en.txt --text fr=fr.txt --document line --row-tokens 64 --batch-tokens 64 --checkpoint-seconds 0 --device cpu"
+_TEXTS = "--text en=en2.txt --text fr=fr2.txt --text zh=zh2.txt --document line"
+_PERPLEXITY = f"perplexity m r {_TEXTS} --draws 1 --resamples 20 --device cpu"
 _IDENTIFY = "identify FILE --method difference --per-language 8 --no-reliability --out OUT.safetensors"
 
 Chance = random.Random
@@ -278,6 +281,8 @@ class Kind:
     change: tuple[Callable[..., Any], ...]
     """From bytes to bytes, or of the path."""
     ours: bool = True
+    good: bool = True
+    """Whether the undamaged one is read."""
     exact: tuple[Callable[..., Any], ...] = ()
     """Of these, those after which there is a refusal, or what the whole file gives."""
     over: str = ""
@@ -342,13 +347,21 @@ KINDS = (
         exact=(bytes_of, json_of),
         over="o.partial",
     ),
+    Kind(
+        "cell",
+        "q.partial/cells/base.en.safetensors",
+        (f"{_PERPLEXITY} --out TARGET",),
+        (bits, bytes_of, tensors_of),
+        exact=(bits, bytes_of),
+        over="q.partial",
+    ),
     Kind("claims", "claims.toml", ("judge FILE",), (bytes_of, toml_of)),
     Kind("config.json", "m/config.json", _HF, (bytes_of, json_of), ours=False, over="m"),
     Kind("generation_config.json", "m/generation_config.json", _HF, (bytes_of, json_of), ours=False, over="m"),
     Kind("tokenizer.json", "m/tokenizer.json", _HF, (bytes_of, json_of), ours=False, over="m"),
     Kind("tokenizer_config.json", "m/tokenizer_config.json", _HF, (bytes_of, json_of), ours=False, over="m"),
     Kind("weights", "m/model.safetensors", _HF, (bytes_of,), ours=False, over="m"),
-    Kind("gguf", "g.gguf", ("doctor FILE --device cpu",), (bits, bytes_of), ours=False),
+    Kind("gguf", "g.gguf", ("doctor FILE --device cpu",), (bits, bytes_of), ours=False, good=False),
     *(
         Kind(
             name,
@@ -357,7 +370,7 @@ KINDS = (
             (bits, bytes_of, lines_of),
             ours=False,
         )
-        for name in ("txt", "jsonl", "txt.gz", "jsonl.zst", "parquet")
+        for name in ("txt", "jsonl", "jsonl.gz", "jsonl.zst", "parquet")
     ),
 )
 """All whose `ours` we write ourselves."""
@@ -405,29 +418,21 @@ class World:
         place = path
         while place.parent != self.folder / "damaged":
             place = place.parent
-        here, out = path.parent, place / "out"
-        words = [
-            word.replace("FILE", str(path))
-            .replace("HERE", str(here))
-            .replace("TARGET", str(here).removesuffix(".partial"))
-            .replace("OUT", str(out))
-            for word in command.split()
-        ]
+        out, target = place / "out", place / path.relative_to(place).parts[0].removesuffix(".partial")
+        names = {"FILE": path, "HERE": path.parent, "TARGET": target, "OUT": out}
+        words = [re.sub("FILE|HERE|TARGET|OUT", lambda found: str(names[found[0]]), word) for word in command.split()]
         before = _halves(place)
         with contextlib.chdir(self.folder):
             code, said = called(words) if words[0] != "judge" else judged(path)
-        made = [
-            one
-            for one in (
-                here.with_suffix("") / "stats.safetensors",
-                out.with_suffix(".safetensors"),
-                out.with_suffix(".html"),
-            )
-            if one.is_file()
-        ]
-        result = made[0].read_bytes() if made and code == 0 else b""
-        if not result:
-            result = said.replace(str(place), "").encode()
+        places = (
+            target / "stats.safetensors",
+            target / "perplexity.parquet",
+            *(out.with_suffix(end) for end in (".safetensors", ".html")),
+        )
+        made = next(
+            (one for one in places if "OUT" in command or "TARGET" in command if one.is_file() and one != path), None
+        )
+        result = made.read_bytes() if made and code == 0 else said.encode()
         resumed = "TARGET" in command
         left = () if resumed else tuple(sorted(_halves(place) - before))
         shutil.rmtree(place)
@@ -491,7 +496,7 @@ def _make() -> None:
     records = "\n".join(json.dumps({"text": line}) for line in text.split("\n"))
     Path("t/en.txt").write_text(text, encoding="utf-8")
     Path("t/en.jsonl").write_text(records, encoding="utf-8")
-    Path("t/en.txt.gz").write_bytes(gzip.compress(text.encode()))
+    Path("t/en.jsonl.gz").write_bytes(gzip.compress(records.encode()))
     pl.DataFrame({"text": text.split("\n")}).write_parquet("t/en.parquet")
     with contextlib.suppress(ImportError):
         import zstandard
@@ -501,13 +506,13 @@ def _make() -> None:
         b"GGUF" + bytes([3, 0, 0, 0]) + (2).to_bytes(8, "little") + (2).to_bytes(8, "little") + bytes(200)
     )
     texts = "--text en=en.txt --text fr=fr.txt --text zh=zh.txt"
-    others = texts.replace(".txt", "2.txt")
     _good(f"record m {texts} --document line --row-tokens 32 --histogram --device cpu --out r")
     _good("identify r --per-language 24")
     _good("identify r --method difference --per-language 24 --no-reliability --out n.pth")
-    _good(f"perplexity m r {others} --document line --draws 1 --resamples 20 --device cpu --out p")
+    _good(f"{_PERPLEXITY} --out p")
+    _stopped(f"{_PERPLEXITY} --out q", Ablations, "_edited_tensors", lambda *_: True)
     _good(f"{_RECORD} --out whole")
-    _stopped(f"{_RECORD} --out o")
+    _stopped(f"{_RECORD} --out o", Local, "_save", lambda corpus, _reader, done: (corpus.language, done) == ("fr", 2))
     Path("claims.toml").write_text(CLAIMS)
 
 
@@ -516,19 +521,19 @@ def _good(command: str) -> None:
     assert code == 0, said
 
 
-def _stopped(command: str) -> None:
-    """A run that was stopped in its second language, and has kept the first and a part of that."""
-    save = Local._save
+def _stopped(command: str, owner: type, method: str, here: Callable[..., bool]) -> None:
+    """A run that was stopped after a method was called with what `here` is true of."""
+    known = getattr(owner, method)
 
-    def stop(self: Local, corpus: Any, reader: Any, done: int) -> None:
-        save(self, corpus, reader, done)
-        if corpus.language == "fr" and done == 2:
+    def stop(self: Any, *given: Any) -> Any:
+        result = known(self, *given)
+        if here(*given):
             raise KeyboardInterrupt
+        return result
 
-    Local._save = stop  # type: ignore[method-assign]
+    setattr(owner, method, stop)
     try:
         code, said = called(command.split())
     finally:
-        Local._save = save  # type: ignore[method-assign]
+        setattr(owner, method, known)
     assert code == 2, said
-    assert {path.name for path in Path("o.partial").iterdir()} >= {"en.recorded", "fr.checkpoint", "state.checkpoint"}
