@@ -21,9 +21,10 @@ def test_a_changed_table_is_refused_and_another_programs_is_read(tmp_path):
     for at in range(0, len(content), 3):
         path.write_bytes(content[:at] + bytes([content[at] ^ 4]) + content[at + 1 :])
         try:
-            assert read_table(path).equals(TABLE)  # what says that there is a seal was hit
-        except FileError as error:
-            assert "a.parquet is damaged" in str(error)
+            found = read_table(path)
+        except FileError:
+            continue
+        assert found.equals(TABLE)  # what says that there is a seal was hit
     TABLE.write_parquet(path)
     assert read_table(path).equals(TABLE)
 

@@ -71,7 +71,7 @@ def test_holm_makes_a_narrow_escape_undecided_among_many():
     assert found.members["p_holm"].to_list() == pytest.approx([5 * 0.0357] * 5, rel=0.01)
 
 
-GOOD = {
+FIELDS = {
     "name": '"c"',
     "says": '"It is so."',
     "source": '"us"',
@@ -92,7 +92,7 @@ DEEP = "[" * 9_999 + "]" * 9_999
     ],
 )
 def test_a_claim_of_other_types_is_refused(key, value):
-    toml = "\n".join(["[[claims]]", *(f"{k} = {v}" for k, v in {**GOOD, key: value}.items())])
+    toml = "\n".join(["[[claims]]", *(f"{k} = {v}" for k, v in {**FIELDS, key: value}.items())])
     with pytest.raises((OptionError, FileError), match="claim"):
         parsed(toml, "mine.toml")
 
