@@ -359,7 +359,7 @@ def test_on_a_full_disk_the_old_neurons_and_their_table_stay(
     before = {path.name: path.read_bytes() for path in (tmp_path / "r").iterdir()}
     assert "neurons.reliability.parquet" in before
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     for full_here in ("lape.cli.identify.save_table", "lape.store.tensors._save"):
