@@ -351,6 +351,24 @@ def test_new_neurons_do_not_keep_the_old_ones_stability(
     assert "stable" not in capsys.readouterr().out
 
 
+def test_on_a_full_disk_the_old_neurons_and_their_table_stay(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(_record(folder, tmp_path / "r")) == 0
+    assert run(["identify", str(tmp_path / "r"), "--rate", "0.2"]) == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "r").iterdir()}
+    assert "neurons.reliability.parquet" in before
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    for full_here in ("lape.cli.identify.save_table", "lape.store.tensors._save"):
+        with monkeypatch.context() as patch:
+            patch.setattr(full_here, full)
+            assert run(["identify", str(tmp_path / "r"), "--rate", "0.3", "--overwrite"]) == 2
+        assert {path.name: path.read_bytes() for path in (tmp_path / "r").iterdir()} == before
+
+
 def test_rows_longer_than_the_model_reads(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["2000" if word == "32" else word for word in _record(folder, tmp_path / "r")]
     _refused(capsys, tmp_path, arguments, "1024 positions", "--row-tokens 1024")

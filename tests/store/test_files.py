@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lape.errors import FileError
+from lape.errors import FileError, LapeWarning
 from lape.store import files
 from lape.store.tensors import TensorFile, write_tensors
 
@@ -52,6 +52,37 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         files.write(path, full_disk)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_belongs_together_is_written_before_any_of_it_takes_an_older_ones_place(tmp_path):
+    first, second = tmp_path / "a", tmp_path / "b"
+    for path in (first, second):
+        path.write_text("old")
+    with pytest.raises(FileError, match="No space left"), files.staged(second, lambda file: file.write_text("new")):
+        files.write(first, full_disk)
+    with pytest.raises(FileError, match="No space left"), files.staged(second, None):
+        files.write(first, full_disk)
+    assert (first.read_text(), second.read_text()) == ("old", "old")
+    with files.staged(second, lambda file: file.write_text("new")):
+        files.write_text(first, "new")
+    assert (first.read_text(), second.read_text()) == ("new", "new")
+    with files.staged(second, None):
+        pass
+    assert list(tmp_path.iterdir()) == [first]
+
+
+@pytest.mark.parametrize("state", [b"", b"[]", b"\xff", b"5"])
+def test_a_folder_whose_state_is_damaged_is_begun_anew(tmp_path, state):
+    (tmp_path / "cells").mkdir()
+    for name in ("cells/a.parquet", "b.json", "tokens.bin"):
+        (tmp_path / name).write_text("")
+    (tmp_path / files.STATE).write_bytes(state)
+    with pytest.warns(LapeWarning, match=r"state\.checkpoint is damaged.*made again"):
+        files.same_run(tmp_path, {"a": 1})
+    assert sorted(path.name for path in tmp_path.iterdir()) == [files.STATE, "tokens.bin"]
+    files.same_run(tmp_path, {"a": 1})
+    with pytest.raises(FileError, match="another a"):
+        files.same_run(tmp_path, {"a": 2})
 
 
 def test_a_failed_write_names_the_file_wanted_not_the_temporary_one(tmp_path):

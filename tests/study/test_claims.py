@@ -71,6 +71,47 @@ def test_holm_makes_a_narrow_escape_undecided_among_many():
     assert found.members["p_holm"].to_list() == pytest.approx([5 * 0.0357] * 5, rel=0.01)
 
 
+FIELDS = {
+    "name": '"c"',
+    "says": '"It is so."',
+    "source": '"us"',
+    "table": '"t"',
+    "value": '"x"',
+    "margin": "1",
+    "rule": '"above"',
+}
+DEEP = "[" * 9_999 + "]" * 9_999
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("margin", value) for value in ('"abc"', "nan", "inf", "-inf", "1" + "0" * 400, "true", DEEP)),
+        *(("where", value) for value in ("5", "[1]", "{ a = { b = 1 } }", "{ a = 1979-05-27 }")),
+        *((key, "[1]") for key in ("name", "says", "source", "table", "value", "rule", "member")),
+    ],
+)
+def test_a_claim_of_other_types_is_refused(key, value):
+    toml = "\n".join(["[[claims]]", *(f"{k} = {v}" for k, v in {**FIELDS, key: value}.items())])
+    with pytest.raises((OptionError, FileError), match="claim"):
+        parsed(toml, "mine.toml")
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"value": "language"}, "holds no numbers"),
+        ({"where": {"language": 5}}, "language of t is String"),
+        ({"where": {"x": "fr"}}, "x of t is Float64"),
+        ({"where": {"x": "over"}}, "x of t is Float64"),
+        ({"where": {"nothing": 5}}, "asks for the column nothing"),
+    ],
+)
+def test_a_claim_on_what_a_column_cannot_hold_is_refused(changes, why):
+    with pytest.raises(OptionError, match=why):
+        judge(claim(**changes), table(("fr", 1.0, 0.5, 1.5)), {}, ["fr"])
+
+
 @given(st.lists(st.tuples(st.floats(-3, 3), st.floats(0.01, 2)), min_size=1, max_size=6), st.floats(-2, 2))
 def test_above_and_below_are_mirrors(rows, margin):
     up = table(*((f"l{k}", x, x - w, x + w) for k, (x, w) in enumerate(rows)))

@@ -148,7 +148,10 @@ def test_a_run_that_was_stopped_goes_on_and_ends_the_same(whole, stats, tmp_path
     resumed = len(calls) - before
     for name in ("perplexity", "frontier", "advantages", "sweep", "growth"):
         assert again.tables[name].equals(whole[1].tables[name]), name
-    fresh = run(study_of(stats, tmp_path / "fresh.partial"), CLAIMS, some)
+    unbroken, finished = study_of(stats, tmp_path / "fresh.partial"), study_of(stats, folder)
+    fresh = run(unbroken, CLAIMS, some)
+    run(finished, CLAIMS, some)
+    assert finished.notes == unbroken.notes
     assert again.tables["frontier"].equals(fresh.tables["frontier"])
     assert before + resumed <= len(calls) - before - resumed + 1, "what was measured is not measured again"
 

@@ -269,6 +269,13 @@ def test_counts_that_do_not_fit_are_refused(languages, tokens, fires):
         ActivationStats.from_counts(languages, tokens, fires.long())
 
 
+def test_counts_that_cannot_be_are_refused_when_made_as_when_read():
+    with pytest.raises(OptionError, match="fr: no token was counted"):
+        ActivationStats.from_counts(["en", "fr"], [5, 0], torch.zeros(2, 1, 3, dtype=torch.int64))
+    with pytest.raises(OptionError, match="en: fires counts more tokens"):
+        ActivationStats.from_counts(["en", "fr"], [5, 5], torch.full((2, 1, 3), 6))
+
+
 def test_shares_instead_of_counts_are_refused():
     with pytest.raises(OptionError, match="whole numbers"):
         ActivationStats.from_counts(["en", "fr"], [5, 5], torch.rand(2, 1, 3))

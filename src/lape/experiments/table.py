@@ -45,6 +45,8 @@ class Table:
     """The columns that a page shows. Default: all."""
     optional: bool = False
     """Whether the experiment may leave it out."""
+    key: tuple[str, ...] = ()
+    """Columns by which its rows are told apart, and which are never null; no two rows have the same in all. Default: they may be alike."""
 
     @property
     def columns(self) -> list[Column]:
@@ -72,4 +74,4 @@ class Table:
 
     def check(self, name: str, frame: pl.DataFrame, where: str = "") -> pl.DataFrame:
         """See `lape.store.run.check_table`."""
-        return check_table(name, frame, self.schema, where)
+        return check_table(name, frame, self.schema, where, self.key)

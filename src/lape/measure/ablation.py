@@ -36,6 +36,7 @@ from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.same import check_same_model, lasting
 
 _KIND = "a loss"
+_KEPT = {"nll": torch.float64, "tokens": torch.int64}
 KNOWN = 0.01
 """Text of which more fingerprints than this share were recorded is refused; a few short lines may well come twice."""
 
@@ -170,9 +171,13 @@ class Ablations:
         self._base[language] = _finite(self._line_loss((), language), language, 0)
 
     def _restored(self, language: str) -> bool:
-        if not self.cells.has(f"base.{language}", "safetensors"):
+        like = {
+            **self._like(language),
+            "energy": torch.empty(len(self.found.space), dtype=torch.float64, device="meta"),
+        }
+        kept = self.cells.kept_tensors(f"base.{language}", _KIND, like)
+        if kept is None:
             return False
-        kept = self.cells.tensors(f"base.{language}", dict, _KIND)
         self._base[language], self.energy[language] = _loss(kept), kept["energy"]
         return True
 
@@ -208,8 +213,13 @@ class Ablations:
         key = (name, language)
         if key not in self._kept:
             make = partial(self._edited_tensors, edit, language)
-            self._kept[key] = _loss(self.cells.tensors(f"{name}.{language}", make, _KIND))
+            self._kept[key] = _loss(self.cells.tensors(f"{name}.{language}", make, _KIND, self._like(language)))
         return self._kept[key]
+
+    def _like(self, language: str) -> dict[str, Tensor]:
+        """Tensors like those that are kept of a language's loss."""
+        lines = len(self.unit(language))
+        return {name: torch.empty(lines, dtype=dtype, device="meta") for name, dtype in _KEPT.items()}
 
     def _edited_tensors(self, edit: Off | Set, language: str) -> dict[str, Tensor]:
         return _tensors(_finite(self._line_loss((edit,), language), language, len(edit.neurons)))

@@ -63,6 +63,8 @@ def _read(
         check(work.corpus.language, LanguageStats(described), space, quantities)
         if not torch.equal(tensors["tokens"], _tokens(work, batches)):
             raise FileError("It counts other tokens than its batches have.")
+        if not torch.equal(tensors.get("fingerprints", work.corpus.fingerprints), work.corpus.fingerprints):
+            raise FileError("It is of other lines.")
     file.obey(lambda name, tensor: broken(name, tensor, tensors, space, empty=True))
     file.whole()
     return batches, tensors

@@ -37,55 +37,76 @@ class Cells:
 
     def table(self, name: str, make: Callable[[], pl.DataFrame]) -> pl.DataFrame:
         """A table, from the folder or made and kept there; a damaged one is made again, and said."""
-        return self._get(name, "parquet", read_table, make, write_table)
+        found = self.kept_table(name)
+        if found is None:
+            found = make()
+            self.keep(name, found)
+        return found
+
+    def kept_table(self, name: str) -> pl.DataFrame | None:
+        """A table from the folder; None where there is none, or a damaged one, which is dropped."""
+        return self._kept(name, "parquet", read_table)
 
     def keep(self, name: str, table: pl.DataFrame) -> None:
         """Write a table, over one that may be there."""
         if (path := self._path(name, "parquet")) is not None:
             write_table(path, table)
 
-    def tensors(self, name: str, make: Callable[[], Mapping[str, Tensor]], kind: str) -> Mapping[str, Tensor]:
-        """Tensors by name, from the folder or made and kept there; `kind`: what the file says of itself."""
+    def tensors(
+        self, name: str, make: Callable[[], Mapping[str, Tensor]], kind: str, like: Mapping[str, Tensor] | None = None
+    ) -> Mapping[str, Tensor]:
+        """Tensors by name, from the folder or made and kept there; `kind`: what the file says of itself. `like`: see `kept_tensors`."""
+        found = self.kept_tensors(name, kind, like)
+        if found is None:
+            found = make()
+            if (path := self._path(name, "safetensors")) is not None:
+                write_tensors(path, found, {"kind": kind})
+        return found
+
+    def kept_tensors(
+        self, name: str, kind: str, like: Mapping[str, Tensor] | None = None
+    ) -> Mapping[str, Tensor] | None:
+        """The same from the folder; None as of `kept_table`. `like`: tensors of the names, shapes and number formats that they must have."""
 
         def read(path: Path) -> Mapping[str, Tensor]:
-            return dict(FromFile(TensorFile(path, kind, sealed=True)))
+            found = dict(FromFile(TensorFile(path, kind, sealed=True)))
+            if like is not None and _shapes(found) != _shapes(like):
+                raise damaged(path, f"it holds {_shapes(found)}, not {_shapes(like)}")
+            return found
 
-        def write(path: Path, tensors: Mapping[str, Tensor]) -> None:
-            write_tensors(path, tensors, {"kind": kind})
-
-        return self._get(name, "safetensors", read, make, write)
+        return self._kept(name, "safetensors", read)
 
     def record(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """What JSON can hold, from the folder or made and kept there, with a sum of itself beside it."""
+        found = self.kept_record(name)
+        if found is None:
+            found = make()
+            if (path := self._path(name, "json")) is not None:
+                files.write_json(path, {"sha256": _sum(found), "record": found})
+        return found
 
-        def write(path: Path, record: dict[str, Any]) -> None:
-            files.write_json(path, {"sha256": _sum(record), "record": record})
+    def kept_record(self, name: str) -> dict[str, Any] | None:
+        """The same from the folder; None as of `kept_table`."""
+        return self._kept(name, "json", _record)
 
-        return self._get(name, "json", _record, make, write)
-
-    def _get(
-        self,
-        name: str,
-        ending: str,
-        read: Callable[[Path], T],
-        make: Callable[[], T],
-        write: Callable[[Path, T], None],
-    ) -> T:
+    def _kept(self, name: str, ending: str, read: Callable[[Path], T]) -> T | None:
         path = self._path(name, ending)
-        if path is not None and path.is_file():
-            try:
-                return read(path)
-            except FileError as error:
-                files.dropped(path, error)
-        made = make()
-        if path is not None:
-            write(path, made)
-        return made
+        if path is None or not path.is_file():
+            return None
+        try:
+            return read(path)
+        except FileError as error:
+            files.dropped(path, error)
+            return None
 
     def _path(self, name: str, ending: str) -> Path | None:
         if self.folder is None:
             return None
         return self.folder / f"{''.join(c if c.isalnum() or c in '.-%' else '_' for c in name)}.{ending}"
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> str:
+    return ", ".join(f"{name} {tuple(one.shape)} {one.dtype}" for name, one in sorted(tensors.items()))
 
 
 def _record(path: Path) -> dict[str, Any]:

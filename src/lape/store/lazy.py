@@ -19,6 +19,9 @@ class Deferred(Mapping[str, Tensor]):
     def like(self, name: str) -> Tensor:
         """A tensor of its shape and dtype without content."""
 
+    def __contains__(self, name: object) -> bool:
+        return any(name == one for one in self)  # Mapping's would make it
+
     def later(self, name: str) -> Later:
         """The same for a file to be written."""
         return Later(self.like(name), lambda: self[name])

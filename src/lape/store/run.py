@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -94,8 +94,11 @@ def read_table(path: Path) -> pl.DataFrame:
         raise damaged(path, f"it was not read ({(str(error) or type(error).__name__).splitlines()[0]})") from error
 
 
-def check_table(name: str, frame: pl.DataFrame, schema: Mapping[str, Any], where: str = "") -> pl.DataFrame:
-    """The frame itself, if it has exactly these columns and dtypes, and all its numbers are finite; what is not known is null.
+def check_table(
+    name: str, frame: pl.DataFrame, schema: Mapping[str, Any], where: str = "", key: Sequence[str] = ()
+) -> pl.DataFrame:
+    """The frame itself, if it has exactly these columns and dtypes, all its numbers are finite (what is not known is null), and no two rows
+    have the same in the columns of `key`, of which none is null.
 
     Raises FileError, naming what differs.
     """
@@ -116,6 +119,9 @@ def check_table(name: str, frame: pl.DataFrame, schema: Mapping[str, Any], where
         said = [
             f"has values in {name} that are infinite or not numbers" for name in finite.columns if not finite[name][0]
         ]
+        rows = frame.select(key)
+        if key and (rows.is_duplicated().any() or any(rows.null_count().row(0))):
+            said.append(f"has rows that {', '.join(key)} do not tell apart")
     if not said:
         return frame
     raise FileError(

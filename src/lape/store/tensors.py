@@ -200,6 +200,7 @@ class TensorFile:
     def obey(self, laws: Laws) -> None:
         """Hold every tensor to laws when it is first read; all of a small file's now. Raises FileError for what breaks them."""
         self._laws = laws
+        self._seen.clear()
         if sum(one.numel() * one.element_size() for one in map(self.like, self.names())) <= SMALL:
             self.whole()
 

@@ -120,11 +120,14 @@ def _finished(context: Context, part: Experiment[Any]) -> bool:
 def _part(context: Context, part: Experiment[Any]) -> Tables:
     """An experiment's tables, from the folder where it is finished."""
     cells = Cells(context.folder / PARTS)
-    if _finished(context, part):
-        kept = cells.record(part.name, dict)
+    kept = cells.kept_record(part.name)
+    there: dict[str, pl.DataFrame] = {}
+    if kept is not None:
+        there = {name: table for name in kept["tables"] if (table := cells.kept_table(name)) is not None}
+    if kept is not None and len(there) == len(kept["tables"]):
         context.note(part.name, *kept["notes"])
         context.left_out |= kept["left_out"]
-        return {name: cells.table(name, pl.DataFrame) for name in kept["tables"]}
+        return there
     context.progress(part.about, 0, None)
     before = dict(context.left_out)
     tables = part.checked(part.run(context, taken(part.options, context.options)))

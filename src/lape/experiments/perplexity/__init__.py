@@ -71,6 +71,7 @@ EXPERIMENT = Experiment(
             "Change of loss with a language's neurons off, on text of each language.",
             SUMMARY,
             file="perplexity/perplexity.parquet",
+            key=("off", "language"),
         ),
         "controlled": Table("Change of a language's own loss beside that of its control neurons, paired.", CONTROLLED),
         "published": Table("LAPE's sets under the published rule: own effect, others and selectivity.", FRONTIER),
