@@ -105,6 +105,7 @@ class Put:
     def __init__(self, register: Callable[..., Handle], hook: Callable[..., Any], **how: Any) -> None:
         """`register`: a module's `register_forward_hook` or the like, with its keywords."""
         self._hook, self._scope, self._in_graph = hook, Scope(), False
+        self._apart = _apart("torch._dynamo" in sys.modules)
         self._handle = register(self, **how)
 
     def begin(self, scope: Scope, *, in_graph: bool) -> None:
@@ -118,7 +119,7 @@ class Put:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the hook gives, or None, which leaves what passes."""
         if torch.compiler.is_compiling():
-            return self._hook(*args, **kwargs) if self._in_graph else _apart()(self, args, kwargs)
+            return self._hook(*args, **kwargs) if self._in_graph else self._apart(self, args, kwargs)
         return self._act(args, kwargs)
 
     def _act(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -126,5 +127,6 @@ class Put:
 
 
 @cache
-def _apart() -> Callable[..., Any]:
+def _apart(_compiling: bool) -> Callable[..., Any]:
+    """Made once, and again when torch's compiler is loaded."""
     return eagerly(Put._act)
