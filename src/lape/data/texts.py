@@ -180,7 +180,7 @@ def _decoded(file: IO[str], path: Path) -> Iterator[str]:
     except (OSError, EOFError, zlib.error) as error:
         raise TextError(f"{path} could not be read: {error}. It seems damaged; get it again.") from error
     except Exception as error:
-        if type(error).__module__.split(".")[0] != "zstandard":
+        if type(error).__module__.split(".")[0] not in ("zstandard", "zstd"):  # zstd: up to zstandard 0.23
             raise
         raise TextError(f"{path} could not be read: {error}. It seems damaged; get it again.") from error
 
