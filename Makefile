@@ -2,7 +2,10 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo docs check test soak lint bench clean
+LOWEST = .venv-lowest
+CORE = tests/values tests/store tests/data tests/detect tests/model tests/edit tests/recording
+
+.PHONY: demo docs check test soak lowest lint bench clean
 
 demo: .venv/demo
 	$(BIN)/lape demo --out runs/demo --overwrite
@@ -19,6 +22,16 @@ test: .venv/dev
 
 soak: .venv/dev
 	$(BIN)/pytest -m soak --timeout 7200
+
+# The core on the lowest versions that pyproject.toml allows, in an environment of its own (several GB where torch brings CUDA).
+lowest: $(LOWEST)/made
+	$(LOWEST)/bin/pytest $(CORE) -m "not soak" -n 2 --dist loadfile
+
+$(LOWEST)/made: pyproject.toml
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/pip install --disable-pip-version-check uv
+	$(LOWEST)/bin/uv pip install --python $(LOWEST)/bin/python --resolution lowest-direct -e ".[study,zst,test]"
+	touch $@
 
 lint: .venv/dev
 	$(BIN)/ruff check .
@@ -48,4 +61,4 @@ bench: .venv/dev
 	touch $@ .venv/demo .venv/docs
 
 clean:
-	rm -rf .venv build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv $(LOWEST) build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -7,7 +7,6 @@ import unicodedata
 from collections import Counter
 
 import pytest
-from lingua import IsoCode639_1, LanguageDetectorBuilder
 
 from lape.data.samples import LANGUAGES, questions, texts
 
@@ -26,8 +25,9 @@ def scripts(text: str) -> Counter[str]:
 
 @pytest.fixture(scope="module")
 def detector():
-    codes = [getattr(IsoCode639_1, code.upper()) for code in (*LANGUAGES, *OTHERS)]
-    return LanguageDetectorBuilder.from_iso_codes_639_1(*codes).build()
+    lingua = pytest.importorskip("lingua", reason="needs the extra lid")
+    codes = [getattr(lingua.IsoCode639_1, code.upper()) for code in (*LANGUAGES, *OTHERS)]
+    return lingua.LanguageDetectorBuilder.from_iso_codes_639_1(*codes).build()
 
 
 def test_the_languages_are_those_of_the_paper():

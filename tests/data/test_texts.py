@@ -213,6 +213,7 @@ def test_what_is_no_path_is_refused(source):
 @pytest.fixture
 def hub(tmp_path):
     """A data set of two splits in a folder, which `datasets` reads without a network."""
+    pytest.importorskip("datasets", reason="needs the extra datasets")
     folder = tmp_path / "dataset"
     folder.mkdir()
     (folder / "train.jsonl").write_bytes(as_json_lines(TEXTS))
@@ -236,6 +237,7 @@ def test_a_data_set_without_the_column_or_the_split_is_refused(hub):
 
 
 def test_a_missing_data_set_is_refused(tmp_path):
+    pytest.importorskip("datasets", reason="needs the extra datasets")
     with pytest.raises(TextError, match="hf:"):
         read(f"hf:{tmp_path / 'nothing'}")
 

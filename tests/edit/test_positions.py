@@ -6,8 +6,10 @@ from itertools import combinations
 
 import pytest
 import torch
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from packaging.version import Version
 from transformers import LogitsProcessor, StaticCache
 
 from lape.edit import positions as module
@@ -102,6 +104,8 @@ ASSISTED = WAYS.keys() - {"own first layers as assistant"}
     [(kind, way) for kind in SOME for way in WAYS if way in ASSISTED or kind in ("llama", "gemma3_text")],
 )
 def test_however_the_cache_is_kept(kind, way, ids, where):
+    if kind == "gemma3_text" and way not in ASSISTED and Version(transformers.__version__) < Version("5.21"):
+        pytest.skip("this transformers cannot crop a sliding window that is empty, edited or not")
     with under(kind, where):
         ours = written(kind, ids, **WAYS[way])
     with twin(kind, where, ids.shape[1]):

@@ -30,9 +30,8 @@ TEXTS = {"en": Documents(some_texts(6))}
 
 
 def with_adapters(model, *targets):
-    from peft import LoraConfig, get_peft_model
-
-    wrapped = get_peft_model(model, LoraConfig(r=4, target_modules=list(targets), lora_dropout=0.1)).eval()
+    peft = pytest.importorskip("peft", reason="needs peft")
+    wrapped = peft.get_peft_model(model, peft.LoraConfig(r=4, target_modules=list(targets), lora_dropout=0.1)).eval()
     with torch.no_grad():
         for name, parameter in wrapped.named_parameters():
             if "lora_" in name:
@@ -68,13 +67,12 @@ def test_a_model_with_adapters_is_its_merged_self(kind):
 
 def offloaded(model, tmp_path, where):
     """The middle block's weights away from where they are used."""
-    from accelerate import cpu_offload, disk_offload
-
+    accelerate = pytest.importorskip("accelerate", reason="needs the extra accelerate")
     block = model.model.layers[1]
     if where == "cpu":
-        cpu_offload(block, execution_device=torch.device("cpu"))
+        accelerate.cpu_offload(block, execution_device=torch.device("cpu"))
     else:
-        disk_offload(block, str(tmp_path / "weights"), execution_device=torch.device("cpu"))
+        accelerate.disk_offload(block, str(tmp_path / "weights"), execution_device=torch.device("cpu"))
     return model
 
 

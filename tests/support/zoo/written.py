@@ -38,6 +38,9 @@ def build(name: str, kind: Kind, dtype: torch.dtype | None = None, seed: int = 0
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(name, **given), dtype=dtype or kind.dtype).eval()
     if any(isinstance(mlp, Experts) for mlp in kind.mlps):
         model.set_experts_implementation("batched_mm")  # the default refuses float64
+    if name == "gpt_oss":
+        for mlp in (one for one in model.modules() if hasattr(one, "limit")):
+            mlp.limit = given["swiglu_limit"]  # transformers below 5.21 leaves the configuration's aside
     with torch.no_grad():
         for parameter in model.parameters():
             if not parameter.is_floating_point():
