@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from pathlib import Path
 
 from lape.cli.common import out, progress, provenance
 from lape.cli.flags import Out, Switch
 from lape.cli.identify import with_reliability
+from lape.cli.inputs import DEMO
 from lape.cli.perplexity import show_losses
 from lape.cli.show import neurons_table
 from lape.data import samples
@@ -25,7 +25,7 @@ ROW_TOKENS = 256
 
 def demo(
     *,
-    to: Out = Path("lape-demo"),
+    to: Out = DEMO,
     documents: int = 8,
     draws: int = 3,
     overwrite: Switch = False,

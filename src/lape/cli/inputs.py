@@ -21,8 +21,8 @@ Loading: TypeAlias = Annotated[ModelOptions, SWITCHES]
 """How a model is loaded, field by field."""
 LOADING = ModelOptions()
 """As usual: the default of `Loading`."""
-_DEMOS = (Path("runs/demo"), Path("lape-demo"))
-"""Where `make demo` and `lape demo` leave their runs."""
+DEMO = Path("runs/demo")
+"""Where `lape demo` leaves its run, and verbs that are given sample and no run look for one."""
 
 
 def paths_of(flags: Sequence[str], option: str, example: str = "french.txt") -> dict[str, list[str]]:
@@ -61,11 +61,11 @@ def _one_each(option: str, found: dict[str, list[str]], refusal: str) -> dict[st
 def run_of(model: str, run: Path | None) -> Path:
     """The run's folder whose statistics a verb uses; for sample the demo's, where it is."""
     if run is None:
-        run = next((path for path in _DEMOS if model == "sample" and (path / "stats.safetensors").is_file()), None)
+        run = DEMO if model == "sample" and (DEMO / "stats.safetensors").is_file() else None
     if run is None:
-        first = "make the demo's (lape demo), or " if model == "sample" else ""
+        first = f"Make the demo's here, {DEMO}, with lape demo, or record one" if model == "sample" else "Record one"
         raise OptionError(
-            f"No run was given. Record one ({first}lape record MODEL --text TAG=PATH --out RUN) and name it: --run RUN."
+            f"No run was given. {first} (lape record MODEL --text TAG=PATH --out RUN), and name it: --run RUN."
         )
     if not run.exists():
         raise FileError(f"There is no run {run}. Expected a folder that lape record or lape demo made.")

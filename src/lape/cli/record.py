@@ -20,6 +20,7 @@ from lape.recording.engine import RecordOptions
 from lape.recording.engines import ray
 from lape.recording.engines.ray import ClusterOptions
 from lape.recording.record import record as run
+from lape.recording.run import already
 from lape.store import files
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ def record(
     if contamination.available():
         for warning in contamination.warnings(texts, rule=options.document, column=options.column):
             warn(warning)
+    if done := already(to):
+        err.print(f"Going on with a run that was stopped: {', '.join(done)} recorded already.", soft_wrap=True)
     started = time.perf_counter()
     with progress() as report:
         if cluster.engine == "ray":
@@ -87,11 +90,11 @@ def _say(stats: ActivationStats, to: Path, seconds: float) -> None:
     for language, count in tokens.items():
         out.print(f"{language}: {count:,} tokens")
     if len(set(tokens.values())) > 1:
-        out.print("Languages may differ in tokens: probabilities are shares of each one's own.")
+        out.print("The languages have different numbers of tokens; each probability is a share of its own language's.")
     if "until" in stats.manifest:
         out.print(until_note(stats.manifest["until"]), soft_wrap=True)
     out.print(
-        f"Recorded {stats.space} in {len(tokens)} language{'s' * (len(tokens) != 1)} and {span(seconds)}: {to}\nNext: lape identify {to}",
+        f"Recorded {stats.space} in {len(tokens)} language{'s' * (len(tokens) != 1)} within {span(seconds)}: {to}\nNext: lape identify {to}",
         soft_wrap=True,
     )
 
