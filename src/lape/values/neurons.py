@@ -20,6 +20,8 @@ from lape.values.same import check_same_model
 from lape.values.space import NeuronSpace
 
 KIND = "language neurons"
+_SHOWN = 12
+"""Languages of a repr."""
 HEADER = ("languages", "space", "method", "options", "manifest", "notes")
 
 
@@ -152,6 +154,11 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
 
     def __hash__(self) -> int:
         return hash((self.space, self.method, tuple(self.sets.items())))
+
+    def __repr__(self) -> str:
+        sizes = [f"{language} {len(found):,}" for language, found in self.sets.items()]
+        shown = sizes if len(sizes) <= _SHOWN else [*sizes[:_SHOWN], f"and {len(sizes) - _SHOWN} more languages"]
+        return f"LanguageNeurons({self.method}: {', '.join(shown)}; {len(self.union):,} of {self.space})"
 
     @cached_property
     def union(self) -> NeuronSet:

@@ -130,6 +130,9 @@ class NeuronSpace:
             (int(layer), None if expert is None else int(expert), int(width)) for layer, expert, width in data
         )
 
+    def __repr__(self) -> str:
+        return f"NeuronSpace({self})"
+
     def __str__(self) -> str:
         widths = {stretch.width for stretch in self.stretches}
         shape = f"{len(self.stretches)} × {widths.pop():,}" if len(widths) == 1 else f"{len(self.stretches)} stretches"
