@@ -11,6 +11,7 @@ from lape.data.languages import paths_by_tag
 from lape.data.parallel import aligned_lines
 from lape.data.texts import Source
 from lape.errors import FileError, OptionError, TextError
+from lape.model.find import find
 from lape.model.identity import check_made_with
 from lape.model.load import ModelOptions, load
 from lape.progress import Progress
@@ -80,8 +81,18 @@ def neurons_of(path: Path, languages: str | None, width: int | None) -> Language
     return LanguageNeurons.load(path, languages=names, width=width)
 
 
-def load_matching(model: str, loading: ModelOptions, progress: Progress, **made: Any) -> tuple[Any, Any]:
-    """A model and its tokenizer. Raises MismatchError for `neurons=…` or `statistics=…` of another model."""
+def load_proven(model: str, loading: ModelOptions, progress: Progress) -> tuple[Any, Any]:
+    """A model whose neurons are found and proven, which takes long enough to be told, and its tokenizer."""
     loaded, tokenizer = load(model, loading, progress=progress)
+    if not loading.tensor_parallel:  # a part of a model is proven where it is recorded
+        progress("proving the neurons by running the model", 0, None)
+        find(loaded)
+    return loaded, tokenizer
+
+
+def load_matching(model: str, loading: ModelOptions, progress: Progress, **made: Any) -> tuple[Any, Any]:
+    """`load_proven`. Raises MismatchError for `neurons=…` or `statistics=…` of another model."""
+    loaded, tokenizer = load_proven(model, loading, progress)
+    progress("comparing the model with what was made of it", 0, None)
     check_made_with(loaded, **made)
     return loaded, tokenizer

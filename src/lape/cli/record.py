@@ -11,10 +11,9 @@ from torch import distributed
 
 from lape.cli.common import err, out, progress, span
 from lape.cli.flags import FLAGS, Out, Several, Switch
-from lape.cli.inputs import LOADING, Loading, texts_of, tuned_of
+from lape.cli.inputs import LOADING, Loading, load_proven, texts_of, tuned_of
 from lape.data import contamination
 from lape.errors import warn
-from lape.model.load import load
 from lape.recording import observers
 from lape.recording.engine import RecordOptions
 from lape.recording.engines import ray
@@ -75,7 +74,7 @@ def record(
                 model, texts, options, loading=loading, cluster=cluster, out=to, overwrite=overwrite, progress=report
             )
         else:
-            loaded, tokenizer = load(model, loading, progress=report)
+            loaded, tokenizer = load_proven(model, loading, report)
             stats = run(
                 loaded, tokenizer, texts, options, tuned=checkpoints, out=to, overwrite=overwrite, progress=report
             )

@@ -57,7 +57,9 @@ def load(
     """
     options = given(ModelOptions, options, changes)
     path, sample = _located(name, options, progress)
+    progress(f"reading the tokenizer of {Path(path).name}", 0, None)
     tokenizer = _tokenizer(path, options, sample=sample)
+    progress(f"reading the weights of {Path(path).name}", 0, None)
     model = _weights(path, options, sample=sample)
     if options.sites:
         find(model, SiteNames(*options.sites))
