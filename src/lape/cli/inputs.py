@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
+from lape.cli.common import err
 from lape.cli.flags import SWITCHES
 from lape.data.languages import paths_by_tag
 from lape.data.parallel import aligned_lines
 from lape.data.texts import Source
 from lape.errors import FileError, OptionError, TextError
 from lape.model.find import find
+from lape.model.gguf import place
 from lape.model.identity import check_made_with
-from lape.model.load import ModelOptions, load
+from lape.model.load import ModelOptions, gguf_file, load
 from lape.progress import Progress
 from lape.recording.run import checked_texts
 from lape.values.neurons import LanguageNeurons
@@ -83,7 +85,15 @@ def neurons_of(path: Path, languages: str | None, width: int | None) -> Language
 
 def load_proven(model: str, loading: ModelOptions, progress: Progress) -> tuple[Any, Any]:
     """A model whose neurons are found and proven, which takes long enough to be told, and its tokenizer."""
+    file = gguf_file(model)
+    kept = file and place(file, loading.dtype)
+    new = kept is not None and not kept.exists()
     loaded, tokenizer = load(model, loading, progress=progress)
+    if kept is not None and new and kept.exists():
+        err.print(
+            f"{model} lies unpacked in {kept} from now on, so that it is not unpacked again. Delete that folder when you like.",
+            soft_wrap=True,
+        )
     if not loading.tensor_parallel:  # a part of a model is proven where it is recorded
         progress("proving the neurons by running the model", 0, None)
         find(loaded)
