@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from lape.errors import LapeError
@@ -43,8 +44,15 @@ __all__ += ["edited", "export", "forcing", "identify", "load", "perplexity", "re
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used: torch takes seconds, and `lape --help` must not."""
+    if name == "__version__":
+        return version("lape")
     if name in _HOMES:
         value = getattr(import_module(_HOMES[name]), name)
         globals()[name] = value
         return value
     raise AttributeError(f"module 'lape' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """What completion offers: the public names, and the version."""
+    return [*__all__, "__version__"]

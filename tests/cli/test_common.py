@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 
 import pytest
 from rich.cells import cell_len
@@ -69,7 +70,30 @@ def test_an_answer_breaks_between_words_on_a_terminal_and_nowhere_else(size, mon
     assert "".join(said.split()) == "".join(text.split())
     lines = ["." * 9 + said.split("\n")[0], *said.split("\n")[1:]]
     assert max(cell_len(line.rstrip()) for line in lines) <= 20
-    assert [line.strip(" .") for line in lines[:4]] == ["Un deux", "trois quatre cinq", "six", "sept, huit neuf"]
+    assert [line.strip(" .") for line in lines[:4]] == ["Un deux", "trois quatre cinq", "six", "sept, huit neuf dix"]
     monkeypatch.setattr(common, "out", Terminal(file=io.StringIO()))
     flow = Flowing(9)
     assert "".join([*map(flow, pieces), flow.rest()]) == text
+
+
+def test_a_step_that_cannot_say_how_far_it_is_is_told_of_all_the_same(monkeypatch):
+    file = io.StringIO()
+    monkeypatch.setattr(common, "err", Terminal(file=file))
+    monkeypatch.setattr(common, "EVERY", 0.05)
+    with progress() as report:
+        report("reading the weights of m.gguf", 0, None)
+        time.sleep(0.3)
+        report("recording en", 0, 9)
+        said = file.getvalue()
+        time.sleep(0.3)
+    assert 2 <= said.count("reading the weights of m.gguf: 1 s so far\n") <= 4  # each time after twice as long
+    assert file.getvalue() == said
+
+
+def test_a_terminal_shows_from_the_start_what_is_being_done(monkeypatch):
+    file = io.StringIO()
+    monkeypatch.setattr(common, "err", Terminal(file=file, width=100, force_terminal=True, color_system=None))
+    with progress() as report:
+        report("reading [the] weights of m.gguf", 0, None)
+        time.sleep(0.2)
+        assert "reading [the] weights of m.gguf" in file.getvalue()

@@ -11,7 +11,7 @@ from cyclopts import CycloptsError
 from lape.cli import _with_config, app
 from lape.cli.flags import descriptions
 from lape.detect.alignment import AlignmentOptions
-from lape.errors import OptionError
+from lape.errors import FileError, OptionError
 
 RECORD = "record m --text fr=a --out o"
 PERPLEXITY = "perplexity m run --text fr=a"
@@ -69,3 +69,44 @@ def test_descriptions_are_those_below_the_fields_and_those_of_the_bases():
     said = descriptions(AlignmentOptions)
     assert list(said) == ["rate", "filter", "bar", "per_language", "denominator", "weight"]
     assert said["weight"].startswith("λ, the weight of the largest probability.")
+
+
+SHARED = """
+model = "m"
+text = ["fr=a"]
+run = "r"
+tokens = 500
+checkpoint_seconds = 9
+row-tokens = 24
+[perplexity]
+draws = 7
+neurons = "n"
+tokens = 900
+[record]
+out = "o"
+"""
+
+
+def test_one_file_serves_several_verbs_each_with_what_it_knows_and_a_table_of_its_own(tmp_path: Path):
+    (tmp_path / "a.toml").write_text(SHARED)
+    recorded = parsed(f"record --config {tmp_path / 'a.toml'}")
+    assert (recorded["model"], recorded["text"], recorded["to"]) == ("m", ["fr=a"], Path("o"))
+    assert (recorded["options"].tokens, recorded["options"].checkpoint_seconds) == (500, 9)
+    measured = parsed(f"perplexity --config {tmp_path / 'a.toml'} --row-tokens 32")
+    assert (measured["neurons"], measured["options"].draws, measured["options"].tokens) == (Path("n"), 7, 900)
+    assert measured["options"].row_tokens == 32
+    assert parsed(f"force --config {tmp_path / 'a.toml'}")["run"] == Path("r")
+
+
+@pytest.mark.parametrize(
+    ("toml", "error", "words"),
+    [
+        ("tokesn = 5", CycloptsError, "tokesn.*Did you mean --tokens"),
+        ("[record]\nneurons = 'n'", CycloptsError, "neurons"),
+        ("[perplexity]\ndraws = 3\n[recrod]\ntokens = 5", FileError, "no verb recrod.*perplexity"),
+    ],
+)
+def test_what_no_verb_has_is_refused_in_a_file(tmp_path: Path, toml, error, words):
+    (tmp_path / "a.toml").write_text(toml)
+    with pytest.raises(error, match=words):
+        parsed(f"{RECORD} --config {tmp_path / 'a.toml'}")

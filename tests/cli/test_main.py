@@ -18,6 +18,8 @@ from transformers import BertConfig, BertLMHeadModel, MambaConfig, MambaForCausa
 
 from lape.cli import run
 from lape.cli.perplexity import verdict
+from lape.recording.engine import Work
+from lape.recording.engines.local import Local
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 from support.tiny import tiny, tiny_tokenizer
@@ -128,7 +130,7 @@ def test_published_format_goes_out_and_comes_back(
     path = tmp_path / "x.pth"
     LanguageNeurons.load(folder / "run").save(path)
     assert run(["show", str(path), "--languages", "en,fr", "--width", "44"]) == 0
-    _refused(capsys, tmp_path, ["show", str(path)], "languages=", "width")
+    _refused(capsys, tmp_path, ["show", str(path)], "Give both: --languages en,zh,… --width 11008.", "in this order")
 
 
 def test_merge_adds_shards(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -433,7 +435,7 @@ def test_recorded_text_is_not_evaluated(folder: Path, tmp_path: Path, capsys: py
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        (["record"], "requires an argument"),
+        (["record"], "MODEL is missing"),
         (["recrod"], "recrod"),
         (["show", "x", "--bogus", "1"], "--bogus"),
         (["identify", "x", "--rate", "7"], "rate is 7"),
@@ -486,7 +488,25 @@ def test_ctrl_c(folder: Path, tmp_path: Path) -> None:
     time.sleep(1)
     child.send_signal(signal.SIGINT)
     _, said = child.communicate(timeout=60)
-    assert child.returncode == 2
+    assert child.returncode == 130
     assert "Ctrl-C" in said
     assert "Traceback" not in said
     assert sorted(p.name for p in tmp_path.iterdir()) == ["long.txt"]
+
+
+def test_a_stopped_recording_goes_on_and_says_which_languages_are_done(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inner = Local.count
+
+    def stopped(self: Local, work: Work) -> dict[str, torch.Tensor]:
+        if work.corpus.language == "fr":
+            raise KeyboardInterrupt
+        return inner(self, work)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Local, "count", stopped)
+        assert run(_record(folder, tmp_path / "r")) == 130
+    assert "goes on from there" in capsys.readouterr().err
+    assert run(_record(folder, tmp_path / "r")) == 0
+    assert "Going on with a run that was stopped: en recorded already." in capsys.readouterr().err

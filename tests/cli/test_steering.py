@@ -339,7 +339,7 @@ def test_a_killed_force_goes_on_where_it_was_and_no_other_command_does(folder, f
     stops = [3, 9, 14]
     while stops:
         capsys.readouterr()
-        assert run(force(folder, tmp_path / "out")) == 2
+        assert run(force(folder, tmp_path / "out")) == 130
         assert "the same command goes on" in capsys.readouterr().err
         assert [path.name for path in tmp_path.iterdir()] == ["out.partial"]
     for change, what in (

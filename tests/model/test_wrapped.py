@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ import torch
 from lape.data.texts import Documents
 from lape.edit.edit import Add, Off, Scale, Set, edited
 from lape.errors import MismatchError, ModelError, OptionError
+from lape.model import gguf
 from lape.model.find import find
 from lape.model.identity import check_made_with, checksum, describe, number_format
 from lape.model.load import load
@@ -245,10 +248,10 @@ def has_gradients(linear):
 
 def write_gguf(model, path):
     """A Llama as a GGUF file, its MLPs in 8 bits; what the file's weights are is written back into the model."""
-    gguf = pytest.importorskip("gguf")
-    config, kinds = model.config, gguf.GGMLQuantizationType
+    package = pytest.importorskip("gguf")
+    config, kinds = model.config, package.GGMLQuantizationType
     heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
-    file = gguf.GGUFWriter(str(path), "llama")
+    file = package.GGUFWriter(str(path), "llama")
     file.add_context_length(config.max_position_embeddings)
     file.add_embedding_length(config.hidden_size)
     file.add_block_count(config.num_hidden_layers)
@@ -266,11 +269,11 @@ def write_gguf(model, path):
     file.add_bos_token_id(1)
     file.add_eos_token_id(2)
     file.add_unk_token_id(3)
-    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, config.num_hidden_layers)
+    names = package.get_tensor_name_map(package.MODEL_ARCH.LLAMA, config.num_hidden_layers)
     for name, weight in model.state_dict().items():
         kind = kinds.Q8_0 if ".mlp." in name else kinds.F32
-        packed = gguf.quants.quantize(weight.numpy(), kind)
-        weight.copy_(torch.from_numpy(gguf.quants.dequantize(packed, kind).copy()))
+        packed = package.quants.quantize(weight.numpy(), kind)
+        weight.copy_(torch.from_numpy(package.quants.dequantize(packed, kind).copy()))
         module, _, own = name.rpartition(".")
         if module.rsplit(".")[-1] in heads:  # the format interleaves the halves of each head
             packed = packed.reshape(heads[module.rsplit(".")[-1]], 2, -1, packed.shape[-1]).swapaxes(1, 2)
@@ -282,7 +285,44 @@ def write_gguf(model, path):
     file.close()
 
 
-def test_a_gguf_file_is_its_unpacked_weights(tmp_path):
+def test_a_gguf_file_is_unpacked_once_and_anew_where_it_changed(tmp_path, monkeypatch):
+    """What is read is the same in every bit, whether it was unpacked now, before, or where there is no room to keep it."""
+    monkeypatch.setenv("LAPE_CACHE", str(tmp_path / "cache"))
+    model, path, calls = tiny("llama", torch.float32, hidden_size=64, intermediate_size=128), tmp_path / "tiny.gguf", []
+    write_gguf(model, path)
+    inner = gguf._unpack
+    monkeypatch.setattr(gguf, "_unpack", lambda *given: calls.append(given[1]) or inner(*given))
+
+    def known(**options):
+        model, tokenizer = load(path, device="cpu", **options)
+        said = describe(model, tokenizer)
+        return said["model"]["checksum"], said["model"]["dtype"], said["tokenizer"]
+
+    first = known()
+    assert (known(), len(calls)) == (first, 1)
+    assert known(dtype="bfloat16") != first
+    assert calls == ["auto", torch.bfloat16]
+    assert sorted(one.name for one in (tmp_path / "cache" / "gguf").iterdir()) == sorted(
+        gguf.place(path, dtype).name for dtype in ("auto", "bfloat16")
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(gguf, "_known", lambda _: None)
+        patch.setattr(gguf.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+        assert known() == first
+    assert len(calls) == 2
+    with torch.no_grad():
+        model.lm_head.weight[5, 5] += 1
+    write_gguf(model, path)
+    assert known()[0] != first[0]
+    assert len(calls) == 3
+    path.write_bytes(path.read_bytes()[:400])
+    with pytest.raises((ModelError, struct.error)):  # as without a cache
+        load(path, device="cpu")
+    assert not list((tmp_path / "cache").rglob("*.partial"))
+
+
+def test_a_gguf_file_is_its_unpacked_weights(tmp_path, monkeypatch):
+    monkeypatch.setenv("LAPE_CACHE", str(tmp_path / "cache"))
     model = tiny("llama", torch.float32, hidden_size=64, intermediate_size=128)
     path = tmp_path / "tiny.gguf"
     write_gguf(model, path)

@@ -7,15 +7,15 @@ import os
 import sys
 import tomllib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-import cyclopts.config
 from cyclopts import App, CycloptsError
 
-from lape.cli.flags import readable
+from lape.cli.flags import FromFile, readable
+from lape.cli.said import flags_by_name, in_flags, mistake
 from lape.errors import FileError, LapeError, LapeWarning, OptionError
 
 VERBS = (
@@ -40,7 +40,10 @@ VERBS = (
 )
 """The functions of the verbs, each in a file of its name here, which is imported when the verb is given."""
 _CALLED = {"evaluate": "eval"}
-EPILOGUE = "Every verb takes --config FILE.toml: its options by name, for instance  tokens = 1_000_000  or  text = ['fr=a.txt']."
+EPILOGUE = (
+    "Every verb takes --config FILE.toml: its options by name, for instance  tokens = 1_000_000  or  text = ['fr=a.txt']. One file serves several "
+    "verbs: each takes what it knows, and all of the table of its own name, such as [record]."
+)
 
 
 def app() -> App:
@@ -73,21 +76,26 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command and give its exit code."""
+    """Run one command and give its exit code: 2 for what a user can mend, 130 after Ctrl-C."""
     from rich.text import Text
 
     from lape.cli.common import err
 
     if not err.is_terminal:
         os.environ.setdefault("TQDM_DISABLE", "1")  # other libraries' bars are noise in a file
+    code, flags = 2, dict[str, str]()
     try:
         verbs = app()
         words = _with_config(verbs, arguments)
-        with _warnings_said():
+        verbs.config = (*verbs.config, lambda _app, _commands, known: flags.update(flags_by_name(known)))
+        with _warnings_said(flags):
             verbs(words, exit_on_error=False, print_error=False)
-    except (LapeError, CycloptsError) as error:
-        message = str(error)
+    except LapeError as error:
+        message = in_flags(str(error), flags)
+    except CycloptsError as error:
+        message = mistake(error)
     except KeyboardInterrupt:
+        code = 130  # as shells do: 128 and the signal's number
         message = "Stopped by Ctrl-C. A run that had begun to record or measure is kept in its .partial folder; the same command goes on from there."
     except MemoryError:
         message = "Out of memory. Lower --batch-tokens, or use a smaller model."
@@ -104,11 +112,11 @@ def run(arguments: list[str]) -> int:
     else:
         return 0
     err.print(Text.assemble(("error:", "bold red"), f" {message}"), soft_wrap=True)
-    return 2
+    return code
 
 
 @contextmanager
-def _warnings_said() -> Iterator[None]:
+def _warnings_said(flags: Mapping[str, str]) -> Iterator[None]:
     """While inside, a warning of lape's is a paragraph on stderr, each text once; others are as they were."""
     from rich.text import Text
 
@@ -124,7 +132,7 @@ def _warnings_said() -> Iterator[None]:
                 show(message, category, *where)  # type: ignore[arg-type]
             elif str(message) not in told:
                 told.add(str(message))
-                err.print(Text.assemble(("warning:", "yellow"), f" {message}"), soft_wrap=True)
+                err.print(Text.assemble(("warning:", "yellow"), f" {in_flags(str(message), flags)}"), soft_wrap=True)
 
         warnings.showwarning = said  # type: ignore[assignment]
         yield
@@ -143,9 +151,9 @@ def _with_config(verbs: App, arguments: list[str]) -> list[str]:
         if not path.is_file():
             raise FileError(f"There is no file {path}. Expected a TOML file with options by name.")
         try:
-            tomllib.loads(path.read_text(encoding="utf-8"))
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise FileError(f"{path} is not TOML: {error}. Expected lines such as  tokens = 1_000_000.") from error
-        verbs.config = (cyclopts.config.Toml(path, must_exist=True, use_commands_as_keys=False), readable)
+        verbs.config = (FromFile(verbs, path, values), readable)
         return words[:at] + words[at + (1 if equals else 2) :]
     return words

@@ -7,9 +7,10 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
@@ -126,6 +127,7 @@ def progress() -> Iterator[Report]:
     )
     tasks: dict[str, TaskID] = {}
     told: dict[str, tuple[float, int, float]] = {}
+    doing = _Unmeasured()
 
     def report(task: str, done: int, total: int | None) -> None:
         if err.is_terminal:
@@ -136,6 +138,7 @@ def progress() -> Iterator[Report]:
             bar.update(tasks[task], completed=done, total=total)
             return
         now = time.monotonic()
+        doing.begin(task) if total is None else doing.end()
         if task not in told:
             told[task] = now, done, now
         before, known, began = told[task]
@@ -144,8 +147,32 @@ def progress() -> Iterator[Report]:
             told[task] = now, done, began
             err.print(_line(task, done, total, (done - known) / max(now - before, 1e-9)))
 
-    with bar:
+    with bar, closing(doing):
         yield report
+
+
+class _Unmeasured:
+    """A step that cannot say how far it is, such as loading: where there is no terminal, a line now and then says that it is still at it."""
+
+    def __init__(self) -> None:
+        self._over = Event()
+
+    def begin(self, task: str) -> None:
+        self.end()
+        self._over = Event()
+        Thread(target=self._tell, args=(task, self._over), daemon=True).start()
+
+    def _tell(self, task: str, over: Event) -> None:
+        waited, wait = 0.0, EVERY
+        while not over.wait(wait):
+            waited += wait
+            err.print(f"{task}: {span(waited)} so far")
+            wait = waited  # twice as long each time
+
+    def end(self) -> None:
+        self._over.set()
+
+    close = end
 
 
 class _Rate(ProgressColumn):

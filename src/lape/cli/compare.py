@@ -36,7 +36,7 @@ def compare(
     b
         Another.
     languages
-        For a .pth, which names none: its languages in order, such as en,zh,fr.
+        For a .pth, which names none: its languages in order. The paper's files: en,zh,fr,es,vi,id and, where there are seven, ja.
     width
         For a .pth: neurons in a layer, such as 11008.
     to

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from pathlib import Path
 
 from lape.cli.common import out, progress, provenance
 from lape.cli.flags import Out, Switch
 from lape.cli.identify import with_reliability
+from lape.cli.inputs import DEMO, LOADING, load_proven
 from lape.cli.perplexity import show_losses
 from lape.cli.show import neurons_table
 from lape.data import samples
 from lape.detect.identify import identify
 from lape.errors import OptionError
 from lape.experiments.perplexity.run import PerplexityOptions, line_losses, summary
-from lape.model.load import load
 from lape.recording.engine import RecordOptions
 from lape.recording.record import record
 from lape.store.draft import Draft
@@ -25,7 +24,7 @@ ROW_TOKENS = 256
 
 def demo(
     *,
-    to: Out = Path("lape-demo"),
+    to: Out = DEMO,
     documents: int = 8,
     draws: int = 3,
     overwrite: Switch = False,
@@ -51,7 +50,7 @@ def demo(
     measuring = PerplexityOptions(row_tokens=ROW_TOKENS, draws=draws)
     with draft.anew():
         with progress() as report:
-            model, tokenizer = load("sample", progress=report)
+            model, tokenizer = load_proven("sample", LOADING, report)
             stats = record(model, tokenizer, samples.texts("record"), recording, progress=report)
         stats.save(draft.folder / "stats.safetensors")
         neurons, reliability = with_reliability(stats, identify(stats, reliability=False), "lape", {})

@@ -8,12 +8,12 @@ from rich.text import Text
 
 from lape.cli.common import out, progress
 from lape.cli.flags import Switch
-from lape.cli.inputs import LOADING, Loading
+from lape.cli.inputs import LOADING, Loading, load_proven
 from lape.data.corpus import bos_id
 from lape.errors import ModelError
 from lape.model.find import find
 from lape.model.identity import checksum, number_format
-from lape.model.load import ModelOptions, load
+from lape.model.load import ModelOptions
 from lape.model.loss import find_head
 from lape.model.site import SiteNames
 from lape.model.skeleton import is_bare, skeleton
@@ -43,9 +43,10 @@ def doctor(
         return
 
     with progress() as report:
-        loaded, tokenizer = load(model, loading, progress=report)
-    found = find(loaded)
-    _say(loaded, found)
+        loaded, tokenizer = load_proven(model, loading, report)
+        report("reading the parameters", 0, None)
+        known = checksum(loaded)
+    _say(loaded, find(loaded))
     bos = bos_id(tokenizer, "auto")
     _line(
         f"rows begin with {tokenizer.decode([bos])!r} (never counted)" if bos is not None else "rows begin without BOS"
@@ -54,13 +55,16 @@ def doctor(
         _line(f"LM head: {find_head(loaded).what}, run in slices of the vocabulary")
     except ModelError as error:
         _line(str(error), ("! ", "yellow"))
-    _line(f"checksum of the parameters: {checksum(loaded)}")
+    _line(f"checksum of the parameters: {known}")
 
 
 def _bare(model: str, loading: ModelOptions) -> None:
     """A model without its weights."""
-    made = skeleton(model, loading.revision)
-    found = find(made.model, SiteNames(*loading.sites) if loading.sites else None)
+    with progress() as report:
+        report("making a few layers with random weights", 0, None)
+        made = skeleton(model, loading.revision)
+        report("proving the neurons by running the model", 0, None)
+        found = find(made.model, SiteNames(*loading.sites) if loading.sites else None)
     _say(made.model, found)
     _line(
         f"no weights were loaded: this is the configuration's model with random weights, {made.layers} of its {made.of} layers",

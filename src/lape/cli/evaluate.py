@@ -12,13 +12,12 @@ from rich.console import Group
 
 from lape.cli.common import beside, out, progress, provenance, written
 from lape.cli.flags import FLAGS, Out, Several, Switch
-from lape.cli.inputs import LOADING, Loading, run_of
+from lape.cli.inputs import LOADING, Loading, load_proven, run_of
 from lape.cli.tables import between, number, titled
 from lape.edit.steer import SteerOptions
 from lape.experiments.harness.run import HarnessOptions, find_tasks, harness
 from lape.measure.bench import named_sets
 from lape.model.identity import describe
-from lape.model.load import load
 from lape.store.draft import Draft
 from lape.values.stats import ActivationStats
 
@@ -73,7 +72,7 @@ def evaluate(
     neurons = named_sets(stats, sets, folder)
     how = SteerOptions(strength=strength) if steer else None
     with progress() as report:
-        loaded, tokenizer = load(model, loading, progress=report)
+        loaded, tokenizer = load_proven(model, loading, report)
         found = harness(loaded, tokenizer, known, neurons, stats, options, steer=how, progress=report)
     read = {"tasks": known.names, "statistics": stats.manifest.get("corpus", {})}
     record = provenance("eval", options=options, steer=how, sets=sets, **read, **describe(loaded, tokenizer))

@@ -10,13 +10,12 @@ from cyclopts import App
 
 from lape.cli.common import out, progress, provenance, written
 from lape.cli.flags import SWITCHES, Out, Several, Switch
-from lape.cli.inputs import LOADING, Loading, lines_of, texts_of
+from lape.cli.inputs import LOADING, Loading, lines_of, load_proven, texts_of
 from lape.cli.tables import section_tables
 from lape.errors import OptionError
 from lape.experiments import experiments
 from lape.experiments.context import Context, SharedOptions
 from lape.experiments.experiment import Experiment
-from lape.model.load import load
 from lape.store.draft import Draft
 from lape.store.run import Run
 from lape.study.options import joined
@@ -67,7 +66,7 @@ def verb(experiment: Experiment[Any]) -> Callable[..., None]:
         lines = lines_of(parallel) if parallel else {}
         texts = texts_of(text) if text else {}
         with progress() as report:
-            loaded, tokenizer = load(model, loading, progress=report) if model else (None, None)
+            loaded, tokenizer = load_proven(model, loading, report) if model else (None, None)
             context = Context(loaded, tokenizer, stats, lines, options, draft.folder, texts, neurons, progress=report)
             missing = experiment.missing(context, options)
             if missing:

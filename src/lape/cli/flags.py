@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, get_args, get_type_hints
 
-from cyclopts import Parameter
+from cyclopts import App, Parameter
+from cyclopts.argument import update_argument_collection
 
+from lape.errors import FileError
 from lape.options import COUNT, count, descriptions
 
 FLAGS = Parameter(name="*", consume_multiple=True, negative_iterable=())
@@ -35,6 +37,51 @@ def readable(_app: Any, _commands: Any, arguments: Any) -> None:
             argument.tokens = [token.evolve(value=str(count(token.value))) for token in argument.tokens]
         if dataclasses.is_dataclass(argument.hint):
             vars(argument.hint)["__init__"].__annotations__ = get_type_hints(argument.hint, include_extras=True)
+
+
+@dataclass(frozen=True)
+class FromFile:
+    """Gives options that are not named in the command from a file of options by name: a hook of cyclopts' `config`.
+
+    One file serves several verbs: a key stands for all verbs that have such an option, a table is for the verb of its name. What no verb
+    has is refused.
+    """
+
+    verbs: App
+    path: Path
+    values: Mapping[str, Any]
+
+    def __call__(self, _app: Any, commands: tuple[str, ...], arguments: Any) -> None:
+        """Raises FileError, or an error of cyclopts', for a key that is no option."""
+        if not commands:
+            return
+        tables = {name: value for name, value in self.values.items() if isinstance(value, dict)}
+        shared = {name: value for name, value in self.values.items() if name not in tables}
+        others = [one for one in self.verbs if not one.startswith("-") and one != commands[0]]
+        for name in tables:
+            if name not in (*others, commands[0]):
+                raise FileError(f"{self.path}: there is no verb {name}. Expected tables of {', '.join(others)}.")
+        mine = {name: value for name, value in shared.items() if _has(arguments, name)}
+        for name in shared.keys() - mine.keys():
+            if not any(_has(_arguments(self.verbs[verb]), name) for verb in others):
+                update_argument_collection(
+                    {name: shared[name]}, str(self.path), arguments, root_keys=(), allow_unknown=False
+                )
+        own = {**mine, **tables.get(commands[0], {})}
+        update_argument_collection(own, str(self.path), arguments, root_keys=(), allow_unknown=False)
+
+
+def _has(arguments: Any, name: str) -> bool:
+    """Whether there is an option of that name."""
+    flag = f"--{name.replace('_', '-')}"
+    return any(flag in one.names for one in arguments)
+
+
+def _arguments(app: Any) -> list[Any]:
+    """All that a verb can be given; of a verb with commands of its own, all that these can."""
+    if app.default_command is not None:
+        return list(app.assemble_argument_collection())
+    return [one for name in app if not name.startswith("-") for one in _arguments(app[name])]
 
 
 def _is_count(hint: Any) -> bool:

@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
+from lape.cli.common import err
 from lape.cli.flags import SWITCHES
 from lape.data.languages import paths_by_tag
 from lape.data.parallel import aligned_lines
 from lape.data.texts import Source
 from lape.errors import FileError, OptionError, TextError
+from lape.model.find import find
+from lape.model.gguf import place
 from lape.model.identity import check_made_with
-from lape.model.load import ModelOptions, load
+from lape.model.load import ModelOptions, gguf_file, load
 from lape.progress import Progress
 from lape.recording.run import checked_texts
 from lape.values.neurons import LanguageNeurons
@@ -21,8 +24,8 @@ Loading: TypeAlias = Annotated[ModelOptions, SWITCHES]
 """How a model is loaded, field by field."""
 LOADING = ModelOptions()
 """As usual: the default of `Loading`."""
-_DEMOS = (Path("runs/demo"), Path("lape-demo"))
-"""Where `make demo` and `lape demo` leave their runs."""
+DEMO = Path("runs/demo")
+"""Where `lape demo` leaves its run, and verbs that are given sample and no run look for one."""
 
 
 def paths_of(flags: Sequence[str], option: str, example: str = "french.txt") -> dict[str, list[str]]:
@@ -61,11 +64,11 @@ def _one_each(option: str, found: dict[str, list[str]], refusal: str) -> dict[st
 def run_of(model: str, run: Path | None) -> Path:
     """The run's folder whose statistics a verb uses; for sample the demo's, where it is."""
     if run is None:
-        run = next((path for path in _DEMOS if model == "sample" and (path / "stats.safetensors").is_file()), None)
+        run = DEMO if model == "sample" and (DEMO / "stats.safetensors").is_file() else None
     if run is None:
-        first = "make the demo's (lape demo), or " if model == "sample" else ""
+        first = f"Make the demo's here, {DEMO}, with lape demo, or record one" if model == "sample" else "Record one"
         raise OptionError(
-            f"No run was given. Record one ({first}lape record MODEL --text TAG=PATH --out RUN) and name it: --run RUN."
+            f"No run was given. {first} (lape record MODEL --text TAG=PATH --out RUN), and name it: --run RUN."
         )
     if not run.exists():
         raise FileError(f"There is no run {run}. Expected a folder that lape record or lape demo made.")
@@ -80,8 +83,26 @@ def neurons_of(path: Path, languages: str | None, width: int | None) -> Language
     return LanguageNeurons.load(path, languages=names, width=width)
 
 
-def load_matching(model: str, loading: ModelOptions, progress: Progress, **made: Any) -> tuple[Any, Any]:
-    """A model and its tokenizer. Raises MismatchError for `neurons=…` or `statistics=…` of another model or tokenizer."""
+def load_proven(model: str, loading: ModelOptions, progress: Progress) -> tuple[Any, Any]:
+    """A model whose neurons are found and proven, which takes long enough to be told, and its tokenizer."""
+    file = gguf_file(model)
+    kept = file and place(file, loading.dtype)
+    new = kept is not None and not kept.exists()
     loaded, tokenizer = load(model, loading, progress=progress)
+    if kept is not None and new and kept.exists():
+        err.print(
+            f"{model} lies unpacked in {kept} from now on, so that it is not unpacked again. Delete that folder when you like.",
+            soft_wrap=True,
+        )
+    if not loading.tensor_parallel:  # a part of a model is proven where it is recorded
+        progress("proving the neurons by running the model", 0, None)
+        find(loaded)
+    return loaded, tokenizer
+
+
+def load_matching(model: str, loading: ModelOptions, progress: Progress, **made: Any) -> tuple[Any, Any]:
+    """`load_proven`. Raises MismatchError for `neurons=…` or `statistics=…` of another model or tokenizer."""
+    loaded, tokenizer = load_proven(model, loading, progress)
+    progress("comparing the model with what was made of it", 0, None)
     check_made_with(loaded, tokenizer, **made)
     return loaded, tokenizer

@@ -145,7 +145,10 @@ def verdict(table: pl.DataFrame) -> str:
         own = next((row for row in rows if row["language"] == off), None)
         if own is not None:
             groups[_judge(own, rows)].append(off)
-    text = f"Own language hurt most (per sentence), and more than by any control draw: {', '.join(groups['yes']) or 'none'}."
+    text = (
+        "Switching a language's own neurons off hurts that language most (per sentence), and more than any control draw: "
+        f"{', '.join(groups['yes']) or 'none'}."
+    )
     if groups["no"]:
         text += f" Not so: {', '.join(groups['no'])}."
     if groups["unknown"]:

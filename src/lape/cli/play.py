@@ -7,9 +7,8 @@ from pathlib import Path
 
 from lape.cli.common import out, progress
 from lape.cli.flags import Switch
-from lape.cli.inputs import LOADING, Loading, run_of
+from lape.cli.inputs import LOADING, Loading, load_proven, run_of
 from lape.errors import OptionError
-from lape.model.load import load
 from lape.play.page import Place, gradio, serve
 from lape.play.session import Session
 from lape.values.same import place_of
@@ -48,7 +47,7 @@ def play(
     stats = ActivationStats.load(folder)
     name = named or _recorded_with(stats.manifest, folder)
     with progress() as report:
-        session = Session(*load(name, loading, progress=report), stats)
+        session = Session(*load_proven(name, loading, report), stats)
     page = serve(session, Place(name, str(folder), loading), chosen, browser=browser)
     taken = f"Port {_PORT} is taken. " if port is None and chosen != _PORT else ""
     out.print(f"{taken}The page is at http://127.0.0.1:{chosen}. Ctrl-C ends it.")

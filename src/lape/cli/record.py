@@ -11,15 +11,15 @@ from torch import distributed
 
 from lape.cli.common import err, out, progress, span
 from lape.cli.flags import FLAGS, Out, Several, Switch
-from lape.cli.inputs import LOADING, Loading, texts_of, tuned_of
+from lape.cli.inputs import LOADING, Loading, load_proven, texts_of, tuned_of
 from lape.data import contamination
 from lape.errors import warn
-from lape.model.load import load
 from lape.recording import observers
 from lape.recording.engine import RecordOptions
 from lape.recording.engines import ray
 from lape.recording.engines.ray import ClusterOptions
 from lape.recording.record import record as run
+from lape.recording.run import already
 from lape.store import files
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ def record(
     if contamination.available():
         for warning in contamination.warnings(texts, rule=options.document, column=options.column):
             warn(warning)
+    if done := already(to):
+        err.print(f"Going on with a run that was stopped: {', '.join(done)} recorded already.", soft_wrap=True)
     started = time.perf_counter()
     with progress() as report:
         if cluster.engine == "ray":
@@ -72,7 +74,7 @@ def record(
                 model, texts, options, loading=loading, cluster=cluster, out=to, overwrite=overwrite, progress=report
             )
         else:
-            loaded, tokenizer = load(model, loading, progress=report)
+            loaded, tokenizer = load_proven(model, loading, report)
             stats = run(
                 loaded, tokenizer, texts, options, tuned=checkpoints, out=to, overwrite=overwrite, progress=report
             )
@@ -87,11 +89,11 @@ def _say(stats: ActivationStats, to: Path, seconds: float) -> None:
     for language, count in tokens.items():
         out.print(f"{language}: {count:,} tokens")
     if len(set(tokens.values())) > 1:
-        out.print("Languages may differ in tokens: probabilities are shares of each one's own.")
+        out.print("The languages have different numbers of tokens; each probability is a share of its own language's.")
     if "until" in stats.manifest:
         out.print(until_note(stats.manifest["until"]), soft_wrap=True)
     out.print(
-        f"Recorded {stats.space} in {len(tokens)} language{'s' * (len(tokens) != 1)} and {span(seconds)}: {to}\nNext: lape identify {to}",
+        f"Recorded {stats.space} in {len(tokens)} language{'s' * (len(tokens) != 1)} within {span(seconds)}: {to}\nNext: lape identify {to}",
         soft_wrap=True,
     )
 

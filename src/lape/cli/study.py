@@ -7,13 +7,12 @@ from typing import Annotated, Any
 
 from lape.cli.common import err, out, progress, provenance, span, written
 from lape.cli.flags import SWITCHES, Out, Several, Switch
-from lape.cli.inputs import LOADING, Loading, lines_of, texts_of
+from lape.cli.inputs import LOADING, Loading, lines_of, load_proven, texts_of
 from lape.cli.tables import titled
 from lape.errors import OptionError
 from lape.experiments.claim import Claim, parsed, read
 from lape.experiments.context import Context
 from lape.figures.write import available
-from lape.model.load import load
 from lape.recording.record import record
 from lape.store.draft import Draft
 from lape.study.claims import standing
@@ -76,7 +75,7 @@ def study(
     lines = lines_of(parallel)
     texts = texts_of(text) if text else {}
     with progress() as report:
-        loaded, tokenizer = load(model, loading, progress=report)
+        loaded, tokenizer = load_proven(model, loading, report)
         stats = _statistics(loaded, tokenizer, texts, lines, run, draft.folder, plan_only, options, report)
         context = Context(loaded, tokenizer, stats, lines, options, draft.folder, texts, progress=report)
         if plan_only:

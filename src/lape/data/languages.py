@@ -39,7 +39,7 @@ def tag(code: str) -> str:
     if not valid:
         raise TextError(
             f"{code!r} is not a language tag. Expected BCP-47 such as fr, zh-Hant, hi-Latn or fr-x-mine, "
-            "or a FLORES code such as fra_Latn: --text fr=PATH."
+            "or a FLORES code such as fra_Latn."
         )
     return standard
 

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 
 from lape.errors import ModelError, OptionError
 from lape.model.find import find
+from lape.model.gguf import unpacked
 from lape.model.identity import content_of, remember
 from lape.model.site import SiteNames
 from lape.options import given
@@ -58,8 +59,10 @@ def load(
     """
     options = given(ModelOptions, options, changes)
     path, sample = _located(name, options, progress)
-    tokenizer = _tokenizer(path, options, sample=sample)
-    model = _weights(path, options, sample=sample)
+    progress(f"reading the tokenizer of {Path(path).name}", 0, None)
+    tokenizer = _tokenizer(path, options, progress, sample=sample)
+    progress(f"reading the weights of {Path(path).name}", 0, None)
+    model = _weights(path, options, progress, sample=sample)
     if options.sites:
         find(model, SiteNames(*options.sites))
     return model, tokenizer
@@ -71,14 +74,14 @@ def load_tokenizer(
     """`load` without the model."""
     options = given(ModelOptions, options, changes)
     path, sample = _located(name, options, progress)
-    return _tokenizer(path, options, sample=sample)
+    return _tokenizer(path, options, progress, sample=sample)
 
 
-def _tokenizer(path: str | Path, options: ModelOptions, *, sample: bool) -> Any:
+def _tokenizer(path: str | Path, options: ModelOptions, progress: Progress, *, sample: bool) -> Any:
     import transformers
 
     with _explained(path):
-        where, within = _within(path)
+        where, within = _within(path, options, progress)
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             where, revision=options.revision, trust_remote_code=False, **within
         )
@@ -95,7 +98,7 @@ def load_weights(
     """`load` without the tokenizer, which tuned checkpoints often lack, and with sites not looked for."""
     options = given(ModelOptions, options, changes)
     path, sample = _located(name, options, progress)
-    return _weights(path, options, sample=sample)
+    return _weights(path, options, progress, sample=sample)
 
 
 def _located(name: str | Path, options: ModelOptions, progress: Progress) -> tuple[str | Path, bool]:
@@ -161,10 +164,19 @@ def _source(path: str | Path) -> tuple[Path | None, str | None]:
     return None, None
 
 
-def _within(path: str | Path) -> tuple[str | Path, dict[str, str]]:
-    """Where a checkpoint lies, and for a GGUF file which file of that folder it is."""
-    path = Path(path) if str(path).endswith(".gguf") else path
-    return (path.parent, {"gguf_file": path.name}) if isinstance(path, Path) and path.is_file() else (path, {})
+def gguf_file(name: str | Path) -> Path | None:
+    """The GGUF file that a model's name is, if it is one."""
+    path = Path(name)
+    return path if path.is_file() and (path.suffix == ".gguf" or isinstance(name, Path)) else None
+
+
+def _within(path: str | Path, options: ModelOptions, progress: Progress) -> tuple[str | Path, dict[str, str]]:
+    """Where a checkpoint lies, of a GGUF file where it lies unpacked; where it cannot lie so, which file of its folder it is."""
+    file = gguf_file(path)
+    if file is None:
+        return path, {}
+    kept = unpacked(file, options.dtype, _dtype(options.dtype), progress)
+    return (file.parent, {"gguf_file": file.name}) if kept is None else (kept, {})
 
 
 @contextmanager
@@ -178,7 +190,7 @@ def _explained(name: str | Path) -> Iterator[None]:
         ) from error
 
 
-def _weights(name: str | Path, options: ModelOptions, *, sample: bool) -> Any:
+def _weights(name: str | Path, options: ModelOptions, progress: Progress, *, sample: bool) -> Any:
     import transformers
 
     place: dict[str, Any] = {"device_map": options.device_map} if options.device_map else {}
@@ -190,11 +202,11 @@ def _weights(name: str | Path, options: ModelOptions, *, sample: bool) -> Any:
             | place
             | {"quantization_config": _to_bits(options.bits)}
         )
-    where, within = _within(name)
-    if within and options.bits:
+    if options.bits and gguf_file(name):
         raise OptionError(
             f"bits was given, but the weights of {name} are unpacked. Expected a checkpoint that is not quantised yet."
         )
+    where, within = _within(name, options, progress)
     if within:
         place["quantization_config"] = transformers.GgufConfig(dequantize=True)
     with _explained(name):

@@ -72,6 +72,11 @@ def _finish(stats: ActivationStats, folder: Path, out: Path, sources: dict[str, 
     return ActivationStats.load(out)
 
 
+def already(out: Path) -> list[str]:
+    """The languages that a run which was stopped has recorded whole: it does not record them again."""
+    return sorted(path.stem for path in files.partial(out).glob("*.recorded"))
+
+
 def checked_texts(texts: Texts) -> dict[str, Source]:
     """Sources by standard tag. Raises TextError for a tag that is none or comes twice, and for a path with nothing at it."""
     if not isinstance(texts, dict) or not texts:

@@ -33,6 +33,8 @@ HEADER: Mapping[str, Schema] = {
     "manifest": MANIFEST,
     "notes": [str],
 }
+_SHOWN = 12
+"""Languages of a repr."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,6 +172,11 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
 
     def __hash__(self) -> int:
         return hash((self.space, self.method, tuple(self.sets.items())))
+
+    def __repr__(self) -> str:
+        sizes = [f"{language} {len(found):,}" for language, found in self.sets.items()]
+        shown = sizes if len(sizes) <= _SHOWN else [*sizes[:_SHOWN], f"and {len(sizes) - _SHOWN} more languages"]
+        return f"LanguageNeurons({self.method}: {', '.join(shown)}; {len(self.union):,} of {self.space})"
 
     @cached_property
     def union(self) -> NeuronSet:

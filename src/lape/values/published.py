@@ -50,7 +50,7 @@ def read(path: Path, languages: Sequence[str] | None, width: int | None) -> tupl
     if languages is None or width is None:
         raise OptionError(
             f"{path.name} holds {len(data)} languages × {len(data[0])} layers, without names or width. Give both: "
-            'LanguageNeurons.load(path, languages=["en", "zh", …], width=11008).'
+            'languages=["en", "zh", …], width=11008. The paper\'s files hold en, zh, fr, es, vi, id and, where there are seven, ja, in this order.'
         )
     if len(languages) != len(data):
         raise OptionError(

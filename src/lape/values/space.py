@@ -142,6 +142,9 @@ class NeuronSpace:
             raise FileError(f"The space has more neurons than {_MOST:,}.")
         return cls.of((layer, expert, width) for layer, expert, width in data)
 
+    def __repr__(self) -> str:
+        return f"NeuronSpace({self})"
+
     def __str__(self) -> str:
         widths = {stretch.width for stretch in self.stretches}
         shape = f"{len(self.stretches)} × {widths.pop():,}" if len(widths) == 1 else f"{len(self.stretches)} stretches"

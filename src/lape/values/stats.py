@@ -39,6 +39,9 @@ class LanguageStats:
 
     tensors: Mapping[str, Tensor]
 
+    def __repr__(self) -> str:
+        return f"LanguageStats({int(self.tokens.sum()):,} tokens; holds {', '.join(self.tensors)})"
+
     @property
     def tokens(self) -> Tensor:
         """(folds,) int64: counted tokens."""
@@ -98,6 +101,11 @@ class ActivationStats:
     space: NeuronSpace
     by_language: Mapping[str, LanguageStats]
     manifest: dict[str, Any]
+
+    def __repr__(self) -> str:
+        counts = [f"{language} {int(one.tokens.sum()):,}" for language, one in [*self.by_language.items()][:12]]
+        more = f", and {len(self.by_language) - 12} more languages" if len(self.by_language) > 12 else ""
+        return f"ActivationStats({', '.join(counts)}{more} tokens; {self.space})"
 
     @property
     def languages(self) -> list[str]:

@@ -1,0 +1,95 @@
+"""GGUF files are unpacked once, into a folder of the cache: that takes many times as long as reading what comes out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from lape.model.sample import cache
+from lape.progress import Progress, silent
+from lape.store import files
+
+_MADE = "gguf.json"
+
+
+def place(path: Path, dtype: str) -> Path:
+    """Where a GGUF file lies unpacked in a number format, or would."""
+    key = hashlib.sha256(f"{path.resolve()}\n{dtype}".encode()).hexdigest()[:12]
+    return cache() / "gguf" / f"{path.stem}-{key}"
+
+
+def unpacked(path: Path, name: str, dtype: Any, progress: Progress = silent) -> Path | None:
+    """The folder with a GGUF file's weights in a number format, as transformers takes it and by its name, and its tokenizer.
+
+    Made anew where the file was changed, or transformers was. None where there is no room for it in the cache, or the file cannot be
+    unpacked: then it is read as it is, and what is wrong is said.
+    """
+    if find_spec("gguf") is None:
+        return None
+    target, made = place(path, name), _made(path)
+    if _known(target) == made:
+        return target
+    progress(f"unpacking {path.name}, once", 0, None)
+    working = target.with_name(f"{target.name}.{os.getpid()}.partial")
+    try:
+        working.mkdir(parents=True)
+        if 2 * _bytes(path, dtype) > shutil.disk_usage(working).free:
+            return None
+        if not _unpack(path, dtype, working):
+            return None
+        files.write_json(working / _MADE, made)
+        if _known(target) != made:  # another process may have been as quick
+            files.finish(working, target)
+        return target
+    except Exception:  # what reading a file in a foreign format raises: it is read again, where that is explained
+        return None
+    finally:
+        shutil.rmtree(working, ignore_errors=True)
+
+
+def _made(path: Path) -> dict[str, Any]:
+    """Which file, and by what it was unpacked."""
+    stat = path.stat()
+    by = {package: version(package) for package in ("transformers", "gguf")}
+    return {"file": str(path.resolve()), "bytes": stat.st_size, "changed": stat.st_mtime_ns, **by}
+
+
+def _known(target: Path) -> Any:
+    try:
+        return json.loads((target / _MADE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _bytes(path: Path, dtype: Any) -> int:
+    """How much the unpacked weights take."""
+    import torch
+    from gguf import GGUFReader
+
+    size = dtype.itemsize if isinstance(dtype, torch.dtype) else torch.float32.itemsize
+    return sum(int(tensor.n_elements) for tensor in GGUFReader(str(path)).tensors) * size
+
+
+def _unpack(path: Path, dtype: Any, folder: Path) -> bool:
+    """Save model and tokenizer as any folder of transformers; False where weights are missing."""
+    import transformers
+
+    source: dict[str, Any] = {"gguf_file": path.name, "trust_remote_code": False}
+    model, loading = transformers.AutoModelForCausalLM.from_pretrained(
+        path.parent,
+        dtype=dtype,
+        quantization_config=transformers.GgufConfig(dequantize=True),
+        output_loading_info=True,
+        **source,
+    )
+    if loading["missing_keys"]:
+        return False
+    model.save_pretrained(folder)
+    transformers.AutoTokenizer.from_pretrained(path.parent, **source).save_pretrained(folder)
+    return True
