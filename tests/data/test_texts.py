@@ -11,6 +11,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lape.data.corpus import TextOptions, prepare
 from lape.data.reading import PIECE
 from lape.data.texts import Documents, documents, preview
 from lape.errors import TextError
@@ -160,6 +161,32 @@ def test_a_line_that_is_not_json_is_refused_with_its_number(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"text": "good"}\n\n{"text": "cut\n')
     with pytest.raises(TextError, match="line 3"):
         read(tmp_path / "a.jsonl")
+
+
+def test_a_record_that_is_nested_too_deeply_is_refused_with_its_number(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "one"}\n{"text":' + "[" * 100_000 + "]" * 100_000 + "}")
+    with pytest.raises(TextError, match=r"line 2 is not JSON \(it is nested too deeply\)"):
+        read(tmp_path / "a.jsonl")
+
+
+def test_a_parquet_file_without_columns_is_refused(tmp_path):
+    pl.DataFrame().write_parquet(tmp_path / "a.parquet")
+    with pytest.raises(TextError, match=r"a\.parquet has no columns"):
+        read(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize(
+    "thrown", [RecursionError(), TypeError("x"), ZeroDivisionError(), Exception("?"), IndexError(3)]
+)
+def test_whatever_a_tokenizer_throws_is_one_paragraph(thrown):
+    class Broken:
+        bos_token_id, all_special_ids, is_fast = None, (), True
+
+        def __call__(self, *_args, **_options):
+            raise thrown
+
+    with pytest.raises(TextError, match=r"tokenizer failed on this text: ."):
+        prepare("fr", Documents(["the cat"]), Broken(), TextOptions())
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "cp1252"])

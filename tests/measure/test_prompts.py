@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lape.errors import OptionError
+from lape.errors import ModelError, OptionError
 from lape.measure.prompts import WORDS, Asking, ask, cut
 from support.brute import tokenizer_of
 from support.tiny import tiny_tokenizer
@@ -122,6 +122,21 @@ def test_a_chat_prompt_begins_with_one_bos_where_template_or_tokenizer_gives_one
     text = "<user> Pourquoi ? Répondez en anglais.\n<assistant>"
     expected = [1] * (adds or writes) + tokenizer(text, add_special_tokens=False)["input_ids"]
     assert tokenizer(asked(tokenizer=tokenizer, wish="source"))["input_ids"] == expected
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ ''.__class__.__mro__ }}",
+        "{{ raise_exception('no') }}",
+        "{% for %}",
+        "{{ 1 / 0 }}",
+        "{{ messages[9].content }}",
+    ],
+)
+def test_a_template_that_fails_or_would_escape_is_a_model_error(template):
+    with pytest.raises(ModelError, match=r"chat template could not be filled in: ."):
+        asked(tokenizer=chatting(True, template))
 
 
 def test_examples_are_turns_of_a_chat():

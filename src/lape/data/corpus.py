@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lape.data.fingerprints import Fingerprints, LineHashes, share_known
 from lape.data.texts import Documents, Source, documents
-from lape.errors import OptionError, TextError
+from lape.errors import OptionError, TextError, foreign
 from lape.options import Tokens, check_choices, positive
 from lape.progress import Progress, silent
 from lape.store.files import writing
@@ -114,7 +114,8 @@ def bos_id(tokenizer: Any, rule: str) -> int | None:
         if bos is None:
             raise OptionError("--bos always: this tokenizer has no BOS token. Use --bos auto.")
         return int(bos)
-    return int(bos) if bos is not None and tokenizer("a")["input_ids"][:1] == [bos] else None
+    with foreign(TextError, lambda said: f"The model's tokenizer failed: {said}"):
+        return int(bos) if bos is not None and tokenizer("a")["input_ids"][:1] == [bos] else None
 
 
 def prepare(
@@ -194,7 +195,8 @@ class _Builder:
         """The token ids of each piece, and of each token its line where lines are wanted."""
         stream = ((number, piece) for number, pieces in enumerate(source) for piece in pieces)
         while (self.cap is None or self.count < self.cap) and (group := self._group(stream)):
-            encoded = self._encode([piece for _, piece in group])
+            with foreign(TextError, lambda said: f"The model's tokenizer failed on this text: {said}"):
+                encoded = self._encode([piece for _, piece in group])
             for (document, piece), (ids, numbers) in zip(group, encoded, strict=True):
                 room = len(ids) if self.cap is None else self.cap - self.count
                 if room <= 0:

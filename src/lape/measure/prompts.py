@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lape.data.language_id import base
-from lape.errors import OptionError
+from lape.errors import ModelError, OptionError, foreign
 
 
 @dataclass(frozen=True)
@@ -132,11 +132,12 @@ def language_name(language: str, within: str) -> str:
 
 
 def chat(tokenizer: Any, exchanges: Sequence[tuple[str, str]]) -> str:
-    """Exchanges in the model's own template, up to where it answers the last."""
+    """Exchanges in the model's own template, up to where it answers the last. Raises ModelError where that fails."""
     turns = []
     for asked, answer in exchanges:
         turns += [{"role": "user", "content": asked}, {"role": "assistant", "content": answer.strip()}]
     del turns[-1]
-    text = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+    with foreign(ModelError, lambda said: f"The model's chat template could not be filled in: {said}"):
+        text = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
     added = tokenizer.bos_token if tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id] else None
     return text.removeprefix(added) if added else text

@@ -5,17 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
-from lape.errors import ModelError, OptionError
+from lape.errors import ModelError, OptionError, foreign, told
 from lape.model.find import find
 from lape.model.site import SiteNames
 from lape.options import given
@@ -119,15 +117,11 @@ def _within(path: str | Path) -> tuple[str | Path, dict[str, str]]:
     return (path.parent, {"gguf_file": path.name}) if isinstance(path, Path) and path.is_file() else (path, {})
 
 
-@contextmanager
-def _explained(name: str | Path) -> Iterator[None]:
+def _explained(name: str | Path) -> AbstractContextManager[None]:
     """Say of a failed load what was expected."""
-    try:
-        yield
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        raise ModelError(
-            f"{name} could not be loaded as a causal language model: {_first_lines(error)}\n{_advice(name)}"
-        ) from error
+    return foreign(
+        ModelError, lambda said: f"{name} could not be loaded as a causal language model: {said}\n{_advice(name)}"
+    )
 
 
 def _weights(name: str | Path, options: ModelOptions, *, sample: bool) -> Any:
@@ -201,11 +195,6 @@ def _to_bits(bits: int) -> Any:
     )
 
 
-def _first_lines(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:3])[:600]
-
-
 def _advice(name: str | Path) -> str:
     if Path(str(name)).exists():
         return (
@@ -233,6 +222,6 @@ def chosen_device(name: str | None = None) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise OptionError(
-            f"device {name!r} cannot be used: {_first_lines(error)} Expected cpu, or a device that this machine has."
+            f"device {name!r} cannot be used: {told(error)} Expected cpu, or a device that this machine has."
         ) from error
     return device

@@ -11,6 +11,7 @@ import polars as pl
 
 from lape.errors import FileError
 from lape.store import files
+from lape.store.kinds import kind_of
 
 _AGAIN = "Make it again, or copy it anew from where it came."
 STATS, NEURONS = "stats.safetensors", "neurons.safetensors"
@@ -22,7 +23,7 @@ class Run:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         if not self.folder.is_dir():
-            there = "is a file" if self.folder.is_file() else "is not there"
+            there = f"is {kind_of(self.folder)}" if self.folder.is_file() else "is not there"
             raise FileError(f"{folder} {there}. Expected the folder of a run, such as lape demo makes.")
 
     @cached_property

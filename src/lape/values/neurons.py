@@ -15,6 +15,7 @@ from torch import Tensor
 from lape.data.languages import tag
 from lape.errors import OptionError, TextError
 from lape.store import files
+from lape.store.kinds import refuse_other
 from lape.values import published
 from lape.values.same import check_same_model
 from lape.values.space import NeuronSpace
@@ -231,7 +232,9 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
     ) -> LanguageNeurons:
         """Read a file, or a run's folder. A published .pth names neither its languages nor its width: give both."""
         path = Path(path)
-        if path.suffix == ".pth":
+        if path.suffix != ".pth":
+            refuse_other(path, KIND)
+        else:
             space, flat = published.read(path, languages, width)
             sets = {language: NeuronSet(space, one) for language, one in flat.items()}
             return cls(space=space, sets=sets, method="published", options={"file": path.name})
