@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
+from warnings import catch_warnings, simplefilter
 
 import polars as pl
 import pytest
@@ -14,7 +16,8 @@ from hypothesis import strategies as st
 from lape.data.corpus import TextOptions, prepare
 from lape.data.reading import PIECE
 from lape.data.texts import Documents, documents, preview
-from lape.errors import TextError
+from lape.errors import LapeWarning, TextError
+from support.tiny import tiny_tokenizer
 
 LAW = settings(deadline=None, max_examples=40)
 TEXTS = ["Bonjour le monde.\nÇa va ?\n", "東京は雨。", "a b  c\n\nd"]
@@ -270,6 +273,37 @@ def test_a_missing_data_set_is_refused(tmp_path):
 def test_a_preview_reads_no_more_than_asked():
     assert preview(Documents(["one", "two", "three"]), rule="file", column="text", pieces=2) == ["one", "two"]
     assert preview(Documents([]), rule="file", column="text") == []
+
+
+SENTENCES = "".join(f"sentence {k} of the news\n" for k in range(1997))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (SENTENCES, "1,997 lines"),
+        (SENTENCES[:-1], "1,997 lines"),
+        (SENTENCES * 100, "over [0-9,]+ lines"),
+        (SENTENCES.replace("5 of", "5 of\n\n"), ""),
+        ("".join(SENTENCES.splitlines(True)[:199]), ""),
+        ("a paragraph of prose " * 30 + "\n", ""),
+        (("a paragraph of prose " * 30 + "\n") * 300, ""),
+    ],
+    ids=["sentences", "no last line feed", "a large file", "blank lines between", "few", "one line", "long paragraphs"],
+)
+def test_a_text_file_of_independent_lines_taken_as_one_document_is_warned_of(tmp_path, text, said):
+    (tmp_path / "en.txt").write_text(text)
+    with catch_warnings(record=True) as caught:
+        simplefilter("always")
+        prepare("en", tmp_path / "en.txt", tiny_tokenizer(), TextOptions(tokens=50))
+        prepare("en", tmp_path / "en.txt", tiny_tokenizer(), TextOptions(tokens=50, document="line"))
+        prepare("en", Documents([text]), tiny_tokenizer(), TextOptions(tokens=50))
+        read(tmp_path / "en.txt")
+    found = [str(one.message) for one in caught if issubclass(one.category, LapeWarning)]
+    assert len(found) == bool(said)
+    assert not said or re.search(
+        rf"en\.txt: {said}, none of them blank, are taken as one document.*--document line", found[0]
+    )
 
 
 def test_documents_are_read_only_when_asked_for(tmp_path):

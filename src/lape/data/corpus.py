@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lape.data.fingerprints import Fingerprints, LineHashes, share_known
-from lape.data.texts import Documents, Source, documents
+from lape.data.texts import Documents, Source, documents, warn_of_lines
 from lape.errors import OptionError, TextError, foreign
 from lape.options import Tokens, check_choices, positive
 from lape.progress import Progress, silent
@@ -130,8 +130,11 @@ def prepare(
 ) -> Corpus:
     """Read and tokenise a source up to `options.tokens`. Tokens go to a file (in `folder`, or a temporary one), not to memory.
 
-    `lines=True` also notes each token's line. Raises TextError for a source that is missing, damaged or without text.
+    `lines=True` also notes each token's line. Raises TextError for a source that is missing, damaged or without text;
+    warns of a .txt file of independent lines that is taken as one document.
     """
+    if options.document == "file":
+        warn_of_lines(source)
     builder = _Builder(tokenizer, options.tokens, lines)
     with (
         writing(folder or Path(tempfile.gettempdir())),

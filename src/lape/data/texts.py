@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from lape.data.reading import PIECE, RECORD, lines, parts, parts_of, pieces, whole_lines
-from lape.errors import TextError, foreign
+from lape.errors import TextError, foreign, warn
 from lape.extras import need
 
 DocumentRule = Literal["file", "line"]
+_LOOK = 2**22
+_MANY, _SHORT = 200, 500
+"""Lines from which a file is no single text as a rule, and characters of one that is a sentence."""
 SUFFIXES = (".txt", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
 
 
@@ -71,6 +74,31 @@ def check_source(source: Source) -> None:
     for item in [source] if isinstance(source, (str, Path)) else source:
         if isinstance(item, (str, Path)) and not str(item).startswith("hf:"):
             _expand(item)
+
+
+def warn_of_lines(source: Source) -> None:
+    """Warn of each .txt file that is going to be one document and looks as if each of its lines were one: hundreds, none long or blank."""
+    if isinstance(source, Documents):
+        return
+    for item in [source] if isinstance(source, (str, Path)) else source:
+        for path in [] if str(item).startswith("hf:") else _expand(item):
+            if path.name.endswith(".txt") and (count := _independent(path)):
+                warn(
+                    f"{path.name}: {count} lines, none of them blank, are taken as one document. If they do not follow one another, "
+                    "make each a document: --document line."
+                )
+
+
+def _independent(path: Path) -> str:
+    """How many short lines a file has, if it has nothing else; read no further than 4 MB."""
+    with path.open("rb") as file:
+        begun = file.read(_LOOK)
+        more = len(begun) == _LOOK
+    found = begun.removesuffix(b"\n").split(b"\n")[: -1 if more else None]
+    if len(found) < _MANY or not all(line.strip() for line in found):
+        return ""
+    median = sorted(len(line.decode("utf-8", "replace")) for line in found)[len(found) // 2]
+    return f"{'over ' * more}{len(found):,}" if median < _SHORT else ""
 
 
 def _expand(item: str | Path) -> list[Path]:
