@@ -10,7 +10,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from lape.data.reading import PIECE, RECORD, lines, parts, parts_of, pieces, whole_lines
+from lape.data import parquet
+from lape.data.reading import PIECE, lines, parts, parts_of, pieces, whole_lines
 from lape.errors import TextError, foreign, warn
 from lape.extras import need
 
@@ -121,7 +122,7 @@ def _expand(item: str | Path) -> list[Path]:
 def _file(path: Path, rule: DocumentRule, column: str, blank: bool) -> Iterator[Iterator[str]]:
     name = path.name
     if name.endswith(".parquet"):
-        yield from _records(_parquet(path, column), column, str(path))
+        yield from _records(parquet.records(path, column), column, str(path))
     elif name.endswith((".jsonl", ".jsonl.gz", ".jsonl.zst")):
         yield from _records(_json_lines(path), column, str(path))
     elif name.endswith(".txt"):
@@ -146,28 +147,6 @@ def _json_lines(path: Path) -> Iterator[Any]:
 def _json(line: str, where: str) -> Any:
     with foreign(TextError, lambda told: f"{where} is not JSON ({told}). Expected one JSON object a line."):
         return json.loads(line)
-
-
-def _parquet(path: Path, column: str) -> Iterator[Any]:
-    import polars as pl
-
-    with foreign(TextError, lambda told: f"{path} could not be read as parquet: {told}"):
-        frame = pl.scan_parquet(path)
-        names = frame.collect_schema().names()
-        if column not in names:
-            raise TextError(
-                f"{path} has no column {column!r}, but {', '.join(names)}. Name it: --column {names[0]}."
-                if names
-                else f"{path} has no columns. Expected one that holds text, {column!r}."
-            )
-        for batch in frame.select(column).collect_batches(chunk_size=4096):
-            values = batch[column]
-            if values.dtype == pl.String and bool((values.str.len_bytes() > 4 * RECORD).any()):
-                raise TextError(
-                    f"{path} has a record of over {4 * RECORD:,} bytes. Expected each to be a document: split it into several."
-                )
-            for value in values:  # one at a time: each becomes a string of its own
-                yield {column: value}
 
 
 def _hub(item: str, column: str) -> Iterator[Any]:
