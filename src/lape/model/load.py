@@ -196,6 +196,8 @@ def _to_bits(bits: int) -> Any:
 
 
 def _advice(name: str | Path) -> str:
+    if Path(str(name)).is_file():
+        return "Expected a whole GGUF file, or the folder of a model."
     if Path(str(name)).exists():
         return (
             "Expected a folder written by save_pretrained that holds config.json, safetensors weights and a tokenizer."
