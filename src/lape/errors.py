@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -61,6 +62,8 @@ def told(error: BaseException) -> str:
     """What an error of a library says, in one short line; its kind where that is all there is."""
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
+    if isinstance(error, pickle.UnpicklingError):  # PyTorch's own words tell how to run the code
+        return "it is a damaged pickle, or one that would run code, which is never done"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = " ".join(lines[:3])[:600]
     bare = not said or isinstance(error, (KeyError, IndexError, AttributeError, TypeError, ZeroDivisionError))

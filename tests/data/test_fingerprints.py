@@ -81,6 +81,7 @@ def test_a_recorded_tenth_of_a_text_is_above_the_threshold_and_other_text_shares
     mine, other = TEXTS[script][:40], TEXTS[script][40:]
     assert known(mine, other) == 0
     assert known([*mine[:4], *other], mine) > KNOWN
+    assert known(TEXTS[script][::5], TEXTS[script]) > 0.2
 
 
 def test_a_common_phrase_and_a_few_words_are_no_recorded_text():

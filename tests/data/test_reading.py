@@ -6,12 +6,14 @@ import gzip
 import subprocess
 import sys
 import tracemalloc
+from contextlib import suppress
 
 import numpy as np
+import polars as pl
 import pytest
 import zstandard
 
-from lape.data import reading
+from lape.data import parquet, reading
 from lape.data.corpus import TextOptions, prepare
 from lape.data.reading import LINE, PIECE, pieces
 from lape.data.texts import Documents, documents
@@ -57,8 +59,6 @@ def test_a_long_record_is_tokenised_in_pieces(tmp_path, kind):
     if kind == ".jsonl":
         path.write_text('{"text": "' + text + '"}')
     elif kind == ".parquet":
-        import polars as pl
-
         pl.DataFrame({"text": [text]}).write_parquet(path)
     tokenizer = Watched()
     corpus = prepare("fr", Documents([text]) if kind == "memory" else path, tokenizer, TextOptions())
@@ -125,6 +125,58 @@ def test_a_preview_of_a_line_without_end_is_a_million_characters(tmp_path):
     assert sum(map(len, preview(tmp_path / "a.txt", rule="file", column="text"))) <= 16 * PIECE + LINE + PIECE
 
 
+def _one_text(characters):
+    return ["the cat " * (characters // 8)]
+
+
+@pytest.mark.parametrize("compression", ["zstd", "snappy", "uncompressed"])
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        (_one_text(60_000_000), "a record of over 50,331,648 bytes"),
+        (["a" * 60_000_000, *["b"] * 9], "a record of over"),
+        (["the cat " * 1000, "é" * 9, "", "中文"], ""),
+        ([f"{k} sat" for k in range(30_000)], ""),
+    ],
+    ids=["one", "one among others", "ordinary", "many"],
+)
+def test_a_parquet_file_with_a_text_without_end_is_refused_and_others_come_back(tmp_path, texts, said, compression):
+    frame = pl.DataFrame({"id": range(len(texts)), "text": texts, "more": [[1, 2]] * len(texts)})
+    frame.write_parquet(tmp_path / "a.parquet", compression=compression, row_group_size=10_000)
+    if said:
+        with pytest.raises(TextError, match=said):
+            list(documents(tmp_path / "a.parquet"))
+    else:
+        assert ["".join(one) for one in documents(tmp_path / "a.parquet")] == texts
+
+
+def test_what_a_footer_says_is_believed_before_a_column_is_unpacked(tmp_path, monkeypatch):
+    """One text 600 MB long is a file of 56 kB, which took 3.5 GB to refuse after it was read."""
+    pl.DataFrame({"text": _one_text(60_000_000)}).write_parquet(tmp_path / "a.parquet")
+    monkeypatch.setattr(pl.LazyFrame, "collect_batches", None)
+    with pytest.raises(TextError, match="a record of over"):
+        list(documents(tmp_path / "a.parquet"))
+    pl.DataFrame({"text": ["a" * 1000] * 5000}).write_parquet(tmp_path / "b.parquet", use_pyarrow=False)
+    (chunk,) = parquet._chunks(tmp_path / "b.parquet", "text")
+    assert chunk[5] == 5000
+    monkeypatch.setattr(parquet, "_CHUNK", 1000)
+    monkeypatch.setattr(parquet, "_RATIO", 1.01)
+    with pytest.raises(TextError, match="unpacks from"):
+        list(documents(tmp_path / "b.parquet"))
+
+
+@pytest.mark.parametrize(
+    "footer", [b"", b"\x00", b"\x19" * 500, b"\xff" * 40, b"\x4c" * 100_000, b"\x48\xff\xff\xff\x7f"]
+)
+def test_a_footer_of_nonsense_is_one_paragraph(tmp_path, footer):
+    path = tmp_path / "a.parquet"
+    path.write_bytes(b"PAR1" + footer + len(footer).to_bytes(4, "little") + b"PAR1")
+    with pytest.raises(TextError, match=r"a\.parquet"):
+        list(documents(path))
+    with suppress(ValueError, IndexError, RecursionError, AttributeError, TypeError):
+        list(parquet._chunks(path, "text"))
+
+
 BIG = {
     "line.txt": "file.write(b'the cat ' * 13_000_000)",
     "record.jsonl": """file.write(b'{"text": "' + b'the cat ' * 13_000_000 + b'"}')""",
@@ -132,6 +184,7 @@ BIG = {
     "blank.jsonl.gz": "[file.write(b'\\n' * 10_000_000) for _ in range(100)]",
     "record.jsonl.zst": """file.write(b'{"text": "'); [file.write(b'the cat ' * 1_000_000) for _ in range(75)]""",
 }
+BIG["record.parquet"] = """import polars; polars.DataFrame({'text': ['the cat ' * 75_000_000]}).write_parquet(file)"""
 _CHILD = """
 import resource, sys
 sys.path.insert(0, "tests")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
+from warnings import catch_warnings, simplefilter
 
 import polars as pl
 import pytest
@@ -11,9 +13,11 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lape.data.corpus import TextOptions, prepare
 from lape.data.reading import PIECE
 from lape.data.texts import Documents, documents, preview
-from lape.errors import TextError
+from lape.errors import LapeWarning, TextError
+from support.tiny import tiny_tokenizer
 
 LAW = settings(deadline=None, max_examples=40)
 TEXTS = ["Bonjour le monde.\nÇa va ?\n", "東京は雨。", "a b  c\n\nd"]
@@ -162,6 +166,32 @@ def test_a_line_that_is_not_json_is_refused_with_its_number(tmp_path):
         read(tmp_path / "a.jsonl")
 
 
+def test_a_record_that_is_nested_too_deeply_is_refused_with_its_number(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "one"}\n{"text":' + "[" * 100_000 + "]" * 100_000 + "}")
+    with pytest.raises(TextError, match=r"line 2 is not JSON \(it is nested too deeply\)"):
+        read(tmp_path / "a.jsonl")
+
+
+def test_a_parquet_file_without_columns_is_refused(tmp_path):
+    pl.DataFrame().write_parquet(tmp_path / "a.parquet")
+    with pytest.raises(TextError, match=r"a\.parquet has no columns"):
+        read(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize(
+    "thrown", [RecursionError(), TypeError("x"), ZeroDivisionError(), Exception("?"), IndexError(3)]
+)
+def test_whatever_a_tokenizer_throws_is_one_paragraph(thrown):
+    class Broken:
+        bos_token_id, all_special_ids, is_fast = None, (), True
+
+        def __call__(self, *_args, **_options):
+            raise thrown
+
+    with pytest.raises(TextError, match=r"tokenizer failed on this text: ."):
+        prepare("fr", Documents(["the cat"]), Broken(), TextOptions())
+
+
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "cp1252"])
 def test_another_encoding_is_refused_naming_the_file_and_a_way_out(tmp_path, encoding):
     (tmp_path / "a.txt").write_bytes("déjà vu, déjà lu".encode(encoding))
@@ -245,6 +275,37 @@ def test_a_missing_data_set_is_refused(tmp_path):
 def test_a_preview_reads_no_more_than_asked():
     assert preview(Documents(["one", "two", "three"]), rule="file", column="text", pieces=2) == ["one", "two"]
     assert preview(Documents([]), rule="file", column="text") == []
+
+
+SENTENCES = "".join(f"sentence {k} of the news\n" for k in range(1997))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (SENTENCES, "1,997 lines"),
+        (SENTENCES[:-1], "1,997 lines"),
+        (SENTENCES * 100, "over [0-9,]+ lines"),
+        (SENTENCES.replace("5 of", "5 of\n\n"), ""),
+        ("".join(SENTENCES.splitlines(True)[:199]), ""),
+        ("a paragraph of prose " * 30 + "\n", ""),
+        (("a paragraph of prose " * 30 + "\n") * 300, ""),
+    ],
+    ids=["sentences", "no last line feed", "a large file", "blank lines between", "few", "one line", "long paragraphs"],
+)
+def test_a_text_file_of_independent_lines_taken_as_one_document_is_warned_of(tmp_path, text, said):
+    (tmp_path / "en.txt").write_text(text)
+    with catch_warnings(record=True) as caught:
+        simplefilter("always")
+        prepare("en", tmp_path / "en.txt", tiny_tokenizer(), TextOptions(tokens=50))
+        prepare("en", tmp_path / "en.txt", tiny_tokenizer(), TextOptions(tokens=50, document="line"))
+        prepare("en", Documents([text]), tiny_tokenizer(), TextOptions(tokens=50))
+        read(tmp_path / "en.txt")
+    found = [str(one.message) for one in caught if issubclass(one.category, LapeWarning)]
+    assert len(found) == bool(said)
+    assert not said or re.search(
+        rf"en\.txt: {said}, none of them blank, are taken as one document.*--document line", found[0]
+    )
 
 
 def test_documents_are_read_only_when_asked_for(tmp_path):

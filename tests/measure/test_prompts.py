@@ -124,6 +124,21 @@ def test_a_chat_prompt_begins_with_one_bos_where_template_or_tokenizer_gives_one
     assert tokenizer(asked(tokenizer=tokenizer, wish="source"))["input_ids"] == expected
 
 
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ ''.__class__.__mro__ }}",
+        "{{ raise_exception('no') }}",
+        "{% for %}",
+        "{{ 1 / 0 }}",
+        "{{ messages[9].content }}",
+    ],
+)
+def test_a_template_that_fails_or_would_escape_is_a_model_error(template):
+    with pytest.raises(ModelError, match=r"chat template could not be filled in: ."):
+        asked(tokenizer=chatting(True, template))
+
+
 def test_examples_are_turns_of_a_chat():
     expected = "<user> Où ? Answer in English.\n<assistant> Here.\n<user> Pourquoi ? Answer in English.\n<assistant>"
     assert asked(tokenizer=chatting(False), examples=SHOTS, shots=1, wish="target") == expected
@@ -186,5 +201,5 @@ def test_a_prompt_keeps_what_the_tokenizer_begins_with_and_loses_what_it_ends_wi
 def test_a_chat_template_that_fails_is_said_to():
     tokenizer = tiny_tokenizer()
     tokenizer.chat_template = "{{ ''.__class__.__mro__ }}{{ ().__class__.__base__.__subclasses__() }}"
-    with pytest.raises(ModelError, match=r"chat template .*SecurityError.*--bare"):
+    with pytest.raises(ModelError, match=r"chat template .*--bare"):
         asked(tokenizer=tokenizer)

@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lape.errors import ModelError, OptionError
+from lape.model.find import find
 from lape.model.identity import checksum, describe, tokenizer_hash
 from lape.model.load import load
+from lape.model.skeleton import skeleton
 from lape.values.same import Verdict, compared, lasting
 from support.brute import lively, logits_of, tokenizer_of
 from support.tiny import tiny, tiny_tokenizer
@@ -210,3 +212,81 @@ def test_a_description_is_the_same_wherever_the_model_lies(saved, copy):
     assert lasting(a) == lasting(b)
     assert compared(a, b) == Verdict()
     assert a["model"]["dtype"] == "float32"
+
+
+# --- what strangers write ---
+
+CONFIGS = [
+    {"hidden_act": 5},
+    {"num_attention_heads": 0},
+    {"num_attention_heads": 7},
+    {"num_attention_heads": "many"},
+    {"dtype": "bogus"},
+    {"hidden_size": -1},
+    {"hidden_size": 10**15},
+    {"rope_parameters": [1]},
+    {"vocab_size": None},
+    {"num_hidden_layers": "x"},
+]
+
+
+@pytest.mark.parametrize("changes", CONFIGS, ids=str)
+def test_a_configuration_that_makes_no_model_is_a_model_error_of_one_paragraph(copy, changes):
+    change_json(copy / "config.json", **changes)
+    for make in (lambda: load(copy, device="cpu"), lambda: skeleton(copy)):
+        with pytest.raises(ModelError) as error:
+            make()
+        assert str(copy) in str(error.value)
+        assert "Traceback" not in str(error.value)
+        assert len(str(error.value)) < 1200
+
+
+FILES = ("config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json")
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize(
+    "text", ["[]", "[1]", "3", "null", '"text"', "", "[" * 100_000, "\ud83d"], ids=lambda text: text[:6] or "empty"
+)
+def test_a_file_of_another_kind_of_json_is_a_model_error_or_harmless(copy, file, text):
+    (copy / file).write_bytes(text.encode("utf-8", "surrogatepass"))
+    said = ""
+    try:
+        load(copy, device="cpu")
+    except ModelError as error:
+        said = str(error)
+    assert not said or (str(copy) in said and len(said) < 1200)
+
+
+class _Code:
+    def __reduce__(self):
+        return (print, ("code was run",))
+
+
+def test_pickled_weights_with_code_are_refused_without_telling_how_to_run_it(copy, capsys):
+    (copy / "model.safetensors").unlink()
+    torch.save({"x": _Code()}, copy / "pytorch_model.bin")
+    with pytest.raises(ModelError) as error:
+        load(copy, device="cpu")
+    assert "weights_only" not in str(error.value)
+    assert "code was run" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"GGUF", b"GGUF" + b"\xff" * 60, b"GGUF\x03\0\0\0" + b"\x01" + b"\0" * 7 + b"\xff" * 8]
+)
+def test_a_gguf_file_that_is_cut_short_or_claims_too_much_is_a_model_error(tmp_path, data):
+    (tmp_path / "g.gguf").write_bytes(data)
+    with pytest.raises(ModelError, match=r"g\.gguf could not be loaded"):
+        load(tmp_path / "g.gguf", device="cpu")
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_told_as_such(bad):
+    model = tiny("llama")
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight[0, 0] = bad
+    with pytest.raises(
+        ModelError, match=r"1 of its weights hold NaN or infinite values \(model\.layers\.1\.mlp\.up_proj\.weight\)"
+    ):
+        find(model)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
+import re
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ import pytest
 from lape import identify, perplexity, record
 from lape.cli import run as cli
 from lape.data.parallel import spread
-from lape.errors import FileError, LapeError, MismatchError, OptionError, TextError
+from lape.errors import FileError, LapeError, LapeWarning, MismatchError, OptionError, TextError
 from lape.experiments import experiments
 from lape.experiments.claim import parsed
 from lape.experiments.context import Context
@@ -251,6 +254,26 @@ def test_lines_are_spread_evenly_and_the_same_in_every_language():
         for line in texts[k].texts
     ]
     assert 250 < sum(lengths) / len(LANGUAGES) < 350
+
+
+@pytest.mark.parametrize(("tokens", "fewer"), [(30, True), (5000, False)])
+def test_too_few_sentences_for_an_interval_are_warned_of_with_what_to_ask_for(stats, tmp_path, tokens, fewer):
+    lines = {language: sentences(language, 200, 3) for language in LANGUAGES}
+    options = dataclasses.replace(SMALL, tokens=tokens)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        numbers, texts = Context(planted(), planted_tokenizer(), stats, lines, options, tmp_path).evaluation
+    said = [str(one.message) for one in caught if issubclass(one.category, LapeWarning)]
+    assert (len(numbers) < 20, len(said)) == (fewer, int(fewer))
+    if fewer:
+        held = sum(
+            len(planted_tokenizer()(line, add_special_tokens=False)["input_ids"])
+            for one in texts.values()
+            for line in one.texts
+        )
+        assert f"{len(numbers)} sentences here, {held / len(LANGUAGES):,.0f} tokens a language" in said[0]
+        enough = int(re.search(r"--tokens ([0-9,]+)", said[0])[1].replace(",", ""))
+        assert len(spread(lines, enough, planted_tokenizer())[0]) >= 20
 
 
 def test_the_pages_say_every_claim_what_was_not_run_and_the_hashes(whole):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import tracemalloc
+import zipfile
 
 import pytest
 import torch
@@ -339,6 +341,39 @@ def test_what_is_no_list_of_layers_of_indices_is_refused(tmp_path, data):
     languages = ["en", "zh"][: max(1, len(data))] if isinstance(data, list) else ["en"]
     with pytest.raises(LapeError, match=r"a\.pth"):
         LanguageNeurons.load(published(tmp_path / "a.pth", data), languages=languages, width=7)
+
+
+def _expanded():
+    return [[torch.zeros(1, dtype=torch.int64).expand(10**9)] * 3] * 3
+
+
+def _lists_in_lists():
+    return [[torch.zeros(1, dtype=torch.int64)] * 30_000] * 30_000
+
+
+def _views_of_one():
+    numbers = torch.arange(1000)
+    return [[numbers[k:] for k in range(900)]]
+
+
+@pytest.mark.parametrize("make", [_expanded, _lists_in_lists, _views_of_one])
+def test_more_neurons_than_the_file_has_room_for_take_no_memory(tmp_path, make):
+    path = published(tmp_path / "a.pth", make())
+    tracemalloc.start()
+    with pytest.raises(FileError, match="has room for"):
+        LanguageNeurons.load(path, languages=["en", "fr", "zh"], width=10**6)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 50e6
+
+
+def test_a_published_file_that_was_packed_again_is_not_unpacked(tmp_path):
+    path = published(tmp_path / "plain.pth", [[torch.zeros(10**6, dtype=torch.int64)]])
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(tmp_path / "a.pth", "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    with pytest.raises(FileError, match="more than its own size"):
+        LanguageNeurons.load(tmp_path / "a.pth", languages=["en"], width=10**6)
 
 
 class Code:

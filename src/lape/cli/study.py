@@ -9,6 +9,7 @@ from lape.cli.common import err, out, progress, provenance, span, written
 from lape.cli.flags import SWITCHES, Out, Several, Switch
 from lape.cli.inputs import LOADING, Loading, lines_of, load_proven, texts_of
 from lape.cli.tables import titled
+from lape.data.parallel import spread, warn_of_few
 from lape.errors import OptionError
 from lape.experiments.claim import Claim, parsed, read
 from lape.experiments.context import Context
@@ -76,6 +77,7 @@ def study(
     texts = texts_of(text) if text else {}
     with progress() as report:
         loaded, tokenizer = load_proven(model, loading, report)
+        warn_of_few(spread(lines, options.tokens, tokenizer)[1], options.tokens, tokenizer)
         stats = _statistics(loaded, tokenizer, texts, lines, run, draft.folder, plan_only, options, report)
         context = Context(loaded, tokenizer, stats, lines, options, draft.folder, texts, progress=report)
         if plan_only:

@@ -12,7 +12,7 @@ from lape.extras import lacking
 
 SHARE = 0.05
 """Above this share of another language, a corpus is worth a warning."""
-_SHORTEST, _MOST = 30, 300
+_SHORTEST, _LONGEST, _MOST = 30, 2000, 300
 
 
 def available() -> bool:
@@ -50,7 +50,8 @@ def warnings(texts: Mapping[str, Source], *, rule: DocumentRule = "file", column
     found = []
     for language, source in texts.items():
         pieces = preview(source, rule=rule, column=column)
-        lines = [line.strip() for piece in pieces for line in piece.split("\n") if len(line.strip()) >= _SHORTEST]
+        stripped = (line.strip()[:_LONGEST] for piece in pieces for line in piece.split("\n"))
+        lines = [line for line in stripped if len(line) >= _SHORTEST]
         shares = foreign_shares(lines[:: max(1, len(lines) // _MOST)], language, texts)
         for other, share in (shares or {}).items():
             if share > SHARE:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lape.data.fingerprints import Fingerprints, LineHashes, share_known
-from lape.data.texts import Documents, Source, documents
-from lape.errors import OptionError, TextError
+from lape.data.texts import Documents, Source, documents, warn_of_lines
+from lape.errors import OptionError, TextError, foreign
 from lape.options import Tokens, check_choices, positive
 from lape.progress import Progress, silent
 from lape.store.files import writing
@@ -114,7 +114,8 @@ def bos_id(tokenizer: Any, rule: str) -> int | None:
         if bos is None:
             raise OptionError("--bos always: this tokenizer has no BOS token. Use --bos auto.")
         return int(bos)
-    return int(bos) if bos is not None and tokenizer("a")["input_ids"][:1] == [bos] else None
+    with foreign(TextError, lambda said: f"The model's tokenizer failed: {said}"):
+        return int(bos) if bos is not None and tokenizer("a")["input_ids"][:1] == [bos] else None
 
 
 def prepare(
@@ -129,8 +130,11 @@ def prepare(
 ) -> Corpus:
     """Read and tokenise a source up to `options.tokens`. Tokens go to a file (in `folder`, or a temporary one), not to memory.
 
-    `lines=True` also notes each token's line. Raises TextError for a source that is missing, damaged or without text.
+    `lines=True` also notes each token's line. Raises TextError for a source that is missing, damaged or without text;
+    warns of a .txt file of independent lines that is taken as one document.
     """
+    if options.document == "file":
+        warn_of_lines(source)
     builder = _Builder(tokenizer, options.tokens, lines)
     with (
         writing(folder or Path(tempfile.gettempdir())),
@@ -194,7 +198,8 @@ class _Builder:
         """The token ids of each piece, and of each token its line where lines are wanted."""
         stream = ((number, piece) for number, pieces in enumerate(source) for piece in pieces)
         while (self.cap is None or self.count < self.cap) and (group := self._group(stream)):
-            encoded = self._encode([piece for _, piece in group])
+            with foreign(TextError, lambda said: f"The model's tokenizer failed on this text: {said}"):
+                encoded = self._encode([piece for _, piece in group])
             for (document, piece), (ids, numbers) in zip(group, encoded, strict=True):
                 room = len(ids) if self.cap is None else self.cap - self.count
                 if room <= 0:

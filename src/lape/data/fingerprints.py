@@ -2,9 +2,9 @@
 
 Of a text only letters and digits count (NFKD, case folded; accents, white space, punctuation and zero-width characters dropped). A shingle is
 `SHINGLE` of them in a row, and of `SPAN` shingles in a row the one of the smallest hash is kept (winnowing; Schleimer et al. 2003): two texts
-that share `SHINGLE + SPAN - 1` = 124 letters in a row share a fingerprint, wherever they lie in either. A Han character
-counts as three letters, kana as two, Hangul as the two or three that it is made of. A document of fewer has one fingerprint,
-and so has a line that is too short for a shingle.
+that share `SHINGLE + SPAN - 1` = 124 letters in a row share a fingerprint, wherever they lie in either, since documents are
+read on as one. A Han character counts as three letters, kana as two, Hangul as the two or three that it is made of. A document of fewer has one
+more fingerprint of its own, and so has a line that is too short for a shingle.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ class Fingerprints:
         self._pending: list[str] = []
         self._size = 0
         self._letters = self._line = np.empty(0, np.uint64)
-        """The last letters of the document and of its line, which what is yet to come goes on with."""
-        self._any = False
-        """Whether that document has a fingerprint."""
+        """The last letters of all, and of the line, which what is yet to come goes on with."""
+        self._held = 0
+        """Letters of the document so far, up to those in which a fingerprint is chosen."""
 
     def add(self, piece: str) -> None:
         """The next piece of the document."""
@@ -66,23 +66,21 @@ class Fingerprints:
         new, line_ends, ends = _letters("".join(self._pending))
         self._pending, self._size = [], 0
         self._lines(np.concatenate([self._line, new]), line_ends + len(self._line))
-        letters, room = np.concatenate([self._letters, new]), SHINGLE + SPAN - 1
-        bounds = np.concatenate([[0], ends + len(self._letters), [len(letters)]])
-        shingles = _shingles(letters)
+        letters, before = np.concatenate([self._letters, new]), len(self._letters)
+        shingles, room = _shingles(letters), SHINGLE + SPAN - 1
         if len(letters) >= room:
             least = _least(shingles, SPAN)
-            document = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
-            within = document[: len(least)] == document[room - 1 :]
-            self._keep(least[within & (np.diff(least, prepend=~least[:1]) != 0)])
-        *closed, rest = pairwise(bounds.tolist())
-        for k, (start, stop) in enumerate(closed):
-            if stop - start < room and not (k == 0 and self._any):
-                self._short(letters[start:stop], shingles[start : stop - SHINGLE + 1])
-        self._any = rest[1] - rest[0] >= room or (self._any and not closed)
-        self._letters = letters[max(rest[0], rest[1] - room + 1) :]
+            self._keep(least[np.diff(least, prepend=~least[:1]) != 0])
+        *closed, rest = pairwise([-self._held, *ends.tolist(), len(new)])
+        for start, stop in closed:
+            if stop - start < room:
+                at = slice(before + start, before + stop), slice(before + start, before + stop - SHINGLE + 1)
+                self._short(letters[at[0]], shingles[at[1]])
+        self._held = min(rest[1] - rest[0], room)
+        self._letters = letters[-(room - 1) :]
 
     def _short(self, letters: Hashes, shingles: Hashes) -> None:
-        """A document that is shorter than any in which a fingerprint is chosen."""
+        """A document that is shorter than any in which a fingerprint is chosen: others may stand around it next time."""
         if len(letters):
             self._keep(_whole(letters) if len(letters) < SHINGLE else shingles.min(keepdims=True))
 

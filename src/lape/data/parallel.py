@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from lape.data.languages import tagged
 from lape.data.texts import Documents, documents
-from lape.errors import TextError
+from lape.errors import TextError, warn
 
 Parallel: TypeAlias = Mapping[str, str | Path | Sequence[str] | Documents]
 """Language tag -> a file, or the lines themselves (a list of strings is lines here, not paths). Line i is the same sentence in each."""
+ENOUGH = 20
+"""Lines from which an interval can be made."""
 _PROBE = 200
 """Lines by which the length of all is judged."""
 
@@ -64,5 +67,19 @@ def spread(lines: Mapping[str, Sequence[str]], tokens: int, tokenizer: Any) -> t
     wanted = min(max(2, round(tokens * len(lengths) / max(sum(lengths), 1))), count)
     numbers = sorted({round((k + 0.5) * count / wanted - 0.5) for k in range(wanted)})
     if len(numbers) < 2:
-        raise TextError(f"The parallel text has {count} lines. A study needs more: 20 at least for intervals.")
+        raise TextError(f"The parallel text has {count} lines. A study needs more: {ENOUGH} at least for intervals.")
     return numbers, {language: Documents([one[k] for k in numbers]) for language, one in lines.items()}
+
+
+def warn_of_few(texts: Mapping[str, Documents], tokens: int, tokenizer: Any) -> None:
+    """Warn where `spread` found too few lines for an interval: how many, of how many tokens really, and what to ask for."""
+    count = min(len(one.texts) for one in texts.values())
+    if count >= ENOUGH:
+        return
+    each = [tokenizer(list(one.texts), add_special_tokens=False)["input_ids"] for one in texts.values()]
+    held = sum(len(ids) for one in each for ids in one) / len(each)
+    enough = math.ceil(1.2 * ENOUGH * max(tokens, held) / count / 100) * 100
+    warn(
+        f"{tokens:,} tokens of parallel text are {count} sentences here, {held:,.0f} tokens a language on average. No interval can be made of "
+        f"under {ENOUGH}, and little can be told: give --tokens {enough:,} or more, and a text of as many lines."
+    )

@@ -18,7 +18,7 @@ LINE = 2 * PIECE
 """Characters after which a piece is cut in the middle of a line, where no line end comes."""
 RECORD = 2**24
 """Characters of the longest record of a .jsonl file: what is JSON can only be read whole."""
-BLANK = 2**24
+BLANK = 2**22
 """Characters of white space in a row after which a file is given up: 1 GB of line feeds is 1 MB of .gz."""
 _PACKED = 1024
 """Bytes that are unpacked at once: zstandard makes up to 32 MB of them."""

@@ -10,11 +10,15 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from lape.data.reading import PIECE, RECORD, lines, parts, parts_of, pieces, whole_lines
-from lape.errors import TextError, foreign
+from lape.data import parquet
+from lape.data.reading import PIECE, lines, parts, parts_of, pieces, whole_lines
+from lape.errors import TextError, foreign, warn
 from lape.extras import need
 
 DocumentRule = Literal["file", "line"]
+_LOOK = 2**22
+_MANY, _SHORT = 200, 500
+"""Lines from which a file is no single text as a rule, and characters of one that is a sentence."""
 SUFFIXES = (".txt", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
 
 
@@ -73,6 +77,31 @@ def check_source(source: Source) -> None:
             _expand(item)
 
 
+def warn_of_lines(source: Source) -> None:
+    """Warn of each .txt file that is going to be one document and looks as if each of its lines were one: hundreds, none long or blank."""
+    if isinstance(source, Documents):
+        return
+    for item in [source] if isinstance(source, (str, Path)) else source:
+        for path in [] if str(item).startswith("hf:") else _expand(item):
+            if path.name.endswith(".txt") and (count := _independent(path)):
+                warn(
+                    f"{path.name}: {count} lines, none of them blank, are taken as one document. If they do not follow one another, "
+                    "make each a document: --document line."
+                )
+
+
+def _independent(path: Path) -> str:
+    """How many short lines a file has, if it has nothing else; read no further than 4 MB."""
+    with path.open("rb") as file:
+        begun = file.read(_LOOK)
+        more = len(begun) == _LOOK
+    found = begun.removesuffix(b"\n").split(b"\n")[: -1 if more else None]
+    if len(found) < _MANY or not all(line.strip() for line in found):
+        return ""
+    median = sorted(len(line.decode("utf-8", "replace")) for line in found)[len(found) // 2]
+    return f"{'over ' * more}{len(found):,}" if median < _SHORT else ""
+
+
 def _expand(item: str | Path) -> list[Path]:
     if str(item).strip() == "":
         raise TextError("An empty path was given. Expected a file, a folder or a glob.")
@@ -93,7 +122,7 @@ def _expand(item: str | Path) -> list[Path]:
 def _file(path: Path, rule: DocumentRule, column: str, blank: bool) -> Iterator[Iterator[str]]:
     name = path.name
     if name.endswith(".parquet"):
-        yield from _records(_parquet(path, column), column, str(path))
+        yield from _records(parquet.records(path, column), column, str(path))
     elif name.endswith((".jsonl", ".jsonl.gz", ".jsonl.zst")):
         yield from _records(_json_lines(path), column, str(path))
     elif name.endswith(".txt"):
@@ -118,28 +147,6 @@ def _json_lines(path: Path) -> Iterator[Any]:
 def _json(line: str, where: str) -> Any:
     with foreign(TextError, lambda told: f"{where} is not JSON ({told}). Expected one JSON object a line."):
         return json.loads(line)
-
-
-def _parquet(path: Path, column: str) -> Iterator[Any]:
-    import polars as pl
-
-    with foreign(TextError, lambda told: f"{path} could not be read as parquet: {told}"):
-        frame = pl.scan_parquet(path)
-        names = frame.collect_schema().names()
-        if column not in names:
-            raise TextError(
-                f"{path} has no column {column!r}, but {', '.join(names)}. Name it: --column {names[0]}."
-                if names
-                else f"{path} has no columns. Expected one that holds text, {column!r}."
-            )
-        for batch in frame.select(column).collect_batches(chunk_size=4096):
-            values = batch[column]
-            if values.dtype == pl.String and bool((values.str.len_bytes() > 4 * RECORD).any()):
-                raise TextError(
-                    f"{path} has a record of over {4 * RECORD:,} bytes. Expected each to be a document: split it into several."
-                )
-            for value in values:  # one at a time: each becomes a string of its own
-                yield {column: value}
 
 
 def _hub(item: str, column: str) -> Iterator[Any]:

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import polars as pl
 
 from lape.data.corpus import TextOptions
-from lape.data.parallel import spread
+from lape.data.parallel import spread, warn_of_few
 from lape.data.texts import Documents
 from lape.detect.identify import identify
 from lape.errors import OptionError, TextError
@@ -97,9 +97,10 @@ class Context:
         """The numbers of the evaluated lines, and their text by language."""
         if not self.lines:
             raise TextError("There is no parallel text to evaluate on. Type --parallel TAG=PATH for each language.")
-        return spread(
-            {language: self.lines[language] for language in self.languages}, self.options.tokens, self.tokenizer
-        )
+        lines = {language: self.lines[language] for language in self.languages}
+        numbers, texts = spread(lines, self.options.tokens, self.tokenizer)
+        warn_of_few(texts, self.options.tokens, self.tokenizer)
+        return numbers, texts
 
     def evaluated_lines(self, language: str) -> list[str]:
         """The evaluated lines of a language."""

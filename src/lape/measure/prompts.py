@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lape.data.language_id import base
-from lape.errors import ModelError, OptionError
+from lape.errors import ModelError, OptionError, foreign
 
 
 @dataclass(frozen=True)
@@ -145,17 +145,14 @@ def language_name(language: str, within: str) -> str:
 
 
 def chat(tokenizer: Any, exchanges: Sequence[tuple[str, str]]) -> str:
-    """Exchanges in the model's own template, up to where it answers the last. Raises ModelError where that cannot be filled in."""
+    """Exchanges in the model's own template, up to where it answers the last. Raises ModelError where that fails."""
     turns = []
     for asked, answer in exchanges:
         turns += [{"role": "user", "content": asked}, {"role": "assistant", "content": answer.strip()}]
     del turns[-1]
-    try:
+    with foreign(
+        ModelError, lambda said: f"The model's chat template could not be filled in: {said} Ask without it: --bare."
+    ):
         text = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
-    except Exception as error:  # whatever a template of somebody's raises
-        raise ModelError(
-            f"The tokenizer's chat template cannot be filled in: {type(error).__name__}: {error!s:.200} "
-            "Ask without it: --bare, or tokenizer.chat_template = None."
-        ) from error
     added = tokenizer.bos_token if tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id] else None
     return text.removeprefix(added) if added else text

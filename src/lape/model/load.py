@@ -5,17 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 
-from lape.errors import ModelError, OptionError
+from lape.errors import ModelError, OptionError, foreign, told
 from lape.model.find import find
 from lape.model.gguf import unpacked
 from lape.model.identity import content_of, remember
@@ -148,7 +146,7 @@ def located(name: str, revision: str | None) -> str | Path:
     except Exception as error:  # no network, or it is switched off: the library raises what its transport raises
         raise ModelError(
             f"There is no file or folder {name} here, it was not downloaded before, and the Hugging Face Hub could not be asked "
-            f"({_first_lines(error)[:120]}). {_advice(name)}"
+            f"({told(error)[:120]}). {_advice(name)}"
         ) from error
     return name
 
@@ -179,15 +177,11 @@ def _within(path: str | Path, options: ModelOptions, progress: Progress) -> tupl
     return (file.parent, {"gguf_file": file.name}) if kept is None else (kept, {})
 
 
-@contextmanager
-def _explained(name: str | Path) -> Iterator[None]:
+def _explained(name: str | Path) -> AbstractContextManager[None]:
     """Say of a failed load what was expected."""
-    try:
-        yield
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        raise ModelError(
-            f"{name} could not be loaded as a causal language model: {_first_lines(error)}\n{_advice(name)}"
-        ) from error
+    return foreign(
+        ModelError, lambda said: f"{name} could not be loaded as a causal language model: {said}\n{_advice(name)}"
+    )
 
 
 def _weights(name: str | Path, options: ModelOptions, progress: Progress, *, sample: bool) -> Any:
@@ -267,12 +261,9 @@ def _to_bits(bits: int) -> Any:
     )
 
 
-def _first_lines(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return " ".join(lines[:3])[:600]
-
-
 def _advice(name: str | Path) -> str:
+    if Path(str(name)).is_file():
+        return "Expected a whole GGUF file, or the folder of a model."
     if Path(str(name)).exists():
         return (
             "Expected a folder written by save_pretrained that holds config.json, safetensors weights and a tokenizer."
@@ -299,6 +290,6 @@ def chosen_device(name: str | None = None) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise OptionError(
-            f"device {name!r} cannot be used: {_first_lines(error)} Expected cpu, or a device that this machine has."
+            f"device {name!r} cannot be used: {told(error)} Expected cpu, or a device that this machine has."
         ) from error
     return device

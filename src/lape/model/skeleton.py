@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lape.errors import ModelError, OptionError
+from lape.errors import ModelError, OptionError, foreign
 from lape.model.load import located
 
 FEWEST = 4
@@ -49,8 +50,8 @@ def skeleton(name: str | Path, revision: str | None = None, fewest: int = FEWEST
 
 def skeleton_of(config: Any, name: str | Path, fewest: int = FEWEST) -> Skeleton:
     """`skeleton` of a configuration that is there already; `name` is for messages."""
-    depth = _depth(config)
-    small = shallow(config, fewest)
+    with _explained(name):
+        depth, small = _depth(config), shallow(config, fewest)
     parameters, room = _size(small, name), free_memory()
     if 2 * parameters > 0.7 * room:
         raise ModelError(
@@ -83,10 +84,8 @@ def _config(name: str | Path, revision: str | None) -> Any:
         name = folder()
     else:
         name = located(str(name), revision)
-    try:
+    with foreign(ModelError, lambda said: f"{name} has no configuration that transformers knows: {said}"):
         return transformers.AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{name} has no configuration that transformers knows: {str(error)[:300]}") from error
 
 
 def shallow(config: Any, fewest: int = FEWEST) -> Any:
@@ -124,10 +123,13 @@ def _depth(config: Any) -> int:
 def _made(config: Any, name: str | Path) -> Any:
     import transformers
 
-    try:
+    with _explained(name):
         return transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, trust_remote_code=False)
-    except (ValueError, KeyError, ImportError) as error:
-        raise ModelError(f"{name} is no causal language model of transformers: {str(error)[:300]}") from error
+
+
+def _explained(name: str | Path) -> AbstractContextManager[None]:
+    """Say of a configuration of which nothing can be made what was expected."""
+    return foreign(ModelError, lambda said: f"{name} is no causal language model of transformers: {said}")
 
 
 def free_memory() -> int:

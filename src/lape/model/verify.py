@@ -20,7 +20,7 @@ from lape.model.hooks import Rows, at_product, change, hooked, watching
 from lape.model.numerics import close, gap, limited, tolerance
 from lape.model.scope import Put
 from lape.model.site import BY_HAND, FUNCTIONS, Branch, Site, Sites, space_of
-from lape.model.weights import has_adapter
+from lape.model.weights import has_adapter, no_number
 
 
 def prove(model: nn.Module, sites: Sequence[Site]) -> Sites:
@@ -66,6 +66,10 @@ def _causal(model: nn.Module, ids: Tensor) -> None:
     changed = ids.clone()
     changed[:, -1] = ids[:, 0]
     before, after = hidden_states(model, ids)[:, :-1], hidden_states(model, changed)[:, :-1]
+    if not (before.isfinite().all() and after.isfinite().all()):
+        raise ModelError(
+            f"{type(model).__name__} gives hidden states that are infinite or not numbers: {no_number(model)}."
+        )
     if not close(after, before):
         raise ModelError(
             f"{type(model).__name__} is not causal: changing the last token changed earlier hidden states, as in an encoder. "

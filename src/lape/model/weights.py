@@ -57,3 +57,17 @@ def keeps_sign(model: nn.Module, site: Site) -> bool:
     else:
         a = FUNCTIONS[site.activation](line)
     return bool(((a > 0) == (line > 0)).all())
+
+
+def no_number(model: nn.Module) -> str:
+    """Which of the weights are no numbers, in words."""
+    bad = [
+        name
+        for name, one in model.named_parameters()
+        if one.is_floating_point() and not one.is_meta and not bool(one.detach().float().isfinite().all())
+    ]
+    if not bad:
+        return "its weights are all finite, so its number format may be too narrow (--dtype float32)"
+    return (
+        f"{len(bad)} of its weights hold NaN or infinite values ({', '.join(bad[:3])}{', …' if len(bad) > 3 else ''})"
+    )

@@ -22,6 +22,7 @@ from lape.reporting.browser import browser, control_effects
 from lape.reporting.gather import Gathered, gather, nothing
 from lape.reporting.safe import answer, embedded, named
 from lape.store import files
+from lape.store.run import Run
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C6D1F", "#9B6FD0", "#999999")
 """Okabe and Ito's palette without black, so that it can be told apart on white and on black, and two more."""
@@ -35,9 +36,10 @@ def report(run: str | Path, *, out: str | Path | None = None, overwrite: bool = 
     Raises FileError for a folder that holds nothing to show or a file that exists, OptionError where the extra `report` is missing.
     """
     need("report", "A report", "jinja2", "matplotlib")
-    target = Path(out) if out is not None else Path(run) / "report.html"
+    folder = Run(run).folder  # before anything is said of where the page is written
+    target = Path(out) if out is not None else folder / "report.html"
     files.refuse_existing(target, overwrite)
-    found = gather(run)
+    found = gather(folder)
     if not found.tables and not found.run.stats:
         raise nothing(found, "to report")
     files.write_text(target, html(found))

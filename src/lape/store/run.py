@@ -15,6 +15,7 @@ import polars.selectors as cs
 from lape.errors import FileError
 from lape.store import files
 from lape.store.documents import Schema, Whole, damaged, read_json
+from lape.store.kinds import kind_of
 
 _MODEL: Schema = dict.fromkeys(("id", "revision", "config", "checksum", "dtype"), str | None)
 _TEXT: Schema = {"hash": str, "tokens": int, "shards": [int], "of": int, "batches": int, "batch_tokens": int}
@@ -43,7 +44,7 @@ class Run:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         if not self.folder.is_dir():
-            there = "is a file" if self.folder.is_file() else "is not there"
+            there = f"is {kind_of(self.folder)}" if self.folder.is_file() else "is not there"
             raise FileError(f"{folder} {there}. Expected the folder of a run, such as lape demo makes.")
 
     @cached_property

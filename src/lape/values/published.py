@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lape.data.languages import tag
-from lape.errors import FileError, OptionError
+from lape.errors import FileError, OptionError, foreign
 from lape.store import files
 from lape.values.space import NeuronSpace, Stretch
 
@@ -40,12 +41,10 @@ def _local(flat: Tensor, stretch: Stretch | None) -> Tensor:
 def read(path: Path, languages: Sequence[str] | None, width: int | None) -> tuple[NeuronSpace, dict[str, Tensor]]:
     """The neurons' space, and flat indices by language. Raises FileError for other content, OptionError where names or width do not fit."""
     data = _unpickled(path)
-    fits = isinstance(data, list) and all(
-        isinstance(layers, list) and layers and all(_is_index(layer) for layer in layers) for layers in data
-    )
-    if not fits or not data:
+    if not _fits(data, path.stat().st_size):
         raise FileError(
-            f"{path} does not hold a list of lists of tensors of neuron numbers, which is the published format."
+            f"{path} does not hold a list of lists of tensors of neuron numbers, which is the published format, or more of them than a file "
+            "of its size has room for."
         )
     if languages is None or width is None:
         raise OptionError(
@@ -73,21 +72,46 @@ def read(path: Path, languages: Sequence[str] | None, width: int | None) -> tupl
     return space, sets
 
 
+def _fits(data: Any, size: int) -> bool:
+    """Whether it is a list of lists of tensors of neuron numbers, no more of them than a file of `size` bytes can hold.
+
+    A pickle may name one list, or one number of a tensor, a billion times.
+    """
+    if not isinstance(data, list) or not data or not all(isinstance(layers, list) and layers for layers in data):
+        return False
+    if sum(map(len, data)) > size or not all(_is_index(layer) for layers in data for layer in layers):
+        return False
+    held: int = sum(layer.numel() * layer.element_size() for layers in data for layer in layers)
+    return held <= size
+
+
 def _is_index(layer: Any) -> bool:
     """Whether a tensor can be a list of neurons: whole numbers, or nothing at all."""
-    whole = isinstance(layer, Tensor) and layer.dtype in (torch.int64, torch.int32, torch.int16, torch.uint8)
-    return whole or (isinstance(layer, Tensor) and layer.numel() == 0)
+    if not isinstance(layer, Tensor) or layer.layout != torch.strided:
+        return False
+    return layer.dtype in (torch.int64, torch.int32, torch.int16, torch.uint8) or layer.numel() == 0
+
+
+def _check_packed(path: Path) -> None:
+    """Refuse a zip archive that unpacks to more than its own size: PyTorch does not compress."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as file:
+            if sum(entry.file_size for entry in file.infolist()) > path.stat().st_size:
+                raise ValueError("it unpacks to more than its own size")
 
 
 def _unpickled(path: Path) -> Any:
     if not path.is_file():
         raise FileError(f"There is no file {path}. Expected a published .pth file.")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # on other pickle protocols: what cannot be read raises
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # unpickling raises many kinds
-        raise FileError(
-            f"{path} was not read: it is damaged, or holds more than tensors in lists (code in such a file is never run). "
-            f"Details: {str(error).splitlines()[0][:200] if str(error) else type(error).__name__}"
-        ) from error
+    with (
+        foreign(
+            FileError,
+            lambda said: (
+                f"{path} was not read: it is damaged, or holds more than tensors in lists (code in such a file is never run). Details: {said:.200}"
+            ),
+        ),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore", UserWarning)  # on other pickle protocols: what cannot be read raises
+        _check_packed(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
