@@ -17,6 +17,7 @@ from torch.distributed.tensor import DTensor
 from lape.errors import MismatchError
 from lape.model.body import evaluating, hidden_states, present, tiny_ids, unwrapped
 from lape.model.find import find
+from lape.store.shards import check_whole
 from lape.values.quantity import plain
 from lape.values.same import Made, check_same_model, model_of, space_of
 from lape.values.space import NeuronSpace
@@ -106,8 +107,10 @@ def number_format(model: Any) -> str:
 def check_made_with(model: Any, **made: NeuronSpace | Made) -> None:
     """Refuse `neurons=…` or `statistics=…` of another model than this: of other neurons, or of other weights as far as manifests say.
 
-    Weights in another number format cannot be compared bit by bit and pass.
+    Weights in another number format cannot be compared bit by bit and pass. Refused too is what was made of some shards only.
     """
+    for one in made.values():
+        check_whole(getattr(one, "manifest", {}))
     check_same_model(**{name: space_of(one) for name, one in made.items()}, model=find(model).space)
     for name, one in made.items():
         known = model_of(one)

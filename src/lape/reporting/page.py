@@ -20,7 +20,8 @@ from lape.figures.write import FigureOptions, draw_tables
 from lape.reporting.browser import browser, control_effects
 from lape.reporting.gather import Gathered, gather, nothing
 from lape.reporting.safe import answer, embedded
-from lape.store import files
+from lape.store import files, shards
+from lape.store.run import Run
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C6D1F", "#9B6FD0", "#999999")
 """Okabe and Ito's palette without black, so that it can be told apart on white and on black, and two more."""
@@ -34,7 +35,7 @@ def report(run: str | Path, *, out: str | Path | None = None, overwrite: bool = 
     Raises FileError for a folder that holds nothing to show or a file that exists, OptionError where the extra `report` is missing.
     """
     need("report", "A report", "jinja2", "matplotlib")
-    target = Path(out) if out is not None else Path(run) / "report.html"
+    target = Path(out) if out is not None else Run(run).folder / "report.html"
     files.refuse_existing(target, overwrite)
     found = gather(run)
     if not found.tables and not found.run.stats:
@@ -53,6 +54,7 @@ def html(run: Gathered) -> str:
     environment.filters["harmless"] = answer
     every = {name: said for name, one in experiments().items() if (said := one.said(run.tables)) is not None}
     shown = {
+        "stale": run.stale,
         "findings": [*(finding for section in every.values() for finding in section.findings), *_judged(run)],
         "cards": cards(run),
         "experiments": {name: _blocks(section) for name, section in every.items()},
@@ -71,6 +73,7 @@ def html(run: Gathered) -> str:
     }
     return environment.from_string(source).render(
         **shown,
+        unsure=run.unsure,
         pictures=pictures(run),
         most=MOST,
         title=str(run.model.get("id") or "Language neurons"),
@@ -199,18 +202,18 @@ def _judged(run: Gathered) -> list[str]:
 def missing(run: Gathered) -> list[dict[str, str]]:
     """What could be here and is not, and the command that makes it; experiments that a study runs only when asked are left out of it."""
     lacking = []
-    if run.neurons is None and "histogram" not in run.tables:
-        lacking.append({"what": "Language neurons", "command": f"lape identify {shlex.quote(str(run.folder))}"})
+    if run.neurons is None and run.strange is None and "histogram" not in run.tables:
+        lacking.append({"what": "Language neurons", "command": run.known.identify})
     for experiment in experiments().values():
-        wholly = not any(name in run.tables for name in experiment.tables)
+        wholly = not any(name in run.tables or name in run.why for name in experiment.tables)
         if wholly and not (run.run.is_study and experiment.study == "asked"):
             lacking.append(
                 {"what": experiment.title, "command": run.command(experiment, next(iter(experiment.tables)))}
             )
     if not run.run.is_study:
-        study = f"lape study {run.model_word} --run {shlex.quote(str(run.folder))} --parallel TAG=PATH ... --out STUDY"
+        study = run.known.fill("lape study {model} --run {run} {parallel} --out STUDY")
         lacking.append({"what": "Everything, with claims judged", "command": study})
-    return lacking
+    return [one for one in lacking if one["command"]]
 
 
 def provenance(run: Gathered) -> list[tuple[str, str]]:
@@ -227,11 +230,13 @@ def provenance(run: Gathered) -> list[tuple[str, str]]:
         ("hash of its configuration", str(model.get("config", ""))),
         ("number format", str(model.get("dtype", ""))),
         ("hash of its tokenizer", str((manifest.get("tokenizer") or record.get("tokenizer") or {}).get("hash", ""))),
-        *(
-            (f"text of {language}", f"{one.get('documents', 0):,} documents, SHA-256 {one.get('hash', '')}")
-            for language, one in corpus.items()
-        ),
+        *((f"text of {language}", _text(one)) for language, one in shards.each_text(corpus)),
         ("versions", ", ".join(f"{name} {one}" for name, one in versions.items())),
         ("command", shlex.join(["lape", *record["command"]]) if record.get("command") else ""),
     ]
     return [(name, value) for name, value in rows if value]
+
+
+def _text(one: dict[str, Any]) -> str:
+    count = one.get("documents", 0)
+    return f"{count:,} document{'s' * (count != 1)}, SHA-256 {one.get('hash', '')}"

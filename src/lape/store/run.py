@@ -23,7 +23,8 @@ class Run:
         self.folder = Path(folder)
         if not self.folder.is_dir():
             there = "is a file" if self.folder.is_file() else "is not there"
-            raise FileError(f"{folder} {there}. Expected the folder of a run, such as lape demo makes.")
+            more = f" Statistics become one: lape merge {folder} --out RUN." if self.folder.is_file() else ""
+            raise FileError(f"{folder} {there}. Expected the folder of a run, such as lape demo makes.{more}")
 
     @cached_property
     def record(self) -> dict[str, Any]:
