@@ -22,7 +22,7 @@ from lape.experiments.perplexity.run import PerplexityOptions, perplexity
 from lape.model.identity import check_made_with
 from lape.recording.record import record
 from lape.reporting import page
-from lape.reporting.figures import lacking
+from lape.reporting.figures import lacking, outdated
 from lape.reporting.gather import gather
 from lape.store.files import write_json
 from lape.values.stats import merge
@@ -113,6 +113,24 @@ def test_neurons_of_other_statistics_are_named_and_not_shown(measured, texts):
     assert stale.why.startswith("found in other statistics than those here (lape, ")
     assert stale.command == f"lape identify {shlex.quote(str(measured))} --rate 0.3 --overwrite"
     assert stale.why in text_of(page.html(found))
+    assert outdated(found) == dict.fromkeys(
+        ("layers", "overlap"), "of neurons found in other statistics than those here"
+    )
+
+
+def test_a_study_beside_other_neurons_is_one_stale_result_with_its_claims(measured, table):
+    table.write_parquet(made(measured / "tables") / "perplexity.parquet")
+    made_from = {"neurons": "of the study", "method": "lape", "size": 1}
+    command = ["study", "m", "--text", "en=a", "--parallel", "en=b"]
+    said = {"verb": "study", "command": command, "made_from": made_from, "claims": [{"name": "x", "verdict": "holds"}]}
+    write_json(measured / "run.json", said)
+    found = gather(measured)
+    [stale] = found.stale
+    assert stale.why == "made with other neurons (lape, 1 neuron)"
+    assert stale.command == f"lape study m --run {shlex.quote(str(measured))} --parallel en=b --out STUDY"
+    assert not any("claims written down" in one for one in page._judged(found))
+    write_json(measured / "run.json", said | {"made_from": lape.LanguageNeurons.load(measured).made_from})
+    assert (gather(measured).stale, "perplexity" in gather(measured).tables) == ([], True)
 
 
 def test_a_result_that_says_nothing_of_itself_is_shown_with_a_note(measured):

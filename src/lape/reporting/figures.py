@@ -9,7 +9,7 @@ from typing import Any
 from lape.experiments import experiments
 from lape.figures.write import FigureOptions, draw_tables, write_index
 from lape.options import given
-from lape.reporting.gather import Gathered, gather, nothing
+from lape.reporting.gather import STRANGE, Gathered, gather, nothing
 from lape.store.draft import Draft
 from lape.store.run import Run
 
@@ -77,9 +77,13 @@ def lacking(found: Gathered) -> dict[str, str]:
 
 def outdated(found: Gathered) -> dict[str, str]:
     """Figure -> why a table that it needs is there and not drawn."""
-    return {
-        figure.name: f"measured with {why}"
-        for experiment in experiments().values()
-        for figure in experiment.figures
-        for why in [found.why[name] for name in figure.needs if name in found.why][:1]
+    every = [
+        (one, figure) for one in experiments().values() for figure in one.figures if not figure.possible(found.tables)
+    ]
+    strange = {figure.name: f"of neurons {STRANGE}" for one, figure in every if one.of_neurons and found.strange}
+    return strange | {
+        figure.name: f"measured with {found.why[name]}"
+        for _, figure in every
+        for name in figure.needs
+        if name in found.why
     }

@@ -21,12 +21,13 @@ from lape.figures.captions import Facts
 from lape.options import flags
 from lape.store import shards
 from lape.store.run import Run, read_table
-from lape.values.made import NEURONS, differs
+from lape.values.made import NEURONS, called, differs
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
 MEASURED = ("perplexity", "contexts")
 """Tables beside whose run.json the text that was evaluated is listed."""
+STRANGE = "found in other statistics than those here"
 MADE_BY = "lape record, demo, identify, perplexity, force, examples or study"
 
 
@@ -114,13 +115,17 @@ class Gathered:
         method = [] if neurons.method == "lape" else ["--method", neurons.method]
         return shlex.join(["lape", "identify", str(self.folder), *method, *flags(kind, chosen), "--overwrite"])
 
+    @property
+    def _study(self) -> str:
+        """What makes a study like this one."""
+        read = f"--run {shlex.quote(str(self.run.stats))}" if self.run.stats else "{recorded}"
+        return self.known.fill(f"lape study {{model}} {read} {{parallel}} --out STUDY")
+
     def command(self, experiment: Experiment[Any], table: str = "") -> str:
         """What makes an experiment's tables, or one of them, which the folder lacks; empty where nothing is known to."""
         if self.run.is_study:
             own = [need.flag for need in experiment.needs if need.flag.startswith("--")]
-            read = f"--run {shlex.quote(str(self.run.stats))}" if self.run.stats else "{recorded}"
-            made = " ".join([f"lape study {{model}} {read} {{parallel}} --out STUDY --parts {experiment.name}", *own])
-            return self.known.fill(made)
+            return " ".join([self._study, f"--parts {experiment.name}", *own])
         typed = experiment.typed(self.known, table)
         file = Path(experiment.tables[table].file).parent.name if table else ""
         there = table in self.why and (self.folder / (file or experiment.name)).exists()
@@ -131,8 +136,10 @@ class Gathered:
         """What lies here and is not shown, since it was not made from what is there now: each experiment once."""
         found = []
         if self.strange is not None:
-            why = f"found in other statistics than those here ({self.strange.method}, {len(self.strange.union):,} neurons)"
-            found.append(Stale("Language neurons", why, self.known.identify))
+            said = f"{STRANGE} ({called(self.strange.made_from)})"
+            found.append(Stale("Language neurons", said, self.known.identify))
+        if self.run.is_study and self.why:  # its tables were made together
+            return [*found, Stale("The study", f"made with {next(iter(self.why.values()))}", self._study)]
         for experiment in experiments().values():
             for table in [name for name in experiment.tables if name in self.why][:1]:
                 why = f"measured with {self.why[table]}"
@@ -189,7 +196,9 @@ def _belongs(found: Gathered, name: str, table: Table, place: Path) -> bool:
 def nothing(found: Gathered, what: str) -> FileError:
     """Why a folder without any table cannot be shown."""
     if found.run.stats:
-        return FileError(f"{found.folder} holds statistics, but no neurons yet. Type: {found.known.identify}")
+        return FileError(
+            f"{found.folder} holds statistics, but no neurons that were found in them. Type: {found.known.identify}"
+        )
     return FileError(
         f"{found.folder} holds nothing {what}. Expected the folder of {MADE_BY}, with tables (.parquet) or neurons.safetensors in it."
     )

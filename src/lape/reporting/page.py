@@ -188,7 +188,8 @@ def claims(run: Gathered) -> list[dict[str, Any]]:
 
 
 def _verdicts(run: Gathered) -> list[dict[str, Any]]:
-    return (run.record.get("claims") or []) if run.record.get("verb") == "study" else []
+    """Of a study whose tables are shown."""
+    return (run.record.get("claims") or []) if run.record.get("verb") == "study" and not run.why else []
 
 
 def _judged(run: Gathered) -> list[str]:

@@ -54,12 +54,13 @@ def differs(made_from: Any, present: Mapping[str, Any]) -> str | None:
     if all(made.get(key) in (None, present.get(key)) for key in (NEURONS, STATISTICS) if present.get(key)):
         return None
     if present.get(NEURONS) and made.get(NEURONS) not in (None, present[NEURONS]):
-        which = ", ".join(
-            [str(made.get("method", "")), *([f"{made['size']:,} neurons"] if _whole(made.get("size")) else [])]
-        )
-        return f"other neurons ({which.strip(', ') or 'nothing says which'})"
+        return f"other neurons ({called(made)})"
     return "other statistics"
 
 
-def _whole(number: Any) -> bool:
-    return isinstance(number, int) and not isinstance(number, bool)
+def called(made: Mapping[str, Any]) -> str:
+    """Which neurons these are, in words."""
+    method, size = made.get("method"), made.get("size")
+    if not isinstance(method, str) or not isinstance(size, int):
+        return "nothing says which"
+    return f"{method}, {size:,} neuron{'s' * (size != 1)}"
