@@ -110,16 +110,22 @@ class Gathered:
         kind = DETECTORS[neurons.method].options
         chosen = {one.name: neurons.options[one.name] for one in fields(kind) if one.name in neurons.options}
         again = "reliability" in self.tables or self.strange is not None  # else it is asked for want of reliability
-        if self.stats is None or not (again or halvable(self.stats, DETECTORS[neurons.method].find, chosen)):
+        if self.stats is None or not (again or self._halvable(neurons.method, chosen)):
             return ""
         method = [] if neurons.method == "lape" else ["--method", neurons.method]
         return shlex.join(["lape", "identify", str(self.folder), *method, *flags(kind, chosen), "--overwrite"])
 
+    def _halvable(self, method: str, options: dict[str, Any]) -> bool:
+        try:
+            return self.stats is not None and halvable(self.stats, DETECTORS[method].find, options)
+        except (TypeError, ValueError):  # options of a kind that lape does not write
+            return False
+
     @property
     def _study(self) -> str:
         """What makes a study like this one."""
-        read = f"--run {shlex.quote(str(self.run.stats))}" if self.run.stats else "{recorded}"
-        return self.known.fill(f"lape study {{model}} {read} {{parallel}} --out STUDY")
+        read = f"--run {shlex.quote(str(self.run.stats))}" if self.run.stats else self.known.recorded
+        return f"lape study {self.known.model} {read} {self.known.parallel} --out STUDY"
 
     def command(self, experiment: Experiment[Any], table: str = "") -> str:
         """What makes an experiment's tables, or one of them, which the folder lacks; empty where nothing is known to."""
@@ -148,7 +154,7 @@ class Gathered:
 
 
 def gather(folder: str | Path) -> Gathered:
-    """Read a folder that a verb of lape made: what was made from the neurons and statistics that it holds, and what was not by name alone.
+    """Read a folder that a verb of lape made. Of what was made from other neurons or statistics than it holds, no more than that is noted.
 
     Raises FileError for a folder that is none, and for damaged files.
     """
