@@ -17,7 +17,7 @@ from lape.data.corpus import TextOptions
 from lape.detect.lape import LapeOptions
 from lape.errors import OptionError
 from lape.experiments.perplexity.run import PerplexityOptions
-from lape.options import given
+from lape.options import flags, given
 from lape.recording.engine import RecordOptions
 
 MODULES = [one.name for one in pkgutil.walk_packages(lape.__path__, "lape.") if not one.name.startswith("lape.cli")]
@@ -126,3 +126,22 @@ def test_an_unknown_option_is_refused_naming_it_and_the_known_ones():
 def test_keywords_are_checked_as_the_object_is():
     with pytest.raises(OptionError):
         given(LapeOptions, LapeOptions(), {"rate": 2})
+
+
+def test_flags_say_what_differs_from_the_defaults_and_come_back():
+    """None, defaults and what is no option are left out; lists may come from JSON."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Some:
+        rate: float = 0.1
+        per_language: int | None = None
+        residual: bool = False
+        known: bool = True
+        families: tuple[str, ...] = ("a", "b")
+        made: list[int] = dataclasses.field(default_factory=list)
+
+    assert flags(Some, dataclasses.asdict(Some())) == []
+    assert flags(Some, {"rate": 0.1, "families": ["a", "b"], "threshold": 3}) == []
+    values = {"rate": 0.2, "per_language": 5, "residual": True, "known": False, "families": ["c"], "made": [1, 2]}
+    words = "--rate 0.2 --per-language 5 --residual --no-known --families c --made 1 2"
+    assert flags(Some, values) == words.split()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from dataclasses import fields, replace
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, replace
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
 from lape.errors import OptionError
@@ -65,6 +66,23 @@ def given(kind: type[T], options: T | None, changes: dict[str, Any]) -> T:
     if unknown:
         raise OptionError(f"There is no option {', '.join(unknown)}. Expected some of: {', '.join(known)}.")
     return kind(**changes) if options is None else replace(options, **changes)  # type: ignore[type-var]
+
+
+def flags(kind: type, values: Mapping[str, Any]) -> list[str]:
+    """What to type for the options of a dataclass among `values`, such as a file keeps, that differ from their defaults."""
+    words: list[str] = []
+    for field in fields(kind):
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        value = values.get(field.name)
+        several = [*value] if isinstance(value, (list, tuple)) else [value]
+        if value is None or several == ([*default] if isinstance(default, (list, tuple)) else [default]):
+            continue
+        name = field.name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{name}" if value else f"--no-{name}")
+        else:
+            words += [f"--{name}", *map(str, several)]
+    return words
 
 
 def check_grader(options: Any) -> None:

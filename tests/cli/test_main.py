@@ -17,7 +17,9 @@ import torch
 from transformers import BertConfig, BertLMHeadModel, MambaConfig, MambaForCausalLM
 
 from lape.cli import run
-from lape.cli.perplexity import verdict
+from lape.cli.common import out
+from lape.cli.perplexity import own_tables, verdict
+from lape.experiments.perplexity.run import SUMMARY
 from lape.recording.engine import Work
 from lape.recording.engines.local import Local
 from lape.values.neurons import LanguageNeurons
@@ -137,7 +139,10 @@ def test_merge_adds_shards(folder: Path, tmp_path: Path, capsys: pytest.CaptureF
     small = ("--tokens", "200", "--batch-tokens", "32")
     assert run(_record(folder, tmp_path / "whole", *small)) == 0
     for number in (1, 2, 3):
+        capsys.readouterr()
         assert run(_record(folder, tmp_path / f"s{number}", *small, "--shard", f"{number}/3")) == 0
+        said = capsys.readouterr().out
+    assert "Next: record what is missing (en: shard 1, 2 of 3; fr: shard 1, 2 of 3), then lape merge " in said
     parts = [str(tmp_path / f"s{number}") for number in (3, 1, 2)]
     out = ["--out", str(tmp_path / "all.safetensors")]
     assert run(["merge", *parts, *out]) == 0
@@ -151,6 +156,23 @@ def test_merge_adds_shards(folder: Path, tmp_path: Path, capsys: pytest.CaptureF
         capsys, tmp_path, ["merge", str(tmp_path / "whole"), parts[0], *out], "the whole", "shard 3 of 3", "overlap"
     )
     _refused(capsys, tmp_path, _record(folder, tmp_path / "x", "--shard", "4/3"), "1/16 to 16/16")
+
+
+@pytest.mark.parametrize(
+    ("units", "said"),
+    [((20, 30), ""), ((1, 25), "en has 1."), ((7, 9), "en has 7, fr has 9.")],
+)
+def test_each_language_without_an_interval_is_named_with_the_reason(units, said, capsys):
+    """Also where others have one, and whatever the number."""
+    known = {name: 1.0 for name, kind in SUMMARY.items() if kind == pl.Float64}
+    rows = [
+        known | {"off": k, "language": k, "neurons": 5, "units": n, "low": 0.1 if n >= 20 else None}
+        for k, n in zip(("en", "fr"), units, strict=True)
+    ]
+    out.print(own_tables(pl.DataFrame(rows, schema=SUMMARY)))
+    told = " ".join(capsys.readouterr().out.split())
+    assert ("No interval where a text has under 20 documents" in told) == bool(said)
+    assert said in told
 
 
 def test_export_writes_a_checkpoint(folder: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from lape.experiments import experiments
 from lape.experiments.claim import read
 from lape.experiments.context import Context, SharedOptions
 from lape.experiments.experiment import MODEL, Experiment, NoOptions, taken
+from lape.experiments.known import Known
 from lape.experiments.section import Grid, Picture, Rows
 from lape.experiments.table import Table
 from lape.figures.write import draw_tables
@@ -172,7 +173,7 @@ def test_what_is_missing_is_said_with_what_to_type(experiment, stats, tmp_path):
     if MODEL in experiment.needs:
         assert missing == "it runs a model, and none was named"
     assert missing is None or not missing.endswith(".")
-    typed = experiment.typed("RUN", "MODEL")
+    typed = experiment.typed(Known())
     assert typed.startswith("lape ")
     assert "{" not in typed
     assert "RUN" in typed

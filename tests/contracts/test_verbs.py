@@ -13,6 +13,8 @@ import pytest
 from lape.cli import VERBS, app, run
 from lape.experiments import experiments
 from lape.options import descriptions
+from lape.values.neurons import LanguageNeurons
+from lape.values.stats import ActivationStats
 from support.planted import LANGUAGES, planted_folder, sentences
 
 pytestmark = pytest.mark.usefixtures("one_thread", "without_pip_list")
@@ -31,8 +33,8 @@ COMMANDS = {
     "steer": "steer HERE/model 'fr01 fr02 fr03' --from fr --to en --run HERE/run --new-tokens 4 --device cpu",
     "force": "force HERE/model --run HERE/run --questions en=HERE/en2.txt --questions fr=HERE/fr2.txt --pairs en-fr --new-tokens 4"
     f" --candidates 2 --resamples 50 --families none neurons ceiling --device cpu{TEXT}{EACH.format('evaluation', '2')} --out OUT",
-    "merge": "merge HERE/run --out OUT.safetensors",
-    "compare": "compare HERE/run HERE/run --out OUT.parquet",
+    "merge": "merge HERE/run --out OUT",
+    "compare": "compare HERE/run HERE/run --out OUT",
     "study": f"study HERE/model --run HERE/run{PARALLEL} --parts layers,perplexity --tokens 250 --resamples 50 --draws 1 --device cpu --out OUT",
     "examples": f"examples HERE/model HERE/run{OTHER} --device cpu --out OUT",
     "report": "report HERE/run --out OUT.html",
@@ -144,15 +146,36 @@ def test_its_tables_are_as_their_experiment_declares(verb, ran):
         if path.stem == "lines":  # the loss of every line, which nothing of lape reads again
             continue
         declared[path.stem].check(path.stem, pl.read_parquet(path))
-    assert bool(found) == (verb in ("perplexity", "force", "study", "examples", "evaluate", "run"))
+    assert bool(found) == (verb in ("perplexity", "force", "study", "examples", "evaluate", "run", "compare"))
 
 
-@pytest.mark.parametrize("verb", [verb for verb in WRITING if verb not in ("identify", "merge", "compare", "report")])
+@pytest.mark.parametrize("verb", [verb for verb in WRITING if verb not in ("identify", "report")])
 def test_its_folder_says_how_it_was_made(verb, ran):
     name = {"export": "lape.json", "figures": "figures.json"}.get(verb, "run.json")
     said = json.loads((ran[verb] / name).read_text())
     if name == "run.json":
         assert said["verb"] == {"evaluate": "eval", "run": "layers"}.get(verb, verb)
+
+
+USING = dict.fromkeys(
+    ("perplexity", "examples", "force", "evaluate", "study", "run", "compare"), ("neurons", "statistics")
+)
+USING["merge"] = ("statistics",)
+
+
+@pytest.mark.parametrize("verb", USING)
+def test_its_result_says_which_neurons_and_statistics_it_was_made_from(verb, ran, here):
+    """So that it is not shown beside others: the run's own are what is used here."""
+    present = LanguageNeurons.load(here / "run").made_from | ActivationStats.load(here / "run").made_from
+    said = json.loads((ran[verb] / "run.json").read_text())["made_from"]
+    assert {name: said[name] for name in USING[verb]} == {name: present[name] for name in USING[verb]}
+    assert ("neurons" in said) == ("neurons" in USING[verb])
+
+
+@pytest.mark.parametrize("verb", ["record", "perplexity", "force"])
+def test_its_run_json_lists_the_paths_of_its_texts(verb, ran, here):
+    said = json.loads((ran[verb] / "run.json").read_text())["texts"]
+    assert said == {language: [f"{here}/{language}{'2' if verb == 'perplexity' else ''}.txt"] for language in LANGUAGES}
 
 
 @pytest.mark.parametrize("verb", ["perplexity", "examples", "force", "evaluate", "study", "run"])

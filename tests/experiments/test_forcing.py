@@ -498,7 +498,7 @@ def retrained():
         ("options", lambda _: {"seed": 1}),
         ("questions", lambda _: {"development": polyglot_questions(5, 10)}),
         ("questions", lambda _: {"reporting": polyglot_questions(3, 21)}),
-        ("statistics", lambda stats: {"stats": anonymous(stats, corpus="other")}),
+        ("statistics", lambda stats: {"stats": anonymous(stats, corpus={"fr": {"hash": "other"}})}),
         ("model", lambda _: {"model": retrained()}),
         ("neurons", lambda stats: {"neurons": neurons_of(stats, fr=None)}),
         ("neurons", lambda stats: {"neurons": neurons_of(stats, fr="id", id="fr")}),  # the same taken together

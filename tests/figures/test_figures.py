@@ -35,9 +35,11 @@ from lape.reporting.figures import Drawn, draw
 from lape.reporting.gather import gather
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.space import NeuronSpace
+from support.made import made_stats
 
 STUDY = gather(Path(__file__).parents[2] / "docs" / "studies" / "gemma-3-270m")
 FIGURES = {figure.name: figure for one in experiments().values() for figure in one.figures}
+EACH = " ".join(f"--{{0}} {one}=PATH" for one in ("en", "zh", "fr", "es", "vi", "id", "ja"))
 mpl = pytest.importorskip("matplotlib")
 
 SEVEN = ("en", "zh", "fr", "es", "vi", "id", "ja")
@@ -404,13 +406,12 @@ def test_what_a_run_lacks_is_named_with_the_command_that_makes_it(run):
         path.unlink()
     drawn = draw(run)
     assert set(drawn.paths) == {"layers.pdf", "overlap.pdf"}
-    assert (
-        drawn.missing["own"] == drawn.missing["perplexity"] == f"lape perplexity 'made <model>' {run} --text TAG=PATH"
-    )
+    own = f"lape perplexity 'made <model>' {run} {EACH.format('text')}"
+    assert drawn.missing["own"] == drawn.missing["perplexity"] == own
     assert drawn.missing["forcing"] == f"lape force 'made <model>' --run {run}"
-    assert drawn.missing["reliability"] == f"lape identify {run} --overwrite"
-    assert drawn.missing["frontier"] == f"lape run frontier 'made <model>' --run {run} --parallel TAG=PATH"
-    assert set(drawn.missing) | {"layers", "overlap"} == set(FIGURES)
+    assert drawn.missing["frontier"] == f"lape run frontier 'made <model>' --run {run} {EACH.format('parallel')}"
+    assert set(drawn.missing) | {"layers", "overlap", "reliability"} == set(FIGURES)
+    assert "reliability" not in drawn.missing, "there are no statistics to measure it in"
 
 
 def test_a_study_is_drawn_and_names_its_missing_parts(tmp_path):
@@ -615,7 +616,7 @@ def test_mistakes_end_in_one_paragraph(run, tmp_path, capsys):
     empty = tmp_path / "empty"
     empty.mkdir()
     refused(capsys, run, [str(empty)], "nothing that can be drawn")
-    (empty / "stats.safetensors").write_bytes(b"")
+    made_stats().save(empty / "stats.safetensors")
     refused(capsys, run, [str(empty)], f"lape identify {empty}")
     (run / "perplexity" / "perplexity.parquet").write_bytes(b"PAR1 and nothing")
     refused(capsys, run, [str(run)], "perplexity.parquet is damaged")

@@ -22,17 +22,9 @@ from lape.experiments import experiments
 from lape.reporting import browser, page, report, safe
 from lape.reporting.figures import draw
 from lape.reporting.gather import gather
-from support.reports import HOSTILE, STUDY, contexts_of, made
+from support.reports import HOSTILE, STUDY, contexts_of, data_of, made, text_of
 
 pytest.importorskip("matplotlib", reason="needs the extra report")
-
-
-def data_of(html: str) -> dict:
-    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.S)[1])
-
-
-def text_of(html: str) -> str:
-    return re.sub(r"\s+", " ", re.sub(r"<(style|script).*?</\1>|<[^>]+>", " ", html, flags=re.S))
 
 
 def test_a_run_says_what_it_found_and_what_is_missing(run):

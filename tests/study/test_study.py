@@ -325,6 +325,12 @@ def test_steering_is_joined_from_its_folder_and_of_this_model_only(stats, tmp_pa
     found = run(study, CLAIMS, parts_of("steering"))
     assert verdicts(found)["steering above matched neurons"] == "holds"
     assert study.notes["forcing"] == ["measured by: lape force x"]
+    other = own | {"made_from": {"neurons": "x", "method": "lape", "size": 1078}}
+    (tmp_path / "forcing.json").write_text(json.dumps(other))
+    again = study_of(stats, tmp_path / "o.partial", StudyOptions(**{**vars(SMALL), "forcing": tmp_path}))
+    with pytest.warns(LapeWarning, match=r"measured with other neurons \(lape, 1,078 neurons\)"):
+        run(again, CLAIMS, parts_of("steering"))
+    assert "not with the sets of this study" in again.notes["forcing"][1]
     (tmp_path / "forcing.json").write_text(json.dumps({**own, "model": {"checksum": "another"}}))
     with pytest.raises(MismatchError, match="another"):
         read_forcing(tmp_path / "forcing.json", stats.manifest["model"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import polars as pl
@@ -69,3 +71,13 @@ def contexts_of(neurons, text: str = "hello", contexts: int = 7) -> pl.DataFrame
         for rank in range(contexts)
     ]
     return pl.DataFrame(rows, schema=CONTEXTS)
+
+
+def data_of(html: str) -> dict:
+    """What a page embeds."""
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.S)[1])
+
+
+def text_of(html: str) -> str:
+    """What a reader of a page reads."""
+    return re.sub(r"\s+", " ", re.sub(r"<(style|script).*?</\1>|<[^>]+>", " ", html, flags=re.S))

@@ -32,6 +32,8 @@ from rich.text import Text
 if TYPE_CHECKING:
     from lape.measure.ablation import Planned
     from lape.progress import Progress as Report
+    from lape.values.neurons import LanguageNeurons
+    from lape.values.stats import ActivationStats
 
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters but for tab and end of line, marks that override the direction of writing, and halves of characters."""
@@ -214,14 +216,15 @@ def say_passes(off: str) -> Planned:
     return say
 
 
-def provenance(verb: str, **values: Any) -> dict[str, Any]:
-    """What a result's JSON says of how it was made; options are said field by field."""
+def provenance(verb: str, *used: LanguageNeurons | ActivationStats, **values: Any) -> dict[str, Any]:
+    """What a result's JSON says of how it was made: from which neurons, then statistics, and with which options, field by field."""
     from importlib.metadata import version
 
     return {
         "verb": verb,
         "command": sys.argv[1:],
         "versions": {name: version(name) for name in ("lape", "torch", "transformers")},
+        "made_from": {key: value for one in used for key, value in one.made_from.items()},
         **{
             name: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
             for name, value in values.items()

@@ -8,13 +8,14 @@ from typing import Any
 import polars as pl
 from rich.console import Group
 
-from lape.cli.common import out, written
+from lape.cli.common import out, provenance, written
 from lape.cli.flags import Out, Switch
 from lape.cli.inputs import neurons_of
 from lape.cli.tables import histogram, number, titled
 from lape.errors import MismatchError
 from lape.experiments.compare.run import compare as compared
 from lape.store import files
+from lape.store.draft import Draft
 from lape.store.run import write_table
 
 
@@ -40,12 +41,13 @@ def compare(
     width
         For a .pth: neurons in a layer, such as 11008.
     to
-        Where to write the table, .parquet; nothing is written without it.
+        The folder to write; a name that ends in .parquet gets the table alone. Nothing is written without it.
     overwrite
-        Replace an existing file.
+        Replace what is there.
     """
     if to is not None:
         files.refuse_existing(to, overwrite)
+    draft = Draft(to, overwrite) if to is not None and to.suffix != ".parquet" else None
     first, second = (neurons_of(path, languages, width) for path in (a, b))
     try:
         table = compared(first, second)
@@ -54,8 +56,12 @@ def compare(
     out.print(compare_table(table))
     for name, path, found in (("A", a, first), ("B", b, second)):
         out.print(f"{name}: {path} ({_origin(found)})", soft_wrap=True)
-    if to is not None:
+    if draft is not None:
+        with draft.anew():
+            draft.write({"compared": table}, run=provenance("compare", first, other=str(b)))
+    elif to is not None:
         write_table(to, table)
+    if to is not None:
         written(to)
 
 

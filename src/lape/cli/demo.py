@@ -67,7 +67,7 @@ def demo(
             "documents": documents,
         }
         tables = {"neurons.reliability": reliability, "perplexity": table, "lines": lines}
-        draft.write(tables, run=provenance("demo", options=options, manifest=stats.manifest))
+        draft.write(tables, run=provenance("demo", neurons, stats, options=options, manifest=stats.manifest))
         show_losses(table)
     minutes, seconds = divmod(round(time.monotonic() - began), 60)
     out.print(f"Everything is in {to} ({minutes} min {seconds} s). Next: lape show {to}", soft_wrap=True)

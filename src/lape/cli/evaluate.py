@@ -75,7 +75,8 @@ def evaluate(
         loaded, tokenizer = load_proven(model, loading, report)
         found = harness(loaded, tokenizer, known, neurons, stats, options, steer=how, progress=report)
     read = {"tasks": known.names, "statistics": stats.manifest.get("corpus", {})}
-    record = provenance("eval", options=options, steer=how, sets=sets, **read, **describe(loaded, tokenizer))
+    used = (neurons, stats) if sets == "lape" else (stats,)  # the run's neurons, or such as the statistics alone give
+    record = provenance("eval", *used, options=options, steer=how, sets=sets, **read, **describe(loaded, tokenizer))
     with draft.anew():
         draft.write({"tasks": found.table, "documents": found.documents}, run=record | _said(found, record))
     out.print(task_table(found.table))

@@ -10,6 +10,7 @@ from lape.cli.flags import FLAGS, Out, Several, Switch
 from lape.cli.inputs import LOADING, Loading, load_matching, neurons_of, texts_of
 from lape.cli.tables import titled
 from lape.data import samples
+from lape.data.texts import listed
 from lape.detect.lape import entropy
 from lape.errors import OptionError
 from lape.experiments.examples.contexts import ExamplesOptions
@@ -68,8 +69,8 @@ def examples(
             loaded, tokenizer, texts, neurons, options,
             entropy=entropy, folder=cells, described=described, planned=say_passes("one neuron"), progress=report,
         )  # fmt: skip
-        sources = texts if text else dict.fromkeys(texts, BUNDLED)
-        record = provenance("examples", options=options, sources=sources, **described)
+        sources = listed(texts) if text else dict.fromkeys(texts, BUNDLED)
+        record = provenance("examples", neurons, options=options, sources=sources, **described)
         _save(draft, found, neurons, record)
     _tell(found, draft.target, run)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +18,7 @@ from lape.errors import OptionError
 from lape.experiments import experiments
 from lape.experiments.context import Context, SharedOptions
 from lape.experiments.experiment import Experiment
+from lape.experiments.known import known_of
 from lape.store.draft import Draft
 from lape.store.run import Run
 from lape.study.options import joined
@@ -70,7 +73,9 @@ def verb(experiment: Experiment[Any]) -> Callable[..., None]:
             context = Context(loaded, tokenizer, stats, lines, options, draft.folder, texts, neurons, progress=report)
             missing = experiment.missing(context, options)
             if missing:
-                typed = experiment.typed(run, model or "MODEL")
+                known = known_of(folder.record, stats.manifest.get("model") or {}, stats.languages)
+                named = shlex.quote(model) if model else known.model
+                typed = experiment.typed(replace(known, run=shlex.quote(str(run)), model=named))
                 raise OptionError(f"{experiment.name} cannot be run: {missing}. Type: {typed}")
             told = provenance(experiment.name, options=options, run=str(run))
             tables = run_one(context, experiment, told, draft)

@@ -34,11 +34,12 @@ def figures(
     drawn = draw(run, options, out=to, overwrite=overwrite)
     for name, path in drawn.paths.items():
         out.print(f"{name:<18} {drawn.titles[path.stem]}")
-    commands: dict[str, list[str]] = {}
-    for name, command in drawn.missing.items():
-        commands.setdefault(command, []).append(name)
-    for command, lacking in commands.items():
-        out.print(f"Not drawn: {', '.join(lacking)}. Type: {command}", soft_wrap=True)
+    alike: dict[tuple[str, str], list[str]] = {}
+    for name in [*drawn.missing, *(name for name in drawn.why if name not in drawn.missing)]:
+        alike.setdefault((drawn.why.get(name, ""), drawn.missing.get(name, "")), []).append(name)
+    for (why, command), lacking in alike.items():
+        said = f"Not drawn: {', '.join(lacking)}{f', {why}' if why else ''}.{f' Type: {command}' if command else ''}"
+        out.print(said, soft_wrap=True)
     for note in drawn.notes:
         out.print(note, soft_wrap=True)
     folder = next(iter(drawn.paths.values())).parent

@@ -15,7 +15,7 @@ from lape.cli.flags import FLAGS, Out, Several, Switch
 from lape.cli.inputs import LOADING, Loading, load_matching, paths_of, run_of, texts_of
 from lape.cli.tables import number, titled
 from lape.data import samples
-from lape.data.texts import documents
+from lape.data.texts import documents, listed
 from lape.detect.identify import identify
 from lape.errors import OptionError, TextError
 from lape.experiments.forcing.run import ForcingOptions, forcing
@@ -78,8 +78,8 @@ def force(
         loaded, tokenizer = load_matching(model, loading, report, statistics=stats)
         chosen = {"options": options, "questions": asked, "development": development}
         use: dict[str, Any] = {"texts": words, "evaluation": judged}
-        read = {**use, "statistics": stats.manifest.get("corpus", {})}
-        record = provenance("force", **chosen, **read, **describe(loaded, tokenizer))
+        read = {**{name: listed(one) for name, one in use.items()}, "statistics": stats.manifest.get("corpus", {})}
+        record = provenance("force", neurons, stats, **chosen, **read, **describe(loaded, tokenizer))
         how: dict[str, Any] = {"neurons": neurons, "folder": draft.folder, "progress": report}
         found = forcing(loaded, tokenizer, stats, first, rest, options, **use, **how)
     tables = {"forcing" if name == "table" else name: getattr(found, name) for name in TABLES}
@@ -92,7 +92,7 @@ def force(
 def _published(found: Any, record: dict[str, Any]) -> dict[str, Any]:
     """All records with what they mean, as one JSON."""
     return {
-        **{name: record[name] for name in ("command", "versions", "model", "options")},
+        **{name: record[name] for name in ("command", "versions", "model", "options", "made_from")},
         "definitions": DEFINITIONS,
         "notes": list(found.notes),
         "records": _rounded(found.table),

@@ -17,10 +17,11 @@ from lape.detect.identify import identify as find
 from lape.detect.identify import method_named
 from lape.detect.stability import reliability as table_of
 from lape.detect.stability import split_halves, stability_of
+from lape.errors import FileError, warn
 from lape.options import given
 from lape.store import files
 from lape.store.lock import Lock
-from lape.store.run import save_table
+from lape.store.run import NEURONS, STATS, save_table
 from lape.values.stats import ActivationStats
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def identify(
     stats
         A run's folder, or a file of statistics.
     to
-        Where to write: .safetensors, or .pth for the published format. Default: neurons.safetensors beside the statistics.
+        Where to write: .safetensors, or .pth for the published format. Default: neurons.safetensors in the run's folder, or
+        NAME.neurons.safetensors beside a file NAME.safetensors.
     reliability
         Measure how alike the sets of two halves of the text are (70 more identifications).
     overwrite
@@ -56,9 +58,10 @@ def identify(
     chosen = given_flags(options)
     function = method_named(method)
     given(DETECTORS[method].options, None, chosen)  # refuses before the statistics are read
-    target = to or beside(stats, "neurons.safetensors")
+    target = to or _beside(stats)
     files.refuse_existing(target, overwrite)
     recorded = ActivationStats.load(stats)
+    recorded.check_whole()
     neurons = find(recorded, method, reliability=False, **chosen)
     table: Any = None
     if reliability and halvable(recorded, function, chosen):
@@ -68,7 +71,33 @@ def identify(
     with Lock(target), files.staged(measured, save):  # both are written before either takes an older one's place
         neurons.save(target, overwrite=overwrite)
     out.print(neurons_table(neurons, table))
+    for line in _left_behind(target):
+        out.print(line, soft_wrap=True)
     written(target, neurons.notes)
+
+
+def _beside(stats: Path) -> Path:
+    """The neurons of a run's folder; those of another file of statistics are called after it."""
+    if stats.is_dir() or stats.name == STATS:
+        return beside(stats, NEURONS)
+    return stats.with_name(f"{stats.stem}.{NEURONS}")
+
+
+def _left_behind(target: Path) -> list[str]:
+    """What the folder holds that was measured with neurons that are there no more."""
+    if target.name != NEURONS:
+        return []
+    from lape.reporting.gather import gather
+
+    try:
+        stale = gather(target.parent).stale
+    except FileError as error:  # of some other file: these neurons are written
+        warn(str(error))
+        return []
+    told = "No longer shown by lape report and figures: {what}, {why}.{typed}"
+    return [
+        told.format(what=one.what, why=one.why, typed=f" Type: {one.command}" if one.command else "") for one in stale
+    ]
 
 
 def with_reliability(stats: Any, neurons: Any, method: str, options: dict[str, Any]) -> tuple[Any, Any]:

@@ -13,7 +13,9 @@ from lape.cli.common import beside, out, progress, provenance, say_passes, writt
 from lape.cli.flags import FLAGS, Out, Several, Switch
 from lape.cli.inputs import LOADING, Loading, load_matching, neurons_of, texts_of
 from lape.cli.tables import between, number, titled
+from lape.data.texts import listed
 from lape.experiments.perplexity.run import PerplexityOptions, line_losses, summary
+from lape.measure.bootstrap import FEWEST
 from lape.model.identity import describe
 from lape.store.draft import Draft
 
@@ -60,7 +62,7 @@ def perplexity(
         how: dict[str, Any] = {"folder": cells, "described": described, "planned": say_passes("neurons")}
         lines = line_losses(loaded, tokenizer, texts, found, options, **how, progress=report)
         table = summary(lines, found, options)
-        record = provenance("perplexity", options=options, texts=texts, **described)
+        record = provenance("perplexity", found, options=options, texts=listed(texts), **described)
         draft.write({"perplexity": table, "lines": lines}, run=record)
         draft.finish()
     show_losses(table)
@@ -113,8 +115,7 @@ def own_tables(table: pl.DataFrame) -> Group:
         "mean (largest) of the draws of as many neurons per layer; matched: as many per layer "
         "and decile of energy."
     )
-    if not intervals and own:
-        caption += f"\nNo interval: the text has {min(row['units'] for row in own)} documents (or blocks of lines); at least 20 are needed."
+    caption += _without_interval(own)
     without = [row["off"] for row in own if row["random_mean"] is None or row["matched_mean"] is None]
     if without:
         caption += f"\nNo control for {', '.join(without)}: none was drawn, or too few other neurons are left."
@@ -134,6 +135,17 @@ def own_tables(table: pl.DataFrame) -> Group:
         titled("A language's own neurons off, beside control neurons (nats a token)", columns, rows, caption),
         Text(),
         titled("The same in nats per character and sentence, and in perplexity", names, units),
+    )
+
+
+def _without_interval(own: list[dict[str, Any]]) -> str:
+    """Why some languages have no interval."""
+    short = [f"{row['off']} has {row['units']}" for row in own if row["low"] is None]
+    if not short:
+        return ""
+    return (
+        f"\nNo interval where a text has under {FEWEST} documents (or blocks of lines): {', '.join(short)}. "
+        "Give more text, or --document line where each line stands for itself."
     )
 
 

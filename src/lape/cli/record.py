@@ -20,7 +20,7 @@ from lape.recording.engines import ray
 from lape.recording.engines.ray import ClusterOptions
 from lape.recording.record import record as run
 from lape.recording.run import already
-from lape.store import files
+from lape.store import files, shards
 
 if TYPE_CHECKING:
     from lape.values.stats import ActivationStats
@@ -93,9 +93,17 @@ def _say(stats: ActivationStats, to: Path, seconds: float) -> None:
     if "until" in stats.manifest:
         out.print(until_note(stats.manifest["until"]), soft_wrap=True)
     out.print(
-        f"Recorded {stats.space} in {len(tokens)} language{'s' * (len(tokens) != 1)} within {span(seconds)}: {to}\nNext: lape identify {to}",
+        f"Recorded {stats.space} in {len(tokens)} language{'s' * (len(tokens) != 1)} within {span(seconds)}: {to}\nNext: {_next(stats, to)}",
         soft_wrap=True,
     )
+
+
+def _next(stats: ActivationStats, to: Path) -> str:
+    """What to type then."""
+    lacking = shards.missing(stats.manifest.get("corpus", {}))
+    if not lacking:
+        return f"lape identify {to}"
+    return f"record what is missing ({'; '.join(lacking)}), then lape merge {to} OTHERS ... --out RUN"
 
 
 def until_note(until: dict[str, Any]) -> str:

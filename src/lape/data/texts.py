@@ -68,6 +68,16 @@ def documents(
             )
 
 
+def listed(texts: Texts) -> dict[str, list[str]]:
+    """What a run.json says of texts: language -> the paths as they were given, of texts in memory none."""
+    return {
+        language: []
+        if isinstance(one, Documents)
+        else [str(path) for path in ([one] if isinstance(one, (str, Path)) else one)]
+        for language, one in texts.items()
+    }
+
+
 def check_source(source: Source) -> None:
     """Refuse a path with nothing at it, before a model is loaded."""
     if isinstance(source, Documents):

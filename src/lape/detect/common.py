@@ -57,7 +57,11 @@ def found(
     more: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
 ) -> LanguageNeurons:
-    """Language -> flat indices, with all that says where they came from. `more` is added to the options."""
+    """Language -> flat indices, with all that says where they came from. `more` is added to the options.
+
+    Every method ends here: none chooses from statistics of some shards only.
+    """
+    stats.check_whole()
     fingerprints = [stats[language].fingerprints for language in stats.languages]
     return LanguageNeurons(
         space=stats.space,

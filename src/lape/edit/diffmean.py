@@ -52,6 +52,7 @@ class DiffMeanOptions:
 
 def vector(stats: ActivationStats, options: DiffMeanOptions, *, source: str, target: str) -> Tensor:
     """(width,) float64: what is added. Raises OptionError where no residual sums were recorded, or for a layer there is not."""
+    stats.check_whole()
     means = {language: _mean(stats, language) for language in stats.languages}
     own = means[stats.canonical(target)]
     if not 0 <= options.layer < len(own):

@@ -107,12 +107,13 @@ def steering(
     """The edits of `steer`: source neurons that are not the target's off; a value set on, added to, or a factor at, the target's.
 
     Raises OptionError for a source that is the target or a set without neurons, TextError for a language that has none here,
-    MismatchError for statistics of another model.
+    MismatchError for statistics of another model or of some shards only.
     """
     options = given(SteerOptions, options, changes)
     if source is not None and tag(source) == tag(target):
         raise OptionError(f"Source and target are both {tag(target)}. Name two languages.")
     check_same_model(neurons=neurons, statistics=stats)
+    stats.check_whole()
     theirs = None if source is None else _within(neurons[source], options)
     off, _, on = options.how.rpartition("+") if options.how != "off" else ("off", "", "")
     own = _within(neurons[target], options)

@@ -71,6 +71,7 @@ class Context:
     """What an experiment left out, such as a selection method -> why."""
 
     def __post_init__(self) -> None:
+        self.stats.check_whole()
         unknown = [language for language in self.stats.languages if self.lines and language not in self.lines]
         if unknown:
             raise TextError(
@@ -81,6 +82,12 @@ class Context:
     def languages(self) -> list[str]:
         """The languages studied: those recorded."""
         return self.stats.languages
+
+    @property
+    def made_from(self) -> dict[str, Any]:
+        """What results say they were made from: the statistics, and the sets where something has asked for them."""
+        used: LanguageNeurons | None = vars(self).get("neurons")
+        return {**(used.made_from if used is not None else {}), **self.stats.made_from}
 
     @property
     def over(self) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from lape.experiments.context import Context, Tables
+from lape.experiments.known import Known
 from lape.experiments.section import Block, Picture, Rows, Section
 from lape.experiments.table import Table
 from lape.figures.figure import Figure
@@ -48,12 +49,12 @@ class Need:
     missing: Callable[[Context, Any], str | None]
     """Why it is not met, or None."""
     flag: str = ""
-    """What to type for it, such as "--parallel TAG=PATH"."""
+    """What to type for it, such as "--parallel TAG=PATH", or {parallel} for what a run may know (`lape.experiments.known`)."""
 
 
 MODEL = Need(lambda context, _: None if context.model is not None else "it runs a model, and none was named", "MODEL")
 """It runs the model."""
-PARALLEL = Need(lambda context, _: None if context.lines else "there is no parallel text", "--parallel TAG=PATH")
+PARALLEL = Need(lambda context, _: None if context.lines else "there is no parallel text", "{parallel}")
 """It evaluates parallel text."""
 
 
@@ -101,7 +102,7 @@ class Experiment(Generic[O]):
     study: Literal["always", "full", "asked"] = "full"
     """Whether `lape study` runs it always, not when --quick, or when it is named in --parts alone."""
     command: str = ""
-    """The verb that makes its tables, where that is not `lape run NAME`; {model} and {run} stand for those."""
+    """The verb that makes its tables, where that is not `lape run NAME`; {model}, {run} and so on stand for what is in `Known`."""
     reads: Callable[[O], Mapping[str, Path]] | None = None
     """Files named by its options: what was measured belongs to their content."""
     of_neurons: Callable[[LanguageNeurons], Tables] | None = None
@@ -112,12 +113,12 @@ class Experiment(Generic[O]):
         mine = taken(self.options, options)
         return next((why for need in self.needs if (why := need.missing(context, mine))), None)
 
-    def typed(self, run: Path | str, model: str, table: str = "") -> str:
-        """The command that makes its tables, or one of them, in a run's folder."""
-        known = (self.tables[table].command if table else "") or self.command
-        flags = "".join(f" {need.flag}" for need in self.needs if need.flag.startswith("-"))
+    def typed(self, known: Known, table: str = "") -> str:
+        """The command that makes its tables, or one of them, in a run's folder; empty where there is none."""
+        own = (self.tables[table].command if table else "") or self.command
+        flags = "".join(f" {need.flag}" for need in self.needs if need.flag.startswith(("-", "{")))
         named = " {model}" if MODEL in self.needs else ""
-        return (known or f"lape run {self.name}{named} --run {{run}}{flags}").format(model=model, run=run)
+        return known.fill(own or f"lape run {self.name}{named} --run {{run}}{flags}")
 
     def checked(self, tables: Tables) -> Tables:
         """What it gave, if that is exactly what it declares. Raises FileError for other columns or dtypes."""

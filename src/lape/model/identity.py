@@ -22,6 +22,7 @@ from lape.data.corpus import bos_id
 from lape.model.body import each_row_alone, evaluating, hidden_states, present, text_config, tiny_ids, unwrapped
 from lape.model.editing import editing
 from lape.model.find import find
+from lape.store.shards import check_whole
 from lape.values.quantity import plain
 from lape.values.same import Made, Running, check_same_model, manifest_of, packed
 from lape.values.space import NeuronSpace
@@ -302,8 +303,11 @@ def check_made_with(model: Any, tokenizer: Any = None, *, bos: str | None = None
     """Refuse `neurons=…` or `statistics=…` of another model than this, by `check_same_model`; with `tokenizer` and `bos`, the rule by which
     rows of text begin, also those made with another tokenizer or rule.
 
-    Weights in another number format cannot be compared bit by bit: what can be is, and a `LapeWarning` says so.
+    Weights in another number format cannot be compared bit by bit: what can be is, and a `LapeWarning` says so. Refused too is what
+    was made of some shards only.
     """
+    for one in made.values():
+        check_whole(manifest_of(one))
     space = find(model).space
     check_same_model(**{name: getattr(one, "space", one) for name, one in made.items()}, model=space)
     told = {name: one for name, one in made.items() if manifest_of(one).get("model")}

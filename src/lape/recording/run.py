@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lape.data.corpus import prepare
 from lape.data.languages import tagged
-from lape.data.texts import Source, Texts, check_source
+from lape.data.texts import Source, Texts, check_source, listed
 from lape.data.windows import batches
 from lape.detect.stability import doubling, steadiness
 from lape.errors import FileError, TextError
@@ -59,9 +59,7 @@ def recorded(
 
 def _finish(stats: ActivationStats, folder: Path, out: Path, sources: dict[str, Source]) -> ActivationStats:
     stats.save(folder / "stats.safetensors", overwrite=True)
-    files.write_json(
-        folder / "run.json", {"verb": "record", "texts": {k: str(v) for k, v in sources.items()}, **stats.manifest}
-    )
+    files.write_json(folder / "run.json", {"verb": "record", "texts": listed(sources), **stats.manifest})
     kept = {"stats.safetensors", "run.json"}
     for leftover in sorted(
         folder.iterdir(), key=lambda path: path.name == files.STATE

@@ -9,8 +9,9 @@ from typing import Any
 from lape.experiments import experiments
 from lape.figures.write import FigureOptions, draw_tables, write_index
 from lape.options import given
-from lape.reporting.gather import Gathered, gather, nothing
+from lape.reporting.gather import STRANGE, Gathered, gather, nothing
 from lape.store.draft import Draft
+from lape.store.run import Run
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Drawn:
     """Figure -> a caption: what is drawn, n, units, how intervals were made, the model and the command."""
     missing: dict[str, str]
     """Figure -> the command that makes what it lacks."""
+    why: dict[str, str]
+    """Figure -> why it was not drawn of what is there: measured with other neurons, for instance."""
     notes: list[str]
     """What has to be said, such as languages whose letters no font here has."""
 
@@ -45,7 +48,7 @@ def draw(
     """
     options = given(FigureOptions, options, changes)
     run = Path(run)
-    target = Path(out) if out is not None else run / "figures"
+    target = Path(out) if out is not None else Run(run).folder / "figures"
     draft = Draft(target, overwrite)
     found = gather(run)
     if not found.tables:
@@ -53,19 +56,34 @@ def draw(
     with draft.anew() as working:
         every = [figure for experiment in experiments().values() for figure in experiment.figures]
         made = draw_tables(every, found.tables, working, options, found.facts)
-        missing = lacking(found)
+        missing, why = lacking(found), outdated(found)
         write_index(working, made, missing, options)
     paths = {name: target / name for several in made.files.values() for name in several}
-    return Drawn(paths, made.titles, made.captions, missing, made.notes)
+    return Drawn(paths, made.titles, made.captions, missing, why, made.notes)
 
 
 def lacking(found: Gathered) -> dict[str, str]:
-    """Figure -> the command that makes what it lacks."""
-    return {
+    """Figure -> the command that makes what it lacks; those that no command is known to make are left out."""
+    commands = {
         figure.name: found.command(
             experiment, next(name for name in figure.needs if name not in found.tables or not len(found.tables[name]))
         )
         for experiment in experiments().values()
         for figure in experiment.figures
         if not figure.possible(found.tables)
+    }
+    return {name: command for name, command in commands.items() if command}
+
+
+def outdated(found: Gathered) -> dict[str, str]:
+    """Figure -> why a table that it needs is there and not drawn."""
+    every = [
+        (one, figure) for one in experiments().values() for figure in one.figures if not figure.possible(found.tables)
+    ]
+    strange = {figure.name: f"of neurons {STRANGE}" for one, figure in every if one.of_neurons and found.strange}
+    return strange | {
+        figure.name: f"measured with {found.why[name]}"
+        for _, figure in every
+        for name in figure.needs
+        if name in found.why
     }

@@ -3,22 +3,43 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from lape.detect import DETECTORS
+from lape.detect.halves import halvable
 from lape.errors import FileError
 from lape.experiments import experiments
-from lape.experiments.experiment import PARALLEL, Experiment
+from lape.experiments.experiment import Experiment
+from lape.experiments.known import Known, evaluated, known_of
+from lape.experiments.table import Table
 from lape.figures.captions import Facts
+from lape.options import flags
+from lape.store import shards
 from lape.store.run import Run, read_table
+from lape.values.made import NEURONS, called, differs
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
+MEASURED = ("perplexity", "contexts")
+"""Tables beside whose run.json the text that was evaluated is listed."""
+STRANGE = "found in other statistics than those here"
 MADE_BY = "lape record, demo, identify, perplexity, force, examples or study"
+
+
+@dataclass(frozen=True)
+class Stale:
+    """A result that was not made from what the folder holds now, so that it is not shown."""
+
+    what: str
+    """A heading."""
+    why: str
+    command: str
+    """What makes it anew; empty where nothing is known to."""
 
 
 @dataclass
@@ -27,14 +48,16 @@ class Gathered:
 
     run: Run
     neurons: LanguageNeurons | None
+    stats: ActivationStats | None
     tables: dict[str, pl.DataFrame] = field(default_factory=dict)
     facts: dict[str, Facts] = field(default_factory=dict)
-    """Table -> the run.json of the folder that it lay in."""
-
-    @cached_property
-    def stats(self) -> ActivationStats | None:
-        """Its statistics, read when they are first asked for."""
-        return ActivationStats.load(self.run.stats) if self.run.stats else None
+    """Table -> the run.json of the folder that it lay in, those that are not shown too."""
+    strange: LanguageNeurons | None = None
+    """Neurons that were found in other statistics than the folder's, so that they are not shown."""
+    why: dict[str, str] = field(default_factory=dict)
+    """Table -> with what it was measured instead of what is there now, so that it is not shown."""
+    unsure: list[str] = field(default_factory=list)
+    """Tables of which nothing says what they were measured with."""
 
     @property
     def folder(self) -> Path:
@@ -67,53 +90,121 @@ class Gathered:
                 return found
         return {}
 
+    @cached_property
+    def known(self) -> Known:
+        """What is known of the words of its commands."""
+        known = known_of(self.record, self.model, self.languages, *self.facts.values())
+        measured = [evaluated(self.facts[name], "texts", "sources") for name in MEASURED if name in self.facts]
+        other = next(filter(None, measured), known.other)
+        return replace(known, run=shlex.quote(str(self.folder)), other=other, identify=self._identify())
+
+    def _identify(self) -> str:
+        """By the method and the options that its neurons have; empty where their reliability cannot be measured, or they were not found by lape."""
+        folder, neurons = shlex.quote(str(self.folder)), self.neurons or self.strange
+        if self.stats is not None and shards.missing(self.stats.manifest.get("corpus") or {}):
+            return f"lape merge {folder} SHARD ... --out RUN"
+        if neurons is None:
+            return f"lape identify {folder}"
+        if neurons.method not in DETECTORS:
+            return ""
+        kind = DETECTORS[neurons.method].options
+        chosen = {one.name: neurons.options[one.name] for one in fields(kind) if one.name in neurons.options}
+        again = "reliability" in self.tables or self.strange is not None  # else it is asked for want of reliability
+        if self.stats is None or not (again or self._halvable(neurons.method, chosen)):
+            return ""
+        method = [] if neurons.method == "lape" else ["--method", neurons.method]
+        return shlex.join(["lape", "identify", str(self.folder), *method, *flags(kind, chosen), "--overwrite"])
+
+    def _halvable(self, method: str, options: dict[str, Any]) -> bool:
+        try:
+            return self.stats is not None and halvable(self.stats, DETECTORS[method].find, options)
+        except (TypeError, ValueError):  # options of a kind that lape does not write
+            return False
+
     @property
-    def model_word(self) -> str:
-        """What names the model in a command: as it was named when the run was made, else by its id."""
-        record = self.record
-        if record.get("verb") == "demo":
-            return "sample"
-        command = record.get("command")
-        first = command[1] if isinstance(command, list) and len(command) > 1 else "-"
-        named = first if record.get("verb") != "identify" and not str(first).startswith("-") else self.model.get("id")
-        return shlex.quote(str(named)) if named else "MODEL"
+    def _study(self) -> str:
+        """What makes a study like this one."""
+        read = f"--run {shlex.quote(str(self.run.stats))}" if self.run.stats else self.known.recorded
+        return f"lape study {self.known.model} {read} {self.known.parallel} --out STUDY"
 
     def command(self, experiment: Experiment[Any], table: str = "") -> str:
-        """What makes an experiment's tables, or one of them, which the folder lacks."""
-        folder = shlex.quote(str(self.folder))
-        if not self.run.is_study:
-            return experiment.typed(folder, self.model_word, table)
-        own = [need.flag for need in experiment.needs if need.flag.startswith("--") and need is not PARALLEL]
-        study = (
-            f"lape study {self.model_word} --text TAG=PATH --parallel TAG=PATH --out STUDY --parts {experiment.name}"
-        )
-        return " ".join([study, *own])
+        """What makes an experiment's tables, or one of them, which the folder lacks; empty where nothing is known to."""
+        if self.run.is_study:
+            own = [need.flag for need in experiment.needs if need.flag.startswith("--")]
+            return " ".join([self._study, f"--parts {experiment.name}", *own])
+        typed = experiment.typed(self.known, table)
+        file = Path(experiment.tables[table].file).parent.name if table else ""
+        there = table in self.why and (self.folder / (file or experiment.name)).exists()
+        return f"{typed} --overwrite" if typed and there and "--overwrite" not in typed else typed
+
+    @property
+    def stale(self) -> list[Stale]:
+        """What lies here and is not shown, since it was not made from what is there now: each experiment once."""
+        found = []
+        if self.strange is not None:
+            said = f"{STRANGE} ({called(self.strange.made_from)})"
+            found.append(Stale("Language neurons", said, self.known.identify))
+        if self.run.is_study and self.why:  # its tables were made together
+            return [*found, Stale("The study", f"made with {next(iter(self.why.values()))}", self._study)]
+        for experiment in experiments().values():
+            for table in [name for name in experiment.tables if name in self.why][:1]:
+                why = f"measured with {self.why[table]}"
+                found.append(Stale(experiment.title, why, self.command(experiment, table)))
+        return found
 
 
 def gather(folder: str | Path) -> Gathered:
-    """Read a folder that a verb of lape made. Raises FileError for one that is none, and for damaged files."""
+    """Read a folder that a verb of lape made. Of what was made from other neurons or statistics than it holds, no more than that is noted.
+
+    Raises FileError for a folder that is none, and for damaged files.
+    """
     run = Run(folder)
     neurons = LanguageNeurons.load(run.neurons) if run.neurons else None
-    found = Gathered(run, neurons)
+    stats = ActivationStats.load(run.stats) if run.stats else None
+    found = Gathered(run, neurons, stats)
+    if neurons is not None and stats is not None and differs({**neurons.made_from, NEURONS: None}, stats.made_from):
+        found.neurons, found.strange, neurons = None, neurons, None
     for experiment in experiments().values():
         for name, table in experiment.tables.items():
             own = "" if table.file else experiment.name
             place = run.place(name, table.file or f"{own}/{name}.parquet", own)
             if place is not None:
-                found.tables[name] = table.check(name, read_table(place), str(place))
                 found.facts[name] = run.record_of(place)
+                if _belongs(found, name, table, place):
+                    found.tables[name] = table.check(name, read_table(place), str(place))
         if neurons is not None and experiment.of_neurons is not None:
             made = {name: one for name, one in experiment.of_neurons(neurons).items() if name not in found.tables}
             said = {"model": neurons.manifest.get("model"), **run.record, "chosen": {neurons.method: neurons.options}}
             found.tables.update(made)
             found.facts.update(dict.fromkeys(made, said))
+            for name in made:
+                found.why.pop(name, None)
     return found
+
+
+def _belongs(found: Gathered, name: str, table: Table, place: Path) -> bool:
+    """Whether a table was made from what the folder holds now, as far as that is known; where it was not, why is noted."""
+    present = {
+        key: value for one in (found.neurons, found.stats) if one is not None for key, value in one.made_from.items()
+    }
+    written_with_them = table.command and "{model}" not in table.command and place.parent == found.folder
+    if not present or written_with_them:
+        return found.strange is None or not written_with_them
+    made_from = found.facts[name].get("made_from")
+    why = differs(made_from, present)
+    if why is not None:
+        found.why[name] = why
+    elif not made_from:
+        found.unsure.append(name)
+    return why is None
 
 
 def nothing(found: Gathered, what: str) -> FileError:
     """Why a folder without any table cannot be shown."""
     if found.run.stats:
-        return FileError(f"{found.folder} holds statistics, but no neurons yet. Type: lape identify {found.folder}")
+        return FileError(
+            f"{found.folder} holds statistics, but no neurons that were found in them. Type: {found.known.identify}"
+        )
     return FileError(
         f"{found.folder} holds nothing {what}. Expected the folder of {MADE_BY}, with tables (.parquet) or neurons.safetensors in it."
     )

@@ -21,7 +21,7 @@ from lape.figures.write import FigureOptions, draw_tables
 from lape.reporting.browser import browser, control_effects
 from lape.reporting.gather import Gathered, gather, nothing
 from lape.reporting.safe import answer, embedded, named
-from lape.store import files
+from lape.store import files, shards
 from lape.store.run import Run
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C6D1F", "#9B6FD0", "#999999")
@@ -56,6 +56,7 @@ def html(run: Gathered) -> str:
     environment.filters["harmless"] = answer
     every = {name: said for name, one in experiments().items() if (said := one.said(run.tables)) is not None}
     shown = {
+        "stale": run.stale,
         "findings": [*(finding for section in every.values() for finding in section.findings), *_judged(run)],
         "cards": cards(run),
         "experiments": {name: _blocks(section) for name, section in every.items()},
@@ -74,6 +75,7 @@ def html(run: Gathered) -> str:
     }
     return environment.from_string(source).render(
         **shown,
+        unsure=run.unsure,
         pictures=pictures(run),
         most=MOST,
         title=str(run.model.get("id") or "Language neurons"),
@@ -190,7 +192,8 @@ def claims(run: Gathered) -> list[dict[str, Any]]:
 
 
 def _verdicts(run: Gathered) -> list[dict[str, Any]]:
-    return (run.record.get("claims") or []) if run.record.get("verb") == "study" else []
+    """Of a study whose tables are shown."""
+    return (run.record.get("claims") or []) if run.record.get("verb") == "study" and not run.why else []
 
 
 def _judged(run: Gathered) -> list[str]:
@@ -204,18 +207,18 @@ def _judged(run: Gathered) -> list[str]:
 def missing(run: Gathered) -> list[dict[str, str]]:
     """What could be here and is not, and the command that makes it; experiments that a study runs only when asked are left out of it."""
     lacking = []
-    if run.neurons is None and "histogram" not in run.tables:
-        lacking.append({"what": "Language neurons", "command": f"lape identify {shlex.quote(str(run.folder))}"})
+    if run.neurons is None and run.strange is None and "histogram" not in run.tables:
+        lacking.append({"what": "Language neurons", "command": run.known.identify})
     for experiment in experiments().values():
-        wholly = not any(name in run.tables for name in experiment.tables)
+        wholly = not any(name in run.tables or name in run.why for name in experiment.tables)
         if wholly and not (run.run.is_study and experiment.study == "asked"):
             lacking.append(
                 {"what": experiment.title, "command": run.command(experiment, next(iter(experiment.tables)))}
             )
     if not run.run.is_study:
-        study = f"lape study {run.model_word} --run {shlex.quote(str(run.folder))} --parallel TAG=PATH ... --out STUDY"
+        study = run.known.fill("lape study {model} --run {run} {parallel} --out STUDY")
         lacking.append({"what": "Everything, with claims judged", "command": study})
-    return lacking
+    return [one for one in lacking if one["command"]]
 
 
 def provenance(run: Gathered) -> list[tuple[str, str]]:
@@ -232,11 +235,13 @@ def provenance(run: Gathered) -> list[tuple[str, str]]:
         ("hash of its configuration", str(model.get("config", ""))),
         ("number format", str(model.get("dtype", ""))),
         ("hash of its tokenizer", str((manifest.get("tokenizer") or record.get("tokenizer") or {}).get("hash", ""))),
-        *(
-            (f"text of {language}", f"{one.get('documents', 0):,} documents, SHA-256 {one.get('hash', '')}")
-            for language, one in corpus.items()
-        ),
+        *((f"text of {language}", _text(one)) for language, one in shards.each_text(corpus)),
         ("versions", ", ".join(f"{name} {one}" for name, one in versions.items())),
         ("command", shlex.join(["lape", *record["command"]]) if record.get("command") else ""),
     ]
     return [(name, value) for name, value in rows if value]
+
+
+def _text(one: dict[str, Any]) -> str:
+    count = one.get("documents", 0)
+    return f"{count:,} document{'s' * (count != 1)}, SHA-256 {one.get('hash', '')}"

@@ -17,13 +17,17 @@ from lape.store import files
 from lape.store.documents import Schema, Whole, damaged, read_json
 from lape.store.kinds import kind_of
 
-_MODEL: Schema = dict.fromkeys(("id", "revision", "config", "checksum", "dtype"), str | None)
+_MODEL: Mapping[str, Schema] = {
+    **dict.fromkeys(("id", "path", "revision", "source", "adapters", "checksum", "dtype", "probe"), str | None),
+    "config": (None.__class__, str, dict),  # a hash of it in older files
+}
 _TEXT: Schema = {"hash": str, "tokens": int, "shards": [int], "of": int, "batches": int, "batch_tokens": int}
 RECORD: Mapping[str, Schema] = {
     "verb": str,
     "command": ([str], str),
     "model": (None.__class__, _MODEL),
-    "tokenizer": (None.__class__, {"hash": str | None}),
+    "tokenizer": (None.__class__, {"hash": str | None, "probe": str}),
+    "bos": str,
     "corpus": {...: ([_TEXT], _TEXT)},
     "quantities": {...: {"axes": [str], "dtype": str, "merge": str}},
     **dict.fromkeys(("counting", "options", "tuned", "statistics", "manifest", "until"), dict | None),
@@ -33,7 +37,7 @@ RECORD: Mapping[str, Schema] = {
     "space": str,
 }
 """What is read of a run.json, as far as it is there."""
-MANIFEST: Schema = {**RECORD, "model": (None.__class__, Whole({"id": str, "checksum": str}))}
+MANIFEST: Schema = {**RECORD, "model": (None.__class__, Whole({**_MODEL, "id": str, "checksum": str}))}
 """The same of the manifest that statistics and neurons carry."""
 STATS, NEURONS = "stats.safetensors", "neurons.safetensors"
 
@@ -45,7 +49,8 @@ class Run:
         self.folder = Path(folder)
         if not self.folder.is_dir():
             there = f"is {kind_of(self.folder)}" if self.folder.is_file() else "is not there"
-            raise FileError(f"{folder} {there}. Expected the folder of a run, such as lape demo makes.")
+            more = f" Statistics become one: lape merge {folder} --out RUN." if self.folder.is_file() else ""
+            raise FileError(f"{folder} {there}. Expected the folder of a run, such as lape demo makes.{more}")
 
     @cached_property
     def record(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,9 +100,22 @@ def partly(corpora: Corpora) -> set[str]:
 def missing(corpora: Corpora) -> list[str]:
     """What is not there of texts of which some shards are: `fr: shards 2, 5 of 16`."""
     result = []
-    for language, texts in corpora.items():
-        for one in _listed(texts):
-            if "of" in one:
-                lacking = [k for k in range(1, one["of"] + 1) if k not in one["shards"]]
-                result.append(f"{language}: shard {', '.join(map(str, lacking))} of {one['of']}")
+    for language, one in each_text(corpora):
+        if "of" in one:
+            lacking = [k for k in range(1, one["of"] + 1) if k not in one["shards"]]
+            result.append(f"{language}: shard {', '.join(map(str, lacking))} of {one['of']}")
     return result
+
+
+def each_text(corpora: Corpora) -> list[tuple[str, dict[str, Any]]]:
+    """Each language with each of its texts."""
+    return [(language, one) for language, texts in corpora.items() for one in _listed(texts)]
+
+
+def check_whole(manifest: Mapping[str, Any]) -> None:
+    """Raise MismatchError where a manifest says that only some shards of a text are there: a part of a text is no sample of it."""
+    lacking = missing(manifest.get("corpus") or {})
+    if lacking:
+        raise MismatchError(
+            f"Not all shards are there. Missing: {'; '.join(lacking)}. Record them and merge all at once: lape merge SHARD SHARD ... --out RUN."
+        )

@@ -10,11 +10,13 @@ from typing import Any
 
 import polars as pl
 
+from lape.data.texts import listed
 from lape.errors import OptionError, warn
 from lape.experiments import experiments
 from lape.experiments.claim import Claim
 from lape.experiments.context import Context, Tables
 from lape.experiments.experiment import Experiment, taken
+from lape.experiments.known import known_of
 from lape.extras import need
 from lape.figures.write import FigureOptions, available, draw_tables, write_index
 from lape.model.identity import check_made_with, describe
@@ -94,8 +96,9 @@ def described(context: Context) -> dict[str, Any]:
         "options": {name: _plain(value) for name, value in dataclasses.asdict(context.options).items()},
         **(describe(context.model, context.tokenizer) if context.model is not None else {}),
         "statistics": context.stats.manifest,
+        "neurons": context.chosen.digest if context.chosen is not None else None,
         "parallel": {language: _hash(lines) for language, lines in context.lines.items()},
-        "texts": {language: str(source) for language, source in context.texts.items()},
+        "texts": listed(context.texts),
         "files": {name: _content(path) for name, path in read.items()},
     }
 
@@ -127,6 +130,8 @@ def _part(context: Context, part: Experiment[Any]) -> Tables:
     if kept is not None and len(there) == len(kept["tables"]):
         context.note(part.name, *kept["notes"])
         context.left_out |= kept["left_out"]
+        if kept.get("sets", True):
+            _ = context.neurons  # they were asked for then: `made_from` says so
         return there
     context.progress(part.about, 0, None)
     before = dict(context.left_out)
@@ -134,7 +139,12 @@ def _part(context: Context, part: Experiment[Any]) -> Tables:
     for name, table in tables.items():
         cells.keep(name, table)
     left_out = {name: why for name, why in context.left_out.items() if name not in before}
-    said = {"tables": list(tables), "notes": context.notes.get(part.name, []), "left_out": left_out}
+    said = {
+        "tables": list(tables),
+        "notes": context.notes.get(part.name, []),
+        "left_out": left_out,
+        "sets": "neurons" in context.made_from,
+    }
     cells.record(part.name, lambda: said)
     return tables
 
@@ -146,7 +156,8 @@ def run_one(context: Context, part: Experiment[Any], record: dict[str, Any], dra
     if context.model is not None:
         check_made_with(context.model, context.tokenizer, bos=context.stats.bos, statistics=context.stats)
     tables = _part(context, part)
-    draft.write(tables, run={**about, **record, "notes": context.notes.get(part.name, [])})
+    told = {"made_from": context.made_from, "notes": context.notes.get(part.name, [])}
+    draft.write(tables, run={**about, **record, **told})
     draft.finish()
     return tables
 
@@ -178,9 +189,9 @@ def draw(tables: Tables, folder: Path, record: dict[str, Any]) -> None:
     )
     for said in made.empty:
         warn(said)
-    model = record.get("model", {}).get("id", "MODEL")
+    known = known_of(record, record.get("model", {}))
     missing = {
-        name: f"lape study {model} --text TAG=PATH --parallel TAG=PATH --out STUDY --parts {one.name}"
+        name: known.fill(f"lape study {{model}} {{recorded}} {{parallel}} --out STUDY --parts {one.name}")
         for name, (one, figure) in figures.items()
         if not figure.possible(tables)
     }
@@ -193,6 +204,7 @@ def _record(context: Context, studied: Studied) -> dict[str, Any]:
     tokens = [len(corpus.tokens) for corpus in context.work.corpora.values()]
     return {
         **described(context),
+        "made_from": context.made_from,
         "space": str(context.stats.space),
         "rate": context.neurons.options["rate"],
         "threshold": context.neurons.options["threshold"],

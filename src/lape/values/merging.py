@@ -60,6 +60,7 @@ def joined(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
         result["corpus"] = shards.joined(a.get("corpus", {}), b.get("corpus", {}))
     if "options" in a:  # the corpora say which shards there are
         result["options"] = {**a["options"], "shard": None}
+    result.pop("until", None)  # where one of the two recordings stopped
     for name in ("tuned", "quantities"):
         if name in a or name in b:
             result[name] = {**b.get(name, {}), **a.get(name, {})}

@@ -21,7 +21,7 @@ from lape.store.kinds import refuse_other
 from lape.store.lock import Lock
 from lape.store.run import MANIFEST
 from lape.store.tensors import TensorFile, write_tensors
-from lape.values import published
+from lape.values import made, published
 from lape.values.same import check_same_model
 from lape.values.space import NeuronSpace
 
@@ -187,6 +187,19 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
             torch.cat([torch.empty(0, dtype=torch.int64), *(s.flat for s in self.sets.values())]),
             self.manifest,
         )
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256, in hex, of which neurons each language has: the same sets have the same, however they were chosen."""
+        sets = {language: found.flat.tolist() for language, found in self.sets.items()}
+        return made.digest({"space": self.space.to_json(), "sets": sets})
+
+    @property
+    def made_from(self) -> dict[str, Any]:
+        """What a result that is measured with them says of them, and of the statistics they were found in."""
+        known = {made.NEURONS: self.digest, "method": self.method, "size": len(self.union)}
+        found_in = made.recorded_from(self.manifest)
+        return known if found_in is None else {**known, made.STATISTICS: found_in}
 
     def only(self, language: str) -> NeuronSet:
         """The neurons of one language that no other language shares."""

@@ -18,6 +18,7 @@ from lape.store.lazy import FromFile, later, like
 from lape.store.lock import Lock
 from lape.store.run import MANIFEST
 from lape.store.tensors import TensorFile, write_tensors
+from lape.values import made
 from lape.values.laws import broken
 from lape.values.merging import added, joined
 from lape.values.quantity import COUNTED, EXTRAS, WRITTEN, Quantity, described
@@ -121,6 +122,26 @@ class ActivationStats:
     def bos(self) -> Any:
         """The rule by which rows of the recorded text began, auto, always or never, and so those of text that is measured with it."""
         return self.manifest.get("counting", {}).get("bos", "auto")
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, in hex, of what they were recorded from, whatever the order of merging (`lape.values.made.recorded_from`); of the
+        counts themselves where nothing says that.
+        """
+        known = made.recorded_from(self.manifest)
+        if known is not None:
+            return known
+        every = self.by_language.items()
+        return made.digest({language: [one.tokens.tolist(), one.fires.sum(0).tolist()] for language, one in every})
+
+    @property
+    def made_from(self) -> dict[str, Any]:
+        """What a result that is measured with them says of them."""
+        return {made.STATISTICS: self.digest}
+
+    def check_whole(self) -> None:
+        """Raise MismatchError where only some of the shards of a text are there."""
+        shards.check_whole(self.manifest)
 
     def canonical(self, language: str) -> str:
         """The standard tag of a recorded language. Raises TextError for one that was not recorded."""
@@ -364,9 +385,5 @@ def merge(parts: Iterable[ActivationStats]) -> ActivationStats:
         result = part if result is None else result.merge(part)
     if result is None:
         raise OptionError("There is nothing to merge. Expected at least one file of statistics.")
-    lacking = shards.missing(result.manifest.get("corpus", {}))
-    if lacking:
-        raise MismatchError(
-            f"Not all shards are there. Missing: {'; '.join(lacking)}. Record them and merge all at once."
-        )
+    result.check_whole()
     return result

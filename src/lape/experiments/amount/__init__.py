@@ -66,7 +66,7 @@ EXPERIMENT = Experiment(
             "How alike the sets of two halves of the text are, beside chance.",
             RELIABILITY,
             file="neurons.reliability.parquet",
-            command="lape identify {run} --overwrite",
+            command="{identify}",
         ),
     },
     figures=(

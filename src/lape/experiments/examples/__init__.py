@@ -55,5 +55,5 @@ EXPERIMENT = Experiment(
     needs=(MODEL, PARALLEL),
     section=_section,
     study="asked",
-    command="lape examples {model} {run}",
+    command="lape examples {model} {run} {other}",
 )

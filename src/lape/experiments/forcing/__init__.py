@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from lape.errors import FileError, MismatchError
+from lape.errors import FileError, MismatchError, warn
 from lape.experiments.claim import beside
 from lape.experiments.context import Context, Tables
 from lape.experiments.experiment import Experiment, named
@@ -26,6 +26,7 @@ from lape.experiments.table import Table
 from lape.figures.dots import dots
 from lape.figures.figure import Figure
 from lape.measure.answer_table import ANSWERS
+from lape.values.made import STATISTICS, differs
 
 __all__ = ["EXPERIMENT", "forcing"]
 
@@ -57,6 +58,13 @@ def _run(context: Context, options: ForcingStudy) -> Tables:
     found = read_forcing(options.file, context.stats.manifest.get("model", {}))
     command = " ".join(found.get("command", []))
     context.note("forcing", f"measured by: lape {command}")
+    other = differs(found.get("made_from"), {**context.neurons.made_from, STATISTICS: None})
+    if other is not None:
+        said = (
+            f"what lape force measured, and is joined here, was measured with {other}, not with the sets of this study"
+        )
+        context.note("forcing", said)
+        warn(f"{options.file}: {said}. For the same: lape force with the neurons of this study.")
     tables = {
         "forcing": pl.DataFrame(found["records"], schema=RECORDS).filter(pl.col("split") == "report"),
         "forcing_differences": pl.DataFrame(found["differences"], schema=DIFFERENCES),

@@ -21,7 +21,7 @@ __all__ = ["EXPERIMENT", "layers"]
 HISTOGRAM = Table(
     "Neurons of each language in each layer.",
     {"language": pl.String, "layer": pl.Int64, "neurons": pl.Int64},
-    command="lape identify {run}",
+    command="{identify}",
 )
 PLACES = Table(
     "The shares of all assignments in the bottom two layers and in the top quarter, over what chance would give.",

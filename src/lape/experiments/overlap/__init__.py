@@ -70,9 +70,7 @@ EXPERIMENT = Experiment(
     options=NoOptions,
     run=_run,
     tables={
-        "overlap": Table(
-            "How much the sets of two languages overlap, beside chance.", OVERLAP, command="lape identify {run}"
-        ),
+        "overlap": Table("How much the sets of two languages overlap, beside chance.", OVERLAP, command="{identify}"),
         "mantel": Table(
             "Mantel's test: whether languages that are alike share more neurons.", {**TESTS, "measure": pl.String}
         ),

@@ -86,5 +86,5 @@ EXPERIMENT = Experiment(
     section=section,
     claims=beside(__file__),
     study="always",
-    command="lape perplexity {model} {run} --text TAG=PATH",
+    command="lape perplexity {model} {run} {other}",
 )

@@ -28,6 +28,7 @@ def affinity(stats: ActivationStats) -> pl.DataFrame:
 
     Raises OptionError for a model without routed experts, and for a single language, which has no others.
     """
+    stats.check_whole()
     places = [k for k, stretch in enumerate(stats.space) if stretch.expert is not None]
     if not places:
         raise OptionError("This model has no routed experts. Expected statistics of a mixture of experts.")

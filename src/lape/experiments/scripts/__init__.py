@@ -76,7 +76,7 @@ EXPERIMENT = Experiment(
     tables={
         "scripts": Table("Neurons and damage where the same sentences are written otherwise, nats a sentence.", SCRIPTS)
     },
-    needs=(MODEL, PARALLEL, Need(_missing, "--text TAG=PATH")),
+    needs=(MODEL, PARALLEL, Need(_missing, "{recorded}")),
     cost=_cost,
     figures=(
         Figure(
