@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from lape.experiments.table import Table
 from lape.figures.dots import dots
 from lape.figures.figure import Figure
 from lape.measure.answer_table import ANSWERS
+from lape.store.documents import parse
 from lape.values.made import STATISTICS, differs
 
 __all__ = ["EXPERIMENT", "forcing"]
@@ -79,7 +79,7 @@ def _reads(options: ForcingStudy) -> Mapping[str, Path]:
 def read_forcing(path: Path, model: Mapping[str, Any]) -> dict[str, Any]:
     """A `forcing.json`. Raises FileError where it is none, MismatchError of another model."""
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = parse(path.read_bytes())
         _ = found["records"], found["differences"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FileError(
