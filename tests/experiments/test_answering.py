@@ -34,7 +34,7 @@ from support.made import made_stats
 from support.tiny import LAYERS
 
 SPACE = NeuronSpace.dense(LAYERS, 44)
-STATS = made_stats(languages=("en", "fr", "sw"), space=SPACE, sums=True)
+STATS = made_stats(languages=("en", "fr", "sw"), space=SPACE, sums=True, of=None)
 SETS = {"en": range(12), "fr": [*range(8, 16), *range(50, 58), *range(90, 93)], "sw": range(60, 64), "de": range(0)}
 CALM = settings(
     deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
@@ -521,8 +521,8 @@ def test_what_cannot_be_asked_is_refused(tmp_path):
     refused(path, TextError, "de was not recorded", neurons_of({"de": range(3)}), language="de")
     refused(one, OptionError, "another article")
     refused(path, OptionError, r"1024 positions.*Lower shots", new_tokens=1000)
-    refused(path, MismatchError, "3 × 40", stats=made_stats(space=NeuronSpace.dense(3, 40), sums=True))
-    refused(path, OptionError, "Record them", stats=made_stats(space=SPACE))
+    refused(path, MismatchError, "3 × 40", stats=made_stats(space=NeuronSpace.dense(3, 40), sums=True, of=None))
+    refused(path, OptionError, "Record them", stats=made_stats(space=SPACE, of=None))
     with pytest.raises(TextError, match="No file"):
         answering(model_of(), tokenizer_of(), {}, neurons_of(), STATS)
     with pytest.raises(TextError, match="named twice"):

@@ -30,7 +30,7 @@ from support.made import made_stats
 from support.tiny import LAYERS
 
 SPACE = NeuronSpace.dense(LAYERS, 44)
-STATS = made_stats(languages=("en", "fr", "zh"), space=SPACE, sums=True)
+STATS = made_stats(languages=("en", "fr", "zh"), space=SPACE, sums=True, of=None)
 SETS = {"en": range(12), "fr": [*range(8, 16), *range(50, 58)], "zh": range(0)}
 DOCS = 24
 
@@ -307,8 +307,8 @@ def test_what_cannot_be_run_is_refused(tasks):
     refused(OptionError, "no folder", include=tasks / "none")
     refused(OptionError, "no first generated tokens", steer=SteerOptions(tokens="generated"))
     refused(TextError, "no neurons of ja", languages=("ja",))
-    refused(MismatchError, "3 × 40", stats=made_stats(space=NeuronSpace.dense(3, 40), sums=True))
-    refused(OptionError, "Record them", stats=made_stats(space=SPACE))
+    refused(MismatchError, "3 × 40", stats=made_stats(space=NeuronSpace.dense(3, 40), sums=True, of=None))
+    refused(OptionError, "Record them", stats=made_stats(space=SPACE, of=None))
     refused(OptionError, r"lost.*check the network", names=["lost"])
 
 

@@ -610,7 +610,7 @@ def test_the_command_line_draws_and_says_what_is_missing(small, capsys):
 
 def test_mistakes_end_in_one_paragraph(run, tmp_path, capsys):
     refused(capsys, run, [str(tmp_path / "nowhere")], "is not there", "lape demo")
-    refused(capsys, run, [str(run / "run.json")], "is a file")
+    refused(capsys, run, [str(run / "run.json")], "is JSON")
     refused(capsys, run, [str(run), "--width", "1"], "width is 1")
     refused(capsys, run, [str(run), "--format", "gif"], "format is 'gif'")
     empty = tmp_path / "empty"

@@ -12,9 +12,10 @@ from threading import Thread
 import pytest
 import torch
 
+from lape.data import language_id
 from lape.data.language_id import Guess
 from lape.data.texts import Documents
-from lape.play import session as module
+from lape.errors import OptionError
 from lape.play.form import asked_of, values_of
 from lape.play.page import Place, serve
 from lape.play.session import CHARACTERS, Session
@@ -30,7 +31,7 @@ ASK, SHADE = 0, 14  # as the page numbers its calls where it shows no more than 
 @pytest.fixture(scope="module")
 def session():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "lingua", lambda _: lambda texts: [Guess("fr", 0.75) for _ in texts])
+        patch.setattr(language_id, "lingua", lambda _: lambda texts: [Guess("fr", 0.75) for _ in texts])
         model = lively("llama", torch.float32)
         texts = {language: Documents(some_texts(12, seed)) for seed, language in enumerate(("en", "fr", "zh"))}
         yield Session(model, tokenizer_of(), record(model, tokenizer_of(), texts))
@@ -257,7 +258,7 @@ def test_what_cannot_be_asked_is_one_message_and_no_stack_on_the_console(port, s
 
 def test_a_prompt_is_measured_before_it_is_tokenised(session, monkeypatch):
     monkeypatch.setattr(session, "tokenizer", None)  # whoever asks it fails
-    with pytest.raises(module.OptionError, match="characters"):
+    with pytest.raises(OptionError, match="characters"):
         session.answer(asked_of(["a" * 10_000_000, *FORM[1:-1]], session.stats.languages))
 
 

@@ -23,8 +23,9 @@ def made_stats(
     folds: int = 8,
     tokens: int = 400,
     sums: bool = False,
+    of: str | None = "made",
 ) -> ActivationStats:
-    """Random counts of `tokens` to 2 · `tokens` a fold; in an expert, fewer tokens arrive."""
+    """Random counts of `tokens` to 2 · `tokens` a fold; in an expert, fewer tokens arrive. `of`: the model that they say they are of."""
     random = np.random.default_rng(seed)
     by_language = {}
     for language in languages:
@@ -42,8 +43,8 @@ def made_stats(
             tensors["residual"] = torch.tensor(random.normal(size=(len(space.layers), 6)))
         by_language[language] = LanguageStats(tensors)
     manifest = {
-        "model": {"id": "made", "checksum": "m1"},
-        "tokenizer": {"hash": "t1"},
+        **({} if of is None else {"model": {"id": of, "checksum": "m1"}}),
+        **({} if of is None else {"tokenizer": {"hash": "t1"}}),
         "counting": {"bos": "auto"},
         "corpus": {language: {"hash": f"{language}{seed}", "tokens": 1} for language in languages},
     }

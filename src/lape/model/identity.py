@@ -256,7 +256,7 @@ _IDLE_ENDINGS = ("dropout", "_drop", "_pdrop", "_token_id", "_loss_coef")
 def computing(model: nn.Module) -> dict[str, Any]:
     """The part of a configuration that says what is computed: name -> plain value, names of inner dictionaries joined by a point."""
     found = dict(_flat("", text_config(model).to_dict()))
-    plain_values: dict[str, Any] = json.loads(json.dumps(found, sort_keys=True, default=str))
+    plain_values: dict[str, Any] = json.loads(json.dumps(found, sort_keys=True, default=str), parse_constant=str)
     return plain_values
 
 

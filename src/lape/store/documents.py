@@ -12,7 +12,7 @@ from lape.errors import FileError
 
 Schema: TypeAlias = "type | UnionType | list[Any] | Mapping[Any, Any] | tuple[Any, ...]"
 """A type or `str | None` (whole numbers pass for numbers, true and false for neither); `[S]`: a list of S; a tuple: any of these; a
-mapping: an object whose keys, as far as they are there (or all, of a `Whole`), have these values, those not named what `...` says, if anything.
+mapping: an object whose keys, as far as they are there (or must be, of a `Whole`), have these values, those not named what `...` says, if anything.
 """
 DEEPEST = 64
 """Lists and objects within each other; ours have a tenth of it."""
@@ -29,7 +29,11 @@ _SAID = {
 
 
 class Whole(dict[Any, Any]):
-    """A mapping of a schema whose keys must all be there."""
+    """A mapping of a schema of which some keys must be there: those named, or all."""
+
+    def __init__(self, schema: Mapping[Any, Any], *needed: str) -> None:
+        super().__init__(schema)
+        self.needed = needed or tuple(schema)
 
 
 def damaged(path: Path, why: object) -> FileError:
@@ -85,7 +89,8 @@ def misfit(value: Any, schema: Schema, name: str) -> str | None:
     if isinstance(schema, Mapping):
         if not isinstance(value, dict):
             return _unlike(value, name, "an object")
-        lacking = [key for key in schema if isinstance(schema, Whole) and key not in value]
+        needed = schema.needed if isinstance(schema, Whole) else ()
+        lacking = [key for key in needed if key not in value]
         if lacking:
             return f"{name:.200} has no {', '.join(lacking)}"
         rest = schema.get(..., object)

@@ -37,7 +37,10 @@ RECORD: Mapping[str, Schema] = {
     "space": str,
 }
 """What is read of a run.json, as far as it is there."""
-MANIFEST: Schema = {**RECORD, "model": (None.__class__, Whole({**_MODEL, "id": str, "checksum": str}))}
+MANIFEST: Schema = {
+    **RECORD,
+    "model": (None.__class__, Whole({**_MODEL, "id": str, "checksum": str}, "id", "checksum")),
+}
 """The same of the manifest that statistics and neurons carry."""
 STATS, NEURONS = "stats.safetensors", "neurons.safetensors"
 
@@ -49,7 +52,7 @@ class Run:
         self.folder = Path(folder)
         if not self.folder.is_dir():
             there = f"is {kind_of(self.folder)}" if self.folder.is_file() else "is not there"
-            more = f" Statistics become one: lape merge {folder} --out RUN." if self.folder.is_file() else ""
+            more = f" Statistics become one: lape merge {folder} --out RUN." if "statistics" in there else ""
             raise FileError(f"{folder} {there}. Expected the folder of a run, such as lape demo makes.{more}")
 
     @cached_property
