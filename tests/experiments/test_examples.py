@@ -313,7 +313,7 @@ def test_a_stopped_command_goes_on_where_it_was(folder, tmp_path, capsys, monkey
         return off(self, neurons, language)
 
     monkeypatch.setattr(Ablations, "off", stopping)
-    assert run(command(folder, "--out", str(tmp_path / "x"))) == 2
+    assert run(command(folder, "--out", str(tmp_path / "x"))) == 130
     assert "same command goes on" in capsys.readouterr().err.replace("\n", " ")
     monkeypatch.setattr(Ablations, "off", off)
     monkeypatch.setattr(whole, "contexts", None)  # is not called again

@@ -30,7 +30,7 @@ from support.made import made_stats
 from support.tiny import LAYERS
 
 SPACE = NeuronSpace.dense(LAYERS, 44)
-STATS = made_stats(languages=("en", "fr", "zh"), space=SPACE, sums=True, of=None)
+STATS = made_stats(1, languages=("en", "fr", "zh"), space=SPACE, sums=True, of=None)
 SETS = {"en": range(12), "fr": [*range(8, 16), *range(50, 58)], "zh": range(0)}
 DOCS = 24
 

@@ -536,4 +536,4 @@ def _stopped(command: str, owner: type, method: str, here: Callable[..., bool]) 
         code, said = called(command.split())
     finally:
         setattr(owner, method, known)
-    assert code == 2, said
+    assert code == 130, said
