@@ -17,7 +17,8 @@ from lape.edit.steer import steer
 from lape.errors import LapeWarning, MismatchError, ModelError
 from lape.experiments.perplexity.run import perplexity
 from lape.model.identity import check_made_with, checksum, describe
-from lape.model.load import load, located
+from lape.model.load import load
+from lape.model.locate import located
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.same import compared, place_of
 from support.brute import lively, some_texts, tokenizer_of

@@ -185,19 +185,6 @@ def remember(model: nn.Module, path: Path | None, content: str | None) -> None:
     _SOURCES[inner] = _Source(_signature(inner), None if path is None else str(path.absolute()), content)
 
 
-def content_of(files: Mapping[str, Path]) -> str:
-    """SHA-256 over the sizes, beginnings, middles and ends of a checkpoint's files: tells whether it is the same one without reading it all."""
-    digest = hashlib.sha256()
-    for name, path in sorted(files.items()):
-        size = path.stat().st_size
-        digest.update(f"{name} {size}\n".encode())
-        with path.open("rb") as file:
-            for at in sorted({0, max(0, size // 2), max(0, size - 2**20)}):
-                file.seek(at)
-                digest.update(file.read(2**20))
-    return digest.hexdigest()
-
-
 def describe(model: Any, tokenizer: Any, bos: str | None = None) -> dict[str, Any]:
     """Which model and tokenizer (if any), for a manifest; with `bos`, the rule by which rows begin, also what they begin with."""
     inner = unwrapped(model)

@@ -16,7 +16,8 @@ import torch
 from lape.errors import ModelError, OptionError, foreign, told
 from lape.model.find import find
 from lape.model.gguf import unpacked
-from lape.model.identity import content_of, remember
+from lape.model.identity import remember
+from lape.model.locate import advice, located, source
 from lape.model.site import SiteNames
 from lape.options import given
 from lape.progress import Progress, silent
@@ -117,51 +118,6 @@ def _located(name: str | Path, options: ModelOptions, progress: Progress) -> tup
     return name, sample
 
 
-_PATHS = ("/", "\\", ".", "~")
-"""What a name that is a path begins with."""
-
-
-def located(name: str, revision: str | None) -> str | Path:
-    """A model's folder or file where there is one, else its name on the Hub, if it is one there: asked for once, and not where a path was
-    meant. Raises ModelError for a name with nothing behind it.
-    """
-    there = Path(name).expanduser()
-    if there.exists():
-        return there if str(there) != name or name.endswith(".gguf") else name
-    if name.startswith(_PATHS) or name.count("/") > 1 or there.suffix in (".gguf", ".json", ".safetensors"):
-        raise ModelError(f"There is no file or folder {name}. {_advice(name)}")
-    from huggingface_hub import HfApi, try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
-
-    try:
-        if isinstance(try_to_load_from_cache(name, "config.json", revision=revision), str):
-            return name
-        HfApi().model_info(name, revision=revision, timeout=10)
-    except HFValidationError as error:
-        raise ModelError(f"{name} is no file, folder or name of a model. {_advice(name)}") from error
-    except RepositoryNotFoundError as error:
-        raise ModelError(
-            f"There is no file or folder {name} here, and no model of that name on the Hugging Face Hub, or it is not open to you. {_advice(name)}"
-        ) from error
-    except Exception as error:  # no network, or it is switched off: the library raises what its transport raises
-        raise ModelError(
-            f"There is no file or folder {name} here, it was not downloaded before, and the Hugging Face Hub could not be asked "
-            f"({told(error)[:120]}). {_advice(name)}"
-        ) from error
-    return name
-
-
-def _source(path: str | Path) -> tuple[Path | None, str | None]:
-    """Where a checkpoint lies and what it holds, or of the Hub which commit it is."""
-    where = Path(path)
-    if where.is_file():
-        return where, content_of({where.name: where})
-    if where.is_dir():
-        weights = {one.name: one for one in where.glob("*.safetensors") if not one.name.startswith(".")}
-        return where, content_of(weights) if weights else None
-    return None, None
-
-
 def gguf_file(name: str | Path) -> Path | None:
     """The GGUF file that a model's name is, if it is one."""
     path = Path(name)
@@ -180,7 +136,7 @@ def _within(path: str | Path, options: ModelOptions, progress: Progress) -> tupl
 def _explained(name: str | Path) -> AbstractContextManager[None]:
     """Say of a failed load what was expected."""
     return foreign(
-        ModelError, lambda said: f"{name} could not be loaded as a causal language model: {said}\n{_advice(name)}"
+        ModelError, lambda said: f"{name} could not be loaded as a causal language model: {said}\n{advice(name)}"
     )
 
 
@@ -222,7 +178,7 @@ def _weights(name: str | Path, options: ModelOptions, progress: Progress, *, sam
     if not options.device_map and not options.tensor_parallel and not getattr(model, "is_quantized", False):
         model.to(chosen_device(options.device))
     model.eval()
-    origin, content = _source(name)
+    origin, content = source(name)
     if sample:  # a result says which model it is of, not where somebody's cache lies
         model.config._name_or_path, origin = Path(name).name, None
     elif origin is not None:
@@ -259,16 +215,6 @@ def _to_bits(bits: int) -> Any:
     return transformers.BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
     )
-
-
-def _advice(name: str | Path) -> str:
-    if Path(str(name)).is_file():
-        return "Expected a whole GGUF file, or the folder of a model."
-    if Path(str(name)).exists():
-        return (
-            "Expected a folder written by save_pretrained that holds config.json, safetensors weights and a tokenizer."
-        )
-    return "Expected a Hugging Face id, a local folder or GGUF file, or sample."
 
 
 def _dtype(name: str) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from lape.errors import ModelError, OptionError, foreign
-from lape.model.load import located
+from lape.model.locate import located
 
 FEWEST = 4
 """Layers, where the model has as many: leading dense ones and every second with experts are among them."""
