@@ -39,7 +39,7 @@ def test_options_that_a_message_calls_as_python_does_are_flags_on_the_command_li
         ("record m --out x", ["--text is missing. TAG=PATH, once or more", "lape record MODEL --text TAG=PATH --out OUT"]),
         ("record m --txet fr=a --out x", ["--text is missing. Did you mean --text instead of --txet?"]),
         ("steer m hello", ["--to is missing. The language to steer to.", "lape steer MODEL --to"]),
-        ("merge a b", ["--out is missing. The file to write", "lape merge --out"]),
+        ("merge a b", ["--out is missing. The run's folder to write", "lape merge --out"]),
         ("compare a", ["B is missing", "lape compare A B"]),
         ("run layers", ["--run is missing", "lape run layers --run RUN"]),
         ("show x --width", ["--width was given no value. For a .pth: neurons in a layer", "lape show NEURONS"]),

@@ -386,7 +386,7 @@ def test_the_command_line_records_chooses_and_says_where_from(folder, tmp_path):
         (["en=a", "en=b"], "--tuned en was given 2 times"),
         (["en={}/base"], "identical to the base"),
         (["de={}/en"], "but no text"),
-        (["en={}/nowhere"], "could not be loaded"),
+        (["en={}/nowhere"], "no file or folder"),
     ],
 )
 def test_the_command_line_refuses_what_it_cannot_compare(folder, tmp_path, capsys, tuned, says):

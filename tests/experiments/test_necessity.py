@@ -317,7 +317,7 @@ def test_only_the_languages_asked_for_are_run():
 
 
 def test_statistics_without_attribution_only_lack_it():
-    plain = made_stats(0, space=find(model_of("llama")).space, sums=True)
+    plain = made_stats(0, space=find(model_of("llama")).space, sums=True, of=None)
     result = necessity(model_of("llama"), tokenizer_of(), plain, {"fr": Documents(OTHER)}, neurons(), **SMALL)
     assert "recorded" not in result.correlations["predictor"].to_list()
     assert "first" in result.correlations["predictor"].to_list()

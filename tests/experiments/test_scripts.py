@@ -284,7 +284,7 @@ def test_a_text_without_a_line_is_refused(stats):
 
 def test_statistics_of_another_model_are_refused():
     other = record(model_of("qwen2"), tokenizer_of(), documents(RECORDED), **COUNTED)
-    with pytest.raises(MismatchError, match="different models"):
+    with pytest.raises(MismatchError, match="model_type qwen2 and llama"):
         table_of(other)
 
 

@@ -11,6 +11,7 @@ import torch
 
 import lape
 from lape.errors import ModelError, OptionError
+from lape.values.same import Verdict, compared, lasting
 from lape.values.stats import ActivationStats
 from support.brute import assert_near, lively, some_texts, tokenizer_of
 from support.parallel_child import OPTIONS
@@ -68,7 +69,8 @@ def alone(folder: Path, kind: str) -> ActivationStats:
 def assert_same(found: ActivationStats, expected: ActivationStats) -> None:
     assert found.space == expected.space
     for key in ("model", "tokenizer", "counting", "corpus", "options"):
-        assert found.manifest[key] == expected.manifest[key], key
+        assert lasting(found.manifest)[key] == lasting(expected.manifest)[key], key
+    assert compared(found.manifest, expected.manifest) == Verdict()
     for language in expected.languages:
         for name, tensor in expected[language].tensors.items():
             other = found[language].tensors[name]
