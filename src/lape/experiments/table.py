@@ -47,6 +47,8 @@ class Table:
     """Whether the experiment may leave it out."""
     key: tuple[str, ...] = ()
     """Columns by which its rows are told apart, and which are never null; no two rows have the same in all. Default: they may be alike."""
+    known: tuple[str, ...] = ()
+    """More columns that are never null."""
 
     @property
     def columns(self) -> list[Column]:
@@ -74,4 +76,4 @@ class Table:
 
     def check(self, name: str, frame: pl.DataFrame, where: str = "") -> pl.DataFrame:
         """See `lape.store.run.check_table`."""
-        return check_table(name, frame, self.schema, where, self.key)
+        return check_table(name, frame, self.schema, where, self.key, self.known)

@@ -108,7 +108,9 @@ def origin(facts: Facts) -> str:
     said = []
     if model:
         revision = f"revision {model['revision']}" if model.get("revision") else "no revision recorded"
-        said.append(f"Model: {model['id']}, {revision}, SHA-256 over all parameters {str(model.get('checksum'))[:12]}.")
+        said.append(
+            f"Model: {model.get('id') or 'not named'}, {revision}, SHA-256 over all parameters {str(model.get('checksum'))[:12]}."
+        )
     if isinstance(facts.get("command"), list):
         said.append(f"Made by: lape {shlex.join(map(str, facts['command']))}")
     elif facts.get("command"):

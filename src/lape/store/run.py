@@ -104,10 +104,15 @@ def read_table(path: Path) -> pl.DataFrame:
 
 
 def check_table(
-    name: str, frame: pl.DataFrame, schema: Mapping[str, Any], where: str = "", key: Sequence[str] = ()
+    name: str,
+    frame: pl.DataFrame,
+    schema: Mapping[str, Any],
+    where: str = "",
+    key: Sequence[str] = (),
+    known: Sequence[str] = (),
 ) -> pl.DataFrame:
     """The frame itself, if it has exactly these columns and dtypes, all its numbers are finite (what is not known is null), and no two rows
-    have the same in the columns of `key`, of which none is null.
+    have the same in the columns of `key`. Null is refused in those, and in the columns of `known`.
 
     Raises FileError, naming what differs.
     """
@@ -129,6 +134,7 @@ def check_table(
             f"has values in {name} that are infinite or not numbers" for name in finite.columns if not finite[name][0]
         ]
         rows = frame.select(key)
+        said += [f"has rows without {one}" for one in known if frame[one].null_count()]
         if key and (rows.is_duplicated().any() or any(rows.null_count().row(0))):
             said.append(f"has rows that {', '.join(key)} do not tell apart")
     if not said:
