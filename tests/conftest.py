@@ -37,6 +37,7 @@ SLOW = (
     "recording/test_until.py",
     "reporting",
     "study/test_study.py",
+    "test_kills.py",
     "test_planted.py",
 )
 """Rooms and files that take long: real models, browsers, clusters, whole studies, everything on every kind of model."""

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import random
-import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file
 
 from lape.data.texts import Documents
 from lape.errors import FileError, ModelError, OptionError, TextError
@@ -391,7 +387,7 @@ def test_a_run_killed_while_it_tidies_up_is_not_mistaken_for_another(texts, tmp_
     assert torch.equal(stats.fires, expected.fires)
 
 
-# --- a killed run ---
+# --- in a process of its own ---
 
 
 @pytest.fixture(scope="module")
@@ -410,14 +406,6 @@ def context():
     return made
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("model")
-    model_of("llama").save_pretrained(folder)
-    tokenizer_of().save_pretrained(folder)
-    return folder
-
-
 def started(context, work, *args):
     process = context.Process(target=work, args=args)
     process.start()
@@ -428,86 +416,6 @@ def finished(context, work, *args):
     process = started(context, work, *args)
     process.join(120)
     return process.exitcode
-
-
-def long_texts(folder: Path, lines: int) -> dict[str, str]:
-    for language, seed in (("en", 0), ("fr", 1)):
-        (folder / f"{language}.txt").write_text("\n".join(some_texts(lines, seed)), encoding="utf-8")
-    return {language: str(folder / f"{language}.txt") for language in ("en", "fr")}
-
-
-def killed_at_random(context, saved, folder, kills, lines):
-    """Kill a run `kills` times, let it end, and compare with one that was left alone."""
-    texts = long_texts(folder, lines)
-    assert finished(context, child.record, saved, texts, folder / "whole") == 0
-    seed = random.randrange(10**6)
-    delays = random.Random(seed)
-    for number in range(kills):
-        process = started(context, child.record, saved, texts, folder / "killed")
-        while not (folder / "killed.partial" / "state.checkpoint").exists() and process.is_alive():
-            time.sleep(0.01)
-        time.sleep(delays.uniform(0.02, 0.25))
-        process.kill()
-        process.join()
-        assert process.exitcode == -9, f"kill {number} of seed {seed} came too late"
-    assert finished(context, child.record, saved, texts, folder / "killed") == 0
-    a, b = (load_file(folder / name / "stats.safetensors") for name in ("whole", "killed"))
-    assert a.keys() == b.keys()
-    assert all(torch.equal(a[name], b[name]) for name in a), f"seed {seed}"
-    assert names_in(folder / "killed") == {"stats.safetensors", "run.json"}
-
-
-def test_a_run_killed_three_times_ends_with_the_same_bits(context, saved, tmp_path):
-    killed_at_random(context, saved, tmp_path, 3, 400)
-
-
-@pytest.mark.soak
-def test_a_run_killed_twenty_times_ends_with_the_same_bits(context, saved, tmp_path):
-    killed_at_random(context, saved, tmp_path, 20, 3000)
-
-
-def merge_killed_at_random(context, folder, kills):
-    """A merge that is killed leaves the file as it was, or whole."""
-    random = torch.Generator().manual_seed(0)
-    for k in range(3):
-        fires = torch.randint(0, 1000, (6, 40, 10_000), generator=random)
-        ActivationStats.from_counts(["en", "fr", "de", "ja", "zh", "vi"], [1000] * 6, fires).save(
-            folder / f"{k}.safetensors"
-        )
-    parts, out = [folder / f"{k}.safetensors" for k in range(3)], folder / "all.safetensors"
-    assert finished(context, child.merge, parts, out) == 0
-    whole = out.read_bytes()
-    delays = np.random.default_rng()
-    for number in range(kills):
-        out.write_bytes(b"before")
-        process = started(context, child.merge, parts, out)
-        temporary = folder / f".all.safetensors.{process.pid}.tmp"
-        while not temporary.exists() and process.is_alive():
-            time.sleep(0.001)
-        time.sleep(delays.uniform(0, 0.05))
-        process.kill()
-        process.join()
-        assert out.read_bytes() in (b"before", whole), f"kill {number}"
-    assert finished(context, child.merge, parts, out) == 0
-    assert out.read_bytes() == whole
-    assert names_in(folder) == {"0.safetensors", "1.safetensors", "2.safetensors", "all.safetensors"}
-
-
-def test_a_merge_killed_three_times_leaves_what_was_there_or_all_of_it(context, tmp_path):
-    merge_killed_at_random(context, tmp_path, 3)
-
-
-@pytest.mark.soak
-def test_a_merge_killed_twenty_times_leaves_what_was_there_or_all_of_it(context, tmp_path):
-    merge_killed_at_random(context, tmp_path, 20)
-
-
-def test_a_kill_in_the_middle_of_a_write_leaves_nothing_in_the_finished_run(context, saved, tmp_path):
-    texts = long_texts(tmp_path, 20)
-    args = (saved, texts, tmp_path / "run")
-    assert finished(context, child.record_and_die_while_writing, *args) == -9
-    assert finished(context, child.record, *args) == 0
-    assert names_in(tmp_path / "run") == {"stats.safetensors", "run.json"}
 
 
 def test_public_names_are_functions_whatever_was_imported_before(context):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import polars as pl
 import pytest
@@ -78,3 +79,13 @@ def test_what_is_in_the_way_is_refused_before_anything_is_done(tmp_path):
     with pytest.raises(FileError, match="did not write"):
         Draft(tmp_path / "notes", overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["notes"]
+
+
+def test_what_killed_processes_left_in_a_draft_does_not_outlast_it(tmp_path):
+    draft = Draft(tmp_path / "run")
+    (draft.folder / "tables").mkdir(parents=True)
+    for name in (".recorded.lock", f"tables/.a.parquet.{os.getppid()}.tmp"):  # the number is another process's by now
+        (draft.folder / name).touch()
+    draft.write({}, run={})
+    draft.finish()
+    assert {path.name for path in (tmp_path / "run").rglob("*")} == {"run.json", "tables"}

@@ -10,6 +10,7 @@ import pytest
 
 from lape.errors import FileError
 from lape.store.draft import Draft
+from lape.store.files import refuse_existing
 from lape.store.lock import Lock
 
 HOLD = "import sys, time; from pathlib import Path; from lape.store.lock import Lock; lock = Lock(Path(sys.argv[1])); print(1, flush=True); time.sleep(60)"
@@ -55,3 +56,11 @@ def test_where_no_file_can_be_made_nothing_is_locked(tmp_path):
     (tmp_path / "a").write_text("")
     with Lock(tmp_path / "a" / "run"):
         assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_lock_of_a_process_that_was_killed_when_all_was_in_place_goes_with_the_next_refusal(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / ".run.lock").touch()
+    with pytest.raises(FileError, match="exists already"):
+        refuse_existing(tmp_path / "run", overwrite=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]

@@ -1,40 +1,57 @@
-"""What the killed processes of test_record.py run."""
+"""What processes that are killed run: a command of `lape`, forked where everything is imported already."""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 
 import lape
-from lape.recording.record import record as lape_record
-from lape.values.stats import ActivationStats
-from lape.values.stats import merge as stats_merge
+from lape.cli import run
 
-OPTIONS = {"document": "line", "row_tokens": 32, "batch_tokens": 32, "checkpoint_seconds": 0, "residual": True}
-OPTIONS |= {"per_text": True, "most_texts": 20, "histogram": True}
+STEPS = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "open"}
+"""What Python is audited for that changes a folder."""
 
 
-def record(model: Path, texts: dict[str, str], out: Path) -> None:
+def command(words: Sequence[str], watched: Path, said: Path, last: int = 0) -> None:
+    """Run a command and die just before its `last` change of files in `watched`; with 0, write to `said`.steps how many there were.
+
+    `said`: a file that gets what it prints. Each change is a step: a file is opened to be written, renamed or removed, a folder made
+    or removed.
+    """
     torch.set_num_threads(1)
-    lape_record(*lape.load(model, device="cpu"), texts, out=out, **OPTIONS)
+    sys.argv = ["lape", *words]
+    with said.open("wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    steps = 0
+
+    def step(event: str, args: tuple[Any, ...]) -> None:
+        nonlocal steps
+        if event in STEPS and _changes(event, args, str(watched)):
+            steps += 1
+            if steps == last:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(step)
+    code = run(list(words))
+    if not last:
+        said.with_suffix(".steps").write_text(str(steps))
+    sys.exit(code)
 
 
-def record_and_die_while_writing(model: Path, texts: dict[str, str], out: Path) -> None:
-    """Die between writing a checkpoint and putting it in place."""
-    replace, done = os.replace, []
-
-    def dying(source: str, target: str) -> None:
-        done.append(target)
-        if len(done) == 5:
-            os.kill(os.getpid(), signal.SIGKILL)
-        replace(source, target)
-
-    os.replace = dying
-    record(model, texts, out)
+def _changes(event: str, args: tuple[Any, ...], watched: str) -> bool:
+    writes = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+    if event == "open" and not (isinstance(args[2], int) and args[2] & writes):
+        return False
+    inside = event in ("os.remove", "os.rmdir") and args[1] != -1  # of a folder that is removed with all that is in it
+    return inside or str(args[0]).startswith(watched)
 
 
 def public_names_are_functions() -> None:
@@ -42,7 +59,3 @@ def public_names_are_functions() -> None:
     modules = [name for name in lape.__all__ if isinstance(getattr(lape, name), ModuleType)]
     if modules:
         raise SystemExit(f"these are modules: {modules}")
-
-
-def merge(parts: list[Path], out: Path) -> None:
-    stats_merge(ActivationStats.load(part) for part in parts).save(out, overwrite=True)

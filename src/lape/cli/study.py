@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,12 +11,15 @@ from lape.cli.flags import SWITCHES, Out, Several, Switch
 from lape.cli.inputs import LOADING, Loading, lines_of, load_proven, texts_of
 from lape.cli.tables import titled
 from lape.data.parallel import spread, warn_of_few
+from lape.data.texts import listed
 from lape.errors import OptionError
 from lape.experiments.claim import Claim, parsed, read
 from lape.experiments.context import Context
 from lape.figures.write import available
 from lape.recording.record import record
+from lape.store import files
 from lape.store.draft import Draft
+from lape.store.run import read_record
 from lape.study.claims import standing
 from lape.study.options import study_options
 from lape.study.plan import plan as planned
@@ -115,10 +119,21 @@ def _statistics(
     report: Any,
 ) -> ActivationStats:
     """Those of a run, or recorded now, in the study's own folder; for a plan, a taste of them will do and is not kept."""
-    place = working / "recorded"
-    if run is not None or place.exists():
-        return ActivationStats.load(run or place)
-    tokens, attribution = options.record_tokens, options.attribution
+    if run is not None:
+        return ActivationStats.load(run)
+    place, tokens, attribution = working / "recorded", options.record_tokens, options.attribution
+    if place.exists():
+        said = read_record(place)
+        asked = {"tokens": tokens, "batch_tokens": options.batch_tokens}
+        asked["attribution"] = None if options.quick else attribution
+        known = said.get("options") or {}
+        if (
+            plan_only
+            or files.state_of(working)
+            or (said.get("texts"), {k: known.get(k) for k in asked}) == (listed(texts), asked)
+        ):
+            return ActivationStats.load(place)
+        shutil.rmtree(place)  # nothing says what it belongs to, and it is another's
     measured = speed(model, tokenizer, lines, options.batch_tokens)
     err.print(recording_note(len(texts), tokens, 1 / measured.body))
     if plan_only:

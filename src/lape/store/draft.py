@@ -66,5 +66,8 @@ class Draft:
         for name in (CELLS, PARTS):
             shutil.rmtree(self.folder / name, ignore_errors=True)
         (self.folder / files.STATE).unlink(missing_ok=True)
+        for left in self.folder.rglob(".*"):  # by processes that were killed
+            if left.suffix in (".tmp", ".lock"):
+                left.unlink()
         files.finish(self.folder, self.target)
         self._lock.release()

@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 
 from lape.errors import FileError, warn
 from lape.store.documents import AGAIN, read_json
+from lape.store.lock import sweep
 
 STATE = "state.checkpoint"
 """The file of a half-full folder that says which run it belongs to."""
@@ -117,6 +118,7 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
     if path.name in ("", "..") or path.is_symlink():
         raise FileError(f"{path} cannot be the output. Name a new folder or file.")
     if path.exists() and not overwrite:
+        sweep(path)
         raise FileError(f"{path} exists already. Choose another name, or add --overwrite to replace it.")
     if path.is_dir() and any(path.iterdir()) and not any((path / name).is_file() for name in OURS):
         raise FileError(f"{path} holds files that lape did not write, so it is not replaced. Choose another name.")

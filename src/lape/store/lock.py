@@ -56,6 +56,13 @@ class Lock:
         self.release()
 
 
+def sweep(target: Path) -> None:
+    """Without the lock's file that a process left which was killed when `target` was in its place already."""
+    if _beside(target).exists():
+        with suppress(FileError), Lock(target):
+            pass
+
+
 def _beside(target: Path) -> Path:
     whole = Path(os.path.abspath(target))
     return whole.with_name(f".{whole.name}.lock")
