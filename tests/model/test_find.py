@@ -66,6 +66,15 @@ def test_neurons_that_are_gone_are_said_to_be():
         assert len(find(model).space) == 88
 
 
+def test_neurons_that_are_back_are_found_again():
+    model = lively("llama")
+    replaced(model.model.layers[1])
+    assert len(find(model).space) == 88
+    del model.model.layers[1].mlp.forward
+    with pytest.warns(LapeWarning, match="132 neurons .* had 88"):
+        assert len(find(model).space) == 132
+
+
 @pytest.fixture
 def proofs(monkeypatch):
     counted = []

@@ -85,6 +85,10 @@ def buffer(model):
     model.model.rotary_emb.inv_freq.mul_(0.3)
 
 
+def nothing(hidden_states, **_):
+    return torch.zeros_like(hidden_states), None
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -94,8 +98,14 @@ def buffer(model):
         (weight, "checksum"),
         (hidden_write, "checksum"),
         (buffer, "hidden states"),
+        (lambda model: setattr(model.model.layers[1].mlp, "act_fn", torch.nn.ReLU()), "hidden states"),
+        (lambda model: setattr(model.model.layers[1].input_layernorm, "variance_epsilon", 0.5), "hidden states"),
+        (lambda model: setattr(model.model.layers[1].self_attn, "forward", nothing), "hidden states"),
     ],
-    ids=["activation", "norm", "rope", "one weight", "weights through .data", "buffer that is not saved"],
+    ids=[
+        *("activation", "norm", "rope", "one weight", "weights through .data", "buffer that is not saved"),
+        *("module", "number of a module", "forward of a module"),
+    ],
 )
 def test_a_changed_model_is_another_in_every_call_of_the_library(change, said):
     model, tokenizer = lively("llama", torch.float32), tokenizer_of()
@@ -111,6 +121,21 @@ def test_a_changed_model_is_another_in_every_call_of_the_library(change, said):
     for call in calls:
         with pytest.raises(MismatchError, match=said):
             call()
+
+
+def test_hooks_that_others_put_count_where_text_is_measured_and_are_not_run_to_edit():
+    model, tokenizer = lively("llama", torch.float32), tokenizer_of()
+    stats, neurons = found_in(model, tokenizer)
+    seen = []
+    watching = model.model.layers[0].register_forward_hook(lambda *_: seen.append(1))
+    with edited(model, Off(neurons["en"])):
+        assert not seen
+    watching.remove()
+    model.model.layers[1].self_attn.register_forward_hook(lambda _module, _args, out: (out[0] * 0, *out[1:]))
+    with pytest.raises(MismatchError, match="hidden states"):
+        perplexity(model, tokenizer, OTHER, neurons, draws=1, resamples=10)
+    with pytest.raises(MismatchError, match="hidden states"):
+        stats.merge(lape.record(model, tokenizer, OTHER))
 
 
 def test_neurons_of_another_model_are_not_exported_either(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary, WeakMethod, ref
@@ -28,6 +28,8 @@ class _Found:
     sites: Sites
     names: SiteNames | None
     parts: tuple[str, ...]
+    without: tuple[str, ...]
+    """Modules of the blocks in which no site was found: one may have been taken out of work for a while."""
     proven_of: tuple[object, ...]
 
 
@@ -43,7 +45,7 @@ def find(model: nn.Module, names: SiteNames | None = None) -> Sites:
     model = unwrapped(model)
     known = _FOUND.get(model)
     if known is not None and names in (None, known.names):
-        if known.proven_of == _running(model, known.parts):
+        if known.proven_of == _ran(model, known.parts, known.without):
             return known.sites
         names = known.names
     if is_shared_out(model):
@@ -64,8 +66,8 @@ def find(model: nn.Module, names: SiteNames | None = None) -> Sites:
             f"The model was changed: it has {len(sites.space):,} neurons that can be proven, and had {len(known.sites.space):,} before. "
             "Neurons and statistics from before do not fit it."
         )
-    parts = tuple(_parts(sites))
-    _FOUND[model] = _Found(sites, names, parts, _running(model, parts))
+    parts, without = tuple(_parts(sites)), tuple(_without(model, sites))
+    _FOUND[model] = _Found(sites, names, parts, without, _ran(model, parts, without))
     return sites
 
 
@@ -84,24 +86,37 @@ def _parts(found: Sites) -> Iterator[str]:
                     yield part
 
 
-def _running(model: nn.Module, parts: tuple[str, ...]) -> tuple[object, ...]:
-    """What runs at some modules: the modules, what their forward is, and hooks of others'."""
+def _without(model: nn.Module, found: Sites) -> Iterator[str]:
+    """The names of all modules of blocks without sites, beside those that have some."""
+    with_sites = {site.block for site in found.sites}
+    for above in dict.fromkeys(block.rpartition(".")[0] for block in with_sites):
+        for key, block in model.get_submodule(above).named_children():
+            if (name := f"{above}.{key}") not in with_sites:
+                yield from (f"{name}.{inner}".rstrip(".") for inner, _ in block.named_modules())
+
+
+def _ran(model: nn.Module, parts: Iterable[str], without: Iterable[str]) -> tuple[object, ...]:
+    return *running(model, parts), *running(model, without, hooks=False)
+
+
+def running(model: nn.Module, names: Iterable[str], *, hooks: bool = True) -> tuple[object, ...]:
+    """What runs at some modules, each named after those above it: the modules, what their forward is, and others' hooks below the first."""
     at: dict[str, Any] = {}
     result: list[object] = []
-    for name in parts:
+    for name in names:
         parent, _, own = name.rpartition(".")
         above = at[parent] if parent in at else model.get_submodule(parent)
         at[name] = module = getattr(above, own, None)
         if isinstance(module, nn.Module):
             # many look at what blocks give, and a hook there does not come between neurons and what they write
             result += [ref(module), type(module), type(module).forward, _weakly(Runner.own_forward(module))]
-            result += _hooks(module) if parent in at else ()
+            result += others_hooks(module) if hooks and parent in at else ()
         else:
             result.append(None)
     return tuple(result)
 
 
-def _hooks(module: nn.Module) -> Iterator[int]:
+def others_hooks(module: nn.Module) -> Iterator[int]:
     """The numbers of the hooks that are not ours."""
     for kind in (module._forward_pre_hooks, module._forward_hooks):
         yield from (number for number, hook in kind.items() if not isinstance(hook, Put))

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from torch.distributed.tensor import DTensor
 from lape.data.corpus import bos_id
 from lape.model.body import each_row_alone, evaluating, hidden_states, present, text_config, tiny_ids, unwrapped
 from lape.model.editing import editing
-from lape.model.find import find
+from lape.model.find import find, others_hooks, running
 from lape.store.shards import check_whole
 from lape.values.quantity import plain
 from lape.values.same import Made, Running, check_same_model, manifest_of, packed
@@ -97,11 +97,13 @@ def _digest(parameter: Tensor) -> str:
 
 @dataclass(frozen=True)
 class _Known:
-    """What reading all weights told, and by what it is seen that they are still the same."""
+    """What reading all weights and running them told, and by what it is seen that they are still the same, and run in the same way."""
 
     signature: str | None
     checksum: str
     probe: str | None
+    runs: tuple[object, ...]
+    hooks: tuple[object, ...]
 
 
 @dataclass(frozen=True)
@@ -117,14 +119,41 @@ _KNOWN: WeakKeyDictionary[nn.Module, _Known] = WeakKeyDictionary()
 _SOURCES: WeakKeyDictionary[nn.Module, _Source] = WeakKeyDictionary()
 
 
-def _known(inner: nn.Module) -> _Known:
+def _known(inner: nn.Module, *, hooked: bool = False) -> _Known:
+    """`hooked`: whether hooks that others have put since count too. Whoever only edits may have put one to watch what comes: it would see
+    the probe.
+    """
     signature = _signature(inner)
     kept = _KNOWN.get(inner)
     if kept is None or signature is None or kept.signature != signature:
         probe, whole = _probe(inner), _checksum(inner)
         # read again: bitsandbytes lays weights out anew in their first forward
-        kept = _KNOWN[inner] = _Known(_signature(inner), whole, probe)
+        kept = _KNOWN[inner] = _Known(_signature(inner), whole, probe, _runs(inner), _hooks(inner))
+    elif kept.runs != _runs(inner) or (hooked and kept.hooks != _hooks(inner)):
+        probe = _probe(inner)
+        kept = _KNOWN[inner] = replace(kept, probe=probe, runs=_runs(inner), hooks=_hooks(inner))
     return kept
+
+
+def _runs(inner: nn.Module) -> tuple[object, ...]:
+    """What changes when a module is replaced, is given another forward, or another number to compute with, such as a norm's epsilon."""
+    names = [name for name, _ in inner.named_modules() if name]
+    numbers = [
+        (
+            name,
+            tuple((key, one) for key, one in module.__dict__.items() if isinstance(one, _PLAIN) and key != "training"),
+        )
+        for name, module in inner.named_modules()
+    ]
+    return *running(inner, names, hooks=False), *numbers
+
+
+_PLAIN = (bool, int, float, str)
+
+
+def _hooks(inner: nn.Module) -> tuple[object, ...]:
+    """What changes when others put a hook anywhere, or take it away."""
+    return tuple((name, *others_hooks(module)) for name, module in inner.named_modules())
 
 
 def _signature(inner: nn.Module) -> str | None:
@@ -188,7 +217,7 @@ def remember(model: nn.Module, path: Path | None, content: str | None) -> None:
 def describe(model: Any, tokenizer: Any, bos: str | None = None) -> dict[str, Any]:
     """Which model and tokenizer (if any), for a manifest; with `bos`, the rule by which rows begin, also what they begin with."""
     inner = unwrapped(model)
-    known, source = _known(inner), _SOURCES.get(inner)
+    known, source = _known(inner, hooked=bos is not None), _SOURCES.get(inner)
     name = str(getattr(inner.config, "_name_or_path", "") or type(inner).__name__)
     there = Path(name).expanduser()
     path = source.path if source is not None else str(there.absolute()) if there.exists() else None
