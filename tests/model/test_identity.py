@@ -16,11 +16,13 @@ from lape.edit.edit import Off, edited
 from lape.edit.steer import steer
 from lape.errors import LapeWarning, MismatchError, ModelError
 from lape.experiments.perplexity.run import perplexity
+from lape.model.find import find
 from lape.model.identity import check_made_with, checksum, describe
 from lape.model.load import load
 from lape.model.locate import located
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.same import compared, place_of
+from lape.values.stats import ActivationStats
 from support.brute import lively, some_texts, tokenizer_of
 from support.tiny import tiny, tiny_tokenizer, word_tokenizer
 
@@ -293,6 +295,11 @@ def test_manifests_of_older_files_decide_by_what_they_say():
     }
     assert not compared(older, told).differ
     assert not compared(older, told).unsure
+    assert compared(older, told).older
+    assert not compared(older, older).older
+    stats = ActivationStats(find(lively("llama", torch.float32)).space, {}, older)
+    with pytest.warns(LapeWarning, match="older version of lape"):
+        check_made_with(lively("llama", torch.float32), statistics=stats)
     assert compared({"model": {**older["model"], "checksum": "0" * 64}}, told).differ
 
 

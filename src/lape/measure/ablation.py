@@ -291,7 +291,7 @@ def refuse_recorded(corpora: Mapping[str, Corpus], neurons: LanguageNeurons) -> 
         known = corpus.known(neurons.fingerprints)
         if known > KNOWN:
             raise MismatchError(
-                f"{language}: {known:.0%} of this text or more was recorded when the neurons were found, if perhaps spaced, cased or "
+                f"{language}: {known:.0%} of this text at least was recorded when the neurons were found, if perhaps spaced, cased or "
                 "punctuated otherwise. "
                 "Evaluate on other text, or add --allow-recorded (allow_recorded=True) if you mean it."
             )

@@ -48,7 +48,7 @@ def export(
     changed = _changed(inner, found, todo)
     with draft.anew() as working:
         with files.writing(working):
-            inner.save_pretrained(working, state_dict={**inner.state_dict(), **changed})
+            type(inner).save_pretrained(inner, working, state_dict={**inner.state_dict(), **changed})
             if tokenizer is not None:
                 tokenizer.save_pretrained(working)
         files.write_json(working / MANIFEST, _manifest(inner, tokenizer, todo))

@@ -40,6 +40,8 @@ class Verdict:
     """What shows that they are of two models, each with what both say."""
     unsure: tuple[str, ...] = ()
     """Why it cannot be shown that they are of one."""
+    older: bool = False
+    """Whether one of them was written by a version that noted a model's weights alone."""
 
 
 def check_same_model(**made: NeuronSpace | Made) -> None:
@@ -72,6 +74,11 @@ def _check(made: Mapping[str, NeuronSpace | Made], *, exactly: bool) -> None:
         verdict = compared(manifest, known[running])
         if verdict.differ or (exactly and verdict.unsure):
             raise MismatchError(_refusal(name, manifest, running, known[running], verdict))
+        if verdict.older:
+            warn(
+                f"The {name} or the {running} were recorded by an older version of lape, which noted a model's weights alone: "
+                "whether its configuration and adapters are the same is not known. Record the model again to know."
+            )
         if verdict.unsure:
             warn(
                 f"Whether the {name} are of {'this model' if running == 'model' else f'the same model as the {running}'} could not be "
@@ -85,8 +92,11 @@ def compared(a: Mapping[str, Any], b: Mapping[str, Any]) -> Verdict:
     """
     ours, theirs = a.get("model") or {}, b.get("model") or {}
     parts = [_weights(ours, theirs), _configs(ours, theirs), _adapters(ours, theirs), _tokenizers(a, b), _bos(a, b)]
+    noted = [one.get("probe") for one in (ours, theirs) if one.get("checksum")]
     return Verdict(
-        tuple(one for part in parts for one in part.differ), tuple(one for part in parts for one in part.unsure)
+        tuple(one for part in parts for one in part.differ),
+        tuple(one for part in parts for one in part.unsure),
+        older=len(noted) == 2 and any(noted) and not all(noted),
     )
 
 
