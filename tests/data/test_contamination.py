@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from lape.data import contamination, samples
 from lape.data.texts import Documents
+
+pytest.importorskip("lingua", reason="needs the extra lid")
 
 TEXTS = samples.texts("all")
 

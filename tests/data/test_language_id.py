@@ -33,6 +33,7 @@ def name(request):
 
 @pytest.fixture(scope="module")
 def identify(name):
+    pytest.importorskip({"lingua": "lingua", "langid": "py3langid"}.get(name, name), reason="needs the extra lid")
     return identifier(name, SENTENCES)
 
 

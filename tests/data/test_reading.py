@@ -133,8 +133,8 @@ def _one_text(characters):
 @pytest.mark.parametrize(
     ("texts", "said"),
     [
-        (_one_text(60_000_000), "a record of over 50,331,648 bytes"),
-        (["a" * 60_000_000, *["b"] * 9], "a record of over"),
+        (_one_text(60_000_000), "a record of over 50,331,648 bytes|a footer of"),
+        (["a" * 60_000_000, *["b"] * 9], "a record of over|a footer of"),
         (["the cat " * 1000, "é" * 9, "", "中文"], ""),
         ([f"{k} sat" for k in range(30_000)], ""),
     ],
@@ -154,7 +154,7 @@ def test_what_a_footer_says_is_believed_before_a_column_is_unpacked(tmp_path, mo
     """One text 600 MB long is a file of 56 kB, which took 3.5 GB to refuse after it was read."""
     pl.DataFrame({"text": _one_text(60_000_000)}).write_parquet(tmp_path / "a.parquet")
     monkeypatch.setattr(pl.LazyFrame, "collect_batches", None)
-    with pytest.raises(TextError, match="a record of over"):
+    with pytest.raises(TextError, match=r"a record of over|a footer of"):
         list(documents(tmp_path / "a.parquet"))
     pl.DataFrame({"text": ["a" * 1000] * 5000}).write_parquet(tmp_path / "b.parquet", use_pyarrow=False)
     (chunk,) = parquet._chunks(tmp_path / "b.parquet", "text")

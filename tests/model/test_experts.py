@@ -7,6 +7,8 @@ import dataclasses
 import polars as pl
 import pytest
 import torch
+import transformers
+from packaging.version import Version
 
 from lape.data.corpus import TextOptions, prepare
 from lape.data.texts import Documents
@@ -225,6 +227,8 @@ def test_a_fading_edit_of_experts_is_the_share_of_the_whole():
 
 @pytest.mark.parametrize("name", TYPES)
 def test_an_exported_checkpoint_is_the_edited_model(name, tmp_path):
+    if name == "gpt_oss" and Version(transformers.__version__).release < (5, 21):
+        pytest.skip("loads it with a limit of its own instead of the configuration's")
     model = made(name)
     space = find(model).space
     edits = [

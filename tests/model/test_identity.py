@@ -43,8 +43,8 @@ def saved(tmp_path_factory):
 
 
 def with_lora(model):
-    from peft import LoraConfig, get_peft_model
-
+    peft = pytest.importorskip("peft", reason="needs peft")
+    LoraConfig, get_peft_model = peft.LoraConfig, peft.get_peft_model
     wrapped = get_peft_model(model, LoraConfig(r=4, target_modules=["gate_proj", "q_proj"])).eval()
     wrapped.add_adapter("b", LoraConfig(r=4, target_modules=["gate_proj", "q_proj"]))
     with torch.no_grad():

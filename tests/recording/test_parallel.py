@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
+from packaging.version import Version
 
 import lape
 from lape.errors import ModelError, OptionError
@@ -17,6 +19,10 @@ from support.brute import assert_near, lively, some_texts, tokenizer_of
 from support.parallel_child import OPTIONS
 from support.zoo.table import KINDS
 from support.zoo.written import build
+
+pytestmark = pytest.mark.skipif(
+    Version(transformers.__version__).release < (5, 24), reason="shares out models from transformers 5.24 on"
+)
 
 CHILD = Path(__file__).parents[1] / "support" / "parallel_child.py"
 SHARED = ("llama", "gemma3_text", "phi3", "gpt_neox")

@@ -47,7 +47,7 @@ def test_a_token_costs_two_flop_a_weight_and_its_attention(tmp_path):
         7 * 2 * 2 * 32 * 512
     )  # every of 512 tokens with every: scores and values, in 32 dimensions over all heads
     made = plan(path, PlanOptions(batch_tokens=64))
-    assert made.flops == pytest.approx(2 * weights + attention)
+    assert made.flops == pytest.approx(2 * weights + attention, rel=1e-4)
     assert made.head_flops == 2 * 32 * model.config.vocab_size
 
 

@@ -58,6 +58,7 @@ def test_a_model_given_for_neurons_is_called_a_model_and_not_damaged(tmp_path, k
 
 
 def test_a_report_of_a_file_says_what_the_file_is(tmp_path):
+    pytest.importorskip("matplotlib", reason="needs the extra report")
     made_stats().save(tmp_path / "m.safetensors")
     with pytest.raises(
         FileError, match=r"m\.safetensors is a file of activation statistics\. Expected the folder of a run"

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from packaging.version import Version
 from torch import Tensor, nn
 
 from lape.edit.positions import Positions, Tokens
-from lape.errors import OptionError
+from lape.errors import ModelError, OptionError
 from lape.model.body import blocks
 from lape.model.editing import editing
 from lape.model.find import find
@@ -24,6 +25,9 @@ from lape.model.hooks import Alter, Rows, hooked
 from lape.model.scope import Put
 from lape.options import check_choices, positive
 from lape.values.stats import ActivationStats
+
+_COMPILED = (2, 13)
+"""The oldest torch that was seen to run hooks of decoder blocks in compiled code; 2.7 does not."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,15 @@ def _mean(stats: ActivationStats, language: str) -> Tensor:
 def shifted(
     model: nn.Module, stats: ActivationStats, options: DiffMeanOptions, *, source: str, target: str
 ) -> Iterator[nn.Module]:
-    """While inside, the difference of means is added to the residual stream after one block."""
+    """While inside, the difference of means is added to the residual stream after one block.
+
+    Raises ModelError for a compiled model under a torch whose compiled code may pass over the hooks of blocks.
+    """
+    if hasattr(model, "_orig_mod") and Version(torch.__version__).release < _COMPILED:
+        raise ModelError(
+            f"torch {torch.__version__} passes over what is put after the blocks of a compiled model; from "
+            f"{'.'.join(map(str, _COMPILED))} on it was tried. Use the model as it was before torch.compile, or a newer torch."
+        )
     amount = vector(stats, options, source=source, target=target)
     block = blocks(model, find(model))[options.layer]
     with ExitStack() as stack:

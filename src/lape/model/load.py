@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from packaging.version import Version
 
 from lape.errors import ModelError, OptionError, foreign, told
 from lape.model.find import find
@@ -21,6 +22,9 @@ from lape.model.locate import advice, located, source
 from lape.model.site import SiteNames
 from lape.options import given
 from lape.progress import Progress, silent
+
+_SHARED_OUT = (5, 24)
+"""The oldest transformers with which sharing out a model was seen to work; 5.16 does not load one."""
 
 
 @dataclass(frozen=True)
@@ -191,8 +195,14 @@ def _weights(name: str | Path, options: ModelOptions, progress: Progress, *, sam
 
 def _among_processes(options: ModelOptions) -> Any:
     """How transformers is asked for tensor parallelism."""
+    import transformers
     from transformers.distributed import DistributedConfig
 
+    if Version(transformers.__version__).release < _SHARED_OUT:
+        raise OptionError(
+            f"tensor_parallel needs transformers {'.'.join(map(str, _SHARED_OUT))} or newer; here is {transformers.__version__}. "
+            "Type: pip install -U transformers"
+        )
     if "WORLD_SIZE" not in os.environ:
         raise OptionError(
             "tensor_parallel needs several processes: torchrun --nproc-per-node 2 --no-python lape record MODEL --tensor-parallel …"
