@@ -34,14 +34,6 @@ OTHER = {
 }
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models") / "llama"
-    lively("llama", torch.float32).save_pretrained(folder)
-    tokenizer_of().save_pretrained(folder)
-    return folder
-
-
 def with_lora(model):
     peft = pytest.importorskip("peft", reason="needs peft")
     LoraConfig, get_peft_model = peft.LoraConfig, peft.get_peft_model

@@ -22,14 +22,6 @@ from support.tiny import tiny, tiny_tokenizer
 IDS = torch.tensor([[1, 20, 30, 40, 50]])
 
 
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models") / "llama"
-    lively("llama", torch.float32).save_pretrained(folder)
-    tokenizer_of().save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture
 def copy(saved, tmp_path):
     shutil.copytree(saved, tmp_path / "copy")

@@ -83,9 +83,7 @@ def edited(
     todo = list(edits) if isinstance(edits, Iterable) else [edits]
     where = None if (tokens, first, fade) == ("both", None, 1.0) else Positions(model, tokens, first, fade)
     found = find(model)
-    for one in todo:
-        check(one, found.space)
-        check_made_with(model, neurons=one.neurons)
+    check_edits(model, todo, found.space)
     with ExitStack() as stack:
         alterations = _alterations(todo, found.space)
         stack.enter_context(editing(model, changes=bool(alterations)))
@@ -95,6 +93,14 @@ def edited(
         handles = [handle for k, alter in alterations.items() for handle in change(model, found.sites[k], alter)]
         stack.enter_context(hooked(handles))
         yield model
+
+
+def check_edits(model: nn.Module, edits: Sequence[Edit], space: NeuronSpace) -> None:
+    """Refuse edits that do not fit a model's neurons, or are of another model's; sets that were found together are compared once."""
+    for one in edits:
+        check(one, space)
+    for neurons in {id(one.neurons.manifest): one.neurons for one in edits}.values():
+        check_made_with(model, neurons=neurons)
 
 
 def check(edit: Edit, space: NeuronSpace) -> None:

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lape.edit.edit import Add, Edit, Scale, Set, affine, check
+from lape.edit.edit import Add, Edit, Scale, Set, affine, check_edits
 from lape.errors import ModelError, OptionError
 from lape.model.body import unwrapped
 from lape.model.experts import Layout
 from lape.model.find import find
-from lape.model.identity import check_made_with, describe
+from lape.model.identity import describe
 from lape.model.site import Site, Sites
 from lape.model.weights import has_adapter
 from lape.store import files
@@ -42,9 +42,7 @@ def export(
     todo = list(edits) if isinstance(edits, Sequence) else [edits]
     inner: Any = unwrapped(model)
     found = find(inner)
-    for one in todo:
-        check(one, found.space)
-        check_made_with(model, neurons=one.neurons)
+    check_edits(model, todo, found.space)
     changed = _changed(inner, found, todo)
     with draft.anew() as working:
         with files.writing(working):
