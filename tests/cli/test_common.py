@@ -10,8 +10,9 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from lape.cli import common
-from lape.cli.common import Flowing, Terminal, progress, visible
+from lape.cli.common import Flowing, Terminal, progress
 from lape.cli.tables import titled
+from lape.signs import visible
 
 FOREIGN = "run[/x] [red]y[/] \x1b]0;title\x07\x1b[2J\x9b5m\x08 a\u202eb \u2066c \ud800 [link=file:///]z[/link] :smile:"
 HARMLESS = "run[/x] [red]y[/] ⟨U+001B⟩]0;title"

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from lape.errors import ModelError, OptionError
 from lape.model.find import find
-from lape.model.identity import checksum, describe, tokenizer_hash
+from lape.model.identity import checksum, describe
 from lape.model.load import load
 from lape.model.skeleton import skeleton
+from lape.model.tokenizer import tokenizer_hash
 from lape.values.same import Verdict, compared, lasting
 from support.brute import lively, logits_of, tokenizer_of
 from support.tiny import tiny, tiny_tokenizer

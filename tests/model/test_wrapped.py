@@ -13,8 +13,9 @@ from lape.data.texts import Documents
 from lape.edit.edit import Add, Off, Scale, Set, edited
 from lape.errors import MismatchError, ModelError, OptionError
 from lape.model import gguf
+from lape.model.configuration import number_format
 from lape.model.find import find
-from lape.model.identity import check_made_with, checksum, describe, number_format
+from lape.model.identity import check_made_with, checksum, describe
 from lape.model.load import load
 from lape.recording.record import record
 from lape.ship.checkpoint import export

@@ -29,23 +29,18 @@ from rich.progress import (
 from rich.segment import Segment
 from rich.text import Text
 
+from lape.signs import visible
+
 if TYPE_CHECKING:
     from lape.measure.ablation import Planned
     from lape.progress import Progress as Report
     from lape.values.neurons import LanguageNeurons
     from lape.values.stats import ActivationStats
 
-_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Control characters but for tab and end of line, marks that override the direction of writing, and halves of characters."""
 _WORDS = re.compile(r"\n|[\u2e80-\uffdc][^\S\n]*|[^\s\u2e80-\uffdc]+[^\S\n]*|[^\S\n]+")
 """Ends of lines, and words with the spaces after them; each sign of Chinese, Japanese and Korean is one."""
 _WIDE = 100_000
 """Columns where nothing is a terminal: nothing is wrapped or cut there."""
-
-
-def visible(text: str) -> str:
-    """Text as a terminal may show it: what would steer the terminal stands as its number, such as ⟨U+001B⟩."""
-    return _UNSEEN.sub(lambda found: f"⟨U+{ord(found.group()):04X}⟩", text)
 
 
 class Terminal(Console):

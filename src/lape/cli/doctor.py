@@ -11,8 +11,9 @@ from lape.cli.flags import Switch
 from lape.cli.inputs import LOADING, Loading, load_proven
 from lape.data.corpus import bos_id
 from lape.errors import ModelError
+from lape.model.configuration import number_format
 from lape.model.find import find
-from lape.model.identity import checksum, number_format
+from lape.model.identity import checksum
 from lape.model.load import ModelOptions
 from lape.model.loss import find_head
 from lape.model.site import SiteNames

@@ -14,8 +14,9 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from lape.cli.common import out, visible
+from lape.cli.common import out
 from lape.experiments import section as blocks
+from lape.signs import visible
 
 if TYPE_CHECKING:
     from lape.experiments.section import Rows, Section

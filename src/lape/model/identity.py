@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context
 from dataclasses import dataclass, replace
@@ -19,11 +17,12 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from lape.data.corpus import bos_id
-from lape.model.body import each_row_alone, evaluating, hidden_states, present, text_config, tiny_ids, unwrapped
+from lape.model.body import each_row_alone, evaluating, hidden_states, present, tiny_ids, unwrapped
+from lape.model.configuration import adapters, computing, number_format
 from lape.model.editing import editing
 from lape.model.find import find, others_hooks, running
+from lape.model.tokenizer import told_of
 from lape.store.shards import check_whole
-from lape.values.quantity import plain
 from lape.values.same import Made, Running, check_same_model, manifest_of, packed
 from lape.values.space import NeuronSpace
 
@@ -243,78 +242,6 @@ def describe(model: Any, tokenizer: Any, bos: str | None = None) -> dict[str, An
     return described
 
 
-_IDLE = {
-    "architectures",
-    "auto_map",
-    "chunk_size_feed_forward",
-    "dtype",
-    "finetuning_task",
-    "id2label",
-    "initializer_range",
-    "label2id",
-    "max_position_embeddings",
-    "num_labels",
-    "output_attentions",
-    "output_hidden_states",
-    "problem_type",
-    "quantization_config",
-    "return_dict",
-    "task_specific_params",
-    "tie_word_embeddings",
-    "torch_dtype",
-    "transformers_version",
-    "use_cache",
-}
-"""Of a configuration, what changes no hidden state; the format of the weights is compared by itself."""
-_IDLE_ENDINGS = ("dropout", "_drop", "_pdrop", "_token_id", "_loss_coef")
-
-
-def computing(model: nn.Module) -> dict[str, Any]:
-    """The part of a configuration that says what is computed: name -> plain value, names of inner dictionaries joined by a point."""
-    found = dict(_flat("", text_config(model).to_dict()))
-    plain_values: dict[str, Any] = json.loads(json.dumps(found, sort_keys=True, default=str), parse_constant=str)
-    return plain_values
-
-
-def _flat(prefix: str, config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for key, value in config.items():
-        name = str(key)
-        if name.startswith("_") or name in _IDLE or name.endswith(_IDLE_ENDINGS):
-            continue
-        if isinstance(value, Mapping):
-            yield from _flat(f"{prefix}{name}.", value)
-        else:
-            yield f"{prefix}{name}", value
-
-
-def adapters(model: nn.Module) -> str:
-    """Which adapters act, and how strongly, in words and with a hash of where: `default off 1a2b3c4d`; `none` without any."""
-    words: dict[str, None] = {}
-    where: list[str] = []
-    for name, module in model.named_modules():
-        if not hasattr(module, "merged_adapters") or not hasattr(module, "active_adapters"):
-            continue
-        active, merged = list(module.active_adapters), list(module.merged_adapters)
-        off = bool(getattr(module, "disable_adapters", False))
-        scaling = getattr(module, "scaling", None)
-        strengths = [scaling.get(one) for one in active] if isinstance(scaling, Mapping) else []
-        words["+".join(active) + (" off" if off else "") + (" merged" if merged else "")] = None
-        where.append(f"{name} {active} {off} {merged} {strengths}")
-    return f"{', '.join(words)} {_hash(chr(10).join(where))[:8]}" if where else "none"
-
-
-def number_format(model: Any) -> str:
-    """The format of a model's weights: `bfloat16`, or where they are quantised `bfloat16 bitsandbytes 8 bits cpu`."""
-    inner: Any = unwrapped(model)
-    if not getattr(inner, "is_quantized", False):
-        return plain(inner.dtype)
-    how = inner.config.quantization_config
-    how = how if isinstance(how, dict) else how.to_dict()
-    method = getattr(how.get("quant_method"), "value", how.get("quant_method"))
-    bits = 4 if how.get("load_in_4bit") else 8 if how.get("load_in_8bit") else how.get("bits")
-    return " ".join([plain(inner.dtype), str(method), *([f"{bits} bits"] if bits else []), inner.device.type])
-
-
 def check_made_with(model: Any, tokenizer: Any = None, *, bos: str | None = None, **made: NeuronSpace | Made) -> None:
     """Refuse `neurons=…` or `statistics=…` of another model than this, by `check_same_model`; with `tokenizer` and `bos`, the rule by which
     rows of text begin, also those made with another tokenizer or rule.
@@ -329,36 +256,3 @@ def check_made_with(model: Any, tokenizer: Any = None, *, bos: str | None = None
     told = {name: one for name, one in made.items() if manifest_of(one).get("model")}
     if told:
         check_same_model(**told, model=Running(space, describe(model, tokenizer, bos)))
-
-
-_SCRIPTS = (
-    "The quick brown fox can't jump over 12,345 lazy dogs! Où est-ce que ça mène, señor? Größe, çok güzel, żółw, tiếng Việt. "
-    "Быстрая лиса. Γρήγορη αλεπού. שועל מהיר. ثعلب سريع. तेज़ लोमड़ी। เร็ว. 敏捷的棕色狐狸。すばやい狐。빠른 여우. def f(x):\n\treturn x**2  # 🦊\n"
-)
-"""A text of many scripts, on which tokenizers that are not the same rarely agree."""
-
-
-def told_of(tokenizer: Any) -> dict[str, Any]:
-    """What a manifest says of a tokenizer: a hash of its definition, and of how it splits a text of many scripts."""
-    ids = tokenizer(_SCRIPTS, add_special_tokens=False)["input_ids"]
-    return {"hash": tokenizer_hash(tokenizer), "probe": _hash(json.dumps(ids))[:16]}
-
-
-def tokenizer_hash(tokenizer: Any) -> str:
-    """SHA-256 over a tokenizer's definition."""
-    return _hash("\n".join(_definition(tokenizer)))
-
-
-def _definition(tokenizer: Any) -> Iterator[str]:
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is not None:
-        definition = backend.to_str()  # truncation and padding stand at its head and change with use
-        head, tail = definition[:1000], definition[1000:]
-        yield re.sub(r'"(truncation|padding)":(null|\{[^{}]*(\{[^{}]*\})?[^{}]*\}),', "", head) + tail
-    else:
-        yield json.dumps(sorted(tokenizer.get_vocab().items()))
-    yield json.dumps(sorted(map(str, tokenizer.all_special_tokens)))
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -4,36 +4,28 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from typing import Any
+
+from lape.signs import visible
 
 LONGEST = 600
 """Characters of an answer that are shown."""
 LINES = 8
 """Lines of it."""
-_BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _BREAKS = re.compile(r"[<>&\u2028\u2029]")
 
 
 def shown(text: str, most: int = LONGEST) -> str:
-    """As it can be shown: control signs and marks that turn the direction of writing as their names, the rest cut at `most` characters.
+    """As it can be shown: `visible`, and cut at `most` characters.
 
     Escaping for HTML is the page's own business.
     """
-    return str(named(text[:most])) + (f"… ({len(text) - most:,} more characters)" if len(text) > most else "")
+    return visible(text[:most]) + (f"… ({len(text) - most:,} more characters)" if len(text) > most else "")
 
 
 def named(value: Any) -> Any:
-    """Whatever a template puts on a page, text with the signs that `shown` names. What is HTML already (`Markup`) is left as it is."""
-    return "".join(_sign(sign) for sign in value) if type(value) is str else value
-
-
-def _sign(sign: str) -> str:
-    if sign in "\n\t":
-        return sign
-    if sign in _BIDI or unicodedata.category(sign) in ("Cc", "Cs", "Co", "Zl", "Zp"):
-        return f"⟨U+{ord(sign):04X}⟩"
-    return sign
+    """Whatever a template puts on a page, text as `visible` gives it. What is HTML already (`Markup`) is left as it is."""
+    return visible(value) if type(value) is str else value
 
 
 def answer(text: str) -> str:

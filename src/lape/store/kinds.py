@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from lape.errors import FileError
-
 _BEGINNINGS = {
     b"GGUF": "a model in a GGUF file",
     b"PAR1": "a parquet table",
@@ -54,9 +52,3 @@ def _text(begun: bytes) -> str:
     if "\x00" in words:
         return "a file of no kind that lape knows"
     return "JSON" if words.lstrip()[:1] in ("{", "[") else "text"
-
-
-def refuse_other(path: Path, expected: str) -> None:
-    """Refuse a file that is plainly no safetensors file. Raises FileError saying what it is."""
-    if path.is_file() and "safetensors" not in (kind := kind_of(path)) and not kind.startswith("a file of"):
-        raise FileError(f"{path} is {kind}. Expected {expected}: a .safetensors file, or the folder of a run.")

@@ -18,6 +18,7 @@ from torch import Tensor
 from lape.errors import FileError, LapeError
 from lape.store.documents import Schema, damaged, misfit, parse
 from lape.store.files import write
+from lape.store.kinds import kind_of
 
 SMALL = 2**26
 """Bytes up to which a whole file is looked at when it is opened; of a larger one each tensor when it is first read."""
@@ -138,6 +139,9 @@ class TensorFile:
         self._seen: set[str] = set()
         if not path.is_file():
             raise FileError(f"There is no file {path}. Expected {kind}.")
+        other = kind_of(path)
+        if "safetensors" not in other and not other.startswith("a file of"):
+            raise FileError(f"{path} is {other}. Expected {kind}: a .safetensors file, or the folder of a run.")
         try:
             opened: Any = safe_open(path, framework="pt")
             self._file = opened

@@ -1,0 +1,15 @@
+"""Signs that nobody sees, made visible: text of models, corpora and files is looked at on terminals and pages."""
+
+from __future__ import annotations
+
+import re
+
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\uf8ff\U000f0000-\U0010ffff]")
+"""Control characters but for tab and end of line, separators of lines, marks that override the direction of writing, halves of characters, and
+characters that have no meaning of their own (private use).
+"""
+
+
+def visible(text: str) -> str:
+    """Text without effect on what shows it: each sign that nobody would see stands as its number, such as ⟨U+001B⟩."""
+    return _UNSEEN.sub(lambda found: f"⟨U+{ord(found.group()):04X}⟩", text)
