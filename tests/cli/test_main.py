@@ -532,3 +532,19 @@ def test_a_stopped_recording_goes_on_and_says_which_languages_are_done(
     assert "goes on from there" in capsys.readouterr().err
     assert run(_record(folder, tmp_path / "r")) == 0
     assert "Going on with a run that was stopped: en recorded already." in capsys.readouterr().err
+
+
+def test_a_recording_that_another_process_makes_is_refused_at_once(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lape.cli.record.load_proven", None)  # no model is loaded for it
+    hold = "import sys; from pathlib import Path; from lape.store.lock import Lock; lock = Lock(Path(sys.argv[1])); print(flush=True); input()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", hold, str(tmp_path / "r")], **pipes) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        assert run(_record(folder, tmp_path / "r")) == 2
+        other.communicate(b"\n")
+    said = capsys.readouterr().err
+    assert "is being written by another process" in said
+    assert "Going on" not in said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +22,7 @@ from lape.recording.engines.ray import ClusterOptions
 from lape.recording.record import record as run
 from lape.recording.run import already
 from lape.store import files, shards
+from lape.store.lock import Lock
 
 if TYPE_CHECKING:
     from lape.values.stats import ActivationStats
@@ -55,7 +57,8 @@ def record(
     overwrite
         Replace an existing folder.
     """
-    if loading.tensor_parallel and os.environ.get("RANK", "0") != "0":  # the first process speaks for all
+    first = not loading.tensor_parallel or os.environ.get("RANK", "0") == "0"
+    if not first:  # which speaks for all
         out.quiet = err.quiet = True
 
     files.refuse_existing(to, overwrite)
@@ -64,7 +67,9 @@ def record(
     if contamination.available():
         for warning in contamination.warnings(texts, rule=options.document, column=options.column):
             warn(warning)
-    if done := already(to):
+    with Lock(to) if first else nullcontext():  # another process that records there is named before a model is loaded
+        done = already(to)
+    if done:
         err.print(f"Going on with a run that was stopped: {', '.join(done)} recorded already.", soft_wrap=True)
     started = time.perf_counter()
     with progress() as report:
