@@ -28,12 +28,12 @@ NEIGHBOURING = {
 
 @pytest.fixture(scope="module", params=list(IDENTIFIERS))
 def name(request):
+    pytest.importorskip({"lingua": "lingua", "langid": "py3langid"}[request.param], reason="needs the extra lid")
     return request.param
 
 
 @pytest.fixture(scope="module")
 def identify(name):
-    pytest.importorskip({"lingua": "lingua", "langid": "py3langid"}.get(name, name), reason="needs the extra lid")
     return identifier(name, SENTENCES)
 
 
@@ -105,6 +105,7 @@ def test_an_identifier_there_is_not_is_refused_with_those_there_are():
 
 def test_a_short_question_is_in_a_recorded_language_and_not_in_one_that_nobody_recorded():
     """Among all neighbours the first is in no language for certain and the second in Latin."""
+    pytest.importorskip("lingua", reason="needs the extra lid")
     asked = ["How do I write a for loop in Python?", "What is photosynthesis?", "Qu'est-ce que la photosynthèse ?"]
     tell = Teller(["en", "fr-x-mine", "es", "de"])
     assert tell.sources(asked, "es") == ["en", "en", "fr-x-mine"]
