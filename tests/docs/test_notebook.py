@@ -30,6 +30,11 @@ def test_it_names_no_place_of_the_machine_it_was_run_on():
     assert not re.search(r"(?<![\w.<])/(work|home|root|tmp|usr)/", PATH.read_text(encoding="utf-8"))
 
 
+def test_what_it_imports_is_there():
+    source = "\n".join(cell.source for cell in code(nbformat.read(PATH, 4)))
+    exec("\n".join(re.findall(r"^(?:from|import) .*", source, re.MULTILINE)), {})
+
+
 @pytest.mark.soak
 def test_it_runs_from_top_to_bottom(tmp_path: Path):
     notebook = nbformat.read(PATH, 4)

@@ -35,6 +35,7 @@ def cluster() -> Iterator[None]:
     """One for all tests, whose workers find the tests' modules, and whose turn comes beside other tests: Ray's own are nice to all."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_worker_niceness", "0")
+        ray.shutdown()  # a page of docs that was run in this process may have left one
         ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()

@@ -21,7 +21,16 @@ _MODEL: Mapping[str, Schema] = {
     **dict.fromkeys(("id", "path", "revision", "source", "adapters", "checksum", "dtype", "probe"), str | None),
     "config": (None.__class__, str, dict),  # a hash of it in older files
 }
-_TEXT: Schema = {"hash": str, "tokens": int, "shards": [int], "of": int, "batches": int, "batch_tokens": int}
+_RESAMPLES: Mapping[str, Schema] = {"resamples": int | None}
+_TEXT: Schema = {
+    "hash": str,
+    "documents": int,
+    "tokens": int,
+    "shards": [int],
+    "of": int,
+    "batches": int,
+    "batch_tokens": int,
+}
 RECORD: Mapping[str, Schema] = {
     "verb": str,
     "command": ([str], str),
@@ -30,7 +39,8 @@ RECORD: Mapping[str, Schema] = {
     "bos": str,
     "corpus": {...: ([_TEXT], _TEXT)},
     "quantities": {...: {"axes": [str], "dtype": str, "merge": str}},
-    **dict.fromkeys(("counting", "options", "tuned", "statistics", "manifest", "until"), dict | None),
+    **dict.fromkeys(("counting", "tuned", "statistics", "manifest", "until"), dict | None),
+    "options": (None.__class__, {**_RESAMPLES, "perplexity": (None.__class__, _RESAMPLES)}),
     "versions": {...: str},
     "chosen": {...: dict},
     "evaluated": {"lines": int},
