@@ -171,7 +171,7 @@ def killed(forked: Any, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     return make
 
 
-@pytest.mark.parametrize("name", ["record", "perplexity"])
+@pytest.mark.parametrize("name", ["record", "perplexity", "study"])
 def test_killed_twice_a_run_ends_with_the_same_bytes(killed: Any, name: str) -> None:
     one = killed(name)
     one.kill_before(one.steps // 2)

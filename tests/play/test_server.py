@@ -199,6 +199,8 @@ def test_nothing_but_the_page_and_its_calls_is_there(port, method, path):
         call(dict.fromkeys(map(str, range(12)), 1)),
         call([[], *FORM[1:]]),
         {"data": FORM, "fn_index": 0},
+        *(call(FORM, session_hash=name) for name in ("", "../x", "a" * 1000, "\ud800", None, 5, [], {})),
+        *(call(FORM, trigger_id=one) for one in ("x", [], {})),
     ],
     ids=repr,
 )

@@ -69,5 +69,6 @@ def no_number(model: nn.Module) -> str:
     if not bad:
         return "its weights are all finite, so its number format may be too narrow (--dtype float32)"
     return (
-        f"{len(bad)} of its weights hold NaN or infinite values ({', '.join(bad[:3])}{', …' if len(bad) > 3 else ''})"
+        f"{len(bad)} of its weights hold NaN or infinite values ({', '.join(bad[:3])}{', …' if len(bad) > 3 else ''}), "
+        "so its file is damaged, or its training failed. Load another copy of it, or an earlier one"
     )

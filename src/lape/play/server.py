@@ -26,6 +26,8 @@ LONGEST = 2**20
 """Bytes of the longest call."""
 FIELDS = ("data", "fn_index", "trigger_id", "session_hash")
 """What is passed on of a call."""
+SESSION = re.compile(r"\w{1,64}", re.ASCII)
+"""What an opened page calls itself."""
 HEADERS = {
     "content-security-policy": (
         "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
@@ -127,7 +129,8 @@ def _flat(body: bytes, calls: Mapping[int, int]) -> bytes:
         call = json.loads(body)
         data, number = call["data"], call["fn_index"]
         plain = all(one is None or isinstance(one, (str, int, float)) for one in data)
-        if type(number) is int and isinstance(data, list) and calls.get(number) == len(data) and plain:
+        known = SESSION.fullmatch(call["session_hash"]) and isinstance(call["trigger_id"], int | None)
+        if type(number) is int and isinstance(data, list) and calls.get(number) == len(data) and plain and known:
             return json.dumps({name: call[name] for name in FIELDS}).encode()
     except (ValueError, TypeError, KeyError, RecursionError):
         pass

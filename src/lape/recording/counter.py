@@ -120,7 +120,7 @@ class Recorder:
         if len(a) != len(self._fold):
             raise ModelError(
                 f"Layer {self.found.sites[k].layer}: {self.found.sites[k].activation} gave activations of {len(a)} tokens in a forward of {len(self._fold)}. "
-                "Expected one for each: the model runs this MLP on a part of the text, so its neurons cannot be counted."
+                "Expected one for each: the model does not run this MLP once on all of the text, so its neurons cannot be counted."
             )
         fires, sums = self._here(k, a)
         for span in self._spans.on(a.device, a.shape[1]):
