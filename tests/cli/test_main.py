@@ -531,4 +531,4 @@ def test_a_stopped_recording_goes_on_and_says_which_languages_are_done(
         assert run(_record(folder, tmp_path / "r")) == 130
     assert "goes on from there" in capsys.readouterr().err
     assert run(_record(folder, tmp_path / "r")) == 0
-    assert "Going on with a run that was stopped: en recorded already." in capsys.readouterr().err
+    assert "Found a run that was stopped, with en recorded:" in capsys.readouterr().err

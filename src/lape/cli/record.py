@@ -65,7 +65,10 @@ def record(
         for warning in contamination.warnings(texts, rule=options.document, column=options.column):
             warn(warning)
     if done := already(to):
-        err.print(f"Going on with a run that was stopped: {', '.join(done)} recorded already.", soft_wrap=True)
+        err.print(
+            f"Found a run that was stopped, with {', '.join(done)} recorded: what is whole and of this very run is kept.",
+            soft_wrap=True,
+        )
     started = time.perf_counter()
     with progress() as report:
         if cluster.engine == "ray":
