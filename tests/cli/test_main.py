@@ -531,7 +531,7 @@ def test_a_stopped_recording_goes_on_and_says_which_languages_are_done(
         assert run(_record(folder, tmp_path / "r")) == 130
     assert "goes on from there" in capsys.readouterr().err
     assert run(_record(folder, tmp_path / "r")) == 0
-    assert "Going on with a run that was stopped: en recorded already." in capsys.readouterr().err
+    assert "Found a run that was stopped, with en recorded:" in capsys.readouterr().err
 
 
 def test_a_recording_that_another_process_makes_is_refused_at_once(
@@ -547,4 +547,4 @@ def test_a_recording_that_another_process_makes_is_refused_at_once(
         other.communicate(b"\n")
     said = capsys.readouterr().err
     assert "is being written by another process" in said
-    assert "Going on" not in said
+    assert "Found" not in said

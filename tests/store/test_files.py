@@ -168,3 +168,24 @@ def test_a_finished_folder_takes_the_place_of_an_older_one(tmp_path):
     files.finish(working, path)
     assert [p.name for p in path.iterdir()] == ["new"]
     assert not working.exists()
+
+
+@pytest.mark.parametrize("found", ["another kind", "a folder"])
+def test_a_part_of_a_stopped_run_that_cannot_be_read_is_dropped_in_one_paragraph(tmp_path, found):
+    path = tmp_path / "en.recorded"
+    if found == "a folder":
+        path.mkdir()
+        (path / "x").touch()
+    else:
+        write_tensors(path, {"x": torch.ones(1)}, {"kind": "neurons"})
+    with pytest.raises(FileError) as refused:
+        TensorFile(path, "a recorded language")
+    with pytest.warns(LapeWarning, match=r"Expected a recorded language\. It is dropped, and"):
+        files.dropped(path, refused.value)
+    assert not path.exists()
+
+
+def test_a_state_whose_format_is_no_number_is_dropped(tmp_path):
+    (tmp_path / files.STATE).write_text('{"format": "2"}', encoding="utf-8")
+    with pytest.warns(LapeWarning, match="format is text; expected a whole number"):
+        assert files.state_of(tmp_path) is None

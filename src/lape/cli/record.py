@@ -70,7 +70,10 @@ def record(
     with Lock(to) if first else nullcontext():  # another process that records there is named before a model is loaded
         done = already(to)
     if done:
-        err.print(f"Going on with a run that was stopped: {', '.join(done)} recorded already.", soft_wrap=True)
+        err.print(
+            f"Found a run that was stopped, with {', '.join(done)} recorded: what is whole and of this very run is kept.",
+            soft_wrap=True,
+        )
     started = time.perf_counter()
     with progress() as report:
         if cluster.engine == "ray":

@@ -71,7 +71,7 @@ def _finish(stats: ActivationStats, folder: Path, out: Path, sources: dict[str, 
 
 
 def already(out: Path) -> list[str]:
-    """The languages that a run which was stopped has recorded whole: it does not record them again."""
+    """The languages that a run which was stopped has a file of: they are not recorded again where that is whole and of the same run."""
     return sorted(path.stem for path in files.partial(out).glob("*.recorded"))
 
 

@@ -146,7 +146,7 @@ def state_of(working: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        state: dict[str, Any] = read_json(path)
+        state: dict[str, Any] = read_json(path, {"format": int, ...: object})
     except FileError as error:
         dropped(path, error)
         return None
@@ -155,8 +155,11 @@ def state_of(working: Path) -> dict[str, Any] | None:
 
 def dropped(path: Path, error: FileError) -> None:
     """Without a finished part of a run that was stopped, since it is damaged, and say so."""
-    warn(f"{str(error).removesuffix(AGAIN)}It is dropped, and what it held is made again.")
-    path.unlink(missing_ok=True)
+    warn(f"{str(error).removesuffix(AGAIN).rstrip()} It is dropped, and what it held is made again.")
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def same_run(working: Path, ours: dict[str, Any]) -> None:
