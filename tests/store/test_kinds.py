@@ -14,6 +14,7 @@ from lape.errors import FileError
 from lape.reporting.page import report
 from lape.store.kinds import kind_of
 from lape.values.neurons import LanguageNeurons
+from lape.values.stats import ActivationStats
 from support.made import made_stats
 
 
@@ -49,11 +50,14 @@ def test_each_kind_is_told_by_how_it_begins(tmp_path, kind):
     assert kind_of(tmp_path / "x.safetensors") == kind
 
 
-@pytest.mark.parametrize("kind", ["a model in a GGUF file", "a parquet table", "text"])
-def test_a_model_given_for_neurons_is_called_a_model_and_not_damaged(tmp_path, kind):
+@pytest.mark.parametrize("kind", ["a model in a GGUF file", "a parquet table", "text", "JSON", "an empty file"])
+@pytest.mark.parametrize(
+    ("of", "expected"), [(LanguageNeurons, "language neurons"), (ActivationStats, "activation statistics")]
+)
+def test_a_model_given_for_a_file_of_ours_is_called_a_model_and_not_damaged(tmp_path, of, expected, kind):
     KINDS[kind](tmp_path / "smol.gguf")
-    with pytest.raises(FileError, match=rf"smol\.gguf is {kind}\. Expected language neurons") as error:
-        LanguageNeurons.load(tmp_path / "smol.gguf")
+    with pytest.raises(FileError, match=rf"smol\.gguf is {kind}\. Expected {expected}") as error:
+        of.load(tmp_path / "smol.gguf")
     assert "damaged" not in str(error.value)
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from lape.errors import FileError, LapeError
 from lape.store.documents import Schema, damaged, misfit, parse
 from lape.store.files import write
+from lape.store.kinds import refuse_other
 
 SMALL = 2**26
 """Bytes up to which a whole file is looked at when it is opened; of a larger one each tensor when it is first read."""
@@ -139,6 +140,7 @@ class TensorFile:
         if not path.is_file():
             raise FileError(f"There is no file {path}. Expected {kind}.")
         try:
+            refuse_other(path, kind)
             opened: Any = safe_open(path, framework="pt")
             self._file = opened
             metadata: dict[str, str] = self._file.metadata() or {}

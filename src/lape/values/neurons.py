@@ -17,7 +17,6 @@ from lape.data.languages import check_tags, tag
 from lape.errors import FileError, OptionError, TextError
 from lape.store import files
 from lape.store.documents import Schema
-from lape.store.kinds import refuse_other
 from lape.store.lock import Lock
 from lape.store.run import MANIFEST
 from lape.store.tensors import TensorFile, write_tensors
@@ -276,9 +275,7 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
     ) -> LanguageNeurons:
         """Read a file, or a run's folder. A published .pth names neither its languages nor its width: give both."""
         path = Path(path)
-        if path.suffix != ".pth":
-            refuse_other(path, KIND)
-        else:
+        if path.suffix == ".pth":
             space, flat = published.read(path, languages, width)
             sets = {language: NeuronSet(space, one) for language, one in flat.items()}
             return cls(space=space, sets=sets, method="published", options={"file": path.name})
