@@ -143,7 +143,7 @@ def _without_interval(own: list[dict[str, Any]]) -> str:
         return ""
     return (
         f"\nNo interval where a text has under {FEWEST} documents (or blocks of lines): {', '.join(short)}. "
-        "Give more text, or --document line where each line stands for itself."
+        "Measure more (longer texts, a higher --tokens), or give --document line where each line stands for itself."
     )
 
 
