@@ -175,6 +175,35 @@ def test_each_language_without_an_interval_is_named_with_the_reason(units, said,
     assert said in told
 
 
+def test_a_language_without_neurons_is_said_to_have_no_control_for_that_reason(capsys):
+    known = {name: 1.0 for name, kind in SUMMARY.items() if kind == pl.Float64}
+    rows = [known | {"off": k, "language": k, "neurons": n, "units": 30} for k, n in (("en", 0), ("fr", 7), ("de", 5))]
+    rows = [row | ({"random_mean": None} if row["off"] != "de" else {}) for row in rows]
+    out.print(own_tables(pl.DataFrame(rows, schema=SUMMARY)))
+    told = " ".join(capsys.readouterr().out.split())
+    assert "No control for en: it has no neurons." in told
+    assert "No control for fr: none was drawn, or too few other neurons are left." in told
+    assert "for de" not in told
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_what_comes_next_is_typed_so_that_a_shell_reads_it_and_shows_the_result(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], inside: bool
+) -> None:
+    run_of = tmp_path / "my run"
+    assert run(_record(folder, run_of)) == 0
+    assert f"Next: lape identify '{run_of}'\n" in capsys.readouterr().out
+    assert run(["perplexity", "m", str(run_of), "--text", f"en={folder}/en2.txt"]) == 2
+    assert f"Type: lape identify '{run_of}'" in capsys.readouterr().err
+    assert run(["identify", str(run_of), "--rate", "0.2", "--filter", "0.7", "--bar", "0.7"]) == 0
+    texts = ["--text", f"en={folder}/en2.txt", "--text", f"fr={folder}/fr2.txt"]
+    elsewhere = tmp_path / "my examples"
+    where = [] if inside else ["--out", str(elsewhere)]
+    capsys.readouterr()
+    assert run(["examples", str(folder / "model"), str(run_of), *texts, *where, "--device", "cpu"]) == 0
+    assert f"Next: lape report '{run_of if inside else elsewhere}'\n" in capsys.readouterr().out
+
+
 def test_export_writes_a_checkpoint(folder: Path, tmp_path: Path) -> None:
     assert (
         run(

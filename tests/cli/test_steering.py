@@ -189,10 +189,19 @@ def test_a_prompt_in_no_language_for_certain_is_taken_for_what_most_of_the_file_
     assert run(steer(folder, source=(), more=["--file", str(tmp_path / "prompts.txt")])) == 0
     said = capsys.readouterr()
     assert said.out.count("(en → fr)") == 3
-    assert said.err.startswith(
-        "warning: 1 of 3 prompts are in no language for certain ('xxxx ?'), so they are taken to be in en"
-    )
+    assert said.err.startswith("warning: 1 of 3 prompts is in no language for certain ('xxxx ?'), taken to be in en")
     assert "--from TAG" in said.err
+
+
+def test_one_prompt_that_is_in_the_target_already_stops_no_file_and_is_named(folder, tmp_path, capsys):
+    french = QUESTIONS["fr"][0]
+    (tmp_path / "prompts.txt").write_text(f"{french}\n{PROMPT}\n", encoding="utf-8")
+    capsys.readouterr()
+    assert run(steer(folder, source=(), more=["--file", str(tmp_path / "prompts.txt")])) == 0
+    said = capsys.readouterr()
+    assert said.out.count("(en → fr)") == 2
+    assert said.err.startswith(f"warning: 1 of 2 prompts is in fr already ({french!r:.40}), taken to be in en")
+    refused(capsys, tmp_path, steer(folder, french, source=()), f"{french!r:.60} is in fr already", "--from TAG")
 
 
 @pytest.mark.parametrize("prompt", ["eaaa [/b] ebaa ?", "[red]eaaa[/] ?", "eaaa [ebaa]"])

@@ -60,6 +60,15 @@ def test_no_table_loses_a_column_a_value_or_a_layer(width, layers, monkeypatch):
         assert [word for word in own if word.isdigit()] == [str(len(neurons[a] & neurons[b])) for b in LANGUAGES]
 
 
+def test_sets_that_no_half_of_the_text_could_be_searched_for_are_said_to_be_of_unknown_stability():
+    neurons, reliability = found(18)
+    none = reliability.with_columns(*(pl.lit(None).alias(k) for k in ("median", "p5", "chance")), halvings=pl.lit(0))
+    said = " ".join(shown(neurons_table(neurons, none), PIPE).split())
+    assert "too little text was recorded to find them in halves of it. Record more of each language: --tokens" in said
+    assert "under 20 neurons" not in said
+    assert "5 %" not in said
+
+
 @pytest.mark.parametrize("width", [40, 80, PIPE])
 def test_a_cell_that_is_longer_than_a_line_is_folded_not_cut(width):
     long, styled = "0123456789" * 15, Text("abcdefghij" * 15, style="bold")

@@ -50,14 +50,15 @@ def test_each_kind_is_told_by_how_it_begins(tmp_path, kind):
     assert kind_of(tmp_path / "x.safetensors") == kind
 
 
-@pytest.mark.parametrize("kind", ["a model in a GGUF file", "a parquet table", "text"])
-def test_a_model_given_for_neurons_or_statistics_is_called_a_model_and_not_damaged(tmp_path, kind):
+@pytest.mark.parametrize("kind", ["a model in a GGUF file", "a parquet table", "text", "JSON", "an empty file"])
+@pytest.mark.parametrize(
+    ("of", "expected"), [(LanguageNeurons, "language neurons"), (ActivationStats, "activation statistics")]
+)
+def test_a_model_given_for_a_file_of_ours_is_called_a_model_and_not_damaged(tmp_path, of, expected, kind):
     KINDS[kind](tmp_path / "smol.gguf")
-    for made in (LanguageNeurons, ActivationStats):
-        expected = "language neurons" if made is LanguageNeurons else "activation statistics"
-        with pytest.raises(FileError, match=rf"smol\.gguf is {kind}\. Expected {expected}") as error:
-            made.load(tmp_path / "smol.gguf")
-        assert "damaged" not in str(error.value)
+    with pytest.raises(FileError, match=rf"smol\.gguf is {kind}\. Expected {expected}") as error:
+        of.load(tmp_path / "smol.gguf")
+    assert "damaged" not in str(error.value)
 
 
 def test_a_report_of_a_file_says_what_the_file_is(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import time
 
 from lape.cli.common import out, progress, provenance
@@ -70,4 +71,6 @@ def demo(
         draft.write(tables, run=provenance("demo", neurons, stats, options=options, manifest=stats.manifest))
         show_losses(table)
     minutes, seconds = divmod(round(time.monotonic() - began), 60)
-    out.print(f"Everything is in {to} ({minutes} min {seconds} s). Next: lape show {to}", soft_wrap=True)
+    out.print(
+        f"Everything is in {to} ({minutes} min {seconds} s). Next: lape show {shlex.quote(str(to))}", soft_wrap=True
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 from lape.cli.common import beside, out, progress, provenance, say_passes
@@ -125,7 +126,8 @@ def _tell(found: Any, target: Path, run: Path) -> None:
     for note in found.left_out:
         out.print(f"Left out: {note}")
     folder = run if run.is_dir() else run.parent
-    out.print(f"Written: {target}\nNext: lape report {folder}", soft_wrap=True)
+    shown = folder if target.parent == folder else target  # a report shows what lies in its folder
+    out.print(f"Written: {target}\nNext: lape report {quote(str(shown))}", soft_wrap=True)
 
 
 def effects_table(effects: Any) -> Any:

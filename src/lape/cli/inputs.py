@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any, TypeAlias
 
 from lape.cli.common import err
@@ -79,7 +80,7 @@ def neurons_of(path: Path, languages: str | None, width: int | None) -> Language
     """Language neurons from a run, a file, or a published .pth."""
     names = [name for name in languages.replace(",", " ").split() if name] if languages else None
     if path.is_dir() and not (path / "neurons.safetensors").exists():
-        raise FileError(f"{path} holds no neurons yet. Type: lape identify {path}")
+        raise FileError(f"{path} holds no neurons yet. Type: lape identify {quote(str(path))}")
     return LanguageNeurons.load(path, languages=names, width=width)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from shlex import quote
 
 from lape.cli.common import out, provenance
 from lape.cli.flags import Out, Switch
@@ -39,7 +40,7 @@ def merge(*stats: Path, to: Out, overwrite: Switch = False) -> None:
             draft.write({}, run={**result.manifest, **provenance("merge", result, texts=_texts(stats))})
     for language in result.languages:
         out.print(f"{language}: {int(result[language].tokens.sum()):,} tokens")
-    out.print(f"Written: {to}\nNext: lape identify {to}", soft_wrap=True)
+    out.print(f"Written: {to}\nNext: lape identify {quote(str(to))}", soft_wrap=True)
 
 
 def _texts(paths: Iterable[Path]) -> dict[str, list[str]]:

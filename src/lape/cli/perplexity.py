@@ -116,9 +116,7 @@ def own_tables(table: pl.DataFrame) -> Group:
         "and decile of energy."
     )
     caption += _without_interval(own)
-    without = [row["off"] for row in own if row["random_mean"] is None or row["matched_mean"] is None]
-    if without:
-        caption += f"\nNo control for {', '.join(without)}: none was drawn, or too few other neurons are left."
+    caption += _without_controls(own)
     units = [
         [
             row["off"],
@@ -145,8 +143,18 @@ def _without_interval(own: list[dict[str, Any]]) -> str:
         return ""
     return (
         f"\nNo interval where a text has under {FEWEST} documents (or blocks of lines): {', '.join(short)}. "
-        "Give more text, or --document line where each line stands for itself."
+        "Measure more (longer texts, a higher --tokens), or give --document line where each line stands for itself."
     )
+
+
+def _without_controls(own: list[dict[str, Any]]) -> str:
+    """Why some languages have no control, or one alone."""
+    without = [row for row in own if row["random_mean"] is None or row["matched_mean"] is None]
+    reasons = {
+        "it has no neurons": [row["off"] for row in without if not row["neurons"]],
+        "none was drawn, or too few other neurons are left": [row["off"] for row in without if row["neurons"]],
+    }
+    return "".join(f"\nNo control for {', '.join(some)}: {why}." for why, some in reasons.items() if some)
 
 
 def verdict(table: pl.DataFrame) -> str:

@@ -6,6 +6,7 @@ import os
 import time
 from contextlib import nullcontext
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 from torch import distributed
@@ -110,8 +111,8 @@ def _next(stats: ActivationStats, to: Path) -> str:
     """What to type then."""
     lacking = shards.missing(stats.manifest.get("corpus", {}))
     if not lacking:
-        return f"lape identify {to}"
-    return f"record what is missing ({'; '.join(lacking)}), then lape merge {to} OTHERS ... --out RUN"
+        return f"lape identify {quote(str(to))}"
+    return f"record what is missing ({'; '.join(lacking)}), then lape merge {quote(str(to))} OTHERS ... --out RUN"
 
 
 def until_note(until: dict[str, Any]) -> str:

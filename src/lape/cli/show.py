@@ -66,6 +66,7 @@ def neurons_table(neurons: LanguageNeurons, reliability: pl.DataFrame | None) ->
     """Per language: how many neurons, in which layers, how reliable."""
     layers = neurons.space.layers
     measured = {row["language"]: row for row in reliability.iter_rows(named=True)} if reliability is not None else {}
+    halved = bool(measured) and any(row.get("halvings") != 0 for row in measured.values())
     rows = []
     for language in [*neurons, UNION]:
         found = neurons.union if language == UNION else neurons[language]
@@ -74,10 +75,15 @@ def neurons_table(neurons: LanguageNeurons, reliability: pl.DataFrame | None) ->
         fullest = str(layers[counts.index(max(counts))]) if any(counts) else ""
         alone = "" if language == UNION else str(len(neurons.only(language)))
         stable = [number(measured.get(language, {}).get(k), 2) for k in ("median", "p5", "chance")]
-        rows.append([language, str(len(found)), alone, histogram(counts), fullest, *(stable if measured else [])])
+        rows.append([language, str(len(found)), alone, histogram(counts), fullest, *(stable if halved else [])])
     columns = ["", "neurons", "alone", f"layers {layers[0]}–{layers[-1]}", "fullest"]
     caption = "alone: neurons that no other language shares."
-    if measured:
+    if measured and not halved:
+        caption += (
+            " How stable the sets are is not known: too little text was recorded to find them in halves of it. Record more of each "
+            "language: --tokens, and longer texts."
+        )
+    if halved:
         columns += ["stable", "5 %", "chance"]
         caption += (
             " stable: median Jaccard of the "

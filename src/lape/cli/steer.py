@@ -76,7 +76,7 @@ def steer(
     for one in dict.fromkeys(sources):
         steering(neurons, stats, options, source=one, target=target)  # refuses before the model is loaded
     with progress() as report:
-        loaded, tokenizer = load_matching(model, loading, report, statistics=stats)
+        loaded, tokenizer = load_matching(model, loading, report, statistics=stats, neurons=neurons)
     told: dict[str, list[str | None]] = {"unsteered": [], "steered": []}
     for prompt, of in zip(asked, sources, strict=True):
         out.print(Text.assemble((prompt, "bold"), (f"  ({of} → {target})", "dim")))
@@ -114,19 +114,26 @@ def _sources(names: Teller, prompts: Sequence[str], recorded: Sequence[str], tar
         raise OptionError(f"{names.missing} Or name the prompts' language: --from en.")
     told = names.sources(prompts, target)
     unclear = [prompt for prompt, language in zip(prompts, told, strict=True) if language is None]
-    known = Counter(language for language in told if language is not None)
-    if unclear and not known:
+    there = [prompt for prompt, language in zip(prompts, told, strict=True) if language == target]
+    known = Counter(language for language in told if language not in (None, target))
+    if there and not known:
+        raise OptionError(
+            f"{there[0]!r:.60} is in {target} already, the language to steer to. Source and target are both {target}. Name two languages, "
+            "or the prompts' language, if this is wrong: --from TAG."
+        )
+    if not known:
         raise OptionError(
             f"{unclear[0]!r:.60} is in no language for certain; recorded are {', '.join(recorded)}. Name its language: --from en."
         )
     most = known.most_common(1)[0][0]
-    if unclear:
-        few = ", ".join(f"{prompt!r:.40}" for prompt in unclear[:3]) + (", …" if len(unclear) > 3 else "")
-        warn(
-            f"{len(unclear)} of {len(prompts)} prompts are in no language for certain ({few}), so they are taken to be in {most}, "
-            f"as {known[most]} others are. If they are not, name their language: --from TAG."
-        )
-    return [language or most for language in told]
+    for some, why in ((unclear, "in no language for certain"), (there, f"in {target} already")):
+        if some:
+            few = ", ".join(f"{prompt!r:.40}" for prompt in some[:3]) + (", …" if len(some) > 3 else "")
+            warn(
+                f"{len(some)} of {len(prompts)} prompts {'is' if len(some) == 1 else 'are'} {why} ({few}), taken to be in {most}, the language "
+                "of most others. If that is wrong, name the prompts' language: --from TAG."
+            )
+    return [most if language in (None, target) else language for language in told]
 
 
 def _show(label: str, pieces: Generator[str, None, bool], most: int, names: Teller) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import shorten
 
 from lape.errors import ModelError, told
 
@@ -37,7 +38,7 @@ def located(name: str, revision: str | None) -> str | Path:
     except Exception as error:  # no network, or it is switched off: the library raises what its transport raises
         raise ModelError(
             f"There is no file or folder {name} here, it was not downloaded before, and the Hugging Face Hub could not be asked "
-            f"({told(error)[:120]}). {advice(name)}"
+            f"({shorten(told(error), 120, placeholder=' …')}). {advice(name)}"
         ) from error
     return name
 

@@ -232,7 +232,7 @@ def provenance(run: Gathered) -> list[tuple[str, str]]:
         ("model", str(model.get("id", ""))),
         ("revision", str(model.get("revision") or "not named")),
         ("checksum of its parameters", str(model.get("checksum", ""))),
-        ("hash of its configuration", str(model.get("config", ""))),
+        ("its configuration", _config(model.get("config"))),
         ("number format", str(model.get("dtype", ""))),
         ("hash of its tokenizer", str((manifest.get("tokenizer") or record.get("tokenizer") or {}).get("hash", ""))),
         *((f"text of {language}", _text(one)) for language, one in shards.each_text(corpus)),
@@ -240,6 +240,11 @@ def provenance(run: Gathered) -> list[tuple[str, str]]:
         ("command", shlex.join(["lape", *record["command"]]) if record.get("command") else ""),
     ]
     return [(name, value) for name, value in rows if value]
+
+
+def _config(config: Any) -> str:
+    """What of a configuration computes, name by name; a hash of it in older files."""
+    return ", ".join(f"{k} {v}" for k, v in config.items()) if isinstance(config, dict) else str(config or "")
 
 
 def _text(one: dict[str, Any]) -> str:

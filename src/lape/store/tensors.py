@@ -139,10 +139,10 @@ class TensorFile:
         self._seen: set[str] = set()
         if not path.is_file():
             raise FileError(f"There is no file {path}. Expected {kind}.")
-        other = kind_of(path)
-        if "safetensors" not in other and not other.startswith("a file of"):
-            raise FileError(f"{path} is {other}. Expected {kind}: a .safetensors file, or the folder of a run.")
         try:
+            other = kind_of(path)
+            if "safetensors" not in other and not other.startswith("a file of"):
+                raise FileError(f"{path} is {other}. Expected {kind}: a .safetensors file, or the folder of a run.")
             opened: Any = safe_open(path, framework="pt")
             self._file = opened
             metadata: dict[str, str] = self._file.metadata() or {}
