@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
 from lape.cli import run
@@ -36,10 +38,11 @@ def test_options_that_a_message_calls_as_python_does_are_flags_on_the_command_li
     ("line", "words"),
     [
         ("record", ["MODEL is missing. A Hugging Face id", "Type: lape record MODEL --text TAG=PATH --out OUT"]),
-        ("record m --out x", ["--text is missing. TAG=PATH, once or more", "lape record MODEL --text TAG=PATH --out OUT"]),
+        ("record m --out x", ["--text is missing. TAG=PATH, once or more", "Type: lape record m --out x --text TAG=PATH"]),
+        ("record m", ["--text is missing", "Type: lape record m --text TAG=PATH --out OUT"]),
         ("record m --txet fr=a --out x", ["--text is missing. Did you mean --text instead of --txet?"]),
-        ("steer m hello", ["--to is missing. The language to steer to.", "lape steer MODEL --to"]),
-        ("merge a b", ["--out is missing. The run's folder to write", "lape merge --out"]),
+        ("steer m 'who are you?'", ["--to is missing. The language to steer to.", "Type: lape steer m 'who are you?' --to TO"]),
+        ("merge a b", ["--out is missing. The run's folder to write", "Type: lape merge a b --out OUT"]),
         ("compare a", ["B is missing", "lape compare A B"]),
         ("run layers", ["--run is missing", "lape run layers --run RUN"]),
         ("show x --width", ["--width was given no value. For a .pth: neurons in a layer", "lape show NEURONS"]),
@@ -51,7 +54,7 @@ def test_options_that_a_message_calls_as_python_does_are_flags_on_the_command_li
 )  # fmt: skip
 def test_a_slip_of_the_keyboard_is_told_in_our_words_with_what_to_type(line, words, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert run(line.split()) == 2
+    assert run(shlex.split(line)) == 2
     said = capsys.readouterr().err
     assert said.startswith("error: ")
     assert "requires an argument" not in said

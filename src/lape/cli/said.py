@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -48,6 +49,8 @@ def mistake(error: CycloptsError) -> str:
         _, found, meant = str(error).partition(" Did you mean ")
         about = next((one.parameter.help for one in known if one.name == error.argument.name), None) or ""
         expected = f" {about.split('. ')[0].rstrip('.')}." if about else ""
+        if not (given or found or error.argument.field_info.is_positional):
+            usage = _completed(error, [one for one in known if one.required and not one.field_info.is_positional])
         return f"{_called(error.argument)} {'was given no value' if given else 'is missing'}.{found}{meant}{expected} Type: {usage}"
     if isinstance(error, UnusedCliTokensError):
         extra = " ".join(error.unused_tokens or ())
@@ -55,6 +58,13 @@ def mistake(error: CycloptsError) -> str:
     if isinstance(error, UnknownOptionError):
         return f"{error} All options: {command} --help"
     return str(error)
+
+
+def _completed(error: CycloptsError, required: Iterable[Any]) -> str:
+    """What was typed, with the required options that it lacks."""
+    typed = error.root_input_tokens or []
+    there = {word.partition("=")[0] for word in typed}
+    return " ".join(["lape", shlex.join(typed), *(_example(one) for one in required if there.isdisjoint(one.names))])
 
 
 def _known(error: CycloptsError) -> list[Any]:
