@@ -10,6 +10,8 @@ characters that have no meaning of their own (private use).
 """
 
 
-def visible(text: str) -> str:
-    """Text without effect on what shows it: each sign that nobody would see stands as its number, such as ⟨U+001B⟩."""
-    return _UNSEEN.sub(lambda found: f"⟨U+{ord(found.group()):04X}⟩", text)
+def visible(text: str, *more: re.Pattern[str]) -> str:
+    """Text without effect on what shows it: each sign that nobody would see, or that one of `more` finds, stands as its number, such as ⟨U+001B⟩."""
+    for signs in (_UNSEEN, *more):
+        text = signs.sub(lambda found: f"⟨U+{ord(found.group()):04X}⟩", text)
+    return text

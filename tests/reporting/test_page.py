@@ -11,6 +11,7 @@ import pytest
 import lape
 from lape.reporting import page
 from lape.reporting.gather import gather
+from lape.reporting.safe import named, shown
 from support.browsing import faults, opened
 from support.reports import HOSTILE, STUDY, contexts_of
 
@@ -126,3 +127,8 @@ def test_the_study_opens_at_once_and_has_no_serious_accessibility_fault(tmp_path
         assert faults(watched.page) == []
         harmless(watched, address)
     print(f"\nmade in {made:.1f} s, opened in {timing['loadEventEnd'] / 1000:.2f} s")  # noqa: T201
+
+
+@pytest.mark.parametrize("mark", ["\u061c", "\u200e", "\u200f", "\u202e", "\ue000", "\x1b"])
+def test_marks_that_turn_the_direction_of_writing_are_named_on_a_page(mark):
+    assert named(f"a{mark}b") == shown(f"a{mark}b") == f"a⟨U+{ord(mark):04X}⟩b"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
@@ -70,8 +70,7 @@ def steer(
     stats = ActivationStats.load(folder)
     target = stats.canonical(to)
     names = Teller(stats.languages)
-    named = [stats.canonical(source)] * len(asked) if source else None
-    sources = named or _sources(names, asked, stats.languages, target)
+    sources = [stats.canonical(source)] * len(asked) if source else _sources(names, asked, stats.languages, target)
     neurons = named_sets(stats, sets, folder)
     for one in dict.fromkeys(sources):
         steering(neurons, stats, options, source=one, target=target)  # refuses before the model is loaded
@@ -81,15 +80,19 @@ def steer(
     for prompt, of in zip(asked, sources, strict=True):
         out.print(Text.assemble((prompt, "bold"), (f"  ({of} → {target})", "dim")))
         text = prompt if bare else ask(tokenizer, prompt, source=of, target=target)
-        ends = [] if bare else stops(target)
         for label, edits in (("unsteered", nullcontext()), ("steered", None)):
             with edits or steered(loaded, neurons, stats, options, source=of, target=target):
-                pieces = stream(loaded, tokenizer, text, new_tokens, repetition_penalty, ends)
+                pieces = stream(loaded, tokenizer, text, new_tokens, repetition_penalty, [] if bare else stops(target))
                 told[label].append(_show(label, pieces, new_tokens, names))
         out.print()
     if len(asked) > 1 and not names.missing:
-        counts = [f"{label} {languages.count(target)} of {len(asked)}" for label, languages in told.items()]
-        out.print(f"Answers in {target}: {', '.join(counts)}.")
+        out.print(_counted(told, target))
+
+
+def _counted(told: Mapping[str, Sequence[str | None]], target: str) -> str:
+    """How many answers are in the target language."""
+    counts = [f"{label} {languages.count(target)} of {len(languages)}" for label, languages in told.items()]
+    return f"Answers in {target}: {', '.join(counts)}."
 
 
 def _prompts(prompts: Sequence[str], file: Path | None) -> list[str]:

@@ -12,20 +12,24 @@ LONGEST = 600
 """Characters of an answer that are shown."""
 LINES = 8
 """Lines of it."""
+_MARKS = re.compile("[\u061c\u200e\u200f]")
+"""Marks that turn the direction of the signs beside them, which a terminal shows as they are."""
 _BREAKS = re.compile(r"[<>&\u2028\u2029]")
 
 
 def shown(text: str, most: int = LONGEST) -> str:
-    """As it can be shown: `visible`, and cut at `most` characters.
+    """As it can be shown: `named`, and cut at `most` characters.
 
     Escaping for HTML is the page's own business.
     """
-    return visible(text[:most]) + (f"… ({len(text) - most:,} more characters)" if len(text) > most else "")
+    return str(named(text[:most])) + (f"… ({len(text) - most:,} more characters)" if len(text) > most else "")
 
 
 def named(value: Any) -> Any:
-    """Whatever a template puts on a page, text as `visible` gives it. What is HTML already (`Markup`) is left as it is."""
-    return visible(value) if type(value) is str else value
+    """Whatever a template puts on a page, text as `visible` gives it, without marks that turn its direction. What is HTML already (`Markup`) is left
+    as it is.
+    """
+    return visible(value, _MARKS) if type(value) is str else value
 
 
 def answer(text: str) -> str:

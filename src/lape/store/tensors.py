@@ -140,9 +140,6 @@ class TensorFile:
         if not path.is_file():
             raise FileError(f"There is no file {path}. Expected {kind}.")
         try:
-            other = kind_of(path)
-            if "safetensors" not in other and not other.startswith("a file of"):
-                raise FileError(f"{path} is {other}. Expected {kind}: a .safetensors file, or the folder of a run.")
             opened: Any = safe_open(path, framework="pt")
             self._file = opened
             metadata: dict[str, str] = self._file.metadata() or {}
@@ -150,6 +147,11 @@ class TensorFile:
             if not isinstance(self.header, dict):
                 raise ValueError("its header is no object")
         except (SafetensorError, OSError, ValueError) as error:
+            other = "" if isinstance(error, OSError) else kind_of(path)
+            if other and "safetensors" not in other and not other.startswith("a file of"):
+                raise FileError(
+                    f"{path} is {other}. Expected {kind}: a .safetensors file, or the folder of a run."
+                ) from error
             raise FileError(
                 f"{path} is damaged or not {kind} ({error}). Make it again, or copy it anew from where it came."
             ) from error
