@@ -43,6 +43,7 @@ STANDS_FOR = {
     "--evaluation fr=other.txt …": " ".join(f"--evaluation {language}={language}2.txt" for language in LANGUAGES),
     "--shard 3/16": "--shard 3/16 --batch-tokens 64 --row-tokens 64",
     "$SLURM_ARRAY_TASK_ID": "3",
+    "SmolLM2-135M-Instruct.Q4_1.gguf": "sample",
     "--width 11008": "--width 1400",
     "--documents 20": "--documents 1",
     "第一篇。": "zh01 zh02 zh03",
