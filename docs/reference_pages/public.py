@@ -155,12 +155,13 @@ def all_options() -> list[griffe.Object]:
 
 
 def fields(thing: griffe.Object) -> list[griffe.Attribute]:
-    """The documented fields of a class, inherited ones too, in the order of the code, and its properties."""
+    """The fields of a class, inherited ones too, in the order of the code, and its properties; of a class that is no dataclass those with a docstring."""
     classes = [*reversed(thing.mro()), thing]
     merged = {
         name: field for one in classes for name, field in sorted(one.attributes.items(), key=lambda it: _line(it[1]))
     }
-    return [one for one in merged.values() if _told(one)]
+    kept = "dataclass" in thing.labels
+    return [one for one in merged.values() if _told(one) or (kept and one.name[0] != "_" and one.annotation)]
 
 
 def methods(thing: griffe.Object) -> list[griffe.Function]:

@@ -77,7 +77,7 @@ def parameter_docs(function: griffe.Function) -> dict[str, str]:
         made = re.findall(r"\b(\w+Options)(?:\(|, locals)", function.source)
         for name in made:
             for field in fields(by_name[name]) if name in by_name else ():
-                said.setdefault(field.name, one_line(field.docstring.value))
+                said.setdefault(field.name, one_line(field.docstring.value) if field.docstring else "")
     for section in function.docstring.parsed if function.docstring else ():
         if section.kind in (griffe.DocstringSectionKind.parameters, griffe.DocstringSectionKind.other_parameters):
             said |= {one.name: one_line(one.description) for one in section.value}
@@ -89,18 +89,26 @@ def is_options_parameter(function: griffe.Function) -> bool:
     return any("Options" in str(one.annotation) for one in function.parameters)
 
 
+def made(thing: griffe.Object) -> str:
+    """How one is made where that is by calling the class; a dataclass whose fields need a table is only named."""
+    bases = ", ".join(str(one) for one in thing.bases if str(one) not in ("Protocol", "ABC"))
+    named = f"class {thing.name}" + (f"({bases})" if bases else "")
+    if "dataclass" not in thing.labels:
+        init = thing.functions.get("__init__")
+        return signature(init, thing.name, bound=True) if init else named
+    given = [
+        one.name if one.value is None else f"{one.name}={one.value}"
+        for one in fields(thing)
+        if "property" not in one.labels
+    ]
+    line = f"{thing.name}({', '.join(given)})"
+    return line if len(line) <= WIDTH and not is_options(thing) and "field(" not in line else named
+
+
 def class_shown(entry: Entry) -> Iterator[str]:
     """A class: how it is made, what it is, its fields and its methods."""
     thing = entry.thing
-    bases = [str(one) for one in thing.bases if str(one) not in ("Protocol", "ABC")]
-    init = thing.functions.get("__init__")
-    plain = "dataclass" not in thing.labels and init is not None
-    line = (
-        signature(init, thing.name, bound=True)
-        if plain
-        else f"class {thing.name}" + (f"({', '.join(bases)})" if bases else "")
-    )
-    yield f"```python\n{line}\n```"
+    yield f"```python\n{made(thing)}\n```"
     yield prose(thing, entry)
     rows = fields(thing)
     if rows:
@@ -109,7 +117,7 @@ def class_shown(entry: Entry) -> Iterator[str]:
                 f"`{one.name}`",
                 code(one.annotation),
                 code(one.value) if "property" not in one.labels else "",
-                linked(one_line(one.docstring.value), entry),
+                linked(one_line(one.docstring.value) if one.docstring else "", entry),
             )
             for one in rows
         ]
