@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 
 LOWEST = .venv-lowest
+PYTEST = pytest -n 2 --dist loadfile --no-loadscope-reorder
 CORE = tests/values tests/store tests/data tests/detect tests/model tests/edit tests/recording
 
 .PHONY: help demo docs core check test soak lowest lint reference bench build clean
@@ -18,13 +19,13 @@ docs: .venv/docs  ## the documentation as a site, docs/_build/html/index.html
 	@echo docs/_build/html/index.html
 
 core:  ## the core's tests, in the environment of PYTHON
-	$(PYTHON) -m pytest $(CORE) -m "not soak" -n 2 --dist loadfile
+	$(PYTHON) -m $(PYTEST) $(CORE) -m "not soak"
 
 check: lint  ## all day long: lint, types, contracts and the fast tests
-	$(BIN)/pytest -m "not soak and not slow" -n 2 --dist loadfile
+	$(BIN)/$(PYTEST) -m "not soak and not slow"
 
 test: .venv/dev  ## every test but the long rounds
-	$(BIN)/pytest -m "not soak" -n 2 --dist loadfile --durations 8
+	$(BIN)/$(PYTEST) -m "not soak" --durations 8
 
 soak: .venv/dev  ## the long rounds: real models, kills, fuzzing
 	$(BIN)/pytest -m soak --timeout 7200
