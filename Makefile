@@ -1,31 +1,38 @@
-# For users: `make demo`, `make docs` and `make test`. Each builds .venv itself. All day long: `make check`.
+# `make` says what there is: every target's comment. Each builds the environment that it needs.
 PYTHON ?= python3
 BIN = .venv/bin
 
 LOWEST = .venv-lowest
+PYTEST = pytest -n 2 --dist loadfile --no-loadscope-reorder
 CORE = tests/values tests/store tests/data tests/detect tests/model tests/edit tests/recording
 
-.PHONY: demo docs check test soak lowest lint bench clean
+.PHONY: help demo docs core check test soak lowest lint reference bench build clean
 
-demo: .venv/demo
+help:  ## what there is to type
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: .venv/demo  ## find the language neurons of a small real model and show what they do (about 3 minutes)
 	$(BIN)/lape demo --out runs/demo --overwrite
 
-docs: .venv/docs
+docs: .venv/docs  ## the documentation as a site, docs/_build/html/index.html
 	$(BIN)/python -m sphinx -W -n -q docs docs/_build/html
 	@echo docs/_build/html/index.html
 
-check: lint
-	$(BIN)/pytest -m "not soak and not slow" -n 2 --dist loadfile
+core:  ## the core's tests, in the environment of PYTHON
+	$(PYTHON) -m $(PYTEST) $(CORE) -m "not soak"
 
-test: .venv/dev
-	$(BIN)/pytest -m "not soak" -n 2 --dist loadfile --durations 8
+check: lint  ## all day long: lint, types, contracts and the fast tests
+	$(BIN)/$(PYTEST) -m "not soak and not slow"
 
-soak: .venv/dev
+test: .venv/dev  ## every test but the long rounds
+	$(BIN)/$(PYTEST) -m "not soak" --durations 8
+
+soak: .venv/dev  ## the long rounds: real models, kills, fuzzing
 	$(BIN)/pytest -m soak --timeout 7200
 
-# The core on the lowest versions that pyproject.toml allows, in an environment of its own (several GB where torch brings CUDA).
-lowest: $(LOWEST)/made
-	$(LOWEST)/bin/pytest $(CORE) -m "not soak" -n 2 --dist loadfile
+# In an environment of its own: several GB where torch brings CUDA.
+lowest: $(LOWEST)/made  ## the core on the lowest versions that pyproject.toml allows
+	$(MAKE) core PYTHON=$(LOWEST)/bin/python
 
 $(LOWEST)/made: pyproject.toml
 	$(PYTHON) -m venv --clear $(LOWEST)
@@ -33,16 +40,24 @@ $(LOWEST)/made: pyproject.toml
 	$(LOWEST)/bin/uv pip install --python $(LOWEST)/bin/python --resolution lowest-direct -e ".[study,zst,test]"
 	touch $@
 
-lint: .venv/dev
+lint: .venv/dev  ## ruff, mypy and who may import whom
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-bench: .venv/dev
+reference: .venv/dev  ## write docs/reference anew, from signatures, docstrings and the help of the verbs
+	cd docs && ../$(BIN)/python -m reference_pages
+
+bench: .venv/dev  ## the benchmarks of README and docs
 	$(BIN)/python benchmarks/recording.py
 	$(BIN)/python benchmarks/steering.py
 	$(BIN)/python benchmarks/identify.py
+
+build: .venv/dev  ## sdist and wheel in dist/, as they are uploaded, checked
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
 
 .venv/bin/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "lape needs Python 3.11 or newer: make PYTHON=python3.12 ..."; exit 2; }
@@ -60,5 +75,5 @@ bench: .venv/dev
 	$(BIN)/pip install --disable-pip-version-check -e ".[dev]"
 	touch $@ .venv/demo .venv/docs
 
-clean:
+clean:  ## remove what these have built
 	rm -rf .venv $(LOWEST) build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from importlib import metadata
 from typing import Any
-from unittest.mock import patch
-
-from cyclopts.docs.markdown import generate_markdown_docs
-
-from lape.cli import app as command_line
 
 project = "lape"
 copyright = "the authors of lape, Apache-2.0"
 release = metadata.version("lape")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc"]
+extensions = ["myst_parser"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"lape {release}"
@@ -23,30 +17,17 @@ html_copy_source = False
 
 myst_heading_anchors = 3
 
-default_role = "code"
-autodoc_default_options = {"members": True, "member-order": "bysource"}
-autodoc_typehints = "signature"
-autodoc_typehints_format = "short"
-autodoc_preserve_defaults = True
-maximum_signature_line_length = 100
-_INSIDES = (
-    r"(recording\.engines?|model\.(experts|loss)|measure\.(ablation|bench|methods)|data\.(corpus|windows|language_id)"
-    r"|reporting\.gather|figures\.style)\..*"
-)
-nitpick_ignore_regex = [("py:.*", rf"(?!lape\.).*|lape\.{_INSIDES}|lape\..*\.(_\w+|[A-Z])")]
-"""Names of other projects, of lape's own insides, and type variables are not looked up."""
+_TREES = {"reference/index": "lape\ncli\noptions\n*", "decisions/README": "0*"}
+"""Pages that lead to their neighbours; a reader of the repository follows their links."""
 
 
 def setup(app: Any) -> None:
-    """Pages that are made, not written."""
-    app.connect("source-read", _completed)
-    app.connect("env-get-outdated", lambda *_: ["reference/cli"])
+    """Trees of pages that only the site needs."""
+    app.connect("source-read", _with_tree)
 
 
-def _completed(_app: Any, page: str, source: list[str]) -> None:
-    if page == "reference/cli":
-        with patch.object(sys, "argv", ["lape"]):  # usage lines begin with what was started
-            verbs = generate_markdown_docs(command_line(), generate_toc=False, no_root_title=True, heading_level=2)
-        source[0] += verbs
-    if page.startswith("studies/") and page.endswith("/README"):
-        source[0] += "\n```{toctree}\n:hidden:\n:glob:\n\n*\n```\n"
+def _with_tree(_app: Any, page: str, source: list[str]) -> None:
+    study = page.startswith("studies/") and page.endswith("/README")
+    tree = "*" if study else _TREES.get(page)
+    if tree:
+        source[0] += f"\n```{{toctree}}\n:hidden:\n:glob:\n\n{tree}\n```\n"

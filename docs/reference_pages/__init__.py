@@ -1,0 +1,1 @@
+"""How docs/reference is made: `make reference`."""

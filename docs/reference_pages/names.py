@@ -1,0 +1,136 @@
+"""What is public: the pages of docs/reference and the names on each."""
+
+from __future__ import annotations
+
+TOP = "lape"
+DETECTORS = "lape.detect._OURS"
+EXPERIMENTS = "lape.experiments.NAMES"
+
+# Every other page: its title, what it is, and its names. A module stands for all that is public in it; options have a page to themselves.
+PAGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "detect": (
+        "Selection methods",
+        "Each is a function from statistics to `LanguageNeurons`; which to take is in [choosing](../choosing.md), and how to add one in "
+        "[the architecture](../architecture.md#a-detector).",
+        (
+            DETECTORS,
+            "lape.detect.lape.entropy",
+            "lape.detect.DETECTORS",
+            "lape.detect.detector",
+            "lape.detect.stability.reliability",
+            "lape.detect.stability.stability",
+            "lape.detect.stability.split_halves",
+            "lape.detect.stability.steadiness",
+            "lape.detect.stability.chance_jaccard",
+        ),
+    ),
+    "experiments": (
+        "The experiments",
+        "Each asks one question of a model: `lape run NAME` on the command line, `lape study` for all. How to add one is in "
+        "[the architecture](../architecture.md#an-experiment).",
+        (
+            EXPERIMENTS,
+            "lape.experiments.perplexity.run.summary",
+            "lape.experiments.similarity.run.dominance",
+            "lape.experiments.similarity.run.pairs",
+            "lape.experiments.null.run.topic_slices",
+            "lape.experiments.experiments",
+            "lape.experiments.experiment.Experiment",
+            "lape.experiments.experiment.Need",
+            "lape.experiments.experiment.Cost",
+            "lape.experiments.context",
+            "lape.experiments.table",
+            "lape.experiments.section.Section",
+            "lape.experiments.claim.Claim",
+        ),
+    ),
+    "values": (
+        "Values",
+        "What is kept, beside `ActivationStats` and `LanguageNeurons`. None of it needs a model.",
+        (
+            "lape.values.neurons.NeuronSet",
+            "lape.values.neurons.jaccard",
+            "lape.values.stats.LanguageStats",
+            "lape.values.stats.merge",
+            "lape.values.space",
+            "lape.values.quantity.Quantity",
+        ),
+    ),
+    "edit": (
+        "Editing and steering",
+        "Beside `edited` and `steer` at top level; in practice: [steering](../steering.md).",
+        (
+            "lape.edit.steer.steering",
+            "lape.edit.steer.steered",
+            "lape.edit.diffmean.vector",
+            "lape.edit.diffmean.shifted",
+            "lape.measure.mask.VocabularyMask",
+        ),
+    ),
+    "measure": (
+        "Measuring",
+        "What experiments share: losses, controls, resampling and intervals.",
+        (
+            "lape.measure.ablation.Ablations",
+            "lape.measure.effects",
+            "lape.measure.frontier.frontier",
+            "lape.measure.controls.control",
+            "lape.measure.controls.random_like",
+            "lape.measure.controls.matched_like",
+            "lape.measure.bootstrap.units",
+            "lape.measure.bootstrap.Resamples",
+            "lape.measure.intervals.selectivity",
+            "lape.measure.intervals.interval",
+            "lape.measure.intervals.two_sided",
+            "lape.measure.intervals.holm",
+            "lape.measure.intervals.wilson",
+            "lape.measure.correlation.spearman",
+            "lape.measure.correlation.rank_correlation",
+            "lape.measure.generation.generate",
+        ),
+    ),
+    "model": (
+        "Models and text",
+        "Beside `load` and `record` at top level; in practice: [your model](../howto-model.md), [your text](../howto-text.md).",
+        (
+            "lape.model.load.load_tokenizer",
+            "lape.model.find.find",
+            "lape.model.site",
+            "lape.model.identity.describe",
+            "lape.model.identity.checksum",
+            "lape.recording.plan.plan",
+            "lape.recording.plan.Plan",
+            "lape.recording.weight_change.weight_changes",
+            "lape.recording.weight_change.WeightChange",
+            "lape.recording.observers.observer.Observer",
+            "lape.recording.observers.observer.Watcher",
+            "lape.recording.observers.observer.Setting",
+            "lape.data.texts.Documents",
+            "lape.data.languages.tag",
+            "lape.data.languages.script",
+            "lape.data.rewriting.romanised",
+            "lape.data.rewriting.converted",
+            "lape.data.rewriting.shuffled",
+            "lape.data.rewriting.noised",
+            "lape.data.rewriting.equal_noise",
+            "lape.data.samples",
+        ),
+    ),
+    "files": (
+        "Runs, errors and progress",
+        "What every step leaves behind and says.",
+        (
+            "lape.store.run.Run",
+            "lape.reporting.figures.draw",
+            *(f"lape.errors.{name}Error" for name in ("Text", "Model", "File", "Mismatch", "Option")),
+            "lape.errors.LapeWarning",
+            "lape.progress.Progress",
+            "lape.progress.silent",
+        ),
+    ),
+}
+OPTIONS = (
+    "Options",
+    "Options are frozen dataclasses beside the functions that take them, kept in run.json where a verb was given them. Their fields are keywords "
+    "of those functions and flags of the command line.",
+)

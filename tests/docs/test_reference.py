@@ -1,0 +1,96 @@
+"""docs/reference is what the code says now, and holds every name that is public."""
+
+from __future__ import annotations
+
+import re
+import sys
+from importlib import import_module
+from itertools import pairwise
+from pkgutil import resolve_name
+from typing import Any
+
+import pytest
+from markdown_it import MarkdownIt
+
+import lape
+from lape.cli import app
+from lape.detect import DETECTORS
+from lape.experiments import NAMES
+from support.pages import PAGES, ROOT
+
+FOLDER = ROOT / "docs" / "reference"
+WRITTEN = {path.name: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.md")}
+HERE = re.findall(r"^`(lape\.[\w.]+)` · \[source\]", "\n".join(WRITTEN.values()), re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def made() -> Any:
+    """What makes the pages."""
+    sys.path.insert(0, str(ROOT / "docs"))
+    yield import_module("reference_pages.__main__")
+    sys.path.remove(str(ROOT / "docs"))
+
+
+def test_pages_are_those_of_the_code(made: Any) -> None:
+    pages = made.pages()
+    assert sorted(pages) == sorted(WRITTEN), "make reference"
+    verbs = pages.pop("cli.md")
+    assert not [name for name, text in pages.items() if text != WRITTEN[name]], "make reference"
+    assert words(verbs) == words(WRITTEN["cli.md"]), "make reference"
+
+
+def words(page: str) -> list[str]:
+    """What a page says; how it is set is up to the version of cyclopts."""
+    return re.findall(r"[\w-]+", page)
+
+
+def test_every_public_name_is_there() -> None:
+    public = {f"lape.{name}" for name in lape.__all__} | {
+        f"{detector.find.__module__}.{detector.find.__name__}" for detector in DETECTORS.values()
+    }
+    for experiment in NAMES:
+        offered = getattr(import_module(f"lape.experiments.{experiment}"), "__all__", ())
+        public |= {f"lape.experiments.{experiment}.{name}" for name in offered if name != "EXPERIMENT"}
+    public -= {"lape.experiments.perplexity.perplexity", "lape.experiments.forcing.forcing"}  # at top level
+    assert len(public) > 40
+    assert not public - set(HERE)
+
+
+def test_every_dataclass_of_options_is_there_with_its_fields() -> None:
+    sources = (path.read_text(encoding="utf-8") for path in (ROOT / "src/lape").rglob("*.py"))
+    named = {name for text in sources for name in re.findall(r"^class ([A-Z]\w+Options)\b", text, re.MULTILINE)}
+    assert len(named) > 25
+    assert named <= {one.rpartition(".")[2] for one in HERE}
+    assert "| `rate` | `float` | `0.01` | Share of all neurons that is kept" in WRITTEN["options.md"]
+
+
+def test_names_can_be_imported_from_where_the_pages_say() -> None:
+    assert len(HERE) == len(set(HERE)) > 100
+    assert all(resolve_name(path) is not None for path in HERE)
+
+
+@pytest.mark.parametrize("page", sorted(WRITTEN))
+def test_every_heading_has_an_anchor_of_its_own(page: str) -> None:
+    tokens = MarkdownIt().parse(WRITTEN[page])
+    headings = [after.content.lower() for token, after in pairwise(tokens) if token.type == "heading_open"]
+    assert len(headings) == len(set(headings))
+
+
+def test_every_verb_and_option_is_there() -> None:
+    text = WRITTEN["cli.md"]
+    verbs = [name for name in app() if not name.startswith("-")]
+    assert {"record", "eval", "doctor"} <= set(verbs)
+    assert not [verb for verb in verbs if f"\n## lape {verb}\n" not in text]
+    for option in ("--until", "--per-language", "--grader-url", "--tensor-parallel", "--sites"):
+        assert option in text
+
+
+def test_what_other_pages_import_is_there() -> None:
+    public = {id(resolve_name(path)) for path in HERE} | {id(sys.modules[path.rpartition(".")[0]]) for path in HERE}
+    asked = set()
+    for page in PAGES:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        for module, names in re.findall(r"^from (lape[\w.]*) import (.+)$", text, re.MULTILINE):
+            asked |= {f"{module}.{name.split(' as ')[0].strip()}" for name in names.split(",")}
+    assert asked
+    assert not [path for path in asked if id(resolve_name(path)) not in public], "docs/reference_pages/names.py"
