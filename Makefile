@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 
 LOWEST = .venv-lowest
+PYTEST = pytest -n 2 --dist loadfile --no-loadscope-reorder
 CORE = tests/values tests/store tests/data tests/detect tests/model tests/edit tests/recording
 
 .PHONY: demo docs check test soak lowest lint bench clean
@@ -15,17 +16,17 @@ docs: .venv/docs
 	@echo docs/_build/html/index.html
 
 check: lint
-	$(BIN)/pytest -m "not soak and not slow" -n 2 --dist loadfile
+	$(BIN)/$(PYTEST) -m "not soak and not slow"
 
 test: .venv/dev
-	$(BIN)/pytest -m "not soak" -n 2 --dist loadfile --durations 8
+	$(BIN)/$(PYTEST) -m "not soak" --durations 8
 
 soak: .venv/dev
 	$(BIN)/pytest -m soak --timeout 7200
 
 # The core on the lowest versions that pyproject.toml allows, in an environment of its own (several GB where torch brings CUDA).
 lowest: $(LOWEST)/made
-	$(LOWEST)/bin/pytest $(CORE) -m "not soak" -n 2 --dist loadfile
+	$(LOWEST)/bin/$(PYTEST) $(CORE) -m "not soak"
 
 $(LOWEST)/made: pyproject.toml
 	$(PYTHON) -m venv --clear $(LOWEST)
