@@ -15,39 +15,54 @@ if int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1:  # a core each: th
 
 
 SLOW = (
-    "cli/test_main.py",
-    "cli/test_steering.py",
-    "contracts",
-    "docs/test_docs.py",
+    "contracts/test_architectures.py",
+    "real/test_main_job.py",
+    "real/test_play_page.py",
+    "recording/test_ray.py",
+    "real",
     "docs/test_docs_run.py",
+    "figures/test_figures.py",
+    "recording/test_compiled.py",
+    "test_kills.py",
+    "experiments/test_harness.py",
+    "experiments",
+    "contracts",
+    "study/test_study.py",
+    "play",
+    "cli/test_steering.py",
+    "cli/test_main.py",
+    "reporting",
+    "recording/test_parallel.py",
+    "recording/test_plan.py",
+    "recording/test_record.py",
+    "recording/test_until.py",
     "edit/test_edit.py",
     "edit/test_positions.py",
-    "experiments",
-    "figures/test_figures.py",
     "measure/test_generation.py",
     "measure/test_grader.py",
     "model/test_experts.py",
-    "play",
-    "real",
-    "recording/test_compiled.py",
-    "recording/test_parallel.py",
-    "recording/test_plan.py",
-    "recording/test_ray.py",
-    "recording/test_record.py",
-    "recording/test_until.py",
-    "reporting",
-    "study/test_study.py",
-    "test_kills.py",
+    "docs/test_docs.py",
     "test_planted.py",
 )
-"""Rooms and files that take long: real models, browsers, clusters, whole studies, everything on every kind of model."""
+"""Files and rooms that take long, the longest first: real models, browsers, clusters, whole studies, everything on every kind of model."""
+_HERE = Path(__file__).parent
+
+
+def _rank(path: Path) -> int:
+    """The place of a file in `SLOW`; behind all of them for others."""
+    return next((k for k, name in enumerate(SLOW) if _HERE / name in (path, *path.parents)), len(SLOW))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """What is left out is not imported either."""
+    return True if "not slow" in config.option.markexpr and _rank(collection_path) < len(SLOW) else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is slow, by its file."""
-    here = Path(__file__).parent
+    """Mark what is slow, by its file; the longest begins, so that no process waits for another at the end."""
+    items.sort(key=lambda item: _rank(item.path))
     for item in items:
-        if any((here / name) in (item.path, *item.path.parents) for name in SLOW):
+        if _rank(item.path) < len(SLOW):
             item.add_marker(pytest.mark.slow)
 
 

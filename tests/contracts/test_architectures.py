@@ -1,6 +1,7 @@
 """Every decoder-only language model of transformers is proven, and docs/architectures.md says so.
 
-The verdicts are reached in two processes; see `conformance.py` for what each takes.
+The verdicts are reached in two processes; see `conformance.py` for what each takes. Whole blocks are compiled of one type of every
+structure, of the others the part that has the MLP; `make soak` compiles whole blocks of all, as does the command that writes the page.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import re
 import pytest
 import transformers
 
-from support.conformance import PAGE, mapped, page, proven_on, verdicts
+from support.conformance import PAGE, mapped, one_of_each, page, proven_on, structures, verdicts
 from support.zoo.table import KINDS
 
 ON_PAGE = proven_on(PAGE.read_text())
@@ -19,7 +20,13 @@ WRITTEN_FOR = re.search(r"transformers (\S+) loads", PAGE.read_text())
 
 @pytest.fixture(scope="module")
 def found():
-    return {one.kind: one for one in verdicts(mapped())}
+    return {one.kind: one for one in verdicts(mapped(), blocks=one_of_each(mapped()))}
+
+
+def test_whole_blocks_are_compiled_of_every_structure():
+    supported = [kind for kind in KINDS.values() if kind.mlps and not kind.unsupported]
+    chosen = [KINDS[name] for name in one_of_each(list(KINDS))]
+    assert set().union(*map(structures, chosen)) == set().union(*map(structures, supported))
 
 
 def test_no_finding_disagrees_with_the_table(found):
@@ -46,3 +53,9 @@ def test_the_page_is_what_was_found(found):
     assert PAGE.read_text() == page(list(found.values()), transformers.__version__), (
         "run python tests/support/conformance.py"
     )
+
+
+@pytest.mark.soak
+def test_whole_blocks_of_every_type_compile():
+    wrong = {one.kind: one.why for one in verdicts(mapped()) if one.verdict == "wrong"}
+    assert not wrong

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lape import identify
 from lape.detect.alignment import AlignmentOptions, alignment, largest_weight
-from lape.errors import LapeError, OptionError
+from lape.errors import OptionError
 from lape.values.stats import ActivationStats
 from support.made import DENSE, EXPERTS, made_stats
 from support.published_lape import counts, entropy_by_hand, percentile_by_hand, table
@@ -238,5 +238,3 @@ def test_it_says_how_it_was_found():
 def test_what_it_cannot_do_is_refused():
     with pytest.raises(OptionError, match="weight"):
         alignment(made_stats(), wieght=1.0)
-    with pytest.raises(LapeError, match="Only en was recorded"):
-        alignment(made_stats(languages=["en"]))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lape import identify
 from lape.detect.lap import LapOptions, lap
-from lape.errors import LapeError, OptionError
+from lape.errors import OptionError
 from lape.values.neurons import LanguageNeurons
 from support.made import DENSE, EXPERTS, made_stats
 from support.published_lape import table
@@ -110,11 +110,6 @@ def test_options_are_an_object_or_keywords_and_keywords_win():
 def test_what_it_cannot_do_is_refused(options, says):
     with pytest.raises(OptionError, match=says):
         lap(made_stats(), **options)
-
-
-def test_it_needs_another_language():
-    with pytest.raises(LapeError, match="Only en was recorded"):
-        lap(made_stats(languages=["en"]))
 
 
 @pytest.mark.parametrize("denominator", ["tokens", "routed"])

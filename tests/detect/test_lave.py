@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lape import identify
 from lape.detect.lape import LapeOptions
 from lape.detect.lave import lave
-from lape.errors import LapeError, OptionError
+from lape.errors import OptionError
 from lape.values.neurons import LanguageNeurons
 from lape.values.space import NeuronSpace
 from support.made import DENSE, EXPERTS, made_stats
@@ -134,5 +134,3 @@ def test_what_it_cannot_do_is_refused():
         lave(strong(0), weight=1.0)
     with pytest.raises(OptionError, match="positive"):
         lave(made_stats())
-    with pytest.raises(LapeError, match="Only en was recorded"):
-        lave(strong(0, ["en"]))

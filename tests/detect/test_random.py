@@ -11,7 +11,7 @@ from scipy.stats import binom
 
 from lape import identify
 from lape.detect.random import RandomOptions, random
-from lape.errors import LapeError, OptionError
+from lape.errors import OptionError
 from lape.values.neurons import LanguageNeurons
 from support.made import DENSE, EXPERTS, made_stats
 
@@ -86,5 +86,3 @@ def test_what_it_cannot_do_is_refused():
         random(made_stats(), per_language=0)
     with pytest.raises(OptionError, match="rate"):
         random(made_stats(), rate=0.1)
-    with pytest.raises(LapeError, match="Only en was recorded"):
-        random(made_stats(languages=["en"]))

@@ -1,9 +1,10 @@
-"""What the tests on the real model share: it is loaded, recorded and identified once."""
+"""What the tests on the real model share: it is recorded once, and loaded and identified once in each process."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import lape
 from lape.data import samples
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
+from support.once import once
 
 
 @pytest.fixture(scope="session")
@@ -21,8 +23,11 @@ def loaded() -> tuple[Any, Any]:
 
 
 @pytest.fixture(scope="session")
-def stats(loaded: tuple[Any, Any]) -> ActivationStats:
-    return lape.record(*loaded, samples.texts("record"), row_tokens=256, residual=True)
+def stats(loaded: tuple[Any, Any], tmp_path_factory: pytest.TempPathFactory) -> ActivationStats:
+    def make(path: Path) -> None:
+        lape.record(*loaded, samples.texts("record"), row_tokens=256, residual=True).save(path)
+
+    return ActivationStats.load(once(tmp_path_factory, "sample.safetensors", make))
 
 
 @pytest.fixture(scope="session")

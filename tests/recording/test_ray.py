@@ -28,6 +28,8 @@ from support.brute import assert_near, model_of, some_texts, tokenizer_of
 ray = pytest.importorskip("ray", reason="needs the extra ray")
 OPTIONS = RecordOptions(document="line", row_tokens=64, batch_tokens=64, residual=True, histogram=True)
 TWO = ClusterOptions(engine="ray", workers=2, group_batches=4)
+ONE = dataclasses.replace(TWO, workers=1)
+"""Where a second worker proves nothing: each imports torch first."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -95,8 +97,7 @@ def workers() -> list[int]:
 
 def test_workers_that_compile_count_what_one_process_counts(model, texts, tmp_path):
     options = dataclasses.replace(OPTIONS, residual=False, histogram=False, compile="on")
-    one = dataclasses.replace(TWO, workers=1)
-    stats = record(model, texts, options, loading=ModelOptions(dtype="float64"), cluster=one, out=tmp_path / "run")
+    stats = record(model, texts, options, loading=ModelOptions(dtype="float64"), cluster=ONE, out=tmp_path / "run")
     usual = here(model_of("llama"), tokenizer_of(), texts, dataclasses.replace(options, compile="off"))
     for language in usual.languages:
         assert torch.equal(stats[language].fires, usual[language].fires)
@@ -141,8 +142,7 @@ def test_a_stopped_run_counts_what_is_missing_or_damaged_and_nothing_else(model,
     groups[0].write_bytes(groups[0].read_bytes()[:-9])
     groups[1].unlink()
     seen.clear()
-    one = ClusterOptions(engine="ray", workers=1, group_batches=4)
-    stats = record(model, texts, OPTIONS, cluster=one, out=tmp_path / "run", progress=partial(watch, stop=False))
+    stats = record(model, texts, OPTIONS, cluster=ONE, out=tmp_path / "run", progress=partial(watch, stop=False))
     assert seen[0] == whole
     assert_same(stats, expected)
 
@@ -158,7 +158,7 @@ def test_workers_with_other_weights_are_refused(model, texts, tmp_path):
     tokenizer_of().save_pretrained(other)
 
     def engine(folder: Path) -> OnRay:
-        made = OnRay(str(other), ModelOptions(), OPTIONS, TWO, folder=folder, progress=silent)
+        made = OnRay(str(other), ModelOptions(), OPTIONS, ONE, folder=folder, progress=silent)
         weights = load_file(other / "model.safetensors")
         weights["model.norm.weight"][0] += 1
         save_file(weights, other / "model.safetensors", metadata={"format": "pt"})
@@ -180,7 +180,7 @@ def test_what_a_worker_cannot_load_is_said_as_anywhere(texts, tmp_path):
     folder = tmp_path / "nothing"
     folder.mkdir()
     with pytest.raises(ModelError, match="could not be loaded"):
-        record(folder, texts, OPTIONS, cluster=TWO, out=tmp_path / "run")
+        record(folder, texts, OPTIONS, cluster=ONE, out=tmp_path / "run")
     assert not (tmp_path / "run.partial").exists()
 
 

@@ -11,10 +11,11 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -49,8 +50,8 @@ class Verdict:
     seconds: float = 0.0
 
 
-def examine(name: str) -> Verdict:
-    """The verdict on one model type."""
+def examine(name: str, *, blocks: bool = True) -> Verdict:
+    """The verdict on one model type; `blocks`: whole ones are compiled."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     if name not in KINDS:
@@ -66,6 +67,7 @@ def examine(name: str) -> Verdict:
         found = find(model)
         for check in CHECKS:
             check(model, kind)
+        compiles(model, kind, blocks=blocks)
     except ModelError as error:
         said = kind.unsupported or str(error)
         return Verdict(name, "unsupported" if kind.unsupported else "wrong", why=said, seconds=time.monotonic() - began)
@@ -297,8 +299,11 @@ def generates(model: Any, kind: Kind) -> None:
     assert torch.equal(got.sequences, expected.sequences), "other tokens"
 
 
-def compiles(model: Any, kind: Kind) -> None:
+def compiles(model: Any, kind: Kind, *, blocks: bool = True) -> None:
     """On a compiled block (the first of each kind) an edit takes effect, and leaves no trace.
+
+    Without `blocks`, on the compiled part of a block that has the MLP: torch leaves a graph at each hook, so that a compiled block
+    calls its MLP as Python does, whose code is then compiled by itself. Attention is most of what compiling a block takes.
 
     A whole model takes seconds to minutes to compile: done here only where blocks share modules, whose runs are counted over a
     whole forward, and elsewhere in test_edit.py and tests/real/test_compiled.py.
@@ -310,12 +315,13 @@ def compiles(model: Any, kind: Kind) -> None:
     edits = some_edits(find(model).space)
     kinds: dict[tuple[Any, ...], str] = {}
     for site in sites:
-        kinds.setdefault((site.rule, site.up is None, site.layout and site.layout.halves, site.width), site.block)
+        place = site.block if blocks else part_of(site)
+        kinds.setdefault((site.rule, site.up is None, site.layout and site.layout.halves, site.width), place)
     shared = any(max(site.runs, site.activation_runs) > 1 for site in sites)
     for name in [""] if shared else dict.fromkeys(kinds.values()):
-        block = model.get_submodule(name)
-        args, kwargs = ((), {"input_ids": IDS, "use_cache": False}) if shared else call_of(model, block)
-        compiled = torch.compile(block, backend="eager")
+        module = model.get_submodule(name)
+        args, kwargs = ((), {"input_ids": IDS, "use_cache": False}) if shared else call_of(model, module)
+        compiled = torch.compile(module, backend="eager")
 
         def run(module: Any, args: Any = args, kwargs: Any = kwargs) -> Tensor:
             with torch.no_grad():
@@ -324,13 +330,23 @@ def compiles(model: Any, kind: Kind) -> None:
             return result
 
         before = run(compiled)
-        near(before, run(block), kind)
+        near(before, run(module), kind)
         with edited(model, edits):
-            got, expected = run(compiled), run(block)
+            got, expected = run(compiled), run(module)
         near(got, expected, kind)
         assert not torch.equal(got, before), f"an edit changes nothing in the compiled {name}"
         assert torch.equal(run(compiled), before), f"undone, the compiled {name} differs"
         torch.compiler.reset()
+
+
+def part_of(site: Any) -> str:
+    """The child of a block that has all modules of a site; the block itself where none has."""
+    names = {site.reader, *(branch.module for branch in (site.gate, site.up) if branch)}
+    names |= {site.activation} if site.rule == "activation" else set()
+    depth = site.block.count(".") + 2
+    children = {".".join(name.split(".")[:depth]) for name in names}
+    alone = len(children) == 1 and (site.layout is not None or children != {site.down})
+    return children.pop() if alone else str(site.block)
 
 
 def call_of(model: Any, block: Any) -> tuple[Any, Any]:
@@ -344,19 +360,53 @@ def call_of(model: Any, block: Any) -> tuple[Any, Any]:
     return calls[0]
 
 
-CHECKS = (same_places, counts_agree, edits_agree, generates, compiles)
+CHECKS = (same_places, counts_agree, edits_agree, generates)
+
+
+def structures(kind: Kind) -> set[tuple[Any, ...]]:
+    """How a type's MLPs are built, whatever their names and functions."""
+    found: set[tuple[Any, ...]] = set()
+    for mlp in kind.mlps:
+        if isinstance(mlp, Mlp):
+            found.add(("dense", mlp.up is None, mlp.up == mlp.gate, mlp.up_first, mlp.glu is not None))
+        elif isinstance(mlp, Experts):
+            own = mlp.glu is not None, mlp.by_hand is not None
+            found.add(("experts", mlp.gated, mlp.transposed, mlp.interleaved, mlp.biases is not None, *own))
+        else:
+            found.add(("own", mlp.by_hand))
+    return found
+
+
+def one_of_each(names: Sequence[str]) -> set[str]:
+    """The first type of every structure."""
+    seen: set[tuple[Any, ...]] = set()
+    chosen = set()
+    for name in names:
+        kind = KINDS.get(name)
+        if kind is not None and not kind.unsupported and not structures(kind) <= seen:
+            seen |= structures(kind)
+            chosen.add(name)
+    return chosen
 
 
 def verdicts(
-    names: Sequence[str], workers: int = 2, say: Callable[[Verdict], None] = lambda _one: None
+    names: Sequence[str],
+    *,
+    blocks: Collection[str] | None = None,
+    workers: int = 2,
+    say: Callable[[Verdict], None] = lambda _one: None,
 ) -> list[Verdict]:
-    """The verdicts on some types, in processes of their own."""
-    found = []
+    """The verdicts on some types, in processes of their own. `blocks`: those of which whole blocks are compiled; None: all."""
+    found, whole = [], names if blocks is None else blocks
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for one in pool.map(examine, names):
+        for one in pool.map(partial(_examine, whole=frozenset(whole)), names):
             say(one)
             found.append(one)
     return found
+
+
+def _examine(name: str, whole: frozenset[str]) -> Verdict:
+    return examine(name, blocks=name in whole)
 
 
 def mapped() -> list[str]:
