@@ -8,12 +8,10 @@ from typing import Annotated, Any
 
 from lape.cli.common import beside, out, progress, provenance, say_passes
 from lape.cli.flags import FLAGS, Out, Several, Switch
-from lape.cli.inputs import LOADING, Loading, load_matching, neurons_of, texts_of
+from lape.cli.inputs import LOADING, Loading, evaluation_texts, load_matching, neurons_of
 from lape.cli.tables import titled
-from lape.data import samples
 from lape.data.texts import listed
 from lape.detect.lape import entropy
-from lape.errors import OptionError
 from lape.experiments.examples.contexts import ExamplesOptions
 from lape.experiments.examples.run import examples as look_up
 from lape.model.identity import describe
@@ -49,7 +47,7 @@ def examples(
     run
         A run's folder, a file of neurons, or a published .pth.
     text
-        TAG=PATH, once or more: text that was not recorded. Default for sample: the bundled texts for evaluation.
+        TAG=PATH, once or more: text that was not recorded. Default: what was measured on before; for sample, the bundled texts.
     to
         The folder to write. Default: examples beside the neurons.
     languages
@@ -60,8 +58,8 @@ def examples(
         Replace an existing folder.
     """
     draft = Draft(to or beside(run, "examples"), overwrite)
-    texts = _texts(model, text)
     neurons = neurons_of(run, languages, width)
+    texts = evaluation_texts(model, text, run, "examples", [*neurons])
     entropy = _entropy(run, neurons)
     with draft.cells() as cells, progress() as report:
         loaded, tokenizer = load_matching(model, loading, report, neurons=neurons)
@@ -70,20 +68,10 @@ def examples(
             loaded, tokenizer, texts, neurons, options,
             entropy=entropy, folder=cells, described=described, planned=say_passes("one neuron"), progress=report,
         )  # fmt: skip
-        sources = listed(texts) if text else dict.fromkeys(texts, BUNDLED)
+        sources = {language: paths or BUNDLED for language, paths in listed(texts).items()}
         record = provenance("examples", neurons, options=options, sources=sources, **described)
         _save(draft, found, neurons, record)
     _tell(found, draft.target, run)
-
-
-def _texts(model: str, flags: list[str] | None) -> dict[str, Any]:
-    if flags:
-        return texts_of(flags)
-    if model != "sample":
-        raise OptionError(
-            "No text was given. Expected one or more of --text TAG=PATH, text that was not recorded; only sample has texts of its own."
-        )
-    return dict(samples.texts("evaluate"))
 
 
 def _entropy(run: Path, neurons: Any) -> Any:

@@ -13,6 +13,7 @@ from cyclopts import App
 from lape.cli.common import out, progress, provenance, written
 from lape.cli.flags import SWITCHES, Out, Several, Switch
 from lape.cli.inputs import LOADING, Loading, lines_of, load_proven, texts_of
+from lape.cli.panels import laid
 from lape.cli.tables import section_tables
 from lape.errors import OptionError
 from lape.experiments import experiments
@@ -90,7 +91,8 @@ def verb(experiment: Experiment[Any]) -> Callable[..., None]:
 
 
 def _runs() -> App:
-    app = App(name="run", help="Run one experiment on a run, and write its tables there.", result_action="return_value")
+    about = "Run one experiment on a run, and write its tables there."
+    app = App(name="run", help=about, result_action="return_value", **laid("run"))
     for one in experiments().values():
         app.command(verb(one), name=one.name)
     return app

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from lape.cli.common import beside, out, progress, provenance, say_passes, written
 from lape.cli.flags import FLAGS, Out, Several, Switch
-from lape.cli.inputs import LOADING, Loading, load_matching, neurons_of, texts_of
+from lape.cli.inputs import LOADING, Loading, evaluation_texts, load_matching, neurons_of
 from lape.cli.tables import between, number, titled
 from lape.data.texts import listed
 from lape.experiments.perplexity.run import PerplexityOptions, line_losses, summary
@@ -26,7 +26,7 @@ def perplexity(
     model: str,
     neurons: Path,
     *,
-    text: Several,
+    text: Several | None = None,
     to: Out | None = None,
     languages: str | None = None,
     width: int | None = None,
@@ -43,7 +43,7 @@ def perplexity(
     neurons
         A run's folder, a file of neurons, or a published .pth.
     text
-        TAG=PATH, once or more: text that was not recorded.
+        TAG=PATH, once or more: text that was not recorded. Default: what was measured on before; for sample, the bundled texts.
     to
         The folder to write. Default: perplexity beside the neurons.
     languages
@@ -54,8 +54,8 @@ def perplexity(
         Replace an existing folder.
     """
     draft = Draft(to or beside(neurons, "perplexity"), overwrite)
-    texts = texts_of(text)
     found = neurons_of(neurons, languages, width)
+    texts = evaluation_texts(model, text, neurons, "perplexity", [*found])
     with progress() as report, draft.cells() as cells:
         loaded, tokenizer = load_matching(model, loading, report, neurons=found)
         described = describe(loaded, tokenizer)
