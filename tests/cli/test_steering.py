@@ -239,7 +239,7 @@ def test_without_an_identifier_languages_are_named_by_hand(folder, tmp_path, cap
         ({"more": ("--sets", "magic")}, ["magic", "xpected"]),
         ({"more": ("--how", "fly")}, ["fly", "off+add"]),
         ({"more": ("--value", "much")}, ["much"]),
-        ({"more": ("--file", "{}/nowhere.txt")}, ["There is no file", "nowhere.txt", "one a line"]),
+        ({"more": ("--file", "{}/nowhere.txt")}, ["There is no file", "nowhere.txt", "one per line"]),
         ({"more": ("--file", "{}/latin.txt")}, ["latin.txt is not UTF-8"]),
     ],
 )  # fmt: skip

@@ -129,7 +129,7 @@ def test_processors_take_part():
 def test_the_pieces_of_a_stream_are_the_answer(penalty):
     model, options = model_that_ends(), GenerationOptions(new_tokens=8, repetition_penalty=penalty)
     for prompt in PROMPTS[:3]:
-        pieces = list(stream(model, tokenizer_of(), prompt, 8, penalty))
+        pieces = list(stream(model, tokenizer_of(), prompt, options))
         assert "".join(pieces) == generate(model, tokenizer_of(), [prompt], options)[0]
 
 
@@ -155,7 +155,9 @@ def test_nothing_is_generated_after_a_stop():
     full = len(forwards)
     forwards.clear()
     assert 0 < whole.index("\n") < len(whole) // 2
-    assert "".join(stream(model, tokenizer, PROMPTS[0], 40, 1.3, ["\n"])) == whole[: whole.index("\n")]
+    assert (
+        "".join(stream(model, tokenizer, PROMPTS[0], GenerationOptions(40, 1.3), ["\n"])) == whole[: whole.index("\n")]
+    )
     assert len(forwards) < full
 
 
@@ -163,7 +165,7 @@ def test_what_fails_while_streaming_is_raised_where_the_pieces_are_read():
     model = lively("llama")
     model.register_forward_pre_hook(lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        list(stream(model, tokenizer_of(), "the cat", 4, 1.0))
+        list(stream(model, tokenizer_of(), "the cat", GenerationOptions(4, 1.0)))
 
 
 def test_no_prompts_have_no_answers():
@@ -195,6 +197,6 @@ def test_a_tokenizer_that_ends_texts_does_not_end_prompts():
     model, plain, ending = lively("llama", torch.float32), tiny_tokenizer(), tiny_tokenizer(eos=True)
     options = GenerationOptions(new_tokens=8)
     assert generate(model, ending, PROMPTS, options) == generate(model, plain, PROMPTS, options)
-    ours, theirs = ("".join(stream(model, one, PROMPTS[0], 8, 1.1)) for one in (ending, plain))
+    ours, theirs = ("".join(stream(model, one, PROMPTS[0], options)) for one in (ending, plain))
     assert ours == theirs
     assert ids_of(ending, "the cat", " sat") == ids_of(plain, "the cat", " sat")

@@ -96,7 +96,7 @@ def run(arguments: list[str]) -> int:
         if not {"--help", "-h"}.isdisjoint(words):
             _show_usage(verbs, words)
         verbs.config = (*verbs.config, lambda _app, _commands, known: flags.update(flags_by_name(known)))
-        with _warnings_said(flags):
+        with _warnings_said(flags), _starting(verbs, words):
             verbs(words, exit_on_error=False, print_error=False)
     except LapeError as error:
         message = in_flags(str(error), flags)
@@ -130,6 +130,19 @@ def _show_usage(verbs: App, words: list[str]) -> None:
     if chain and asked.default_command is not None:
         command = " ".join(["lape", *chain])
         asked.usage = f"Usage: {usage(command, asked.assemble_argument_collection(parse_docstring=True))}"
+
+
+@contextmanager
+def _starting(verbs: App, words: list[str]) -> Iterator[None]:
+    """While a verb and what it needs is imported, which takes seconds, a terminal says that lape is at it."""
+    from lape.cli.common import err
+
+    if not words or words[0].startswith("-") or not {"--help", "-h"}.isdisjoint(words):
+        yield
+        return
+    with err.status("starting") as status:
+        verbs.config = (lambda *_: status.stop(), *verbs.config)
+        yield
 
 
 @contextmanager

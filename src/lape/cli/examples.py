@@ -6,7 +6,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any
 
-from lape.cli.common import beside, out, progress, provenance, say_passes
+from lape.cli.common import beside, many, out, progress, provenance, say_passes
 from lape.cli.flags import FLAGS, Out, Several, Switch
 from lape.cli.inputs import LOADING, Loading, evaluation_texts, load_matching, neurons_of
 from lape.cli.tables import titled
@@ -108,7 +108,7 @@ NOT_DONE = (
 def _tell(found: Any, target: Path, run: Path) -> None:
     """What was found, and what comes next."""
     firing, total = found.contexts["flat"].n_unique(), len(found.contexts)
-    out.print(f"{total:,} contexts of {firing:,} neurons.")
+    out.print(f"{many(total, 'max-activating example')} of {many(firing, 'neuron')}.")
     if len(found.effects):
         out.print(effects_table(found.effects))
     for note in found.left_out:
@@ -131,7 +131,7 @@ def effects_table(effects: Any) -> Any:
         rows.append(row)
     columns = ["", "neurons", "own", "largest", "above 0", "control", "largest", "above 0"]
     caption = (
-        "Change of loss on the language's own text with one neuron off, mean over neurons, nats a token. control: neurons of the same "
+        "Change of loss on the language's own text with one neuron off, mean over neurons, nats per token. control: neurons of the same "
         "layer and decile of energy. above 0: of those with a 95 % interval, how many have all of it above 0."
     )
     return titled("One neuron off", columns, rows, caption)

@@ -53,7 +53,7 @@ def verb(experiment: Experiment[Any]) -> Callable[..., None]:
         run
             The folder of lape record, demo or identify. Its neurons are studied; without any, LAPE's under the published rule.
         parallel
-            TAG=PATH, once a language: other text, line i the same sentence in every language; effects are measured on it.
+            TAG=PATH, once per language: other text, line i the same sentence in every language; effects are measured on it.
         text
             TAG=PATH, once or more: the text that was recorded, for experiments that read it again.
         to

@@ -67,7 +67,7 @@ def evaluation_texts(
 
 def tuned_of(flags: Sequence[str]) -> dict[str, str]:
     """Checkpoints by language, of --tuned."""
-    refusal = "{} was given {} times. Expected one checkpoint a language."
+    refusal = "{} was given {} times. Expected one checkpoint per language."
     return _one_each("--tuned", paths_of(flags, "--tuned", "french-checkpoint"), refusal)
 
 

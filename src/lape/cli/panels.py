@@ -13,19 +13,21 @@ if TYPE_CHECKING:
 from cyclopts.help import HelpEntry, HelpPanel
 
 EXPERT = "Expert"
-PANELS = {
-    "Data": "run stats neurons a b text tokens document column prompts file messages system to from parallel questions evaluation development pairs "
-    "languages documents evaluate tasks limit include-path width".split(),
-    "Model": "model place dtype device config-only".split(),
-    "Method": "method sets rate per-language reliability residual attribution histogram per-text tuned until off scale parts claims methods sizes quick "
-    "plan-only draws families candidates experts strength how value steer new-tokens temperature top-p effects keep length "
-    "rates finer sentences domain-tokens groups necessity script-tokens other forcing answering second-seed".split(),
-    "Output": "out overwrite format language-names browser port".split(),
-    EXPERT: "most-texts also row-tokens batch-tokens batch bos one-per-row compile shard checkpoint-seconds revision bits device-map tensor-parallel sites "
-    "engine workers address worker-cpus worker-gpus group-batches filter bar denominator seed weight of against by matters side percentile "
-    "resamples allow-recorded effect-tokens repetition-penalty bare rise first fade layers development-pairs development-candidates identifier "
-    "second grader-url grader-model cost-tokens main record-tokens necessity-tokens gpus gpu-memory tflops share shots".split(),
+_LISTED = {
+    "Data": "run stats neurons a b text tokens document column prompts file system to from parallel questions evaluation development pairs "
+    "languages documents evaluate tasks limit include-path width",
+    "Model": "model place dtype device config-only",
+    "Method": "method sets rate per-language reliability residual attribution histogram per-text tuned until off scale parts claims methods sizes "
+    "quick plan-only draws families candidates experts strength how value steer new-tokens temperature bare effects keep length "
+    "rates finer sentences domain-tokens groups necessity script-tokens other forcing answering second-seed",
+    "Output": "out overwrite format language-names browser port",
+    EXPERT: "most-texts also row-tokens batch-tokens batch bos one-per-row compile shard checkpoint-seconds revision bits device-map "
+    "tensor-parallel sites engine workers address worker-cpus worker-gpus group-batches filter bar denominator weight of against by "
+    "matters side percentile resamples seed allow-recorded effect-tokens top-p repetition-penalty rise first fade layers development-pairs "
+    "development-candidates identifier second grader-url grader-model cost-tokens main record-tokens necessity-tokens gpus gpu-memory tflops "
+    "share shots",
 }
+PANELS = {panel: flags.split() for panel, flags in _LISTED.items()}
 """Panel -> its flags, in this order, for all verbs. What is in none, such as an option of a plug-in, is for experts."""
 ELSEWHERE = {
     "figures": {"width": "Output"},

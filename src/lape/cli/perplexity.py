@@ -77,7 +77,7 @@ def show_losses(table: pl.DataFrame) -> None:
 
 
 def loss_matrix(table: pl.DataFrame) -> Group:
-    """Language switched off (rows) × language evaluated (columns), in nats a token."""
+    """Language switched off (rows) × language evaluated (columns), in nats per token."""
     languages = list(dict.fromkeys(table["language"]))
     cells = {(row["off"], row["language"]): row["delta_token"] for row in table.iter_rows(named=True)}
     rows = [
@@ -85,7 +85,7 @@ def loss_matrix(table: pl.DataFrame) -> Group:
         for off in dict.fromkeys(table["off"])
     ]
     return titled(
-        "Change of loss in nats a token (row: neurons off, column: language evaluated)", ["off", *languages], rows
+        "Change of loss in nats per token (row: neurons off, column: language evaluated)", ["off", *languages], rows
     )
 
 
@@ -111,7 +111,7 @@ def own_tables(table: pl.DataFrame) -> Group:
         for row in own
     ]
     caption = (
-        "own: the language's own loss. others: mean change of the other languages. random: "
+        "own: the language's own loss (the on-target effect). others: mean change of the other languages (off-target). random: "
         "mean (largest) of the draws of as many neurons per layer; matched: as many per layer "
         "and decile of energy."
     )
@@ -130,7 +130,7 @@ def own_tables(table: pl.DataFrame) -> Group:
     ]
     names = ["", "per character", "per sentence", "perplexity", "off", "change"]
     return Group(
-        titled("A language's own neurons off, beside control neurons (nats a token)", columns, rows, caption),
+        titled("A language's own neurons off, beside control neurons (nats per token)", columns, rows, caption),
         Text(),
         titled("The same in nats per character and sentence, and in perplexity", names, units),
     )

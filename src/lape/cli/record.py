@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from torch import distributed
 
-from lape.cli.common import err, out, progress, span
+from lape.cli.common import err, many, out, progress, span
 from lape.cli.flags import FLAGS, Out, Several, Switch
 from lape.cli.inputs import LOADING, Loading, load_proven, texts_of, tuned_of
 from lape.data import contamination
@@ -96,13 +96,13 @@ def _say(stats: ActivationStats, to: Path, seconds: float) -> None:
     """What was recorded, and what comes next."""
     tokens = {language: int(stats[language].tokens.sum()) for language in stats.languages}
     for language, count in tokens.items():
-        out.print(f"{language}: {count:,} tokens")
+        out.print(f"{language}: {many(count, 'token')}")
     if len(set(tokens.values())) > 1:
         out.print("The languages have different numbers of tokens; each probability is a share of its own language's.")
     if "until" in stats.manifest:
         out.print(until_note(stats.manifest["until"]), soft_wrap=True)
     out.print(
-        f"Recorded {stats.space} in {len(tokens)} language{'s' * (len(tokens) != 1)} within {span(seconds)}: {to}\nNext: {_next(stats, to)}",
+        f"Recorded {stats.space} in {many(len(tokens), 'language')}, which took {span(seconds)}: {to}\nNext: {_next(stats, to)}",
         soft_wrap=True,
     )
 
@@ -125,7 +125,5 @@ def until_note(until: dict[str, Any]) -> str:
         f"{last['language']}, where they do least. This is stability, not validity."
     )
     if until["reached"]:
-        return f"Stopped at {last['tokens']:,} tokens a language: {found}"
-    return (
-        f"The text ended at {last['tokens']:,} tokens a language, short of {until['mark']:.2f}: {found} Give more text."
-    )
+        return f"Stopped at {last['tokens']:,} tokens per language: {found}"
+    return f"The text ended at {last['tokens']:,} tokens per language, short of {until['mark']:.2f}: {found} Give more text."

@@ -13,7 +13,7 @@ from lape.data.language_id import Teller
 from lape.detect.identify import identify
 from lape.edit.steer import steer, steering
 from lape.errors import OptionError
-from lape.measure.generation import stream
+from lape.measure.generation import GenerationOptions, stream
 from lape.measure.prompts import ask, prompt_ids, stops
 from lape.model.body import text_config
 from lape.model.find import find
@@ -161,7 +161,8 @@ class Session:
         begun = len(prompt_ids(self.tokenizer, prompt))
         firing = Firing(self.model, self._sites, neurons, now.languages)
         text = Written(self.tokenizer, ends)
-        pieces = stream(self.model, self.tokenizer, prompt, asked.new_tokens + 1, asked.repetition_penalty, ends)
+        how = GenerationOptions(new_tokens=asked.new_tokens + 1, repetition_penalty=asked.repetition_penalty)
+        pieces = stream(self.model, self.tokenizer, prompt, how, ends)
         with firing.watched(), edits, closing(pieces):
             for _ in pieces:
                 yield Answer(text.so_far(firing.read[begun:]))
