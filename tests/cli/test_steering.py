@@ -34,6 +34,7 @@ from support.polyglot import (
     polyglot_tokenizer,
     sentences,
 )
+from support.told import without_steps
 
 torch.set_num_threads(1)
 
@@ -106,7 +107,7 @@ def refused(capsys, place, arguments, *words):
     before = contents(place)
     capsys.readouterr()
     assert run(arguments) == 2
-    said = capsys.readouterr().err.strip()
+    said = without_steps(capsys.readouterr().err).strip()
     assert said.startswith("error: ")
     assert "\n" not in said
     assert len(said) < 1600

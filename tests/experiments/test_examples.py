@@ -26,6 +26,7 @@ from lape.values.space import NeuronSpace
 from support.brute import activations, hooks_on, lively, model_of, row_of, some_texts, tokenizer_of, width_of
 from support.conformance import Written
 from support.tiny import LAYERS, tiny, tiny_tokenizer
+from support.told import without_steps
 from support.zoo.table import KINDS
 from support.zoo.written import build
 
@@ -330,7 +331,7 @@ def refused(capsys, place, arguments, *words):
     before = sorted(place.rglob("*"))
     capsys.readouterr()
     assert run(arguments) == 2
-    said = capsys.readouterr().err.replace("\n", " ")
+    said = without_steps(capsys.readouterr().err).replace("\n", " ")
     assert said.startswith("error: ")
     assert "Traceback" not in said
     assert all(word in said for word in words), said

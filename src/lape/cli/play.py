@@ -8,10 +8,10 @@ from pathlib import Path
 from lape.cli.common import out, progress
 from lape.cli.flags import Switch
 from lape.cli.inputs import LOADING, Loading, load_proven, run_of
+from lape.cli.taken import is_run, recorded_with
 from lape.errors import OptionError
 from lape.play.page import Place, gradio, serve
 from lape.play.session import Session
-from lape.values.same import place_of
 from lape.values.stats import ActivationStats
 
 _PORT, _TRIED = 7860, 20
@@ -45,7 +45,7 @@ def play(
     chosen = _port(port)
     folder, named = _named(place, run, model)
     stats = ActivationStats.load(folder)
-    name = named or _recorded_with(stats.manifest, folder)
+    name = named or recorded_with(stats.manifest, folder)
     with progress() as report:
         session = Session(*load_proven(name, loading, report), stats)
     page = serve(session, Place(name, str(folder), loading), chosen, browser=browser)
@@ -56,7 +56,7 @@ def play(
 
 def _named(place: str | None, run: Path | None, model: str | None) -> tuple[Path, str | None]:
     """The run, and the model where one was named."""
-    if place is not None and _is_run(Path(place)):
+    if place is not None and is_run(Path(place)):
         if run is not None:
             raise OptionError(
                 f"Two runs were named, {place} and {run}. Name one: lape play RUN, or lape play MODEL --run RUN."
@@ -70,20 +70,6 @@ def _named(place: str | None, run: Path | None, model: str | None) -> tuple[Path
     if name is None and run is not None:
         return run_of("", run), None
     return run_of(name or "sample", run), name or "sample"
-
-
-def _is_run(path: Path) -> bool:
-    return (path / "stats.safetensors").is_file() or (path.is_file() and path.suffix == ".safetensors")
-
-
-def _recorded_with(manifest: dict[str, object], folder: Path) -> str:
-    """The model that a run was recorded with, as `lape.load` takes it."""
-    made = manifest.get("model")
-    name = place_of(made) if isinstance(made, dict) else ""
-    if not name:
-        raise OptionError(f"{folder} does not say which model it was recorded with. Name it: --model MODEL.")
-    sample = name == "gemma-3-270m" and not Path(name).exists()
-    return "sample" if sample else name
 
 
 def _port(wanted: int | None) -> int:

@@ -5,6 +5,7 @@ What is typed, or stands in a file of options, wins. What was taken is said in o
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,8 @@ LOADED = ("dtype", "revision", "bits", "sites")
 """Options with which a model was loaded, without which it would be another."""
 READ = ("document", "column", "bos")
 """Options of how texts become tokens."""
+_MADE = re.compile(r"\w+(ForCausalLM|ForConditionalGeneration|Model)")
+"""What stands for the name of a model that was made in memory: its class."""
 _FILES = ("run.json", "stats.safetensors", "neurons.safetensors")
 
 
@@ -48,6 +51,8 @@ def from_run(_app: Any, commands: tuple[str, ...], arguments: Any) -> None:
         return
     needs = _needs(commands)
     taken = known(Path(place), needs, with_model=not model.tokens and (alone or model.required or "MODEL" in needs))
+    if model.required and not model.tokens and "model" not in taken:
+        raise unknown(Path(place))
     taken = {name: value for name, value in taken.items() if _lacks(argument_of(arguments, name), value)}
     if taken:
         update_argument_collection(taken, place, arguments, root_keys=(), allow_unknown=False)
@@ -63,8 +68,8 @@ def known(place: Path, needs: frozenset[str], *, with_model: bool) -> dict[str, 
     record, manifest = read_record(folder), manifest_of(place)
     read = manifest.get("options")
     found = {name: read[name] for name in READ if isinstance(read, dict) and name in read}
-    if with_model:
-        found["model"] = recorded_with(manifest, place)
+    if with_model and (name := named_in(manifest)):
+        found["model"] = name
         words = {name: typed_after(record, f"--{name}") for name in LOADED}
         found |= {name: some for name, some in words.items() if some}
     recorded = texts_in(record) if record.get("verb") in ("record", "merge", "study") else {}
@@ -90,16 +95,28 @@ def manifest_of(place: Path) -> Mapping[str, Any]:
     return {}
 
 
-def recorded_with(manifest: Mapping[str, Any], place: Path) -> str:
-    """The model that a run was recorded with, as `lape.load` takes it. Raises OptionError where the run does not say."""
+def named_in(manifest: Mapping[str, Any]) -> str:
+    """The model that something was recorded with, as `lape.load` takes it; empty where that is not said."""
     from lape.model.sample import NAME
     from lape.values.same import place_of
 
     made = manifest.get("model")
     name = place_of(made) if isinstance(made, dict) else ""
-    if not name:
-        raise OptionError(f"{place} does not say which model it was recorded with. Name it: MODEL before {place}.")
+    if _MADE.fullmatch(name):
+        return ""
     return "sample" if name == NAME and not Path(name).exists() else name
+
+
+def recorded_with(manifest: Mapping[str, Any], place: Path) -> str:
+    """`named_in`. Raises OptionError where it is not said."""
+    if name := named_in(manifest):
+        return name
+    raise unknown(place)
+
+
+def unknown(place: Path) -> OptionError:
+    """What is said of a run that does not name its model."""
+    return OptionError(f"{place} does not say which model it was recorded with. Name the model too: MODEL.")
 
 
 def _needs(commands: tuple[str, ...]) -> frozenset[str]:
