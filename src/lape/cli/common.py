@@ -172,10 +172,13 @@ class _Unmeasured:
     """
 
     def __init__(self) -> None:
-        self._over = Event()
+        self._over, self._task = Event(), ""
 
     def begin(self, task: str) -> None:
+        if task == self._task and not self._over.is_set():
+            return
         self.end()
+        self._task = task
         err.print(f"{task} …")
         self._over = Event()
         Thread(target=self._tell, args=(task, self._over), daemon=True).start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import polars as pl
@@ -67,6 +68,8 @@ def perplexity(
         draft.finish()
     show_losses(table)
     written(draft.target)
+    if neurons.is_dir() and draft.target.parent == neurons:
+        out.print(f"Next: lape report {quote(str(neurons))}", soft_wrap=True)
 
 
 def show_losses(table: pl.DataFrame) -> None:

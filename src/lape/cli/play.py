@@ -22,6 +22,7 @@ def play(
     *,
     run: Path | None = None,
     model: str | None = None,
+    system: str | None = None,
     port: int | None = None,
     browser: Switch = False,
     loading: Loading = LOADING,
@@ -36,6 +37,8 @@ def play(
         A run's folder, with statistics, where a model was named first. Default for sample: the demo's.
     model
         The model, where a run was named first. Default: the one that the run was recorded with.
+    system
+        What a chat model is told before every question, such as "Always answer in French."; other models read it before the question.
     port
         The port. Default: 7860, or the next one that is free.
     browser
@@ -47,7 +50,7 @@ def play(
     stats = ActivationStats.load(folder)
     name = named or recorded_with(stats.manifest, folder)
     with progress() as report:
-        session = Session(*load_proven(name, loading, report), stats)
+        session = Session(*load_proven(name, loading, report), stats, system=system)
     page = serve(session, Place(name, str(folder), loading), chosen, browser=browser)
     taken = f"Port {_PORT} is taken. " if port is None and chosen != _PORT else ""
     out.print(f"{taken}The page is at http://127.0.0.1:{chosen}. Ctrl-C ends it.")

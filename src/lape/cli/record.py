@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,6 +18,7 @@ from lape.cli.flags import FLAGS, Out, Several, Switch
 from lape.cli.inputs import LOADING, Loading, load_proven, texts_of, tuned_of
 from lape.data import contamination
 from lape.errors import warn
+from lape.model.load import ModelOptions
 from lape.recording import observers
 from lape.recording.engine import RecordOptions
 from lape.recording.engines import ray
@@ -24,6 +27,7 @@ from lape.recording.record import record as run
 from lape.recording.run import already
 from lape.store import files, shards
 from lape.store.lock import Lock
+from lape.store.run import read_record
 
 if TYPE_CHECKING:
     from lape.values.stats import ActivationStats
@@ -87,9 +91,17 @@ def record(
             stats = run(
                 loaded, tokenizer, texts, options, tuned=checkpoints, out=to, overwrite=overwrite, progress=report
             )
+    if first:
+        _note(to, loading)
     if loading.tensor_parallel:
         distributed.destroy_process_group()
     _say(stats, to, time.perf_counter() - started)
+
+
+def _note(to: Path, loading: ModelOptions) -> None:
+    """Keep in run.json what was typed, and how the model was loaded, for verbs that go on from the run."""
+    kept = {"command": sys.argv[1:], "loading": dataclasses.asdict(loading)}
+    files.write_json(to / "run.json", {**read_record(to), **kept})
 
 
 def _say(stats: ActivationStats, to: Path, seconds: float) -> None:

@@ -70,8 +70,8 @@ def known(place: Path, needs: frozenset[str], *, with_model: bool) -> dict[str, 
     found = {name: read[name] for name in READ if isinstance(read, dict) and name in read}
     if with_model and (name := named_in(manifest)):
         found["model"] = name
-        words = {name: typed_after(record, f"--{name}") for name in LOADED}
-        found |= {name: some for name, some in words.items() if some}
+        how = record.get("loading")
+        found |= {name: how[name] for name in LOADED if isinstance(how, dict) and how.get(name) is not None}
     recorded = texts_in(record) if record.get("verb") in ("record", "merge", "study") else {}
     if "{recorded}" in needs and recorded:
         found["text"] = [f"{language}={path}" for language, paths in recorded.items() for path in paths]

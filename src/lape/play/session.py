@@ -86,10 +86,10 @@ class Answers:
 class Session:
     """A model that several people may ask at once: a lock lets one at a time, so none sees another's edits."""
 
-    def __init__(self, model: Any, tokenizer: Any, stats: ActivationStats) -> None:
-        """Raises MismatchError for statistics of another model."""
+    def __init__(self, model: Any, tokenizer: Any, stats: ActivationStats, *, system: str | None = None) -> None:
+        """`system`: what the model is told before every question. Raises MismatchError for statistics of another model."""
         check_made_with(model, tokenizer, statistics=stats)
-        self.model, self.tokenizer, self.stats = model, tokenizer, stats
+        self.model, self.tokenizer, self.stats, self.system = model, tokenizer, stats, system
         self._sites = find(model)
         self._lock = Lock()
         self._told = Teller(stats.languages)
@@ -135,7 +135,7 @@ class Session:
         if half is not None:
             raise OptionError(f"The prompt holds {half!r}, half of a character. Type it anew, or take it out.")
         if not asked.bare:
-            text = ask(self.tokenizer, text.strip(), source=asked.source, target=asked.target)
+            text = ask(self.tokenizer, text.strip(), source=asked.source, target=asked.target, system=self.system)
         tokens = len(prompt_ids(self.tokenizer, text))
         positions = getattr(text_config(self.model), "max_position_embeddings", None)
         room = positions - asked.new_tokens - 1 if isinstance(positions, int) else LONGEST
