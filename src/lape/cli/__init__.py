@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from cyclopts import App, CycloptsError, Group
+from cyclopts.completion.detect import ShellDetectionError
 
 from lape.cli.flags import FromFile, readable
 from lape.cli.panels import laid
@@ -102,6 +103,8 @@ def run(arguments: list[str]) -> int:
         message = in_flags(str(error), flags)
     except CycloptsError as error:
         message = mistake(error)
+    except ShellDetectionError:
+        message = "It is not known which shell this is. Name it: SHELL=/bin/bash lape --install-completion"
     except KeyboardInterrupt:
         code = 130  # as shells do: 128 and the signal's number
         message = "Stopped by Ctrl-C. A run that had begun to record or measure is kept in its .partial folder; the same command goes on from there."

@@ -112,10 +112,10 @@ def counted(answers: Sequence[Answer]) -> str:
 
 
 def save(path: Path, answers: Sequence[Answer], questions: Sequence[Question], options: dict[str, Any]) -> None:
-    """Write one JSON object a line: each answer with what was asked, and all options."""
-    asked = {one.text: [*one.messages] for one in questions if one.messages}
+    """Write one JSON object per line: the answers, for each question under each condition in turn, with what was asked and all options."""
     lines = []
-    for one in answers:
-        messages = {"messages": asked[one.prompt]} if one.prompt in asked else {}
-        lines.append(json.dumps({**asdict(one), **messages, "options": options}, ensure_ascii=False))
+    for at, one in enumerate(answers):
+        messages = [*questions[at // len(CONDITIONS)].messages]
+        whole = asdict(one) | ({"messages": messages} if messages else {}) | {"options": options}
+        lines.append(json.dumps(whole, ensure_ascii=False))
     files.write(path, lambda temporary: temporary.write_text("\n".join(lines) + "\n", encoding="utf-8"))

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import App
+from cyclopts import App, Group
 
 from lape.cli.common import out, progress, provenance, written
 from lape.cli.flags import SWITCHES, Out, Several, Switch
@@ -92,7 +92,15 @@ def verb(experiment: Experiment[Any]) -> Callable[..., None]:
 
 def _runs() -> App:
     about = "Run one experiment on a run, and write its tables there."
-    app = App(name="run", help=about, result_action="return_value", **laid("run"))
+    names = Group("Experiments")
+    app = App(
+        name="run",
+        help=about,
+        usage="Usage: lape run NAME ...",
+        result_action="return_value",
+        group_commands=names,
+        **laid("run"),
+    )
     for one in experiments().values():
         app.command(verb(one), name=one.name)
     return app

@@ -147,7 +147,7 @@ def drawn(options: GenerationOptions) -> dict[str, Any]:
 @contextmanager
 def _drawing(model: Any, options: GenerationOptions) -> Iterator[None]:
     """While inside, draws come from the options' seed; afterwards from where they came before."""
-    if not drawn(options):
+    if not isinstance(options, SamplingOptions) or not options.temperature:
         yield
         return
     device = device_of(model)
