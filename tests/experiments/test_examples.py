@@ -280,7 +280,7 @@ def command(folder, *more, text="2", effects=2):
 def test_the_command_writes_its_folder_whole(folder, tmp_path, capsys):
     assert run(command(folder, "--out", str(tmp_path / "x"))) == 0
     said = capsys.readouterr().out
-    assert "contexts of" in said
+    assert "max-activating examples of" in said
     assert f"Next: lape report {tmp_path / 'x'}" in said.replace("\n", "")
     names = {"contexts.parquet", "words.parquet", "effects.parquet", "about.json", "run.json"}
     assert {path.name for path in (tmp_path / "x").iterdir()} == names

@@ -43,7 +43,7 @@ def examples(
     Parameters
     ----------
     model
-        A Hugging Face id, a local folder or GGUF file, or sample.
+        A Hugging Face id, a local folder or GGUF file, or sample; or a run's folder alone, which knows its model.
     run
         A run's folder, a file of neurons, or a published .pth.
     text

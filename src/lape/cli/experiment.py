@@ -49,7 +49,7 @@ def verb(experiment: Experiment[Any]) -> Callable[..., None]:
         Parameters
         ----------
         model
-            A Hugging Face id, a local folder or GGUF file, or sample; for experiments that run one.
+            A Hugging Face id, a local folder or GGUF file, or sample; or a run's folder alone, which knows its model.
         run
             The folder of lape record, demo or identify. Its neurons are studied; without any, LAPE's under the published rule.
         parallel

@@ -49,7 +49,7 @@ def force(
     Parameters
     ----------
     model
-        A Hugging Face id, a local folder or GGUF file, or sample.
+        A Hugging Face id, a local folder or GGUF file, or sample; or a run's folder alone, which knows its model.
     run
         A run's folder, with statistics. Default for sample: the demo's.
     to
