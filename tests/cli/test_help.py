@@ -7,7 +7,7 @@ import re
 import pytest
 
 from lape.cli import ORDER, VERBS, app, run
-from lape.cli.panels import EXPERT, PANELS, sorted_in_panels
+from lape.cli.panels import ELSEWHERE, EXPERT, PANELS, sorted_in_panels
 from lape.experiments import experiments
 
 MOST = 10
@@ -26,13 +26,19 @@ def flags_of(command: str) -> list[str]:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_each_flag_has_a_panel_and_none_but_the_last_is_long(command):
+def test_each_flag_has_one_panel_and_none_but_the_last_is_long(command):
     flags = flags_of(command)
-    assert {*flags} <= {flag for panel in PANELS.values() for flag in panel}
     panels = sorted_in_panels(command.split()[0], flags)
     assert sorted(flag for some in panels.values() for flag in some) == sorted(flags)
-    assert list(panels) == [panel for panel in (*PANELS,) if panel in panels]
+    assert list(panels) == [panel for panel in (*PANELS, EXPERT) if panel in panels]
     assert max((len(some) for panel, some in panels.items() if panel != EXPERT), default=0) <= MOST
+
+
+def test_no_panel_holds_a_flag_that_no_verb_has():
+    every = {flag for command in COMMANDS for flag in flags_of(command)}
+    assert {flag for panel in PANELS.values() for flag in panel} <= every
+    for verb, flags in ELSEWHERE.items():
+        assert {*flags} <= {*flags_of(verb)}
 
 
 def test_lape_alone_shows_the_order_of_work_and_where_to_start(capsys):
@@ -61,6 +67,6 @@ def test_usage_is_said_in_the_order_in_which_it_is_typed(command, usage, capsys,
     said = capsys.readouterr().out
     assert said.startswith(f"Usage: {usage}\n")
     titles = re.findall(r"╭─ (\w+) ─", said)
-    assert titles == sorted(set(titles), key=list(PANELS).index)
+    assert titles == sorted(set(titles), key=[*PANELS, EXPERT].index)
     assert max(map(len, said.splitlines())) <= 80
     assert "[default: False]" not in said

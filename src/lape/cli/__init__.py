@@ -122,7 +122,8 @@ def run(arguments: list[str]) -> int:
         )
     else:
         return 0
-    err.print(Text.assemble(("error:", "bold red"), f" {message}"), soft_wrap=True)
+    before = () if code == 130 else (("error:", "bold red"), " ")
+    err.print(Text.assemble(*before, message), soft_wrap=True)
     return code
 
 

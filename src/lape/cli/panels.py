@@ -19,34 +19,16 @@ _LISTED = {
     "Model": "model place dtype device config-only",
     "Method": "method sets rate per-language reliability residual attribution histogram per-text tuned until off scale parts claims methods sizes "
     "quick plan-only draws families candidates experts strength how value steer new-tokens temperature bare effects keep length "
-    "rates finer sentences domain-tokens groups necessity script-tokens other forcing answering second-seed",
+    "rates other forcing answering",
     "Output": "out overwrite format language-names browser port",
-    EXPERT: "most-texts also row-tokens batch-tokens batch bos one-per-row compile shard checkpoint-seconds revision bits device-map "
-    "tensor-parallel sites engine workers address worker-cpus worker-gpus group-batches filter bar denominator weight of against by "
-    "matters side percentile resamples seed allow-recorded effect-tokens top-p repetition-penalty rise first fade layers development-pairs "
-    "development-candidates identifier second grader-url grader-model cost-tokens main record-tokens necessity-tokens gpus gpu-memory tflops "
-    "share shots",
 }
 PANELS = {panel: flags.split() for panel, flags in _LISTED.items()}
-"""Panel -> its flags, in this order, for all verbs. What is in none, such as an option of a plug-in, is for experts."""
+"""Panel -> its flags, in this order, for all verbs. All others are for experts, in the order in which they are declared."""
 ELSEWHERE = {
     "figures": {"width": "Output"},
     "plan": {"draws": "Data"},
-    "steer": {"tokens": EXPERT, "value": EXPERT},
-    "study": dict.fromkeys(
-        (
-            "finer",
-            "sentences",
-            "domain-tokens",
-            "groups",
-            "necessity",
-            "script-tokens",
-            "second-seed",
-            "candidates",
-            "limit",
-        ),
-        EXPERT,
-    ),
+    "steer": dict.fromkeys(("tokens", "value"), EXPERT),
+    "study": dict.fromkeys(("rates", "other", "forcing", "answering", "limit"), EXPERT),
     **{verb: dict.fromkeys(("languages", "width"), EXPERT) for verb in ("perplexity", "examples", "export")},
 }
 """Verb -> flags that mean something else there, or matter less."""
@@ -61,7 +43,7 @@ def panel_of(verb: str, flag: str) -> str:
 def sorted_in_panels(verb: str, flags: Iterable[str]) -> dict[str, list[str]]:
     """Panel -> those of the flags that it holds, in its order; panels without any are left out."""
     order = {flag: at for listed in PANELS.values() for at, flag in enumerate(listed)}
-    held: dict[str, list[str]] = {panel: [] for panel in PANELS}
+    held: dict[str, list[str]] = {panel: [] for panel in (*PANELS, EXPERT)}
     for flag in sorted(flags, key=lambda flag: order.get(flag, len(order))):
         held[panel_of(verb, flag)].append(flag)
     return {panel: some for panel, some in held.items() if some}
