@@ -25,6 +25,7 @@ from lape.recording.engines.local import Local
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 from support.tiny import tiny, tiny_tokenizer
+from support.told import without_steps
 
 ENGLISH = "the cat sat on the mat and the dog ate the rat\n" * 12
 FRENCH = "le chat dort sur le lit et le chien mange le rat\n" * 12
@@ -55,7 +56,7 @@ def _refused(capsys: pytest.CaptureFixture[str], place: Path, arguments: list[st
     before = sorted(place.rglob("*"))
     capsys.readouterr()
     assert run(arguments) == 2
-    said = capsys.readouterr().err
+    said = without_steps(capsys.readouterr().err)
     assert "Traceback" not in said
     assert said.startswith("error: ")
     assert len(said) < 1500

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import shutil
 from pathlib import Path
@@ -10,11 +11,15 @@ from pathlib import Path
 import polars as pl
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import lape
 from lape.cli import run
+from lape.cli.answers import judged
+from lape.cli.asked import Question
+from lape.cli.common import Terminal
 from lape.data import language_id
+from lape.data.language_id import Teller
 from lape.detect.identify import identify
 from lape.edit.steer import BeginningOptions
 from lape.errors import OptionError
@@ -34,6 +39,7 @@ from support.polyglot import (
     polyglot_tokenizer,
     sentences,
 )
+from support.told import without_steps
 
 torch.set_num_threads(1)
 
@@ -106,7 +112,7 @@ def refused(capsys, place, arguments, *words):
     before = contents(place)
     capsys.readouterr()
     assert run(arguments) == 2
-    said = capsys.readouterr().err.strip()
+    said = without_steps(capsys.readouterr().err).strip()
     assert said.startswith("error: ")
     assert "\n" not in said
     assert len(said) < 1600
@@ -209,6 +215,99 @@ def test_a_prompt_is_shown_as_it_is(folder, capsys, prompt):
     assert said_by(capsys, steer(folder, prompt)).startswith(f"{prompt} (en → fr)")
 
 
+def lines_of(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.parametrize("batch", ["1", "2", "8"])
+def test_answers_in_batches_are_those_of_each_prompt_alone_and_are_written_whole(folder, tmp_path, capsys, batch):
+    french, english = QUESTIONS["id"][0], QUESTIONS["en"][:4]
+    (tmp_path / "p.txt").write_text("\n".join([*english, french]), encoding="utf-8")
+    more = ["--file", str(tmp_path / "p.txt"), "--batch", batch, "--out", str(tmp_path / "a.jsonl")]
+    said = said_by(capsys, steer(folder, source=(), more=more))
+    rows = lines_of(tmp_path / "a.jsonl")
+    assert [row["prompt"] for row in rows] == [one for one in (*english, french) for _ in range(2)]
+    assert [row["source"] for row in rows] == ["en"] * 8 + ["id"] * 2
+    for prompt, pair in zip(english, zip(rows[::2], rows[1::2], strict=True), strict=False):
+        assert tuple(row["answer"] for row in pair) == tuple(one.strip() for one in answers(f"Q: {prompt}\nA:", folder))
+        assert [row["condition"] for row in pair] == ["unsteered", "steered"]
+        assert all(row["target"] == "fr" and row["cut"] and not row["repeats"] for row in pair)
+        assert all(row["options"]["batch"] == int(batch) and row["options"]["how"] == "off+set" for row in pair)
+    counts = [sum(row["language"] == "fr" for row in rows[at::2]) for at in (0, 1)]
+    assert f"Answers in fr: unsteered {counts[0]} of 5, steered {counts[1]} of 5." in said
+    assert f"Written: {tmp_path / 'a.jsonl'}" in said
+    refused(capsys, tmp_path, steer(folder, source=(), more=more), "a.jsonl", "exists already", "--overwrite")
+
+
+def test_a_single_answer_is_counted_too_and_is_the_same_word_by_word_on_a_terminal(folder, capsys, monkeypatch):
+    said = said_by(capsys, steer(folder, PROMPT))
+    assert said.endswith("Answers in fr: unsteered 0 of 1, steered 1 of 1.")
+    file = io.StringIO()
+    for module in ("steer", "answers", "common"):
+        monkeypatch.setattr(
+            f"lape.cli.{module}.out", Terminal(file=file, width=200, force_terminal=True, color_system=None)
+        )
+    assert run(steer(folder, PROMPT)) == 0
+    assert " ".join(file.getvalue().split()) == said
+
+
+def test_prompts_and_conversations_come_from_json_lines(folder, tmp_path, capsys):
+    path = tmp_path / "p.jsonl"
+    path.write_text(f"{json.dumps(OTHER)}\n\n{json.dumps({'prompt': PROMPT, 'id': 7})}\n")
+    said = said_by(capsys, steer(folder, more=["--file", str(path)]))
+    assert said.index(OTHER) < said.index(PROMPT)
+    talk = [
+        {"role": "user", "content": OTHER},
+        {"role": "assistant", "content": "."},
+        {"role": "user", "content": PROMPT},
+    ]
+    path.write_text(f"{json.dumps(talk)}\n{json.dumps({'messages': talk[2:]})}\n")
+    refused(capsys, tmp_path, steer(folder, more=["--messages", str(path)]), "no chat template", "-Instruct")
+    shutil.copytree(folder / "model", tmp_path / "chat")
+    shutil.copytree(folder / "run", tmp_path / "chat-run")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "chat")
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
+    tokenizer.save_pretrained(tmp_path / "chat")
+    words = [word.replace(str(folder), str(tmp_path)) for word in steer(folder, more=["--messages", str(path)])]
+    words = [word.replace(f"{tmp_path}/model", f"{tmp_path}/chat") for word in words]
+    shutil.copytree(folder / "run", tmp_path / "run")
+    out = tmp_path / "a.jsonl"
+    said = said_by(capsys, [*words, "--system", QUESTIONS["en"][3], "--out", str(out)])
+    assert f"{PROMPT} (en → fr after 2 messages)" in said
+    rows = lines_of(out)
+    assert [len(row["messages"]) for row in rows] == [3, 3, 1, 1]
+    assert rows[0]["answer"] != rows[2]["answer"]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("{", ["p.jsonl, line 2", "is no JSON"]),
+        ('{"text": "x"}', ["p.jsonl, line 2", "holds no prompt"]),
+        ("[]", ["p.jsonl, line 2", "no list of messages"]),
+        ('[{"role": "user"}]', ["p.jsonl, line 2", "without a role"]),
+    ],
+)
+def test_a_line_that_is_no_prompt_is_named(folder, tmp_path, capsys, line, words):
+    (tmp_path / "p.jsonl").write_text(f"{json.dumps(PROMPT)}\n{line}\n")
+    refused(capsys, tmp_path, steer(folder, more=["--file", str(tmp_path / "p.jsonl")]), *words)
+
+
+def test_a_bare_prompt_has_no_system_prompt(folder, tmp_path, capsys):
+    refused(
+        capsys, tmp_path, steer(folder, PROMPT, more=["--bare", "--system", "x"]), "--bare gives prompts as they are"
+    )
+
+
+def test_an_answer_that_repeats_the_prompt_is_said_to():
+    names = Teller(LANGUAGES)
+    for answer, expected in ((f"{PROMPT.upper()} eaaa", True), ("eaaa ebaa", False), ("", False)):
+        found = judged(Question(PROMPT), ("en", "fr"), "steered", answer, names, cut=False)
+        assert found.repeats is expected
+        assert ("repeats the prompt" in found.remark(9, told=True)) is expected
+        assert ("nothing was written" in found.remark(9, told=True)) == (not answer)
+
+
 def test_without_an_identifier_languages_are_named_by_hand(folder, tmp_path, capsys, monkeypatch):
     def missing(_languages):
         raise OptionError('lape force needs lingua. Type: pip install "lape[lid]"')
@@ -239,7 +338,7 @@ def test_without_an_identifier_languages_are_named_by_hand(folder, tmp_path, cap
         ({"more": ("--sets", "magic")}, ["magic", "xpected"]),
         ({"more": ("--how", "fly")}, ["fly", "off+add"]),
         ({"more": ("--value", "much")}, ["much"]),
-        ({"more": ("--file", "{}/nowhere.txt")}, ["There is no file", "nowhere.txt", "one a line"]),
+        ({"more": ("--file", "{}/nowhere.txt")}, ["There is no file", "nowhere.txt", "one per line"]),
         ({"more": ("--file", "{}/latin.txt")}, ["latin.txt is not UTF-8"]),
     ],
 )  # fmt: skip

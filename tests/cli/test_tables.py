@@ -45,7 +45,7 @@ def test_no_table_loses_a_column_a_value_or_a_layer(width, layers, monkeypatch):
         assert max(map(len, lines)) <= width
     assert "…" not in said
     head = " ".join(lines).split()
-    for name in ("neurons", "alone", "fullest", "stable", "chance", f"0–{layers - 1}"):
+    for name in ("neurons", "unshared", "peak", "stable", "chance", f"0–{layers - 1}"):
         assert name in head
     for row, language in enumerate(LANGUAGES):
         own = [line for line in lines if line.split()[:1] == [language]]

@@ -16,6 +16,7 @@ from lape.options import descriptions
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 from support.planted import LANGUAGES, planted_folder, sentences
+from support.told import without_steps
 
 pytestmark = pytest.mark.usefixtures("one_thread", "without_pip_list")
 
@@ -211,7 +212,7 @@ def test_it_replaces_what_is_there_only_when_told(verb, ran, here, capsys):
     before = files_of(path)
     capsys.readouterr()
     assert run(words(verb, here, out)) == 2
-    said = " ".join(capsys.readouterr().err.split())
+    said = " ".join(without_steps(capsys.readouterr().err).split())
     assert said.startswith("error: ")
     assert "exists already" in said
     assert "--overwrite" in said
@@ -226,7 +227,7 @@ def test_what_is_not_there_is_one_paragraph_and_leaves_nothing(verb, here, tmp_p
     command = [word.replace(str(here / "run"), str(tmp_path / "no-run")) for word in command]
     capsys.readouterr()
     assert run(command) == 2
-    said = capsys.readouterr().err
+    said = without_steps(capsys.readouterr().err)
     assert "Traceback" not in said
     assert said.count("error: ") == 1
     assert "no-model" in said.replace("\n", "") or "no-run" in said.replace("\n", "")

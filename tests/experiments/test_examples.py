@@ -26,6 +26,7 @@ from lape.values.space import NeuronSpace
 from support.brute import activations, hooks_on, lively, model_of, row_of, some_texts, tokenizer_of, width_of
 from support.conformance import Written
 from support.tiny import LAYERS, tiny, tiny_tokenizer
+from support.told import without_steps
 from support.zoo.table import KINDS
 from support.zoo.written import build
 
@@ -279,7 +280,7 @@ def command(folder, *more, text="2", effects=2):
 def test_the_command_writes_its_folder_whole(folder, tmp_path, capsys):
     assert run(command(folder, "--out", str(tmp_path / "x"))) == 0
     said = capsys.readouterr().out
-    assert "contexts of" in said
+    assert "max-activating examples of" in said
     assert f"Next: lape report {tmp_path / 'x'}" in said.replace("\n", "")
     names = {"contexts.parquet", "words.parquet", "effects.parquet", "about.json", "run.json"}
     assert {path.name for path in (tmp_path / "x").iterdir()} == names
@@ -330,7 +331,7 @@ def refused(capsys, place, arguments, *words):
     before = sorted(place.rglob("*"))
     capsys.readouterr()
     assert run(arguments) == 2
-    said = capsys.readouterr().err.replace("\n", " ")
+    said = without_steps(capsys.readouterr().err).replace("\n", " ")
     assert said.startswith("error: ")
     assert "Traceback" not in said
     assert all(word in said for word in words), said

@@ -15,7 +15,7 @@ from transformers import GenerationConfig, LogitsProcessor
 from lape.edit.edit import edited
 from lape.errors import OptionError
 from lape.measure.answer_loss import ids_of
-from lape.measure.generation import GenerationOptions, before, generate, padded, stream
+from lape.measure.generation import GenerationOptions, SamplingOptions, before, generate, padded, stream, write
 from support.brute import lively, some_texts, tokenizer_of
 from support.by_hand import one_of_each
 from support.tiny import tiny_tokenizer
@@ -129,7 +129,7 @@ def test_processors_take_part():
 def test_the_pieces_of_a_stream_are_the_answer(penalty):
     model, options = model_that_ends(), GenerationOptions(new_tokens=8, repetition_penalty=penalty)
     for prompt in PROMPTS[:3]:
-        pieces = list(stream(model, tokenizer_of(), prompt, 8, penalty))
+        pieces = list(stream(model, tokenizer_of(), prompt, options))
         assert "".join(pieces) == generate(model, tokenizer_of(), [prompt], options)[0]
 
 
@@ -155,7 +155,9 @@ def test_nothing_is_generated_after_a_stop():
     full = len(forwards)
     forwards.clear()
     assert 0 < whole.index("\n") < len(whole) // 2
-    assert "".join(stream(model, tokenizer, PROMPTS[0], 40, 1.3, ["\n"])) == whole[: whole.index("\n")]
+    assert (
+        "".join(stream(model, tokenizer, PROMPTS[0], GenerationOptions(40, 1.3), ["\n"])) == whole[: whole.index("\n")]
+    )
     assert len(forwards) < full
 
 
@@ -163,7 +165,7 @@ def test_what_fails_while_streaming_is_raised_where_the_pieces_are_read():
     model = lively("llama")
     model.register_forward_pre_hook(lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        list(stream(model, tokenizer_of(), "the cat", 4, 1.0))
+        list(stream(model, tokenizer_of(), "the cat", GenerationOptions(4, 1.0)))
 
 
 def test_no_prompts_have_no_answers():
@@ -195,6 +197,65 @@ def test_a_tokenizer_that_ends_texts_does_not_end_prompts():
     model, plain, ending = lively("llama", torch.float32), tiny_tokenizer(), tiny_tokenizer(eos=True)
     options = GenerationOptions(new_tokens=8)
     assert generate(model, ending, PROMPTS, options) == generate(model, plain, PROMPTS, options)
-    ours, theirs = ("".join(stream(model, one, PROMPTS[0], 8, 1.1)) for one in (ending, plain))
+    ours, theirs = ("".join(stream(model, one, PROMPTS[0], options)) for one in (ending, plain))
     assert ours == theirs
     assert ids_of(ending, "the cat", " sat") == ids_of(plain, "the cat", " sat")
+
+
+# --- drawing ---
+
+
+def drawn(model, seed=0, **options):
+    how = SamplingOptions(new_tokens=8, batch=3, temperature=0.9, seed=seed, **options)
+    return generate(model, tokenizer_of(), PROMPTS, how)
+
+
+def test_draws_come_from_their_seed_alone_and_leave_the_others_as_they_were():
+    model = lively("llama", torch.float32)
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    first = drawn(model)
+    assert torch.equal(torch.rand(3), expected)
+    assert drawn(model) == first
+    assert drawn(model, seed=1) != first
+    greedy = generate(model, tokenizer_of(), PROMPTS, GenerationOptions(new_tokens=8))
+    assert first != greedy
+    assert drawn(model, top_p=1e-6) == greedy == generate(model, tokenizer_of(), PROMPTS, SamplingOptions(new_tokens=8))
+
+
+def test_an_answer_is_cut_where_the_model_did_not_end_it():
+    model = model_that_ends()
+    options = SamplingOptions(new_tokens=12, batch=7)
+    written = write(model, unpadding(), PROMPTS, options)
+    ends = [tokenizer_of()(one.text)["input_ids"] for one in written]
+    assert {one.cut for one in written} == {True, False}
+    for one, ids in zip(written, ends, strict=True):
+        assert one.cut or len(ids) < 14
+    for prompt, one in zip(PROMPTS, written, strict=True):
+        pieces = stream(model, unpadding(), prompt, options)
+        assert _last(pieces) is one.cut
+
+
+def _last(pieces):
+    while True:
+        try:
+            next(pieces)
+        except StopIteration as end:
+            return end.value
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"temperature": -1.0}, "temperature is -1.0"),
+        ({"temperature": float("inf")}, "temperature is inf"),
+        ({"temperature": 1.0, "top_p": 0.0}, "top_p is 0.0"),
+        ({"temperature": 1.0, "top_p": 1.5}, "top_p is 1.5"),
+        ({"top_p": 0.5}, "nothing is drawn"),
+        ({"batch": 0}, "batch is 0"),
+    ],
+)
+def test_draws_that_cannot_be_are_refused(options, words):
+    with pytest.raises(OptionError, match=words):
+        SamplingOptions(**options)

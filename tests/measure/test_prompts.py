@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lape.errors import ModelError, OptionError
-from lape.measure.prompts import WORDS, Asking, ask, cut, prompt_ids
+from lape.errors import ModelError, OptionError, TextError
+from lape.measure.prompts import WORDS, Asking, ask, checked_messages, conversation, cut, prompt_ids
 from support.brute import tokenizer_of
 from support.tiny import tiny_tokenizer
 
@@ -148,6 +148,63 @@ def test_a_frame_stands_inside_the_user_s_turns_of_a_chat():
     expected = "<user> 问题: Où ? 请用中文回答。\n回答:\n<assistant> Here.\n<user> 问题: {Pourquoi} ? 请用中文回答。\n回答:\n<assistant>"
     how = {"examples": SHOTS, "shots": 1, "wish": "target", "frame": "target"}
     assert asked("{Pourquoi} ?", target="zh", tokenizer=chatting(False), **how) == expected
+
+
+# --- system prompts and conversations ---
+
+NO_SYSTEM = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + TEMPLATE
+)
+DROPS = "{% for m in messages if m['role'] != 'system' %}<{{ m['role'] }}> {{ m['content'] }}\n{% endfor %}<assistant>"
+TALK = [
+    {"role": "user", "content": "Bonjour !"},
+    {"role": "assistant", "content": "Salut."},
+    {"role": "user", "content": "Pourquoi ?"},
+]
+
+
+def test_a_chat_model_is_told_first_and_another_reads_a_paragraph_before_the_question():
+    how = {"source": "fr", "target": "en", "system": "Be brief."}
+    assert ask(chatting(False), "Pourquoi ?", **how) == "<system> Be brief.\n<user> Pourquoi ?\n<assistant>"
+    assert ask(tokenizer_of(), "Pourquoi ?", **how) == "Be brief.\n\nQ: Pourquoi ?\nA:"
+
+
+@pytest.mark.parametrize("template", [NO_SYSTEM, DROPS])
+def test_a_template_without_a_place_for_a_system_prompt_reads_it_in_the_user_s_first_message(template):
+    said = conversation(chatting(False, template), TALK, system="Be brief.")
+    assert said == "<user> Be brief.\n\nBonjour !\n<assistant> Salut.\n<user> Pourquoi ?\n<assistant>"
+    assert TALK[0]["content"] == "Bonjour !"
+
+
+def test_a_conversation_keeps_its_own_system_prompt():
+    own = [{"role": "system", "content": "Be long."}, *TALK]
+    assert conversation(chatting(False), own, system="Be brief.") == conversation(chatting(False), own)
+    assert conversation(chatting(False), own).startswith("<system> Be long.\n<user> Bonjour !\n")
+
+
+def test_a_model_without_a_template_takes_no_messages():
+    with pytest.raises(ModelError, match=r"no chat template.*-Instruct"):
+        conversation(tokenizer_of(), TALK)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        None,
+        [],
+        "Why?",
+        [{"role": "user"}],
+        [{"role": "tool", "content": "x"}],
+        [{"role": "user", "content": 3}],
+        TALK[:2],
+        [{"role": "user", "content": " "}],
+        [*TALK, {"role": "system", "content": "Be brief."}, TALK[0]],
+    ],
+)
+def test_what_is_no_conversation_is_refused_with_what_one_looks_like(found):
+    with pytest.raises(TextError, match=r'a\.jsonl, line 3 .*Expected a list such as \[\{"role": "user"'):
+        checked_messages(found, "a.jsonl, line 3")
+    assert checked_messages(TALK, "") == TALK
 
 
 # --- where an answer ends ---

@@ -17,7 +17,7 @@ from transformers import TextIteratorStreamer
 from lape.data.texts import Documents
 from lape.edit.edit import Off, Set, edited
 from lape.errors import LapeWarning, ModelError
-from lape.measure.generation import stream
+from lape.measure.generation import GenerationOptions, stream
 from lape.model.find import find
 from lape.model.identity import checksum, describe
 from lape.recording.record import record
@@ -143,8 +143,8 @@ def test_a_thread_started_inside_that_streams_is_steered(tokens):
         thread.join()
     assert text == expected
     with edited(model, EDIT, tokens=tokens):
-        ours = "".join(stream(model, tokenizer, "the cat", 6, 1.0))
-    assert ours != "".join(stream(model, tokenizer, "the cat", 6, 1.0))
+        ours = "".join(stream(model, tokenizer, "the cat", GenerationOptions(6, 1.0)))
+    assert ours != "".join(stream(model, tokenizer, "the cat", GenerationOptions(6, 1.0)))
 
 
 def test_a_thread_that_outlives_the_edit_it_was_started_in_is_refused():

@@ -37,6 +37,7 @@ from lape.values.neurons import NeuronSet
 from support.brute import hooks_on, lively, logits_of, some_texts, tokenizer_of
 from support.by_hand import apply
 from support.tiny import LAYERS
+from support.told import without_steps
 
 KINDS = ("llama", "gemma3_text", "gpt2", "phi3", "lfm2")
 PROMPT = "the cat sat on"
@@ -519,7 +520,7 @@ def test_examples_are_shown_where_their_languages_were_recorded():
 
 def refused(capsys, *arguments):
     assert lape_command(["play", *map(str, arguments)]) == 2
-    said = capsys.readouterr().err.strip()
+    said = without_steps(capsys.readouterr().err).strip()
     assert said.startswith("error: ")
     return " ".join(said.split())
 

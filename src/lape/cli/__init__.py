@@ -10,39 +10,38 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Group
+from cyclopts.completion.detect import ShellDetectionError
 
 from lape.cli.flags import FromFile, readable
-from lape.cli.said import flags_by_name, in_flags, mistake
+from lape.cli.panels import laid
+from lape.cli.said import flags_by_name, in_flags, mistake, usage
+from lape.cli.taken import from_run
 from lape.errors import FileError, LapeError, LapeWarning, OptionError
 
-VERBS = (
-    "demo",
-    "record",
-    "identify",
-    "show",
-    "perplexity",
-    "steer",
-    "force",
-    "merge",
-    "compare",
-    "study",
-    "examples",
-    "report",
-    "figures",
-    "play",
-    "export",
-    "plan",
-    "doctor",
-    "evaluate",
-)
-"""The functions of the verbs, each in a file of its name here, which is imported when the verb is given."""
+ORDER = {
+    "Start here": ("demo", "doctor"),
+    "Find: which neurons a model uses for each language": ("record", "identify", "show"),
+    "Prove: that they matter, beside control neurons": ("perplexity", "examples", "evaluate"),
+    "Switch: the language a model writes": ("steer", "play", "force"),
+    "Ship": ("export",),
+    "Write up": ("report", "figures", "study"),
+    "More": ("compare", "merge", "plan"),
+}
+"""The functions of the verbs in the order of work, each in a file of its name here, which is imported when the verb is given."""
+VERBS = tuple(verb for verbs in ORDER.values() for verb in verbs)
 _CALLED = {"evaluate": "eval"}
+ABOUT = (
+    "Find the neurons a language model uses for each human language, prove that they matter, and switch them.\n\n"
+    "Start with `lape demo`, which does all of it on a small model. With a model of yours: `lape doctor MODEL`, then down this page. "
+    "`lape VERB --help` says the rest. A verb that is given a run takes the model from it, and how texts are read: "
+    "`lape steer RUN 'How are you?' --to fr`."
+)
 EPILOGUE = (
-    "Every verb takes --config FILE.toml: its options by name, for instance  tokens = 1_000_000  or  text = ['fr=a.txt']. One file serves several "
-    "verbs: each takes what it knows, and all of the table of its own name, such as [record]."
+    "Every verb takes `--config FILE.toml`: its options by name, for instance `tokens = 1_000_000` or `text = ['fr=a.txt']`. One file serves "
+    "several verbs: each takes what it knows, and all of the table of its own name, such as `[record]`."
 )
 
 
@@ -50,16 +49,24 @@ def app() -> App:
     """All verbs."""
     verbs = App(
         name="lape",
-        help="Find the neurons a language model uses for each human language, prove that they matter, and switch them.",
+        help=ABOUT,
+        usage="Usage: lape VERB ...",
         help_epilogue=EPILOGUE,
         version_flags=["--version"],
         result_action="return_value",
         suppress_keyboard_interrupt=False,
-        config=readable,
+        config=(from_run, readable),
+        group_commands=Group("Options", sort_key=len(ORDER)),
     )
-    for verb in VERBS:
-        verbs.command(f"lape.cli.{verb}:{verb}", name=_CALLED.get(verb, verb), help=_docstring(verb))
-    verbs.command("lape.cli.experiment:runs", name="run", help="Run one experiment on a run: lape run lists them.")
+    for at, (title, some) in enumerate(ORDER.items()):
+        group = Group(title, sort_key=at)
+        for verb in some:
+            name = _CALLED.get(verb, verb)
+            more: dict[str, Any] = {"group": group, "sort_key": VERBS.index(verb), **laid(name)}
+            verbs.command(f"lape.cli.{verb}:{verb}", name=name, help=_docstring(verb), **more)
+    one = "Run one experiment on a run: lape run lists them."
+    verbs.command("lape.cli.experiment:runs", name="run", help=one, group=group, sort_key=len(VERBS))
+    verbs.register_install_completion_command(help="Complete verbs and options with the Tab key in this shell.")
     return verbs
 
 
@@ -87,13 +94,17 @@ def run(arguments: list[str]) -> int:
     try:
         verbs = app()
         words = _with_config(verbs, arguments)
+        if not {"--help", "-h"}.isdisjoint(words):
+            _show_usage(verbs, words)
         verbs.config = (*verbs.config, lambda _app, _commands, known: flags.update(flags_by_name(known)))
-        with _warnings_said(flags):
+        with _warnings_said(flags), _starting(verbs, words):
             verbs(words, exit_on_error=False, print_error=False)
     except LapeError as error:
         message = in_flags(str(error), flags)
     except CycloptsError as error:
         message = mistake(error)
+    except ShellDetectionError:
+        message = "It is not known which shell this is. Name it: SHELL=/bin/bash lape --install-completion"
     except KeyboardInterrupt:
         code = 130  # as shells do: 128 and the signal's number
         message = "Stopped by Ctrl-C. A run that had begun to record or measure is kept in its .partial folder; the same command goes on from there."
@@ -111,8 +122,31 @@ def run(arguments: list[str]) -> int:
         )
     else:
         return 0
-    err.print(Text.assemble(("error:", "bold red"), f" {message}"), soft_wrap=True)
+    before = () if code == 130 else (("error:", "bold red"), " ")
+    err.print(Text.assemble(*before, message), soft_wrap=True)
     return code
+
+
+def _show_usage(verbs: App, words: list[str]) -> None:
+    """Let the help of the verb that is asked about begin with its usage."""
+    chain, apps, _ = verbs.parse_commands([word for word in words if word not in ("--help", "-h")])
+    asked = apps[-1]
+    if chain and asked.default_command is not None:
+        command = " ".join(["lape", *chain])
+        asked.usage = f"Usage: {usage(command, asked.assemble_argument_collection(parse_docstring=True))}"
+
+
+@contextmanager
+def _starting(verbs: App, words: list[str]) -> Iterator[None]:
+    """While a verb and what it needs is imported, which takes seconds, a terminal says that lape is at it."""
+    from lape.cli.common import err
+
+    if not words or words[0].startswith("-") or not {"--help", "-h"}.isdisjoint(words):
+        yield
+        return
+    with err.status("starting") as status:
+        verbs.config = (lambda *_: status.stop(), *verbs.config)
+        yield
 
 
 @contextmanager
@@ -154,6 +188,6 @@ def _with_config(verbs: App, arguments: list[str]) -> list[str]:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise FileError(f"{path} is not TOML: {error}. Expected lines such as  tokens = 1_000_000.") from error
-        verbs.config = (FromFile(verbs, path, values), readable)
+        verbs.config = (FromFile(verbs, path, values), *verbs.config)
         return words[:at] + words[at + (1 if equals else 2) :]
     return words

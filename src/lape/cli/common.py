@@ -104,6 +104,20 @@ class Flowing:
         return f"\n{word}" if full else word
 
 
+_shown: list[Progress] = []
+"""The bar that is on the terminal, if any."""
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """While inside, no bar is on the terminal, so that something can be printed."""
+    for bar in _shown:
+        bar.stop()
+    yield
+    for bar in _shown:
+        bar.start()
+
+
 EVERY = 10.0
 """Seconds between two lines of progress where there is no terminal."""
 
@@ -114,7 +128,7 @@ def progress() -> Iterator[Report]:
     bar = Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        MofNCompleteColumn(),
+        _Done(),
         _Rate(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
@@ -145,17 +159,27 @@ def progress() -> Iterator[Report]:
             err.print(_line(task, done, total, (done - known) / max(now - before, 1e-9)))
 
     with bar, closing(doing):
-        yield report
+        _shown.append(bar)
+        try:
+            yield report
+        finally:
+            _shown.remove(bar)
 
 
 class _Unmeasured:
-    """A step that cannot say how far it is, such as loading: where there is no terminal, a line now and then says that it is still at it."""
+    """A step that cannot say how far it is, such as loading: where there is no terminal, a line says when it begins, and one now and then that
+    it is still at it.
+    """
 
     def __init__(self) -> None:
-        self._over = Event()
+        self._over, self._task = Event(), ""
 
     def begin(self, task: str) -> None:
+        if task == self._task and not self._over.is_set():
+            return
         self.end()
+        self._task = task
+        err.print(f"{task} …")
         self._over = Event()
         Thread(target=self._tell, args=(task, self._over), daemon=True).start()
 
@@ -172,6 +196,13 @@ class _Unmeasured:
     close = end
 
 
+class _Done(MofNCompleteColumn):
+    """What is done of how much; nothing of a step that cannot say."""
+
+    def render(self, task: Task) -> Text:
+        return Text() if task.total is None else super().render(task)
+
+
 class _Rate(ProgressColumn):
     """What is done in a second."""
 
@@ -183,7 +214,7 @@ def _line(task: str, done: int, total: int | None, rate: float) -> str:
     """What is done, how fast, and how long it will take."""
     parts = [f"{task}: {done:,}" + (f" of {total:,}" if total else "")]
     if rate >= 1:
-        parts.append(f"{rate:,.0f} a second")
+        parts.append(f"{rate:,.0f} per second")
     if rate > 0 and total and total > done:
         parts.append(f"{span((total - done) / rate)} left")
     return ", ".join(parts)
@@ -201,12 +232,17 @@ def beside(path: Path, name: str) -> Path:
     return (path if path.is_dir() else path.parent) / name
 
 
+def many(number: int, what: str) -> str:
+    """A number of things, such as 1 document and 2,000 documents."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}{'es' if what.endswith('s') else 's'}"
+
+
 def say_passes(off: str) -> Planned:
     """Tells, before anything is switched off, how many passes there are with `off` off, and how long they take."""
 
     def say(passes: int, tokens: int, seconds: float | None) -> None:
         known = "" if seconds is None else f", about {span(seconds)}"
-        err.print(f"{passes} passes with {off} off, {tokens:,} tokens to run{known}.")
+        err.print(f"{many(passes, 'pass')} with {off} off, {many(tokens, 'token')} to run{known}.")
 
     return say
 

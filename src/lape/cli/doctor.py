@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
@@ -57,6 +58,7 @@ def doctor(
     except ModelError as error:
         _line(str(error), ("! ", "yellow"))
     _line(f"checksum of the parameters: {known}")
+    _line(f"Done. Next: lape record {quote(model)} --text TAG=PATH --out RUN")
 
 
 def _bare(model: str, loading: ModelOptions) -> None:

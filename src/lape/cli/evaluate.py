@@ -47,7 +47,7 @@ def evaluate(
     Parameters
     ----------
     model
-        A Hugging Face id, a local folder or GGUF file, or sample.
+        A Hugging Face id, a local folder or GGUF file, or sample; or a run's folder alone, which knows its model.
     tasks
         Names or patterns with commas between, such as belebele_*,xnli_fr.
     run

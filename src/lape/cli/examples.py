@@ -6,14 +6,12 @@ from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any
 
-from lape.cli.common import beside, out, progress, provenance, say_passes
+from lape.cli.common import beside, many, out, progress, provenance, say_passes
 from lape.cli.flags import FLAGS, Out, Several, Switch
-from lape.cli.inputs import LOADING, Loading, load_matching, neurons_of, texts_of
+from lape.cli.inputs import LOADING, Loading, evaluation_texts, load_matching, neurons_of
 from lape.cli.tables import titled
-from lape.data import samples
 from lape.data.texts import listed
 from lape.detect.lape import entropy
-from lape.errors import OptionError
 from lape.experiments.examples.contexts import ExamplesOptions
 from lape.experiments.examples.run import examples as look_up
 from lape.model.identity import describe
@@ -45,11 +43,11 @@ def examples(
     Parameters
     ----------
     model
-        A Hugging Face id, a local folder or GGUF file, or sample.
+        A Hugging Face id, a local folder or GGUF file, or sample; or a run's folder alone, which knows its model.
     run
         A run's folder, a file of neurons, or a published .pth.
     text
-        TAG=PATH, once or more: text that was not recorded. Default for sample: the bundled texts for evaluation.
+        TAG=PATH, once or more: text that was not recorded. Default: what was measured on before; for sample, the bundled texts.
     to
         The folder to write. Default: examples beside the neurons.
     languages
@@ -60,8 +58,8 @@ def examples(
         Replace an existing folder.
     """
     draft = Draft(to or beside(run, "examples"), overwrite)
-    texts = _texts(model, text)
     neurons = neurons_of(run, languages, width)
+    texts = evaluation_texts(model, text, run, "examples", [*neurons])
     entropy = _entropy(run, neurons)
     with draft.cells() as cells, progress() as report:
         loaded, tokenizer = load_matching(model, loading, report, neurons=neurons)
@@ -70,20 +68,10 @@ def examples(
             loaded, tokenizer, texts, neurons, options,
             entropy=entropy, folder=cells, described=described, planned=say_passes("one neuron"), progress=report,
         )  # fmt: skip
-        sources = listed(texts) if text else dict.fromkeys(texts, BUNDLED)
+        sources = {language: paths or BUNDLED for language, paths in listed(texts).items()}
         record = provenance("examples", neurons, options=options, sources=sources, **described)
         _save(draft, found, neurons, record)
     _tell(found, draft.target, run)
-
-
-def _texts(model: str, flags: list[str] | None) -> dict[str, Any]:
-    if flags:
-        return texts_of(flags)
-    if model != "sample":
-        raise OptionError(
-            "No text was given. Expected one or more of --text TAG=PATH, text that was not recorded; only sample has texts of its own."
-        )
-    return dict(samples.texts("evaluate"))
 
 
 def _entropy(run: Path, neurons: Any) -> Any:
@@ -120,7 +108,7 @@ NOT_DONE = (
 def _tell(found: Any, target: Path, run: Path) -> None:
     """What was found, and what comes next."""
     firing, total = found.contexts["flat"].n_unique(), len(found.contexts)
-    out.print(f"{total:,} contexts of {firing:,} neurons.")
+    out.print(f"{many(total, 'max-activating example')} of {many(firing, 'neuron')}.")
     if len(found.effects):
         out.print(effects_table(found.effects))
     for note in found.left_out:
@@ -143,7 +131,7 @@ def effects_table(effects: Any) -> Any:
         rows.append(row)
     columns = ["", "neurons", "own", "largest", "above 0", "control", "largest", "above 0"]
     caption = (
-        "Change of loss on the language's own text with one neuron off, mean over neurons, nats a token. control: neurons of the same "
+        "Change of loss on the language's own text with one neuron off, mean over neurons, nats per token. control: neurons of the same "
         "layer and decile of energy. above 0: of those with a 95 % interval, how many have all of it above 0."
     )
     return titled("One neuron off", columns, rows, caption)

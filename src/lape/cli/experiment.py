@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import App
+from cyclopts import App, Group
 
 from lape.cli.common import out, progress, provenance, written
 from lape.cli.flags import SWITCHES, Out, Several, Switch
 from lape.cli.inputs import LOADING, Loading, lines_of, load_proven, texts_of
+from lape.cli.panels import laid
 from lape.cli.tables import section_tables
 from lape.errors import OptionError
 from lape.experiments import experiments
@@ -48,11 +49,11 @@ def verb(experiment: Experiment[Any]) -> Callable[..., None]:
         Parameters
         ----------
         model
-            A Hugging Face id, a local folder or GGUF file, or sample; for experiments that run one.
+            A Hugging Face id, a local folder or GGUF file, or sample; or a run's folder alone, which knows its model.
         run
             The folder of lape record, demo or identify. Its neurons are studied; without any, LAPE's under the published rule.
         parallel
-            TAG=PATH, once a language: other text, line i the same sentence in every language; effects are measured on it.
+            TAG=PATH, once per language: other text, line i the same sentence in every language; effects are measured on it.
         text
             TAG=PATH, once or more: the text that was recorded, for experiments that read it again.
         to
@@ -90,7 +91,16 @@ def verb(experiment: Experiment[Any]) -> Callable[..., None]:
 
 
 def _runs() -> App:
-    app = App(name="run", help="Run one experiment on a run, and write its tables there.", result_action="return_value")
+    about = "Run one experiment on a run, and write its tables there."
+    names = Group("Experiments")
+    app = App(
+        name="run",
+        help=about,
+        usage="Usage: lape run NAME ...",
+        result_action="return_value",
+        group_commands=names,
+        **laid("run"),
+    )
     for one in experiments().values():
         app.command(verb(one), name=one.name)
     return app

@@ -32,7 +32,7 @@ def export(
     Parameters
     ----------
     model
-        A Hugging Face id, a local folder or GGUF file, or sample.
+        A Hugging Face id, a local folder or GGUF file, or sample; or a run's folder alone, which knows its model.
     neurons
         A run's folder, a file of neurons, or a published .pth.
     off

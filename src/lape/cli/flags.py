@@ -6,7 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias, get_args, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 from cyclopts import App, Parameter
 from cyclopts.argument import update_argument_collection
@@ -61,20 +62,46 @@ class FromFile:
         for name in tables:
             if name not in (*others, commands[0]):
                 raise FileError(f"{self.path}: there is no verb {name}. Expected tables of {', '.join(others)}.")
-        mine = {name: value for name, value in shared.items() if _has(arguments, name)}
-        for name in shared.keys() - mine.keys():
-            if not any(_has(_arguments(self.verbs[verb]), name) for verb in others):
-                update_argument_collection(
-                    {name: shared[name]}, str(self.path), arguments, root_keys=(), allow_unknown=False
-                )
-        own = {**mine, **tables.get(commands[0], {})}
+        given = {_named(name, arguments): value for name, value in shared.items() if _takes(arguments, name, value)}
+        for name in shared:
+            if _takes(arguments, name, shared[name]):
+                continue
+            if not any(_takes(_arguments(self.verbs[verb]), name, shared[name]) for verb in others):
+                given[name] = shared[name]  # no verb takes it: it is refused by name
+        own = {**given, **{_named(name, arguments): value for name, value in tables.get(commands[0], {}).items()}}
         update_argument_collection(own, str(self.path), arguments, root_keys=(), allow_unknown=False)
 
 
-def _has(arguments: Any, name: str) -> bool:
-    """Whether there is an option of that name."""
+RUNS = ("run", "neurons", "stats", "out")
+"""What the run's folder is called by verbs, so that one key of a file, run, stands for all: `lape record` writes it, others read it."""
+
+
+def argument_of(arguments: Any, name: str) -> Any:
+    """The option of that name, or None."""
     flag = f"--{name.replace('_', '-')}"
-    return any(flag in one.names for one in arguments)
+    return next((one for one in arguments if flag in one.names), None)
+
+
+def _named(name: str, arguments: Any) -> str:
+    """What a verb calls a key of a file."""
+    if name != "run" or argument_of(arguments, "a"):  # lape compare, which takes two
+        return name
+    return next((one for one in RUNS if argument_of(arguments, one)), name)
+
+
+def _takes(arguments: Any, name: str, value: Any) -> bool:
+    """Whether there is an option of that name, and, where it is one of several words, such a word is given."""
+    argument = argument_of(arguments, _named(name, arguments))
+    words = _choices(argument.field_info.hint) if argument else ()
+    return argument is not None and (not words or value in words)
+
+
+def _choices(hint: Any) -> tuple[Any, ...]:
+    """The words that an option takes; none where it takes other values too."""
+    if get_origin(hint) is Literal:
+        return get_args(hint)
+    inner = [one for one in get_args(hint) if one is not type(None)] if get_origin(hint) in (Union, UnionType) else []
+    return _choices(inner[0]) if len(inner) == 1 else ()
 
 
 def _arguments(app: Any) -> list[Any]:

@@ -49,13 +49,13 @@ def force(
     Parameters
     ----------
     model
-        A Hugging Face id, a local folder or GGUF file, or sample.
+        A Hugging Face id, a local folder or GGUF file, or sample; or a run's folder alone, which knows its model.
     run
         A run's folder, with statistics. Default for sample: the demo's.
     to
         The folder to write. Default: forcing in the run's folder. A run that was killed goes on when the same command is given again.
     questions
-        TAG=PATH, once or more: a file of questions, one a line, line i asking the same in every language. Default: the bundled ones.
+        TAG=PATH, once or more: a file of questions, one per line, line i asking the same in every language. Default: the bundled ones.
     development
         How many of them, the first ones, choose the settings; the rest report.
     text
@@ -203,9 +203,7 @@ def _costs(costs: pl.DataFrame) -> Group:
     rows = [
         [family, *(number(cells.get((family, role)), 3) for role in roles)] for family in dict.fromkeys(costs["family"])
     ]
-    caption = (
-        "Change of loss in nats a token on text of the pair's source, target and the other languages, mean over pairs."
-    )
+    caption = "Change of loss in nats per token on text of the pair's source, target and the other languages, mean over pairs."
     return titled("What the edits cost on text, acting on every token", ["", *roles], rows, caption)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from cyclopts import Parameter
@@ -74,6 +75,11 @@ def identify(
     for line in _left_behind(target):
         out.print(line, soft_wrap=True)
     written(target, neurons.notes)
+    if target.name == NEURONS and neurons.union:
+        run = quote(str(target.parent))
+        out.print(
+            f"Next: lape perplexity {run}, or lape steer {run} 'How are you?' --to {[*neurons][-1]}", soft_wrap=True
+        )
 
 
 def _beside(stats: Path) -> Path:

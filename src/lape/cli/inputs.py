@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any, TypeAlias
 
 from lape.cli.common import err
 from lape.cli.flags import SWITCHES
+from lape.data import samples
 from lape.data.languages import paths_by_tag
 from lape.data.parallel import aligned_lines
-from lape.data.texts import Source
+from lape.data.texts import Source, Texts
 from lape.errors import FileError, OptionError, TextError
+from lape.experiments.known import given, placeholders, texts_in
 from lape.model.find import find
 from lape.model.gguf import place
 from lape.model.identity import check_made_with
 from lape.model.load import ModelOptions, gguf_file, load
 from lape.progress import Progress
 from lape.recording.run import checked_texts
+from lape.store.run import read_record
 from lape.values.neurons import LanguageNeurons
 
 Loading: TypeAlias = Annotated[ModelOptions, SWITCHES]
@@ -42,9 +45,29 @@ def texts_of(flags: Sequence[str], option: str = "--text") -> dict[str, Source]:
     return checked_texts(dict(paths_of(flags, option)))
 
 
+def evaluation_texts(
+    model: str, flags: Sequence[str] | None, place: Path, verb: str, languages: Iterable[str]
+) -> Texts:
+    """Text that was not recorded, of --text: for sample the bundled one where none is given; for others what was measured on before.
+
+    Raises OptionError, with the line to type, where there is neither.
+    """
+    if flags:
+        return texts_of(flags)
+    if model == "sample":
+        return {k: text for k, text in samples.texts("evaluate").items() if k in languages}
+    before = [texts_in(read_record(place / name), "texts", "sources") for name in ("perplexity", "examples")]
+    for name, texts in zip(("perplexity", "examples"), before, strict=True):
+        if texts:
+            err.print(f"Text as in {place / name}: {given('--text', texts)}", soft_wrap=True)
+            return checked_texts({language: [*paths] for language, paths in texts.items()})
+    typed = f"lape {verb} {quote(model)} {quote(str(place))} {placeholders('--text', languages)}"
+    raise OptionError(f"No text was given to measure on. Expected text that was not recorded. Type: {typed}")
+
+
 def tuned_of(flags: Sequence[str]) -> dict[str, str]:
     """Checkpoints by language, of --tuned."""
-    refusal = "{} was given {} times. Expected one checkpoint a language."
+    refusal = "{} was given {} times. Expected one checkpoint per language."
     return _one_each("--tuned", paths_of(flags, "--tuned", "french-checkpoint"), refusal)
 
 

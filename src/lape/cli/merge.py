@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from shlex import quote
 
-from lape.cli.common import out, provenance
+from lape.cli.common import many, out, provenance
 from lape.cli.flags import Out, Switch
 from lape.store import files
 from lape.store.draft import Draft
@@ -39,7 +39,7 @@ def merge(*stats: Path, to: Out, overwrite: Switch = False) -> None:
             result.save(folder / STATS)
             draft.write({}, run={**result.manifest, **provenance("merge", result, texts=_texts(stats))})
     for language in result.languages:
-        out.print(f"{language}: {int(result[language].tokens.sum()):,} tokens")
+        out.print(f"{language}: {many(int(result[language].tokens.sum()), 'token')}")
     out.print(f"Written: {to}\nNext: lape identify {quote(str(to))}", soft_wrap=True)
 
 

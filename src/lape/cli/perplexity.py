@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import polars as pl
@@ -11,7 +12,7 @@ from rich.text import Text
 
 from lape.cli.common import beside, out, progress, provenance, say_passes, written
 from lape.cli.flags import FLAGS, Out, Several, Switch
-from lape.cli.inputs import LOADING, Loading, load_matching, neurons_of, texts_of
+from lape.cli.inputs import LOADING, Loading, evaluation_texts, load_matching, neurons_of
 from lape.cli.tables import between, number, titled
 from lape.data.texts import listed
 from lape.experiments.perplexity.run import PerplexityOptions, line_losses, summary
@@ -26,7 +27,7 @@ def perplexity(
     model: str,
     neurons: Path,
     *,
-    text: Several,
+    text: Several | None = None,
     to: Out | None = None,
     languages: str | None = None,
     width: int | None = None,
@@ -39,11 +40,11 @@ def perplexity(
     Parameters
     ----------
     model
-        A Hugging Face id, a local folder or GGUF file, or sample.
+        A Hugging Face id, a local folder or GGUF file, or sample; or a run's folder alone, which knows its model.
     neurons
         A run's folder, a file of neurons, or a published .pth.
     text
-        TAG=PATH, once or more: text that was not recorded.
+        TAG=PATH, once or more: text that was not recorded. Default: what was measured on before; for sample, the bundled texts.
     to
         The folder to write. Default: perplexity beside the neurons.
     languages
@@ -54,8 +55,8 @@ def perplexity(
         Replace an existing folder.
     """
     draft = Draft(to or beside(neurons, "perplexity"), overwrite)
-    texts = texts_of(text)
     found = neurons_of(neurons, languages, width)
+    texts = evaluation_texts(model, text, neurons, "perplexity", [*found])
     with progress() as report, draft.cells() as cells:
         loaded, tokenizer = load_matching(model, loading, report, neurons=found)
         described = describe(loaded, tokenizer)
@@ -67,6 +68,8 @@ def perplexity(
         draft.finish()
     show_losses(table)
     written(draft.target)
+    if neurons.is_dir() and draft.target.parent == neurons:
+        out.print(f"Next: lape report {quote(str(neurons))}", soft_wrap=True)
 
 
 def show_losses(table: pl.DataFrame) -> None:
@@ -77,7 +80,7 @@ def show_losses(table: pl.DataFrame) -> None:
 
 
 def loss_matrix(table: pl.DataFrame) -> Group:
-    """Language switched off (rows) × language evaluated (columns), in nats a token."""
+    """Language switched off (rows) × language evaluated (columns), in nats per token."""
     languages = list(dict.fromkeys(table["language"]))
     cells = {(row["off"], row["language"]): row["delta_token"] for row in table.iter_rows(named=True)}
     rows = [
@@ -85,7 +88,7 @@ def loss_matrix(table: pl.DataFrame) -> Group:
         for off in dict.fromkeys(table["off"])
     ]
     return titled(
-        "Change of loss in nats a token (row: neurons off, column: language evaluated)", ["off", *languages], rows
+        "Change of loss in nats per token (row: neurons off, column: language evaluated)", ["off", *languages], rows
     )
 
 
@@ -111,7 +114,7 @@ def own_tables(table: pl.DataFrame) -> Group:
         for row in own
     ]
     caption = (
-        "own: the language's own loss. others: mean change of the other languages. random: "
+        "own: the language's own loss (the on-target effect). others: mean change of the other languages (off-target). random: "
         "mean (largest) of the draws of as many neurons per layer; matched: as many per layer "
         "and decile of energy."
     )
@@ -130,7 +133,7 @@ def own_tables(table: pl.DataFrame) -> Group:
     ]
     names = ["", "per character", "per sentence", "perplexity", "off", "change"]
     return Group(
-        titled("A language's own neurons off, beside control neurons (nats a token)", columns, rows, caption),
+        titled("A language's own neurons off, beside control neurons (nats per token)", columns, rows, caption),
         Text(),
         titled("The same in nats per character and sentence, and in perplexity", names, units),
     )

@@ -52,9 +52,9 @@ def lines(name: str, plan: Plan) -> list[str]:
     return [
         f"{name}: {plan.parameters / 1e9:.2f} B parameters, {plan.layers} layers, {plan.neurons:,} neurons",
         f"weights       {size(plan.weights)} in bfloat16; {copies}",
-        f"statistics    {size(plan.statistics)} a language beside the weights, {size(plan.statistics * plan.languages)} on disk for {plan.languages}",
+        f"statistics    {size(plan.statistics)} per language beside the weights, {size(plan.statistics * plan.languages)} on disk for {plan.languages}",
         f"a token       {flop(plan.flops)}, and {flop(plan.head_flops)} for the LM head where losses are measured",
-        f"speed         {plan.speed / plan.flops:,.0f} tokens/s a device; {how}",
+        f"speed         {plan.speed / plan.flops:,.0f} tokens/s per device; {how}",
         f"record        {plan.record_tokens:,} tokens, {flop(plan.record_tokens * plan.flops)}: {span(plan.record_seconds)} on {where}",
         f"perplexity    {plan.passes:,} passes, {plan.evaluate_tokens:,} tokens: {span(plan.evaluate_seconds)} on {where}",
     ]

@@ -8,10 +8,10 @@ from pathlib import Path
 from lape.cli.common import out, progress
 from lape.cli.flags import Switch
 from lape.cli.inputs import LOADING, Loading, load_proven, run_of
+from lape.cli.taken import is_run, recorded_with
 from lape.errors import OptionError
 from lape.play.page import Place, gradio, serve
 from lape.play.session import Session
-from lape.values.same import place_of
 from lape.values.stats import ActivationStats
 
 _PORT, _TRIED = 7860, 20
@@ -22,6 +22,7 @@ def play(
     *,
     run: Path | None = None,
     model: str | None = None,
+    system: str | None = None,
     port: int | None = None,
     browser: Switch = False,
     loading: Loading = LOADING,
@@ -36,6 +37,8 @@ def play(
         A run's folder, with statistics, where a model was named first. Default for sample: the demo's.
     model
         The model, where a run was named first. Default: the one that the run was recorded with.
+    system
+        What a chat model is told before every question, such as "Always answer in French."; other models read it before the question.
     port
         The port. Default: 7860, or the next one that is free.
     browser
@@ -45,9 +48,9 @@ def play(
     chosen = _port(port)
     folder, named = _named(place, run, model)
     stats = ActivationStats.load(folder)
-    name = named or _recorded_with(stats.manifest, folder)
+    name = named or recorded_with(stats.manifest, folder)
     with progress() as report:
-        session = Session(*load_proven(name, loading, report), stats)
+        session = Session(*load_proven(name, loading, report), stats, system=system)
     page = serve(session, Place(name, str(folder), loading), chosen, browser=browser)
     taken = f"Port {_PORT} is taken. " if port is None and chosen != _PORT else ""
     out.print(f"{taken}The page is at http://127.0.0.1:{chosen}. Ctrl-C ends it.")
@@ -56,7 +59,7 @@ def play(
 
 def _named(place: str | None, run: Path | None, model: str | None) -> tuple[Path, str | None]:
     """The run, and the model where one was named."""
-    if place is not None and _is_run(Path(place)):
+    if place is not None and is_run(Path(place)):
         if run is not None:
             raise OptionError(
                 f"Two runs were named, {place} and {run}. Name one: lape play RUN, or lape play MODEL --run RUN."
@@ -70,20 +73,6 @@ def _named(place: str | None, run: Path | None, model: str | None) -> tuple[Path
     if name is None and run is not None:
         return run_of("", run), None
     return run_of(name or "sample", run), name or "sample"
-
-
-def _is_run(path: Path) -> bool:
-    return (path / "stats.safetensors").is_file() or (path.is_file() and path.suffix == ".safetensors")
-
-
-def _recorded_with(manifest: dict[str, object], folder: Path) -> str:
-    """The model that a run was recorded with, as `lape.load` takes it."""
-    made = manifest.get("model")
-    name = place_of(made) if isinstance(made, dict) else ""
-    if not name:
-        raise OptionError(f"{folder} does not say which model it was recorded with. Name it: --model MODEL.")
-    sample = name == "gemma-3-270m" and not Path(name).exists()
-    return "sample" if sample else name
 
 
 def _port(wanted: int | None) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,11 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from torch import distributed
 
-from lape.cli.common import err, out, progress, span
+from lape.cli.common import err, many, out, progress, span
 from lape.cli.flags import FLAGS, Out, Several, Switch
 from lape.cli.inputs import LOADING, Loading, load_proven, texts_of, tuned_of
 from lape.data import contamination
 from lape.errors import warn
+from lape.model.load import ModelOptions
 from lape.recording import observers
 from lape.recording.engine import RecordOptions
 from lape.recording.engines import ray
@@ -24,6 +27,7 @@ from lape.recording.record import record as run
 from lape.recording.run import already
 from lape.store import files, shards
 from lape.store.lock import Lock
+from lape.store.run import read_record
 
 if TYPE_CHECKING:
     from lape.values.stats import ActivationStats
@@ -87,22 +91,30 @@ def record(
             stats = run(
                 loaded, tokenizer, texts, options, tuned=checkpoints, out=to, overwrite=overwrite, progress=report
             )
+    if first:
+        _note(to, loading)
     if loading.tensor_parallel:
         distributed.destroy_process_group()
     _say(stats, to, time.perf_counter() - started)
+
+
+def _note(to: Path, loading: ModelOptions) -> None:
+    """Keep in run.json what was typed, and how the model was loaded, for verbs that go on from the run."""
+    kept = {"command": sys.argv[1:], "loading": dataclasses.asdict(loading)}
+    files.write_json(to / "run.json", {**read_record(to), **kept})
 
 
 def _say(stats: ActivationStats, to: Path, seconds: float) -> None:
     """What was recorded, and what comes next."""
     tokens = {language: int(stats[language].tokens.sum()) for language in stats.languages}
     for language, count in tokens.items():
-        out.print(f"{language}: {count:,} tokens")
+        out.print(f"{language}: {many(count, 'token')}")
     if len(set(tokens.values())) > 1:
         out.print("The languages have different numbers of tokens; each probability is a share of its own language's.")
     if "until" in stats.manifest:
         out.print(until_note(stats.manifest["until"]), soft_wrap=True)
     out.print(
-        f"Recorded {stats.space} in {len(tokens)} language{'s' * (len(tokens) != 1)} within {span(seconds)}: {to}\nNext: {_next(stats, to)}",
+        f"Recorded {stats.space} in {many(len(tokens), 'language')}, which took {span(seconds)}: {to}\nNext: {_next(stats, to)}",
         soft_wrap=True,
     )
 
@@ -125,7 +137,5 @@ def until_note(until: dict[str, Any]) -> str:
         f"{last['language']}, where they do least. This is stability, not validity."
     )
     if until["reached"]:
-        return f"Stopped at {last['tokens']:,} tokens a language: {found}"
-    return (
-        f"The text ended at {last['tokens']:,} tokens a language, short of {until['mark']:.2f}: {found} Give more text."
-    )
+        return f"Stopped at {last['tokens']:,} tokens per language: {found}"
+    return f"The text ended at {last['tokens']:,} tokens per language, short of {until['mark']:.2f}: {found} Give more text."

@@ -60,6 +60,22 @@ def mistake(error: CycloptsError) -> str:
     return str(error)
 
 
+def usage(command: str, arguments: Iterable[Any]) -> str:
+    """A command with what it needs, in the order in which one types it."""
+    shown = [one for one in arguments if one.parse and one.show]
+    places = [one for one in shown if one.field_info.is_positional]
+    words = [_place(one) for one in places] + [_example(one) for one in shown if one.required and one not in places]
+    more = ["[OPTIONS]"] if len(shown) > len(words) else []
+    return " ".join([command, *words, *more])
+
+
+def _place(argument: Any) -> str:
+    """A positional argument, with dots where there may be several, in brackets where it may be left out."""
+    several = argument.field_info.kind is argument.field_info.VAR_POSITIONAL
+    name = f"{_called(argument)}{' ...' if several else ''}"
+    return name if argument.required else f"[{name}]"
+
+
 def _completed(error: CycloptsError, required: Iterable[Any]) -> str:
     """What was typed, with the required options that it lacks."""
     typed = error.root_input_tokens or []

@@ -76,8 +76,8 @@ def neurons_table(neurons: LanguageNeurons, reliability: pl.DataFrame | None) ->
         alone = "" if language == UNION else str(len(neurons.only(language)))
         stable = [number(measured.get(language, {}).get(k), 2) for k in ("median", "p5", "chance")]
         rows.append([language, str(len(found)), alone, histogram(counts), fullest, *(stable if halved else [])])
-    columns = ["", "neurons", "alone", f"layers {layers[0]}–{layers[-1]}", "fullest"]
-    caption = "alone: neurons that no other language shares."
+    columns = ["", "neurons", "unshared", f"layers {layers[0]}–{layers[-1]}", "peak"]
+    caption = "unshared: neurons that no other language has. peak: the layer with most of them."
     if measured and not halved:
         caption += (
             " How stable the sets are is not known: too little text was recorded to find them in halves of it. Record more of each "
@@ -86,10 +86,8 @@ def neurons_table(neurons: LanguageNeurons, reliability: pl.DataFrame | None) ->
     if halved:
         columns += ["stable", "5 %", "chance"]
         caption += (
-            " stable: median Jaccard of the "
-            "sets found in two halves of the text, its 5th percentile over all halvings, and "
-            "that of random sets; none under 20 neurons. This is stability, not validity: it "
-            "says that a set comes out again, not what it does."
+            " stable: split-half stability, the median Jaccard of the sets found in two halves of the text; 5 %: its 5th percentile over all halvings; "
+            "chance: that of random sets; none under 20 neurons. This is stability, not validity: it says that a set comes out again, not what it does."
         )
     title = f"Language neurons ({neurons.method}): {len(neurons.union):,} of {neurons.space}"
     return titled(title, columns, rows, caption)

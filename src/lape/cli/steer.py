@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
-from rich.text import Text
 
-from lape.cli.common import Flowing, out, progress
-from lape.cli.flags import FLAGS, Switch
+from lape.cli.answers import CONDITIONS, Answer, counted, judged, save, show, show_prompt, show_remark, streamed
+from lape.cli.asked import Question, questions_of, sources_of
+from lape.cli.common import aside, out, progress, written
+from lape.cli.flags import FLAGS, Out, Switch
 from lape.cli.inputs import LOADING, Loading, load_matching, run_of
 from lape.data.language_id import Teller
 from lape.edit.steer import BeginningOptions, steering
 from lape.edit.steer import steer as steered
-from lape.errors import FileError, OptionError, warn
 from lape.measure.bench import named_sets
-from lape.measure.generation import stream
-from lape.measure.prompts import ask, stops
+from lape.measure.generation import SamplingOptions, stream, write
+from lape.measure.prompts import first_of, stops
+from lape.progress import Progress
+from lape.store import files
+from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
-_STEER = BeginningOptions()
+_STEER, _SAMPLING = BeginningOptions(), SamplingOptions()
 
 
 def steer(
@@ -32,11 +35,13 @@ def steer(
     to: str,
     source: Annotated[str | None, Parameter(name="--from")] = None,
     run: Path | None = None,
-    file: Path | None = None,
+    file: Annotated[Path | None, Parameter(name=("--file", "--messages"))] = None,
+    system: str | None = None,
     sets: str = "difference:100",
-    new_tokens: int = 60,
-    repetition_penalty: float = 1.1,
     bare: Switch = False,
+    answers: Out | None = None,
+    overwrite: Switch = False,
+    sampling: Annotated[SamplingOptions, FLAGS] = _SAMPLING,
     options: Annotated[BeginningOptions, FLAGS] = _STEER,
     loading: Loading = LOADING,
 ) -> None:
@@ -45,7 +50,7 @@ def steer(
     Parameters
     ----------
     model
-        A Hugging Face id, a local folder or GGUF file, or sample.
+        A Hugging Face id, a local folder or GGUF file, or sample; or a run's folder alone, which knows its model.
     prompts
         Questions, each in quotes.
     to
@@ -55,108 +60,124 @@ def steer(
     run
         A run's folder, with statistics. Default for sample: the demo's.
     file
-        A file of prompts, one a line.
+        Prompts, one per line; in a .jsonl file, lines such as {"prompt": "…"} or, for a chat model, {"messages": […]}.
+    system
+        What a chat model is told first, such as "Always answer in French."; other models read it before the question.
     sets
         Which neurons: lape (those of the run), or difference:N (the N largest differences of mean activation).
-    new_tokens
-        At most this many new tokens an answer.
-    repetition_penalty
-        Divides the odds of tokens that occurred already; 1 is none.
     bare
         Give the prompt as it is, not as a question to answer.
+    answers
+        A .jsonl file to write: each answer with its prompt, condition, language, certainty, whether it was cut, and all options.
+    overwrite
+        Replace an existing file.
     """
-    asked = _prompts(prompts, file)
+    asked = questions_of(prompts, file, system=system, bare=bare)
+    if answers is not None:
+        files.refuse_existing(answers, overwrite)
     folder = run_of(model, run)
     stats = ActivationStats.load(folder)
-    target = stats.canonical(to)
-    names = Teller(stats.languages)
-    sources = [stats.canonical(source)] * len(asked) if source else _sources(names, asked, stats.languages, target)
+    target, names = stats.canonical(to), Teller(stats.languages)
+    texts = [one.text for one in asked]
+    sources = [stats.canonical(source)] * len(asked) if source else sources_of(names, texts, stats.languages, target)
     neurons = named_sets(stats, sets, folder)
     for one in dict.fromkeys(sources):
         steering(neurons, stats, options, source=one, target=target)  # refuses before the model is loaded
     with progress() as report:
         loaded, tokenizer = load_matching(model, loading, report, statistics=stats, neurons=neurons)
-    told: dict[str, list[str | None]] = {"unsteered": [], "steered": []}
-    for prompt, of in zip(asked, sources, strict=True):
-        out.print(Text.assemble((prompt, "bold"), (f"  ({of} → {target})", "dim")))
-        text = prompt if bare else ask(tokenizer, prompt, source=of, target=target)
-        for label, edits in (("unsteered", nullcontext()), ("steered", None)):
-            with edits or steered(loaded, neurons, stats, options, source=of, target=target):
-                pieces = stream(loaded, tokenizer, text, new_tokens, repetition_penalty, [] if bare else stops(target))
-                told[label].append(_show(label, pieces, new_tokens, names))
+        ask = Asking(loaded, tokenizer, neurons, stats, options, sampling, names, target, system, bare)
+        word_by_word = len(asked) == 1 and out.is_terminal
+        found = [] if word_by_word else ask.all(asked, sources, report)
+    found = found or ask.streamed(asked[0], sources[0])
+    if not names.missing:
+        out.print(counted(found))
+    if answers is not None:
+        how = {"model": model, "run": str(folder), "sets": sets, "system": system, "bare": bare}
+        save(answers, found, asked, {**how, **asdict(sampling), **asdict(options)})
+        written(answers)
+
+
+@dataclass(frozen=True)
+class Asking:
+    """A model that is asked, unsteered and steered."""
+
+    model: Any
+    tokenizer: Any
+    neurons: LanguageNeurons
+    stats: ActivationStats
+    options: BeginningOptions
+    sampling: SamplingOptions
+    names: Teller
+    target: str
+    system: str | None
+    bare: bool
+
+    def all(self, asked: Sequence[Question], sources: Sequence[str], report: Progress) -> list[Answer]:
+        """Both answers to each prompt, shown batch by batch."""
+        found: list[Answer] = []
+        for at in range(0, len(asked), self.sampling.batch):
+            report("answering", at, len(asked))
+            part = slice(at, at + self.sampling.batch)
+            pairs = self._written(asked[part], sources[part])
+            with aside():
+                for question, pair in zip(asked[part], pairs, strict=True):
+                    self._show(question, pair)
+            found += [one for pair in pairs for one in pair]
+        report("answering", len(asked), len(asked))
+        return found
+
+    def _written(self, asked: Sequence[Question], sources: Sequence[str]) -> list[list[Answer]]:
+        """For each prompt its answers. What is steered alike is asked at once."""
+        found: list[list[Answer]] = [[] for _ in asked]
+        texts = [self._prompt(question, source) for question, source in zip(asked, sources, strict=True)]
+        groups = [(CONDITIONS[0], source, [*range(len(asked))]) for source in sources[:1]]
+        groups += [
+            (CONDITIONS[1], source, [at for at, one in enumerate(sources) if one == source])
+            for source in dict.fromkeys(sources)
+        ]
+        for condition, source, places in groups:
+            with self._edited(condition, source):
+                answers = write(self.model, self.tokenizer, [texts[at] for at in places], self.sampling)
+            for at, answer in zip(places, answers, strict=True):
+                end = first_of(answer.text, self._stops)
+                by_length = answer.cut and end == len(answer.text)
+                pair = (sources[at], self.target)
+                found[at].append(judged(asked[at], pair, condition, answer.text[:end], self.names, cut=by_length))
+        return found
+
+    def streamed(self, question: Question, source: str) -> list[Answer]:
+        """Both answers to a prompt, shown word by word."""
+        show_prompt(question, source, self.target)
+        text, found = self._prompt(question, source), []
+        for condition in CONDITIONS:
+            with self._edited(condition, source):
+                pieces = stream(self.model, self.tokenizer, text, self.sampling, self._stops)
+                answer, by_length = streamed(condition, pieces)
+            pair = (source, self.target)
+            found.append(judged(question, pair, condition, answer, self.names, cut=by_length))
+            show_remark(condition, self._remark(found[-1]))
         out.print()
-    if len(asked) > 1 and not names.missing:
-        out.print(_counted(told, target))
+        return found
 
+    def _show(self, question: Question, answers: Sequence[Answer]) -> None:
+        show_prompt(question, answers[0].source, self.target)
+        for one in answers:
+            show(one, self._remark(one))
+        out.print()
 
-def _counted(told: Mapping[str, Sequence[str | None]], target: str) -> str:
-    """How many answers are in the target language."""
-    counts = [f"{label} {languages.count(target)} of {len(languages)}" for label, languages in told.items()]
-    return f"Answers in {target}: {', '.join(counts)}."
+    def _remark(self, answer: Answer) -> str:
+        return answer.remark(self.sampling.new_tokens, told=not self.names.missing)
 
+    def _prompt(self, question: Question, source: str) -> str:
+        how: dict[str, Any] = {"system": self.system, "bare": self.bare}
+        return question.prompt(self.tokenizer, source=source, target=self.target, **how)
 
-def _prompts(prompts: Sequence[str], file: Path | None) -> list[str]:
-    asked = [*prompts]
-    if file is not None:
-        if not file.is_file():
-            raise FileError(f"There is no file {file}. Expected a text file of prompts, one a line.")
-        try:
-            asked += [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-        except UnicodeDecodeError as error:
-            raise FileError(f"{file} is not UTF-8 text. Expected prompts, one a line.") from error
-    if not any(prompt.strip() for prompt in asked):
-        raise OptionError(
-            'No prompt was given. Type one in quotes: lape steer MODEL "How are you?" --to fr, or --file FILE.'
-        )
-    return asked
+    @property
+    def _stops(self) -> list[str]:
+        """Where an answer is over: at a next question that the model asks itself."""
+        return [] if self.bare else stops(self.target)
 
-
-def _sources(names: Teller, prompts: Sequence[str], recorded: Sequence[str], target: str) -> list[str]:
-    """The language of each prompt: told from it, or else the one that most of the prompts are in, which is said."""
-    if names.missing:
-        raise OptionError(f"{names.missing} Or name the prompts' language: --from en.")
-    told = names.sources(prompts, target)
-    unclear = [prompt for prompt, language in zip(prompts, told, strict=True) if language is None]
-    there = [prompt for prompt, language in zip(prompts, told, strict=True) if language == target]
-    known = Counter(language for language in told if language not in (None, target))
-    if there and not known:
-        raise OptionError(
-            f"{there[0]!r:.60} is in {target} already, the language to steer to. Source and target are both {target}. Name two languages, "
-            "or the prompts' language, if this is wrong: --from TAG."
-        )
-    if not known:
-        raise OptionError(
-            f"{unclear[0]!r:.60} is in no language for certain; recorded are {', '.join(recorded)}. Name its language: --from en."
-        )
-    most = known.most_common(1)[0][0]
-    for some, why in ((unclear, "in no language for certain"), (there, f"in {target} already")):
-        if some:
-            few = ", ".join(f"{prompt!r:.40}" for prompt in some[:3]) + (", …" if len(some) > 3 else "")
-            warn(
-                f"{len(some)} of {len(prompts)} prompts {'is' if len(some) == 1 else 'are'} {why} ({few}), taken to be in {most}, the language "
-                "of most others. If that is wrong, name the prompts' language: --from TAG."
-            )
-    return [most if language in (None, target) else language for language in told]
-
-
-def _show(label: str, pieces: Generator[str, None, bool], most: int, names: Teller) -> str | None:
-    """Show an answer as it comes, and say what language it is in and whether it was cut at its most tokens. Gives that language."""
-    out.print(Text(f"{label}:", style="green"), end=" ")
-    answer, flow, cut = "", Flowing(len(label) + 2), False
-    while True:
-        try:
-            piece = next(pieces)
-        except StopIteration as end:
-            cut = end.value
-            break
-        piece = piece if answer else piece.lstrip()
-        answer += piece
-        out.print(flow(piece), end="", soft_wrap=True)
-    rest = flow.rest()
-    out.print(rest, end="" if (rest or answer).endswith("\n") else "\n", soft_wrap=True)
-    guess = names(answer)
-    told = f"{guess.language}, {guess.certainty:.0%} certain" if guess.language else "no language for certain"
-    said = "language not told (extra lid)" if names.missing else told
-    more = f"; cut after {most} tokens (--new-tokens)" if cut else ""
-    out.print(Text(f"  {label} answer: {said}{more}", style="dim"))
-    return guess.language
+    def _edited(self, condition: str, source: str) -> AbstractContextManager[Any]:
+        if condition == CONDITIONS[0]:
+            return nullcontext()
+        return steered(self.model, self.neurons, self.stats, self.options, source=source, target=self.target)

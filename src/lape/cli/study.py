@@ -56,7 +56,7 @@ def study(
     model
         A Hugging Face id, a local folder or GGUF file, or sample.
     parallel
-        TAG=PATH, once a language: other text, line i the same sentence in every language; effects are measured on it.
+        TAG=PATH, once per language: other text, line i the same sentence in every language; effects are measured on it.
     to
         The folder to write.
     text
@@ -146,7 +146,7 @@ def _statistics(
 def recording_note(languages: int, tokens: int | None, speed: float) -> str:
     """How long recording is going to take, as far as that can be known before the text is read."""
     many = f"{tokens:,} tokens of each ({span(tokens * languages / speed)} in all)" if tokens else "all of each"
-    return f"First the text of {languages} languages is recorded, {many}, at about {speed:,.0f} tokens a second by a measured probe."
+    return f"First the text of {languages} languages is recorded, {many}, at about {speed:,.0f} tokens per second by a measured probe."
 
 
 def plan_table(plan: Any) -> Any:

@@ -1,8 +1,10 @@
-"""Generating answers to many prompts at once, left-padded."""
+"""Generating answers to many prompts at once, left-padded, and one answer piece by piece."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
 from queue import Queue
@@ -12,6 +14,7 @@ from typing import Any
 import torch
 from transformers import StoppingCriteria, TextStreamer
 
+from lape.errors import OptionError
 from lape.measure.prompts import first_of, prompt_ids
 from lape.model.body import device_of, evaluating, unwrapped
 from lape.options import positive
@@ -22,7 +25,7 @@ class GenerationOptions:
     """How answers are generated: greedy."""
 
     new_tokens: int = 32
-    """At most this many new tokens an answer."""
+    """At most this many new tokens per answer."""
     repetition_penalty: float = 1.1
     """Divides the odds of tokens that occurred already; 1 is none."""
     batch: int = 40
@@ -32,14 +35,56 @@ class GenerationOptions:
         positive(self, "new_tokens", "batch")
 
 
-@torch.inference_mode()
+@dataclass(frozen=True)
+class SamplingOptions(GenerationOptions):
+    """How answers are generated: greedy, or drawn at a temperature."""
+
+    new_tokens: int = 60
+    """At most this many new tokens per answer."""
+    batch: int = 8
+    """Prompts that run at once. More is faster, and takes more memory; answers stay the same but for rounding."""
+    temperature: float = 0.0
+    """Draw each token with the odds at this temperature, such as 0.7. 0: always the likeliest."""
+    top_p: float = 1.0
+    """Of the tokens to draw from, the likeliest that have this much of the probability together."""
+    seed: int = 0
+    """Seed of the draws. The same seed, prompts and batch give the same answers."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.temperature < math.inf:
+            raise OptionError(f"temperature is {self.temperature}. Expected 0 or more, such as 0.7.")
+        if not 0 < self.top_p <= 1:
+            raise OptionError(f"top_p is {self.top_p}. Expected a share above 0, at most 1, such as 0.9.")
+        if self.top_p < 1 and not self.temperature:
+            raise OptionError(f"top_p is {self.top_p}, but nothing is drawn. Give a temperature too, such as 0.7.")
+
+
+@dataclass(frozen=True)
+class Written:
+    """An answer."""
+
+    text: str
+    """Special tokens left out."""
+    cut: bool
+    """Whether it was ended by the number of new tokens, not by the model."""
+
+
 def generate(
     model: Any, tokenizer: Any, prompts: Sequence[str], options: GenerationOptions, *, processors: Sequence[Any] = ()
 ) -> list[str]:
     """The continuation of each prompt, special tokens left out. `processors`: logits processors of transformers."""
+    return [one.text for one in write(model, tokenizer, prompts, options, processors=processors)]
+
+
+@torch.inference_mode()
+def write(
+    model: Any, tokenizer: Any, prompts: Sequence[str], options: GenerationOptions, *, processors: Sequence[Any] = ()
+) -> list[Written]:
+    """`generate`, with whether each answer was cut."""
     rows = [prompt_ids(tokenizer, prompt) for prompt in prompts]
-    answers: list[str] = []
-    with evaluating(model):
+    answers: list[Written] = []
+    with evaluating(model), _drawing(model, options):
         for at in range(0, len(rows), options.batch):
             answers += _some(model, tokenizer, rows[at : at + options.batch], options, processors)
     return answers
@@ -47,31 +92,38 @@ def generate(
 
 def _some(
     model: Any, tokenizer: Any, rows: Sequence[list[int]], options: GenerationOptions, processors: Sequence[Any]
-) -> list[str]:
+) -> list[Written]:
     ids, mask = padded(rows, filler(tokenizer))
-    penalty = options.repetition_penalty
-    out = _written(model, tokenizer, ids, mask, options.new_tokens, penalty, logits_processor=list(processors))
-    return [str(text) for text in tokenizer.batch_decode(out[:, ids.shape[1] :], skip_special_tokens=True)]
+    new = _generated(model, tokenizer, ids, mask, options, logits_processor=list(processors))[:, ids.shape[1] :]
+    texts = tokenizer.batch_decode(new, skip_special_tokens=True)
+    full = new.shape[1] >= options.new_tokens
+    ends = torch.tensor(sorted(_ends(model, tokenizer)), device=new.device)
+    cut = [full and not bool(torch.isin(row, ends).any()) for row in new]
+    return [Written(str(text), by_length) for text, by_length in zip(texts, cut, strict=True)]
 
 
-def _written(
-    model: Any,
-    tokenizer: Any,
-    ids: torch.Tensor,
-    mask: torch.Tensor,
-    new_tokens: int,
-    repetition_penalty: float,
-    **more: Any,
+def _ends(model: Any, tokenizer: Any) -> set[int]:
+    """The tokens with which the model ends an answer."""
+    found: set[int] = set()
+    for of in (getattr(unwrapped(model), "generation_config", None), tokenizer):
+        ids = getattr(of, "eos_token_id", None)
+        found |= {ids} if isinstance(ids, int) else set(ids or ())
+    return found
+
+
+def _generated(
+    model: Any, tokenizer: Any, ids: torch.Tensor, mask: torch.Tensor, options: GenerationOptions, **more: Any
 ) -> torch.Tensor:
     """(rows, tokens) ids of prompts and what the model writes after them."""
     device = device_of(model)
     inner: Any = unwrapped(model)
+    length = ids.shape[1] + options.new_tokens
     out: torch.Tensor = inner.generate(
         input_ids=ids.to(device),
         attention_mask=mask.to(device),
-        repetition_penalty=repetition_penalty,
+        repetition_penalty=options.repetition_penalty,
         pad_token_id=filler(tokenizer),
-        **greedy(model, ids.shape[1] + new_tokens),
+        **(greedy(model, length) | drawn(options)),
         **more,
     )
     return out
@@ -83,6 +135,25 @@ def greedy(model: Any, length: int) -> dict[str, Any]:
     sampling = ("temperature", "top_p", "top_k", "min_p", "typical_p")
     unset = {name: None for name in sampling if getattr(config, name, None) is not None}
     return {"do_sample": False, "num_beams": 1, "max_length": length, "max_new_tokens": None, **unset}
+
+
+def drawn(options: GenerationOptions) -> dict[str, Any]:
+    """The keywords that make `generate` draw, over those of `greedy`; none where it is to be greedy."""
+    if not isinstance(options, SamplingOptions) or not options.temperature:
+        return {}
+    return {"do_sample": True, "temperature": options.temperature, "top_p": options.top_p, "top_k": 0}
+
+
+@contextmanager
+def _drawing(model: Any, options: GenerationOptions) -> Iterator[None]:
+    """While inside, draws come from the options' seed; afterwards from where they came before."""
+    if not isinstance(options, SamplingOptions) or not options.temperature:
+        yield
+        return
+    device = device_of(model)
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(options.seed)
+        yield
 
 
 def filler(tokenizer: Any) -> int:
@@ -103,11 +174,11 @@ def padded(rows: Sequence[list[int]], fill: int) -> tuple[torch.Tensor, torch.Te
 
 
 def stream(
-    model: Any, tokenizer: Any, prompt: str, new_tokens: int, repetition_penalty: float, stops: Sequence[str] = ()
+    model: Any, tokenizer: Any, prompt: str, options: GenerationOptions, stops: Sequence[str] = ()
 ) -> Generator[str, None, bool]:
-    """One greedy answer, piece by piece as it is written, up to the first of `stops`; returns whether it was cut at `new_tokens`."""
+    """One answer, piece by piece as it is written, up to the first of `stops`; returns whether it was cut at the number of new tokens."""
     ids = torch.tensor([prompt_ids(tokenizer, prompt)])
-    written = 0
+    cut = False
     pieces: Queue[str | BaseException | None] = Queue()
     over = Event()
 
@@ -122,13 +193,14 @@ def stream(
             return torch.full((len(input_ids),), over.is_set(), device=input_ids.device)
 
     def write() -> None:
-        nonlocal written
+        nonlocal cut
         try:
             streamer = Streamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
             more = {"streamer": streamer, "stopping_criteria": [Over()]}
-            with torch.inference_mode(), evaluating(model):
-                out = _written(model, tokenizer, ids, torch.ones_like(ids), new_tokens, repetition_penalty, **more)
-            written = out.shape[1] - ids.shape[1]
+            with torch.inference_mode(), evaluating(model), _drawing(model, options):
+                out = _generated(model, tokenizer, ids, torch.ones_like(ids), options, **more)
+            new = out[0, ids.shape[1] :].tolist()
+            cut = len(new) >= options.new_tokens and _ends(model, tokenizer).isdisjoint(new)
         except BaseException as error:  # to be raised where the pieces are read
             pieces.put(error)
 
@@ -139,7 +211,7 @@ def stream(
     finally:
         over.set()
         writer.join()
-    return not stopped and written >= new_tokens
+    return cut and not stopped
 
 
 def _read(pieces: Queue[str | BaseException | None]) -> Iterator[str]:

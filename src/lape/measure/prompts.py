@@ -1,13 +1,16 @@
-"""How a question is put to a model: plain, with a wish for a language, in the target language's frame, after examples."""
+"""How a question is put to a model: plain, with a wish for a language, in the target language's frame, after examples; and conversations.
+
+A chat model is asked in its own template, with a system prompt where one is given; this is the only place that knows how.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from lape.data.language_id import base
-from lape.errors import ModelError, OptionError, foreign
+from lape.errors import ModelError, OptionError, TextError, foreign
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,9 @@ class Asking:
 
 
 PLAIN = Asking()
+Message: TypeAlias = dict[str, str]
+"""One message of a conversation: who says it (`role`), and what (`content`)."""
+ROLES = ("system", "user", "assistant")
 
 
 def ask(
@@ -74,9 +80,11 @@ def ask(
     target: str,
     asking: Asking = PLAIN,
     examples: Sequence[tuple[str, str]] = (),
+    system: str | None = None,
 ) -> str:
     """The prompt's text, without the tokenizer's own special tokens where it adds them itself.
 
+    `system`: what a chat model is told before; other models read it as a paragraph before the question.
     Raises OptionError where fewer examples are given than `asking` wants.
     """
     if len(examples) < asking.shots:
@@ -86,10 +94,12 @@ def ask(
     words = WORDS.get(base(target), WORDS["en"])
     if getattr(tokenizer, "chat_template", None):
         frame = f"{words.question}: {{}}\n{words.answer}:" if asking.frame == "target" else "{}"
-        return chat(tokenizer, [(frame.format(_with(one, wish)), answer) for one, answer in (*shots, (question, ""))])
+        exchanges = [(frame.format(_with(one, wish)), answer) for one, answer in (*shots, (question, ""))]
+        return chat(tokenizer, exchanges, system=system)
     q, a = (words.question, words.answer) if asking.frame == "target" else _PLAIN
     parts = [f"{q}: {_with(one, wish)}\n{a}: {answer.strip()}\n" for one, answer in shots]
-    return "".join([*parts, f"{q}: {_with(question, wish)}\n{a}:"])
+    before = [f"{system}\n\n"] if system else []
+    return "".join([*before, *parts, f"{q}: {_with(question, wish)}\n{a}:"])
 
 
 def prompt_ids(tokenizer: Any, prompt: str) -> list[int]:
@@ -144,15 +154,70 @@ def language_name(language: str, within: str) -> str:
     return str(langcodes.Language.get(base(language)).display_name(within))
 
 
-def chat(tokenizer: Any, exchanges: Sequence[tuple[str, str]]) -> str:
+def chat(tokenizer: Any, exchanges: Sequence[tuple[str, str]], *, system: str | None = None) -> str:
     """Exchanges in the model's own template, up to where it answers the last. Raises ModelError where that fails."""
-    turns = []
+    turns: list[Message] = []
     for asked, answer in exchanges:
         turns += [{"role": "user", "content": asked}, {"role": "assistant", "content": answer.strip()}]
-    del turns[-1]
+    return conversation(tokenizer, turns[:-1], system=system)
+
+
+def conversation(tokenizer: Any, messages: Sequence[Message], *, system: str | None = None) -> str:
+    """Messages in the model's own template, up to where it answers the last.
+
+    `system` is told first where the messages hold no system prompt. A template that has no place for one, such as Gemma's, reads it at the
+    beginning of the first message of the user. Raises ModelError for a model without a template, and where filling it in fails.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        raise ModelError(
+            "This model has no chat template, so it cannot be given messages. Expected a chat model, often called -it or -Instruct; or ask "
+            "single questions."
+        )
+    turns = [dict(one) for one in messages]
+    if system and turns[0]["role"] != "system":
+        turns.insert(0, {"role": "system", "content": system})
+    if turns[0]["role"] == "system" and not _tells(tokenizer, turns):
+        told = turns.pop(0)["content"]
+        first = next((one for one in turns if one["role"] == "user"), turns[0])
+        first["content"] = f"{told}\n\n{first['content']}"
+    return _filled(tokenizer, turns)
+
+
+def _tells(tokenizer: Any, turns: Sequence[Message]) -> bool:
+    """Whether a template has a place for what the system is told."""
+    try:
+        return turns[0]["content"].strip() in _filled(tokenizer, turns)
+    except ModelError:
+        return False
+
+
+def _filled(tokenizer: Any, turns: Sequence[Message]) -> str:
     with foreign(
         ModelError, lambda said: f"The model's chat template could not be filled in: {said} Ask without it: --bare."
     ):
-        text = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+        text = str(tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=True))
     added = tokenizer.bos_token if tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id] else None
     return text.removeprefix(added) if added else text
+
+
+def checked_messages(found: Any, where: str) -> list[Message]:
+    """A conversation as chat models' interfaces write it: messages with a role and a content, the user's last.
+
+    Raises TextError, which begins with `where`, for anything else.
+    """
+    expected = 'Expected a list such as [{"role": "user", "content": "How are you?"}]'
+    if not isinstance(found, list) or not found:
+        raise TextError(f"{where} is no list of messages. {expected}.")
+    for one in found:
+        good = isinstance(one, dict) and one.get("role") in ROLES and isinstance(one.get("content"), str)
+        if not good:
+            raise TextError(
+                f"{where} has a message without a role ({', '.join(ROLES)}) and a text as content. {expected}."
+            )
+    if found[-1]["role"] != "user" or not found[-1]["content"].strip():
+        raise TextError(
+            f"{where} does not end with something the user says, so there is nothing to answer. {expected}."
+        )
+    if any(one["role"] == "system" for one in found[1:]):
+        raise TextError(f"{where} has a system prompt that is not its first message. {expected}.")
+    return [{"role": one["role"], "content": one["content"]} for one in found]

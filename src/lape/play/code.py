@@ -11,8 +11,15 @@ from lape.play.asking import Asked
 from lape.values.stats import ActivationStats
 
 
-def snippet(asked: Asked, stats: ActivationStats, model: str, run: str, loading: ModelOptions | None = None) -> str:
-    """The program. `model`, `run`: as they were named where the page was started; `loading`: with which options."""
+def snippet(
+    asked: Asked,
+    stats: ActivationStats,
+    model: str,
+    run: str,
+    loading: ModelOptions | None = None,
+    system: str | None = None,
+) -> str:
+    """The program. `model`, `run`: as they were named where the page was started; `loading`: with which options; `system`: with which prompt."""
     amount, value = asked.amount(stats)
     source, target = (stats.canonical(one) for one in (asked.source, asked.target))
     lines = [
@@ -26,7 +33,7 @@ def snippet(asked: Asked, stats: ActivationStats, model: str, run: str, loading:
         f"neurons = lape.identify(stats, {asked.method!r}, reliability=False, {amount}={value!r})",
         f"steering = BeginningOptions({', '.join(_changed(asked.steer, BeginningOptions()))})",
         f"generation = GenerationOptions(new_tokens={asked.new_tokens}, repetition_penalty={asked.repetition_penalty!r})",
-        f"prompt = {_prompt(asked, source, target)}",
+        f"prompt = {_prompt(asked, source, target, system)}",
         f"with lape.steer(model, neurons, stats, steering, source={source!r}, target={target!r}):",
         "    (answer,) = generate(model, tokenizer, [prompt], generation)",
         f"print({'answer' if asked.bare else f'cut(answer, target={target!r})'})",
@@ -34,10 +41,11 @@ def snippet(asked: Asked, stats: ActivationStats, model: str, run: str, loading:
     return "\n".join(lines) + "\n"
 
 
-def _prompt(asked: Asked, source: str, target: str) -> str:
+def _prompt(asked: Asked, source: str, target: str, system: str | None) -> str:
     if asked.bare:
         return repr(asked.prompt)
-    return f"ask(tokenizer, {asked.prompt.strip()!r}, source={source!r}, target={target!r})"
+    more = f", system={system!r}" if system else ""
+    return f"ask(tokenizer, {asked.prompt.strip()!r}, source={source!r}, target={target!r}{more})"
 
 
 def _changed(options: Any, usual: Any) -> list[str]:

@@ -180,7 +180,7 @@ def _written(session: Session, place: Place, *values: Any) -> Iterator[tuple[Any
         asked, shade = asked_of(form, session.stats.languages), shade_of(shade, session.stats.languages)
         for answers in session.answers(asked):
             if answers.done:
-                program = snippet(asked, session.stats, place.model, place.run, place.loading)
+                program = snippet(asked, session.stats, place.model, place.run, place.loading, session.system)
                 yield status(_done(answers)), page(answers, shade), program, answers
             elif time.monotonic() - looked > EVERY:
                 looked = time.monotonic()

@@ -13,7 +13,7 @@ from lape.data.language_id import Teller
 from lape.detect.identify import identify
 from lape.edit.steer import steer, steering
 from lape.errors import OptionError
-from lape.measure.generation import stream
+from lape.measure.generation import GenerationOptions, stream
 from lape.measure.prompts import ask, prompt_ids, stops
 from lape.model.body import text_config
 from lape.model.find import find
@@ -86,10 +86,10 @@ class Answers:
 class Session:
     """A model that several people may ask at once: a lock lets one at a time, so none sees another's edits."""
 
-    def __init__(self, model: Any, tokenizer: Any, stats: ActivationStats) -> None:
-        """Raises MismatchError for statistics of another model."""
+    def __init__(self, model: Any, tokenizer: Any, stats: ActivationStats, *, system: str | None = None) -> None:
+        """`system`: what the model is told before every question. Raises MismatchError for statistics of another model."""
         check_made_with(model, tokenizer, statistics=stats)
-        self.model, self.tokenizer, self.stats = model, tokenizer, stats
+        self.model, self.tokenizer, self.stats, self.system = model, tokenizer, stats, system
         self._sites = find(model)
         self._lock = Lock()
         self._told = Teller(stats.languages)
@@ -135,7 +135,7 @@ class Session:
         if half is not None:
             raise OptionError(f"The prompt holds {half!r}, half of a character. Type it anew, or take it out.")
         if not asked.bare:
-            text = ask(self.tokenizer, text.strip(), source=asked.source, target=asked.target)
+            text = ask(self.tokenizer, text.strip(), source=asked.source, target=asked.target, system=self.system)
         tokens = len(prompt_ids(self.tokenizer, text))
         positions = getattr(text_config(self.model), "max_position_embeddings", None)
         room = positions - asked.new_tokens - 1 if isinstance(positions, int) else LONGEST
@@ -161,7 +161,8 @@ class Session:
         begun = len(prompt_ids(self.tokenizer, prompt))
         firing = Firing(self.model, self._sites, neurons, now.languages)
         text = Written(self.tokenizer, ends)
-        pieces = stream(self.model, self.tokenizer, prompt, asked.new_tokens + 1, asked.repetition_penalty, ends)
+        how = GenerationOptions(new_tokens=asked.new_tokens + 1, repetition_penalty=asked.repetition_penalty)
+        pieces = stream(self.model, self.tokenizer, prompt, how, ends)
         with firing.watched(), edits, closing(pieces):
             for _ in pieces:
                 yield Answer(text.so_far(firing.read[begun:]))
