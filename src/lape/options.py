@@ -1,4 +1,4 @@
-"""What option dataclasses share: checks of their values. Each dataclass lies beside the function that takes it."""
+"""What options share. A function takes them as keywords; the dataclass of the same fields beside it checks them, and is what files keep."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Mapping
-from dataclasses import MISSING, fields, replace
+from dataclasses import MISSING, fields
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
 from lape.errors import OptionError
@@ -59,13 +59,18 @@ def shares(options: Any, **examples: float) -> None:
             raise OptionError(f"{name} is {value}. Expected a share between 0 and 1, such as {example}.")
 
 
-def given(kind: type[T], options: T | None, changes: dict[str, Any]) -> T:
-    """Options from an object, from keywords, or from both (keywords win)."""
+def given(kind: type[T], values: Mapping[str, object]) -> T:
+    """Options out of a function's parameters of the same names: `given(LapeOptions, locals())`, the first line of its body."""
+    return kind(**{field.name: values[field.name] for field in fields(kind)})  # type: ignore[arg-type]
+
+
+def by_name(kind: type[T], values: Mapping[str, object]) -> T:
+    """Options by name, the rest as usual. Raises OptionError for a name that none has."""
     known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
-    unknown = sorted(set(changes) - set(known))
+    unknown = sorted(set(values) - set(known))
     if unknown:
         raise OptionError(f"There is no option {', '.join(unknown)}. Expected some of: {', '.join(known)}.")
-    return kind(**changes) if options is None else replace(options, **changes)  # type: ignore[type-var]
+    return kind(**values)
 
 
 def flags(kind: type, values: Mapping[str, Any]) -> list[str]:

@@ -325,7 +325,7 @@ def files(tmp_path_factory):
     for language, articles in (("en", 12), ("fr", 4)):
         path = written(folder / f"{language}.json", squad(articles))
         answers = answering(
-            model_of(), tokenizer_of(), {language: path}, neurons_of(), STATS, shots=0, draws=0, **FAST
+            model_of(), tokenizer_of(), neurons_of(), STATS, {language: path}, shots=0, draws=0, **FAST
         ).answers.filter(pl.col("condition") == "none")
         words = [answer if tokens(answer) else "nothing" for answer in answers["answer"]]
         found[language] = written(path, squad(articles, words=words))
@@ -334,7 +334,7 @@ def files(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def found(files):
-    return answering(model_of(), tokenizer_of(), files, neurons_of(), STATS, shots=0, draws=2, **FAST)
+    return answering(model_of(), tokenizer_of(), neurons_of(), STATS, files, shots=0, draws=2, **FAST)
 
 
 def test_there_is_a_row_for_every_question_in_every_condition(found):
@@ -412,7 +412,7 @@ def test_the_same_question_shares_its_resamples_over_languages(found):
 
 
 def test_fewer_questions_and_examples_of_other_articles(files):
-    found = answering(model_of(), tokenizer_of(), files, neurons_of(), STATS, questions=3, draws=0, **FAST).answers
+    found = answering(model_of(), tokenizer_of(), neurons_of(), STATS, files, questions=3, draws=0, **FAST).answers
     assert found.filter(pl.col("condition") == "none")["id"].to_list() == [
         "q0.0",
         "q4.0",
@@ -433,7 +433,7 @@ def test_a_language_without_neurons_or_frame_is_asked_and_noted(tmp_path):
     pytest.importorskip("rouge_score")
     path = written(tmp_path / "a.json", squad())
     sets = {**SETS, "fr": range(0)}
-    found = answering(model_of(), tokenizer_of(), {"fr": path, "sw": path}, neurons_of(sets), STATS, **FAST)
+    found = answering(model_of(), tokenizer_of(), neurons_of(sets), STATS, {"fr": path, "sw": path}, **FAST)
     assert found.table.select("language", "condition").rows() == [
         ("fr", "none"), ("sw", "none"), ("sw", "off"), ("sw", "steered"), ("sw", "control"),
     ]  # fmt: skip
@@ -481,9 +481,9 @@ def test_how_it_is_steered_is_an_option(files):
     found = answering(
         model,
         tokenizer_of(),
-        {"fr": files["fr"]},
         neurons_of(),
         STATS,
+        {"fr": files["fr"]},
         steer=how,
         shots=0,
         draws=0,
@@ -501,7 +501,7 @@ def test_how_it_is_steered_is_an_option(files):
 def test_measuring_leaves_the_model_as_it_was(files):
     ids = torch.tensor([[1, 20, 30, 40]])
     before = logits_of(model_of(), ids)
-    answering(model_of(), tokenizer_of(), {"fr": files["fr"]}, neurons_of(), STATS, questions=1, **FAST)
+    answering(model_of(), tokenizer_of(), neurons_of(), STATS, {"fr": files["fr"]}, questions=1, **FAST)
     assert torch.equal(logits_of(model_of(), ids), before)
 
 
@@ -510,7 +510,7 @@ def test_measuring_leaves_the_model_as_it_was(files):
 
 def refused(path, kind, words, neurons=None, stats=STATS, language="fr", **options):
     with pytest.raises(kind, match=words):
-        answering(model_of(), tokenizer_of(), {language: path}, neurons or neurons_of(), stats, **{**FAST, **options})
+        answering(model_of(), tokenizer_of(), neurons or neurons_of(), stats, {language: path}, **{**FAST, **options})
 
 
 def test_what_cannot_be_asked_is_refused(tmp_path):
@@ -524,9 +524,9 @@ def test_what_cannot_be_asked_is_refused(tmp_path):
     refused(path, MismatchError, "3 × 40", stats=made_stats(space=NeuronSpace.dense(3, 40), sums=True, of=None))
     refused(path, OptionError, "Record them", stats=made_stats(space=SPACE, of=None))
     with pytest.raises(TextError, match="No file"):
-        answering(model_of(), tokenizer_of(), {}, neurons_of(), STATS)
+        answering(model_of(), tokenizer_of(), neurons_of(), STATS, {})
     with pytest.raises(TextError, match="named twice"):
-        answering(model_of(), tokenizer_of(), {"fr": path, "fra_Latn": path}, neurons_of(), STATS)
+        answering(model_of(), tokenizer_of(), neurons_of(), STATS, {"fr": path, "fra_Latn": path})
 
 
 @pytest.mark.parametrize("options", [{"questions": 0}, {"shots": -1}, {"draws": -1}, {"resamples": 0}, {"batch": 0}])
@@ -538,4 +538,4 @@ def test_numbers_that_cannot_be_are_refused(options):
 def test_without_the_library_it_says_what_to_type(monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(OptionError, match=r'pip install "lape\[eval\]"'):
-        answering(model_of(), tokenizer_of(), {"fr": written(tmp_path / "a.json", squad())}, neurons_of(), STATS)
+        answering(model_of(), tokenizer_of(), neurons_of(), STATS, {"fr": written(tmp_path / "a.json", squad())})

@@ -61,7 +61,7 @@ def neurons_of(space, seed=0, **kept):
 def found_in(kind, texts=TEXTS, neurons=None, **options):
     model = made(kind)
     neurons = neurons or neurons_of(find(model).space)
-    return examples(model, tokenizer_of(), texts, neurons, **{**OPTIONS, **options}).contexts
+    return examples(model, tokenizer_of(), neurons, texts, **{**OPTIONS, **options}).contexts
 
 
 def row_alone(kind, ids):
@@ -192,7 +192,7 @@ def test_an_activation_that_is_no_number_is_refused():
         model.model.layers[1].mlp.gate_proj.weight[:] = torch.nan
     find(model_of("llama"))
     with pytest.raises(ModelError):
-        examples(model, tokenizer_of(), TEXTS, neurons_of(NeuronSpace.dense(LAYERS, 44)), **OPTIONS)
+        examples(model, tokenizer_of(), neurons_of(NeuronSpace.dense(LAYERS, 44)), TEXTS, **OPTIONS)
 
 
 def test_infinite_activations_are_refused_before_they_are_ranked():
@@ -246,7 +246,7 @@ def test_without_a_head_that_can_be_read_the_reason_is_given(monkeypatch):
 
     monkeypatch.setattr(whole, "find_head", none)
     neurons = neurons_of(NeuronSpace.dense(LAYERS, 44))
-    found = examples(model_of("llama"), tokenizer_of(), TEXTS, neurons, **OPTIONS)
+    found = examples(model_of("llama"), tokenizer_of(), neurons, TEXTS, **OPTIONS)
     assert len(found.contexts)
     assert (len(found.words), len(found.effects)) == (0, 0)
     assert found.left_out == ("words: it has no head", "effects: it has no head")

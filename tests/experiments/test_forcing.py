@@ -16,7 +16,7 @@ from lape.data.language_id import IDENTIFIERS, Guess
 from lape.detect.identify import identify
 from lape.errors import FileError, MismatchError, OptionError, TextError
 from lape.experiments.forcing import run as module
-from lape.experiments.forcing.run import Forced, ForcingOptions, forcing
+from lape.experiments.forcing.run import Forced, forcing
 from lape.experiments.forcing.table import BY_TARGET, RECORDS
 from lape.measure import answer_table as verdicts_module
 from lape.measure import bench as bench_module
@@ -617,7 +617,7 @@ def test_what_makes_no_sense_is_refused(force, changes, error, message):
 
 def test_statistics_of_another_model_are_refused_with_both_sizes(stats):
     with pytest.raises(MismatchError, match=r"3 × 1,200.*3 × 44"):
-        forcing(model_of("llama"), polyglot_tokenizer(), stats, DEVELOPMENT, REPORTING, ForcingOptions())
+        forcing(model_of("llama"), polyglot_tokenizer(), stats, DEVELOPMENT, REPORTING)
 
 
 def test_statistics_of_another_model_of_the_same_shape_are_refused(stats, force, tmp_path):

@@ -106,9 +106,9 @@ def found(tasks):
     return harness(
         model_of(),
         tokenizer_of(),
-        ["choose,perplexity", "write"],
         neurons_of(),
         STATS,
+        ["choose,perplexity", "write"],
         include=tasks,
         steer=SteerOptions(),
         draws=2,
@@ -205,9 +205,9 @@ def test_under_20_documents_there_is_no_interval(tasks):
     found = harness(
         model_of(),
         tokenizer_of(),
-        ["choose"],
         neurons_of(),
         STATS,
+        ["choose"],
         include=tasks,
         limit=19,
         languages=("fr",),
@@ -221,9 +221,7 @@ def test_under_20_documents_there_is_no_interval(tasks):
 def test_examples_are_the_same_in_every_condition(tasks):
     """With an edit that changes nothing, nothing changes: scaling by 1."""
     how = SteerOptions(how="scale", strength=1.0)
-    found = harness(
-        model_of(), tokenizer_of(), ["choose"], neurons_of(), STATS, include=tasks, steer=how, languages=("fr",), shots=2, draws=0
-    )  # fmt: skip
+    found = harness(model_of(), tokenizer_of(), neurons_of(), STATS, ["choose"], include=tasks, steer=how, languages=("fr",), shots=2, draws=0)  # fmt: skip
     kinds = {
         key[0]: frame["value"].to_list()
         for key, frame in found.documents.partition_by("condition", as_dict=True).items()
@@ -240,7 +238,7 @@ def test_running_leaves_model_and_tokenizer_as_they_were(tasks):
     tokenizer.pad_token = None
     ids = torch.tensor([[1, 20, 30, 40]])
     before = logits_of(model, ids)
-    harness(model, tokenizer, ["choose"], neurons_of(), STATS, include=tasks, limit=2, languages=("fr",), draws=0)
+    harness(model, tokenizer, neurons_of(), STATS, ["choose"], include=tasks, limit=2, languages=("fr",), draws=0)
     assert model.training
     assert tokenizer.pad_token is None
     assert torch.equal(logits_of(model, ids), before)
@@ -301,7 +299,7 @@ def test_a_group_counts_the_documents_of_its_tasks_and_has_no_interval():
 def test_what_cannot_be_run_is_refused(tasks):
     def refused(kind, words, names=("choose",), neurons=None, stats=STATS, **options):
         with pytest.raises(kind, match=words):
-            harness(model_of(), tokenizer_of(), names, neurons or neurons_of(), stats, **{"include": tasks, **options})
+            harness(model_of(), tokenizer_of(), neurons or neurons_of(), stats, names, **{"include": tasks, **options})
 
     refused(OptionError, "No task was named", names=[" , "])
     refused(OptionError, "no folder", include=tasks / "none")
@@ -320,7 +318,7 @@ def test_code_that_a_task_would_run_is_refused(tasks):
     folder.mkdir()
     (folder / "unsafe.yaml").write_text(text)
     with pytest.raises(OptionError, match="unsafe"):
-        harness(model_of(), tokenizer_of(), ["unsafe"], neurons_of(), STATS, include=folder, draws=0)
+        harness(model_of(), tokenizer_of(), neurons_of(), STATS, ["unsafe"], include=folder, draws=0)
 
 
 @pytest.mark.parametrize("options", [{"limit": 0}, {"shots": -1}, {"draws": -1}, {"resamples": 0}, {"batch": 0}])

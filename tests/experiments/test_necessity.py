@@ -59,7 +59,7 @@ def neurons():
 
 def run(**changes):
     texts = changes.pop("texts", {"fr": Documents(OTHER)})
-    return necessity(model_of("llama"), tokenizer_of(), stats(), texts, neurons(), **{**SMALL, **changes})
+    return necessity(model_of("llama"), tokenizer_of(), neurons(), stats(), texts, **{**SMALL, **changes})
 
 
 @cache
@@ -318,7 +318,7 @@ def test_only_the_languages_asked_for_are_run():
 
 def test_statistics_without_attribution_only_lack_it():
     plain = made_stats(0, space=find(model_of("llama")).space, sums=True, of=None)
-    result = necessity(model_of("llama"), tokenizer_of(), plain, {"fr": Documents(OTHER)}, neurons(), **SMALL)
+    result = necessity(model_of("llama"), tokenizer_of(), neurons(), plain, {"fr": Documents(OTHER)}, **SMALL)
     assert "recorded" not in result.correlations["predictor"].to_list()
     assert "first" in result.correlations["predictor"].to_list()
 
@@ -331,6 +331,6 @@ def test_what_it_cannot_do_is_refused():
     with pytest.raises(MismatchError, match="recorded"):
         run(texts={"fr": Documents(TEXTS["fr"])})
     with pytest.raises(MismatchError, match="statistics"):
-        necessity(model_of("llama"), tokenizer_of(), made_stats(0), {"fr": Documents(OTHER)}, neurons(), **SMALL)
+        necessity(model_of("llama"), tokenizer_of(), neurons(), made_stats(0), {"fr": Documents(OTHER)}, **SMALL)
     with pytest.raises(OptionError, match="groups"):
         run(groups=2)

@@ -40,7 +40,7 @@ def given(space, sets=None):
 
 def run(**changes):
     texts = changes.pop("texts", TEXTS)
-    return patching(model_of("llama"), tokenizer_of(), stats(), texts, given(stats().space), **READ, **changes)
+    return patching(model_of("llama"), tokenizer_of(), given(stats().space), stats(), texts, **READ, **changes)
 
 
 @cache
@@ -129,7 +129,7 @@ def test_a_neuron_that_never_changes_costs_nothing_to_patch_and_something_to_zer
             block.mlp.c_fc.bias[5] = 3.0
     recorded = record(model, tokenizer_of(), {k: Documents(some_texts(8, j)) for j, k in enumerate(LANGUAGES)}, **READ)
     constant = given(find(model).space, {"fr": [5, 49, 93]})
-    matrix = patching(model, tokenizer_of(), recorded, TEXTS, constant, **READ).matrix
+    matrix = patching(model, tokenizer_of(), constant, recorded, TEXTS, **READ).matrix
     assert matrix["patched"].abs().max() < 1e-6
     assert matrix["zeroed"].abs().min() > 1e-4
 
@@ -147,7 +147,7 @@ def test_what_was_measured_is_found_again_and_another_value_is_not_taken_for_it(
     other = record(
         model_of("llama"), tokenizer_of(), {k: Documents(some_texts(8, 9 + j)) for j, k in enumerate(LANGUAGES)}, **READ
     )
-    fresh = patching(model_of("llama"), tokenizer_of(), other, TEXTS, given(stats().space), folder=tmp_path, **READ)
+    fresh = patching(model_of("llama"), tokenizer_of(), given(stats().space), other, TEXTS, folder=tmp_path, **READ)
     assert fresh.matrix["patched"].to_list() != found().matrix["patched"].to_list()
     assert fresh.matrix["zeroed"].to_list() == found().matrix["zeroed"].to_list()
     monkeypatch.setattr("lape.measure.ablation.line_loss", lambda *_a, **_k: pytest.fail("measured again"))
@@ -164,16 +164,16 @@ def test_one_language_has_no_others_and_few_units_no_interval():
 
 def test_an_empty_set_changes_nothing():
     sets = given(stats().space, {"fr": [], "en": [3]})
-    matrix = patching(model_of("llama"), tokenizer_of(), stats(), TEXTS, sets, **READ).matrix
+    matrix = patching(model_of("llama"), tokenizer_of(), sets, stats(), TEXTS, **READ).matrix
     nothing = matrix.filter(pl.col("off") == "fr")
     assert nothing["zeroed"].to_list() == nothing["patched"].to_list() == [0.0] * 3
 
 
 def test_what_does_not_fit_is_refused():
     with pytest.raises(MismatchError, match="statistics"):
-        patching(model_of("llama"), tokenizer_of(), made_stats(0), TEXTS, given(stats().space), **READ)
+        patching(model_of("llama"), tokenizer_of(), given(stats().space), made_stats(0), TEXTS, **READ)
     with pytest.raises(MismatchError, match="neurons belong"):
-        patching(model_of("llama"), tokenizer_of(), stats(), TEXTS, given(made_stats(0).space, {"fr": [1]}), **READ)
+        patching(model_of("llama"), tokenizer_of(), given(made_stats(0).space, {"fr": [1]}), stats(), TEXTS, **READ)
     with pytest.raises(OptionError, match="mean is"):
         run(mean="none")
     with pytest.raises(TextError, match="no text in a language"):

@@ -57,12 +57,12 @@ def texts_of(count=24, languages=("en", "fr", "zh")):
 
 def table_of(texts, neurons=None, **options):
     options = {"resamples": 200, "row_tokens": 64, **options}
-    return perplexity(model_of("llama"), tokenizer_of(), texts, neurons or neurons_of(), **options)
+    return perplexity(model_of("llama"), tokenizer_of(), neurons or neurons_of(), texts, **options)
 
 
 def lines_of(texts, neurons=None, **options):
     options = PerplexityOptions(**{"resamples": 200, "row_tokens": 64, **options})
-    return line_losses(model_of("llama"), tokenizer_of(), texts, neurons or neurons_of(), options)
+    return line_losses(model_of("llama"), tokenizer_of(), neurons or neurons_of(), texts, options)
 
 
 @pytest.fixture(scope="module")
@@ -306,7 +306,7 @@ def call(tmp_path):
         options = PerplexityOptions(**{"resamples": 200, "row_tokens": 64, "draws": 2, **(changed or {})})
         more = {"planned": lambda *plan: told.append(plan), **more} if told is not None else more
         where = tmp_path / folder if folder != "." else None
-        return line_losses(model_of("llama"), tokenizer_of(), texts_of(), neurons_of(), options, folder=where, **more)
+        return line_losses(model_of("llama"), tokenizer_of(), neurons_of(), texts_of(), options, folder=where, **more)
 
     return run
 
@@ -366,10 +366,10 @@ def test_a_graph_measures_what_the_model_does_and_is_made_once(kind, monkeypatch
     sets = {k: NeuronSet(space, torch.tensor(list(v))) for k, v in SETS.items()}
     given = (model_of(kind), tokenizer_of(), texts_of(), LanguageNeurons(space, sets))
     options = {"row_tokens": 48, "batch_tokens": 100, "draws": 1, "resamples": 50}
-    usual = line_losses(*given, PerplexityOptions(compile="off", **options))
+    usual = line_losses(*given, texts=PerplexityOptions(compile="off", **options))
     torch.compiler.reset()
     torch._dynamo.utils.counters.clear()
-    graph = line_losses(*given, PerplexityOptions(compile="on", **options))
+    graph = line_losses(*given, texts=PerplexityOptions(compile="on", **options))
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
     assert not [one for one in caplog.records if one.name == "lape"]
     assert usual.drop("nll").equals(graph.drop("nll"))
@@ -379,9 +379,9 @@ def test_a_graph_measures_what_the_model_does_and_is_made_once(kind, monkeypatch
 def test_a_graph_that_gives_other_losses_is_not_used(monkeypatch, caplog):
     monkeypatch.setattr(torch, "compile", lambda function, **_: lambda *given: function(*given) * 1.5)
     options = {"draws": 0, "resamples": 50}
-    usual = line_losses(model_of("llama"), tokenizer_of(), texts_of(), neurons_of(), PerplexityOptions(**options))
+    usual = line_losses(model_of("llama"), tokenizer_of(), neurons_of(), texts_of(), PerplexityOptions(**options))
     graph = line_losses(
-        model_of("llama"), tokenizer_of(), texts_of(), neurons_of(), PerplexityOptions(compile="on", **options)
+        model_of("llama"), tokenizer_of(), neurons_of(), texts_of(), PerplexityOptions(compile="on", **options)
     )
     assert usual.equals(graph)
     assert [one.getMessage() for one in caplog.records if one.name == "lape"] == [

@@ -113,7 +113,7 @@ def test_the_matrix_is_that_of_perplexity_itself(whole, stats):
     study, found, _ = whole
     texts = study.evaluation[1]
     options = PerplexityOptions(draws=SMALL.draws, resamples=SMALL.resamples, seed=SMALL.seed)
-    table = perplexity(planted(), planted_tokenizer(), texts, identify(stats, reliability=False), options)
+    table = perplexity(planted(), planted_tokenizer(), identify(stats, reliability=False), texts, **vars(options))
     mine = found.tables["perplexity"]
     both = mine.select("off", "language", "delta_token").join(table, on=["off", "language"], suffix="_direct")
     assert both.height == len(LANGUAGES) ** 2
