@@ -22,6 +22,7 @@ import torch
 import lape
 from lape.detect import DETECTORS
 from lape.experiments import NAMES
+from lape.measure.result import Result
 from lape.values.stats import ActivationStats, LanguageStats
 from support.planted import planted, planted_folder, planted_stats, planted_texts, planted_tokenizer
 
@@ -49,13 +50,14 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
 def public() -> dict[str, Any]:
-    """Name -> function or class: those at top level, the ways of choosing neurons, and the functions that experiments offer."""
+    """Name -> function or class: those at top level, the ways of choosing neurons, and what experiments offer and give."""
     found = {f"lape.{name}": getattr(lape, name) for name in lape.__all__}
     found |= {f"lape.detect.{name}": detector.find for name, detector in DETECTORS.items()}
     for experiment in NAMES:
         package = import_module(f"lape.experiments.{experiment}")
         offered = [name for name in getattr(package, "__all__", ()) if name != "EXPERIMENT"]
         found |= {f"lape.experiments.{experiment}.{name}": getattr(package, name) for name in offered}
+    found["lape.measure.result.Result"] = Result
     once = {id(value): name for name, value in reversed(found.items())}
     return {name: value for name, value in found.items() if once[id(value)] == name}
 

@@ -65,7 +65,7 @@ def identify(
         by_name(DETECTORS[method].options, options)  # refuses what the method has not
     neurons = find(stats, **options)
     if reliability and halvable(stats, find, options):
-        return neurons.with_stability(stability(stats, neurons, partial(find, **options)))
+        return neurons.with_stability(stability(neurons, stats, partial(find, **options)))
     return neurons
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -15,6 +15,9 @@ from lape.errors import OptionError
 from lape.options import check_choices, given, positive, shares
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.stats import ActivationStats
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 _CHUNK = 2**18
 MIN_ROUTED = 200
@@ -185,7 +188,7 @@ def lape(
 
 
 def by_rule(
-    stats: ActivationStats, method: str, options: Any, chosen: Selection, notes: Sequence[str] = ()
+    stats: ActivationStats, method: str, options: DataclassInstance, chosen: Selection, notes: Sequence[str] = ()
 ) -> LanguageNeurons:
     """What `select` chose for the statistics' languages, with the thresholds at which it did."""
     members = dict(zip(stats.languages, chosen.members, strict=True))

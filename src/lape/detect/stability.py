@@ -61,7 +61,7 @@ def stability_of(neurons: LanguageNeurons, found: list[tuple[LanguageNeurons, La
     }
 
 
-def stability(stats: ActivationStats, neurons: LanguageNeurons, find: Method) -> dict[str, Tensor]:
+def stability(neurons: LanguageNeurons, stats: ActivationStats, find: Method) -> dict[str, Tensor]:
     """`stability_of` for statistics; empty where their folds cannot be halved."""
     return stability_of(neurons, split_halves(stats, find))
 

@@ -193,8 +193,10 @@ def packed(probe: Tensor) -> str:
     return base64.b64encode(probe.half().cpu().numpy().tobytes()).decode("ascii")
 
 
-def unpacked(probe: Any) -> Tensor | None:
+def unpacked(probe: object) -> Tensor | None:
     """(n,) float64: what `packed` made; None for anything else."""
+    if not isinstance(probe, str):
+        return None
     try:
         held = torch.frombuffer(bytearray(base64.b64decode(probe, validate=True)), dtype=torch.float16).double()
     except (TypeError, ValueError):

@@ -46,6 +46,7 @@ def advantages(
         >>> from lape.measure.ablation import Ablations
         >>> from lape.measure.effects import effects
         >>> work = Ablations(model, tokenizer, {"fr": texts["fr"], "zh": texts["zh"]}, TextOptions(tokens=200))
+        >>> _ = work.base()
         >>> sets = {(method, 5): lape.identify(stats, method, per_language=5) for method in ("lape", "random")}
         >>> measured = effects(work, sets, ["fr", "zh"])
         >>> advantages(measured, "lape", ["random"], ["fr", "zh"], resamples=20)["language"].to_list()

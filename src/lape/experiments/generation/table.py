@@ -91,8 +91,8 @@ def shares(answers: pl.DataFrame, *, resamples: int = 2000, seed: int = 0) -> pl
         >>> import polars as pl
         >>> from lape.experiments.generation.run import ANSWERS
         >>> from lape.experiments.generation.table import shares
-        >>> row = {"language": "fr", "control": False, "draw": 0, "question": 0, "in_language": True, "fluent": True, "on_topic": True}
-        >>> answers = [row | {"off": "none", "good": True}, row | {"off": "fr", "good": False}]
+        >>> row = {"language": "fr", "control": False, "draw": 0, "question": 0, "in_language": True, "fluent": True}
+        >>> answers = [row | {"off": "none", "on_topic": True}, row | {"off": "fr", "on_topic": False}]
         >>> shares(pl.DataFrame(answers, schema=ANSWERS))["good"].to_list()
         [1.0, 0.0]
     """
@@ -122,8 +122,8 @@ def drops(answers: pl.DataFrame, *, measure: str = "good", resamples: int = 2000
         >>> import polars as pl
         >>> from lape.experiments.generation.run import ANSWERS
         >>> from lape.experiments.generation.table import drops
-        >>> row = {"language": "fr", "control": False, "draw": 0, "question": 0, "in_language": True, "fluent": True, "on_topic": True}
-        >>> answers = [row | {"off": "none", "good": True}, row | {"off": "fr", "good": False}]
+        >>> row = {"language": "fr", "control": False, "draw": 0, "question": 0, "in_language": True, "fluent": True}
+        >>> answers = [row | {"off": "none", "on_topic": True}, row | {"off": "fr", "on_topic": False}]
         >>> drops(pl.DataFrame(answers, schema=ANSWERS))["own"].to_list()
         [1.0, 1.0]
     """
