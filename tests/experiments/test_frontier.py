@@ -425,7 +425,7 @@ def test_what_stands_where_there_was_no_set_is_never_read():
 def test_a_loss_that_is_no_number_is_refused_naming_what_was_off(value):
     effects = made()
     effects.nats["b", 10][1, 2, 3] = value
-    with pytest.raises(ModelError, match=r"fr off \(b, 10\), the loss of zh .*--dtype"):
+    with pytest.raises(ModelError, match=r"fr off \(b, 10\), the loss of zh .*dtype="):
         Effects(LANGUAGES, effects.tokens, effects.nats, effects.neurons)
 
 

@@ -452,7 +452,8 @@ def test_the_order_of_the_rows_does_not_matter():
     answers = made()
     mixed = answers.sample(fraction=1.0, shuffle=True, seed=1)
     for table, keys in ((shares, ["off", "language", "control", "draw"]), (drops, ["language"])):
-        assert_frame_equal(table(mixed, 40, 0).sort(keys), table(answers, 40, 0).sort(keys))
+        both = (table(one, resamples=40).sort(keys) for one in (mixed, answers))
+        assert_frame_equal(*both)
 
 
 def test_nothing_is_said_of_what_was_not_measured():
@@ -486,7 +487,6 @@ def test_another_measure_or_no_answers_are_refused():
         ({"candidates": 1}, OptionError, "candidates is 1"),
         ({"draws": -1}, OptionError, "draws is -1"),
         ({"grader_url": "http://x/v1"}, OptionError, "grader_model"),
-        ({"nonsense": 1}, OptionError, "no option nonsense"),
     ],
     ids=lambda one: one if isinstance(one, str) else "",
 )

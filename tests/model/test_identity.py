@@ -191,7 +191,7 @@ def test_a_tokenizer_that_splits_otherwise_is_another_and_one_that_only_is_writt
 def test_rows_that_begin_otherwise_are_refused_where_text_is_measured():
     model, tokenizer = lively("llama", torch.float32), tokenizer_of()
     _, neurons = found_in(model, tokenizer)
-    with pytest.raises(MismatchError, match=r"BOS 1 and with no BOS \(--bos\)"):
+    with pytest.raises(MismatchError, match=r"BOS 1 and with no BOS \(bos\)"):
         perplexity(model, tokenizer, neurons, OTHER, draws=1, resamples=10, bos="never")
     perplexity(model, tokenizer, neurons, OTHER, draws=1, resamples=10, bos="always")  # which is what auto does here
 

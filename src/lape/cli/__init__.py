@@ -93,7 +93,8 @@ def run(arguments: list[str]) -> int:
     except LapeError as error:
         message = in_flags(str(error), flags)
     except CycloptsError as error:
-        message = mistake(error)
+        ours = error.__cause__  # of an option's value: cyclopts takes every ValueError for its own
+        message = in_flags(str(ours), flags) if isinstance(ours, LapeError) else mistake(error)
     except KeyboardInterrupt:
         code = 130  # as shells do: 128 and the signal's number
         message = "Stopped by Ctrl-C. A run that had begun to record or measure is kept in its .partial folder; the same command goes on from there."

@@ -86,5 +86,5 @@ def warn_of_few(texts: Mapping[str, Documents], tokens: int, tokenizer: PreTrain
     enough = math.ceil(1.2 * ENOUGH * max(tokens, held) / count / 100) * 100
     warn(
         f"{tokens:,} tokens of parallel text are {count} sentences here, {held:,.0f} tokens a language on average. No interval can be made of "
-        f"under {ENOUGH}, and little can be told: give --tokens {enough:,} or more, and a text of as many lines."
+        f"under {ENOUGH}, and little can be told: give tokens={enough} or more, and a text of as many lines."
     )

@@ -119,7 +119,7 @@ class Ablations:
             count = len(set(places[more][:, 0].tolist()))
             raise TextError(
                 f"The text for {one} is one document, that for {more} has {count}: they cannot be resampled in pairs. Give all "
-                "languages as many documents, line by line the same: --document line, or files of records."
+                "languages as many documents, line by line the same: document='line', or files of records."
             )
         alone = {language: int(place[0, 0]) for language, place in places.items() if not kinds[language]}
         if len(set(alone.values())) > 1:
@@ -297,5 +297,5 @@ def refuse_recorded(corpora: Mapping[str, Corpus], neurons: LanguageNeurons) -> 
             raise MismatchError(
                 f"{language}: {known:.0%} of this text at least was recorded when the neurons were found, if perhaps spaced, cased or "
                 "punctuated otherwise. "
-                "Evaluate on other text, or add --allow-recorded (allow_recorded=True) if you mean it."
+                "Evaluate on other text, or give allow_recorded=True if you mean it."
             )

@@ -159,7 +159,7 @@ class Bench:
         target = tag(target)
         if target not in self._allowed:
             if target not in self.texts:
-                raise TextError(f"The vocabulary mask needs text in {target}. Type: --text {target}=PATH.")
+                raise TextError(f"The vocabulary mask needs text in {target}. Give some: texts={{'{target}': PATH}}.")
             corpus = prepare(target, self.texts[target], self.tokenizer, TextOptions())
             size = max(int(text_config(self.model).vocab_size), len(self.tokenizer))
             self._allowed[target] = token_counts(torch.as_tensor(corpus.tokens.astype("int64")), size)

@@ -102,6 +102,6 @@ def _checked_tuned(tuned: Tuned | None, sources: dict[str, Source]) -> dict[str,
         if language not in sources:
             raise TextError(
                 f"A checkpoint tuned on {language} was given, but no text. Recorded: {', '.join(sources)}. "
-                f"Give both: --text {language}=PATH --tuned {language}=PATH."
+                f"Give both: texts={{'{language}': PATH}}, tuned={{'{language}': PATH}}."
             )
     return checkpoints

@@ -205,7 +205,7 @@ class _Formats:
         if self.dtype in _COARSER and self.dtype not in self.theirs:
             raise MismatchError(
                 f"The base was loaded in {plain(self.dtype)}, but the tuned checkpoint {name} holds finer numbers, and rounding would "
-                f"pass for tuning. Load the base in float32: --dtype float32."
+                f"pass for tuning. Load the base in float32: dtype='float32'."
             )
         alike = (self.ours & self.theirs) - {torch.float32}  # half precision, both
         rounded = self.theirs - self.ours

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "lape.json"
 """Beside the weights: which model this was, and what was done to it."""
-_AT_RUN_TIME = "Use lape.edited(...) or lape.steer(...) at run time, or bake Off or Scale instead: --off, --scale."
+_AT_RUN_TIME = "Use lape.edited(...) or lape.steer(...) at run time, or bake Off or Scale instead."
 
 
 def export(

@@ -185,7 +185,7 @@ def _bos(a: Mapping[str, Any], b: Mapping[str, Any]) -> Verdict:
     ours, theirs = a.get("bos"), b.get("bos")
     if ours is None or theirs is None or ours == theirs:
         return Verdict()
-    return Verdict((f"rows that begin with {ours} and with {theirs} (--bos)",))
+    return Verdict((f"rows that begin with {ours} and with {theirs} (bos)",))
 
 
 def packed(probe: Tensor) -> str:

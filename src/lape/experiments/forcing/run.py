@@ -211,11 +211,13 @@ class _Run:
         """Whether a family has what it needs; if not, a note says what that is."""
         targets = [target for _, target in (*self.pairs, *self.tuning)]
         if family == "diffmean" and not self.bench.has_residual(targets):
-            self.notes.append("diffmean was left out: the statistics hold no residual stream. Record with --residual.")
+            self.notes.append(
+                "diffmean was left out: the statistics hold no residual stream. Record it: lape record --residual."
+            )
             return False
         if family == "mask" and (missing := self.bench.without_text(targets)):
             self.notes.append(
-                f"mask was left out: there is no text in {', '.join(missing)}. Type: --text {missing[0]}=PATH."
+                f"mask was left out: there is no text in {', '.join(missing)}. Give some: texts={{'{missing[0]}': PATH}}."
             )
             return False
         return True

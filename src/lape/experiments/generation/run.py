@@ -190,7 +190,9 @@ def _cells(
             on = [off] if condition.name == "control" else languages
             cells += [_Cell(off, language, condition) for language in on]
     if len(cells) == len(languages):
-        raise OptionError(f"None of {', '.join(languages)} has any neurons. Choose more: lape identify --rate.")
+        raise OptionError(
+            f"None of {', '.join(languages)} has any neurons. Choose more: lape identify RUN --rate 0.02 --overwrite."
+        )
     return cells
 
 

@@ -18,7 +18,7 @@ from torch import nn
 
 from lape.data.languages import tag
 from lape.edit.steer import SteerOptions
-from lape.errors import OptionError
+from lape.errors import LapeError, OptionError
 from lape.extras import need
 from lape.measure.bootstrap import Floats, Resamples
 from lape.measure.conditions import NONE, Condition, conditions
@@ -148,7 +148,7 @@ def find_tasks(patterns: Sequence[str], include: Path | None = None) -> Tasks:
     need("eval", "Running tasks", "lm_eval")
     wanted = [one.strip() for pattern in patterns for one in pattern.split(",") if one.strip()]
     if not wanted:
-        raise OptionError("No task was named. Type for instance --tasks belebele_*,xnli_*.")
+        raise OptionError("No task was named. Give some, such as tasks=['belebele_*', 'xnli_*'].")
     if include is not None and not include.is_dir():
         raise OptionError(f"There is no folder {include}. Expected one with task files (.yaml) of lm-eval.")
     from lm_eval.tasks import TaskManager
@@ -174,7 +174,7 @@ def _matching(wanted: Sequence[str], manager: Any) -> tuple[str, ...]:
             near = difflib.get_close_matches(pattern, manager.all_tasks, 3)
             hint = f" Near it: {', '.join(near)}." if near else ""
             raise OptionError(
-                f"lm-eval knows no task {pattern!r}.{hint} Name one it knows, or give the folder of your own: --include-path."
+                f"lm-eval knows no task {pattern!r}.{hint} Name one it knows, or give the folder of your own: include=FOLDER."
             )
         found |= dict.fromkeys(matching)
     return tuple(found)
@@ -222,6 +222,8 @@ def _results(wrapped: Any, tasks: Tasks, options: HarnessOptions) -> dict[str, A
             log_samples=True,
             **seeds,
         )
+    except LapeError:
+        raise
     except (
         OSError,
         ValueError,
@@ -230,7 +232,7 @@ def _results(wrapped: Any, tasks: Tasks, options: HarnessOptions) -> dict[str, A
     ) as error:  # no network, no such data, code that is not allowed
         raise OptionError(
             f"lm-eval could not run {', '.join(tasks.names)}: {type(error).__name__}: {str(error).strip()[:300]} "
-            "Its data sets are fetched when first used: check the network, or give tasks on data of your own by --include-path."
+            "Its data sets are fetched when first used: check the network, or give tasks on data of your own by include=FOLDER."
         ) from error
     return results
 
