@@ -17,7 +17,7 @@ from lape.data.corpus import TextOptions
 from lape.detect.lape import LapeOptions
 from lape.errors import OptionError
 from lape.experiments.perplexity.run import PerplexityOptions
-from lape.options import flags, given
+from lape.options import by_name, flags, given
 from lape.recording.engine import RecordOptions
 
 MODULES = [one.name for one in pkgutil.walk_packages(lape.__path__, "lape.") if not one.name.startswith("lape.cli")]
@@ -110,22 +110,24 @@ def test_every_field_has_a_docstring_below_it():
                     assert said, f"{node.name}.{ast.unparse(field.target)}"
 
 
-def test_keywords_win_over_an_object():
-    assert given(LapeOptions, LapeOptions(rate=0.02, bar=0.9), {"rate": 0.03}) == LapeOptions(rate=0.03, bar=0.9)
+def test_options_are_taken_out_of_a_functions_parameters():
+    def some(stats, *, rate=0.02, filter=0.95, bar=0.9, per_language=None, denominator="tokens", folds=None):
+        return given(LapeOptions, locals())
 
-
-def test_without_anything_the_defaults_are_given():
-    assert given(LapeOptions, None, {}) == LapeOptions()
+    assert some(1) == LapeOptions(rate=0.02, bar=0.9)
+    with pytest.raises(OptionError, match="rate is 2"):
+        some(1, rate=2)
 
 
 def test_an_unknown_option_is_refused_naming_it_and_the_known_ones():
+    assert by_name(LapeOptions, {"bar": 0.9}) == LapeOptions(bar=0.9)
     with pytest.raises(OptionError, match=r"percentile.*rate"):
-        given(LapeOptions, None, {"percentile": 0.9})
+        by_name(LapeOptions, {"percentile": 0.9})
 
 
-def test_keywords_are_checked_as_the_object_is():
+def test_options_by_name_are_checked():
     with pytest.raises(OptionError):
-        given(LapeOptions, LapeOptions(), {"rate": 2})
+        by_name(LapeOptions, {"rate": 2})
 
 
 def test_flags_say_what_differs_from_the_defaults_and_come_back():

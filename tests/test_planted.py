@@ -320,7 +320,7 @@ def test_random_finds_about_chance():
 def table() -> Any:
     neurons = identify(planted_stats(), reliability=False)
     return perplexity(
-        planted(), planted_tokenizer(), planted_texts(1, 40), neurons, draws=3, resamples=100, row_tokens=64
+        planted(), planted_tokenizer(), neurons, planted_texts(1, 40), draws=3, resamples=100, row_tokens=64
     )
 
 
@@ -345,6 +345,6 @@ def test_the_causally_null_alone_change_no_loss_at_all():
     nulls = {k: found.flat[[f in neurons_of("null") for f in found]] for k, found in neurons.items()}
     sets = {k: type(found)(found.space, nulls[k]) for k, found in neurons.items()}
     alone = type(neurons)(neurons.space, sets)
-    result = perplexity(planted(), planted_tokenizer(), planted_texts(1, 20), alone, draws=0, resamples=10)
+    result = perplexity(planted(), planted_tokenizer(), alone, planted_texts(1, 20), draws=0, resamples=10)
     assert result["neurons"].to_list() == [DEPTH] * len(result)
     assert result["delta_token"].abs().max() == 0

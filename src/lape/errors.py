@@ -9,26 +9,36 @@ from contextlib import contextmanager
 
 
 class LapeError(Exception):
-    """Root of every error that `lape` raises for something a user can mend. The command line prints it and exits with 2."""
+    """Root of every error that `lape` raises for something a user can mend. The command line prints it and exits with 2.
+
+    `FileError` is an OSError too, the others are ValueErrors: `TextError`, `ModelError`, `MismatchError` and `OptionError`.
+
+    Example:
+        >>> try:
+        ...     lape.identify(stats, rate=2)
+        ... except lape.LapeError as error:
+        ...     print(error)
+        rate is 2. Expected a share between 0 and 1, such as 0.01.
+    """
 
 
-class TextError(LapeError):
+class TextError(LapeError, ValueError):
     """A text source, a language tag or a corpus is not usable."""
 
 
-class ModelError(LapeError):
+class ModelError(LapeError, ValueError):
     """A model cannot be loaded, or its neurons cannot be found and proven."""
 
 
-class FileError(LapeError):
+class FileError(LapeError, OSError):
     """A file of `lape` is missing, damaged, in the way, or cannot be written."""
 
 
-class MismatchError(LapeError):
+class MismatchError(LapeError, ValueError):
     """Two things that must come from the same model or text do not."""
 
 
-class OptionError(LapeError):
+class OptionError(LapeError, ValueError):
     """An option has a value that makes no sense here."""
 
 
@@ -56,6 +66,18 @@ def foreign(kind: type[LapeError], say: Callable[[str], str]) -> Iterator[None]:
         if not isinstance(error, Exception) and not panic:
             raise
         raise kind(say(told(error))) from error
+
+
+class passed_over:
+    """`contextlib.suppress` for what others raise: our own errors pass, though they are ValueErrors and OSErrors."""
+
+    def __init__(self, *kinds: type[Exception]) -> None:
+        self.kinds = kinds
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        return kind is not None and issubclass(kind, self.kinds) and not issubclass(kind, LapeError)
 
 
 def told(error: BaseException) -> str:

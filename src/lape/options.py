@@ -1,4 +1,4 @@
-"""What option dataclasses share: checks of their values. Each dataclass lies beside the function that takes it."""
+"""What options share. A function takes them as keywords; the dataclass of the same fields beside it checks them, and is what files keep."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import ast
 import inspect
 import textwrap
 from collections.abc import Mapping
-from dataclasses import MISSING, fields, replace
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
+from dataclasses import MISSING, fields
+from typing import Annotated, Any, Literal, Protocol, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
 
 from lape.errors import OptionError
 
@@ -15,6 +15,17 @@ T = TypeVar("T")
 COUNT = "tokens"
 """Marks a whole number that people write as 500, 20k or 1M, for whoever reads options from text: see `count`."""
 Tokens: TypeAlias = Annotated[int, COUNT]
+
+
+class _Grading(Protocol):
+    """Options that name a grader."""
+
+    @property
+    def grader_url(self) -> str | None: ...
+    @property
+    def grader_model(self) -> str | None: ...
+
+
 _UNITS = {"k": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
 
 
@@ -26,7 +37,7 @@ def count(text: str) -> int:
         raise OptionError(f"{text!r} is not a number of tokens. Expected something like 500, 20k or 1M.") from error
 
 
-def check_choices(options: Any) -> None:
+def check_choices(options: object) -> None:
     """Refuse a word that is none of a field's choices."""
     for name, kind in get_type_hints(type(options)).items():
         choices = get_args(kind) if get_origin(kind) is Literal else ()
@@ -35,7 +46,7 @@ def check_choices(options: Any) -> None:
             raise OptionError(f"{name} is {value!r}. Expected {', '.join(choices)}.")
 
 
-def positive(options: Any, *names: str) -> None:
+def positive(options: object, *names: str) -> None:
     """Refuse values under 1."""
     for name in names:
         value = getattr(options, name)
@@ -43,7 +54,7 @@ def positive(options: Any, *names: str) -> None:
             raise OptionError(f"{name} is {value}. Expected 1 or more.")
 
 
-def not_negative(options: Any, *names: str) -> None:
+def not_negative(options: object, *names: str) -> None:
     """Refuse values under 0."""
     for name in names:
         value = getattr(options, name)
@@ -51,7 +62,7 @@ def not_negative(options: Any, *names: str) -> None:
             raise OptionError(f"{name} is {value}. Expected 0 or more.")
 
 
-def shares(options: Any, **examples: float) -> None:
+def shares(options: object, **examples: float) -> None:
     """Refuse values that are no share between 0 and 1; each name with a value that would be one."""
     for name, example in examples.items():
         value = getattr(options, name)
@@ -59,13 +70,18 @@ def shares(options: Any, **examples: float) -> None:
             raise OptionError(f"{name} is {value}. Expected a share between 0 and 1, such as {example}.")
 
 
-def given(kind: type[T], options: T | None, changes: dict[str, Any]) -> T:
-    """Options from an object, from keywords, or from both (keywords win)."""
+def given(kind: type[T], values: Mapping[str, object]) -> T:
+    """Options out of a function's parameters of the same names: `given(LapeOptions, locals())`, the first line of its body."""
+    return kind(**{field.name: values[field.name] for field in fields(kind)})  # type: ignore[arg-type]
+
+
+def by_name(kind: type[T], values: Mapping[str, object]) -> T:
+    """Options by name, the rest as usual. Raises OptionError for a name that none has."""
     known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
-    unknown = sorted(set(changes) - set(known))
+    unknown = sorted(set(values) - set(known))
     if unknown:
         raise OptionError(f"There is no option {', '.join(unknown)}. Expected some of: {', '.join(known)}.")
-    return kind(**changes) if options is None else replace(options, **changes)  # type: ignore[type-var]
+    return kind(**values)
 
 
 def flags(kind: type, values: Mapping[str, Any]) -> list[str]:
@@ -85,7 +101,7 @@ def flags(kind: type, values: Mapping[str, Any]) -> list[str]:
     return words
 
 
-def check_grader(options: Any) -> None:
+def check_grader(options: _Grading) -> None:
     """Refuse half a grader, and an address that is none of the web's."""
     url, model = options.grader_url, options.grader_model
     if (url is None) != (model is None):
@@ -94,7 +110,7 @@ def check_grader(options: Any) -> None:
         raise OptionError(f"grader_url is {url!r}. Expected an address such as http://127.0.0.1:8000/v1.")
 
 
-def check_candidates(options: Any, *names: str) -> None:
+def check_candidates(options: object, *names: str) -> None:
     """Refuse a number of questions among which nothing can be told apart."""
     for name in names:
         value = getattr(options, name)

@@ -146,7 +146,7 @@ def test_options_travel_through_json(detector):
     again = detector.options(**json.loads(json.dumps(dataclasses.asdict(options))))
     assert again == options
     stats = full_stats()
-    assert identified(stats, detector, **dataclasses.asdict(options)) == detector.find(stats, options)
+    assert identified(stats, detector, **dataclasses.asdict(options)) == detector.find(stats, **vars(options))
 
 
 @every
@@ -197,8 +197,8 @@ class LoudOptions:
     """What is loud."""
 
 
-def loudest(stats, options=None, **changes):
-    options = given(LoudOptions, options, changes)
+def loudest(stats, *, per_language=100, loudness=0.5):
+    options = given(LoudOptions, locals())
     return found(stats, "loudest", options, each(stats, stats.mean, options.per_language))
 
 

@@ -172,7 +172,7 @@ def test_bos_always_without_a_bos_token_is_refused():
     tokenizer = tiny_tokenizer(bos=False)
     tokenizer.bos_token = None
     assert bos_id(tokenizer, "auto") is None
-    with pytest.raises(OptionError, match="--bos"):
+    with pytest.raises(OptionError, match="bos='auto'"):
         bos_id(tokenizer, "always")
 
 

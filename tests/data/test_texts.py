@@ -148,7 +148,7 @@ def test_a_missing_column_is_refused_naming_it_and_those_there_are(tmp_path, suf
         path.write_bytes(as_json_lines(TEXTS, "body"))
     else:
         pl.DataFrame({"body": TEXTS}).write_parquet(path)
-    with pytest.raises(TextError, match=r"(?s)'text'.*body.*--column") as error:
+    with pytest.raises(TextError, match=r"(?s)'text'.*body.*column=") as error:
         read(path)
     assert str(path) in str(error.value)
 

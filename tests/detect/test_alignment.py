@@ -12,8 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lape import identify
-from lape.detect.alignment import AlignmentOptions, alignment, largest_weight
-from lape.errors import OptionError
+from lape.detect.alignment import alignment, largest_weight
 from lape.values.stats import ActivationStats
 from support.made import DENSE, EXPERTS, made_stats
 from support.published_lape import counts, entropy_by_hand, percentile_by_hand, table
@@ -224,7 +223,7 @@ def test_neurons_of_experts_that_few_tokens_reached_are_not_scored():
 
 def test_it_says_how_it_was_found():
     stats = made_stats(space=DENSE)
-    found = identify(stats, "alignment", options=AlignmentOptions(rate=0.2, weight=3.0), filter=0.7)
+    found = identify(stats, "alignment", rate=0.2, weight=3.0, filter=0.7)
     assert (found.method, found.options["rate"], found.options["filter"], found.options["λ"]) == (
         "alignment",
         0.2,
@@ -233,8 +232,3 @@ def test_it_says_how_it_was_found():
     )
     assert found.manifest == stats.manifest
     assert set(found.stability) == set(stats.languages)
-
-
-def test_what_it_cannot_do_is_refused():
-    with pytest.raises(OptionError, match="weight"):
-        alignment(made_stats(), wieght=1.0)

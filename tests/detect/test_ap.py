@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lape import identify
-from lape.detect.ap import ApOptions, ap, average_precision
+from lape.detect.ap import ap, average_precision
 from lape.errors import OptionError
 from lape.values.neurons import LanguageNeurons
 from lape.values.space import NeuronSpace
@@ -181,16 +181,16 @@ def test_it_says_how_it_was_found_and_from_what(tmp_path):
     assert (loaded.sets, loaded.method, loaded.options) == (found.sets, found.method, found.options)
 
 
-def test_options_are_an_object_or_keywords_and_keywords_win():
+def test_options_are_keywords():
     stats = with_texts()
     assert ap(stats).options == PLAIN
-    assert ap(stats, ApOptions(2)).options == PLAIN | {"per_language": 2}
-    assert ap(stats, ApOptions(2), per_language=4, side="top").options == {"per_language": 4, "side": "top"}
+    assert ap(stats, per_language=2).options == PLAIN | {"per_language": 2}
+    assert ap(stats, per_language=4, side="top").options == {"per_language": 4, "side": "top"}
 
 
 @pytest.mark.parametrize(
     ("options", "says"),
-    [({"per_language": 0}, "1 or more"), ({"side": "left"}, "both, top, bottom"), ({"folds": [0, 1]}, "folds")],
+    [({"per_language": 0}, "1 or more"), ({"side": "left"}, "both, top, bottom")],
 )
 def test_what_it_cannot_do_is_refused(options, says):
     with pytest.raises(OptionError, match=says):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lape import identify
-from lape.detect.difference import DifferenceOptions, difference
+from lape.detect.difference import difference
 from lape.errors import OptionError
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
@@ -72,16 +72,15 @@ def test_it_says_how_it_was_found_and_from_what(tmp_path):
     assert (loaded.sets, loaded.method, loaded.options) == (found.sets, found.method, found.options)
 
 
-def test_options_are_an_object_or_keywords_and_keywords_win():
+def test_options_are_keywords():
     stats = made_stats(sums=True)
     assert difference(stats).options == PLAIN
-    assert difference(stats, DifferenceOptions(2)).options == PLAIN | {"per_language": 2}
-    assert difference(stats, DifferenceOptions(2), per_language=4).options == PLAIN | {"per_language": 4}
+    assert difference(stats, per_language=4).options == PLAIN | {"per_language": 4}
 
 
 @pytest.mark.parametrize(
     ("options", "says"),
-    [({"per_language": 0}, "1 or more"), ({"rate": 0.1}, "per_language"), ({"folds": [0, 1]}, "fold")],
+    [({"per_language": 0}, "1 or more"), ({"folds": [0, 1]}, "fold")],
 )
 def test_what_it_cannot_do_is_refused(options, says):
     with pytest.raises(OptionError, match=says):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lape import identify
-from lape.detect.lap import LapOptions, lap
+from lape.detect.lap import lap
 from lape.errors import OptionError
 from lape.values.neurons import LanguageNeurons
 from support.made import DENSE, EXPERTS, made_stats
@@ -96,16 +96,15 @@ def test_it_says_how_it_was_found_and_has_a_stability(tmp_path):
     assert LanguageNeurons.load(found.save(tmp_path / "a.safetensors")) == found
 
 
-def test_options_are_an_object_or_keywords_and_keywords_win():
+def test_options_are_keywords():
     stats = made_stats()
     assert lap(stats).options["per_language"] == 100
-    assert lap(stats, LapOptions(2)).options["per_language"] == 2
-    assert lap(stats, LapOptions(2), per_language=4).options["per_language"] == 4
+    assert lap(stats, per_language=4).options["per_language"] == 4
 
 
 @pytest.mark.parametrize(
     ("options", "says"),
-    [({"per_language": 0}, "1 or more"), ({"rate": 0.1}, "rate"), ({"denominator": "all"}, "routed")],
+    [({"per_language": 0}, "1 or more"), ({"denominator": "all"}, "routed")],
 )
 def test_what_it_cannot_do_is_refused(options, says):
     with pytest.raises(OptionError, match=says):

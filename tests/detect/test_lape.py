@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lape import identify
-from lape.detect.lape import LapeOptions, entropy, percentile
+from lape.detect.lape import entropy, lape, percentile
 from lape.errors import OptionError
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.space import NeuronSpace
@@ -249,7 +249,8 @@ def test_some_folds_are_statistics_of_those_folds_alone(seed, folds):
         torch.stack([stats[k].fires[chosen].sum(0).reshape(3, 40) for k in stats.languages]),
     )
     options = {"rate": 0.1, "filter": 0.8, "bar": 0.8}
-    assert sets(stats, folds=chosen, **options) == sets(alone, **options)
+    found = lape(stats, folds=chosen, **options)
+    assert {k: list(one) for k, one in found.items()} == sets(alone, **options)
 
 
 def test_scores_are_the_entropies_of_candidates_and_infinite_elsewhere():
@@ -264,7 +265,7 @@ def test_scores_are_the_entropies_of_candidates_and_infinite_elsewhere():
 
 def test_the_result_carries_its_options_and_where_it_came_from():
     stats = made_stats()
-    found = identify(stats, options=LapeOptions(rate=0.2), filter=0.7)
+    found = identify(stats, rate=0.2, filter=0.7)
     assert found.method == "lape"
     assert (found.options["rate"], found.options["filter"], found.options["bar"]) == (0.2, 0.7, 0.95)
     assert found.manifest == stats.manifest

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lape import identify
-from lape.detect.lape import LapeOptions
 from lape.detect.lave import lave
 from lape.errors import OptionError
 from lape.values.neurons import LanguageNeurons
@@ -121,7 +120,7 @@ def test_neurons_of_experts_that_few_tokens_reached_are_not_scored():
 
 def test_it_says_how_it_was_found_and_has_no_stability(tmp_path):
     stats = strong(0)
-    found = identify(stats, "lave", options=LapeOptions(rate=0.2), filter=0.7)
+    found = identify(stats, "lave", rate=0.2, filter=0.7)
     assert (found.method, found.options["rate"], found.options["filter"]) == ("lave", 0.2, 0.7)
     assert (found.manifest, found.stability) == (stats.manifest, {})
     assert LanguageNeurons.load(found.save(tmp_path / "a.safetensors")) == found
@@ -130,7 +129,5 @@ def test_it_says_how_it_was_found_and_has_no_stability(tmp_path):
 def test_what_it_cannot_do_is_refused():
     with pytest.raises(OptionError, match="folds"):
         lave(strong(0), folds=[0, 1])
-    with pytest.raises(OptionError, match="weight"):
-        lave(strong(0), weight=1.0)
     with pytest.raises(OptionError, match="positive"):
         lave(made_stats())

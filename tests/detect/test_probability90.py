@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lape import identify
-from lape.detect.probability90 import Probability90Options, exceeding, probability90, shares, threshold
+from lape.detect.probability90 import exceeding, probability90, shares, threshold
 from lape.errors import OptionError
 from lape.values.histogram import BINS, EDGES, ZERO
 from lape.values.neurons import LanguageNeurons
@@ -162,10 +162,10 @@ def test_it_says_how_it_was_found_and_from_what(tmp_path):
     assert (loaded.sets, loaded.method, loaded.options) == (found.sets, found.method, found.options)
 
 
-def test_options_are_an_object_or_keywords_and_keywords_win():
+def test_options_are_keywords():
     stats = counted(random_activations(0))
     assert probability90(stats).options == PLAIN
-    assert probability90(stats, Probability90Options(2), percentile=0.8).options == {
+    assert probability90(stats, per_language=2, percentile=0.8).options == {
         "per_language": 2,
         "percentile": 0.8,
     }
@@ -177,7 +177,6 @@ def test_options_are_an_object_or_keywords_and_keywords_win():
         ({"per_language": 0}, "1 or more"),
         ({"percentile": 90}, "percentile is 90.*0 and 1"),
         ({"percentile": float("nan")}, "percentile is nan"),
-        ({"folds": [0, 1]}, "folds"),
     ],
 )
 def test_what_it_cannot_do_is_refused(options, says):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from lape import identify
-from lape.detect.random import RandomOptions, random
+from lape.detect.random import random
 from lape.errors import OptionError
 from lape.values.neurons import LanguageNeurons
 from support.made import DENSE, EXPERTS, made_stats
@@ -75,14 +75,12 @@ def test_it_says_how_it_was_found_and_has_no_stability(tmp_path):
     assert LanguageNeurons.load(found.save(tmp_path / "a.safetensors")) == found
 
 
-def test_options_are_an_object_or_keywords_and_keywords_win():
+def test_options_are_keywords():
     stats = made_stats()
     assert random(stats).options == {"per_language": 100, "seed": 0}
-    assert random(stats, RandomOptions(2, 3), per_language=4).options == {"per_language": 4, "seed": 3}
+    assert random(stats, per_language=4, seed=3).options == {"per_language": 4, "seed": 3}
 
 
 def test_what_it_cannot_do_is_refused():
     with pytest.raises(OptionError, match="1 or more"):
         random(made_stats(), per_language=0)
-    with pytest.raises(OptionError, match="rate"):
-        random(made_stats(), rate=0.1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -102,7 +103,7 @@ def test_a_halving_that_leaves_a_language_without_text_is_left_out():
                 tensors[name][2:] = 0
         return tensors
 
-    found = split_halves(with_tensors(made_stats(space=WIDE), only_two_folds), lape, **OPTIONS)
+    found = split_halves(with_tensors(made_stats(space=WIDE), only_two_folds), partial(lape, **OPTIONS))
     assert len(found) == sum((0 in half) != (1 in half) for half in combinations(range(8), 4)) // 2
 
 
@@ -130,7 +131,7 @@ def test_stability_counts_the_neurons_own_language_only():
 def test_the_table_has_a_row_for_each_language_and_the_union():
     stats = made_stats(space=WIDE, tokens=20)
     found = identify(stats, **OPTIONS)
-    pairs = split_halves(stats, lape, **OPTIONS)
+    pairs = split_halves(stats, partial(lape, **OPTIONS))
     rows = reliability(found, pairs).rows_by_key("language", named=True, unique=True)
     assert list(rows) == ["en", "fr", "zh", UNION]
     for language, row in rows.items():
@@ -147,7 +148,7 @@ def test_the_table_has_a_row_for_each_language_and_the_union():
 def test_equal_halves_have_a_jaccard_of_1():
     stats = alike(made_stats(space=WIDE))
     found = identify(stats, **OPTIONS)
-    union = reliability(found, split_halves(stats, lape, **OPTIONS)).row(-1, named=True)
+    union = reliability(found, split_halves(stats, partial(lape, **OPTIONS))).row(-1, named=True)
     assert (union["language"], union["median"], union["p5"]) == (UNION, 1, 1)
     assert union["chance"] < 0.5
 

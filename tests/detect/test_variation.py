@@ -155,8 +155,6 @@ def test_what_it_cannot_do_is_refused():
     for name in ("rate", "filter", "bar"):
         with pytest.raises(OptionError, match=f"{name} is 2"):
             VariationOptions(**{name: 2})
-    with pytest.raises(OptionError, match="no option denominator"):
-        variation(with_changes(random_changes(), DENSE), denominator="routed")
 
 
 # --- what recording keeps ---

@@ -325,8 +325,8 @@ def files(tmp_path_factory):
     for language, articles in (("en", 12), ("fr", 4)):
         path = written(folder / f"{language}.json", squad(articles))
         answers = answering(
-            model_of(), tokenizer_of(), {language: path}, neurons_of(), STATS, shots=0, draws=0, **FAST
-        ).answers.filter(pl.col("condition") == "none")
+            model_of(), tokenizer_of(), neurons_of(), STATS, {language: path}, shots=0, draws=0, **FAST
+        )["answers"].filter(pl.col("condition") == "none")
         words = [answer if tokens(answer) else "nothing" for answer in answers["answer"]]
         found[language] = written(path, squad(articles, words=words))
     return found
@@ -334,15 +334,15 @@ def files(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def found(files):
-    return answering(model_of(), tokenizer_of(), files, neurons_of(), STATS, shots=0, draws=2, **FAST)
+    return answering(model_of(), tokenizer_of(), neurons_of(), STATS, files, shots=0, draws=2, **FAST)
 
 
 def test_there_is_a_row_for_every_question_in_every_condition(found):
-    assert dict(found.answers.schema) == ANSWERS
+    assert dict(found["answers"].schema) == ANSWERS
     runs = [("none", 0), ("off", 0), ("steered", 0), ("control", 0), ("control", 1)]
-    counts = found.answers.group_by("language", "condition", "draw", maintain_order=True).len().rows()
+    counts = found["answers"].group_by("language", "condition", "draw", maintain_order=True).len().rows()
     assert counts == [(k, *run, count) for k, count in (("en", 24), ("fr", 8)) for run in runs]
-    assert found.answers.select("language", "condition", "draw", "id").is_unique().all()
+    assert found["answers"].select("language", "condition", "draw", "id").is_unique().all()
     assert found.notes == ()
 
 
@@ -357,7 +357,7 @@ def test_answers_are_those_of_the_model_under_the_edit(files, found):
                 first_line(generate(model, tokenizer, [passage_prompt(tokenizer, q, "fr")], options)[0])
                 for q in questions
             ]
-        rows = found.answers.filter((pl.col("language") == "fr") & (pl.col("condition") == name))
+        rows = found["answers"].filter((pl.col("language") == "fr") & (pl.col("condition") == name))
         assert rows["answer"].to_list() == expected
         assert rows["id"].to_list() == [q.id for q in questions]
         assert [(row["exact"], row["f1"], row["rouge_l"]) for row in rows.iter_rows(named=True)] == [
@@ -367,7 +367,8 @@ def test_answers_are_those_of_the_model_under_the_edit(files, found):
 
 def test_edits_change_answers_here(found):
     means = {
-        (row["language"], row["condition"], row["draw"]): row["exact"] for row in found.table.iter_rows(named=True)
+        (row["language"], row["condition"], row["draw"]): row["exact"]
+        for row in found["answering"].iter_rows(named=True)
     }
     assert means["en", "none", 0] > 0.5
     assert means["en", "off", 0] < means["en", "none", 0]
@@ -375,28 +376,28 @@ def test_edits_change_answers_here(found):
 
 
 def test_the_table_holds_means_and_differences_question_by_question(found):
-    assert dict(found.table.schema) == TABLE
-    assert len(found.table) == 10
-    for row in found.table.iter_rows(named=True):
+    assert dict(found["answering"].schema) == TABLE
+    assert len(found["answering"]) == 10
+    for row in found["answering"].iter_rows(named=True):
         mine = (pl.col("language") == row["language"]) & (pl.col("condition") == row["condition"])
-        rows = found.answers.filter(mine & (pl.col("draw") == row["draw"]))
+        rows = found["answers"].filter(mine & (pl.col("draw") == row["draw"]))
         assert row["questions"] == len(rows)
         for score in ("exact", "f1", "rouge_l"):
             assert row[score] == pytest.approx(rows[score].mean())
         if row["condition"] == "none":
             assert row["difference_f1"] is None
         else:
-            base = found.answers.filter((pl.col("language") == row["language"]) & (pl.col("condition") == "none"))
+            base = found["answers"].filter((pl.col("language") == row["language"]) & (pl.col("condition") == "none"))
             assert row["difference_f1"] == pytest.approx(rows["f1"].mean() - base["f1"].mean())
 
 
 def test_intervals_are_paired_and_there_are_none_under_20_questions(found):
-    few = found.table.filter(pl.col("language") == "fr")
+    few = found["answering"].filter(pl.col("language") == "fr")
     assert few.select(pl.col("^.*_(low|high)$")).null_count().sum_horizontal()[0] == 8 * len(few)
     drawn = Resamples(24, 100, 0)
-    off = found.answers.filter((pl.col("language") == "en") & (pl.col("condition") == "off"))["f1"].to_numpy()
-    none = found.answers.filter((pl.col("language") == "en") & (pl.col("condition") == "none"))["f1"].to_numpy()
-    row = found.table.filter((pl.col("language") == "en") & (pl.col("condition") == "off")).row(0, named=True)
+    off = found["answers"].filter((pl.col("language") == "en") & (pl.col("condition") == "off"))["f1"].to_numpy()
+    none = found["answers"].filter((pl.col("language") == "en") & (pl.col("condition") == "none"))["f1"].to_numpy()
+    row = found["answering"].filter((pl.col("language") == "en") & (pl.col("condition") == "off")).row(0, named=True)
     assert (row["f1_low"], row["f1_high"]) == pytest.approx(interval(drawn.ratio(off, np.ones(24)))[1:])
     expected = interval(drawn.ratio(off - none, np.ones(24)))[1:]
     assert (row["difference_f1_low"], row["difference_f1_high"]) == pytest.approx(expected)
@@ -405,14 +406,14 @@ def test_intervals_are_paired_and_there_are_none_under_20_questions(found):
 
 def test_the_same_question_shares_its_resamples_over_languages(found):
     """Two languages with the same scores have the same intervals, even where one was asked only some of the questions."""
-    one = found.answers.filter(pl.col("language") == "en")
+    one = found["answers"].filter(pl.col("language") == "en")
     table = table_of(pl.concat([one, one.with_columns(language=pl.lit("fr"))]), AnsweringOptions(resamples=100))
     halves = [table.filter(pl.col("language") == k).drop("language") for k in ("en", "fr")]
     assert halves[0].equals(halves[1])
 
 
 def test_fewer_questions_and_examples_of_other_articles(files):
-    found = answering(model_of(), tokenizer_of(), files, neurons_of(), STATS, questions=3, draws=0, **FAST).answers
+    found = answering(model_of(), tokenizer_of(), neurons_of(), STATS, files, questions=3, draws=0, **FAST)["answers"]
     assert found.filter(pl.col("condition") == "none")["id"].to_list() == [
         "q0.0",
         "q4.0",
@@ -433,8 +434,8 @@ def test_a_language_without_neurons_or_frame_is_asked_and_noted(tmp_path):
     pytest.importorskip("rouge_score")
     path = written(tmp_path / "a.json", squad())
     sets = {**SETS, "fr": range(0)}
-    found = answering(model_of(), tokenizer_of(), {"fr": path, "sw": path}, neurons_of(sets), STATS, **FAST)
-    assert found.table.select("language", "condition").rows() == [
+    found = answering(model_of(), tokenizer_of(), neurons_of(sets), STATS, {"fr": path, "sw": path}, **FAST)
+    assert found["answering"].select("language", "condition").rows() == [
         ("fr", "none"), ("sw", "none"), ("sw", "off"), ("sw", "steered"), ("sw", "control"),
     ]  # fmt: skip
     assert len(found.notes) == 2
@@ -481,15 +482,15 @@ def test_how_it_is_steered_is_an_option(files):
     found = answering(
         model,
         tokenizer_of(),
-        {"fr": files["fr"]},
         neurons_of(),
         STATS,
+        {"fr": files["fr"]},
         steer=how,
         shots=0,
         draws=0,
         questions=2,
         **FAST,
-    ).answers
+    )["answers"]
     asked = spread(read_squad(files["fr"]), 2)
     options = GenerationOptions(new_tokens=6, repetition_penalty=1.0)
     with edited(model, Scale(own, 3.0), tokens="generated", first=2):
@@ -501,7 +502,7 @@ def test_how_it_is_steered_is_an_option(files):
 def test_measuring_leaves_the_model_as_it_was(files):
     ids = torch.tensor([[1, 20, 30, 40]])
     before = logits_of(model_of(), ids)
-    answering(model_of(), tokenizer_of(), {"fr": files["fr"]}, neurons_of(), STATS, questions=1, **FAST)
+    answering(model_of(), tokenizer_of(), neurons_of(), STATS, {"fr": files["fr"]}, questions=1, **FAST)
     assert torch.equal(logits_of(model_of(), ids), before)
 
 
@@ -510,7 +511,7 @@ def test_measuring_leaves_the_model_as_it_was(files):
 
 def refused(path, kind, words, neurons=None, stats=STATS, language="fr", **options):
     with pytest.raises(kind, match=words):
-        answering(model_of(), tokenizer_of(), {language: path}, neurons or neurons_of(), stats, **{**FAST, **options})
+        answering(model_of(), tokenizer_of(), neurons or neurons_of(), stats, {language: path}, **{**FAST, **options})
 
 
 def test_what_cannot_be_asked_is_refused(tmp_path):
@@ -524,9 +525,9 @@ def test_what_cannot_be_asked_is_refused(tmp_path):
     refused(path, MismatchError, "3 × 40", stats=made_stats(space=NeuronSpace.dense(3, 40), sums=True, of=None))
     refused(path, OptionError, "Record them", stats=made_stats(space=SPACE, of=None))
     with pytest.raises(TextError, match="No file"):
-        answering(model_of(), tokenizer_of(), {}, neurons_of(), STATS)
+        answering(model_of(), tokenizer_of(), neurons_of(), STATS, {})
     with pytest.raises(TextError, match="named twice"):
-        answering(model_of(), tokenizer_of(), {"fr": path, "fra_Latn": path}, neurons_of(), STATS)
+        answering(model_of(), tokenizer_of(), neurons_of(), STATS, {"fr": path, "fra_Latn": path})
 
 
 @pytest.mark.parametrize("options", [{"questions": 0}, {"shots": -1}, {"draws": -1}, {"resamples": 0}, {"batch": 0}])
@@ -538,4 +539,4 @@ def test_numbers_that_cannot_be_are_refused(options):
 def test_without_the_library_it_says_what_to_type(monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(OptionError, match=r'pip install "lape\[eval\]"'):
-        answering(model_of(), tokenizer_of(), {"fr": written(tmp_path / "a.json", squad())}, neurons_of(), STATS)
+        answering(model_of(), tokenizer_of(), neurons_of(), STATS, {"fr": written(tmp_path / "a.json", squad())})

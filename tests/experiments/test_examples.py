@@ -62,7 +62,7 @@ def neurons_of(space, seed=0, **kept):
 def found_in(kind, texts=TEXTS, neurons=None, **options):
     model = made(kind)
     neurons = neurons or neurons_of(find(model).space)
-    return examples(model, tokenizer_of(), texts, neurons, **{**OPTIONS, **options}).contexts
+    return examples(model, tokenizer_of(), neurons, texts, **{**OPTIONS, **options})["contexts"]
 
 
 def row_alone(kind, ids):
@@ -193,7 +193,7 @@ def test_an_activation_that_is_no_number_is_refused():
         model.model.layers[1].mlp.gate_proj.weight[:] = torch.nan
     find(model_of("llama"))
     with pytest.raises(ModelError):
-        examples(model, tokenizer_of(), TEXTS, neurons_of(NeuronSpace.dense(LAYERS, 44)), **OPTIONS)
+        examples(model, tokenizer_of(), neurons_of(NeuronSpace.dense(LAYERS, 44)), TEXTS, **OPTIONS)
 
 
 def test_infinite_activations_are_refused_before_they_are_ranked():
@@ -225,7 +225,7 @@ def test_neurons_of_another_model_and_empty_sets_are_refused():
 def test_recorded_text_is_refused_unless_it_is_allowed():
     stats = record(model_of("llama"), tokenizer_of(), {"en": TEXTS["en"]}, row_tokens=32)
     neurons = neurons_of(stats.space, fingerprints=stats["en"].fingerprints)
-    with pytest.raises(MismatchError, match="allow-recorded"):
+    with pytest.raises(MismatchError, match="allow_recorded=True"):
         found_in("llama", neurons=neurons)
     assert len(found_in("llama", neurons=neurons, allow_recorded=True))
 
@@ -247,10 +247,10 @@ def test_without_a_head_that_can_be_read_the_reason_is_given(monkeypatch):
 
     monkeypatch.setattr(whole, "find_head", none)
     neurons = neurons_of(NeuronSpace.dense(LAYERS, 44))
-    found = examples(model_of("llama"), tokenizer_of(), TEXTS, neurons, **OPTIONS)
-    assert len(found.contexts)
-    assert (len(found.words), len(found.effects)) == (0, 0)
-    assert found.left_out == ("words: it has no head", "effects: it has no head")
+    found = examples(model_of("llama"), tokenizer_of(), neurons, TEXTS, **OPTIONS)
+    assert len(found["contexts"])
+    assert (len(found["words"]), len(found["effects"])) == (0, 0)
+    assert found.notes == ("words: it has no head", "effects: it has no head")
 
 
 # --- the command line ---

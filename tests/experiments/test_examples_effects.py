@@ -143,11 +143,11 @@ def test_what_was_measured_before_a_stop_is_not_measured_again(tmp_path, monkeyp
 
 def test_neurons_without_entropies_have_no_effects():
     options = {"row_tokens": 64, "effects": 2, "keep": 2}
-    found = examples(model_of("llama"), tokenizer_of(), TEXTS, NEURONS, **options)
-    assert len(found.effects) == 0
-    assert found.left_out == ("effects: neurons of the method given have no entropy",)
-    found = examples(model_of("llama"), tokenizer_of(), TEXTS, NEURONS, entropy=ENTROPY, **options)
-    assert len(found.effects) == 8
+    found = examples(model_of("llama"), tokenizer_of(), NEURONS, TEXTS, **options)
+    assert len(found["effects"]) == 0
+    assert found.notes == ("effects: neurons of the method given have no entropy",)
+    found = examples(model_of("llama"), tokenizer_of(), NEURONS, TEXTS, entropy=ENTROPY, **options)
+    assert len(found["effects"]) == 8
 
 
 # --- the text ---

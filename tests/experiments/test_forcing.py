@@ -16,7 +16,7 @@ from lape.data.language_id import IDENTIFIERS, Guess
 from lape.detect.identify import identify
 from lape.errors import FileError, MismatchError, OptionError, TextError
 from lape.experiments.forcing import run as module
-from lape.experiments.forcing.run import Forced, ForcingOptions, forcing
+from lape.experiments.forcing.run import forcing
 from lape.experiments.forcing.table import BY_TARGET, RECORDS
 from lape.measure import answer_table as verdicts_module
 from lape.measure import bench as bench_module
@@ -28,6 +28,7 @@ from lape.measure.grader import Grader
 from lape.measure.methods import CEILING, NONE, TUNED, Setting, following, tried
 from lape.measure.prompts import Asking
 from lape.measure.questions import pairs_of
+from lape.measure.result import Result
 from lape.model.loss import find_head
 from lape.recording.record import record
 from lape.values.neurons import LanguageNeurons, NeuronSet
@@ -163,28 +164,28 @@ def test_pairs_that_cannot_be_asked_are_refused(spec, message):
 
 def whole(forced, split="report"):
     """Family -> its row over all pairs; a tuned family's is the setting chosen."""
-    rows = forced.table.filter(pl.col("chosen"), split=split, source="all", target="all").to_dicts()
+    rows = forced["forcing"].filter(pl.col("chosen"), split=split, source="all", target="all").to_dicts()
     return {row["family"]: row for row in rows}
 
 
 def test_every_question_has_one_answer_under_every_setting_and_pair(forced):
-    assert dict(forced.answers.schema) == ANSWERS
-    assert dict(forced.table.schema) == RECORDS
-    for (split, family), rows in forced.answers.group_by("split", "family"):
+    assert dict(forced["forced_answers"].schema) == ANSWERS
+    assert dict(forced["forcing"].schema) == RECORDS
+    for (split, family), rows in forced["forced_answers"].group_by("split", "family"):
         pairs = [("fr", "fr"), ("id", "id")] if family == "ceiling" else PAIRS
         count = 10 if split == "development" else 20
         cells = rows.group_by("setting", "source", "target").agg(pl.col("question").sort())
         assert all(cell == list(range(count)) for cell in cells["question"].to_list())
         assert len(cells) == len(pairs) * (rows["setting"].n_unique() if split == "development" else 1)
         assert set(cells.select("source", "target").rows()) == set(pairs)
-    report = forced.answers.filter(split="report")
+    report = forced["forced_answers"].filter(split="report")
     assert set(report["family"]) == {"none", "ceiling", *TUNED, *FOLLOWERS}
     assert report.select("family", "target", "setting").n_unique() == report.select("family", "target").n_unique()
     assert forced.notes == ()
 
 
 def test_every_setting_is_tried_on_the_development_questions(forced):
-    found = set(forced.answers.filter(split="development").select("family", "setting").rows())
+    found = set(forced["forced_answers"].filter(split="development").select("family", "setting").rows())
     expected = {(family, setting.name) for family in TUNED for setting in tried(family, 3)}
     assert found == expected | {(NONE.family, NONE.name), (CEILING.family, CEILING.name)}
 
@@ -198,14 +199,14 @@ def score(answers, family, setting, column, target):
 
 @pytest.mark.parametrize(("family", "target"), product(TUNED, ("fr", "id")))
 def test_the_reported_setting_of_a_target_is_its_best_on_the_development_questions(forced, family, target):
-    answers = forced.answers.filter(split="development")
+    answers = forced["forced_answers"].filter(split="development")
     names = [setting.name for setting in tried(family, 3)]
     scores = {
         name: [score(answers, family, name, column, target) for column in ("good", "in_language")] for name in names
     }
-    (reported,) = forced.answers.filter(split="report", family=family, target=target)["setting"].unique()
+    (reported,) = forced["forced_answers"].filter(split="report", family=family, target=target)["setting"].unique()
     assert scores[reported] == pytest.approx(max(scores.values()))
-    rows = forced.table.filter(pl.col("chosen"), family=family, target=target)
+    rows = forced["forcing"].filter(pl.col("chosen"), family=family, target=target)
     assert set(rows.select("split", "setting").rows()) == {("development", reported), ("report", reported)}
 
 
@@ -219,7 +220,7 @@ def test_each_target_is_reported_under_its_own_setting_and_what_follows_it(force
         return inner(self, CEILING if setting == wanted[target] else NONE, questions, source, target)
 
     monkeypatch.setattr(Bench, "answers", answers)
-    table = force(families=("neurons", "target only", "permuted")).table
+    table = force(families=("neurons", "target only", "permuted"))["forcing"]
     expected = {(one, target) for target, own in wanted.items() for one in (CEILING, own, *following(own))}
     assert seen == {(one, target) for one, target in expected if one.family in {"ceiling", *set(table["family"])}}
     assert set(table["family"]) == {"ceiling", "neurons", "target only", "permuted"}
@@ -249,10 +250,10 @@ def test_a_grader_grades_the_reported_answers_with_the_question_in_the_target_la
 
     monkeypatch.setattr(Grader, "grades", grades)
     found = force(families=("none",), grader_url="http://127.0.0.1:9/v1", grader_model="m")
-    reported = found.answers.filter(split="report", family="none", target="fr").sort("question")
+    reported = found["forced_answers"].filter(split="report", family="none", target="fr").sort("question")
     assert reported["graded"].to_list() == [None if number == 3 else number % 3 for number in range(20)]
-    assert found.answers.filter(split="development")["graded"].is_null().all()
-    row = found.table.filter(split="report", family="none", source="en", target="fr").to_dicts()[0]
+    assert found["forced_answers"].filter(split="development")["graded"].is_null().all()
+    row = found["forcing"].filter(split="report", family="none", source="en", target="fr").to_dicts()[0]
     assert row["graded"] == pytest.approx(reported["graded"].mean())
     assert {(str(one), target, tuple(asked)) for one, target, asked in seen} == {
         (str(Grader("http://127.0.0.1:9/v1", "m")), target, tuple(REPORTING[target])) for target in ("fr", "id")
@@ -260,8 +261,8 @@ def test_a_grader_grades_the_reported_answers_with_the_question_in_the_target_la
 
 
 def test_without_a_grader_nothing_is_graded(forced):
-    assert forced.answers["graded"].is_null().all()
-    assert forced.table["graded"].is_null().all()
+    assert forced["forced_answers"]["graded"].is_null().all()
+    assert forced["forcing"]["graded"].is_null().all()
 
 
 @pytest.mark.parametrize("fewer", [2, None])
@@ -285,21 +286,21 @@ def test_families_that_follow_neurons_are_missed_without_them(force):
 
 
 def test_costs_are_those_of_the_edits_that_are_reported_on_every_language(forced):
-    report = forced.answers.filter(split="report")
+    report = forced["forced_answers"].filter(split="report")
     edits = report.filter(pl.col("family").is_in(["neurons", "random", "diffmean"]))
     expected = {
         (*row, one) for row in edits.select("family", "setting", "source", "target").rows() for one in LANGUAGES
     }
-    assert set(forced.costs.select("family", "setting", "source", "target", "language").rows()) == expected
-    assert len(forced.costs) == len(expected)
+    assert set(forced["costs"].select("family", "setting", "source", "target", "language").rows()) == expected
+    assert len(forced["costs"]) == len(expected)
 
 
 def test_the_identifiers_are_tried_on_text_as_long_as_the_ceiling_s_answers(forced):
-    ceiling = forced.answers.filter(family="ceiling")
-    for row in forced.identification.to_dicts():
+    ceiling = forced["forced_answers"].filter(family="ceiling")
+    for row in forced["identification"].to_dicts():
         lengths = ceiling.filter(target=row["language"])["answer"].str.len_chars()
         assert row["characters"] == int(lengths.median())
-    found = set(forced.identification.select("identifier", "language", "mixed_with").rows())
+    found = set(forced["identification"].select("identifier", "language", "mixed_with").rows())
     assert found == {
         (identifier, *mixed)
         for identifier in ("lingua", "langid")
@@ -309,9 +310,9 @@ def test_the_identifiers_are_tried_on_text_as_long_as_the_ceiling_s_answers(forc
 
 def test_neurons_are_compared_with_every_other_family_but_the_ceiling(forced):
     families = {*TUNED, *FOLLOWERS, "none"} - {"neurons"}
-    assert set(forced.differences["family"]) == families
+    assert set(forced["forcing_differences"]["family"]) == families
     rows = whole(forced)
-    for row in forced.differences.to_dicts():
+    for row in forced["forcing_differences"].to_dicts():
         expected = rows["neurons"][row["measure"]] - rows[row["family"]][row["measure"]]
         assert row["difference"] == pytest.approx(expected)
         assert row["low"] <= row["difference"] + 1e-9
@@ -320,7 +321,7 @@ def test_neurons_are_compared_with_every_other_family_but_the_ceiling(forced):
 
 @pytest.mark.parametrize(("family", "asked"), [("none", "en"), ("ceiling", "fr")])
 def test_unedited_answers_are_greedy_continuations_of_the_question(forced, family, asked):
-    cell = forced.answers.filter(split="report", family=family, source=asked, target="fr").sort("question")
+    cell = forced["forced_answers"].filter(split="report", family=family, source=asked, target="fr").sort("question")
     for question, answer in zip(REPORTING[asked][:4], cell["answer"], strict=False):
         ids = torch.tensor([polyglot_tokenizer()(f"Q: {question}\nA:")["input_ids"]])
         out = polyglot().generate(ids, do_sample=False, max_new_tokens=8, repetition_penalty=1.1, pad_token_id=0)
@@ -331,11 +332,14 @@ def test_unedited_answers_are_greedy_continuations_of_the_question(forced, famil
 @pytest.mark.parametrize("split", ["development", "report"])
 def test_answers_are_judged_as_defined_and_by_the_development_ceiling(forced, split, family):
     model, tokenizer, head = polyglot(), polyglot_tokenizer(), find_head(polyglot())
-    ceiling = forced.answers.filter(split="development", family="ceiling", target="fr")["answer"].to_list()
+    ceiling = forced["forced_answers"].filter(split="development", family="ceiling", target="fr")["answer"].to_list()
     band = Band(written(model, tokenizer, head, ceiling))
     questions = {"development": DEVELOPMENT, "report": REPORTING}[split]["fr"]
     for row in (
-        forced.answers.filter(split=split, family=family, target="fr").sort("setting", "question")[::2].to_dicts()
+        forced["forced_answers"]
+        .filter(split=split, family=family, target="fr")
+        .sort("setting", "question")[::2]
+        .to_dicts()
     ):
         text = row["answer"]
         (guess,) = by_letter()([text])
@@ -375,7 +379,7 @@ def test_examples_are_other_development_questions_with_the_ceiling_s_answers_in_
     monkeypatch.setattr(Bench, "answers", spy)
     monkeypatch.setitem(IDENTIFIERS, "lingua", certain_of(words))
     found = force(families=("prompt",))
-    ceiling = found.answers.filter(pl.col("in_language"), split="development", family="ceiling")
+    ceiling = found["forced_answers"].filter(pl.col("in_language"), split="development", family="ceiling")
     known = {(row["target"], row["question"]): row["answer"] for row in ceiling.to_dicts()}
     shown = [one for one in seen if one[0].asking.shots]
     assert shown
@@ -409,7 +413,9 @@ def test_english_words_are_judged_in_clean_answers_in_other_scripts_than_latin(s
 
     stats = ActivationStats(stats.space, named(stats.by_language), stats.manifest)
     questions = {"development": named(DEVELOPMENT), "reporting": named(REPORTING)}
-    found = force(stats=stats, **questions, neurons=None, families=("none",), pairs="en-fr-Cyrl,en-id").answers
+    found = force(stats=stats, **questions, neurons=None, families=("none",), pairs="en-fr-Cyrl,en-id")[
+        "forced_answers"
+    ]
     for row in found.to_dicts():
         judged = row["lpr"] and row["target"] == "fr-Cyrl"
         assert row["wpr"] is (not english_word(row["answer"]) if judged else None)
@@ -426,7 +432,7 @@ def test_given_neurons_are_those_of_lape_settings(stats):
 
 
 def test_settings_may_be_tried_on_other_pairs_than_are_reported(force):
-    answers = force(families=("mask",), development_pairs="id-en").answers
+    answers = force(families=("mask",), development_pairs="id-en")["forced_answers"]
     rows = {
         split: set(answers.filter(family="mask", split=split).select("source", "target").rows())
         for split in ("development", "report")
@@ -463,9 +469,9 @@ def test_a_stopped_run_goes_on_from_its_finished_cells_and_gives_the_same_tables
             force(**options)
     found = force(**options)
     assert generated == every
-    for table in ("answers", "table", "differences"):
-        assert getattr(found, table).equals(getattr(expected, table))
-    assert isinstance(force(**options), Forced)
+    for table in ("forced_answers", "forcing", "forcing_differences"):
+        assert found[table].equals(expected[table])
+    assert isinstance(force(**options), Result)
     assert generated == every
 
 
@@ -526,7 +532,7 @@ def test_a_finished_folder_is_read_and_nothing_is_asked_or_measured_again(force,
         monkeypatch.delattr(Bench, name)
     again = force(**SHORT, stats=anonymous(stats), folder=begun)
     assert {path: path.stat().st_mtime_ns for path in begun.rglob("*")} == before
-    assert len(again.answers) == 10 * (len(tried("mask", 3)) + 1) + 20 * 2  # with the ceiling's
+    assert len(again["forced_answers"]) == 10 * (len(tried("mask", 3)) + 1) + 20 * 2  # with the ceiling's
 
 
 # --- what is left out, and what is refused ---
@@ -535,10 +541,10 @@ def test_a_finished_folder_is_read_and_nothing_is_asked_or_measured_again(force,
 def test_families_that_lack_something_are_left_out_with_what_to_type(force):
     bare = record(polyglot(), polyglot_tokenizer(), polyglot_texts(1, 5))
     found = force(families=("mask", "diffmean", "none"), texts={"fr": polyglot_texts(1)["fr"]}, stats=bare)
-    assert set(found.answers["family"]) == {"ceiling", "none"}
+    assert set(found["forced_answers"]["family"]) == {"ceiling", "none"}
     mask, diffmean = sorted(found.notes, key=lambda note: "mask" not in note)
     assert "text in id" in mask
-    assert "--text id=PATH" in mask
+    assert "texts={'id': PATH}" in mask
     assert "--residual" in diffmean
 
 
@@ -548,9 +554,11 @@ def test_settings_without_neurons_for_some_pair_are_not_tried_and_a_note_says_wh
     (note,) = found.notes
     assert note.startswith(f"neurons, {first.name}, was not tried: fr → id: id has no neurons here")
     assert "--per-language" in note
-    development = found.answers.filter(split="development", family="neurons")
+    development = found["forced_answers"].filter(split="development", family="neurons")
     assert set(development["setting"]) == {setting.name for setting in tried("neurons", 3)} - {first.name}
-    assert {target for _, target in PAIRS} == set(found.answers.filter(split="report", family="neurons")["target"])
+    assert {target for _, target in PAIRS} == set(
+        found["forced_answers"].filter(split="report", family="neurons")["target"]
+    )
 
 
 def test_without_any_usable_setting_the_family_and_what_follows_it_are_left_out(force, stats, monkeypatch):
@@ -558,9 +566,9 @@ def test_without_any_usable_setting_the_family_and_what_follows_it_are_left_out(
         module, "tried", lambda family, layers: tried(family, layers)[: 1 if family == "neurons" else None]
     )
     found = force(neurons=neurons_of(stats, fr=None), families=("neurons", "target only", "random", "none"))
-    assert set(found.answers["family"]) == {"ceiling", "none"}
+    assert set(found["forced_answers"]["family"]) == {"ceiling", "none"}
     assert len(found.notes) == 1
-    assert len(found.differences) == 0
+    assert len(found["forcing_differences"]) == 0
 
 
 def test_controls_without_neurons_are_left_out_and_a_note_says_why(force, stats):
@@ -573,7 +581,7 @@ def test_controls_without_neurons_are_left_out_and_a_note_says_why(force, stats)
     (note,) = found.notes
     assert note.startswith("other was left out: en → fr: ")
     assert "three languages" in note
-    assert set(found.answers.filter(split="report")["family"]) == {"ceiling", "neurons", "permuted"}
+    assert set(found["forced_answers"].filter(split="report")["family"]) == {"ceiling", "neurons", "permuted"}
 
 
 def test_what_a_setting_is_missing_is_said_of_the_first_such_pair(stats):
@@ -590,7 +598,7 @@ def test_what_a_setting_is_missing_is_said_of_the_first_such_pair(stats):
 
 def test_a_mask_without_text_is_refused_with_what_to_type(stats):
     bench = Bench(polyglot(), polyglot_tokenizer(), stats, None, GenerationOptions())
-    with pytest.raises(TextError, match=r"text in fr.*--text fr=PATH"):
+    with pytest.raises(TextError, match=r"text in fr.*texts={'fr': PATH}"):
         bench.answers(tried("mask", 3)[0], DEVELOPMENT, "en", "fr")
 
 
@@ -600,7 +608,6 @@ def test_a_mask_without_text_is_refused_with_what_to_type(stats):
         ({"families": ("neurons", "magic")}, OptionError, r"'magic'.*Expected some of.*neurons"),
         ({"candidates": 1}, OptionError, "candidates is 1"),
         ({"resamples": 0}, OptionError, "resamples is 0"),
-        ({"questions": 3}, OptionError, "no option questions"),
         ({"identifier": "nobody"}, OptionError, "nobody"),
         ({"development": {**DEVELOPMENT, "fr": DEVELOPMENT["fr"][:9]}}, TextError, r"en 10, fr 9, id 10"),
         ({"reporting": {"en": ["a"], "fr": ["b"], "id": ["c"]}}, TextError, "fewer than 2"),
@@ -617,7 +624,7 @@ def test_what_makes_no_sense_is_refused(force, changes, error, message):
 
 def test_statistics_of_another_model_are_refused_with_both_sizes(stats):
     with pytest.raises(MismatchError, match=r"3 × 1,200.*3 × 44"):
-        forcing(model_of("llama"), polyglot_tokenizer(), stats, DEVELOPMENT, REPORTING, ForcingOptions())
+        forcing(model_of("llama"), polyglot_tokenizer(), stats, DEVELOPMENT, REPORTING)
 
 
 def test_statistics_of_another_model_of_the_same_shape_are_refused(stats, force, tmp_path):

@@ -171,7 +171,7 @@ def test_a_language_with_too_few_others_left_has_no_matched_set_and_is_not_beate
     assert len(found.notes) == 2
     assert found.notes[1].startswith("fr has no matched control: ")
     measured = effects(shared(), {("lape", 30): large, ("matched", 30): found}, LANGUAGES)
-    table = advantages(measured, "lape", ["matched"], OVER, 30, 0)
+    table = advantages(measured, "lape", ["matched"], OVER, resamples=30, seed=0)
     assert only(table, language="fr")["difference"] is None
     assert only(table, language=MEAN)["languages"] == 1
     assert only(table, language=MEAN)["difference"] == only(table, language="zh")["difference"]

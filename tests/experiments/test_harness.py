@@ -107,9 +107,9 @@ def found(tasks):
     return harness(
         model_of(),
         tokenizer_of(),
-        ["choose,perplexity", "write"],
         neurons_of(),
         STATS,
+        ["choose,perplexity", "write"],
         include=tasks,
         steer=SteerOptions(),
         draws=2,
@@ -153,12 +153,12 @@ def edits_of(name, language, draw):
 
 
 def test_there_is_a_row_for_every_task_metric_condition_and_language(found):
-    assert dict(found.table.schema) == TABLE
-    assert dict(found.documents.schema) == DOCUMENTS
-    rows = found.table.select("task", "metric", "condition", "language", "draw").rows()
+    assert dict(found["tasks"].schema) == TABLE
+    assert dict(found["documents"].schema) == DOCUMENTS
+    rows = found["tasks"].select("task", "metric", "condition", "language", "draw").rows()
     assert len(rows) == len(set(rows))
     assert set(rows) == {(*metric, *one) for metric in METRICS for one in RUNS}
-    assert found.table["n"].to_list() == [DOCS] * len(found.table)
+    assert found["tasks"]["n"].to_list() == [DOCS] * len(found["tasks"])
     assert len(found.notes) == 1
     assert "zh has no neurons" in found.notes[0]
 
@@ -167,36 +167,36 @@ def test_there_is_a_row_for_every_task_metric_condition_and_language(found):
 def test_every_document_is_scored_by_the_edited_model(found, run):
     name, language, draw = run
     mine = (pl.col("condition") == name) & (pl.col("language") == language) & (pl.col("draw") == draw)
-    rows = found.documents.filter(mine & (pl.col("metric") == "acc")).sort("document")
+    rows = found["documents"].filter(mine & (pl.col("metric") == "acc")).sort("document")
     assert rows["document"].to_list() == list(range(DOCS))
     expected = right_by_hand(edits_of(*run))
     assert rows["value"].to_list() == expected
-    row = found.table.filter(mine & (pl.col("metric") == "acc")).row(0, named=True)
+    row = found["tasks"].filter(mine & (pl.col("metric") == "acc")).row(0, named=True)
     assert row["value"] == pytest.approx(np.mean(expected))
     assert row["stderr"] == pytest.approx(np.std(expected, ddof=1) / DOCS**0.5)
 
 
 def test_edits_change_scores_here(found):
-    by_run = {key: frame["value"].to_list() for key, frame in found.documents.filter(metric="acc").partition_by(
+    by_run = {key: frame["value"].to_list() for key, frame in found["documents"].filter(metric="acc").partition_by(
         "condition", "language", "draw", as_dict=True).items()}  # fmt: skip
     assert len({tuple(values) for values in by_run.values()}) >= 4
 
 
 def test_differences_are_to_the_unedited_model_with_a_paired_interval(found):
-    none = found.table.filter(condition="none")
+    none = found["tasks"].filter(condition="none")
     base = dict(zip(zip(none["task"], none["metric"], strict=True), none["value"], strict=True))
     assert none.select("difference", "low", "high").null_count().row(0) == (len(none),) * 3
-    for row in found.table.filter(pl.col("condition") != "none").iter_rows(named=True):
+    for row in found["tasks"].filter(pl.col("condition") != "none").iter_rows(named=True):
         assert row["difference"] == pytest.approx(row["value"] - base[row["task"], row["metric"]])
     before = np.array(right_by_hand([]))
     after = np.array(right_by_hand(edits_of("off", "en", 0)))
     expected = interval(Resamples(DOCS, 200, 0).ratio(after - before, np.ones(DOCS)))[1:]
-    row = found.table.filter(metric="acc", condition="off", language="en").row(0, named=True)
+    row = found["tasks"].filter(metric="acc", condition="off", language="en").row(0, named=True)
     assert (row["low"], row["high"]) == pytest.approx(expected)
 
 
 def test_a_metric_that_is_no_mean_over_documents_has_no_interval(found):
-    rows = found.table.filter(pl.col("metric").is_in(["mcc", "word_perplexity"]) & (pl.col("condition") != "none"))
+    rows = found["tasks"].filter(pl.col("metric").is_in(["mcc", "word_perplexity"]) & (pl.col("condition") != "none"))
     assert rows["low"].null_count() == rows["stderr"].null_count() == len(rows) == 16
     assert rows["difference"].null_count() == 0
     assert rows.filter(metric="word_perplexity")["difference"].abs().min() > 0
@@ -206,14 +206,14 @@ def test_under_20_documents_there_is_no_interval(tasks):
     found = harness(
         model_of(),
         tokenizer_of(),
-        ["choose"],
         neurons_of(),
         STATS,
+        ["choose"],
         include=tasks,
         limit=19,
         languages=("fr",),
         resamples=50,
-    ).table
+    )["tasks"]
     assert found["n"].to_list() == [19] * len(found)
     assert found["low"].null_count() == len(found)
     assert set(found["language"]) == {"", "fr"}
@@ -222,12 +222,10 @@ def test_under_20_documents_there_is_no_interval(tasks):
 def test_examples_are_the_same_in_every_condition(tasks):
     """With an edit that changes nothing, nothing changes: scaling by 1."""
     how = SteerOptions(how="scale", strength=1.0)
-    found = harness(
-        model_of(), tokenizer_of(), ["choose"], neurons_of(), STATS, include=tasks, steer=how, languages=("fr",), shots=2, draws=0
-    )  # fmt: skip
+    found = harness(model_of(), tokenizer_of(), neurons_of(), STATS, ["choose"], include=tasks, steer=how, languages=("fr",), shots=2, draws=0)  # fmt: skip
     kinds = {
         key[0]: frame["value"].to_list()
-        for key, frame in found.documents.partition_by("condition", as_dict=True).items()
+        for key, frame in found["documents"].partition_by("condition", as_dict=True).items()
     }
     assert kinds["none"] == kinds["steered"]
     assert kinds["none"] != kinds["off"]
@@ -241,7 +239,7 @@ def test_running_leaves_model_and_tokenizer_as_they_were(tasks):
     tokenizer.pad_token = None
     ids = torch.tensor([[1, 20, 30, 40]])
     before = logits_of(model, ids)
-    harness(model, tokenizer, ["choose"], neurons_of(), STATS, include=tasks, limit=2, languages=("fr",), draws=0)
+    harness(model, tokenizer, neurons_of(), STATS, ["choose"], include=tasks, limit=2, languages=("fr",), draws=0)
     assert model.training
     assert tokenizer.pad_token is None
     assert torch.equal(logits_of(model, ids), before)
@@ -302,7 +300,7 @@ def test_a_group_counts_the_documents_of_its_tasks_and_has_no_interval():
 def test_what_cannot_be_run_is_refused(tasks):
     def refused(kind, words, names=("choose",), neurons=None, stats=STATS, **options):
         with pytest.raises(kind, match=words):
-            harness(model_of(), tokenizer_of(), names, neurons or neurons_of(), stats, **{"include": tasks, **options})
+            harness(model_of(), tokenizer_of(), neurons or neurons_of(), stats, names, **{"include": tasks, **options})
 
     refused(OptionError, "No task was named", names=[" , "])
     refused(OptionError, "no folder", include=tasks / "none")
@@ -321,7 +319,7 @@ def test_code_that_a_task_would_run_is_refused(tasks):
     folder.mkdir()
     (folder / "unsafe.yaml").write_text(text)
     with pytest.raises(OptionError, match="unsafe"):
-        harness(model_of(), tokenizer_of(), ["unsafe"], neurons_of(), STATS, include=folder, draws=0)
+        harness(model_of(), tokenizer_of(), neurons_of(), STATS, ["unsafe"], include=folder, draws=0)
 
 
 @pytest.mark.parametrize("options", [{"limit": 0}, {"shots": -1}, {"draws": -1}, {"resamples": 0}, {"batch": 0}])

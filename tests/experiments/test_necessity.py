@@ -59,7 +59,7 @@ def neurons():
 
 def run(**changes):
     texts = changes.pop("texts", {"fr": Documents(OTHER)})
-    return necessity(model_of("llama"), tokenizer_of(), stats(), texts, neurons(), **{**SMALL, **changes})
+    return necessity(model_of("llama"), tokenizer_of(), neurons(), stats(), texts, **{**SMALL, **changes})
 
 
 @cache
@@ -103,7 +103,7 @@ def test_damage_is_what_zeroing_by_hand_costs_on_all_text_and_on_its_halves():
     model = model_of("llama")
     base, counts = nats(model)
     even = np.arange(len(OTHER)) % 2 == 0
-    for row in found().ablated.sample(6, seed=1).iter_rows(named=True):
+    for row in found()["ablated"].sample(6, seed=1).iter_rows(named=True):
         change = without(model, row["neurons"]) - base
         for name, half in (("damage", even | True), ("damage_a", even), ("damage_b", ~even)):
             assert row[name] == pytest.approx(change[half].sum() / counts[half].sum(), rel=1e-4, abs=1e-5)
@@ -113,7 +113,7 @@ def test_damage_is_what_zeroing_by_hand_costs_on_all_text_and_on_its_halves():
 def test_predictors_are_read_from_the_statistics():
     p = stats().probabilities()
     means = [stats().mean(language) for language in ("en", "fr", "zh")]
-    for row in found().ablated.iter_rows(named=True):
+    for row in found()["ablated"].iter_rows(named=True):
         flat = row["neurons"]
         assert row["probability"] == pytest.approx(float(p[1, flat].mean()))
         gaps = means[1] - (means[0] + means[2]) / 2
@@ -132,7 +132,7 @@ def test_the_first_order_looks_at_half_a_alone():
     even = estimator(scored=lambda corpus: corpus.lines.document[corpus.lines.of_token] % 2 == 0)
     owed, step = even.first(), 5e-3
     _, counts = nats(model_of("llama"))
-    for row in found().ablated.head(5).iter_rows(named=True):
+    for row in found()["ablated"].head(5).iter_rows(named=True):
         assert row["first"] == pytest.approx(float(owed[row["neurons"]].sum()), rel=1e-4, abs=1e-7)
         group = NeuronSet(find(model_of("llama")).space, torch.tensor(row["neurons"]))
         slopes = []
@@ -229,10 +229,10 @@ def test_every_position_belongs_to_its_document(one_per_row):
 
 
 def test_bent_adds_the_second_term_to_the_first():
-    frame = found().ablated
+    frame = found()["ablated"]
     assert bool((frame["second"] >= 0).all())
     assert frame["bent"].to_list() == pytest.approx((frame["first"] + frame["second"]).to_list())
-    without_draws = run(draws=0, layerwise=False).ablated
+    without_draws = run(draws=0, layerwise=False)["ablated"]
     assert without_draws["bent"].null_count() == without_draws["layerwise"].null_count() == len(without_draws)
     assert without_draws["first"].to_list() == pytest.approx(frame["first"].to_list())
 
@@ -278,10 +278,10 @@ def test_own_groups_are_of_the_set_and_at_most_as_many_as_asked_for():
 
 
 def test_scales_are_fitted_on_other_groups_and_other_text_than_are_judged():
-    frame = found().ablated.filter(pl.col("among") == "sample")
+    frame = found()["ablated"].filter(pl.col("among") == "sample")
     order = np.random.default_rng(0).permutation(12)
     x, a, b = (frame[name].to_numpy() for name in ("first", "damage_a", "damage_b"))
-    for row in found().predictions.filter(pl.col("estimate") == "first").iter_rows(named=True):
+    for row in found()["predictions"].filter(pl.col("estimate") == "first").iter_rows(named=True):
         used, unseen = order[: row["passes"]], order[6:]
         scale = (x[used] @ a[used]) / (x[used] @ x[used]) if row["passes"] else 1.0
         y = {"same": a, "unseen": b}[row["text"]][unseen]
@@ -289,15 +289,15 @@ def test_scales_are_fitted_on_other_groups_and_other_text_than_are_judged():
         assert row["scale"] == pytest.approx(scale)
         assert row["r2"] == pytest.approx(1 - error / ((y - y.mean()) ** 2).sum())
         assert row["groups"] == 6
-    assert found().predictions["passes"].unique().sort().to_list() == [0, 3, 6]
-    ceiling = found().predictions.filter(pl.col("estimate") == "damage_a").row(0, named=True)
+    assert found()["predictions"]["passes"].unique().sort().to_list() == [0, 3, 6]
+    ceiling = found()["predictions"].filter(pl.col("estimate") == "damage_a").row(0, named=True)
     assert (ceiling["text"], ceiling["passes"]) == ("unseen", 0)
     assert ceiling["correlation"] == pytest.approx(np.corrcoef(a[order[6:]], b[order[6:]])[0, 1])
 
 
 def test_correlations_are_with_the_half_that_no_estimate_has_seen():
-    frame = found().ablated.filter(pl.col("among") == "sample")
-    for row in found().correlations.filter(pl.col("among") == "sample").iter_rows(named=True):
+    frame = found()["ablated"].filter(pl.col("among") == "sample")
+    for row in found()["correlations"].filter(pl.col("among") == "sample").iter_rows(named=True):
         expected = np.corrcoef(frame[row["predictor"]].rank(), frame["damage_b"].rank())[0, 1]
         assert row["rho"] == pytest.approx(expected)
         assert -1 <= row["low"] <= row["high"] <= 1
@@ -306,21 +306,21 @@ def test_correlations_are_with_the_half_that_no_estimate_has_seen():
 def test_what_was_measured_is_found_again(tmp_path, monkeypatch):
     first = run(folder=tmp_path)
     monkeypatch.setattr("lape.measure.ablation.line_loss", lambda *_a, **_k: pytest.fail("measured again"))
-    assert run(folder=tmp_path).ablated.equals(first.ablated)
-    assert first.ablated.equals(found().ablated)
+    assert run(folder=tmp_path)["ablated"].equals(first["ablated"])
+    assert first["ablated"].equals(found()["ablated"])
 
 
 def test_only_the_languages_asked_for_are_run():
     texts = {"fr": Documents(OTHER), "zh": Documents(some_texts(10, 5, words=(4, 9)))}
-    assert run(texts=texts).ablated["language"].unique().to_list() == ["fr"]
-    assert run(texts=texts, languages=("zh",)).ablated["language"].unique().to_list() == ["zh"]
+    assert run(texts=texts)["ablated"]["language"].unique().to_list() == ["fr"]
+    assert run(texts=texts, languages=("zh",))["ablated"]["language"].unique().to_list() == ["zh"]
 
 
 def test_statistics_without_attribution_only_lack_it():
     plain = made_stats(0, space=find(model_of("llama")).space, sums=True, of=None)
-    result = necessity(model_of("llama"), tokenizer_of(), plain, {"fr": Documents(OTHER)}, neurons(), **SMALL)
-    assert "recorded" not in result.correlations["predictor"].to_list()
-    assert "first" in result.correlations["predictor"].to_list()
+    result = necessity(model_of("llama"), tokenizer_of(), neurons(), plain, {"fr": Documents(OTHER)}, **SMALL)
+    assert "recorded" not in result["correlations"]["predictor"].to_list()
+    assert "first" in result["correlations"]["predictor"].to_list()
 
 
 def test_what_it_cannot_do_is_refused():
@@ -331,6 +331,6 @@ def test_what_it_cannot_do_is_refused():
     with pytest.raises(MismatchError, match="recorded"):
         run(texts={"fr": Documents(TEXTS["fr"])})
     with pytest.raises(MismatchError, match="statistics"):
-        necessity(model_of("llama"), tokenizer_of(), made_stats(0), {"fr": Documents(OTHER)}, neurons(), **SMALL)
+        necessity(model_of("llama"), tokenizer_of(), neurons(), made_stats(0), {"fr": Documents(OTHER)}, **SMALL)
     with pytest.raises(OptionError, match="groups"):
         run(groups=2)

@@ -60,7 +60,7 @@ def test_the_null_of_identical_slices_is_the_entropy_of_an_even_spread(count):
     fires = np.random.default_rng(0).integers(1, 400, len(SPACE))
     same = {k: counted(np.tile(fires, (8, 1)), [500] * 8) for k in SEVEN[:count]}
     stats = ActivationStats(SPACE, same, {})
-    table = null_entropy(stats, identify(stats, reliability=False))
+    table = null_entropy(identify(stats, reliability=False), stats)
     assert table["first_percentile"].to_list() == pytest.approx([math.log(count)] * count)
     assert table["median"].to_list() == pytest.approx([math.log(count)] * count)
     assert table["slices"].to_list() == [count] * count
@@ -71,7 +71,7 @@ def test_neurons_of_one_language_lie_below_any_null():
     stats = drawn(specific())
     neurons = identify(stats, reliability=False, rate=0.02)
     assert set(range(20)) == set(neurons.union)
-    table = null_entropy(stats, neurons)
+    table = null_entropy(neurons, stats)
     assert table["share_below"].to_list() == [1.0] * 7
     assert table["high"].to_list() == pytest.approx([1.0] * 7)
     assert table["low"].to_list() == pytest.approx([wilson(20, 20)[0]] * 7)
@@ -84,7 +84,7 @@ def test_where_languages_differ_no_more_than_slices_few_lie_below():
     """What LAPE chose by chance is measured again in part of the text, and is then like any other."""
     stats = drawn(rates())
     neurons = identify(stats, reliability=False, rate=0.1)
-    table = null_entropy(stats, neurons)
+    table = null_entropy(neurons, stats)
     assert table["share_below"].max() < 0.3
     assert table["chosen_in_null"].min() > 50
 
@@ -96,8 +96,8 @@ def test_neurons_that_follow_the_topic_move_the_null():
         p[:, j % 7, j] = 0.9
     stats = drawn(p)
     neurons = identify(stats, reliability=False, rate=0.02)
-    plain = null_entropy(drawn(specific()), neurons)
-    moved = null_entropy(stats, neurons)
+    plain = null_entropy(neurons, drawn(specific()))
+    moved = null_entropy(neurons, stats)
     assert bool((moved["first_percentile"] < plain["first_percentile"] - 1).all())
     assert bool((moved["highest_chosen"] < 0.2).all())
     assert moved["share_below"].max() < 0.8
@@ -111,7 +111,7 @@ def test_the_first_percentile_is_of_what_passes_the_filter_among_slices():
         one.tensors["tokens"] = torch.full((8,), 1000)
         one.tensors["routed"] = torch.full((8, 2), 1000)
         one.tensors["fires"] = one.tensors["fires"].clamp(max=1000)
-    table = null_entropy(stats, identify(stats, reliability=False), share=0.25)
+    table = null_entropy(identify(stats, reliability=False), stats, share=0.25)
     for language, row in zip(SEVEN, table.iter_rows(named=True), strict=True):
         p = stats[language].fires[:7].double() / 1000
         bar = sorted(p.flatten().tolist())[round(0.95 * p.numel()) - 1]
@@ -134,22 +134,22 @@ def test_everything_is_thinned_to_the_smallest_part():
         by_language[language] = counted(random.binomial(tokens[:, None], rates()[0]), tokens)
     stats = ActivationStats(SPACE, by_language, {})
     neurons = identify(stats, reliability=False)
-    table = null_entropy(stats, neurons)
+    table = null_entropy(neurons, stats)
     for language, tokens in zip(SEVEN, table["tokens"], strict=True):
         smallest = min(int(stats[language].tokens[:7].min()), *(int(stats[k].tokens.sum()) for k in SEVEN))
         assert tokens == smallest
-    assert null_entropy(stats, neurons).equals(table)
-    assert not null_entropy(stats, neurons, seed=1).equals(table)
+    assert null_entropy(neurons, stats).equals(table)
+    assert not null_entropy(neurons, stats, seed=1).equals(table)
 
 
 def test_thinning_keeps_probabilities_but_for_chance_and_raises_a_rare_null():
     """Fewer tokens, more noise, lower entropies: real ones must be thinned as the null's are."""
     many, few = drawn(rates(), tokens=20000), drawn(rates(), tokens=200)
-    a, b = (null_entropy(one, identify(one, reliability=False)) for one in (many, few))
+    a, b = (null_entropy(identify(one, reliability=False), one) for one in (many, few))
     assert bool((a["first_percentile"] > b["first_percentile"]).all())
     uneven = {k: many[k] for k in SEVEN[:6]} | {"ja": few["ja"]}
     stats = ActivationStats(SPACE, uneven, {})
-    thinned = null_entropy(stats, identify(stats, reliability=False))
+    thinned = null_entropy(identify(stats, reliability=False), stats)
     assert thinned["tokens"].to_list() == [1600] * 6 + [200]
     assert thinned["median"][0] == pytest.approx(math.log(7), abs=0.02)
 
@@ -164,9 +164,9 @@ def test_topics_recorded_as_languages_are_taken_instead_of_folds():
             f"{language}-x-slice{k + 1}": counted(folds.fires[k : k + 1], folds.tokens[k : k + 1]) for k in range(7)
         }
         topics[language] = ActivationStats(SPACE, made, {})
-    given_topics = null_entropy(stats, neurons, topics=topics)
+    given_topics = null_entropy(neurons, stats, topics=topics)
     assert given_topics["language"].to_list() == ["fr", "ja"]
-    whole = null_entropy(stats, neurons)
+    whole = null_entropy(neurons, stats)
     for row in given_topics.iter_rows(named=True):
         assert row == next(other for other in whole.iter_rows(named=True) if other["language"] == row["language"])
 
@@ -174,10 +174,10 @@ def test_topics_recorded_as_languages_are_taken_instead_of_folds():
 def test_experts_and_empty_sets_have_a_null_too():
     stats = made_stats(0, ("en", "fr", "zh"), EXPERTS)
     nothing = LanguageNeurons(EXPERTS, {"fr": NeuronSet(EXPERTS, torch.empty(0))}, method="lape")
-    table = null_entropy(stats, nothing)
+    table = null_entropy(nothing, stats)
     assert table["share_below"].null_count() == table["low"].null_count() == 3
     assert table["neurons"].to_list() == [0, 0, 0]
-    assert len(null_entropy(stats, identify(stats, reliability=False, rate=0.3))) == 3
+    assert len(null_entropy(identify(stats, reliability=False, rate=0.3), stats)) == 3
 
 
 texts = st.lists(st.integers(1, 50).map(lambda n: "a" * n), min_size=2, max_size=40)
@@ -207,16 +207,16 @@ def test_what_has_no_null_is_refused():
     stats = drawn(rates())
     neurons = identify(stats, reliability=False)
     with pytest.raises(MismatchError, match="model with"):
-        null_entropy(made_stats(0), neurons)
+        null_entropy(neurons, made_stats(0))
     one_fold = ActivationStats.from_counts(["en", "fr"], [9, 9], torch.ones(2, 2, 500, dtype=torch.int64))
     with pytest.raises(OptionError, match="folds"):
-        null_entropy(one_fold, neurons)
+        null_entropy(neurons, one_fold)
     with pytest.raises(OptionError, match="different numbers"):
-        null_entropy(stats, neurons, topics={"fr": drawn(rates()[:3])})
+        null_entropy(neurons, stats, topics={"fr": drawn(rates()[:3])})
     with pytest.raises(OptionError, match="share is"):
-        null_entropy(stats, neurons, share=0)
+        null_entropy(neurons, stats, share=0)
     empty = ActivationStats(
         SPACE, {k: counted(torch.zeros(8, len(SPACE), dtype=torch.int64), [0] * 8) for k in SEVEN}, {}
     )
     with pytest.raises(OptionError, match="no token"):
-        null_entropy(empty, neurons)
+        null_entropy(neurons, empty)

@@ -40,7 +40,7 @@ def given(space, sets=None):
 
 def run(**changes):
     texts = changes.pop("texts", TEXTS)
-    return patching(model_of("llama"), tokenizer_of(), stats(), texts, given(stats().space), **READ, **changes)
+    return patching(model_of("llama"), tokenizer_of(), given(stats().space), stats(), texts, **READ, **changes)
 
 
 @cache
@@ -86,7 +86,7 @@ def by_hand(leave_out=False):
 
 @pytest.mark.parametrize("mean", ["all", "others"])
 def test_every_cell_is_what_both_cost_by_hand(mean):
-    matrix = run(mean=mean).matrix
+    matrix = run(mean=mean)["patched_matrix"]
     assert len(matrix) == 9
     for row in matrix.iter_rows(named=True):
         zeroed, patched = by_hand(mean == "others")[row["off"], row["language"]]
@@ -98,7 +98,7 @@ def test_every_cell_is_what_both_cost_by_hand(mean):
 
 
 def test_a_row_holds_own_others_and_selectivity_of_each():
-    for row in found().patching.iter_rows(named=True):
+    for row in found()["patching"].iter_rows(named=True):
         own = by_hand()[row["language"], row["language"]]
         rest = [by_hand()[row["language"], other] for other in LANGUAGES if other != row["language"]]
         others = [sum(one[k] for one in rest) / 2 for k in range(2)]
@@ -114,11 +114,11 @@ def test_a_row_holds_own_others_and_selectivity_of_each():
 
 def test_the_difference_is_paired():
     """Resampled together, so narrower than the two apart."""
-    row = found().patching.row(1, named=True)
+    row = found()["patching"].row(1, named=True)
     apart = [row[f"{name}_own_high"] - row[f"{name}_own_low"] for name in ("off", "patched")]
     assert row["own_high"] - row["own_low"] < sum(apart)
-    assert run(seed=1).patching["own_low"].to_list() != found().patching["own_low"].to_list()
-    assert run().patching.equals(found().patching)
+    assert run(seed=1)["patching"]["own_low"].to_list() != found()["patching"]["own_low"].to_list()
+    assert run()["patching"].equals(found()["patching"])
 
 
 def test_a_neuron_that_never_changes_costs_nothing_to_patch_and_something_to_zero():
@@ -129,7 +129,7 @@ def test_a_neuron_that_never_changes_costs_nothing_to_patch_and_something_to_zer
             block.mlp.c_fc.bias[5] = 3.0
     recorded = record(model, tokenizer_of(), {k: Documents(some_texts(8, j)) for j, k in enumerate(LANGUAGES)}, **READ)
     constant = given(find(model).space, {"fr": [5, 49, 93]})
-    matrix = patching(model, tokenizer_of(), recorded, TEXTS, constant, **READ).matrix
+    matrix = patching(model, tokenizer_of(), constant, recorded, TEXTS, **READ)["patched_matrix"]
     assert matrix["patched"].abs().max() < 1e-6
     assert matrix["zeroed"].abs().min() > 1e-4
 
@@ -147,33 +147,33 @@ def test_what_was_measured_is_found_again_and_another_value_is_not_taken_for_it(
     other = record(
         model_of("llama"), tokenizer_of(), {k: Documents(some_texts(8, 9 + j)) for j, k in enumerate(LANGUAGES)}, **READ
     )
-    fresh = patching(model_of("llama"), tokenizer_of(), other, TEXTS, given(stats().space), folder=tmp_path, **READ)
-    assert fresh.matrix["patched"].to_list() != found().matrix["patched"].to_list()
-    assert fresh.matrix["zeroed"].to_list() == found().matrix["zeroed"].to_list()
+    fresh = patching(model_of("llama"), tokenizer_of(), given(stats().space), other, TEXTS, folder=tmp_path, **READ)
+    assert fresh["patched_matrix"]["patched"].to_list() != found()["patched_matrix"]["patched"].to_list()
+    assert fresh["patched_matrix"]["zeroed"].to_list() == found()["patched_matrix"]["zeroed"].to_list()
     monkeypatch.setattr("lape.measure.ablation.line_loss", lambda *_a, **_k: pytest.fail("measured again"))
-    assert run(folder=tmp_path).matrix.equals(found().matrix)
+    assert run(folder=tmp_path)["patched_matrix"].equals(found()["patched_matrix"])
 
 
 def test_one_language_has_no_others_and_few_units_no_interval():
     alone = run(texts={"fr": Documents(LINES["fr"][:5])})
-    row = alone.patching.row(0, named=True)
+    row = alone["patching"].row(0, named=True)
     assert row["off_others"] is row["selectivity"] is row["own_low"] is None
     assert row["off_own"] is not None
-    assert alone.patching["language"].to_list() == alone.matrix["off"].to_list() == ["fr"]
+    assert alone["patching"]["language"].to_list() == alone["patched_matrix"]["off"].to_list() == ["fr"]
 
 
 def test_an_empty_set_changes_nothing():
     sets = given(stats().space, {"fr": [], "en": [3]})
-    matrix = patching(model_of("llama"), tokenizer_of(), stats(), TEXTS, sets, **READ).matrix
+    matrix = patching(model_of("llama"), tokenizer_of(), sets, stats(), TEXTS, **READ)["patched_matrix"]
     nothing = matrix.filter(pl.col("off") == "fr")
     assert nothing["zeroed"].to_list() == nothing["patched"].to_list() == [0.0] * 3
 
 
 def test_what_does_not_fit_is_refused():
     with pytest.raises(MismatchError, match="statistics"):
-        patching(model_of("llama"), tokenizer_of(), made_stats(0), TEXTS, given(stats().space), **READ)
+        patching(model_of("llama"), tokenizer_of(), given(stats().space), made_stats(0), TEXTS, **READ)
     with pytest.raises(MismatchError, match="neurons belong"):
-        patching(model_of("llama"), tokenizer_of(), stats(), TEXTS, given(made_stats(0).space, {"fr": [1]}), **READ)
+        patching(model_of("llama"), tokenizer_of(), given(made_stats(0).space, {"fr": [1]}), stats(), TEXTS, **READ)
     with pytest.raises(OptionError, match="mean is"):
         run(mean="none")
     with pytest.raises(TextError, match="no text in a language"):

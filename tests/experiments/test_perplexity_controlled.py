@@ -59,7 +59,7 @@ def by_hand(lines, language, kind, resamples, seed):
 @given(st.integers(0, 10**6))
 def test_the_difference_is_own_minus_the_mean_of_the_draws_paired_over_units(seed):
     lines = lines_of(seed)
-    table = controlled(lines, ["zh", "fr"], 20, seed)
+    table = controlled(lines, ["zh", "fr"], resamples=20, seed=seed)
     assert dict(table.schema) == CONTROLLED
     assert table.select("language", "control").rows() == [(k, c) for k in ("zh", "fr") for c in ("random", "matched")]
     for row in table.iter_rows(named=True):
@@ -74,21 +74,21 @@ def test_a_set_that_does_what_its_control_does_makes_no_difference():
     lines = lines_of(draws=1, kinds=("random",))
     own = lines.filter((pl.col("kind") == "own") & (pl.col("off") == pl.col("language")))
     same = own.with_columns(pl.lit("random").alias("kind"))
-    table = controlled(pl.concat([lines.filter(pl.col("kind") != "random"), same]), ["fr"], 20, 0)
+    table = controlled(pl.concat([lines.filter(pl.col("kind") != "random"), same]), ["fr"], resamples=20, seed=0)
     row = table.filter(control="random").row(0, named=True)
     assert (row["difference"], row["low"], row["high"]) == pytest.approx((0, 0, 0), abs=1e-12)
 
 
 @pytest.mark.parametrize(("units", "known"), [(19, False), (20, True)])
 def test_under_20_units_there_is_no_interval(units, known):
-    table = controlled(lines_of(units=units), ["fr"], 20, 0)
+    table = controlled(lines_of(units=units), ["fr"], resamples=20, seed=0)
     assert (table["low"].null_count() == table["high"].null_count() == 0) == known
     assert table["difference"].null_count() == 0
 
 
 def test_a_language_without_control_has_nulls_and_is_not_left_out():
     """Left out, a claim over all languages would hold although one of them has nothing to be compared with."""
-    table = controlled(lines_of(kinds=("random",)), ["fr"], 20, 0)
+    table = controlled(lines_of(kinds=("random",)), ["fr"], resamples=20, seed=0)
     random, matched = table.iter_rows(named=True)
     assert matched["control"] == "matched"
     assert all(matched[name] is None for name in ("of_control", "difference", "low", "high"))
@@ -98,9 +98,9 @@ def test_a_language_without_control_has_nulls_and_is_not_left_out():
 @pytest.mark.parametrize("language", ["de", "en"])
 def test_a_language_that_was_not_measured_is_refused_naming_it(language):
     with pytest.raises(OptionError, match=language):
-        controlled(lines_of(), [language], 20, 0)
+        controlled(lines_of(), [language], resamples=20, seed=0)
 
 
 def test_no_losses_are_refused():
     with pytest.raises(OptionError, match="line_losses"):
-        controlled(lines_of().clear(), ["fr"], 20, 0)
+        controlled(lines_of().clear(), ["fr"], resamples=20, seed=0)

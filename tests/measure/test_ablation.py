@@ -179,7 +179,7 @@ def test_text_that_pairs_passes():
 
 def test_one_document_beside_several_cannot_be_paired():
     work = Ablations(model_of("llama"), tokenizer_of(), {**TEXTS, "zh": Documents(["the cat\nsat"])}, OPTIONS)
-    with pytest.raises(TextError, match=r"zh is one document, that for en has 7.*--document line"):
+    with pytest.raises(TextError, match=r"zh is one document, that for en has 7.*document='line'"):
         work.check_paired(["en", "zh"])
     work.check_paired(["en", "fr"])
 
@@ -217,7 +217,7 @@ def test_a_loss_that_is_no_number_is_refused_and_not_kept(value, tmp_path, monke
         return loss
 
     monkeypatch.setattr(ablation, "line_loss", broken)
-    with pytest.raises(ModelError, match=r"5 neurons off, the loss of fr .*line 3.*--dtype"):
+    with pytest.raises(ModelError, match=r"5 neurons off, the loss of fr .*line 3.*dtype="):
         work.off(SOME, "fr")
     monkeypatch.setattr(ablation, "line_loss", real)
     assert np.isfinite(work.off(SOME, "fr").nll).all()
@@ -239,6 +239,6 @@ def test_a_language_with_nothing_to_measure_is_refused_naming_it():
 def test_recorded_text_is_refused():
     corpora = shared().corpora
     known = LanguageNeurons(SPACE, {"fr": SOME}, fingerprints=corpora["fr"].fingerprints)
-    with pytest.raises(MismatchError, match=r"fr: 100%.*--allow-recorded"):
+    with pytest.raises(MismatchError, match=r"fr: 100%.*allow_recorded=True"):
         ablation.refuse_recorded(corpora, known)
     ablation.refuse_recorded({"en": corpora["en"]}, LanguageNeurons(SPACE, {"fr": SOME}))

@@ -146,7 +146,7 @@ def test_an_endpoint_that_refuses_is_said_so(endpoint, status, reply, why, times
     with pytest.raises(OptionError, match=why) as error:
         Grader(url, "m").grades([("q", "a")], "fr")
     assert url in str(error.value)
-    assert "--grader-url" in str(error.value)
+    assert "grader_url" in str(error.value)
     assert len(seen) == times
 
 

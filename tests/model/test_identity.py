@@ -108,7 +108,7 @@ def test_a_changed_model_is_another_in_every_call_of_the_library(change, said):
     change(model)
     calls = (
         lambda: check_made_with(model, statistics=stats),
-        lambda: perplexity(model, tokenizer, OTHER, neurons, draws=1, resamples=10),
+        lambda: perplexity(model, tokenizer, neurons, OTHER, draws=1, resamples=10),
         lambda: edited(model, Off(neurons["en"])).__enter__(),
         lambda: steer(model, neurons, stats, source="en", target="fr").__enter__(),
     )
@@ -127,7 +127,7 @@ def test_hooks_that_others_put_count_where_text_is_measured_and_are_not_run_to_e
     watching.remove()
     model.model.layers[1].self_attn.register_forward_hook(lambda _module, _args, out: (out[0] * 0, *out[1:]))
     with pytest.raises(MismatchError, match="hidden states"):
-        perplexity(model, tokenizer, OTHER, neurons, draws=1, resamples=10)
+        perplexity(model, tokenizer, neurons, OTHER, draws=1, resamples=10)
     with pytest.raises(MismatchError, match="hidden states"):
         stats.merge(lape.record(model, tokenizer, OTHER))
 
@@ -181,7 +181,7 @@ def test_a_tokenizer_that_splits_otherwise_is_another_and_one_that_only_is_writt
     stats, neurons = found_in(model, tokenizer)
     words = word_tokenizer(["<pad>", "<s>", "</s>", "<unk>", "the", "cat", "chat", "le"])
     with pytest.raises(MismatchError, match="tokenizers"):
-        perplexity(model, words, OTHER, neurons, draws=1, resamples=10)
+        perplexity(model, words, neurons, OTHER, draws=1, resamples=10)
     other = tiny_tokenizer()
     other.add_tokens(["zzyzx"])
     with pytest.warns(LapeWarning, match="split a text of many scripts alike"):
@@ -191,9 +191,9 @@ def test_a_tokenizer_that_splits_otherwise_is_another_and_one_that_only_is_writt
 def test_rows_that_begin_otherwise_are_refused_where_text_is_measured():
     model, tokenizer = lively("llama", torch.float32), tokenizer_of()
     _, neurons = found_in(model, tokenizer)
-    with pytest.raises(MismatchError, match=r"BOS 1 and with no BOS \(--bos\)"):
-        perplexity(model, tokenizer, OTHER, neurons, draws=1, resamples=10, bos="never")
-    perplexity(model, tokenizer, OTHER, neurons, draws=1, resamples=10, bos="always")  # which is what auto does here
+    with pytest.raises(MismatchError, match=r"BOS 1 and with no BOS \(bos\)"):
+        perplexity(model, tokenizer, neurons, OTHER, draws=1, resamples=10, bos="never")
+    perplexity(model, tokenizer, neurons, OTHER, draws=1, resamples=10, bos="always")  # which is what auto does here
 
 
 def test_another_number_format_is_compared_by_what_can_be(saved, tmp_path):

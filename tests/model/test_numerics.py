@@ -21,7 +21,7 @@ def test_only_finite_numbers_pass_and_the_first_other_is_said(values, array):
     if not wrong:
         check_finite(x, "The loss", "line")
         return
-    with pytest.raises(ModelError, match=rf"^The loss has values .* \(first in line {wrong[0]}\)\. .*--dtype bfloat16"):
+    with pytest.raises(ModelError, match=rf"^The loss has values .* \(first in line {wrong[0]}\)\. .*dtype='bfloat16'"):
         check_finite(x, "The loss", "line")
     with pytest.raises(ModelError, match=r"^The loss has values that are infinite or not numbers\. Load.*another copy"):
         check_finite(x, "The loss")

@@ -156,7 +156,7 @@ def test_a_model_without_an_mlp_is_refused_with_what_was_found_and_what_to_type(
     message = str(error.value)
     assert "MambaForCausalLM" in message
     assert "Linear" in message
-    assert "--sites" in message
+    assert "sites=(" in message
     assert "SiteNames" in message
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from lape.recording.plan import PlanOptions, plan
+from lape.recording.plan import plan
 
 
 def test_the_embedded_model_is_planned_by_its_name():
-    made = plan("sample", PlanOptions(batch_tokens=512))
+    made = plan("sample", batch_tokens=512)
     assert (made.layers, made.neurons) == (18, 36_864)
     assert round(made.parameters / 1e6) == 268
     assert made.probe is not None

@@ -34,7 +34,7 @@ def bare(kind, folder, **changes):
 def test_parameters_and_neurons_are_those_of_the_whole_model(kind, layers, tmp_path):
     names = ("num_hidden_layers", "n_layer") if kind == "gpt2" else ("num_hidden_layers",)
     model, path = bare(kind, tmp_path, **dict.fromkeys(names, layers))
-    made = plan(path, PlanOptions(batch_tokens=64))
+    made = plan(path, batch_tokens=64)
     assert made.parameters == sum(p.numel() for p in model.parameters())
     assert made.weights == 2 * made.parameters
     assert (made.layers, made.neurons) == (layers, len(find(model).space))
@@ -46,7 +46,7 @@ def test_a_token_costs_two_flop_a_weight_and_its_attention(tmp_path):
     attention = (
         7 * 2 * 2 * 32 * 512
     )  # every of 512 tokens with every: scores and values, in 32 dimensions over all heads
-    made = plan(path, PlanOptions(batch_tokens=64))
+    made = plan(path, batch_tokens=64)
     assert made.flops == pytest.approx(2 * weights + attention, rel=1e-4)
     assert made.head_flops == 2 * 32 * model.config.vocab_size
 
@@ -68,7 +68,7 @@ def test_only_the_experts_that_a_token_meets_are_counted(tmp_path):
             **changes,
         )
         config.save_pretrained(tmp_path / str(chosen))
-    few, more = (plan(tmp_path / str(k) / "config.json", PlanOptions(batch_tokens=64)) for k in (1, 4))
+    few, more = (plan(tmp_path / str(k) / "config.json", batch_tokens=64) for k in (1, 4))
     assert few.parameters == more.parameters
     assert few.neurons == more.neurons == 3 * 8 * 44
     assert more.flops - few.flops == pytest.approx(
@@ -82,7 +82,7 @@ def test_statistics_take_the_bytes_that_a_recording_writes(tmp_path):
     written = sum(
         stats.tensors[name].nbytes for name in ("fires", "sum", "square", "positive", "written", "written_square")
     )
-    assert plan(path, PlanOptions(batch_tokens=64)).statistics == written
+    assert plan(path, batch_tokens=64).statistics == written
 
 
 def test_as_many_passes_are_planned_as_perplexity_runs(tmp_path):
@@ -92,8 +92,8 @@ def test_as_many_passes_are_planned_as_perplexity_runs(tmp_path):
     neurons = identify(record(model, tokenizer, texts), rate=0.1)
     assert all(len(found) for found in neurons.values())
     options = PerplexityOptions(draws=2, allow_recorded=True)
-    run = line_losses(model, tokenizer, texts, neurons, options).unique(["off", "kind", "draw", "language"])
-    made = plan(path, PlanOptions(languages=3, draws=2, evaluate=100, batch_tokens=64))
+    run = line_losses(model, tokenizer, neurons, texts, options).unique(["off", "kind", "draw", "language"])
+    made = plan(path, languages=3, draws=2, evaluate=100, batch_tokens=64)
     assert made.passes == len(run)
     assert made.evaluate_tokens == 100 * len(run)
 
@@ -101,12 +101,12 @@ def test_as_many_passes_are_planned_as_perplexity_runs(tmp_path):
 def test_time_is_arithmetic_over_speed(tmp_path):
     _, path = bare("llama", tmp_path)
     options = PlanOptions(languages=3, tokens=1000, gpus=4, tflops=2.0, share=0.25)
-    made = plan(path, options)
+    made = plan(path, **vars(options))
     assert made.probe is None
     assert made.record_seconds == pytest.approx(3000 * made.flops / (4 * 0.5e12))
     tokens = made.passes * options.evaluate
     assert made.evaluate_seconds == pytest.approx(tokens * (made.flops + made.head_flops) / (4 * 0.5e12))
-    measured = plan(path, PlanOptions(languages=3, tokens=1000))
+    measured = plan(path, languages=3, tokens=1000)
     assert measured.probe is not None
     assert measured.speed == pytest.approx(measured.flops / LAYERS / measured.probe.recording)
 
@@ -115,16 +115,16 @@ def test_a_copy_that_fits_on_no_device_says_how_many_it_needs(tmp_path):
     model, path = bare("llama", tmp_path)
     bytes_ = 2 * sum(p.numel() for p in model.parameters())
     small = PlanOptions(gpus=8, tflops=1.0, gpu_memory=bytes_ / 2**30 / 2)
-    assert plan(path, small).a_copy == 3  # twice its memory and what runs beside the weights
-    assert plan(path, PlanOptions(gpus=8, tflops=1.0)).a_copy == 1
+    assert plan(path, **vars(small)).a_copy == 3  # twice its memory and what runs beside the weights
+    assert plan(path, gpus=8, tflops=1.0).a_copy == 1
 
 
 def test_gpus_that_cannot_be_measured_here_need_their_speed(tmp_path):
     _, path = bare("llama", tmp_path)
     if torch.accelerator.is_available():
         pytest.skip("there is one")
-    with pytest.raises(OptionError, match="--tflops 989"):
-        plan(path, PlanOptions(gpus=8))
+    with pytest.raises(OptionError, match="tflops=989"):
+        plan(path, gpus=8)
 
 
 @pytest.mark.parametrize("change", [{"languages": 0}, {"tokens": 0}, {"gpus": -1}, {"tflops": 0.0}, {"share": 1.5}])
@@ -136,7 +136,7 @@ def test_options_without_sense_are_refused(change):
 def test_a_folder_without_a_configuration_is_refused(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "nothing of the kind"}), encoding="utf-8")
     with pytest.raises(ModelError, match="configuration"):
-        plan(tmp_path / "config.json", PlanOptions())
+        plan(tmp_path / "config.json")
 
 
 def test_numbers_are_said_as_people_read_them():

@@ -61,7 +61,7 @@ def texts(tmp_path_factory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def expected(texts) -> ActivationStats:
-    return here(model_of("llama"), tokenizer_of(), texts, OPTIONS)
+    return here(model_of("llama"), tokenizer_of(), texts, **vars(OPTIONS))
 
 
 def assert_same(stats: ActivationStats, expected: ActivationStats) -> None:
@@ -97,8 +97,8 @@ def workers() -> list[int]:
 
 def test_workers_that_compile_count_what_one_process_counts(model, texts, tmp_path):
     options = dataclasses.replace(OPTIONS, residual=False, histogram=False, compile="on")
-    stats = record(model, texts, options, loading=ModelOptions(dtype="float64"), cluster=ONE, out=tmp_path / "run")
-    usual = here(model_of("llama"), tokenizer_of(), texts, dataclasses.replace(options, compile="off"))
+    stats = record(model, texts, **vars(options), loading=ModelOptions(dtype="float64"), cluster=ONE, out=tmp_path / "run")
+    usual = here(model_of("llama"), tokenizer_of(), texts, **vars(dataclasses.replace(options, compile="off")))
     for language in usual.languages:
         assert torch.equal(stats[language].fires, usual[language].fires)
         assert torch.equal(stats[language].tokens, usual[language].tokens)
@@ -117,7 +117,7 @@ def test_many_workers_count_what_one_process_counts_also_where_workers_are_kille
             os.kill(fresh[0], signal.SIGKILL)
             killed.append(fresh[0])
 
-    stats = record(model, texts, OPTIONS, cluster=cluster, out=tmp_path / "run", progress=kill)
+    stats = record(model, texts, **vars(OPTIONS), cluster=cluster, out=tmp_path / "run", progress=kill)
     assert len(killed) == kills
     assert_same(stats, expected)
     assert stats.manifest["model"]["checksum"] == expected.manifest["model"]["checksum"]
@@ -135,14 +135,14 @@ def test_a_stopped_run_counts_what_is_missing_or_damaged_and_nothing_else(model,
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        record(model, texts, OPTIONS, cluster=TWO, out=tmp_path / "run", progress=partial(watch, stop=True))
+        record(model, texts, **vars(OPTIONS), cluster=TWO, out=tmp_path / "run", progress=partial(watch, stop=True))
     groups = sorted((tmp_path / "run.partial" / "groups").glob("*.partial"))
     whole = sum(count_of(path) for path in groups[2:])
     assert 0 < whole < seen[-1]
     groups[0].write_bytes(groups[0].read_bytes()[:-9])
     groups[1].unlink()
     seen.clear()
-    stats = record(model, texts, OPTIONS, cluster=ONE, out=tmp_path / "run", progress=partial(watch, stop=False))
+    stats = record(model, texts, **vars(OPTIONS), cluster=ONE, out=tmp_path / "run", progress=partial(watch, stop=False))
     assert seen[0] == whole
     assert_same(stats, expected)
 
@@ -180,7 +180,7 @@ def test_what_a_worker_cannot_load_is_said_as_anywhere(texts, tmp_path):
     folder = tmp_path / "nothing"
     folder.mkdir()
     with pytest.raises(ModelError, match="could not be loaded"):
-        record(folder, texts, OPTIONS, cluster=ONE, out=tmp_path / "run")
+        record(folder, texts, **vars(OPTIONS), cluster=ONE, out=tmp_path / "run")
     assert not (tmp_path / "run.partial").exists()
 
 

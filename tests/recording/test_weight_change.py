@@ -124,7 +124,7 @@ def test_halves_are_compared_as_they_are_and_with_what_was_tuned_from_them():
 
 def test_a_base_coarser_than_what_was_tuned_is_refused():
     exact = tiny("llama", SINGLE)
-    with pytest.raises(MismatchError, match=r"loaded in bfloat16.*fr=.*--dtype float32"):
+    with pytest.raises(MismatchError, match=r"loaded in bfloat16.*fr=.*dtype='float32'"):
         weight_changes(copy.deepcopy(exact).bfloat16(), {"fr": moved(exact)})
 
 

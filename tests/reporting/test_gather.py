@@ -37,7 +37,7 @@ TEXTS = {"en": ["my texts/en2.txt"], "fr": ["fr2.txt", "fr3.txt"], "zh-Hant": ["
 def table(run) -> pl.DataFrame:
     neurons = lape.LanguageNeurons.load(run)
     texts = {language: Documents(some_texts(30, seed + 7)) for seed, language in enumerate(neurons)}
-    return perplexity(model_of("llama"), tokenizer_of(), texts, neurons, draws=1, resamples=100, allow_recorded=True)
+    return perplexity(model_of("llama"), tokenizer_of(), neurons, texts, draws=1, resamples=100, allow_recorded=True)
 
 
 @pytest.fixture

@@ -121,7 +121,7 @@ def test_json_is_readable_and_sorted(tmp_path):
 
 def test_an_existing_file_is_refused_unless_told(path):
     path.write_text("")
-    with pytest.raises(FileError, match="--overwrite"):
+    with pytest.raises(FileError, match="overwrite=True"):
         files.refuse_existing(path, overwrite=False)
     files.refuse_existing(path, overwrite=True)
     files.refuse_existing(path.with_name("new"), overwrite=False)

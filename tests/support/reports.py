@@ -44,7 +44,7 @@ def whole(run, tmp_path) -> Path:
         (folder / one.name).write_bytes(one.read_bytes())
     neurons = lape.LanguageNeurons.load(folder)
     texts = {language: Documents(some_texts(30, seed + 7)) for seed, language in enumerate(neurons)}
-    table = perplexity(model_of("llama"), tokenizer_of(), texts, neurons, draws=1, resamples=100, allow_recorded=True)
+    table = perplexity(model_of("llama"), tokenizer_of(), neurons, texts, draws=1, resamples=100, allow_recorded=True)
     table.write_parquet(folder / "perplexity.parquet")
     contexts_of(neurons).write_parquet(made(folder / "examples") / "contexts.parquet")
     return folder

@@ -243,7 +243,7 @@ def test_a_runs_folder_is_opened_by_its_name(tmp_path):
 def test_an_existing_file_is_refused_and_kept(tmp_path, name):
     path = neurons_of({"fr": {1}}).save(tmp_path / name)
     before = path.read_bytes()
-    with pytest.raises(FileError, match="--overwrite"):
+    with pytest.raises(FileError, match="overwrite=True"):
         neurons_of({"fr": {2}}).save(path)
     assert path.read_bytes() == before
     assert neurons_of({"fr": {2}}).save(path, overwrite=True).read_bytes() != before

@@ -336,7 +336,7 @@ def test_a_runs_folder_is_opened_by_its_name(tmp_path):
 
 def test_an_existing_file_is_refused_and_kept(tmp_path):
     path = made_stats(1).save(tmp_path / "a.safetensors")
-    with pytest.raises(FileError, match="--overwrite"):
+    with pytest.raises(FileError, match="overwrite=True"):
         made_stats(2).save(path)
     assert same_tensors(ActivationStats.load(path), made_stats(1))
 

@@ -102,7 +102,8 @@ def run(arguments: list[str]) -> int:
     except LapeError as error:
         message = in_flags(str(error), flags)
     except CycloptsError as error:
-        message = mistake(error)
+        ours = error.__cause__  # of an option's value: cyclopts takes every ValueError for its own
+        message = in_flags(str(ours), flags) if isinstance(ours, LapeError) else mistake(error)
     except ShellDetectionError:
         message = "It is not known which shell this is. Name it: SHELL=/bin/bash lape --install-completion"
     except KeyboardInterrupt:

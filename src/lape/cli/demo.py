@@ -52,14 +52,14 @@ def demo(
     with draft.anew():
         with progress() as report:
             model, tokenizer = load_proven("sample", LOADING, report)
-            stats = record(model, tokenizer, samples.texts("record"), recording, progress=report)
+            stats = record(model, tokenizer, samples.texts("record"), **vars(recording), progress=report)
         stats.save(draft.folder / "stats.safetensors")
         neurons, reliability = with_reliability(stats, identify(stats, reliability=False), "lape", {})
         neurons.save(draft.folder / "neurons.safetensors")
         out.print(neurons_table(neurons, reliability))
         with progress() as report:
             lines = line_losses(
-                model, tokenizer, samples.texts("evaluate", documents), neurons, measuring, progress=report
+                model, tokenizer, neurons, samples.texts("evaluate", documents), measuring, progress=report
             )
         table = summary(lines, neurons, measuring)
         options = {

@@ -17,6 +17,7 @@ from lape.cli.tables import between, number, titled
 from lape.edit.steer import SteerOptions
 from lape.experiments.harness.run import HarnessOptions, find_tasks, harness
 from lape.measure.bench import named_sets
+from lape.measure.result import Result
 from lape.model.identity import describe
 from lape.store.draft import Draft
 from lape.values.stats import ActivationStats
@@ -73,20 +74,20 @@ def evaluate(
     how = SteerOptions(strength=strength) if steer else None
     with progress() as report:
         loaded, tokenizer = load_proven(model, loading, report)
-        found = harness(loaded, tokenizer, known, neurons, stats, options, steer=how, progress=report)
+        found = harness(loaded, tokenizer, neurons, stats, known, **vars(options), steer=how, progress=report)
     read = {"tasks": known.names, "statistics": stats.manifest.get("corpus", {})}
     used = (neurons, stats) if sets == "lape" else (stats,)  # the run's neurons, or such as the statistics alone give
     record = provenance("eval", *used, options=options, steer=how, sets=sets, **read, **describe(loaded, tokenizer))
     with draft.anew():
-        draft.write({"tasks": found.table, "documents": found.documents}, run=record | _said(found, record))
-    out.print(task_table(found.table))
+        draft.write(found, run=record | _said(found, record))
+    out.print(task_table(found["tasks"]))
     written(draft.target, found.notes)
 
 
-def _said(found: Any, record: dict[str, Any]) -> dict[str, Any]:
+def _said(found: Result, record: dict[str, Any]) -> dict[str, Any]:
     """What came out, for who reads run.json alone."""
     versions = {**record["versions"], "lm-eval": version("lm-eval")}
-    return {"versions": versions, "notes": found.notes, "records": found.table.to_dicts()}
+    return {"versions": versions, "notes": found.notes, "records": found["tasks"].to_dicts()}
 
 
 def task_table(table: pl.DataFrame) -> Group:

@@ -14,6 +14,7 @@ from lape.data.texts import listed
 from lape.detect.lape import entropy
 from lape.experiments.examples.contexts import ExamplesOptions
 from lape.experiments.examples.run import examples as look_up
+from lape.measure.result import Result
 from lape.model.identity import describe
 from lape.store.draft import Draft
 from lape.values.stats import ActivationStats
@@ -65,7 +66,7 @@ def examples(
         loaded, tokenizer = load_matching(model, loading, report, neurons=neurons)
         described = describe(loaded, tokenizer)
         found = look_up(
-            loaded, tokenizer, texts, neurons, options,
+            loaded, tokenizer, neurons, texts, **vars(options),
             entropy=entropy, folder=cells, described=described, planned=say_passes("one neuron"), progress=report,
         )  # fmt: skip
         sources = {language: paths or BUNDLED for language, paths in listed(texts).items()}
@@ -84,16 +85,17 @@ def _entropy(run: Path, neurons: Any) -> Any:
     return entropy(stats.probabilities(neurons.options.get("denominator", "tokens")))
 
 
-def _save(draft: Any, found: Any, neurons: Any, record: dict[str, Any]) -> None:
-    record |= {"texts": found.texts, "left_out": list(found.left_out)}
+def _save(draft: Any, found: Result, neurons: Any, record: dict[str, Any]) -> None:
+    read = {row.pop("language"): row for row in found["texts"].to_dicts()}
+    record |= {"texts": read, "left_out": list(found.notes)}
     about = {
         "languages": {language: len(one) for language, one in neurons.items()},
         "neurons": len(neurons.union),
-        "firing": found.contexts["flat"].n_unique(),
-        "contexts": len(found.contexts),
+        "firing": found["contexts"]["flat"].n_unique(),
+        "contexts": len(found["contexts"]),
         "not_done": list(NOT_DONE),
     }
-    draft.write({name: getattr(found, name) for name in TABLES}, run=record, about=record | about)
+    draft.write({name: found[name] for name in TABLES}, run=record, about=record | about)
     draft.finish()
 
 
@@ -105,13 +107,13 @@ NOT_DONE = (
 """What the tables do not say, for who reads them."""
 
 
-def _tell(found: Any, target: Path, run: Path) -> None:
+def _tell(found: Result, target: Path, run: Path) -> None:
     """What was found, and what comes next."""
-    firing, total = found.contexts["flat"].n_unique(), len(found.contexts)
+    firing, total = found["contexts"]["flat"].n_unique(), len(found["contexts"])
     out.print(f"{many(total, 'max-activating example')} of {many(firing, 'neuron')}.")
-    if len(found.effects):
-        out.print(effects_table(found.effects))
-    for note in found.left_out:
+    if len(found["effects"]):
+        out.print(effects_table(found["effects"]))
+    for note in found.notes:
         out.print(f"Left out: {note}")
     folder = run if run.is_dir() else run.parent
     shown = folder if target.parent == folder else target  # a report shows what lies in its folder

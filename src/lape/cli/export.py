@@ -66,9 +66,10 @@ def _edits(neurons: Any, off: Sequence[str], scale: Sequence[str]) -> list[Any]:
     for one in scale:
         language, _, factor = one.partition("=")
         try:
-            edits.append(Scale(neurons[language], float(factor)))
+            number = float(factor)
         except ValueError as error:
             raise OptionError(
                 f"--scale {one} names no factor. Expected TAG=FACTOR, for example --scale fr=1.5."
             ) from error
+        edits.append(Scale(neurons[language], number))
     return edits

@@ -31,7 +31,7 @@ def figures(
     overwrite
         Replace an existing folder.
     """
-    drawn = draw(run, options, out=to, overwrite=overwrite)
+    drawn = draw(run, **vars(options), out=to, overwrite=overwrite)
     for name, path in drawn.paths.items():
         out.print(f"{name:<18} {drawn.titles[path.stem]}")
     alike: dict[tuple[str, str], list[str]] = {}

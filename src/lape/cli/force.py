@@ -22,13 +22,15 @@ from lape.experiments.forcing.run import ForcingOptions, forcing
 from lape.measure.answer_quality import FEWEST
 from lape.measure.answer_table import DEFINITIONS
 from lape.measure.questions import checked_questions
+from lape.measure.result import Result
 from lape.model.identity import describe
 from lape.store.draft import Draft
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
 _FORCING = ForcingOptions()
-TABLES = ("answers", "table", "differences", "costs", "identification")
+FILES = {"forced_answers": "answers", "forcing_differences": "differences"}
+"""Table -> its file in the folder, where that is not its name."""
 
 
 def force(
@@ -81,22 +83,23 @@ def force(
         read = {**{name: listed(one) for name, one in use.items()}, "statistics": stats.manifest.get("corpus", {})}
         record = provenance("force", neurons, stats, **chosen, **read, **describe(loaded, tokenizer))
         how: dict[str, Any] = {"neurons": neurons, "folder": draft.folder, "progress": report}
-        found = forcing(loaded, tokenizer, stats, first, rest, options, **use, **how)
-    tables = {"forcing" if name == "table" else name: getattr(found, name) for name in TABLES}
+        found = forcing(loaded, tokenizer, stats, first, rest, **vars(options), **use, **how)
+    tables = {FILES.get(name, name): table for name, table in found.items()}
     draft.write(tables, run=record, forcing=_published(found, record))
     draft.finish()
     out.print(forcing_tables(found))
     written(draft.target, found.notes)
 
 
-def _published(found: Any, record: dict[str, Any]) -> dict[str, Any]:
+def _published(found: Result, record: dict[str, Any]) -> dict[str, Any]:
     """All records with what they mean, as one JSON."""
     return {
         **{name: record[name] for name in ("command", "versions", "model", "options", "made_from")},
         "definitions": DEFINITIONS,
         "notes": list(found.notes),
-        "records": _rounded(found.table),
-        **{name: _rounded(getattr(found, name)) for name in ("differences", "costs", "identification")},
+        "records": _rounded(found["forcing"]),
+        "differences": _rounded(found["forcing_differences"]),
+        **{name: _rounded(found[name]) for name in ("costs", "identification")},
     }
 
 
@@ -140,9 +143,9 @@ def _texts(option: str, flags: Sequence[str] | None, part: Any, languages: Mappi
     return {language: source for language, source in samples.texts(part).items() if language in languages}
 
 
-def forcing_tables(found: Any) -> Group:
+def forcing_tables(found: Result) -> Group:
     """Every family on the reporting questions, the settings that were tried, and what the edits cost."""
-    report = found.table.filter(source="all", target="all", split="report")
+    report = found["forcing"].filter(source="all", target="all", split="report")
     rows = [
         [
             row["family"],
@@ -160,13 +163,13 @@ def forcing_tables(found: Any) -> Group:
     parts: list[Any] = [
         titled("Reporting questions, setting chosen on the others", names, rows, caption),
         Text(),
-        _tried(found.table),
+        _tried(found["forcing"]),
     ]
-    worst = _worst(found.table)
+    worst = _worst(found["forcing"])
     if worst:
         parts += [Text(), Text(worst)]
-    if len(found.costs):
-        parts += [Text(), _costs(found.costs)]
+    if len(found["costs"]):
+        parts += [Text(), _costs(found["costs"])]
     return Group(*parts)
 
 

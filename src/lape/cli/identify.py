@@ -19,7 +19,7 @@ from lape.detect.identify import method_named
 from lape.detect.stability import reliability as table_of
 from lape.detect.stability import split_halves, stability_of
 from lape.errors import FileError, warn
-from lape.options import given
+from lape.options import by_name
 from lape.store import files
 from lape.store.lock import Lock
 from lape.store.run import NEURONS, STATS, save_table
@@ -58,7 +58,7 @@ def identify(
     """
     chosen = given_flags(options)
     function = method_named(method)
-    given(DETECTORS[method].options, None, chosen)  # refuses before the statistics are read
+    by_name(DETECTORS[method].options, chosen)  # refuses before the statistics are read
     target = to or _beside(stats)
     files.refuse_existing(target, overwrite)
     recorded = ActivationStats.load(stats)
@@ -109,5 +109,5 @@ def _left_behind(target: Path) -> list[str]:
 def with_reliability(stats: Any, neurons: Any, method: str, options: dict[str, Any]) -> tuple[Any, Any]:
     """The neurons with their stability, and the table of reliability, from one round of halvings."""
     with progress() as report:
-        found = split_halves(stats, method_named(method), progress=report, **options)
+        found = split_halves(stats, partial(method_named(method), **options), progress=report)
     return neurons.with_stability(stability_of(neurons, found)), table_of(neurons, found)

@@ -112,7 +112,7 @@ def load_proven(model: str, loading: ModelOptions, progress: Progress) -> tuple[
     file = gguf_file(model)
     kept = file and place(file, loading.dtype)
     new = kept is not None and not kept.exists()
-    loaded, tokenizer = load(model, loading, progress=progress)
+    loaded, tokenizer = load(model, **vars(loading), progress=progress)
     if kept is not None and new and kept.exists():
         err.print(
             f"{model} lies unpacked in {kept} from now on, so that it is not unpacked again. Delete that folder when you like.",

@@ -61,7 +61,7 @@ def perplexity(
         loaded, tokenizer = load_matching(model, loading, report, neurons=found)
         described = describe(loaded, tokenizer)
         how: dict[str, Any] = {"folder": cells, "described": described, "planned": say_passes("neurons")}
-        lines = line_losses(loaded, tokenizer, texts, found, options, **how, progress=report)
+        lines = line_losses(loaded, tokenizer, found, texts, options, **how, progress=report)
         table = summary(lines, found, options)
         record = provenance("perplexity", found, options=options, texts=listed(texts), **described)
         draft.write({"perplexity": table, "lines": lines}, run=record)

@@ -32,7 +32,7 @@ def plan(
         Revision of a model on the Hub.
     """
     err.print("Making a few layers with random weights…")
-    for line in lines(model, made(model, options, revision)):
+    for line in lines(model, made(model, **vars(options), revision=revision)):
         out.print(line, soft_wrap=True)
 
 

@@ -84,12 +84,26 @@ def record(
         if cluster.engine == "ray":
             observers.refuse("ray", options, tuned=bool(checkpoints))
             stats = ray.record(
-                model, texts, options, loading=loading, cluster=cluster, out=to, overwrite=overwrite, progress=report
+                model,
+                texts,
+                **vars(options),
+                loading=loading,
+                cluster=cluster,
+                out=to,
+                overwrite=overwrite,
+                progress=report,
             )
         else:
             loaded, tokenizer = load_proven(model, loading, report)
             stats = run(
-                loaded, tokenizer, texts, options, tuned=checkpoints, out=to, overwrite=overwrite, progress=report
+                loaded,
+                tokenizer,
+                texts,
+                **vars(options),
+                tuned=checkpoints,
+                out=to,
+                overwrite=overwrite,
+                progress=report,
             )
     if first:
         _note(to, loading)

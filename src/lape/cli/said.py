@@ -10,7 +10,11 @@ from typing import Any
 from cyclopts import CycloptsError
 from cyclopts.exceptions import MissingArgumentError, UnknownOptionError, UnusedCliTokensError
 
-_VALUE = r"""\[[^\]]*\]|"[^"]*"|'[^']*'|[^\s,;()]*[^\s,;().]"""
+_VALUE = r"""\[[^\]]*\]|\{[^}]*\}|\([^)]*\)|"[^"]*"|'[^']*'|[^\s,;()]*[^\s,;().]"""
+
+
+_CALLED = {"texts": "text", "lines": "parallel", "include": "include_path"}
+"""What a function calls otherwise than the command does."""
 
 
 def flags_by_name(arguments: Iterable[Any]) -> dict[str, str]:
@@ -20,23 +24,32 @@ def flags_by_name(arguments: Iterable[Any]) -> dict[str, str]:
 
 
 def in_flags(message: str, flags: Mapping[str, str]) -> str:
-    """A message of the library, where options are called as in Python, as it is said of a command: `width=11008` is `--width 11008`.
+    """A message of the library, where options are called as in Python, as it is said of a command: `width=11008` is `--width 11008`, and
+    `texts={"fr": "a.txt"}` is `--text fr=a.txt`.
 
     An option is known by its `=`, by an underscore, or by standing, in lower case, where a sentence begins.
     """
     if not flags:
         return message
     names = "|".join(sorted(flags, key=len, reverse=True))
-    given = re.compile(rf"(?<![-\w./])({names})=({_VALUE})(?:,\s(?=(?:{names})=))?")
-    message = given.sub(lambda one: _given(flags[one[1]], one[2], more=one[0].endswith(" ")), message)
+    values = {**flags, **{python: flags[name] for python, name in _CALLED.items() if name in flags}}
+    known = "|".join(sorted(values, key=len, reverse=True))
+    given = re.compile(rf"(?<![-\w./])({known})=({_VALUE})(?:,\s(?=(?:{known})=))?")
+    message = given.sub(lambda one: _given(values[one[1]], one[2], more=one[0].endswith(" ")), message)
     called = re.compile(rf"(?:(?<![-\w./'\"])(?=\w+_)|^|(?<=\.\s))({names})(?![\w=/]|\.\w)")
     return called.sub(lambda one: flags[one[1]], message)
 
 
 def _given(flag: str, value: str, *, more: bool) -> str:
-    """A flag with its value: a list as words with commas, a text without quotes, True as nothing."""
-    bare = re.sub(r"[\[\]\"']", "", value).replace(", ", ",")
-    return (flag if bare == "True" else f"{flag} {bare}") + " " * more
+    """A flag with its value: a list as words with commas, a tuple as words, a mapping as TAG=VALUE each, a text without quotes, True as nothing."""
+    words = re.sub(r"[\[\]{}()\"']", "", value).split(", ")
+    if value.startswith("{"):
+        said = " ".join(f"{flag} {word.replace(': ', '=')}" for word in words)
+    elif value.startswith("("):
+        said = shlex.join([flag, *words])
+    else:
+        said = flag if words == ["True"] else f"{flag} {','.join(words)}"
+    return said + " " * more
 
 
 def mistake(error: CycloptsError) -> str:

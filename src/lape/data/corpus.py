@@ -112,7 +112,7 @@ def bos_id(tokenizer: Any, rule: str) -> int | None:
         return None
     if rule == "always":
         if bos is None:
-            raise OptionError("--bos always: this tokenizer has no BOS token. Use --bos auto.")
+            raise OptionError("bos is 'always', but this tokenizer has no BOS token. Use bos='auto'.")
         return int(bos)
     with foreign(TextError, lambda said: f"The model's tokenizer failed: {said}"):
         return int(bos) if bos is not None and tokenizer("a")["input_ids"][:1] == [bos] else None

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from lape.data.languages import tagged
 from lape.data.texts import Documents, documents
 from lape.errors import TextError, warn
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 Parallel: TypeAlias = Mapping[str, str | Path | Sequence[str] | Documents]
 """Language tag -> a file, or the lines themselves (a list of strings is lines here, not paths). Line i is the same sentence in each."""
@@ -52,7 +55,9 @@ def _lines(language: str, source: str | Path | Sequence[str] | Documents, column
     return ["".join(pieces).strip() for pieces in documents(given_lines)]
 
 
-def spread(lines: Mapping[str, Sequence[str]], tokens: int, tokenizer: Any) -> tuple[list[int], dict[str, Documents]]:
+def spread(
+    lines: Mapping[str, Sequence[str]], tokens: int, tokenizer: PreTrainedTokenizerBase
+) -> tuple[list[int], dict[str, Documents]]:
     """The numbers of about as many lines as give `tokens` tokens a language on average, evenly spread, and their text, each line a document.
 
     Neighbouring lines come from the same article; lines far apart can be resampled as if they were independent.
@@ -71,7 +76,7 @@ def spread(lines: Mapping[str, Sequence[str]], tokens: int, tokenizer: Any) -> t
     return numbers, {language: Documents([one[k] for k in numbers]) for language, one in lines.items()}
 
 
-def warn_of_few(texts: Mapping[str, Documents], tokens: int, tokenizer: Any) -> None:
+def warn_of_few(texts: Mapping[str, Documents], tokens: int, tokenizer: PreTrainedTokenizerBase) -> None:
     """Warn where `spread` found too few lines for an interval: how many, of how many tokens really, and what to ask for."""
     count = min(len(one.texts) for one in texts.values())
     if count >= ENOUGH:
@@ -81,5 +86,5 @@ def warn_of_few(texts: Mapping[str, Documents], tokens: int, tokenizer: Any) -> 
     enough = math.ceil(1.2 * ENOUGH * max(tokens, held) / count / 100) * 100
     warn(
         f"{tokens:,} tokens of parallel text are {count} sentences here, {held:,.0f} tokens a language on average. No interval can be made of "
-        f"under {ENOUGH}, and little can be told: give --tokens {enough:,} or more, and a text of as many lines."
+        f"under {ENOUGH}, and little can be told: give tokens={enough} or more, and a text of as many lines."
     )

@@ -29,7 +29,7 @@ def records(path: Path, column: str) -> Iterator[Any]:
         names = frame.collect_schema().names()
         if column not in names:
             raise TextError(
-                f"{path} has no column {column!r}, but {', '.join(names)}. Name it: --column {names[0]}."
+                f"{path} has no column {column!r}, but {', '.join(names)}. Name it: column={names[0]!r}."
                 if names
                 else f"{path} has no columns. Expected one that holds text, {column!r}."
             )

@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
+from types import ModuleType
 from typing import Any, Literal, get_args
 
 import langcodes
@@ -149,7 +150,7 @@ def equal_noise(
     return noised(lines, rate, seed), rate, True
 
 
-def library(name: str) -> Any:
+def library(name: str) -> ModuleType:
     """A library of the extra. Raises OptionError naming the extra where it is missing."""
     need("variants", "Writing this text differently", name)
     return importlib.import_module(name)

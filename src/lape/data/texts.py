@@ -96,7 +96,7 @@ def warn_of_lines(source: Source) -> None:
             if path.name.endswith(".txt") and (count := _independent(path)):
                 warn(
                     f"{path.name}: {count} lines, none of them blank, are taken as one document. If they do not follow one another, "
-                    "make each a document: --document line."
+                    "make each a document: document='line'."
                 )
 
 
@@ -176,9 +176,7 @@ def _records(records: Iterator[Any], column: str, name: str) -> Iterator[Iterato
         text = record.get(column) if isinstance(record, dict) else None
         if not isinstance(text, str):
             keys = ", ".join(record) if isinstance(record, dict) else type(record).__name__
-            raise TextError(
-                f"{name}: a record has no text in {column!r}; it has {keys}. Name the column: --column NAME."
-            )
+            raise TextError(f"{name}: a record has no text in {column!r}; it has {keys}. Name the column: column=NAME.")
         yield pieces(parts_of(text))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -30,18 +30,27 @@ class AlignmentOptions(LapeOptions):
 
 def alignment(
     stats: ActivationStats,
-    options: AlignmentOptions | None = None,
     *,
+    rate: float = 0.01,
+    filter: float = 0.95,
+    bar: float = 0.95,
+    per_language: int | None = None,
+    denominator: Literal["tokens", "routed"] = "tokens",
+    weight: float | None = None,
     folds: Sequence[int] | None = None,
-    **changes: Any,
 ) -> LanguageNeurons:
-    """The neurons of lowest H − λ · max_k p_k: entropy alone overlooks how often a neuron fires.
+    """The neurons of lowest H − λ · max_k p_k: entropy alone overlooks how often a neuron fires (Zhang et al. 2025, arXiv 2505.21505).
 
-    Candidates and membership are LAPE's (some probability strictly above the 95th percentile of all). Without a given `weight`, λ
-    is the largest, up to 2²⁰, at which none of the neurons kept by `rate` belongs to every language; where every λ keeps such a
-    neuron, it is 0 and a note says so. Reads counts only.
+    Candidates and membership are LAPE's (some probability strictly above the 95th percentile of all), as are the options but `weight`: λ. Without it
+    λ is the largest, up to 2²⁰, at which none of the neurons kept by `rate` belongs to every language; where every λ keeps such a
+    neuron, it is 0 and a note says so. Scores are (neurons,) float64, in nats. Reads counts only. Raises OptionError for statistics of a single language.
+
+    Example:
+        >>> from lape.detect.alignment import alignment
+        >>> alignment(stats, weight=0.5).options["λ"]
+        0.5
     """
-    options = given(AlignmentOptions, options, changes)
+    options = given(AlignmentOptions, locals())
     languages = languages_of(stats)
     p = stats.probabilities(options.denominator, folds)
     scored = scored_neurons(stats, folds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -36,16 +36,26 @@ class ApOptions:
         positive(self, "per_language")
 
 
-def ap(stats: ActivationStats, options: ApOptions | None = None, **changes: Any) -> LanguageNeurons:
-    """For language k the neurons of largest and of smallest average precision AP_k, half of the number each.
+def ap(
+    stats: ActivationStats,
+    *,
+    per_language: int = 100,
+    side: Literal["both", "top", "bottom"] = "both",
+) -> LanguageNeurons:
+    """For language k the neurons of largest and of smallest average precision AP_k, half of `per_language` each (Kojima et al. 2024, arXiv 2404.02431).
 
     A neuron's answer to a text is its mean activation over the text's counted tokens; AP_k is the average precision of that answer
     at telling the texts of k from those of the other languages, as they are (no weights). The smallest AP_k are neurons that
-    are quieter in k than anywhere else. Neurons of MLPs only; the paper takes the outputs of all linear layers.
+    are quieter in k than anywhere else; `side` takes those of one end alone. Neurons of MLPs only; the paper takes the outputs of all linear layers.
     The order of the texts changes nothing. Texts are documents in a language with 64 or more, else chunks of about 64 tokens:
-    see `lape.recording.observers.texts.texts_of`. Raises OptionError for statistics recorded without `per_text`.
+    see `lape.recording.observers.texts.texts_of`. Raises OptionError for statistics recorded without `per_text`, or of a single language.
+
+    Example:
+        >>> from lape.detect.ap import ap
+        >>> len(ap(stats, per_language=6, side="top")["fr"])
+        6
     """
-    options = given(ApOptions, options, changes)
+    options = given(ApOptions, locals())
     languages = languages_of(stats)
     precision = average_precision([stats[language].extra("texts") for language in languages])
     scored = scored_neurons(stats)

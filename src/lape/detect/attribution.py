@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -38,14 +39,26 @@ class AttributionOptions:
 
 
 def attribution(
-    stats: ActivationStats, options: AttributionOptions | None = None, *, folds: Any = None, **changes: Any
+    stats: ActivationStats,
+    *,
+    per_language: int = 100,
+    by: Literal["own", "difference", "share", "product", "entropy"] = "product",
+    matters: float = 0.05,
+    folds: Sequence[int] | None = None,
 ) -> LanguageNeurons:
-    """For language k the N neurons of largest score, from A_k = E_k[−a · ∂NLL/∂a], the first-order damage of zeroing a neuron.
+    """For language k the `per_language` neurons of largest score, from A_k = E_k[−a · ∂NLL/∂a], gradient × activation: the first-order damage, in
+    nats per token, of zeroing a neuron (ours, after CRANE, arXiv 2601.04664).
 
     `by`: own, A_k itself; difference, A_k minus the others' mean; share, A_k⁺ / Σ_j A_j⁺; product, A_k⁺ · share². entropy: the
-    lowest LAPE among the `matters` share of neurons of largest A_k. Needs `lape record --attribution TOKENS`.
+    lowest LAPE among the `matters` share of neurons of largest A_k. Attributions are not kept by folds, so `folds` are refused. Raises OptionError for
+    statistics recorded without `attribution`, or of a single language.
+
+    Example:
+        >>> from lape.detect.attribution import attribution
+        >>> len(attribution(stats, per_language=3, by="own")["fr"])
+        3
     """
-    options = given(AttributionOptions, options, changes)
+    options = given(AttributionOptions, locals())
     if folds is not None:
         raise OptionError(
             "Attributions are not kept by folds, so the attribution method cannot choose from some of them."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -36,18 +36,25 @@ class DifferenceOptions:
 
 def difference(
     stats: ActivationStats,
-    options: DifferenceOptions | None = None,
     *,
+    per_language: int = 100,
+    of: Literal["activation", "probability"] = "activation",
+    against: Literal["mean", "largest"] = "mean",
     folds: Sequence[int] | None = None,
-    **changes: Any,
 ) -> LanguageNeurons:
-    """For language k the N neurons of largest x_k minus the mean of x_j over the other languages j, where it is above 0.
+    """For language k the `per_language` neurons of largest x_k minus the mean of x_j over the other languages j, where it is above 0 (ours).
 
     x is the mean activation, or (`of="probability"`) the activation probability; with `against="largest"` the largest x_j is taken
     off instead of the mean. It looks at how much a neuron does, which an entropy does not. Sums are kept once, so mean
-    activations have no halves and no stability; probabilities have both. Neurons of experts that few tokens reached are left out.
+    activations have no halves and no stability; probabilities have both. Neurons of experts that few tokens reached are left out. Raises OptionError
+    for statistics without sums, or of a single language.
+
+    Example:
+        >>> from lape.detect.difference import difference
+        >>> len(difference(stats, per_language=5, of="probability")["fr"])
+        5
     """
-    options = given(DifferenceOptions, options, changes)
+    options = given(DifferenceOptions, locals())
     if folds is not None and options.of != "probability":
         raise OptionError("Sums are not kept by folds, so the difference method cannot choose from some of them.")
     languages = languages_of(stats)

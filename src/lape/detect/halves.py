@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -13,7 +13,7 @@ from lape.errors import OptionError
 from lape.values.stats import ActivationStats
 
 
-def halvable(stats: ActivationStats, find: Method, options: dict[str, Any]) -> bool:
+def halvable(stats: ActivationStats, find: Method, options: Mapping[str, Any]) -> bool:
     """Whether a method can choose from half of the text: it takes `folds`, and what it reads is kept by folds."""
     if stats.folds < 2 or "folds" not in inspect.signature(find).parameters or find is random:
         return False

@@ -2,34 +2,70 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from typing import Literal, TypedDict, Unpack, overload
 
 from lape.detect import DETECTORS
 from lape.detect.detector import Method
 from lape.detect.halves import halvable
 from lape.detect.stability import stability
 from lape.errors import OptionError
+from lape.options import by_name
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
 
+class MethodOptions(TypedDict, total=False):
+    """The options of the methods that come with lape; each has some of them, which its dataclass describes."""
+
+    per_language: int | None
+    rate: float
+    filter: float
+    bar: float
+    denominator: Literal["tokens", "routed"]
+    seed: int
+    weight: float | None
+    of: Literal["activation", "probability"]
+    against: Literal["mean", "largest"]
+    by: Literal["own", "difference", "share", "product", "entropy"]
+    matters: float
+    side: Literal["both", "top", "bottom"]
+    percentile: float
+
+
+@overload
 def identify(
-    stats: ActivationStats,
-    method: str | Method = "lape",
-    *,
-    reliability: bool = True,
-    **options: Any,
+    stats: ActivationStats, method: str = "lape", *, reliability: bool = True, **options: Unpack[MethodOptions]
+) -> LanguageNeurons: ...
+@overload
+def identify(
+    stats: ActivationStats, method: Method, *, reliability: bool = True, **options: object
+) -> LanguageNeurons: ...
+def identify(
+    stats: ActivationStats, method: str | Method = "lape", *, reliability: bool = True, **options: object
 ) -> LanguageNeurons:
     """Find each language's neurons in recorded statistics.
 
-    `method`: a name in `lape.detect.DETECTORS`, or a function of your own, `stats -> LanguageNeurons`. Further keywords are the method's options,
-    those of `lape.detect.lape.LapeOptions` for "lape" and so on. With `reliability`, and where the method can choose from half of
-    the text, each neuron gets its stability: the share of halves of the text that select it.
+    `method`: a name in `lape.detect.DETECTORS`, or a function of your own, `stats -> LanguageNeurons`. Further keywords are the method's options:
+    those of `lape.detect.lape.LapeOptions` for "lape", Tang et al.'s rule with its published thresholds, and so on. With `reliability`, and where
+    the method can choose from half of the text, each neuron gets its stability, 0 to 1: the share of halves of the text that select it.
+
+    Raises OptionError for a method, an option or a value that there is not, and for statistics that lack what the method reads.
+
+    Example:
+        >>> neurons = lape.identify(stats)
+        >>> sorted(neurons)
+        ['en', 'fr', 'id', 'zh']
+        >>> largest = lape.identify(stats, "difference", per_language=5)
+        >>> largest.method, len(largest["fr"])
+        ('difference', 5)
     """
     find = method_named(method)
+    if isinstance(method, str):
+        by_name(DETECTORS[method].options, options)  # refuses what the method has not
     neurons = find(stats, **options)
     if reliability and halvable(stats, find, options):
-        return neurons.with_stability(stability(stats, neurons, find, **options))
+        return neurons.with_stability(stability(neurons, stats, partial(find, **options)))
     return neurons
 
 

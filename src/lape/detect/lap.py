@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from lape.detect.common import each, found, languages_of, short
 from lape.detect.detector import Detector
@@ -29,13 +29,24 @@ class LapOptions:
 
 
 def lap(
-    stats: ActivationStats, options: LapOptions | None = None, *, folds: Sequence[int] | None = None, **changes: Any
+    stats: ActivationStats,
+    *,
+    per_language: int = 100,
+    denominator: Literal["tokens", "routed"] = "tokens",
+    folds: Sequence[int] | None = None,
 ) -> LanguageNeurons:
-    """For language k the N neurons of highest activation probability p_k, of those that enough tokens reached. Reads counts only.
+    """LAP: for language k the `per_language` neurons of highest activation probability p_k, of those that enough tokens reached.
 
-    What every language needs fires often in all of them, so these sets are expected to be anything but specific.
+    What every language needs fires often in all of them, so these sets are expected to be anything but specific. Compared in Tang et al. 2024; the
+    definition is ours. `denominator`: see `LapOptions`; `folds`: use only these folds of the counts. Reads counts only. Raises OptionError for
+    statistics of a single language.
+
+    Example:
+        >>> from lape.detect.lap import lap
+        >>> len(lap(stats, per_language=5)["fr"])
+        5
     """
-    options = given(LapOptions, options, changes)
+    options = given(LapOptions, locals())
     p = dict(zip(languages_of(stats), stats.probabilities(options.denominator, folds), strict=True))
     scored = scored_neurons(stats, folds)
     chosen = each(stats, p.__getitem__, options.per_language, above=0.0, among=scored)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -15,6 +15,9 @@ from lape.errors import OptionError
 from lape.options import check_choices, given, positive, shares
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.stats import ActivationStats
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 _CHUNK = 2**18
 MIN_ROUTED = 200
@@ -145,13 +148,33 @@ def scored_neurons(stats: ActivationStats, folds: Sequence[int] | None = None) -
 
 
 def lape(
-    stats: ActivationStats, options: LapeOptions | None = None, *, folds: Sequence[int] | None = None, **changes: Any
+    stats: ActivationStats,
+    *,
+    rate: float = 0.01,
+    filter: float = 0.95,
+    bar: float = 0.95,
+    per_language: int | None = None,
+    denominator: Literal["tokens", "routed"] = "tokens",
+    folds: Sequence[int] | None = None,
 ) -> LanguageNeurons:
-    """Find language neurons by LAPE. `options` or its fields as keywords: see `LapeOptions`. Reads counts only.
+    """LAPE, language activation probability entropy: the neurons of lowest entropy over languages of how often they fire (Tang et al. 2024).
 
-    `folds`: use only these folds of the counts. Raises OptionError for statistics of a single language.
+    One percentile over all activation probabilities, `filter`, says which neurons are candidates; of these the `rate` of lowest entropy (natural log,
+    nats) is kept, and a kept neuron belongs to every language where its probability is above the percentile `bar`. The defaults are the published
+    thresholds. Further: `per_language`, `denominator`, see `LapeOptions`. `folds`: use only these folds of the counts. Reads counts only.
+
+    Gives a set of flat indices for each language, and as `scores` (neurons,) float64 the entropies, infinite where a neuron is no candidate. Raises
+    OptionError for statistics of a single language.
+
+    Example:
+        >>> from lape.detect.lape import lape
+        >>> neurons = lape(stats, rate=0.005)
+        >>> sorted(neurons)
+        ['en', 'fr', 'id', 'zh']
+        >>> len(lape(stats, per_language=5)["fr"])
+        5
     """
-    options = given(LapeOptions, options, changes)
+    options = given(LapeOptions, locals())
     if len(stats.languages) < 2:
         raise OptionError(
             f"Only {', '.join(stats.languages) or 'no language'} was recorded. LAPE compares languages: with one alone every entropy is 0. Record two or more."
@@ -165,7 +188,7 @@ def lape(
 
 
 def by_rule(
-    stats: ActivationStats, method: str, options: Any, chosen: Selection, notes: Sequence[str] = ()
+    stats: ActivationStats, method: str, options: DataclassInstance, chosen: Selection, notes: Sequence[str] = ()
 ) -> LanguageNeurons:
     """What `select` chose for the statistics' languages, with the thresholds at which it did."""
     members = dict(zip(stats.languages, chosen.members, strict=True))

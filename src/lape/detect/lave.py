@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Literal
 
 import torch
 
@@ -17,14 +17,27 @@ from lape.values.stats import ActivationStats
 
 
 def lave(
-    stats: ActivationStats, options: LapeOptions | None = None, *, folds: Sequence[int] | None = None, **changes: Any
+    stats: ActivationStats,
+    *,
+    rate: float = 0.01,
+    filter: float = 0.95,
+    bar: float = 0.95,
+    per_language: int | None = None,
+    denominator: Literal["tokens", "routed"] = "tokens",
+    folds: Sequence[int] | None = None,
 ) -> LanguageNeurons:
-    """LAPE's rule with v_k = E_k[max(a, 0)] in the place of the probability: entropy over languages of v, same filters.
+    """LAVE: LAPE's rule with v_k = E_k[max(a, 0)] in the place of the probability: entropy over languages of v, same filters.
 
-    Means themselves can be negative and have no entropy, hence their positive part. The percentiles are taken over all v, so
-    that layers with large activations give most candidates. Sums are kept once, so it has no halves and no stability.
+    Means themselves can be negative and have no entropy, hence their positive part. The percentiles are taken over all v, so that layers with large
+    activations give most candidates. Options: `lape.detect.lape.LapeOptions`. Sums are kept once, so it has no halves and no stability, and `folds`
+    are refused. Compared in Tang et al. 2024; the definition is ours. Raises OptionError for statistics without sums, or of a single language.
+
+    Example:
+        >>> from lape.detect.lave import lave
+        >>> len(lave(stats, per_language=5)["fr"])
+        5
     """
-    options = given(LapeOptions, options, changes)
+    options = given(LapeOptions, locals())
     if folds is not None:
         raise OptionError("Sums are not kept by folds, so LAVE cannot choose from some of them.")
     languages = languages_of(stats)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,15 +32,24 @@ class Probability90Options:
 
 
 def probability90(
-    stats: ActivationStats, options: Probability90Options | None = None, **changes: Any
+    stats: ActivationStats,
+    *,
+    per_language: int = 100,
+    percentile: float = 0.9,
 ) -> LanguageNeurons:
-    """For language k the N neurons that exceed their threshold on the largest share of k's tokens.
+    """For language k the `per_language` neurons that exceed their threshold on the largest share of k's tokens (Mondal et al. 2025, arXiv 2503.17456).
 
-    The paper does not say over what the percentile is taken; ours: a neuron's threshold is the 90th percentile of its activation
+    The paper does not say over what the percentile is taken; ours: a neuron's threshold is the `percentile` of its activation
     over the tokens of all languages, each language weighing the same, so that every neuron exceeds it equally often. Read off
-    a histogram (`lape.values.histogram`): see `exceeding` for what is exact. Raises OptionError for statistics recorded without `histogram`.
+    a histogram (`lape.values.histogram`): see `exceeding` for what is exact. Raises OptionError for statistics recorded without `histogram`, or of a
+    single language.
+
+    Example:
+        >>> from lape.detect.probability90 import probability90
+        >>> len(probability90(stats, per_language=5)["fr"])
+        5
     """
-    options = given(Probability90Options, options, changes)
+    options = given(Probability90Options, locals())
     languages_of(stats)  # refuses one language before the histogram is read
     bins, part = threshold(stats, options.percentile)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -30,17 +29,24 @@ class RandomOptions:
 
 def random(
     stats: ActivationStats,
-    options: RandomOptions | None = None,
     *,
+    per_language: int = 100,
+    seed: int = 0,
     folds: Sequence[int] | None = None,
-    **changes: Any,
 ) -> LanguageNeurons:
-    """N neurons a language, drawn from all neurons alike. `folds` changes nothing: no statistic is read.
+    """A control: `per_language` neurons of each language, drawn from all neurons alike by a `seed` (compared in Tang et al. 2024).
 
-    The larger draw of a seed holds the smaller, so that sizes can be compared.
+    `folds` changes nothing: no statistic is read. The larger draw of a seed holds the smaller, so that sizes can be compared. Raises OptionError for
+    statistics of a single language.
+
+    Example:
+        >>> from lape.detect.random import random
+        >>> few, many = random(stats, per_language=5, seed=1), random(stats, per_language=9, seed=1)
+        >>> len(few["fr"] & many["fr"])
+        5
     """
     del folds
-    options = given(RandomOptions, options, changes)
+    options = given(RandomOptions, locals())
     generator = torch.Generator().manual_seed(options.seed)
     drawn = {
         language: torch.randperm(len(stats.space), generator=generator)[: options.per_language]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from lape.detect.detector import Method
 from lape.detect.halves import halves
 from lape.detect.lape import lape
 from lape.progress import Progress, silent
@@ -27,22 +28,24 @@ RELIABILITY = {
 }
 """Columns of `reliability`."""
 _FIRST = 4096
-_Find = Callable[..., LanguageNeurons]
 
 
 def split_halves(
-    stats: ActivationStats, find: _Find, *, progress: Progress = silent, **options: Any
+    stats: ActivationStats, find: Method, *, progress: Progress = silent
 ) -> list[tuple[LanguageNeurons, LanguageNeurons]]:
-    """Find neurons in both halves of every way to halve the folds that leaves text of every language in both."""
+    """Find neurons in both halves of every way to halve the folds that leaves text of every language in both.
+
+    `find`: a method with its options, such as `functools.partial(lape, rate=0.02)`.
+    """
     ways = [way for way in halves(stats.folds) if all(has_text(stats, half) for half in way)]
     found = []
     for done, (a, b) in enumerate(ways, 1):
-        found.append((find(stats, folds=a, **options), find(stats, folds=b, **options)))
+        found.append((find(stats, folds=a), find(stats, folds=b)))
         progress("measuring stability", done, len(ways))
     return found
 
 
-def has_text(stats: ActivationStats, half: Any) -> bool:
+def has_text(stats: ActivationStats, half: Sequence[int]) -> bool:
     """Whether every language has counted tokens in some folds: without any, its probabilities would all be 0."""
     return all(int(stats[language].tokens[list(half)].sum()) > 0 for language in stats.languages)
 
@@ -58,9 +61,9 @@ def stability_of(neurons: LanguageNeurons, found: list[tuple[LanguageNeurons, La
     }
 
 
-def stability(stats: ActivationStats, neurons: LanguageNeurons, find: _Find, **options: Any) -> dict[str, Tensor]:
+def stability(neurons: LanguageNeurons, stats: ActivationStats, find: Method) -> dict[str, Tensor]:
     """`stability_of` for statistics; empty where their folds cannot be halved."""
-    return stability_of(neurons, split_halves(stats, find, **options))
+    return stability_of(neurons, split_halves(stats, find))
 
 
 def reliability(neurons: LanguageNeurons, found: list[tuple[LanguageNeurons, LanguageNeurons]]) -> pl.DataFrame:

@@ -6,7 +6,6 @@ It stands for the comparison "PV" in Tang et al. 2024, whose exact definition co
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -39,14 +38,26 @@ class VariationOptions:
         return LapeOptions(self.rate, self.filter, self.bar, self.per_language)
 
 
-def variation(stats: ActivationStats, options: VariationOptions | None = None, **changes: Any) -> LanguageNeurons:
+def variation(
+    stats: ActivationStats,
+    *,
+    rate: float = 0.01,
+    filter: float = 0.95,
+    bar: float = 0.95,
+    per_language: int | None = None,
+) -> LanguageNeurons:
     """LAPE's rule with δ_k = ‖ΔW‖ / ‖W‖ in the place of the probability: entropy over languages of δ, same filters (ours).
 
     δ_k is how far tuning on language k moved a neuron's gate row, up row and down column, see `lape.recording.weight_change`; only its shares over
     languages matter to the entropy, so tune on each language with as many steps and tokens. Which seed was used matters too: see
-    `lape.experiments.seeds.run`. Raises OptionError for statistics recorded without `tuned`.
+    `lape.experiments.seeds.run`. Options: `VariationOptions`. Raises OptionError for statistics recorded without `tuned`, or of a single language.
+
+    Example:
+        >>> from lape.detect.variation import variation
+        >>> len(variation(stats, per_language=5)["fr"])
+        5
     """
-    options = given(VariationOptions, options, changes)
+    options = given(VariationOptions, locals())
     languages = languages_of(stats)
     delta = torch.stack([stats.variation(language) for language in languages])
     chosen = select(delta, options.rule())

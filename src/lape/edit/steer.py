@@ -14,7 +14,7 @@ from lape.data.languages import tag
 from lape.edit.edit import Add, Edit, Off, Scale, Set, edited
 from lape.errors import OptionError
 from lape.model.identity import check_made_with
-from lape.options import check_choices, given, positive
+from lape.options import by_name, check_choices, positive
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.same import check_same_model
 from lape.values.stats import ActivationStats
@@ -84,7 +84,7 @@ def steer(
     `options`, or its fields as keywords: see `SteerOptions`; `steering` says what is edited. Without a source nothing is
     switched off.
     """
-    options = given(SteerOptions, options, changes)
+    options = by_name(SteerOptions, {**vars(options or SteerOptions()), **changes})
     check_made_with(model, statistics=stats)
     with steered(model, steering(neurons, stats, options, source=source, target=target), options):
         yield model
@@ -109,7 +109,7 @@ def steering(
     Raises OptionError for a source that is the target or a set without neurons, TextError for a language that has none here,
     MismatchError for statistics of another model or of some shards only.
     """
-    options = given(SteerOptions, options, changes)
+    options = by_name(SteerOptions, {**vars(options or SteerOptions()), **changes})
     if source is not None and tag(source) == tag(target):
         raise OptionError(f"Source and target are both {tag(target)}. Name two languages.")
     check_same_model(neurons=neurons, statistics=stats)

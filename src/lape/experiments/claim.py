@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from lape.errors import FileError, OptionError
+from lape.errors import FileError, LapeError, OptionError
 from lape.store.documents import Schema, misfit
 
 Rule = Literal["above", "below"]
@@ -50,6 +50,8 @@ def read(path: Path) -> tuple[Claim, ...]:
         return parsed(path.read_text(encoding="utf-8"), str(path))
     except FileNotFoundError as error:
         raise FileError(f"There is no file {path}. Expected a TOML file with [[claims]].") from error
+    except LapeError:
+        raise
     except (UnicodeDecodeError, OSError) as error:
         raise FileError(f"{path} is not a TOML file of claims: {error}.") from error
 

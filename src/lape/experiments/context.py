@@ -75,7 +75,7 @@ class Context:
         unknown = [language for language in self.stats.languages if self.lines and language not in self.lines]
         if unknown:
             raise TextError(
-                f"{', '.join(unknown)}: recorded, but there is no parallel text. Type --parallel {unknown[0]}=PATH."
+                f"{', '.join(unknown)}: recorded, but there is no parallel text. Give it: lines={{'{unknown[0]}': PATH}}."
             )
 
     @property
@@ -103,7 +103,9 @@ class Context:
     def evaluation(self) -> tuple[list[int], dict[str, Documents]]:
         """The numbers of the evaluated lines, and their text by language."""
         if not self.lines:
-            raise TextError("There is no parallel text to evaluate on. Type --parallel TAG=PATH for each language.")
+            raise TextError(
+                "There is no parallel text to evaluate on. Give it: lines={'fr': PATH}, and so for each language."
+            )
         lines = {language: self.lines[language] for language in self.languages}
         numbers, texts = spread(lines, self.options.tokens, self.tokenizer)
         warn_of_few(texts, self.options.tokens, self.tokenizer)

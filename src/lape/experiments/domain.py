@@ -45,10 +45,11 @@ class DomainStudy:
         positive(self, "domain_tokens")
 
 
-def domain(a: ActivationStats, b: ActivationStats, find: Method, seed: int = 0, **options: Any) -> pl.DataFrame:
+def domain(a: ActivationStats, b: ActivationStats, find: Method, *, seed: int = 0) -> pl.DataFrame:
     """Do sets follow the kind of text? Within-domain minus cross-domain Jaccard at equal tokens.
 
-    `a` and `b`: statistics of one model on two domains. In each draw two disjoint groups of folds of each domain are taken, of as
+    `a` and `b`: statistics of one model on two domains; `find`: a method with its options, such as
+    `functools.partial(lape, rate=0.02)`. In each draw two disjoint groups of folds of each domain are taken, of as
     nearly equal tokens as folds allow; `within` is the mean Jaccard of the two groups of a domain, `across` that of the four pairs
     over domains. `low`, `high`: 2.5th and 97.5th percentile of the difference over draws of folds. Only languages in both: others
     are left out before sets are found, since a set depends on the languages compared.
@@ -65,8 +66,8 @@ def domain(a: ActivationStats, b: ActivationStats, find: Method, seed: int = 0, 
         if not all(has_text(stats, half) for stats, half in ((a, a1), (a, a2), (b, b1), (b, b2))):
             continue
         count += 1
-        found = (find(a, folds=a1, **options), find(a, folds=a2, **options))
-        others = (find(b, folds=b1, **options), find(b, folds=b2, **options))
+        found = (find(a, folds=a1), find(a, folds=a2))
+        others = (find(b, folds=b1), find(b, folds=b2))
         for language in [*shared, UNION]:
             inside = [set_jaccard(one, other, language) for one, other in (found, others)]
             across = [set_jaccard(one, other, language) for one in found for other in others]
@@ -124,7 +125,7 @@ def _run(context: Context, options: DomainStudy) -> Tables:
         batch_tokens=context.options.batch_tokens,
         progress=context.progress,
     )
-    return {"domain": domain(context.stats, other, method_named("lape"), context.options.seed)}
+    return {"domain": domain(context.stats, other, method_named("lape"), seed=context.options.seed)}
 
 
 def _cost(context: Context, options: DomainStudy) -> Cost:

@@ -31,7 +31,7 @@ class Cost:
     """Tokens generated one by one, over all prompts of a batch together."""
 
 
-def free(_context: Context, _options: Any) -> Cost:
+def free(_context: Context, _options: object) -> Cost:
     """Nothing is run."""
     return Cost()
 
@@ -108,7 +108,7 @@ class Experiment(Generic[O]):
     of_neurons: Callable[[LanguageNeurons], Tables] | None = None
     """Those of its tables that a file of neurons is enough for."""
 
-    def missing(self, context: Context, options: Any) -> str | None:
+    def missing(self, context: Context, options: object) -> str | None:
         """Why it cannot be run, or None."""
         mine = taken(self.options, options)
         return next((why for need in self.needs if (why := need.missing(context, mine))), None)
@@ -151,6 +151,6 @@ def default_section(
     return Section(experiment.title, said, findings, (*before, *pictures, *rows, *after))
 
 
-def taken(kind: type[O], options: Any) -> O:
+def taken(kind: type[O], options: object) -> O:
     """An experiment's own options out of those of a whole run."""
     return kind(**{one.name: getattr(options, one.name) for one in fields(kind) if hasattr(options, one.name)})  # type: ignore[arg-type]

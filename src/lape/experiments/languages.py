@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import polars as pl
 
 from lape.detect.detector import Method
@@ -25,19 +23,19 @@ DROPPED = {
 """Columns of `dropped`."""
 
 
-def dropped(stats: ActivationStats, find: Method, **options: Any) -> pl.DataFrame:
+def dropped(stats: ActivationStats, find: Method) -> pl.DataFrame:
     """How much sets move when a language is left out of the study (or, read the other way, added to it).
 
     One row per language left out and language that stays: `before`, `after` (neurons), `jaccard` of the two sets, and `chance`, the
-    Jaccard of random sets with as many neurons in each layer.
+    Jaccard of random sets with as many neurons in each layer. `find`: a method with its options, such as `functools.partial(lape, rate=0.02)`.
     """
     if len(stats.languages) < 3:
         raise OptionError(f"{len(stats.languages)} languages were recorded. Leaving one out needs three or more.")
-    whole = find(stats, **options)
+    whole = find(stats)
     rows = []
     for gone in stats.languages:
         rest = {language: one for language, one in stats.by_language.items() if language != gone}
-        found = find(ActivationStats(stats.space, rest, stats.manifest), **options)
+        found = find(ActivationStats(stats.space, rest, stats.manifest))
         for language in rest:
             before, after = whole[language], found[language]
             rows.append(

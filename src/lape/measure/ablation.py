@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lape.data.corpus import Corpus, TextOptions, prepare
 from lape.data.texts import Texts
@@ -33,7 +33,11 @@ from lape.recording.counter import Recorder
 from lape.recording.run import checked_texts
 from lape.store.cells import Cells
 from lape.values.neurons import LanguageNeurons, NeuronSet
-from lape.values.same import check_same_model, lasting
+from lape.values.same import Made, check_same_model, lasting
+from lape.values.space import NeuronSpace
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _KIND = "a loss"
 _KEPT = {"nll": torch.float64, "tokens": torch.int64}
@@ -57,8 +61,8 @@ class Ablations:
 
     def __init__(
         self,
-        model: Any,
-        tokenizer: Any,
+        model: PreTrainedModel | nn.Module,
+        tokenizer: PreTrainedTokenizerBase,
         texts: Texts,
         options: TextOptions,
         *,
@@ -115,7 +119,7 @@ class Ablations:
             count = len(set(places[more][:, 0].tolist()))
             raise TextError(
                 f"The text for {one} is one document, that for {more} has {count}: they cannot be resampled in pairs. Give all "
-                "languages as many documents, line by line the same: --document line, or files of records."
+                "languages as many documents, line by line the same: document='line', or files of records."
             )
         alone = {language: int(place[0, 0]) for language, place in places.items() if not kinds[language]}
         if len(set(alone.values())) > 1:
@@ -188,7 +192,7 @@ class Ablations:
         """The loss of the unedited model; `base` must have run. Raises TextError for a language that is not evaluated."""
         return self._base[self._known(language)]
 
-    def check(self, **made: Any) -> None:
+    def check(self, **made: NeuronSpace | Made) -> None:
         """Refuse `neurons=…` or `statistics=…` of another model, tokenizer or rule of beginning rows than these."""
         check_made_with(self.model, self.tokenizer, bos=self.options.bos, **made)
 
@@ -293,5 +297,5 @@ def refuse_recorded(corpora: Mapping[str, Corpus], neurons: LanguageNeurons) -> 
             raise MismatchError(
                 f"{language}: {known:.0%} of this text at least was recorded when the neurons were found, if perhaps spaced, cased or "
                 "punctuated otherwise. "
-                "Evaluate on other text, or add --allow-recorded (allow_recorded=True) if you mean it."
+                "Evaluate on other text, or give allow_recorded=True if you mean it."
             )

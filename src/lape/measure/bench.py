@@ -15,7 +15,7 @@ from torch import Tensor
 from lape.data.corpus import TextOptions, prepare
 from lape.data.languages import tag
 from lape.data.texts import Texts
-from lape.detect.identify import identify
+from lape.detect.identify import MethodOptions, identify
 from lape.edit.diffmean import shifted
 from lape.edit.edit import Edit
 from lape.edit.steer import steered, steering
@@ -159,7 +159,7 @@ class Bench:
         target = tag(target)
         if target not in self._allowed:
             if target not in self.texts:
-                raise TextError(f"The vocabulary mask needs text in {target}. Type: --text {target}=PATH.")
+                raise TextError(f"The vocabulary mask needs text in {target}. Give some: texts={{'{target}': PATH}}.")
             corpus = prepare(target, self.texts[target], self.tokenizer, TextOptions())
             size = max(int(text_config(self.model).vocab_size), len(self.tokenizer))
             self._allowed[target] = token_counts(torch.as_tensor(corpus.tokens.astype("int64")), size)
@@ -173,7 +173,8 @@ def named_sets(stats: ActivationStats, spec: str, folder: Path | None = None) ->
         raise OptionError(f"{spec!r} names no sets. Expected lape, or a number of neurons such as difference:100.")
     if spec == "lape" and folder is not None and (folder / "neurons.safetensors").is_file():
         return LanguageNeurons.load(folder)
-    return identify(stats, method, reliability=False, **({"per_language": int(count)} if count else {}))
+    options: MethodOptions = {"per_language": int(count)} if count else {}
+    return identify(stats, method, reliability=False, **options)
 
 
 def both_ways(setting: Setting) -> Setting:

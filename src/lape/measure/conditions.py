@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from lape.model.find import find
 from lape.model.weights import down_norms
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +76,6 @@ def conditions(
     return found, []
 
 
-def energy(model: Any, stats: ActivationStats, language: str) -> Tensor:
+def energy(model: PreTrainedModel | nn.Module, stats: ActivationStats, language: str) -> Tensor:
     """(neurons,) float64: E[a²]·‖down column‖² in a language, by which control neurons are matched."""
     return stats.energy(language) * torch.cat([down_norms(model, site) for site in find(model).sites])

@@ -95,7 +95,7 @@ class Grader:
                 why = "its reply is no chat completion"
                 break
         raise OptionError(
-            f"The grader at {self.url} could not be used: {why}. Check --grader-url, --grader-model and {KEY}, or leave them out; finished answers are kept."
+            f"The grader at {self.url} could not be used: {why}. Check grader_url, grader_model and {KEY}, or leave them out; finished answers are kept."
         )
 
     def _post(self, body: dict[str, Any]) -> Any:

@@ -92,7 +92,7 @@ def check_fits(model: nn.Module, row_tokens: int, largest_id: int) -> None:
     most = getattr(config, "max_position_embeddings", None)
     if isinstance(most, int) and row_tokens > most:
         raise OptionError(
-            f"Rows of {row_tokens} tokens are longer than the model's {most} positions. Type --row-tokens {most}."
+            f"Rows of {row_tokens} tokens are longer than the model's {most} positions. Give row_tokens={most}."
         )
     embedding: Any = getattr(unwrapped(model), "get_input_embeddings", lambda: None)()
     size = getattr(embedding, "num_embeddings", None)

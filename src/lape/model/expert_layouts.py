@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from itertools import permutations
 from typing import Any, Literal
@@ -11,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from lape.errors import passed_over
 from lape.model.experts import Arguments, Called, Layout, Matrix, Product, Runner
 from lape.model.numerics import close
 
@@ -20,7 +20,7 @@ _SMALL = 2.0**-8
 def layout_of(module: nn.Module, given: Arguments) -> Layout | None:
     """The layout by which a run gives what the module itself gives, for every expert; None where none does."""
     for layout in _layouts(module, _called(given), given.hidden.shape[-1]):
-        with suppress(RuntimeError, IndexError, ValueError, TypeError):
+        with passed_over(RuntimeError, IndexError, ValueError, TypeError):
             found = _settled(module, layout, given.hidden.device)
             if found is not None and _runs_the_same(module, found, given):
                 return found

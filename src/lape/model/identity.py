@@ -9,7 +9,7 @@ from contextvars import Context
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -25,6 +25,9 @@ from lape.model.tokenizer import told_of
 from lape.store.shards import check_whole
 from lape.values.same import Made, Running, check_same_model, manifest_of, packed
 from lape.values.space import NeuronSpace
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _HASH_BYTES = 64 * 2**20
 
@@ -213,7 +216,9 @@ def remember(model: nn.Module, path: Path | None, content: str | None) -> None:
     _SOURCES[inner] = _Source(_signature(inner), None if path is None else str(path.absolute()), content)
 
 
-def describe(model: Any, tokenizer: Any, bos: str | None = None) -> dict[str, Any]:
+def describe(
+    model: PreTrainedModel | nn.Module, tokenizer: PreTrainedTokenizerBase | None, bos: str | None = None
+) -> dict[str, Any]:
     """Which model and tokenizer (if any), for a manifest; with `bos`, the rule by which rows begin, also what they begin with."""
     inner = unwrapped(model)
     known, source = _known(inner, hooked=bos is not None), _SOURCES.get(inner)
@@ -242,7 +247,13 @@ def describe(model: Any, tokenizer: Any, bos: str | None = None) -> dict[str, An
     return described
 
 
-def check_made_with(model: Any, tokenizer: Any = None, *, bos: str | None = None, **made: NeuronSpace | Made) -> None:
+def check_made_with(
+    model: PreTrainedModel | nn.Module,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    *,
+    bos: str | None = None,
+    **made: NeuronSpace | Made,
+) -> None:
     """Refuse `neurons=…` or `statistics=…` of another model than this, by `check_same_model`; with `tokenizer` and `bos`, the rule by which
     rows of text begin, also those made with another tokenizer or rule.
 

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from packaging.version import Version
@@ -22,6 +22,9 @@ from lape.model.locate import advice, located, source
 from lape.model.site import SiteNames
 from lape.options import given
 from lape.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _SHARED_OUT = (5, 24)
 """The oldest transformers with which sharing out a model was seen to work; 5.16 does not load one."""
@@ -49,18 +52,35 @@ class ModelOptions:
     def __post_init__(self) -> None:
         if self.bits not in (None, 4, 8):
             raise OptionError(f"bits is {self.bits}. Expected 8 or 4, or none to load the weights as they are stored.")
+        if self.device and self.device_map:
+            raise OptionError("device and device_map were both given. Expected one of them.")
 
 
 def load(
-    name: str | Path, options: ModelOptions | None = None, *, progress: Progress = silent, **changes: Any
-) -> tuple[Any, Any]:
+    name: str | Path,
+    *,
+    dtype: str = "auto",
+    device: str | None = None,
+    device_map: str | None = None,
+    tensor_parallel: bool = False,
+    bits: int | None = None,
+    revision: str | None = None,
+    sites: tuple[str, ...] | None = None,
+    progress: Progress = silent,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a causal language model and its tokenizer, ready for use: (model, tokenizer).
 
     `name`: a Hugging Face id, a local folder, a GGUF file (unpacked to float32 or `dtype`; needs gguf and accelerate), or "sample" for the
-    embedded default model (extra `demo`).
-    Code that comes with a model is never run. Raises ModelError saying what was found and what to type.
+    embedded default model (extra `demo`). Further: how it is loaded, see `ModelOptions`. Code that comes with a model is never run.
+
+    Raises ModelError saying what was found and what to type, OptionError for options that do not go together.
+
+    Example:
+        >>> model, tokenizer = lape.load("model", dtype="bfloat16", device="cpu")
+        >>> model.dtype
+        torch.bfloat16
     """
-    options = given(ModelOptions, options, changes)
+    options = given(ModelOptions, locals())
     path, sample = _located(name, options, progress)
     progress(f"reading the tokenizer of {Path(path).name}", 0, None)
     tokenizer = _tokenizer(path, options, progress, sample=sample)
@@ -72,10 +92,10 @@ def load(
 
 
 def load_tokenizer(
-    name: str | Path, options: ModelOptions | None = None, *, progress: Progress = silent, **changes: Any
-) -> Any:
+    name: str | Path, *, dtype: str = "auto", revision: str | None = None, progress: Progress = silent
+) -> PreTrainedTokenizerBase:
     """`load` without the model."""
-    options = given(ModelOptions, options, changes)
+    options = ModelOptions(dtype=dtype, revision=revision)
     path, sample = _located(name, options, progress)
     return _tokenizer(path, options, progress, sample=sample)
 
@@ -96,10 +116,15 @@ def _tokenizer(path: str | Path, options: ModelOptions, progress: Progress, *, s
 
 
 def load_weights(
-    name: str | Path, options: ModelOptions | None = None, *, progress: Progress = silent, **changes: Any
-) -> Any:
+    name: str | Path,
+    *,
+    dtype: str = "auto",
+    device: str | None = None,
+    revision: str | None = None,
+    progress: Progress = silent,
+) -> PreTrainedModel:
     """`load` without the tokenizer, which tuned checkpoints often lack, and with sites not looked for."""
-    options = given(ModelOptions, options, changes)
+    options = ModelOptions(dtype=dtype, device=device, revision=revision)
     path, sample = _located(name, options, progress)
     return _weights(path, options, progress, sample=sample)
 
@@ -108,8 +133,6 @@ def _located(name: str | Path, options: ModelOptions, progress: Progress) -> tup
     """What transformers is to load, and whether it is the sample model."""
     import transformers
 
-    if options.device and options.device_map:
-        raise OptionError("device and device_map were both given. Expected one of them.")
     sample = str(name) == "sample"
     if sample:
         from lape.model.sample import folder

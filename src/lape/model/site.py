@@ -101,7 +101,7 @@ class SiteNames:
 
 
 BY_HAND = (
-    "If it has such neurons, name them: --sites 'model.layers.*.mlp.act_fn' 'model.layers.*.mlp.down_proj', "
+    "If it has such neurons, name them: sites=('model.layers.*.mlp.act_fn', 'model.layers.*.mlp.down_proj'), "
     "or lape.model.find.find(model, SiteNames(activation, down))."
 )
 

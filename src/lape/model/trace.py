@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lape.errors import ModelError
+from lape.errors import LapeError, ModelError, passed_over
 from lape.model.body import body, hidden_states, text_config, tiny_ids, unwrapped
 from lape.model.hooks import held
 from lape.model.numerics import close
@@ -35,7 +34,7 @@ class Event:
         """Whether the module acts on each number alone, and does something: true of activations, not of norms or dropout."""
         if self.given.shape != self.out.shape or torch.equal(self.given, self.out):
             return False
-        with suppress(RuntimeError, ValueError, TypeError):
+        with passed_over(RuntimeError, ValueError, TypeError):
             part = self.module(self.given[..., :1])
             out = self.out[..., :1]
             return isinstance(part, Tensor) and part.shape == out.shape and (torch.equal(part, out) or close(part, out))
@@ -92,6 +91,8 @@ def traced(model: nn.Module) -> Trace:
     try:
         with held(handles):
             hidden_states(model, tiny_ids(model))
+    except LapeError:
+        raise
     except (RuntimeError, TypeError, ValueError, AttributeError, IndexError) as error:
         said = str(error).strip().splitlines()[-1:] or [type(error).__name__]
         raise ModelError(

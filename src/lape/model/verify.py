@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lape.errors import ModelError
+from lape.errors import LapeError, ModelError
 from lape.model.body import body, hidden_states, present, tiny_ids
 from lape.model.expert_layouts import gives_the_same
 from lape.model.experts import Arguments, Runner, activation_of
@@ -316,6 +316,8 @@ def _packs(model: nn.Module) -> bool:
         return False
     try:
         return _apart(model)
+    except LapeError:
+        raise
     except (TypeError, ValueError, RuntimeError, IndexError):  # position ids of another shape or meaning
         return False
 

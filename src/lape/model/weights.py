@@ -67,7 +67,7 @@ def no_number(model: nn.Module) -> str:
         if one.is_floating_point() and not one.is_meta and not bool(one.detach().float().isfinite().all())
     ]
     if not bad:
-        return "its weights are all finite, so its number format may be too narrow (--dtype float32)"
+        return "its weights are all finite, so its number format may be too narrow (dtype='float32')"
     return (
         f"{len(bad)} of its weights hold NaN or infinite values ({', '.join(bad[:3])}{', …' if len(bad) > 3 else ''}), "
         "so its file is damaged, or its training failed. Load another copy of it, or an earlier one"

@@ -10,7 +10,7 @@ from threading import Lock
 from typing import Any, Literal
 
 from lape.data.language_id import Teller
-from lape.detect.identify import identify
+from lape.detect.identify import identify, method_named
 from lape.edit.steer import steer, steering
 from lape.errors import OptionError
 from lape.measure.generation import GenerationOptions, stream
@@ -122,7 +122,7 @@ class Session:
         return self._cached(asked.method, *asked.amount(self.stats))
 
     def _identified(self, method: str, option: str, value: float) -> LanguageNeurons:
-        return identify(self.stats, method, reliability=False, **{option: value})
+        return identify(self.stats, method_named(method), reliability=False, **{option: value})
 
     def _prompt(self, asked: Asked) -> str:
         """The text that the model goes on from. Raises OptionError for an empty one, or one too long."""

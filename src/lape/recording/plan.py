@@ -20,7 +20,7 @@ from lape.model.body import hidden_states, text_config, tiny_ids
 from lape.model.find import find
 from lape.model.load import chosen_device
 from lape.model.skeleton import Skeleton, free_memory, parameters_of, skeleton
-from lape.options import Tokens, positive
+from lape.options import Tokens, given, positive
 from lape.recording.engine import RecordOptions
 from lape.recording.observers import quantities
 from lape.recording.reader import Reader
@@ -120,16 +120,30 @@ class Plan:
         return self.evaluate_tokens * (self.flops + self.head_flops) / (self.speed * self.devices)
 
 
-def plan(name: str | Path, options: PlanOptions, revision: str | None = None) -> Plan:
+def plan(
+    name: str | Path,
+    *,
+    languages: int = 7,
+    tokens: Tokens = 1_000_000,
+    evaluate: Tokens = 10_000,
+    draws: int = 3,
+    batch_tokens: int = 2048,
+    gpus: int = 0,
+    gpu_memory: float = 80.0,
+    tflops: float | None = None,
+    share: float = 0.5,
+    revision: str | None = None,
+) -> Plan:
     """Plan the work on a model by its Hugging Face id, folder or config.json; no weights are needed or read.
 
     A few layers with random weights are made and timed; the rest follows by their number. Raises OptionError where GPUs are
     planned on a machine without one and their speed is not given.
     """
+    options = given(PlanOptions, locals())
     device = chosen_device()
     if options.gpus and device.type == "cpu" and options.tflops is None:
         raise OptionError(
-            "There is no GPU here whose speed could be measured. Say what one does: --tflops 989, say, for an H100 in bfloat16."
+            "There is no GPU here whose speed could be measured. Say what one does: tflops=989, for instance, is an H100 in bfloat16."
         )
     parameters, few = parameters_of(name, revision), skeleton(name, revision, _FEWEST)
     neurons = len(find(few.model).space) * few.of // few.layers
@@ -138,7 +152,7 @@ def plan(name: str | Path, options: PlanOptions, revision: str | None = None) ->
     speed = per_layer / probe.recording if probe else (options.tflops or 0) * 1e12 * options.share
     weights = 2 * parameters
     room = options.gpu_memory * 2**30 if options.gpus else _room(device)
-    languages, kept = options.languages, quantities(RecordOptions()).values()
+    kept = quantities(RecordOptions()).values()
     passes = (languages + 1) * languages + 2 * options.draws * languages
     return Plan(
         layers=few.of,

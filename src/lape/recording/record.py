@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from torch import nn
 
 from lape.data.texts import Source, Texts
 from lape.errors import TextError
 from lape.model.body import is_shared_out
 from lape.model.editing import refuse_edited
-from lape.options import given
+from lape.options import Tokens, given
 from lape.progress import Progress, silent
 from lape.recording.engine import Engine, RecordOptions, part_of
 from lape.recording.engines.local import Local
@@ -20,30 +22,58 @@ from lape.recording.weight_change import Tuned, checked_tuned
 from lape.store import files
 from lape.values.stats import ActivationStats
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 
 def record(
-    model: Any,
-    tokenizer: Any,
+    model: PreTrainedModel | nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
     texts: Texts,
-    options: RecordOptions | None = None,
     *,
+    tokens: Tokens | None = None,
+    document: Literal["file", "line"] = "file",
+    column: str = "text",
+    bos: Literal["auto", "always", "never"] = "auto",
+    row_tokens: int = 512,
+    batch_tokens: int = 2048,
+    one_per_row: bool = False,
+    residual: bool = False,
+    attribution: Tokens | None = None,
+    per_text: bool = False,
+    most_texts: int = 200,
+    histogram: bool = False,
+    also: str | None = None,
+    until: float | None = None,
+    compile: Literal["auto", "on", "off"] = "auto",
+    shard: str | None = None,
+    checkpoint_seconds: float = 60.0,
     tuned: Tuned | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
     progress: Progress = silent,
-    **changes: Any,
 ) -> ActivationStats:
     """Record how often and how strongly every neuron fires in each language.
 
-    `texts`: language tag -> path, glob, folder, `hf:NAME`, several of them, or `Documents`. `options` or its fields as
-    keywords: see `RecordOptions`. With `out`, the run is a folder: filled as `OUT.partial`, renamed when whole, and a run
+    `texts`: language tag -> path, glob, folder, `hf:NAME`, several of them, or `Documents`. The options are those of `RecordOptions`, where each is
+    described. With `out`, the run is a folder: filled as `OUT.partial`, renamed when whole, and a run
     that was killed goes on where it was and ends with the same bits. `tuned`: language tag -> a checkpoint of this model that was
     tuned on it; how far each neuron's weights moved is recorded too (see `lape.recording.weight_change`), which the method variation reads. A model that
     tensor parallelism shares out is recorded by all its processes, each of which gets the whole; `out` is the first one's.
 
+    Gives counts (int64, in folds) of the tokens on which each neuron fires (its activation is above 0), and float64 sums of its activations: per
+    neuron, never per token. Special tokens and padding do not count (Tang et al. 2024, section 2.2).
+
     Raises TextError, ModelError, FileError or MismatchError, before anything is computed where possible.
+
+    Example:
+        >>> stats = lape.record(model, tokenizer, {"en": "en.txt", "fr": "fr.txt"}, tokens=500)
+        >>> stats.languages
+        ['en', 'fr']
+        >>> stats.probabilities().shape == (2, len(stats.space))
+        True
     """
-    options = given(RecordOptions, options, changes)
+    options = given(RecordOptions, locals())
     refuse_edited(model, "a recording")
     if part_of(options).of > 1:
         refuse("shards", options)
@@ -72,6 +102,6 @@ def _checked_tuned(tuned: Tuned | None, sources: dict[str, Source]) -> dict[str,
         if language not in sources:
             raise TextError(
                 f"A checkpoint tuned on {language} was given, but no text. Recorded: {', '.join(sources)}. "
-                f"Give both: --text {language}=PATH --tuned {language}=PATH."
+                f"Give both: texts={{'{language}': PATH}}, tuned={{'{language}': PATH}}."
             )
     return checkpoints

@@ -79,9 +79,9 @@ def checked_texts(texts: Texts) -> dict[str, Source]:
     """Sources by standard tag. Raises TextError for a tag that is none or comes twice, and for a path with nothing at it."""
     if not isinstance(texts, dict) or not texts:
         raise TextError(
-            "No texts were given. Expected one or more of --text TAG=PATH, for example --text fr=french.txt."
+            "No texts were given. Expected a path for each language, for example texts={'fr': 'french.txt'}."
         )
-    twice = "{tag} is given twice. Give several paths to one language: --text {tag}=A --text {tag}=B."
+    twice = "{tag} is given twice. Give it once, with all its paths."
     result: dict[str, Source] = {}
     for standard, source in tagged(texts, twice):
         check_source(source)
@@ -211,7 +211,7 @@ class _Run:
         if state is not None and (began := state.get("format", 1)) != FORMAT:
             raise FileError(
                 f"{self.folder} holds a recording of format {began} that was stopped, and this version of lape records format {FORMAT}. "
-                f"Finish it with the version that began it, choose another --out, or delete {self.folder}."
+                f"Finish it with the version that began it, choose another place, or delete {self.folder}."
             )
         if state is None:
             for stale in self._stopped():  # of a run that nothing describes

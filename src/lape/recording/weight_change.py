@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,9 @@ from lape.model.weights import has_adapter
 from lape.progress import Progress, silent
 from lape.values.quantity import plain
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 Tuned: TypeAlias = Mapping[str, Any]
 """Language tag -> a checkpoint tuned on it: a path, a Hugging Face id, or a loaded model."""
 _COARSER = (torch.bfloat16, torch.float16, torch.float32)
@@ -42,7 +45,9 @@ class WeightChange:
     """Which checkpoint: `id`, and the `checksum` over its parameters as they were compared."""
 
 
-def weight_changes(model: Any, tuned: Tuned, *, progress: Progress = silent) -> dict[str, Tensor]:
+def weight_changes(
+    model: PreTrainedModel | nn.Module, tuned: Tuned, *, progress: Progress = silent
+) -> dict[str, Tensor]:
     """How far tuning moved each neuron: language -> (neurons,) float64, δ = ‖ΔW‖ / ‖W‖ (ours).
 
     W is a neuron's row of the gate (or first) projection, its row of the up projection if there is one, and its column of the
@@ -58,7 +63,9 @@ def weight_changes(model: Any, tuned: Tuned, *, progress: Progress = silent) -> 
     return {language: change.delta for language, change in compared(model, tuned, progress=progress).items()}
 
 
-def compared(model: Any, tuned: Tuned, *, progress: Progress = silent) -> dict[str, WeightChange]:
+def compared(
+    model: PreTrainedModel | nn.Module, tuned: Tuned, *, progress: Progress = silent
+) -> dict[str, WeightChange]:
     """`weight_changes`, and which checkpoints they are of."""
     checked = checked_tuned(tuned)
     base = _Base(unwrapped(model))
@@ -198,7 +205,7 @@ class _Formats:
         if self.dtype in _COARSER and self.dtype not in self.theirs:
             raise MismatchError(
                 f"The base was loaded in {plain(self.dtype)}, but the tuned checkpoint {name} holds finer numbers, and rounding would "
-                f"pass for tuning. Load the base in float32: --dtype float32."
+                f"pass for tuning. Load the base in float32: dtype='float32'."
             )
         alike = (self.ours & self.theirs) - {torch.float32}  # half precision, both
         rounded = self.theirs - self.ours

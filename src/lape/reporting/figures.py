@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from lape.experiments import experiments
 from lape.figures.write import FigureOptions, draw_tables, write_index
@@ -34,11 +34,12 @@ class Drawn:
 
 def draw(
     run: str | Path,
-    options: FigureOptions | None = None,
     *,
+    format: str = "pdf",
+    width: Literal["column", "page"] | float = "column",
+    language_names: Literal["tags", "english", "own"] = "tags",
     out: str | Path | None = None,
     overwrite: bool = False,
-    **changes: Any,
 ) -> Drawn:
     """Draw every figure whose tables a run's folder holds; the same run gives the same bytes.
 
@@ -46,7 +47,7 @@ def draw(
     Beside the figures it holds figures.json with their captions. Raises FileError where nothing can be drawn or `out` is in the way,
     OptionError without matplotlib.
     """
-    options = given(FigureOptions, options, changes)
+    options = given(FigureOptions, locals())
     run = Path(run)
     target = Path(out) if out is not None else Run(run).folder / "figures"
     draft = Draft(target, overwrite)

@@ -12,7 +12,7 @@ import polars as pl
 
 from lape.detect import DETECTORS
 from lape.detect.halves import halvable
-from lape.errors import FileError
+from lape.errors import FileError, LapeError
 from lape.experiments import experiments
 from lape.experiments.experiment import Experiment
 from lape.experiments.known import Known, evaluated, known_of
@@ -118,6 +118,8 @@ class Gathered:
     def _halvable(self, method: str, options: dict[str, Any]) -> bool:
         try:
             return self.stats is not None and halvable(self.stats, DETECTORS[method].find, options)
+        except LapeError:
+            raise
         except (TypeError, ValueError):  # options of a kind that lape does not write
             return False
 

@@ -33,7 +33,14 @@ MOST = 30
 def report(run: str | Path, *, out: str | Path | None = None, overwrite: bool = False) -> Path:
     """Write a run or a study as one HTML file that holds everything it shows, and give its path (default: report.html in the run).
 
+    `run`: a folder that `lape.record`, `lape identify`, `lape study` or another verb made. The page needs no network, and no other file.
+
     Raises FileError for a folder that holds nothing to show or a file that exists, OptionError where the extra `report` is missing.
+
+    Example:
+        >>> page = lape.report("run")
+        >>> page.name
+        'report.html'
     """
     need("report", "A report", "jinja2", "matplotlib")
     folder = Run(run).folder  # before anything is said of where the page is written

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -20,22 +20,36 @@ from lape.model.weights import has_adapter
 from lape.store import files
 from lape.store.draft import Draft
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 MANIFEST = "lape.json"
 """Beside the weights: which model this was, and what was done to it."""
-_AT_RUN_TIME = "Use lape.edited(...) or lape.steer(...) at run time, or bake Off or Scale instead: --off, --scale."
+_AT_RUN_TIME = "Use lape.edited(...) or lape.steer(...) at run time, or bake Off or Scale instead."
 
 
 def export(
-    model: Any, edits: Edit | Sequence[Edit], out: str | Path, *, tokenizer: Any = None, overwrite: bool = False
+    model: PreTrainedModel | nn.Module,
+    edits: Edit | Sequence[Edit],
+    out: str | Path,
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    overwrite: bool = False,
 ) -> Path:
-    """Write the model with edits baked into its down projections; the model itself is not changed.
+    """Write the model with edits baked into its down projections, a plain checkpoint; the model itself is not changed. Gives the folder.
 
-    A neuron's contribution is its activation times its column of the down projection, so to scale it (`Off`: by 0) is to
+    A neuron's contribution is its activation times its column of the down projection, so to scale it (`Off`, zero ablation: by 0) is to
     scale the column, exactly but for the rounding of the weights. In a plain MLP whose down projection has a bias, a value
     that is set or added is a constant and goes into the bias. In a gated MLP it is multiplied by the up branch, which
     differs from token to token: `Set` and `Add` are refused there, and where there is no bias.
 
-    Writes `lape.json` beside the weights, and with `tokenizer` that too. Raises OptionError for an edit that cannot be baked.
+    Writes `lape.json` beside the weights, and with `tokenizer` that too. Raises OptionError for an edit that cannot be baked, FileError where `out`
+    exists and `overwrite` is not given.
+
+    Example:
+        >>> folder = lape.export(model, [lape.Off(neurons["zh"])], "no-zh", tokenizer=tokenizer)
+        >>> (folder / "model.safetensors").is_file()
+        True
     """
     out = Path(out)
     draft = Draft(out, overwrite)

@@ -13,7 +13,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from lape.errors import FileError, warn
+from lape.errors import FileError, LapeError, warn
 from lape.store.documents import AGAIN, read_json
 from lape.store.lock import sweep
 
@@ -32,6 +32,8 @@ def writing(path: Path) -> Iterator[None]:
     """Turn a failed write (full disk, no permission) into an error that names the file."""
     try:
         yield
+    except LapeError:
+        raise
     except (OSError, SafetensorError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise FileError(
@@ -119,7 +121,7 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
         raise FileError(f"{path} cannot be the output. Name a new folder or file.")
     if path.exists() and not overwrite:
         sweep(path)
-        raise FileError(f"{path} exists already. Choose another name, or add --overwrite to replace it.")
+        raise FileError(f"{path} exists already. Choose another name, or give overwrite=True to replace it.")
     if path.is_dir() and any(path.iterdir()) and not any((path / name).is_file() for name in OURS):
         raise FileError(f"{path} holds files that lape did not write, so it is not replaced. Choose another name.")
     if path.parent.exists() and not path.parent.is_dir():
@@ -182,7 +184,7 @@ def same_run(working: Path, ours: dict[str, Any]) -> None:
             there, now = (f"{json.dumps(v, ensure_ascii=False):.600}" for v in (theirs.get(key), value))
             raise FileError(
                 f"{working} holds a run that was stopped, with another {key}: {there} there, {now} now. "
-                f"Give the same command to go on, choose another --out, or delete {working}."
+                f"Give the same command to go on, choose another place, or delete {working}."
             )
 
 

@@ -82,7 +82,7 @@ def _taken(path: Path, target: Path) -> _Held | None:
         except BlockingIOError:
             os.close(held)
             raise FileError(
-                f"{target} is being written by another process. Wait until it is done, or choose another --out."
+                f"{target} is being written by another process. Wait until it is done, or choose another place."
             ) from None
         except OSError:  # a file system without locks
             _gone(path, _Held(held, made))

@@ -109,6 +109,8 @@ def read_table(path: Path) -> pl.DataFrame:
         if at >= len(_SEAL) and _sealed(content, at) != content[at : at + len(_NOTHING)]:
             raise damaged(path, "it is not as it was written")
         return pl.read_parquet(io.BytesIO(content))
+    except FileError:
+        raise
     except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise damaged(path, f"it was not read ({(str(error) or type(error).__name__).splitlines()[0]})") from error
 

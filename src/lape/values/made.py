@@ -12,7 +12,7 @@ _MODEL = ("checksum", "config", "dtype", "adapters")
 """What decides what a model computes; what names it, and what differs from one machine to the next, is left out."""
 
 
-def digest(value: Any) -> str:
+def digest(value: object) -> str:
     """SHA-256, in hex, of a value of JSON: keys of objects in any order."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False, default=str).encode()).hexdigest()
 
@@ -45,7 +45,7 @@ def _in_order(texts: Any) -> list[Any]:
     return sorted(listed, key=digest)
 
 
-def differs(made_from: Any, present: Mapping[str, Any]) -> str | None:
+def differs(made_from: object, present: Mapping[str, Any]) -> str | None:
     """What a result was measured with instead of what is there now, in words; None where it was these, or where one of the two is not known.
 
     `made_from`: what its run.json says; `present`: the `made_from` of what is there.

@@ -185,7 +185,7 @@ def _bos(a: Mapping[str, Any], b: Mapping[str, Any]) -> Verdict:
     ours, theirs = a.get("bos"), b.get("bos")
     if ours is None or theirs is None or ours == theirs:
         return Verdict()
-    return Verdict((f"rows that begin with {ours} and with {theirs} (--bos)",))
+    return Verdict((f"rows that begin with {ours} and with {theirs} (bos)",))
 
 
 def packed(probe: Tensor) -> str:
@@ -193,8 +193,10 @@ def packed(probe: Tensor) -> str:
     return base64.b64encode(probe.half().cpu().numpy().tobytes()).decode("ascii")
 
 
-def unpacked(probe: Any) -> Tensor | None:
+def unpacked(probe: object) -> Tensor | None:
     """(n,) float64: what `packed` made; None for anything else."""
+    if not isinstance(probe, str):
+        return None
     try:
         held = torch.frombuffer(bytearray(base64.b64decode(probe, validate=True)), dtype=torch.float16).double()
     except (TypeError, ValueError):

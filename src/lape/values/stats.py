@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -119,9 +119,10 @@ class ActivationStats:
         return len(next(iter(self.by_language.values())).tokens)
 
     @property
-    def bos(self) -> Any:
+    def bos(self) -> Literal["auto", "always", "never"]:
         """The rule by which rows of the recorded text began, auto, always or never, and so those of text that is measured with it."""
-        return self.manifest.get("counting", {}).get("bos", "auto")
+        found: Literal["auto", "always", "never"] = self.manifest.get("counting", {}).get("bos", "auto")
+        return found
 
     @property
     def digest(self) -> str:

@@ -24,7 +24,7 @@ def _run(context: Context, _options: NoOptions) -> Tables:
     """The reliability curve, and the reliability of the sets themselves."""
     halves = split_halves(context.stats, method_named("lape"), progress=context.progress)
     return {
-        "amount": amount(context.stats, method_named("lape"), context.options.seed),
+        "amount": amount(context.stats, method_named("lape"), seed=context.options.seed),
         "reliability": reliability(context.neurons, halves),
     }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -20,17 +19,24 @@ AMOUNT = {
 }
 
 
-def amount(stats: ActivationStats, find: Method, seed: int = 0, **options: Any) -> pl.DataFrame:
-    """The reliability curve: Jaccard of sets found in two disjoint groups of 1, 2, … folds.
+def amount(stats: ActivationStats, find: Method, *, seed: int = 0) -> pl.DataFrame:
+    """The reliability curve: Jaccard of sets found in two disjoint groups of 1, 2, … folds (ours).
 
-    One row per number of folds and language (and the union): `tokens` (mean of a group, over languages), `median`, and the 5th
+    `find`: a method with its options, such as `functools.partial(lape, rate=0.02)`. One row per number of folds and language (and the union):
+    `tokens` (mean of a group, over languages), `median`, and the 5th
     and 95th percentile over random pairs of groups as `low` and `high` (spread, not a confidence interval). Sets under 20 neurons
     have none; groups in which a language has no text are passed over.
+
+    Example:
+        >>> from lape.detect.lap import lap
+        >>> from lape.experiments.amount.run import amount
+        >>> amount(stats, lap)["folds"].unique().sort().to_list()
+        [1, 2, 3, 4]
     """
     rows = []
     for count in range(1, stats.folds // 2 + 1):
         pairs = [
-            (find(stats, folds=a, **options), find(stats, folds=b, **options))
+            (find(stats, folds=a), find(stats, folds=b))
             for a, b in disjoint_groups(stats.folds, count, seed)
             if has_text(stats, a) and has_text(stats, b)
         ]

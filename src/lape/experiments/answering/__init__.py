@@ -52,16 +52,16 @@ def _run(context: Context, options: AnsweringStudy) -> Tables:
     found = answering(
         context.model,
         context.tokenizer,
-        options.files,
         context.neurons,
         context.stats,
+        options.files,
         questions=options.questions,
         resamples=context.options.resamples,
         seed=context.options.seed,
         progress=context.progress,
     )
     context.note("answering", *found.notes)
-    return {"answering": found.table}
+    return {"answering": found["answering"]}
 
 
 def _cost(_context: Context, options: AnsweringStudy) -> Cost:

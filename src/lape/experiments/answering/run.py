@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
+from torch import nn
 
 from lape.data.languages import tag
 from lape.edit.steer import SteerOptions
@@ -23,12 +24,16 @@ from lape.measure.conditions import NONE, Condition, conditions
 from lape.measure.generation import GenerationOptions, generate
 from lape.measure.intervals import ENDS
 from lape.measure.prompts import prompt_ids
+from lape.measure.result import Result
 from lape.model.body import text_config
 from lape.model.identity import check_made_with
 from lape.options import given, not_negative, positive
 from lape.progress import Progress, each, silent
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 SCORES = ("exact", "f1", "rouge_l")
 ANSWERS = {
@@ -77,38 +82,47 @@ class AnsweringOptions(GenerationOptions):
         not_negative(self, "shots", "draws")
 
 
-@dataclass(frozen=True)
-class Answered:
-    """What came out."""
-
-    answers: pl.DataFrame
-    """`ANSWERS`."""
-    table: pl.DataFrame
-    """`TABLE`."""
-    notes: tuple[str, ...] = ()
-    """What was left out or done otherwise, and why."""
-
-
 def answering(
-    model: Any,
-    tokenizer: Any,
-    files: Mapping[str, str | Path],
+    model: PreTrainedModel | nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
     neurons: LanguageNeurons,
     stats: ActivationStats,
-    options: AnsweringOptions | None = None,
+    files: Mapping[str, str | Path],
     *,
+    new_tokens: int = 32,
+    repetition_penalty: float = 1.0,
+    batch: int = 8,
+    questions: int | None = None,
+    shots: int = 1,
+    draws: int = 1,
+    resamples: int = 2000,
+    seed: int = 0,
     steer: SteerOptions | None = None,
     progress: Progress = silent,
-    **changes: Any,
-) -> Answered:
-    """Ask each language's questions in that language, unedited and under edits of its own neurons.
+) -> Result:
+    """Ask each language's questions about passages in that language, unedited and under edits of its own neurons.
 
     `files`: language -> file in SQuAD's format, such as XQuAD's. Conditions: `none`; `off` (the language's neurons at 0);
     `steered` (set or added to by `steer`, without a source: the model leans to the language that it is asked in); `control` (as
     many other neurons at 0, matched by layer and decile of energy). Every condition is given the same prompts. Ours; the paper
     does not give its own set-up.
+
+    Gives the tables `answering` (`TABLE`: mean scores, 0 to 1, with 95 % intervals over questions) and `answers` (`ANSWERS`); notes say what was left
+    out. Raises TextError for files that cannot be used, MismatchError for another model's neurons or statistics, OptionError for passages that do not
+    fit the model or where the extra `eval` is missing.
+
+    Example:
+        >>> import json
+        >>> from pathlib import Path
+        >>> from lape.experiments.answering.run import answering
+        >>> asked = {"id": "1", "question": "fr03 fr04", "answers": [{"text": "fr05", "answer_start": 0}]}
+        >>> article = {"title": "fr", "paragraphs": [{"context": "fr05 fr06 .", "qas": [asked]}]}
+        >>> _ = Path("questions.json").write_text(json.dumps({"data": [article]}))
+        >>> result = answering(model, tokenizer, neurons, stats, {"fr": "questions.json"}, shots=0, new_tokens=2)
+        >>> result["answering"]["condition"].to_list()
+        ['none', 'off', 'steered', 'control']
     """
-    options = given(AnsweringOptions, options, changes)
+    options = given(AnsweringOptions, locals())
     need(*LIBRARY)
     asked = _asked(files, options)
     check_made_with(model, tokenizer, neurons=neurons, statistics=stats)
@@ -122,7 +136,7 @@ def answering(
             written = _written(model, tokenizer, prompts[language], options)
         frames.append(_judged(language, condition, asked[language].chosen, written))
     answers = pl.concat(frames)
-    return Answered(answers, table_of(answers, options), tuple(notes))
+    return Result({"answering": table_of(answers, options), "answers": answers}, tuple(notes))
 
 
 @dataclass(frozen=True)

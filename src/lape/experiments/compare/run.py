@@ -28,6 +28,11 @@ def compare(a: LanguageNeurons, b: LanguageNeurons) -> pl.DataFrame:
     neither has a neuron), `chance` (Jaccard expected of random sets with as many neurons in each layer and expert).
     Of a language that only one of them has, the other's size, `shared`, `jaccard` and `chance` are null.
     Raises MismatchError where they are of different spaces. Whether they are of one model, shapes cannot tell.
+
+    Example:
+        >>> from lape.experiments.compare.run import compare
+        >>> compare(neurons, neurons)["jaccard"].max()
+        1.0
     """
     check_same_model(neurons=a.space, others=b.space)
     languages = dict.fromkeys([*a.sets, *b.sets])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lape.detect.lape import entropy
 from lape.experiments.context import Context, Tables
-from lape.experiments.examples.contexts import CONTEXTS, ExamplesOptions
+from lape.experiments.examples.contexts import CONTEXTS
 from lape.experiments.examples.effects import EFFECTS
 from lape.experiments.examples.run import examples
 from lape.experiments.examples.words import WORDS
@@ -20,15 +20,17 @@ def _run(context: Context, _options: NoOptions) -> Tables:
     found = examples(
         context.model,
         context.tokenizer,
-        context.evaluation[1],
         context.neurons,
-        ExamplesOptions(batch_tokens=shared.batch_tokens, resamples=shared.resamples, seed=shared.seed),
+        context.evaluation[1],
+        batch_tokens=shared.batch_tokens,
+        resamples=shared.resamples,
+        seed=shared.seed,
         entropy=entropy(context.stats.probabilities(context.neurons.options.get("denominator", "tokens"))),
         folder=context.cells("examples"),
         progress=context.progress,
     )
-    context.note("examples", *found.left_out)
-    return {"contexts": found.contexts, "words": found.words, "effects": found.effects}
+    context.note("examples", *found.notes)
+    return {name: found[name] for name in EXPERIMENT.tables}
 
 
 def _section(tables: Tables) -> Section:

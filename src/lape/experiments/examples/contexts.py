@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lape.data.corpus import Corpus, Ints, TextOptions
 from lape.data.windows import Batch, Row, batch, batches
@@ -23,6 +24,9 @@ from lape.model.site import Sites
 from lape.options import Tokens, not_negative, positive
 from lape.progress import Progress, each, silent
 from lape.values.neurons import NeuronSet
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 CONTEXTS: dict[str, Any] = {
     **dict.fromkeys(("flat", "rank"), pl.Int64),
@@ -66,8 +70,8 @@ class ExamplesOptions(TextOptions):
 
 
 def contexts(
-    model: Any,
-    tokenizer: Any,
+    model: PreTrainedModel | nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
     corpora: Mapping[str, Corpus],
     chosen: NeuronSet,
     options: ExamplesOptions,
@@ -156,7 +160,7 @@ class Best:
 class Watcher:
     """Keeps each neuron's best windows where its activations are; what it keeps has one size from the first batch on."""
 
-    def __init__(self, model: Any, chosen: NeuronSet, options: ExamplesOptions) -> None:
+    def __init__(self, model: PreTrainedModel | nn.Module, chosen: NeuronSet, options: ExamplesOptions) -> None:
         found: Sites = find(model)
         self.best: dict[int, Best] = {}
         self._model, self._found, self._options = model, found, options
@@ -165,7 +169,7 @@ class Watcher:
         self._calls, self._forwards = [0] * len(self._at), 0
         self._windows: dict[torch.device, _Windows] = {}
 
-    def attached(self) -> Any:
+    def attached(self) -> AbstractContextManager[None]:
         """While inside, every forward that follows `expect` is looked at."""
         return watching(self._model, [self._found.sites[k] for k in self._at], self._see)
 

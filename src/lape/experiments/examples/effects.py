@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
-from torch import Tensor
+from torch import Tensor, nn
 
 from lape.data.corpus import TextOptions
 from lape.data.texts import Documents, Source, Texts, documents
@@ -22,6 +22,9 @@ from lape.measure.changes import loss_change
 from lape.measure.controls import control, seeded
 from lape.progress import Progress, each, silent
 from lape.values.neurons import LanguageNeurons, NeuronSet
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 EFFECTS = {
     "language": pl.String,
@@ -43,8 +46,8 @@ class _One:
 
 
 def effects(
-    model: Any,
-    tokenizer: Any,
+    model: PreTrainedModel | nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
     texts: Texts,
     neurons: LanguageNeurons,
     entropy: Tensor,
@@ -125,7 +128,7 @@ def _measured(
     return pl.DataFrame(rows, schema=EFFECTS)
 
 
-def beginnings(source: Source, tokenizer: Any, options: TextOptions) -> Source:
+def beginnings(source: Source, tokenizer: PreTrainedTokenizerBase, options: TextOptions) -> Source:
     """The beginnings of a text's documents, cut so that 20 of them, which an interval needs, are in `options.tokens`; the text as it
     is where it has fewer documents.
     """

@@ -3,71 +3,83 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
-from torch import Tensor
+from torch import Tensor, nn
 
 from lape.data.corpus import prepare
 from lape.data.texts import Texts
 from lape.errors import ModelError, OptionError
 from lape.experiments.examples.contexts import ExamplesOptions, contexts
-from lape.experiments.examples.effects import EFFECTS, effects
+from lape.experiments.examples.effects import EFFECTS
+from lape.experiments.examples.effects import effects as switched_off
 from lape.experiments.examples.words import WORDS, words
 from lape.measure.ablation import Planned, depends_on, refuse_recorded, untold
+from lape.measure.result import Result
 from lape.model.body import check_fits
 from lape.model.identity import check_made_with, describe
 from lape.model.loss import Head, find_head
-from lape.options import given
+from lape.options import Tokens, given
 from lape.progress import Progress, silent
 from lape.recording.run import checked_texts
 from lape.store import files
 from lape.store.cells import Cells
 from lape.values.neurons import LanguageNeurons
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-@dataclass(frozen=True)
-class Examples:
-    """What was looked up."""
-
-    contexts: pl.DataFrame
-    """See `lape.experiments.examples.contexts.contexts`."""
-    words: pl.DataFrame
-    """See `lape.experiments.examples.words.words`."""
-    effects: pl.DataFrame
-    """See `lape.experiments.examples.effects.effects`."""
-    texts: dict[str, dict[str, Any]]
-    """Language -> hash, documents and tokens of the text that was read."""
-    left_out: tuple[str, ...] = ()
-    """What could not be had, and why, in words."""
+TEXTS = {**dict.fromkeys(("language", "hash"), pl.String), **dict.fromkeys(("documents", "tokens"), pl.Int64)}
+"""A row per language: of the text that was read, SHA-256, documents and tokens."""
 
 
 def examples(
-    model: Any,
-    tokenizer: Any,
-    texts: Texts,
+    model: PreTrainedModel | nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
     neurons: LanguageNeurons,
-    options: ExamplesOptions | None = None,
+    texts: Texts,
     *,
+    tokens: Tokens | None = None,
+    document: Literal["file", "line"] = "file",
+    column: str = "text",
+    bos: Literal["auto", "always", "never"] = "auto",
+    row_tokens: int = 512,
+    batch_tokens: int = 2048,
+    one_per_row: bool = False,
+    keep: int = 20,
+    length: int = 32,
+    effects: int = 10,
+    effect_tokens: Tokens = 1000,
+    resamples: int = 2000,
+    seed: int = 0,
+    allow_recorded: bool = False,
     entropy: Tensor | None = None,
     folder: Path | None = None,
     described: Mapping[str, Any] | None = None,
     planned: Planned = untold,
     progress: Progress = silent,
-    **changes: Any,
-) -> Examples:
-    """Look up what the neurons of all languages do: the contexts in which they fire most, the tokens that they promote and suppress,
-    and for those of lowest entropy the effect of switching each off.
+) -> Result:
+    """Look up what the neurons of all languages do: the contexts in which they fire most (max-activating examples), the tokens that they promote and
+    suppress (logit lens), and for those of lowest entropy the effect of switching each off.
 
     `texts`: language tag -> source, not the text that the neurons were found in (refused, unless `allow_recorded`). `entropy`:
     (neurons,) LAPE of every neuron; default: the scores of neurons that LAPE chose. With a `folder`, what is finished is kept there and a call that
     was stopped goes on from it; one with other neurons, text, model or options is refused. `described`: what
-    `lape.model.identity.describe` says, where that is known already. Raises MismatchError for neurons of another model or recorded text,
-    OptionError where no language has neurons, ModelError for activations that are no numbers.
+    `lape.model.identity.describe` says, where that is known already. Further: see `ExamplesOptions`.
+
+    Gives the tables `contexts`, `words` and `effects` (nats per token), see the functions of these names in `lape.experiments.examples`, and `texts`
+    (`TEXTS`); notes say what could not be had. Raises MismatchError for neurons of another model or recorded text,
+    OptionError where no language has neurons, ModelError for activations that are not finite.
+
+    Example:
+        >>> from lape.experiments.examples.run import examples
+        >>> result = examples(model, tokenizer, neurons, {"fr": texts["fr"]}, tokens=200, keep=2, effects=0)
+        >>> list(result), result.notes
+        (['contexts', 'words', 'effects', 'texts'], ('effects: none were asked for',))
     """
-    options = given(ExamplesOptions, options, changes)
+    options = given(ExamplesOptions, locals())
     check_made_with(model, tokenizer, bos=options.bos, neurons=neurons)
     _check(neurons)
     sources = checked_texts(texts)
@@ -81,23 +93,24 @@ def examples(
     union = neurons.union
     cells = Cells(folder)
     found = cells.table("contexts", lambda: contexts(model, tokenizer, corpora, union, options, progress))
-    about = {language: corpus.describe() for language, corpus in corpora.items()}
+    about = [{"language": language, **corpus.describe()} for language, corpus in corpora.items()]
+    tables = {"contexts": found, "words": pl.DataFrame(schema=WORDS), "effects": pl.DataFrame(schema=EFFECTS)}
+    tables["texts"] = pl.DataFrame(about, schema=TEXTS)
     head = _head(model)
     if isinstance(head, str):
-        left_out = (f"words: {head}", f"effects: {head}")
-        return Examples(found, pl.DataFrame(schema=WORDS), pl.DataFrame(schema=EFFECTS), about, left_out)
-    written = cells.table("words", lambda: words(model, tokenizer, head, union, progress))
+        return Result(tables, (f"words: {head}", f"effects: {head}"))
+    tables["words"] = cells.table("words", lambda: words(model, tokenizer, head, union, progress))
     if entropy is None and neurons.method == "lape":
         entropy = neurons.scores
     if entropy is None or not options.effects:
         why = (
             "none were asked for" if not options.effects else f"neurons of the method {neurons.method} have no entropy"
         )
-        return Examples(found, written, pl.DataFrame(schema=EFFECTS), about, (f"effects: {why}",))
-    measured, notes = effects(
+        return Result(tables, (f"effects: {why}",))
+    tables["effects"], notes = switched_off(
         model, tokenizer, sources, neurons, entropy, options, folder=folder, planned=planned, progress=progress
     )
-    return Examples(found, written, measured, about, tuple(notes))
+    return Result(tables, tuple(notes))
 
 
 def _check(neurons: LanguageNeurons) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lape.experiments.examples.pieces import decoded
 from lape.model.body import body, present, unwrapped
@@ -20,6 +20,9 @@ from lape.model.weights import has_adapter
 from lape.progress import Progress, silent
 from lape.values.neurons import NeuronSet
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 WORDS = {"flat": pl.Int64, "kind": pl.String, "rank": pl.Int64, "token": pl.String, "score": pl.Float32}
 MOST = 10
 """Tokens of each kind."""
@@ -29,7 +32,13 @@ _UNUSED = re.compile(r"[<\[]\W*(unused|reserved)[^<>\[\]]*[>\]]", re.IGNORECASE)
 
 
 @torch.inference_mode()
-def words(model: Any, tokenizer: Any, head: Head, chosen: NeuronSet, progress: Progress = silent) -> pl.DataFrame:
+def words(
+    model: PreTrainedModel | nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    head: Head,
+    chosen: NeuronSet,
+    progress: Progress = silent,
+) -> pl.DataFrame:
     """The 10 tokens with the highest and the lowest dot product of their unembedding with each neuron's column of the down
     projection, which is what an activation adds to the residual stream (Geva et al. 2022, "Transformer Feed-Forward Layers Build
     Predictions by Promoting Concepts in the Vocabulary Space"): `WORDS`, one row each.
@@ -55,7 +64,7 @@ def words(model: Any, tokenizer: Any, head: Head, chosen: NeuronSet, progress: P
     return pl.concat(frames).sort("flat", "kind", "rank")  # promotes before suppresses
 
 
-def usable(tokenizer: Any, entries: int) -> dict[int, str]:
+def usable(tokenizer: PreTrainedTokenizerBase, entries: int) -> dict[int, str]:
     """Id -> text of the tokens of a vocabulary that a model with so many `entries` can write: neither special nor unused."""
     special = set(tokenizer.all_special_ids)
     special |= {k for k, one in getattr(tokenizer, "added_tokens_decoder", {}).items() if one.special}
@@ -66,7 +75,7 @@ def usable(tokenizer: Any, entries: int) -> dict[int, str]:
     }
 
 
-def token_text(tokenizer: Any, number: int, entry: str) -> str:
+def token_text(tokenizer: PreTrainedTokenizerBase, number: int, entry: str) -> str:
     """A single token as text, its space kept; half a character as its vocabulary entry."""
     if "▁" in entry:  # decoders strip a text's first space
         return entry.replace("▁", " ")
@@ -103,7 +112,7 @@ def _frame(flat: Tensor, kind: str, scores: Tensor, ids: Tensor, name: Callable[
     return pl.DataFrame(columns, schema=WORDS)
 
 
-def down_columns(model: Any, flat: Tensor) -> Tensor:
+def down_columns(model: PreTrainedModel | nn.Module, flat: Tensor) -> Tensor:
     """(neurons, width of the residual stream) columns of the down projections of some neurons, sorted flat indices; float32, or float64 as
     the weights are, on the CPU. Quantised layers and adapters are read by running them, as `sites.down_norms` does.
     """

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import polars as pl
+from torch import nn
 
 from lape.data.corpus import TextOptions
 from lape.data.language_id import Identifier, identifier
@@ -26,6 +27,7 @@ from lape.measure.generation import GenerationOptions
 from lape.measure.grader import grader_of
 from lape.measure.methods import CEILING, FOLLOWING, NONE, TUNED, Family, Setting, following, tried
 from lape.measure.questions import Pair, checked_questions, pairs_of
+from lape.measure.result import Result
 from lape.model.body import blocks
 from lape.model.find import find
 from lape.model.identity import check_made_with, checksum
@@ -35,6 +37,9 @@ from lape.store import files
 from lape.store.cells import Cells
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -77,48 +82,58 @@ class ForcingOptions(GenerationOptions):
         check_candidates(self, "candidates", "development_candidates")
 
 
-@dataclass(frozen=True)
-class Forced:
-    """What came out."""
-
-    answers: pl.DataFrame
-    """One row an answer: `lape.measure.answer_table.ANSWERS`."""
-    table: pl.DataFrame
-    """One row per setting, split and pair, and for target and pair averages: `lape.experiments.forcing.table.RECORDS`."""
-    differences: pl.DataFrame
-    """Neurons minus each other family, with intervals: `lape.experiments.forcing.table.differences`."""
-    costs: pl.DataFrame
-    """What the edits cost on text: `lape.experiments.forcing.cost.COSTS`; empty without text to measure it on."""
-    identification: pl.DataFrame
-    """How far the identifiers can be trusted: `lape.experiments.forcing.identification.IDENTIFICATION`; empty without such text."""
-    notes: tuple[str, ...] = ()
-    """Which families were left out, and why."""
-
-
 def forcing(
-    model: Any,
-    tokenizer: Any,
+    model: PreTrainedModel | nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
     stats: ActivationStats,
     development: Mapping[str, Sequence[str]],
     reporting: Mapping[str, Sequence[str]],
-    options: ForcingOptions | None = None,
     *,
+    new_tokens: int = 32,
+    repetition_penalty: float = 1.1,
+    batch: int = 40,
+    pairs: str = "all",
+    development_pairs: str = "same",
+    families: tuple[Family, ...] = get_args(Family),
+    candidates: int = 0,
+    development_candidates: int | None = None,
+    resamples: int = 2000,
+    seed: int = 0,
+    identifier: str = "lingua",
+    second: str = "langid",
+    grader_url: str | None = None,
+    grader_model: str | None = None,
+    cost_tokens: Tokens = 512,
     texts: Texts | None = None,
     evaluation: Texts | None = None,
     neurons: LanguageNeurons | None = None,
     folder: Path | None = None,
     progress: Progress = silent,
-    **changes: Any,
-) -> Forced:
-    """Put the questions of each source language under every family of methods that might force each target language.
+) -> Result:
+    """Language forcing: put the questions of each source language under every family of methods that might force each target language.
 
-    Settings are tried on the development questions, as many for each family; the best of each for each target is run on the
-    reporting questions. `development`, `reporting`: language -> questions, question i asking the same in every language. `texts`:
+    Settings are tried on the `development` questions, as many for each family; the best of each for each target is run on the `reporting`
+    questions: language -> questions, question i asking the same in every language. `texts`:
     language -> text for the vocabulary mask. `evaluation`: language -> other text, on which costs and the identifiers are
     measured. `neurons`: the sets that `lape` settings use; default: found in `stats`. `folder`: where finished cells are kept,
-    so that a killed run goes on.
+    so that a killed run goes on. Further: see `ForcingOptions`.
+
+    Gives the tables `forcing` (a row per setting, split and pair, and for target and pair averages: `lape.experiments.forcing.table.RECORDS`),
+    `forcing_differences` (neurons minus each other family, with intervals: `lape.experiments.forcing.table.differences`), `costs` (what the edits cost
+    on text, nats per token: `lape.experiments.forcing.cost.COSTS`; empty without text to measure it on), `forced_answers` (a row an answer:
+    `lape.measure.answer_table.ANSWERS`) and `identification` (how far the identifiers can be trusted:
+    `lape.experiments.forcing.identification.IDENTIFICATION`; empty without such text); notes say which families were left out. Ours; the task is that
+    of Tang et al. 2024. Raises TextError for questions that do not fit together, MismatchError for statistics or neurons of another model.
+
+    Example:
+        >>> from lape.data import samples
+        >>> development, reporting = ({k: v[:10] for k, v in samples.questions(part).items()} for part in ("development", "reporting"))
+        >>> how = {"pairs": "en-fr", "families": ("none", "neurons", "ceiling"), "new_tokens": 2, "candidates": 2, "resamples": 20}
+        >>> result = lape.forcing(model, tokenizer, stats, development, reporting, **how)
+        >>> list(result)
+        ['forcing', 'forcing_differences', 'costs', 'forced_answers', 'identification']
     """
-    options = given(ForcingOptions, options, changes)
+    options = given(ForcingOptions, locals())
     check_made_with(model, tokenizer, statistics=stats)
     if neurons is not None:
         check_made_with(model, neurons=neurons)
@@ -196,16 +211,18 @@ class _Run:
         """Whether a family has what it needs; if not, a note says what that is."""
         targets = [target for _, target in (*self.pairs, *self.tuning)]
         if family == "diffmean" and not self.bench.has_residual(targets):
-            self.notes.append("diffmean was left out: the statistics hold no residual stream. Record with --residual.")
+            self.notes.append(
+                "diffmean was left out: the statistics hold no residual stream. Record it: lape record --residual."
+            )
             return False
         if family == "mask" and (missing := self.bench.without_text(targets)):
             self.notes.append(
-                f"mask was left out: there is no text in {', '.join(missing)}. Type: --text {missing[0]}=PATH."
+                f"mask was left out: there is no text in {', '.join(missing)}. Give some: texts={{'{missing[0]}': PATH}}."
             )
             return False
         return True
 
-    def all(self) -> Forced:
+    def all(self) -> Result:
         """Try, choose, report."""
         settings = [CEILING, *([NONE] if "none" in self.families else [])]
         tuned = {family: self._tried(family) for family in TUNED if family in self.families}
@@ -223,7 +240,9 @@ class _Run:
         names = {(setting.family, setting.name, pair[1]) for setting, pair in last}
         table = records(answers, names, self.options.resamples, self.options.seed)
         compared = differences(answers, self.options.resamples, self.options.seed)
-        return Forced(answers, table, compared, self._costs(last), self._identification(answers), tuple(self.notes))
+        tables = {"forcing": table, "forcing_differences": compared, "costs": self._costs(last)}
+        tables |= {"forced_answers": answers, "identification": self._identification(answers)}
+        return Result(tables, tuple(self.notes))
 
     def _tried(self, family: str) -> list[Setting]:
         """The settings of a family that every pair has the neurons for; of others a note says why not."""

@@ -11,6 +11,7 @@ import polars as pl
 
 from lape.measure.bootstrap import Floats, Resamples
 from lape.measure.intervals import ENDS, named_interval, plain_interval
+from lape.measure.methods import Setting
 
 ALL = "all"
 """Stands for a source or target in rows that average."""
@@ -142,7 +143,7 @@ def _plain(answers: pl.DataFrame) -> dict[str, Any]:
     }
 
 
-def best(answers: pl.DataFrame, settings: Sequence[Any], target: str) -> Any:
+def best(answers: pl.DataFrame, settings: Sequence[Setting], target: str) -> Setting:
     """The setting with the most good answers in a target language over the ceiling; then the most in the language; then the first.
 
     Of a target that was not tried: the best on average over those that were.
@@ -150,7 +151,7 @@ def best(answers: pl.DataFrame, settings: Sequence[Any], target: str) -> Any:
     groups = {(group.family, group.setting(list(group.pairs))): group for group in _groups(answers)}
     ceiling = next(group for group in groups.values() if group.family == "ceiling")
 
-    def score(setting: Any) -> tuple[float, float]:
+    def score(setting: Setting) -> tuple[float, float]:
         group = groups[setting.family, setting.name]
         pairs = [pair for pair in group.pairs if pair[1] == target] or list(group.pairs)
         count = group.pairs[pairs[0]].height

@@ -66,7 +66,7 @@ def _run(context: Context, options: FrontierStudy) -> Tables:
     """Own against others at equal numbers of neurons, and who is more selective at equal own effect."""
     measured, shared = _measured(context, options), context.options
     pairs = [
-        advantages(measured, method, measured.methods, context.over, shared.resamples, shared.seed)
+        advantages(measured, method, measured.methods, context.over, resamples=shared.resamples, seed=shared.seed)
         for method in ("lape", "difference", "probability")
         if method in measured.methods
     ]

@@ -23,7 +23,13 @@ ADVANTAGES = {
 
 
 def advantages(
-    effects: Effects, method: str, against: Iterable[str], over: Sequence[str], resamples: int, seed: int
+    effects: Effects,
+    method: str,
+    against: Iterable[str],
+    over: Sequence[str],
+    *,
+    resamples: int = 2000,
+    seed: int = 0,
 ) -> pl.DataFrame:
     """Selectivity of `method` minus that of each other way of choosing, at equal own effect.
 
@@ -33,6 +39,18 @@ def advantages(
     One row per language and one of the mean over those of `over` that could be compared (`languages`, how many): `own` (the level,
     nats a token), `selectivity`, `selectivity_against`, `difference` with its paired 95 % interval, `p` (two-sided, bootstrap),
     `p_holm` (over the languages of this pair; the mean is a test by itself) and `units` (of the language that has fewest).
+
+    Example:
+        >>> from lape.data.corpus import TextOptions
+        >>> from lape.experiments.frontier.table import advantages
+        >>> from lape.measure.ablation import Ablations
+        >>> from lape.measure.effects import effects
+        >>> work = Ablations(model, tokenizer, {"fr": texts["fr"], "zh": texts["zh"]}, TextOptions(tokens=200))
+        >>> _ = work.base()
+        >>> sets = {(method, 5): lape.identify(stats, method, per_language=5) for method in ("lape", "random")}
+        >>> measured = effects(work, sets, ["fr", "zh"])
+        >>> advantages(measured, "lape", ["random"], ["fr", "zh"], resamples=20)["language"].to_list()
+        ['fr', 'zh', 'mean']
     """
     drawn = Drawn(effects, resamples, seed)
     chosen = positions(effects, over)

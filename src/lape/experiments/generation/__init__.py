@@ -67,9 +67,9 @@ def _run(context: Context, options: GenerationStudy) -> Tables:
     answers = silenced(
         context.model,
         context.tokenizer,
+        context.neurons,
         context.stats,
         _asked(context, options),
-        context.neurons,
         draws=1,
         candidates=options.candidates,
         seed=shared.seed,
@@ -79,8 +79,8 @@ def _run(context: Context, options: GenerationStudy) -> Tables:
         progress=context.progress,
     )
     return {
-        "generation": shares(answers, shared.resamples, shared.seed),
-        "drops": drops(answers, shared.resamples, shared.seed),
+        "generation": shares(answers, resamples=shared.resamples, seed=shared.seed),
+        "drops": drops(answers, resamples=shared.resamples, seed=shared.seed),
         "answers": answers,
     }
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
+from torch import nn
 
 from lape.data import samples
 from lape.data.language_id import identifier
@@ -30,6 +31,9 @@ from lape.store import files
 from lape.store.cells import Cells
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 ANSWERS = {
     **dict.fromkeys(("off", "language"), pl.String),
@@ -82,28 +86,45 @@ class SilencedOptions(GenerationOptions):
 
 
 def silenced(
-    model: Any,
-    tokenizer: Any,
-    stats: ActivationStats,
-    questions: Mapping[str, Sequence[str]] | None,
+    model: PreTrainedModel | nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
     neurons: LanguageNeurons,
-    options: SilencedOptions | None = None,
+    stats: ActivationStats,
+    questions: Mapping[str, Sequence[str]] | None = None,
     *,
+    new_tokens: int = 32,
+    repetition_penalty: float = 1.1,
+    batch: int = 40,
+    wish: bool = False,
+    draws: int = 1,
+    candidates: int = 8,
+    seed: int = 0,
+    identifier: str = "lingua",
+    grader_url: str | None = None,
+    grader_model: str | None = None,
     development: Mapping[str, Sequence[str]] | None = None,
     folder: Path | None = None,
     progress: Progress = silent,
-    **changes: Any,
 ) -> pl.DataFrame:
-    """The judged answers to each language's questions with each language's neurons off: `ANSWERS`.
+    """The judged answers to each language's questions with each language's neurons off (zero ablation): `ANSWERS`.
 
     After Tang et al. 2024, whose answers GPT-4 marked 1 to 10; the verdicts here are a proxy that needs no judge. Languages: those
     with questions, statistics and a place in `neurons`; one whose set is empty is asked but not switched off, and one whose control
-    finds too few other neurons has none. `questions`: language -> questions, question i asking the same in every language; None is
-    the bundled ones. `development`: others, whose unedited answers say what is fluent; default: the bundled ones.
-    `folder`: where finished cells are kept, so that a killed run goes on. Raises TextError for questions that do not fit together,
-    MismatchError for another model's statistics or neurons, OptionError where nothing can be switched off.
+    finds too few other neurons has none. `questions`: language -> questions, question i asking the same in every language; default: the
+    bundled ones. `development`: others, whose unedited answers say what is fluent; default: the bundled ones.
+    `folder`: where finished cells are kept, so that a killed run goes on. Further: see `SilencedOptions`. Raises TextError for questions that do not
+    fit together, MismatchError for another model's statistics or neurons, OptionError where nothing can be switched off.
+
+    Example:
+        >>> from lape.data import samples
+        >>> from lape.experiments.generation.run import silenced
+        >>> asked, development = ({k: v[:8] for k, v in samples.questions(part).items() if k == "fr"} for part in ("reporting", "development"))
+        >>> few = {"new_tokens": 2, "candidates": 2, "draws": 0}
+        >>> table = silenced(model, tokenizer, neurons, stats, asked, development=development, **few)
+        >>> table["off"].unique().sort().to_list()
+        ['fr', 'none']
     """
-    options = given(SilencedOptions, options, changes)
+    options = given(SilencedOptions, locals())
     check_made_with(model, tokenizer, neurons=neurons, statistics=stats)
     asked = checked_questions(samples.questions("reporting") if questions is None else questions)
     before = checked_questions(samples.questions("development") if development is None else development)
@@ -169,7 +190,9 @@ def _cells(
             on = [off] if condition.name == "control" else languages
             cells += [_Cell(off, language, condition) for language in on]
     if len(cells) == len(languages):
-        raise OptionError(f"None of {', '.join(languages)} has any neurons. Choose more: lape identify --rate.")
+        raise OptionError(
+            f"None of {', '.join(languages)} has any neurons. Choose more: lape identify RUN --rate 0.02 --overwrite."
+        )
     return cells
 
 

@@ -80,12 +80,21 @@ def _amount(frame: pl.DataFrame, measure: str) -> tuple[Floats, Floats]:
     return (holds & of).astype(np.float64), of.astype(np.float64)
 
 
-def shares(answers: pl.DataFrame, resamples: int, seed: int) -> pl.DataFrame:
+def shares(answers: pl.DataFrame, *, resamples: int = 2000, seed: int = 0) -> pl.DataFrame:
     """One row per language off (and none), language asked in, and draw of a control: `SHARES`.
 
     `answers`: `lape.experiments.generation.run.ANSWERS`. Each of `MEASURES`, 0 to 1 (`grade`: 1 to 10), and its `_change` against none on
     the same questions; `_low`, `_high`: 95 % percentile bootstrap over questions, jointly over languages and conditions, paired
     for a change. No interval where a measure is of under 20 questions; null where there is nothing to measure.
+
+    Example:
+        >>> import polars as pl
+        >>> from lape.experiments.generation.run import ANSWERS
+        >>> from lape.experiments.generation.table import shares
+        >>> row = {"language": "fr", "control": False, "draw": 0, "question": 0, "in_language": True, "fluent": True}
+        >>> answers = [row | {"off": "none", "on_topic": True}, row | {"off": "fr", "on_topic": False}]
+        >>> shares(pl.DataFrame(answers, schema=ANSWERS))["good"].to_list()
+        [1.0, 0.0]
     """
     drawn = _Drawn(answers, resamples, seed)
     rows = []
@@ -100,13 +109,23 @@ def shares(answers: pl.DataFrame, resamples: int, seed: int) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=SHARES)
 
 
-def drops(answers: pl.DataFrame, resamples: int, seed: int, measure: str = "good") -> pl.DataFrame:
+def drops(answers: pl.DataFrame, *, measure: str = "good", resamples: int = 2000, seed: int = 0) -> pl.DataFrame:
     """One row per language that was switched off, and one of their mean: `DROPS`.
 
     `own`: how far the measure falls in the language when its neurons are off, a share (or grades); `others`: the mean fall in the other
     languages; `selectivity`: own / (own + others), both clipped at 0; `control`: the mean fall when matched neurons are off instead,
     over `draws`, and `control_largest`; `value`: own − control, the fall that is not just any neurons'. Intervals as in `shares`, all
     paired question by question. The mean's selectivity is the mean of the languages'; its control only over languages that have one.
+    Raises OptionError for a measure that there is not.
+
+    Example:
+        >>> import polars as pl
+        >>> from lape.experiments.generation.run import ANSWERS
+        >>> from lape.experiments.generation.table import drops
+        >>> row = {"language": "fr", "control": False, "draw": 0, "question": 0, "in_language": True, "fluent": True}
+        >>> answers = [row | {"off": "none", "on_topic": True}, row | {"off": "fr", "on_topic": False}]
+        >>> drops(pl.DataFrame(answers, schema=ANSWERS))["own"].to_list()
+        [1.0, 1.0]
     """
     if measure not in MEASURES:
         raise OptionError(f"There is no measure {measure!r}. Expected one of: {', '.join(MEASURES)}.")

@@ -26,16 +26,16 @@ def _run(context: Context, options: HarnessStudy) -> Tables:
     found = harness(
         context.model,
         context.tokenizer,
-        find_tasks(options.tasks),
         context.neurons,
         context.stats,
+        find_tasks(options.tasks),
         limit=options.limit,
         resamples=context.options.resamples,
         seed=context.options.seed,
         progress=context.progress,
     )
     context.note("eval", *found.notes)
-    return {"tasks": found.table, "documents": found.documents}
+    return found
 
 
 EXPERIMENT = Experiment(

@@ -10,24 +10,29 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
+from torch import nn
 
 from lape.data.languages import tag
 from lape.edit.steer import SteerOptions
-from lape.errors import OptionError
+from lape.errors import LapeError, OptionError
 from lape.extras import need
 from lape.measure.bootstrap import Floats, Resamples
 from lape.measure.conditions import NONE, Condition, conditions
 from lape.measure.intervals import Interval, interval
+from lape.measure.result import Result
 from lape.model.body import evaluating, unwrapped
 from lape.model.identity import check_made_with
 from lape.options import given, not_negative, positive
 from lape.progress import Progress, each, silent
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _KEYS = {
     **dict.fromkeys(("task", "metric", "condition", "language"), pl.String),
@@ -72,38 +77,39 @@ class HarnessOptions:
         not_negative(self, "shots", "draws")
 
 
-@dataclass(frozen=True)
-class Harnessed:
-    """What came out."""
-
-    table: pl.DataFrame
-    """`TABLE`."""
-    documents: pl.DataFrame
-    """`DOCUMENTS`."""
-    notes: tuple[str, ...] = ()
-    """What was left out, and why."""
-
-
 def harness(
-    model: Any,
-    tokenizer: Any,
-    tasks: Sequence[str] | Tasks,
+    model: PreTrainedModel | nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
     neurons: LanguageNeurons,
     stats: ActivationStats,
-    options: HarnessOptions | None = None,
+    tasks: Sequence[str] | Tasks,
     *,
+    languages: tuple[str, ...] | None = None,
+    limit: int | None = None,
+    shots: int | None = None,
+    batch: int = 8,
+    draws: int = 1,
+    resamples: int = 2000,
+    seed: int = 0,
     include: Path | None = None,
     steer: SteerOptions | None = None,
     progress: Progress = silent,
-    **changes: Any,
-) -> Harnessed:
-    """Run tasks on the model unedited, with each language's neurons off, and with matched control neurons off.
+) -> Result:
+    """Run tasks of lm-eval on the model unedited, with each language's neurons off, and with matched control neurons off.
 
     `tasks`: names, groups or patterns such as belebele_*, or what `find_tasks` found; lm-eval fetches their data. `include`: a
     folder of the user's own task files, which can run code. `steer`: also with the language's neurons set or added to. `stats`: by which control
-    neurons are matched. Raises OptionError without lm-eval, and for tasks that it does not know or cannot load.
+    neurons are matched. Further: see `HarnessOptions`.
+
+    Gives the tables `tasks` (`TABLE`: lm-eval's own metrics, with paired 95 % intervals over documents) and `documents` (`DOCUMENTS`); notes say what was
+    left out. Raises OptionError without lm-eval, and for tasks that it does not know or cannot load.
+
+    Example:
+        >>> from lape.experiments.harness.run import harness
+        >>> result = harness(model, tokenizer, neurons, stats, ["belebele_fra_Latn"], limit=20)
+        >>> off = result["tasks"].filter(condition="off")
     """
-    options = given(HarnessOptions, options, changes)
+    options = given(HarnessOptions, locals())
     _check_steer(steer)
     known = tasks if isinstance(tasks, Tasks) else find_tasks(tasks, include)
     check_made_with(model, tokenizer, neurons=neurons, statistics=stats)
@@ -114,7 +120,7 @@ def harness(
         runs += [(language, condition) for condition in found]
         notes += why
     values, documents = _all(model, tokenizer, known, runs, options, progress)
-    return Harnessed(table_of(values, documents, options), documents, tuple(notes))
+    return Result({"tasks": table_of(values, documents, options), "documents": documents}, tuple(notes))
 
 
 def _check_steer(steer: SteerOptions | None) -> None:
@@ -142,7 +148,7 @@ def find_tasks(patterns: Sequence[str], include: Path | None = None) -> Tasks:
     need("eval", "Running tasks", "lm_eval")
     wanted = [one.strip() for pattern in patterns for one in pattern.split(",") if one.strip()]
     if not wanted:
-        raise OptionError("No task was named. Type for instance --tasks belebele_*,xnli_*.")
+        raise OptionError("No task was named. Give some, such as tasks=['belebele_*', 'xnli_*'].")
     if include is not None and not include.is_dir():
         raise OptionError(f"There is no folder {include}. Expected one with task files (.yaml) of lm-eval.")
     from lm_eval.tasks import TaskManager
@@ -168,7 +174,7 @@ def _matching(wanted: Sequence[str], manager: Any) -> tuple[str, ...]:
             near = difflib.get_close_matches(pattern, manager.all_tasks, 3)
             hint = f" Near it: {', '.join(near)}." if near else ""
             raise OptionError(
-                f"lm-eval knows no task {pattern!r}.{hint} Name one it knows, or give the folder of your own: --include-path."
+                f"lm-eval knows no task {pattern!r}.{hint} Name one it knows, or give the folder of your own: include=FOLDER."
             )
         found |= dict.fromkeys(matching)
     return tuple(found)
@@ -216,6 +222,8 @@ def _results(wrapped: Any, tasks: Tasks, options: HarnessOptions) -> dict[str, A
             log_samples=True,
             **seeds,
         )
+    except LapeError:
+        raise
     except (
         OSError,
         ValueError,
@@ -224,7 +232,7 @@ def _results(wrapped: Any, tasks: Tasks, options: HarnessOptions) -> dict[str, A
     ) as error:  # no network, no such data, code that is not allowed
         raise OptionError(
             f"lm-eval could not run {', '.join(tasks.names)}: {type(error).__name__}: {str(error).strip()[:300]} "
-            "Its data sets are fetched when first used: check the network, or give tasks on data of your own by --include-path."
+            "Its data sets are fetched when first used: check the network, or give tasks on data of your own by include=FOLDER."
         ) from error
     return results
 

@@ -49,6 +49,11 @@ def layers(neurons: LanguageNeurons, *, resamples: int = 2000, seed: int = 0) ->
     neurons, as if this set were a sample of the neurons such a set may have; it is not the spread over text, which
     `lape.detect.stability` looks at. A share of 0 or 1 gets an interval without width. In the row `all` a neuron is drawn with all
     its languages.
+
+    Example:
+        >>> from lape.experiments.layers.run import layers
+        >>> layers(neurons)["language"].to_list()
+        ['en', 'fr', 'id', 'zh', 'all']
     """
     depth = _Depth(neurons.space)
     rows = [

@@ -11,11 +11,12 @@ from lape.errors import OptionError
 from lape.experiments.claim import beside
 from lape.experiments.context import Context, Tables
 from lape.experiments.experiment import MODEL, PARALLEL, SUMS, Cost, Experiment
-from lape.experiments.necessity.run import ABLATED, CORRELATIONS, PREDICTIONS, Necessity, necessity
+from lape.experiments.necessity.run import ABLATED, CORRELATIONS, PREDICTIONS, necessity
 from lape.experiments.table import Table
 from lape.figures.captions import counted
 from lape.figures.dots import dots
 from lape.figures.figure import Figure
+from lape.measure.result import Result
 from lape.model.precision import in_float32
 from lape.options import Tokens
 
@@ -51,20 +52,20 @@ def _run(context: Context, options: NecessityStudy) -> Tables:
         with in_float32(context.model):  # the damage of one neuron is smaller than the rounding of half precision
             found = _necessity(context, options, size, count)
         for name, some in tables.items():
-            table = getattr(found, name).with_columns(pl.lit(size).alias("size"))
+            table = found[name].with_columns(pl.lit(size).alias("size"))
             some.append(table.drop("neurons") if name == "ablated" else table)
     return {name: pl.concat(some) for name, some in tables.items()}
 
 
-def _necessity(context: Context, options: NecessityStudy, size: int, count: int) -> Necessity:
+def _necessity(context: Context, options: NecessityStudy, size: int, count: int) -> Result:
     shared, language = context.options, _language(context, options)
     lines = {language: context.lines[language]}
     return necessity(
         context.model,
         context.tokenizer,
+        context.neurons,
         context.stats,
         spread(lines, options.necessity_tokens, context.tokenizer)[1],
-        context.neurons,
         size=size,
         groups=count,
         own=0,

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from lape.data.corpus import TextOptions
 from lape.data.languages import tag
@@ -24,10 +24,14 @@ from lape.experiments.necessity.groups import Group, own_groups, sample
 from lape.measure.ablation import Ablations, refuse_recorded
 from lape.measure.bootstrap import Floats
 from lape.measure.correlation import fitted, judged, rank_correlation
-from lape.options import given, not_negative, positive
+from lape.measure.result import Result
+from lape.options import Tokens, given, not_negative, positive
 from lape.progress import Progress, each, silent
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 PREDICTORS = ("entropy", "probability", "difference", "recorded")
 """Read from the statistics."""
@@ -42,17 +46,33 @@ ABLATED: dict[str, Any] = {
     **dict.fromkeys(("layer", "expert", "decile", "chosen"), pl.Int64),
     **dict.fromkeys(("damage", "damage_a", "damage_b", *PREDICTORS, *ESTIMATES), pl.Float64),
 }
+"""A row per language and group, in nats per token of the language's own text: `among` (sample: spread over layers and deciles of energy; own:
+from the language's set), `group`, `neurons` (flat indices), `layer`, `expert`, `decile` (0 to 9), `chosen` (how many are in the language's set);
+`damage` of switching it off, and on the two halves of the text, `damage_a`, `damage_b`; from the statistics `entropy` (mean,
+negated: higher is more specific; neurons that fire nowhere count as spread evenly), `probability` (mean), `difference` (sum
+of mean activations minus the other languages' mean), `recorded` (sum of recorded attributions, null without); and the
+estimates from half A of the text: `first`, `along`, `layerwise`, `second` and `bent`, the sum of first and second (these two
+null for models with experts; the last three where not asked for).
+"""
 CORRELATIONS = {
     **dict.fromkeys(("language", "among", "predictor"), pl.String),
     **dict.fromkeys(("rho", "low", "high"), pl.Float64),
     "groups": pl.Int64,
 }
+"""A row per language, kind of group and predictor: Spearman's `rho` with `damage_b`, which no predictor has seen, with its 95 % bootstrap interval
+over `groups`. The predictor `damage_a` is the ceiling: what one half of the text says of the other.
+"""
 PREDICTIONS = {
     **dict.fromkeys(("language", "estimate", "text"), pl.String),
     "passes": pl.Int64,
     **dict.fromkeys(("scale", "r2", "low", "high", "slope", "correlation"), pl.Float64),
     "groups": pl.Int64,
 }
+"""A row per language, estimate, `text` and number of ablation `passes` it was scaled by (0: taken as it is), judged on
+the half of the sampled groups that no scale was fitted on: by `damage_b` where the text is unseen, by `damage_a` where it is the
+same: `scale`, `r2` (1 − squared error / variance; below 0 is worse than the mean) with its interval, `slope` (damage a
+predicted nat), `correlation` (Pearson's). A few groups that matter much decide all of these but `rho`. `damage_a` is the ceiling.
+"""
 
 
 @dataclass(frozen=True)
@@ -90,67 +110,66 @@ class NecessityOptions(TextOptions):
             raise OptionError(f"groups is {self.groups}. Expected 8 or more: half are fitted on, half are judged.")
 
 
-@dataclass(frozen=True)
-class Necessity:
-    """What was found, in nats a token of the language's own text.
-
-    `ablated`, a row per language and group: `among` (sample: spread over layers and deciles of energy; own: from the language's
-    set), `group`, `neurons` (flat indices), `layer`, `expert`, `decile` (0 to 9), `chosen` (how many are in the language's set);
-    `damage` of switching it off, and on the two halves of the text, `damage_a`, `damage_b`; from the statistics `entropy` (mean,
-    negated: higher is more specific; neurons that fire nowhere count as spread evenly), `probability` (mean), `difference` (sum
-    of mean activations minus the other languages' mean), `recorded` (sum of recorded attributions, null without); and the
-    estimates from half A of the text: `first`, `along`, `layerwise`, `second` and `bent`, the sum of first and second (these two
-    null for models with experts; the last three where not asked for).
-
-    `correlations`, a row per language, kind of group and predictor: Spearman's `rho` with `damage_b`, which no predictor has
-    seen, with its 95 % bootstrap interval over `groups`. The predictor `damage_a` is the ceiling: what one half of the text says of
-    the other.
-
-    `predictions`, a row per language, estimate, `text` and number of ablation `passes` it was scaled by (0: taken as it is), judged on
-    the half of the sampled groups that no scale was fitted on: by `damage_b` where the text is unseen, by `damage_a` where it is the
-    same: `scale`, `r2` (1 − squared error / variance; below 0 is worse than the mean) with its interval, `slope` (damage a
-    predicted nat), `correlation` (Pearson's). A few groups that matter much decide all of these but `rho`. `damage_a` is the ceiling.
-    """
-
-    ablated: pl.DataFrame
-    correlations: pl.DataFrame
-    predictions: pl.DataFrame
-
-
 def necessity(
-    model: Any,
-    tokenizer: Any,
+    model: PreTrainedModel | nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    neurons: LanguageNeurons,
     stats: ActivationStats,
     texts: Texts,
-    neurons: LanguageNeurons,
-    options: NecessityOptions | None = None,
     *,
+    tokens: Tokens | None = None,
+    document: Literal["file", "line"] = "file",
+    column: str = "text",
+    bos: Literal["auto", "always", "never"] = "auto",
+    row_tokens: int = 512,
+    batch_tokens: int = 2048,
+    one_per_row: bool = False,
+    languages: tuple[str, ...] | None = None,
+    groups: int = 300,
+    own: int = 60,
+    size: int = 1,
+    points: int = 4,
+    layerwise: bool = False,
+    draws: int = 8,
+    calibration: int = 10,
+    resamples: int = 2000,
+    seed: int = 0,
+    allow_recorded: bool = False,
     folder: Path | None = None,
     progress: Progress = silent,
-    **changes: Any,
-) -> Necessity:
-    """Switch single neurons, or small groups, off and compare the damage with what others say of it.
+) -> Result:
+    """Switch single neurons, or small groups, off and compare the damage with what others say of it (ours; asked by LAPE's critics).
 
     `texts`: language tag -> other text than was recorded; it is halved by units (documents, or blocks of 8 lines). `folder`: where
     losses are kept, so that a run can go on; it must belong to this model, text and options. Load the model in float32: the
     damage of one neuron is smaller than the rounding of bfloat16.
+
+    Gives the tables `ablated` (`ABLATED`, in nats per token), `correlations` (`CORRELATIONS`) and `predictions` (`PREDICTIONS`). Raises TextError for
+    text that is missing or cannot be halved, MismatchError for another model's neurons or statistics, or for text that was recorded.
+
+    Example:
+        >>> from lape.experiments.necessity.run import necessity
+        >>> few = {"groups": 8, "size": 16, "own": 0, "draws": 0, "points": 1}
+        >>> result = necessity(model, tokenizer, neurons, stats, {"fr": texts["fr"]}, tokens=200, resamples=20, **few)
+        >>> list(result), len(result["ablated"])
+        (['ablated', 'correlations', 'predictions'], 8)
     """
-    options = given(NecessityOptions, options, changes)
+    options = given(NecessityOptions, locals())
     chosen = _wanted(texts, options)
     work = Ablations(model, tokenizer, chosen, options, folder=folder, progress=progress)
     if not options.allow_recorded:
         refuse_recorded(work.corpora, neurons)
-    return necessities(work, stats, neurons, options, progress=progress)
+    return necessities(work, neurons, stats, options, progress=progress)
 
 
 def necessities(
     work: Ablations,
-    stats: ActivationStats,
     neurons: LanguageNeurons,
+    stats: ActivationStats,
     options: NecessityOptions,
     *,
     progress: Progress = silent,
-) -> Necessity:
+) -> Result:
     """`necessity` on text that is prepared already; `options.languages` are taken of it, or its first."""
     work.check(neurons=neurons, statistics=stats)
     languages = [tag(language) for language in options.languages or work.languages[:1]]
@@ -158,11 +177,13 @@ def necessities(
     if missing:
         raise TextError(f"There is no text for {', '.join(missing)}. Given: {', '.join(work.languages)}.")
     work.base(progress)
-    frames = [_ablated(work, stats, neurons, language, options, progress) for language in languages]
-    return Necessity(
-        pl.concat(frames),
-        pl.concat([_correlations(frame, options) for frame in frames]),
-        pl.concat([_predictions(frame, options) for frame in frames]),
+    frames = [_ablated(work, neurons, stats, language, options, progress) for language in languages]
+    return Result(
+        {
+            "ablated": pl.concat(frames),
+            "correlations": pl.concat([_correlations(frame, options) for frame in frames]),
+            "predictions": pl.concat([_predictions(frame, options) for frame in frames]),
+        }
     )
 
 
@@ -178,8 +199,8 @@ def _wanted(texts: Texts, options: NecessityOptions) -> Texts:
 
 def _ablated(
     work: Ablations,
-    stats: ActivationStats,
     neurons: LanguageNeurons,
+    stats: ActivationStats,
     language: str,
     options: NecessityOptions,
     progress: Progress,

@@ -15,7 +15,7 @@ __all__ = ["EXPERIMENT", "null_entropy"]
 
 
 def _run(context: Context, _options: NoOptions) -> Tables:
-    return {"null": null_entropy(context.stats, context.neurons, seed=context.options.seed)}
+    return {"null": null_entropy(context.neurons, context.stats, seed=context.options.seed)}
 
 
 def _missing(context: Context, _options: NoOptions) -> str | None:

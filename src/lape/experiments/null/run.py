@@ -47,12 +47,12 @@ class NullOptions:
 
 
 def null_entropy(
-    stats: ActivationStats,
     neurons: LanguageNeurons,
-    options: NullOptions | None = None,
+    stats: ActivationStats,
     *,
+    seed: int = 0,
+    share: float = 0.01,
     topics: Mapping[str, ActivationStats] | None = None,
-    **changes: Any,
 ) -> pl.DataFrame:
     """How low entropies get where there is nothing but topics: as many slices of *one* language as there are languages.
 
@@ -70,8 +70,13 @@ def null_entropy(
 
     Neurons are chosen in all the text and then measured in part of it, which can only raise their entropies. Raises
     OptionError for more languages than folds, or statistics made from counts, which have one fold.
+
+    Example:
+        >>> from lape.experiments.null.run import null_entropy
+        >>> null_entropy(neurons, stats)["language"].to_list()
+        ['en', 'fr', 'id', 'zh']
     """
-    options = given(NullOptions, options, changes)
+    options = given(NullOptions, locals())
     check_same_model(neurons=neurons.space, statistics=stats.space)
     sources = _sources(stats, topics)
     known = neurons.options if neurons.method == "lape" else {}

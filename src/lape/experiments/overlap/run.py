@@ -38,6 +38,11 @@ def overlap_chance(neurons: LanguageNeurons) -> pl.DataFrame:
 
     `a`, `b`, `shared` (neurons), `jaccard` (0 to 1), `chance` (Jaccard expected of random sets with as many neurons in each
     layer and expert), `over_chance` (jaccard / chance; null where chance is 0: the sets have no layer in common).
+
+    Example:
+        >>> from lape.experiments.overlap.run import overlap_chance
+        >>> len(overlap_chance(neurons))
+        6
     """
     rows = []
     for a, b in combinations(neurons.sets, 2):
@@ -67,6 +72,11 @@ def overlap_tests(
     `permutations`, `note`: which languages were left out and why, or why there is no test; `r` to `permutations` are null then.
     Sets under 20 neurons are left out, their overlap being too rough. p is not corrected for the number of relations, and the
     relations are themselves alike. Raises OptionError for an unknown measure or no permutations.
+
+    Example:
+        >>> from lape.experiments.overlap.run import overlap_tests
+        >>> overlap_tests(neurons, permutations=99)["relation"].to_list()
+        ['genealogy', 'script', 'token overlap']
     """
     if permutations < 1:
         raise OptionError(f"permutations is {permutations}. Expected 1 or more.")

@@ -16,8 +16,7 @@ __all__ = ["EXPERIMENT", "patching"]
 
 def _run(context: Context, _options: NoOptions) -> Tables:
     options = PatchingOptions(mean="others", resamples=context.options.resamples, seed=context.options.seed)
-    found = patchings(context.work, context.stats, context.neurons, options, progress=context.progress)
-    return {"patching": found.patching, "patched_matrix": found.matrix}
+    return patchings(context.work, context.neurons, context.stats, options, progress=context.progress)
 
 
 def _cost(context: Context, _options: NoOptions) -> Cost:

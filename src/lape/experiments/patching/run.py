@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import polars as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lape.data.corpus import TextOptions
 from lape.data.texts import Texts
@@ -18,10 +18,14 @@ from lape.errors import OptionError, TextError
 from lape.measure.ablation import Ablations, refuse_recorded
 from lape.measure.bootstrap import Floats, Resamples, by_unit
 from lape.measure.intervals import ENDS, named_interval, plain_interval, selectivity
-from lape.options import given, positive
+from lape.measure.result import Result
+from lape.options import Tokens, given, positive
 from lape.progress import Progress, each, silent
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 PATCHING: dict[str, Any] = {
     "language": pl.String,
@@ -34,12 +38,17 @@ PATCHING: dict[str, Any] = {
     },
     "units": pl.Int64,
 }
-"""Columns of `Patching.patching`."""
+"""A row per language whose set is changed: `neurons`; the change on the language itself, zeroed (`off_own`) and mean-patched
+(`patched_own`), and their difference patched − zeroed (`own`); the same on the others' mean (`off_others`, `patched_others`,
+`others`; null where only one language is evaluated) and for `selectivity`, own / (own + others), each with `_low`, `_high`; `units`.
+"""
 MATRIX: dict[str, Any] = {
     **dict.fromkeys(("off", "language"), pl.String),
     **dict.fromkeys(("zeroed", "patched", "difference", "low", "high"), pl.Float64),
 }
-"""Columns of `Patching.matrix`."""
+"""A row per set changed (`off`) and language evaluated: `zeroed`, `patched`, and `difference` = patched − zeroed with its interval
+`low`, `high`.
+"""
 
 
 @dataclass(frozen=True)
@@ -60,37 +69,28 @@ class PatchingOptions(TextOptions):
         positive(self, "resamples")
 
 
-@dataclass(frozen=True)
-class Patching:
-    """Changes of the loss in nats a token; 95 % intervals over units of text, paired over both conditions and all languages, null
-    under 20 units.
-
-    `patching`, a row per language whose set is changed: `neurons`; the change on the language itself, zeroed (`off_own`) and
-    mean-patched (`patched_own`), and their difference patched − zeroed (`own`); the same on the others' mean (`off_others`,
-    `patched_others`, `others`; null where only one language is evaluated) and for `selectivity`, own / (own + others), each with
-    `_low`, `_high`; `units`.
-
-    `matrix`, a row per set changed (`off`) and language evaluated: `zeroed`, `patched`, and `difference` = patched − zeroed with
-    its interval `low`, `high`.
-    """
-
-    patching: pl.DataFrame
-    matrix: pl.DataFrame
-
-
 def patching(
-    model: Any,
-    tokenizer: Any,
+    model: PreTrainedModel | nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    neurons: LanguageNeurons,
     stats: ActivationStats,
     texts: Texts,
-    neurons: LanguageNeurons,
-    options: PatchingOptions | None = None,
     *,
+    tokens: Tokens | None = None,
+    document: Literal["file", "line"] = "file",
+    column: str = "text",
+    bos: Literal["auto", "always", "never"] = "auto",
+    row_tokens: int = 512,
+    batch_tokens: int = 2048,
+    one_per_row: bool = False,
+    mean: Literal["all", "others"] = "all",
+    resamples: int = 2000,
+    seed: int = 0,
+    allow_recorded: bool = False,
     folder: Path | None = None,
     progress: Progress = silent,
-    **changes: Any,
-) -> Patching:
-    """Each language's neurons off, and set to their mean activation over all recorded languages instead.
+) -> Result:
+    """Zero ablation beside mean ablation: each language's neurons off, and set to their mean activation over all recorded languages instead.
 
     With `mean="others"` the mean leaves the set's own language out. The mean over all holds that language's own high activations, so
     it switches the language half on wherever another is read: it costs the others much and the language little. The mean over the
@@ -98,24 +98,35 @@ def patching(
 
     An activation of 0 may be one that a neuron never has, and then zeroing damages by that alone. In a gated MLP the activation is
     the gate's, so that the product with `up` still follows the text.
+
     `texts`: language tag -> other text than was recorded, parallel, so that a unit is the same in each. `folder`: where losses are
-    kept; it must belong to this model, text and options.
+    kept; it must belong to this model, text and options. Gives the tables `patching` (`PATCHING`) and `patched_matrix` (`MATRIX`): changes of the loss
+    in nats per token, with 95 % intervals over units of text, paired over both conditions and all languages, null under 20 units. Ours; asked by LAPE's
+    critics. Raises TextError for languages without text, MismatchError for another model's neurons or statistics, or for text that was recorded.
+
+    Example:
+        >>> from lape.experiments.patching.run import patching
+        >>> both = {language: texts[language] for language in ("fr", "zh")}
+        >>> patching(model, tokenizer, neurons, stats, both, tokens=200, resamples=50)
+        Result of 2 tables
+          patching: 2 rows × ... columns
+          patched_matrix: 4 rows × 7 columns
     """
-    options = given(PatchingOptions, options, changes)
+    options = given(PatchingOptions, locals())
     work = Ablations(model, tokenizer, texts, options, folder=folder, progress=progress)
     if not options.allow_recorded:
         refuse_recorded(work.corpora, neurons)
-    return patchings(work, stats, neurons, options, progress=progress)
+    return patchings(work, neurons, stats, options, progress=progress)
 
 
 def patchings(
     work: Ablations,
-    stats: ActivationStats,
     neurons: LanguageNeurons,
+    stats: ActivationStats,
     options: PatchingOptions,
     *,
     progress: Progress = silent,
-) -> Patching:
+) -> Result:
     """`patching` on text that is prepared already: zeroed cells that were measured before are not run again."""
     work.check(neurons=neurons, statistics=stats)
     sets = [language for language in neurons if language in work.languages]
@@ -128,7 +139,8 @@ def patchings(
     every = overall_mean(stats)
     means = {off: every if options.mean == "all" else stats.others_mean(off) for off in sets}
     changes = _changes(work, neurons, means, drawn, progress)
-    return Patching(_summary(work, neurons, sets, changes, work.units), _matrix(work.languages, sets, changes))
+    summed = _summary(work, neurons, sets, changes, work.units)
+    return Result({"patching": summed, "patched_matrix": _matrix(work.languages, sets, changes)})
 
 
 def overall_mean(stats: ActivationStats) -> Tensor:

@@ -45,7 +45,7 @@ def _run(context: Context, own_options: PerplexityStudy) -> Tables:
     published = frontier(measured, context.over, options.resamples, options.seed)
     tables = {
         "perplexity": summary(lines, neurons, options),
-        "controlled": controlled(lines, context.languages, options.resamples, options.seed),
+        "controlled": controlled(lines, context.languages, resamples=options.resamples, seed=options.seed),
         "published": published,
     }
     if shared.main in context.languages:

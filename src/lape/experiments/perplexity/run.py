@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import polars as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lape.data.corpus import Corpus, TextOptions
 from lape.data.texts import Texts
@@ -19,10 +20,13 @@ from lape.measure.bootstrap import Resamples
 from lape.measure.changes import resampled_ends
 from lape.measure.controls import control, seeded
 from lape.model.identity import check_made_with, describe
-from lape.options import check_choices, given, not_negative, positive
+from lape.options import Tokens, check_choices, given, not_negative, positive
 from lape.progress import Progress, each, silent
 from lape.store import files
 from lape.values.neurons import LanguageNeurons, NeuronSet
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 SUMMARY = {
     **dict.fromkeys(("off", "language"), pl.String),
@@ -75,28 +79,62 @@ class _Condition:
 
 
 def perplexity(
-    model: Any,
-    tokenizer: Any,
-    texts: Texts,
+    model: PreTrainedModel | nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
     neurons: LanguageNeurons,
-    options: PerplexityOptions | None = None,
+    texts: Texts,
     *,
+    tokens: Tokens | None = None,
+    document: Literal["file", "line"] = "file",
+    column: str = "text",
+    bos: Literal["auto", "always", "never"] = "auto",
+    row_tokens: int = 512,
+    batch_tokens: int = 2048,
+    one_per_row: bool = False,
+    draws: int = 3,
+    resamples: int = 2000,
+    seed: int = 0,
+    allow_recorded: bool = False,
+    compile: Literal["auto", "on", "off"] = "auto",
     progress: Progress = silent,
-    **changes: Any,
 ) -> pl.DataFrame:
-    """Off-language × evaluated-language table of the change of loss; see `summary` for its columns.
+    """The change of loss with each language's neurons off (zero ablation), on text of each language: a row for each pair of languages.
 
-    `texts`: language tag -> source, not the text that the neurons were found on (refused, unless `allow_recorded`).
+    `neurons`: the sets, as `lape.identify` gives them. `texts`: language tag -> source, not the text that the neurons were found on (refused, unless
+    `allow_recorded`). Of each language its own set is switched off, and on its own text as many control neurons, `draws` times: random ones of the
+    same layers, and ones matched by layer and decile of written energy. Columns, all in nats (natural log) per token, character or sentence, with 95 %
+    bootstrap intervals: see `summary`. Further options: see `PerplexityOptions` (Tang et al. 2024 measure perplexity the same way, without controls).
+
+    Raises MismatchError for neurons of another model or text that was recorded, TextError for text that cannot be used, OptionError for an option that
+    makes no sense.
+
+    Example:
+        >>> table = lape.perplexity(model, tokenizer, neurons, {"fr": texts["fr"], "zh": texts["zh"]}, tokens=200, draws=1)
+        >>> table.filter(off="fr", language="fr")["delta_token"].item() > 0
+        True
     """
-    options = given(PerplexityOptions, options, changes)
-    return summary(line_losses(model, tokenizer, texts, neurons, options, progress=progress), neurons, options)
+    options = given(PerplexityOptions, locals())
+    neurons, texts = _in_order(neurons, texts)
+    return summary(line_losses(model, tokenizer, neurons, texts, options, progress=progress), neurons, options)
+
+
+def _in_order(neurons: Any, texts: Any) -> tuple[LanguageNeurons, Texts]:
+    """Neurons and texts, which came the other way round until 0.2."""
+    if not isinstance(texts, LanguageNeurons):
+        return neurons, texts
+    warnings.warn(
+        "perplexity(model, tokenizer, texts, neurons) is now perplexity(model, tokenizer, neurons, texts). The old order goes with the next release.",
+        DeprecationWarning,
+        stacklevel=3,
+    )
+    return texts, neurons
 
 
 def line_losses(
-    model: Any,
-    tokenizer: Any,
-    texts: Texts,
+    model: PreTrainedModel | nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
     neurons: LanguageNeurons,
+    texts: Texts,
     options: PerplexityOptions,
     *,
     folder: Path | None = None,

@@ -27,6 +27,12 @@ def affinity(stats: ActivationStats) -> pl.DataFrame:
     range of every other language.
 
     Raises OptionError for a model without routed experts, and for a single language, which has no others.
+
+    Example:
+        >>> from lape.experiments.routing.run import affinity
+        >>> affinity(stats)
+        Traceback (most recent call last):
+        lape.errors.OptionError: This model has no routed experts. Expected statistics of a mixture of experts.
     """
     stats.check_whole()
     places = [k for k, stretch in enumerate(stats.space) if stretch.expert is not None]

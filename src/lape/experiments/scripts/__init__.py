@@ -35,9 +35,9 @@ def _run(context: Context, options: ScriptsStudy) -> Tables:
     table = scripts(
         context.model,
         context.tokenizer,
+        context.stats,
         {language: context.texts[language] for language in languages},
         {language: Documents(["\n".join(context.evaluated_lines(language))]) for language in languages},
-        context.stats,
         tokens=options.script_tokens,
         evaluation_tokens=2 * shared.tokens,  # all of the evaluated lines
         apart=True,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import polars as pl
+from torch import nn
 
 from lape.data.corpus import Corpus, prepare
+from lape.data.rewriting import Writing
 from lape.data.texts import Documents, Texts
 from lape.detect.halves import halves
 from lape.detect.lape import LapeOptions, lape
@@ -22,13 +24,16 @@ from lape.measure.bootstrap import BLOCK, Floats, Resamples, by_unit
 from lape.measure.intervals import ENDS, named_interval
 from lape.model.body import check_fits
 from lape.model.loss import find_head, line_loss
-from lape.options import given
+from lape.options import Tokens, given
 from lape.progress import Progress, each, silent
 from lape.recording.engine import RecordOptions
 from lape.recording.record import record
 from lape.recording.run import checked_texts
 from lape.values.neurons import NeuronSet, jaccard
 from lape.values.stats import COUNTS, ActivationStats, LanguageStats
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 DAMAGES = ("own_on_native", "own_on_variant", "variant_on_native", "variant_on_variant")
 SCRIPTS = {
@@ -43,16 +48,21 @@ SCRIPTS = {
 
 
 def scripts(
-    model: Any,
-    tokenizer: Any,
+    model: PreTrainedModel | nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    stats: ActivationStats,
     texts: Texts,
     evaluation: Texts,
-    stats: ActivationStats,
-    options: ScriptOptions | None = None,
     *,
+    kinds: tuple[Writing, ...] = get_args(Writing),
+    tokens: Tokens = 20000,
+    evaluation_tokens: Tokens = 6000,
+    apart: bool = False,
+    steps: int = 8,
+    resamples: int = 2000,
+    seed: int = 0,
     rule: LapeOptions | None = None,
     progress: Progress = silent,
-    **changes: Any,
 ) -> pl.DataFrame:
     """What becomes of each language's neurons when its text is written differently (ours; asked by LAPE's critics).
 
@@ -74,8 +84,15 @@ def scripts(
     A writing that leaves half of the lines as they were is left out, and noise with it where it is the romanised one.
     Raises TextError for a language that is not in all three, MismatchError for statistics of another model or text that was
     recorded, OptionError where a library is missing.
+
+    Example:
+        >>> from lape.experiments.scripts.run import scripts
+        >>> recorded, other = {"fr": "fr.txt"}, {"fr": "fr2.txt"}
+        >>> table = scripts(model, tokenizer, stats, recorded, other, kinds=("shuffled",), tokens=500, evaluation_tokens=200)
+        >>> table["kind"].to_list()
+        ['shuffled']
     """
-    options = given(ScriptOptions, options, changes)
+    options = given(ScriptOptions, locals())
     work = _Work(model, tokenizer, stats, options, rule or LapeOptions())
     natives = {language: _native(work, language, *both) for language, both in _sources(texts, evaluation).items()}
     others = {language: rewritten(own, language, options) for language, own in natives.items()}
@@ -175,7 +192,7 @@ class _Work:
 
     def _record(self, writings: Sequence[Written]) -> ActivationStats:
         texts = {one.tag: self._documents(one.recorded) for one in writings}
-        found = record(self.model, self.tokenizer, texts, self.counting)
+        found = record(self.model, self.tokenizer, texts, **vars(self.counting))
         self.stats.merge(found)  # refuses another model, tokenizer or rule of counting
         return found
 
@@ -184,7 +201,7 @@ class _Work:
 
     def _set(self, language: str, one: LanguageStats) -> NeuronSet:
         """A language's neurons where it is `one` and the others are what they were."""
-        return lape(ActivationStats(self.stats.space, {**self.whole, language: one}, {}), self.rule)[language]
+        return lape(ActivationStats(self.stats.space, {**self.whole, language: one}, {}), **vars(self.rule))[language]
 
     def _ceiling(self, language: str, own: LanguageStats) -> float | None:
         """Median Jaccard of the sets from two halves of a language's folds; None without folds to halve."""

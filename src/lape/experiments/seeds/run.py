@@ -31,13 +31,18 @@ CONTROL = {
 
 
 def control(
-    first: ActivationStats, second: Mapping[str, Tensor], options: VariationOptions | None = None, **changes: Any
+    first: ActivationStats,
+    second: Mapping[str, Tensor],
+    *,
+    rate: float = 0.01,
+    filter: float = 0.95,
+    bar: float = 0.95,
+    per_language: int | None = None,
 ) -> pl.DataFrame:
     """How alike are two checkpoints of one language tuned with different seeds, beside those of two languages (ours)?
 
     `first`: statistics recorded with `tuned`. `second`: language -> (neurons,) δ of a checkpoint tuned on the same language with
-    another seed, from `lape.recording.weight_change.weight_changes`; one language or more. `options` or its fields as keywords: see
-    `VariationOptions`.
+    another seed, from `lape.recording.weight_change.weight_changes`; one language or more. Options: see `lape.detect.variation.VariationOptions`.
 
     One row for each `language` of `second` and each `other` language. Each measure is taken twice, in the same way: with the
     language's second seed in the place of its first (`_seeds`), and with the other language there (`_languages`).
@@ -46,8 +51,14 @@ def control(
     expected of random sets with as many neurons in each layer. And without the rule: `largest_…`, Jaccard of the
     round(rate · neurons) neurons of largest δ, and `rank_…`, Spearman's correlation of δ over all neurons (-1 to 1; null
     where all are equal). Only where seeds agree clearly better than languages does δ show the language.
+
+    Example:
+        >>> from lape.experiments.seeds.run import control
+        >>> second = {"fr": stats.variation("fr") * 1.5}
+        >>> control(stats, second)["other"].to_list()
+        ['en', 'id', 'zh']
     """
-    options = given(VariationOptions, options, changes)
+    options = given(VariationOptions, locals())
     delta = {language: first.variation(language) for language in languages_of(first)}
     again = _checked(first, second)
     rows = []

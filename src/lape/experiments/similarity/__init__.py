@@ -29,7 +29,7 @@ class SimilarityStudy:
 
 def _run(context: Context, options: SimilarityStudy) -> Tables:
     shared = context.options
-    found = similarity(
+    return similarity(
         context.model,
         context.tokenizer,
         {language: context.lines[language] for language in context.languages},
@@ -39,7 +39,6 @@ def _run(context: Context, options: SimilarityStudy) -> Tables:
         batch_tokens=shared.batch_tokens,
         progress=context.progress,
     )
-    return {"dominance": found.dominance, "pairs": found.pairs}
 
 
 def _cost(context: Context, options: SimilarityStudy) -> Cost:

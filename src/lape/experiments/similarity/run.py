@@ -14,15 +14,15 @@ all other sentences s' of half B of cos(h_k(s, l) - v_k(l) + v_c(l), h_c(s', l))
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lape.data.corpus import TextOptions
@@ -31,8 +31,12 @@ from lape.errors import MismatchError, TextError
 from lape.experiments.similarity.vectors import sentence_vectors
 from lape.measure.bootstrap import BLOCK, Resamples
 from lape.measure.changes import resampled_ends
+from lape.measure.result import Result
 from lape.options import given, positive
 from lape.progress import Progress, each, silent
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 FEWEST_LINES = 2 * BLOCK
 """One block of lines in each half."""
@@ -50,9 +54,19 @@ PAIRS = {
 
 
 @dataclass(frozen=True)
-class SimilarityOptions(TextOptions):
-    """How the similarity of sentences across languages is measured. Each aligned line is a document; `tokens` has no place here."""
+class SimilarityOptions:
+    """How the similarity of sentences across languages is measured. Each aligned line is a document."""
 
+    column: str = "text"
+    """The column of a .jsonl, .parquet or Hub data set that holds the text."""
+    bos: Literal["auto", "always", "never"] = "auto"
+    """Begin rows with BOS: where the tokenizer adds one, always, or never (the published rule). BOS is never counted."""
+    row_tokens: int = 512
+    """Tokens in a row, BOS included; a longer sentence is cut."""
+    batch_tokens: int = 2048
+    """Tokens that run at once."""
+    one_per_row: bool = False
+    """One sentence a row even where the model could keep several apart."""
     sentences: int | None = 400
     """Use the first so many aligned lines. Default: 400, whose vectors take 1.5 GB for a 7B model and 7 languages."""
     resamples: int = 2000
@@ -61,44 +75,54 @@ class SimilarityOptions(TextOptions):
     """Seed of the bootstrap."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         positive(self, "sentences", "resamples")
+        self.reading()  # checks the rest
 
-
-@dataclass(frozen=True)
-class Similarity:
-    """Both tables of sentence similarity."""
-
-    dominance: pl.DataFrame
-    """One row per layer and target language: see `dominance`."""
-    pairs: pl.DataFrame
-    """One row per layer and pair of languages: see `pairs`."""
+    def reading(self) -> TextOptions:
+        """The same, for what reads text."""
+        names = {field.name for field in fields(TextOptions)} & set(vars(self))
+        return TextOptions(**{name: getattr(self, name) for name in names})
 
 
 def similarity(
-    model: Any,
-    tokenizer: Any,
+    model: PreTrainedModel | nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
     parallel: Parallel,
-    options: SimilarityOptions | None = None,
     *,
+    column: str = "text",
+    bos: Literal["auto", "always", "never"] = "auto",
+    row_tokens: int = 512,
+    batch_tokens: int = 2048,
+    one_per_row: bool = False,
+    sentences: int | None = 400,
+    resamples: int = 2000,
+    seed: int = 0,
     progress: Progress = silent,
-    **changes: Any,
-) -> Similarity:
-    """Dominance of each language and similarity of each pair, after each decoder block.
+) -> Result:
+    """Dominance of each language and similarity of each pair, after each decoder block (after Tang et al. 2024; the definition is ours, see above).
+
+    `parallel`: language tag -> a file or the lines themselves, line i the same sentence in each. Gives the tables `dominance`, a row per layer and
+    target language, see `dominance`, and `pairs`, a row per layer and pair of languages, see `pairs`; cosines, −1 to 1.
 
     All sentence vectors are in memory at once, 4 · layers · width bytes a sentence and language: 1.5 GB for a 7B model
     (32 layers of 4096) with 400 sentences in 7 languages.
 
     Raises TextError for lines that are not aligned or too few, OptionError, ModelError.
+
+    Example:
+        >>> from lape.experiments.similarity.run import similarity
+        >>> lines = {language: texts[language].texts[:16] for language in ("en", "fr", "zh")}
+        >>> result = similarity(model, tokenizer, lines, resamples=20)
+        >>> result["pairs"].columns
+        ['layer', 'a', 'b', 'cosine', 'mismatched']
     """
-    options = given(SimilarityOptions, options, changes)
+    options = given(SimilarityOptions, locals())
     every = aligned_lines(parallel, column=options.column)
     lines = {language: found[: options.sentences] for language, found in every.items()}
     _check_enough(len(lines), len(next(iter(lines.values()), [])))
-    vectors = sentence_vectors(model, tokenizer, lines, options, progress=progress)
-    return Similarity(
-        dominance(vectors, resamples=options.resamples, seed=options.seed, progress=progress), pairs(vectors)
-    )
+    vectors = sentence_vectors(model, tokenizer, lines, options.reading(), progress=progress)
+    found = dominance(vectors, resamples=options.resamples, seed=options.seed, progress=progress)
+    return Result({"dominance": found, "pairs": pairs(vectors)})
 
 
 def _check_enough(languages: int, lines: int) -> None:

@@ -32,7 +32,7 @@ from lape.model.compiled import settled
 from lape.model.find import find
 from lape.model.identity import checksum, describe
 from lape.model.load import ModelOptions, load, load_tokenizer
-from lape.options import check_choices, given, positive
+from lape.options import Tokens, check_choices, given, positive
 from lape.progress import Progress, silent
 from lape.recording import observers
 from lape.recording.engine import GROUPS, Engine, RecordOptions, Work
@@ -80,14 +80,29 @@ class ClusterOptions:
 def record(
     name: str | Path,
     texts: Texts,
-    options: RecordOptions | None = None,
     *,
+    tokens: Tokens | None = None,
+    document: Literal["file", "line"] = "file",
+    column: str = "text",
+    bos: Literal["auto", "always", "never"] = "auto",
+    row_tokens: int = 512,
+    batch_tokens: int = 2048,
+    one_per_row: bool = False,
+    residual: bool = False,
+    attribution: Tokens | None = None,
+    per_text: bool = False,
+    most_texts: int = 200,
+    histogram: bool = False,
+    also: str | None = None,
+    until: float | None = None,
+    compile: Literal["auto", "on", "off"] = "auto",
+    shard: str | None = None,
+    checkpoint_seconds: float = 60.0,
     loading: ModelOptions | None = None,
     cluster: ClusterOptions | None = None,
     out: str | Path,
     overwrite: bool = False,
     progress: Progress = silent,
-    **changes: Any,
 ) -> ActivationStats:
     """`lape.record` by the workers of a Ray cluster; on one machine without a cluster, by several processes.
 
@@ -95,12 +110,12 @@ def record(
     however many of them are lost; sums agree to 1e-10. A run that was stopped goes on with the groups that are missing, with any
     number of workers. Raises what `lape.record` does, and OptionError for what only one process can record.
     """
-    options = given(RecordOptions, options, changes)
+    options = given(RecordOptions, locals())
     loading, cluster = loading or ModelOptions(), cluster or ClusterOptions()
     observers.refuse("ray", options, "until", "shard")
     files.refuse_existing(Path(out), overwrite)
     sources = checked_texts(texts)
-    tokenizer = load_tokenizer(name, loading, progress=progress)
+    tokenizer = load_tokenizer(name, dtype=loading.dtype, revision=loading.revision, progress=progress)
 
     def engine(folder: Path) -> OnRay:
         return OnRay(str(name), loading, options, cluster, folder=folder, progress=progress)
@@ -245,7 +260,7 @@ def _described(
 ) -> tuple[dict[str, Any], Any, bool] | LapeError:
     """By a worker, so that the process that asks needs no model: which model it is, its neurons, whether rows are packed."""
     try:
-        model, tokenizer = load(name, loading)
+        model, tokenizer = load(name, **vars(loading))
         check_fits(model, options.row_tokens, 0)
         found = find(model)
         return describe(model, tokenizer, options.bos), found.space.to_json(), found.packs
@@ -260,7 +275,7 @@ class Counter:
         self._options = options
         self._failed: LapeError | None = None
         try:
-            self._model, _ = load(name, loading)
+            self._model, _ = load(name, **vars(loading))
             here = checksum(self._model)
             if here != expected:
                 raise MismatchError(
