@@ -15,7 +15,7 @@ from lape.cli.common import Flowing, out, progress
 from lape.cli.flags import FLAGS, Switch
 from lape.cli.inputs import LOADING, Loading, load_matching, run_of
 from lape.data.language_id import Teller
-from lape.edit.steer import BeginningOptions, steering
+from lape.edit.steer import SteerOptions, steering
 from lape.edit.steer import steer as steered
 from lape.errors import FileError, OptionError, warn
 from lape.measure.bench import named_sets
@@ -23,7 +23,7 @@ from lape.measure.generation import stream
 from lape.measure.prompts import ask, stops
 from lape.values.stats import ActivationStats
 
-_STEER = BeginningOptions()
+_STEER = SteerOptions()
 
 
 def steer(
@@ -37,7 +37,7 @@ def steer(
     new_tokens: int = 60,
     repetition_penalty: float = 1.1,
     bare: Switch = False,
-    options: Annotated[BeginningOptions, FLAGS] = _STEER,
+    options: Annotated[SteerOptions, FLAGS] = _STEER,
     loading: Loading = LOADING,
 ) -> None:
     """Write the unsteered and the steered answer to each prompt, with the language that each seems to be in.
@@ -73,7 +73,7 @@ def steer(
     sources = [stats.canonical(source)] * len(asked) if source else _sources(names, asked, stats.languages, target)
     neurons = named_sets(stats, sets, folder)
     for one in dict.fromkeys(sources):
-        steering(neurons, stats, options, source=one, target=target)  # refuses before the model is loaded
+        steering(neurons, stats, options, source=one, to=target)  # refuses before the model is loaded
     with progress() as report:
         loaded, tokenizer = load_matching(model, loading, report, statistics=stats, neurons=neurons)
     told: dict[str, list[str | None]] = {"unsteered": [], "steered": []}
@@ -81,7 +81,7 @@ def steer(
         out.print(Text.assemble((prompt, "bold"), (f"  ({of} → {target})", "dim")))
         text = prompt if bare else ask(tokenizer, prompt, source=of, target=target)
         for label, edits in (("unsteered", nullcontext()), ("steered", None)):
-            with edits or steered(loaded, neurons, stats, options, source=of, target=target):
+            with edits or steered(loaded, neurons, stats, source=of, to=target, **vars(options)):
                 pieces = stream(loaded, tokenizer, text, new_tokens, repetition_penalty, [] if bare else stops(target))
                 told[label].append(_show(label, pieces, new_tokens, names))
         out.print()

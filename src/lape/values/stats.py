@@ -192,10 +192,11 @@ class ActivationStats:
         """
         if denominator not in ("tokens", "routed"):
             raise OptionError(f"denominator is {denominator!r}. Expected tokens or routed.")
-        return torch.stack([self._probability(one, denominator, folds) for one in self.by_language.values()])
+        return torch.stack([self.probability(language, denominator, folds) for language in self.languages])
 
-    def _probability(self, one: LanguageStats, denominator: str, folds: Sequence[int] | None) -> Tensor:
-        chosen = _chosen(folds)
+    def probability(self, language: str, denominator: str = "tokens", folds: Sequence[int] | None = None) -> Tensor:
+        """(neurons,) float64: a language's row of `probabilities`."""
+        one, chosen = self[language], _chosen(folds)
         fires = one.fires[chosen].sum(0)
         if denominator == "routed":
             return fires.double() / self._reached(one, folds)
@@ -229,12 +230,7 @@ class ActivationStats:
     def others_mean(self, language: str) -> Tensor:
         """(neurons,) float64: the mean over the other languages of their mean activations."""
         own = self.canonical(language)
-        others = [self.mean(other) for other in self.languages if other != own]
-        if not others:
-            raise OptionError(
-                f"Only {own} was recorded, so there are no others to compare it with. Record two or more."
-            )
-        return torch.stack(others).mean(0)
+        return others_mean(own, [self.mean(other) for other in self.languages if other != own])
 
     def attribution(self, language: str) -> Tensor:
         """(neurons,) float64: −a · ∂NLL/∂a in nats a token, the first-order estimate of the damage of zeroing each neuron."""
@@ -353,6 +349,20 @@ class ActivationStats:
 
         file.obey(laws)
         return stats
+
+
+def others_mean(language: str, others: Sequence[Tensor]) -> Tensor:
+    """(n,) float64: the mean of the other languages' means. Added one row after the other: torch's own sum rounds differently at different
+    columns, and a neuron must have the same value whichever others are beside it.
+    """
+    if not others:
+        raise OptionError(
+            f"Only {language} was recorded, so there are no others to compare it with. Record two or more."
+        )
+    total = torch.zeros_like(others[0])
+    for row in others:
+        total += row
+    return total / len(others)
 
 
 def _chosen(folds: Sequence[int] | None) -> slice | Tensor:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import torch
 from torch import Tensor
 
 from lape.data.corpus import prepare
@@ -87,8 +88,8 @@ def examples(
         left_out = (f"words: {head}", f"effects: {head}")
         return Examples(found, pl.DataFrame(schema=WORDS), pl.DataFrame(schema=EFFECTS), about, left_out)
     written = cells.table("words", lambda: words(model, tokenizer, head, union, progress))
-    if entropy is None and neurons.method == "lape":
-        entropy = neurons.scores
+    if entropy is None and neurons.method == "lape" and neurons.profile is not None and neurons.scores is not None:
+        entropy = neurons.profile.spread(neurons.scores, elsewhere=torch.inf)
     if entropy is None or not options.effects:
         why = (
             "none were asked for" if not options.effects else f"neurons of the method {neurons.method} have no entropy"
