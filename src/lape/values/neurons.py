@@ -23,13 +23,11 @@ from lape.values import made, neurons_file, published
 from lape.values.neurons_file import Content
 from lape.values.profile import Profile, same
 from lape.values.same import check_same_model
+from lape.values.shown import lines, listed, of_model, strip, table
 from lape.values.space import NeuronSpace
 
 if TYPE_CHECKING:
     from lape.edit.steer import How, Value, Where
-
-_SHOWN = 12
-"""Languages of a repr."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +99,7 @@ class NeuronSet:
         return NeuronSet(self.space, self.flat[self.space.per_neuron(inside)[self.flat]], self.manifest)
 
     def __repr__(self) -> str:
-        return f"NeuronSet({len(self)} of {self.space})"
+        return f"NeuronSet({len(self):,} of {self.space}, layers {layers_of(self)})"
 
 
 def jaccard(a: NeuronSet, b: NeuronSet) -> float:
@@ -172,9 +170,44 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
         return hash((self.space, self.method, tuple(self.sets.items())))
 
     def __repr__(self) -> str:
-        sizes = [f"{language} {len(found):,}" for language, found in self.sets.items()]
-        shown = sizes if len(sizes) <= _SHOWN else [*sizes[:_SHOWN], f"and {len(sizes) - _SHOWN} more languages"]
-        return f"LanguageNeurons({self.method}: {', '.join(shown)}; {len(self.union):,} of {self.space})"
+        return lines(f"LanguageNeurons({self._about()})", {
+            "languages": listed(f"{language} {len(chosen):,}" for language, chosen in self.sets.items()),
+            "layers": layers_of(self.union),
+            **self._notes(),
+        })  # fmt: skip
+
+    def _repr_html_(self) -> str:
+        """For notebooks: each language's neurons, how they lie in the layers, and how stable they are."""
+        columns = ["language", "neurons", "of no other language", "by layer"]
+        rows = [
+            [
+                language,
+                f"{len(chosen):,}",
+                f"{len(self.only(language)):,}",
+                layers_of(chosen),
+                _mean(self.stability.get(language)),
+            ]
+            for language, chosen in self.sets.items()
+        ]
+        columns += ["stability (mean)"] if self.stability else []
+        return table(
+            f"LanguageNeurons: {self._about()}", columns, [row[: len(columns)] for row in rows],
+            [f"{label}: {text}" for label, text in self._notes().items() if text],
+        )  # fmt: skip
+
+    def _about(self) -> str:
+        return f"{self.method}: {len(self.union):,} of {self.space}{of_model(self.manifest)}"
+
+    def _notes(self) -> dict[str, str]:
+        plain = {k: one for k, one in self.options.items() if isinstance(one, (str, int, float))}
+        carried = "no activations" if self.profile is None else self.profile.holds
+        whole = torch.cat([torch.empty(0), *self.stability.values()])
+        return {
+            "options": ", ".join(
+                f"{k} {one:.4g}" if isinstance(one, float) else f"{k} {one}" for k, one in plain.items()
+            ),
+            "carries": carried + (f"; stability {_mean(whole)} (mean)" if len(whole) else ""),
+        }
 
     @property
     def languages(self) -> list[str]:
@@ -315,6 +348,16 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
         held = neurons_file.read(path / NEURONS if path.is_dir() else path)
         same_names = {one.name: getattr(held, one.name) for one in fields(Content)}
         return cls(**{**same_names, "sets": {k: NeuronSet(held.space, flat) for k, flat in held.sets.items()}})
+
+
+def layers_of(neurons: NeuronSet) -> str:
+    """How neurons lie in the layers: the first, a strip, the last."""
+    layers, found = neurons.space.layers, neurons.by_layer()
+    return f"{layers[0]} {strip([len(found.get(layer, ())) for layer in layers])} {layers[-1]}" if layers else ""
+
+
+def _mean(shares: Tensor | None) -> str:
+    return f"{float(shares.double().mean()):.2f}" if shares is not None and len(shares) else ""
 
 
 def _of(neurons: NeuronSet, manifest: Mapping[str, Any]) -> NeuronSet:

@@ -103,7 +103,14 @@ class Profile:
         return hash((self.space, self.languages, len(self.flat)))
 
     def __repr__(self) -> str:
-        return f"Profile({len(self.flat):,} neurons in {len(self.languages)} languages: {', '.join(self._held())})"
+        return f"Profile({len(self.flat):,} neurons: {self.holds})"
+
+    @property
+    def holds(self) -> str:
+        """What there is, in words."""
+        held = [name.replace("_", " ") for name in self._held() if self.languages or name == SCORES]
+        recorded = f" in {len(self.languages)} recorded languages" if self.languages else ""
+        return f"{', '.join(held)}{recorded}"
 
     def tensors(self) -> dict[str, Tensor]:
         """For a file: its tensors by name."""

@@ -23,6 +23,7 @@ from lape.values.laws import broken
 from lape.values.merging import added, joined
 from lape.values.quantity import COUNTED, EXTRAS, WRITTEN, Quantity, described
 from lape.values.same import check_adds_up
+from lape.values.shown import lines, listed, of_model, table
 from lape.values.space import NeuronSpace
 
 KIND = "activation statistics"
@@ -104,9 +105,28 @@ class ActivationStats:
     manifest: dict[str, Any]
 
     def __repr__(self) -> str:
-        counts = [f"{language} {int(one.tokens.sum()):,}" for language, one in [*self.by_language.items()][:12]]
-        more = f", and {len(self.by_language) - 12} more languages" if len(self.by_language) > 12 else ""
-        return f"ActivationStats({', '.join(counts)}{more} tokens; {self.space})"
+        head = f"ActivationStats({self._about()})"
+        return lines(head, {"tokens": listed(f"{k} {count:,}" for k, count in self._tokens().items()), **self._notes()})
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the counted tokens of each language."""
+        rows = [[language, f"{count:,}"] for language, count in self._tokens().items()]
+        notes = [f"{label}: {text}" for label, text in self._notes().items() if text]
+        return table(f"ActivationStats: {self._about()}", ["language", "counted tokens"], rows, notes)
+
+    def _tokens(self) -> dict[str, int]:
+        return {language: int(one.tokens.sum()) for language, one in self.by_language.items()}
+
+    def _about(self) -> str:
+        tokens = sum(self._tokens().values())
+        count = len(self.languages)
+        return f"{count} language{'s' * (count != 1)}, {tokens:,} tokens; {self.space}{of_model(self.manifest)}"
+
+    def _notes(self) -> dict[str, str]:
+        held = dict.fromkeys(name for one in self.by_language.values() for name in one.tensors)
+        counting = [f"{k} {one}" for k, one in self.manifest.get("counting", {}).items() if one]
+        folds = [f"{self.folds} folds"] if self.by_language else []
+        return {"holds": ", ".join(held), "counting": ", ".join([*folds, *counting])}
 
     @property
     def languages(self) -> list[str]:
