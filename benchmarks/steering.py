@@ -15,6 +15,7 @@ import torch
 
 import lape
 from lape.data import samples
+from lape.edit.steer import PUBLISHED
 from lape.measure.generation import greedy
 from lape.recording.record import record
 
@@ -46,17 +47,18 @@ def main() -> None:
     ids = tokenizer(["How can I manage my time better?"], return_tensors="pt")["input_ids"]
     with tempfile.TemporaryDirectory() as folder:
         exported, _ = lape.load(lape.export(model, lape.Off(neurons["fr"]), folder + "/off", tokenizer=tokenizer))
-        steered = {"source": "en", "target": "fr"}
+        steered = {**vars(PUBLISHED), "source": "en", "to": "fr"}
+        generated = {**steered, "tokens": "generated"}
         ways: dict[str, tuple[Any, Any]] = {
             "unsteered": (model, nullcontext),
             "steered": (model, lambda: lape.steer(model, neurons, stats, **steered)),
             "steered, generated tokens only": (
                 model,
-                lambda: lape.steer(model, neurons, stats, tokens="generated", **steered),
+                lambda: lape.steer(model, neurons, stats, **generated),
             ),
             "steered, fading": (
                 model,
-                lambda: lape.steer(model, neurons, stats, tokens="generated", fade=0.9, **steered),
+                lambda: lape.steer(model, neurons, stats, **{**generated, "fade": 0.9}),
             ),
             "exported": (exported, nullcontext),
         }

@@ -255,7 +255,6 @@ def test_lape_misses_the_rare_at_any_rate_while_its_filter_stands():
     """A limit of the method, not a fault: a neuron under the 95th percentile everywhere is no candidate, specific or not."""
     found = identify(planted_stats(), rate=0.9, reliability=False)
     assert not neurons_of("rare") & set(found.union)
-    assert torch.isinf(found.scores[list(neurons_of("rare"))]).all()
     low = identify(planted_stats(), rate=0.5, filter=0.001, bar=0.001, reliability=False)
     assert neurons_of("rare") <= set(low.union), "only a filter that low lets it in"
 

@@ -21,7 +21,6 @@ from lape.cli.common import Terminal
 from lape.data import language_id
 from lape.data.language_id import Teller
 from lape.detect.identify import identify
-from lape.edit.steer import BeginningOptions
 from lape.errors import OptionError
 from lape.experiments.forcing.run import forcing
 from lape.measure.answer_table import DEFINITIONS
@@ -140,7 +139,7 @@ def answers(prompt, folder, **options):
         out = polyglot().generate(ids, do_sample=False, max_new_tokens=6, repetition_penalty=1.1, pad_token_id=0)
         return polyglot_tokenizer().decode(out[0, ids.shape[1] :], skip_special_tokens=True)
 
-    with lape.steer(polyglot(), neurons, stats, BeginningOptions(), source="en", target="fr", **options):
+    with lape.steer(polyglot(), neurons, stats, source="en", to="fr", **options):
         steered = answer()
     return answer(), steered
 

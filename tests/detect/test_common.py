@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from lape.detect.common import each, found, languages_of, largest, over_others, short
 from lape.detect.lap import LapOptions
 from lape.errors import OptionError
+from lape.values.profile import Profile
 from support.made import made_stats
 
 LAW = settings(deadline=None, max_examples=100)
@@ -84,6 +85,7 @@ def test_a_choice_keeps_all_that_says_where_it_came_from():
     assert {k: list(v) for k, v in result.items()} == {"en": [1, 4], "fr": []}
     assert (result.method, result.options) == ("mine", {"per_language": 7, "denominator": "tokens", "bar": 0.5})
     assert (result.manifest, result.notes, result.space) == (stats.manifest, ("so it is",), stats.space)
-    assert torch.equal(result.scores, scores)
+    assert torch.equal(result.scores, scores[[1, 4]])
+    assert result.profile == Profile.of(stats, torch.tensor([1, 4]), scores)
     every = sorted({f for k in stats.languages for f in stats[k].fingerprints.tolist()})
     assert result.fingerprints.tolist() == every

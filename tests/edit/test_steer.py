@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 
 import pytest
 import torch
 
 from lape.data.texts import Documents
+from lape.detect.identify import identify
 from lape.edit.edit import Add, Off, Scale, Set, edited
-from lape.edit.steer import SteerOptions, steer, steering, value_of
+from lape.edit.steer import PUBLISHED, SteerOptions, steer, steering, value_of
 from lape.errors import LapeError, MismatchError, OptionError, TextError
+from lape.measure.conditions import Condition
+from lape.measure.methods import tried
 from lape.recording.record import record
 from lape.values.neurons import LanguageNeurons, NeuronSet
+from lape.values.profile import Profile
 from lape.values.space import NeuronSpace
+from lape.values.stats import LanguageStats
 from support.brute import activations, assert_near, hooks_on, logits_of, model_of, row_of, tokenizer_of
 from support.by_hand import edited_where
 from support.tiny import LAYERS
@@ -51,6 +57,11 @@ def neurons():
     return LanguageNeurons(SPACE, {"en": of(range(40)), "fr": of(range(30, 60)), "de": of([])})
 
 
+def edits_of(neurons, stats, *, to, source=None, **options):
+    """The edits with everything as published that is not said."""
+    return steering(neurons, stats, dataclasses.replace(PUBLISHED, **options), to=to, source=source)
+
+
 def value_by_hand(seen, target, value):
     mean = {language: a.mean(0) for language, a in seen.items()}
     if value == "mean":
@@ -71,16 +82,11 @@ def test_a_value_is_what_its_name_says(stats, seen, value):
     assert torch.equal(value_of(stats, "fra_Latn", value), value_of(stats, "fr", value))
 
 
-@pytest.mark.parametrize("number", [2, -0.5])
-def test_a_number_is_itself(stats, number):
-    assert value_of(stats, "fr", number) == number
-
-
 @pytest.mark.parametrize("value", ["mean", "firing", "difference", 0.3])
 @pytest.mark.parametrize("how", ["off+add", "off+set", "off+scale", "add", "set", "scale", "off"])
 def test_the_edits_are_those_of_how(stats, seen, neurons, how, value):
     """Source neurons that are not the target's go off; the target's are set, added to or scaled, times the strength."""
-    edits = steering(neurons, stats, source="en", target="fr", how=how, value=value, strength=1.5)
+    edits = edits_of(neurons, stats, source="en", to="fr", how=how, value=value, strength=1.5)
     expected, on = [], how.split("+")[-1]
     if how.startswith("off"):
         expected.append(Off(of(range(30))))
@@ -97,31 +103,25 @@ def test_the_edits_are_those_of_how(stats, seen, neurons, how, value):
 @pytest.mark.parametrize(("tokens", "first", "columns"), [("both", None, 7), ("prompt", None, 6), ("both", 1, 7)])
 def test_steer_makes_those_edits_and_undoes_them(stats, neurons, tokens, first, columns):
     model, before = model_of("llama"), logits_of(model_of("llama"), IDS)
-    options = SteerOptions(tokens=tokens, first=first)
-    with steer(model, neurons, stats, options, source="en", target="fr") as inside:
+    options = dataclasses.replace(PUBLISHED, tokens=tokens, first=first)
+    with steer(model, neurons, stats, source="en", to="fr", **vars(options)) as inside:
         assert inside is model
         ours = logits_of(model, IDS)
     assert torch.equal(logits_of(model, IDS), before)
     assert hooks_on(model) == 0
-    edits = steering(neurons, stats, source="en", target="fr")
+    edits = edits_of(neurons, stats, source="en", to="fr")
     with edited_where(model, "llama", edits, lambda column: column < columns):
         assert_near(ours, logits_of(model, IDS))
 
 
 @pytest.mark.parametrize("how", ["off+add", "add"])
 def test_without_a_source_nothing_is_switched_off(stats, neurons, how):
-    assert [type(one) for one in steering(neurons, stats, target="fr", how=how)] == [Add]
-
-
-def test_keywords_win_over_options(stats, neurons):
-    _off, on = steering(neurons, stats, SteerOptions(how="off+set", strength=9), source="en", target="fr", strength=2)
-    assert isinstance(on, Set)
-    assert_near(on.value[30:60], 2 * value_of(stats, "fr", "mean")[30:60])
+    assert [type(one) for one in edits_of(neurons, stats, to="fr", how=how)] == [Add]
 
 
 @pytest.mark.parametrize("layers", [(0,), (1,), (0, 1)])
 def test_only_neurons_of_those_layers_are_touched(stats, neurons, layers):
-    off, on = steering(neurons, stats, source="en", target="fr", layers=layers)
+    off, on = edits_of(neurons, stats, source="en", to="fr", layers=layers)
     assert set(off.neurons) == {j for j in range(30) if j // 44 in layers}
     assert set(on.neurons) == {j for j in range(30, 60) if j // 44 in layers}
 
@@ -132,7 +132,7 @@ def test_the_value_rises_evenly_from_layer_to_layer(stats, how, value):
     """Once in the first layer, 3 times in the last, and twice in the one between."""
     found = LanguageNeurons(SPACE, {"fr": of([5, 50, 100])})
     (plain,), (risen,) = (
-        steering(found, stats, target="fr", how=how, value=value, strength=1.5, rise=rise) for rise in (1.0, 3.0)
+        edits_of(found, stats, to="fr", how=how, value=value, strength=1.5, rise=rise) for rise in (1.0, 3.0)
     )
     by_layer = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
     before = torch.as_tensor(plain.value, dtype=torch.float64).expand(len(SPACE))
@@ -140,7 +140,7 @@ def test_the_value_rises_evenly_from_layer_to_layer(stats, how, value):
 
 
 def test_a_code_of_another_kind_names_the_same_language(stats, neurons):
-    ours, theirs = (steering(neurons, stats, source=s, target=t) for s, t in [("en", "fr"), ("eng_Latn", "fra_Latn")])
+    ours, theirs = (edits_of(neurons, stats, source=s, to=t) for s, t in [("en", "fr"), ("eng_Latn", "fra_Latn")])
     assert [one.neurons for one in ours] == [one.neurons for one in theirs]
     assert torch.equal(ours[1].value, theirs[1].value)
 
@@ -151,44 +151,42 @@ def test_a_code_of_another_kind_names_the_same_language(stats, neurons):
 @pytest.mark.parametrize("target", ["en", "eng_Latn"])
 def test_source_and_target_are_two_languages(stats, neurons, target):
     with pytest.raises(OptionError, match="both en"):
-        steering(neurons, stats, source="en", target=target)
+        edits_of(neurons, stats, source="en", to=target)
 
 
 @pytest.mark.parametrize(("target", "options"), [("de", {}), ("fr", {"layers": (2,)})])
 def test_a_target_without_neurons_is_refused_with_what_to_do(stats, neurons, target, options):
     with pytest.raises(OptionError, match=rf"{target} has no neurons.*--per-language"):
-        steering(neurons, stats, source="en", target=target, **options)
+        edits_of(neurons, stats, source="en", to=target, **options)
 
 
 def test_a_layer_that_there_is_not_is_refused_with_those_there_are(stats, neurons):
     with pytest.raises(OptionError, match=r"no layer 7.*\[0, 1, 2\]"):
-        steering(neurons, stats, source="en", target="fr", layers=(1, 7))
+        edits_of(neurons, stats, source="en", to="fr", layers=(1, 7))
 
 
-@pytest.mark.parametrize("ends", [{"source": "en", "target": "zh"}, {"source": "zh", "target": "fr"}])
+@pytest.mark.parametrize("ends", [{"source": "en", "to": "zh"}, {"source": "zh", "to": "fr"}])
 def test_a_language_that_was_not_identified_is_refused_with_those_that_were(stats, neurons, ends):
     with pytest.raises(TextError, match="en, fr, de"):
-        steering(neurons, stats, **ends)
+        edits_of(neurons, stats, **ends)
 
 
 @VALUES
 def test_a_language_that_was_not_recorded_is_refused_with_those_that_were(stats, neurons, value):
     found = dataclasses.replace(neurons, sets={**neurons.sets, "zh": of([3])})
     with pytest.raises(TextError, match="en, fr, de"):
-        steering(found, stats, source="en", target="zh", value=value)
+        edits_of(found, stats, source="en", to="zh", value=value)
 
 
 def test_off_alone_needs_a_source(stats, neurons):
     with pytest.raises(OptionError, match="source"):
-        steering(neurons, stats, target="fr", how="off")
+        edits_of(neurons, stats, to="fr", how="off")
 
 
-@pytest.mark.parametrize(
-    "options", [{"how": "ad"}, {"value": "median"}, {"tokens": "all"}, {"first": 0}, {"hwo": "add"}]
-)
+@pytest.mark.parametrize("options", [{"how": "ad"}, {"value": "median"}, {"tokens": "all"}, {"first": 0}])
 def test_options_that_there_are_not_are_refused_with_those_there_are(stats, neurons, options):
     with pytest.raises(LapeError, match="Expected"):
-        steering(neurons, stats, source="en", target="fr", **options)
+        edits_of(neurons, stats, source="en", to="fr", **options)
 
 
 @pytest.mark.parametrize("how", ["add", "set", "scale"])
@@ -196,7 +194,7 @@ def test_a_strength_that_is_no_number_is_refused_before_the_model_is_touched(sta
     model = model_of("llama")
     with (
         pytest.raises(OptionError, match="finite"),
-        steer(model, neurons, stats, target="fr", how=how, strength=float("nan")),
+        steer(model, neurons, stats, to="fr", how=how, strength=float("nan")),
     ):
         pass
     assert hooks_on(model) == 0
@@ -206,8 +204,134 @@ def test_statistics_of_another_model_are_refused_with_both_named(stats, neurons)
     other = dataclasses.replace(neurons, manifest={"model": {"checksum": "f" * 64}})
     recorded = stats.manifest["model"]["checksum"]
     with pytest.raises(MismatchError, match=rf"{'f' * 12}.*{recorded[:12]}"):
-        steering(other, stats, source="en", target="fr")
+        edits_of(other, stats, source="en", to="fr")
     space = NeuronSpace.dense(LAYERS, 45)
     wider = LanguageNeurons(space, {"en": NeuronSet(space, of([1]).flat), "fr": NeuronSet(space, of([2]).flat)})
     with pytest.raises(MismatchError, match=r"3 × 45.*3 × 44"):
-        steering(wider, stats, source="en", target="fr")
+        edits_of(wider, stats, source="en", to="fr")
+
+
+# --- by what the neurons carry alone ---
+
+
+def bits(edits):
+    """What edits do, number by number."""
+    return [
+        (type(one), list(one.neurons), getattr(one, "strength", getattr(one, "factor", None)), values(one))
+        for one in edits
+    ]
+
+
+def values(edit):
+    value = torch.as_tensor(getattr(edit, "value", 0.0))
+    return (value[edit.neurons.flat] if value.dim() else value).tolist()
+
+
+@pytest.fixture(scope="module")
+def carried(stats, neurons):
+    """The same neurons, with what they carry of the statistics."""
+    return dataclasses.replace(neurons, profile=Profile.of(stats, neurons.union.flat))
+
+
+@pytest.mark.parametrize("value", ["mean", "firing", "difference", 0.3])
+@pytest.mark.parametrize("how", ["off+add", "off+set", "off+scale", "add", "set", "scale", "off"])
+@pytest.mark.parametrize("rise", [1.0, 1.5])
+def test_neurons_alone_make_the_very_edits_that_the_statistics_make(stats, carried, how, value, rise):
+    options = SteerOptions(how=how, value=value, rise=rise)
+    ours, theirs = (steering(carried, one, options, to="fr", source="en") for one in (None, stats))
+    assert bits(ours) == bits(theirs)
+
+
+def test_neurons_of_a_file_steer_a_model_as_the_statistics_do(stats, tmp_path):
+    model, options = model_of("llama"), {"per_language": 20, "reliability": False}
+    neurons = identify(stats, "difference", **options)
+    loaded = LanguageNeurons.load(neurons.save(tmp_path / "a.safetensors"))
+    seen = []
+    for inside in (
+        loaded.steer(model, to="fr", source="en", strength=3.0),
+        steer(model, loaded, to="fr", source="en", strength=3.0),
+        steer(model, neurons, stats, to="fr", source="en", strength=3.0),
+    ):
+        with inside:
+            seen.append(logits_of(model, IDS))
+    assert torch.equal(seen[0], seen[1])
+    assert torch.equal(seen[0], seen[2])
+    assert not torch.equal(seen[0], logits_of(model, IDS))
+
+
+def test_by_default_the_target_s_neurons_are_set_where_an_answer_begins(stats, carried):
+    """Twice its mean, three times in the last layer, from the position whose output picks the first new token on."""
+    model = model_of("llama")
+    with carried.steer(model, to="fr"):
+        ours = logits_of(model, IDS)
+    by_layer = torch.tensor([2.0, 2.5, 3.0], dtype=torch.float64).repeat_interleave(44)
+    with edited_where(
+        model, "llama", [Set(of(range(30, 60)), by_layer * stats.mean("fr"))], lambda column: column == 6
+    ):
+        assert_near(ours, logits_of(model, IDS))
+
+
+def test_every_way_to_steer_has_the_options_and_defaults_of_the_one_class():
+    fields = {one.name: (one.default, one.type) for one in dataclasses.fields(SteerOptions)}
+    for function in (steer, LanguageNeurons.steer):
+        named = inspect.signature(function).parameters
+        assert {name: (named[name].default, named[name].annotation) for name in fields} == fields
+        assert set(named) - set(fields) <= {"self", "model", "neurons", "stats", "to", "source", "target"}
+        assert not any(one.kind is one.VAR_KEYWORD for one in named.values())
+
+
+def test_a_number_or_a_factor_needs_no_statistics(neurons):
+    assert bits(steering(neurons, None, SteerOptions(how="scale", strength=3.0), to="fr")) == bits(
+        [Scale(neurons["fr"], 3.0)]
+    )
+    (on,) = steering(neurons, None, SteerOptions(value=0.5, rise=1.0), to="fr")
+    assert on.value == 1.0
+
+
+def test_neurons_given_by_hand_say_what_they_need(neurons):
+    with pytest.raises(OptionError, match=r"carry no activations.*stats"):
+        neurons.steer(model_of("llama"), to="fr")
+
+
+def test_neurons_of_counts_alone_say_so(stats, neurons):
+    counts = {
+        k: LanguageStats({name: one.tensors[name] for name in ("tokens", "routed", "fires")})
+        for k, one in stats.by_language.items()
+    }
+    profile = Profile.of(dataclasses.replace(stats, by_language=counts), neurons.union.flat)
+    with pytest.raises(OptionError, match="counts alone"):
+        dataclasses.replace(neurons, profile=profile).steer(model_of("llama"), to="fr")
+
+
+def test_a_language_without_neurons_is_refused_in_one_sentence(carried):
+    with pytest.raises(OptionError) as refused:
+        carried.steer(model_of("llama"), to="de")
+    assert str(refused.value).count(". ") == 0
+
+
+def test_neurons_of_another_model_are_refused(carried):
+    other = dataclasses.replace(carried, manifest={"model": {"id": "other", "checksum": "f" * 64}})
+    with pytest.raises(MismatchError, match="other"), other.steer(model_of("llama"), to="fr"):
+        pass
+
+
+def test_the_former_name_of_to_works_for_a_release_and_says_so(carried):
+    model = model_of("llama")
+    with pytest.warns(DeprecationWarning, match="to=") as told:
+        inside = steer(model, carried, target="fr")
+    assert told[0].filename == __file__
+    with inside:
+        ours = logits_of(model, IDS)
+    with steer(model, carried, to="fr"):
+        assert torch.equal(ours, logits_of(model, IDS))
+    with pytest.raises(OptionError, match="to="):
+        steer(model, carried)
+
+
+def test_what_was_measured_as_published_is_said_field_by_field():
+    """Tang et al. 2024: on and off everywhere, once the mean. Measured numbers depend on it."""
+    assert vars(PUBLISHED) == {
+        "how": "off+add", "value": "mean", "strength": 1.0, "rise": 1.0, "tokens": "both", "first": None, "fade": 1.0, "layers": None,
+    }  # fmt: skip
+    assert Condition("off").where == PUBLISHED
+    assert [one.steer for one in tried("neurons", 12)][:2] == [PUBLISHED, SteerOptions()]

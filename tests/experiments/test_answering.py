@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from lape.edit.edit import Add, Off, Scale, edited
-from lape.edit.steer import SteerOptions
+from lape.edit.steer import PUBLISHED
 from lape.errors import FileError, MismatchError, OptionError, TextError
 from lape.experiments.answering.passages import first_line, passage_prompt, shots_for, spread
 from lape.experiments.answering.run import ANSWERS, TABLE, AnsweringOptions, answering, table_of
@@ -478,7 +478,7 @@ def test_a_set_too_large_for_a_control_is_switched_off_without_one():
 
 def test_how_it_is_steered_is_an_option(files):
     model, own = model_of(), neurons_of()["fr"]
-    how = SteerOptions(how="scale", strength=3.0, tokens="generated", first=2)
+    how = replace(PUBLISHED, how="scale", strength=3.0, tokens="generated", first=2)
     found = answering(
         model,
         tokenizer_of(),

@@ -293,7 +293,7 @@ def test_the_command_writes_its_folder_whole(folder, tmp_path, capsys):
     effects = pl.read_parquet(tmp_path / "x" / "effects.parquet")
     for language in ("en", "fr"):
         own = effects.filter(pl.col("language") == language, pl.col("kind") == "own")
-        lowest = neurons.scores[neurons[language].flat].sort(stable=True)
+        lowest = neurons.profile.spread(neurons.scores)[neurons[language].flat].sort(stable=True)
         assert own["flat"].to_list() == neurons[language].flat[lowest.indices[:2]].tolist()
         assert own["entropy"].to_list() == pytest.approx(lowest.values[:2].tolist())
         assert own["low"].null_count() == 0

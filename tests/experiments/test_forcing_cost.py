@@ -13,7 +13,7 @@ from lape.data.corpus import TextOptions, prepare
 from lape.data.texts import Documents
 from lape.edit.diffmean import DiffMeanOptions, vector
 from lape.edit.edit import edited
-from lape.edit.steer import SteerOptions, steering
+from lape.edit.steer import PUBLISHED, steering
 from lape.experiments.forcing.cost import COSTS, costs, lines_in
 from lape.measure.bench import Bench
 from lape.measure.bootstrap import Resamples
@@ -32,17 +32,19 @@ TEXTS = {
     for language, seed, count in (("eng_Latn", 1, 24), ("fr", 2, 8), ("zh", 3, 20))
 }
 OPTIONS = TextOptions(row_tokens=64)
-NEURONS = Setting("neurons", "n", sets="difference:20", steer=SteerOptions(strength=1.5))
+NEURONS = Setting("neurons", "n", sets="difference:20", steer=replace(PUBLISHED, strength=1.5))
 SETTINGS = {
     "every token": NEURONS,
-    "generated tokens": replace(NEURONS, steer=SteerOptions(how="off+set", strength=2, tokens="generated")),
-    "the prompt": replace(NEURONS, steer=SteerOptions(how="off+scale", strength=-3, tokens="prompt")),
-    "some, fading": replace(NEURONS, steer=SteerOptions(strength=2, rise=2, tokens="generated", first=1, fade=0.5)),
-    "source off": replace(NEURONS, steer=SteerOptions(how="off", tokens="generated", first=1)),
+    "generated tokens": replace(NEURONS, steer=replace(PUBLISHED, how="off+set", strength=2, tokens="generated")),
+    "the prompt": replace(NEURONS, steer=replace(PUBLISHED, how="off+scale", strength=-3, tokens="prompt")),
+    "some, fading": replace(
+        NEURONS, steer=replace(PUBLISHED, strength=2, rise=2, tokens="generated", first=1, fade=0.5)
+    ),
+    "source off": replace(NEURONS, steer=replace(PUBLISHED, how="off", tokens="generated", first=1)),
     "permuted": replace(NEURONS, family="permuted", control="permuted"),
     "random": replace(NEURONS, family="random", control="random"),
     "random, generated": replace(
-        NEURONS, family="random", control="random", steer=SteerOptions(tokens="generated", first=1, fade=0.5)
+        NEURONS, family="random", control="random", steer=replace(PUBLISHED, tokens="generated", first=1, fade=0.5)
     ),
     "difference of means": Setting("diffmean", "d", diffmean=DiffMeanOptions(1, 2.0)),
     "difference of means, fading": Setting(
@@ -70,7 +72,7 @@ def acting_by_hand(bench, setting, source, target):
         handle.remove()
         return
     steer = replace(setting.steer, tokens="both", first=None, fade=1.0)
-    edits = steering(bench.sets(setting.sets), bench.stats, steer, source=source, target=target)
+    edits = steering(bench.sets(setting.sets), bench.stats, steer, source=source, to=target)
     if setting.control:  # tested by itself; what strength is matched on are the first 6 lines
         lines = "\n".join(TEXTS["eng_Latn" if source == "en" else source].texts).split("\n")
         prompts = [f"Q: {line}\nA:" for line in lines[:6]]
@@ -131,7 +133,7 @@ def test_the_change_is_that_of_line_loss_on_as_much_text_as_is_wanted(bench):
     options = replace(OPTIONS, tokens=60)
     (row,) = costs(bench, [(NEURONS, PAIRS[0])], {"zh": TEXTS["zh"]}, options, resamples=5).to_dicts()
     corpus = prepare("zh", TEXTS["zh"], tokenizer_of(), options, lines=True)
-    edits = steering(bench.sets(NEURONS.sets), bench.stats, NEURONS.steer, source="en", target="fr")
+    edits = steering(bench.sets(NEURONS.sets), bench.stats, NEURONS.steer, source="en", to="fr")
     before = line_loss(bench.model, bench.head, corpus, options)
     with edited(bench.model, edits):
         after = line_loss(bench.model, bench.head, corpus, options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from dataclasses import replace
 from functools import cache
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ import torch
 from lape.cli import run
 from lape.data.texts import Documents
 from lape.edit.edit import Add, Off, edited
-from lape.edit.steer import SteerOptions
+from lape.edit.steer import PUBLISHED
 from lape.errors import MismatchError, OptionError, TextError
 from lape.experiments.harness import run as module
 from lape.experiments.harness.run import DOCUMENTS, TABLE, HarnessOptions, find_tasks, harness
@@ -111,7 +112,7 @@ def found(tasks):
         STATS,
         ["choose,perplexity", "write"],
         include=tasks,
-        steer=SteerOptions(),
+        steer=PUBLISHED,
         draws=2,
         resamples=200,
     )
@@ -221,7 +222,7 @@ def test_under_20_documents_there_is_no_interval(tasks):
 
 def test_examples_are_the_same_in_every_condition(tasks):
     """With an edit that changes nothing, nothing changes: scaling by 1."""
-    how = SteerOptions(how="scale", strength=1.0)
+    how = replace(PUBLISHED, how="scale", strength=1.0)
     found = harness(model_of(), tokenizer_of(), neurons_of(), STATS, ["choose"], include=tasks, steer=how, languages=("fr",), shots=2, draws=0)  # fmt: skip
     kinds = {
         key[0]: frame["value"].to_list()
@@ -304,7 +305,7 @@ def test_what_cannot_be_run_is_refused(tasks):
 
     refused(OptionError, "No task was named", names=[" , "])
     refused(OptionError, "no folder", include=tasks / "none")
-    refused(OptionError, "no first generated tokens", steer=SteerOptions(tokens="generated"))
+    refused(OptionError, "no first generated tokens", steer=replace(PUBLISHED, tokens="generated"))
     refused(TextError, "no neurons of ja", languages=("ja",))
     refused(MismatchError, "3 × 40", stats=made_stats(space=NeuronSpace.dense(3, 40), sums=True, of=None))
     refused(OptionError, "Record them", stats=made_stats(space=SPACE, of=None))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import re
 import socket
@@ -19,7 +20,7 @@ from lape.cli import run as lape_command
 from lape.data import language_id
 from lape.data.language_id import Guess
 from lape.data.texts import Documents
-from lape.edit.steer import BeginningOptions, steer, steering
+from lape.edit.steer import SteerOptions, steer, steering
 from lape.errors import MismatchError, OptionError, TextError
 from lape.measure.generation import GenerationOptions, generate
 from lape.measure.prompts import ask, cut
@@ -85,7 +86,7 @@ def plainly(session, one, *, steered):
     how = GenerationOptions(new_tokens=one.new_tokens, repetition_penalty=one.repetition_penalty)
     neurons = session.neurons(one)
     to = {"source": one.source, "target": one.target}
-    with steer(session.model, neurons, session.stats, one.steer, **to) if steered else contextlib.nullcontext():
+    with steer(session.model, neurons, session.stats, **to, **vars(one.steer)) if steered else contextlib.nullcontext():
         (answer,) = generate(session.model, tokenizer_of(), [text], how)
     return answer if one.bare else cut(answer, target=one.target)
 
@@ -121,7 +122,7 @@ def test_both_answers_are_those_of_plain_generation_and_the_model_is_left_as_it_
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("how", ["off+set", "off+add", "scale"])
 def test_every_method_answers_as_it_would_without_the_page(sessions, method, how):
-    session, one = sessions(), asked(method=method, steer=BeginningOptions(how=how, strength=3))
+    session, one = sessions(), asked(method=method, steer=SteerOptions(how=how, strength=3))
     answers = session.answer(one)
     assert answers.steered.text == plainly(session, one, steered=True)
 
@@ -222,13 +223,13 @@ def edited_where(model, kind, edits, weight, seen):
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "phi3"])
 @pytest.mark.parametrize(
     "steered_by",
-    [None, BeginningOptions(), BeginningOptions(first=None, fade=1.0), BeginningOptions(first=3, tokens="both")],
+    [None, SteerOptions(), SteerOptions(first=None, fade=1.0), SteerOptions(first=3, tokens="both")],
 )
 def test_shares_are_those_of_the_model_written_out_by_hand(kind, steered_by):
     """In float64, over the whole text at once, without a cache: the prompt's last position is the first that is edited."""
     model = lively(kind)
     session = Session(model, tokenizer_of(), stats_of(model))
-    one = asked(bare=True, steer=steered_by or BeginningOptions())
+    one = asked(bare=True, steer=steered_by or SteerOptions())
     answers, neurons = session.answer(one), session.neurons(one)
     answer = answers.steered if steered_by else answers.unsteered
     prompt = tokenizer_of()(PROMPT)["input_ids"]
@@ -243,7 +244,7 @@ def test_shares_are_those_of_the_model_written_out_by_hand(kind, steered_by):
             return 0.0
         return steered_by.fade ** max(at, 0)
 
-    edits = steering(neurons, session.stats, one.steer, source="en", target="fr")
+    edits = steering(neurons, session.stats, one.steer, source="en", to="fr")
     seen = [torch.empty(0)] * LAYERS
     with torch.no_grad(), edited_where(model, kind, edits, weight, seen):
         model(input_ids=torch.tensor([ids]), use_cache=False)
@@ -263,7 +264,7 @@ def ids_of(session, one, *, steered):
     model, prompt = session.model, tokenizer_of()(one.prompt, return_tensors="pt")
     to = {"source": one.source, "target": one.target}
     neurons = session.neurons(one)
-    with steer(model, neurons, session.stats, one.steer, **to) if steered else contextlib.nullcontext():
+    with steer(model, neurons, session.stats, **to, **vars(one.steer)) if steered else contextlib.nullcontext():
         out = model.generate(**prompt, max_new_tokens=one.new_tokens, do_sample=False, repetition_penalty=1.1)
     return out[0, prompt["input_ids"].shape[1] :].tolist()
 
@@ -293,7 +294,7 @@ def test_languages_without_neurons_are_left_out(sessions, monkeypatch):
     session = sessions()
     full = session.neurons(asked())
     empty = NeuronSet(full.space, torch.empty(0, dtype=torch.int64))
-    monkeypatch.setattr(session, "neurons", lambda _: lape.LanguageNeurons(full.space, {**full.sets, "zh": empty}))
+    monkeypatch.setattr(session, "neurons", lambda _: dataclasses.replace(full, sets={**full.sets, "zh": empty}))
     answers = session.answer(asked())
     assert answers.languages == ("en", "fr")
     assert {len(token.shares) for token in answers.steered.tokens} == {2}
@@ -403,7 +404,7 @@ def test_without_the_identifier_no_language_is_told(sessions, monkeypatch):
 # --- the same in Python ---
 
 
-ALL = BeginningOptions(how="set", strength=4.5, first=None, fade=1.0)
+ALL = SteerOptions(how="set", strength=4.5, first=None, fade=1.0)
 PROGRAMS = {
     "as usual": asked(),
     "hostile text": asked(HOSTILE + "\n\\ '''"),
@@ -488,10 +489,10 @@ def test_charts_hold_every_share():
 @pytest.mark.parametrize(
     ("steer", "expected"),
     [
-        (BeginningOptions(first=3, fade=0.5), [0.5, 0.25]),
-        (BeginningOptions(first=None, fade=1.0), [1.0] * 5),
-        (BeginningOptions(first=1), []),
-        (BeginningOptions(tokens="prompt"), []),
+        (SteerOptions(first=3, fade=0.5), [0.5, 0.25]),
+        (SteerOptions(first=None, fade=1.0), [1.0] * 5),
+        (SteerOptions(first=1), []),
+        (SteerOptions(tokens="prompt"), []),
     ],
 )
 def test_grey_is_where_the_model_is_edited(steer, expected):

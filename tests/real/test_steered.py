@@ -14,7 +14,7 @@ from lape.cli import run
 from lape.data import samples
 from lape.data.language_id import Identifier, lingua
 from lape.edit.edit import Off, Scale, edited
-from lape.edit.steer import BeginningOptions
+from lape.edit.steer import SteerOptions
 from lape.measure.answer_quality import in_language, on_topic
 from lape.measure.bench import Bench
 from lape.measure.generation import GenerationOptions
@@ -24,7 +24,7 @@ from lape.values.stats import ActivationStats
 
 COUNT = 6
 TARGETS = ("fr", "zh", "ja", "vi")
-SETTING = Setting("neurons", "where the answer begins", sets="difference:100", steer=BeginningOptions())
+SETTING = Setting("neurons", "where the answer begins", sets="difference:100", steer=SteerOptions())
 
 
 @pytest.fixture(scope="module")

@@ -62,12 +62,12 @@ def test_the_browser_holds_the_selected_neurons_as_the_files_have_them(whole):
     neurons, stats = lape.LanguageNeurons.load(whole), lape.ActivationStats.load(whole)
     languages, probabilities = list(neurons), stats.probabilities()
     assert [one["f"] for one in held["neurons"]] == list(neurons.union)
-    for one in held["neurons"]:
+    for n, one in enumerate(held["neurons"]):
         assert [languages[k] for k in one["g"]] == [k for k in neurons if one["f"] in neurons[k]]
         assert one["p"] == pytest.approx(probabilities[:, one["f"]].tolist(), abs=6e-5)
         assert one["m"] == pytest.approx([float(stats.mean(k)[one["f"]]) for k in languages], rel=6e-3)
         assert neurons.space.addresses(torch.tensor([one["f"]])).row(0) == (one["l"], one.get("x"), one["i"])
-        assert one["e"] == pytest.approx(float(neurons.scores[one["f"]]), abs=6e-5)
+        assert one["e"] == pytest.approx(float(neurons.scores[n]), abs=6e-5)
         assert len(held["contexts"][str(one["f"])]) == browser.CONTEXTS
     text, value, digits = held["contexts"][str(held["neurons"][0]["f"])][0]
     assert held["texts"][text] == ["fr", ["hello", " you"]]

@@ -9,29 +9,39 @@ import ast
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "architecture.md"
 BEGIN, END = "<!-- floors: python tests/support/floors.py -->\n", "<!-- end of floors -->"
 
 
+def contract() -> dict[str, Any]:
+    """The contract of the floors."""
+    linter = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    (found,) = [one for one in linter["contracts"] if one["type"] == "layers"]
+    return found
+
+
 def floors() -> list[list[str]]:
     """Rooms of each floor, from the top, as the contract has them."""
-    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
-        "contracts"
-    ]
-    (layers,) = [one["layers"] for one in contracts if one["type"] == "layers"]
-    return [[room.strip().removeprefix("lape.") for room in floor.split("|")] for floor in layers]
+    return [[room.strip().removeprefix("lape.") for room in floor.split("|")] for floor in contract()["layers"]]
 
 
 def imports(room: str) -> list[str]:
-    """The other rooms whose modules a room's modules import, in functions too, in the order of the floors."""
+    """The other rooms whose modules a room's modules import, in functions too, in the order of the floors; but for the lines that the contract
+    lets go upward.
+    """
+    upward = contract().get("ignore_imports", ())
     path = ROOT / "src" / "lape" / room
     files = [path.with_suffix(".py")] if path.with_suffix(".py").exists() else sorted(path.rglob("*.py"))
     found = set()
     for file in files:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.module:
+                importer = ".".join(file.relative_to(ROOT / "src").with_suffix("").parts)
+                if f"{importer} -> {node.module}" in upward:
+                    continue
                 parts = node.module.split(".")
                 if parts[0] == "lape":
                     found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}

@@ -12,6 +12,7 @@ import torch
 from lape.store.shards import Shard
 from lape.values.made import differs
 from lape.values.neurons import LanguageNeurons, NeuronSet
+from lape.values.profile import Profile
 from lape.values.stats import ActivationStats
 from support.made import DENSE, made_stats
 
@@ -37,7 +38,12 @@ def recorded(seed: int, language: str = "fr", shard: Shard | None = None, **chan
 def test_the_same_sets_have_one_name_however_they_were_chosen_and_any_other_another(tmp_path):
     neurons = neurons_of(en=[1, 2], fr=[3])
     assert neurons.digest == neurons_of(fr=[3], en=[2, 1]).digest
-    assert replace(neurons, method="random", scores=torch.rand(20), notes=("a",)).digest == neurons.digest
+    assert (
+        replace(
+            neurons, method="random", profile=Profile.of(made_stats(), torch.tensor([1, 2, 3])), notes=("a",)
+        ).digest
+        == neurons.digest
+    )
     assert LanguageNeurons.load(neurons.save(tmp_path / "neurons.safetensors")).digest == neurons.digest
     others = [
         neurons_of(en=[1], fr=[3]),

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from lape.errors import FileError, LapeError, MismatchError, OptionError, TextError
 from lape.values.neurons import LanguageNeurons, NeuronSet, jaccard
+from lape.values.profile import Profile
 from lape.values.space import NeuronSpace
 from support.made import EXPERTS, made_stats
 
@@ -180,13 +181,14 @@ def test_an_unknown_language_is_refused_naming_those_there_are():
 
 def test_neurons_are_a_mapping_in_the_order_given():
     neurons = neurons_of({"zh": {1}, "en": {2, 3}})
-    assert list(neurons) == ["zh", "en"]
+    assert list(neurons) == neurons.languages == ["zh", "en"]
     assert {language: len(found) for language, found in neurons.items()} == {"zh": 1, "en": 2}
 
 
 def test_neurons_are_equal_when_all_they_hold_is():
     def made(score: float) -> LanguageNeurons:
-        return neurons_of({"fr": {1, 2}}, scores=torch.full((21,), score), stability={"fr": torch.ones(2)})
+        profile = Profile.of(made_stats(space=SPACE), torch.tensor([1, 2]), torch.full((21,), score))
+        return neurons_of({"fr": {1, 2}}, profile=profile, stability={"fr": torch.ones(2)})
 
     assert made(0.5) == made(0.5)
     assert made(0.5) != made(0.6)
@@ -198,10 +200,8 @@ def test_neurons_are_equal_when_all_they_hold_is():
 @LAW
 @given(SETS)
 def test_loading_what_was_saved_is_identity(tmp_path_factory, sets):
-    scores = torch.rand(len(SPACE), dtype=torch.float64).masked_fill_(torch.rand(len(SPACE)) < 0.5, torch.inf)
     neurons = neurons_of(
         sets,
-        scores=scores,
         stability={language: torch.rand(len(indices), dtype=torch.float64) for language, indices in sets.items()},
         method="lape",
         options={"rate": 0.01, "per_language": None, "bars": {"fr": 0.1 + 0.2}},
@@ -212,7 +212,6 @@ def test_loading_what_was_saved_is_identity(tmp_path_factory, sets):
     loaded = LanguageNeurons.load(neurons.save(tmp_path_factory.mktemp("neurons") / "a.safetensors"))
     assert dict(loaded) == dict(neurons)
     assert list(loaded) == list(neurons)
-    assert torch.equal(loaded.scores, scores)
     assert torch.equal(loaded.fingerprints, neurons.fingerprints)
     assert all(torch.equal(loaded.stability[language], neurons.stability[language]) for language in sets)
     for name in ("space", "method", "options", "manifest", "notes"):
@@ -221,6 +220,7 @@ def test_loading_what_was_saved_is_identity(tmp_path_factory, sets):
 
 def test_what_was_not_measured_stays_so(tmp_path):
     loaded = LanguageNeurons.load(neurons_of({"fr": {1}}).save(tmp_path / "a.safetensors"))
+    assert loaded.profile is None
     assert loaded.scores is None
     assert loaded.fingerprints is None
     assert loaded.stability == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ from lape.cli.common import beside, out, progress, provenance, written
 from lape.cli.flags import FLAGS, Out, Several, Switch
 from lape.cli.inputs import LOADING, Loading, load_proven, run_of
 from lape.cli.tables import between, number, titled
-from lape.edit.steer import SteerOptions
+from lape.edit.steer import PUBLISHED
 from lape.experiments.harness.run import HarnessOptions, find_tasks, harness
 from lape.measure.bench import named_sets
 from lape.measure.result import Result
@@ -71,7 +72,7 @@ def evaluate(
     known = find_tasks(tasks, include_path)  # refuses before the model is loaded
     stats = ActivationStats.load(folder)
     neurons = named_sets(stats, sets, folder)
-    how = SteerOptions(strength=strength) if steer else None
+    how = replace(PUBLISHED, strength=strength) if steer else None
     with progress() as report:
         loaded, tokenizer = load_proven(model, loading, report)
         found = harness(loaded, tokenizer, neurons, stats, known, **vars(options), steer=how, progress=report)

@@ -16,7 +16,7 @@ from lape.cli.common import aside, out, progress, written
 from lape.cli.flags import FLAGS, Out, Switch
 from lape.cli.inputs import LOADING, Loading, load_matching, run_of
 from lape.data.language_id import Teller
-from lape.edit.steer import BeginningOptions, steering
+from lape.edit.steer import SteerOptions, steering
 from lape.edit.steer import steer as steered
 from lape.measure.bench import named_sets
 from lape.measure.generation import SamplingOptions, stream, write
@@ -26,7 +26,7 @@ from lape.store import files
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
-_STEER, _SAMPLING = BeginningOptions(), SamplingOptions()
+_STEER, _SAMPLING = SteerOptions(), SamplingOptions()
 
 
 def steer(
@@ -42,7 +42,7 @@ def steer(
     answers: Out | None = None,
     overwrite: Switch = False,
     sampling: Annotated[SamplingOptions, FLAGS] = _SAMPLING,
-    options: Annotated[BeginningOptions, FLAGS] = _STEER,
+    options: Annotated[SteerOptions, FLAGS] = _STEER,
     loading: Loading = LOADING,
 ) -> None:
     """Write the unsteered and the steered answer to each prompt, with the language that each seems to be in.
@@ -82,7 +82,7 @@ def steer(
     sources = [stats.canonical(source)] * len(asked) if source else sources_of(names, texts, stats.languages, target)
     neurons = named_sets(stats, sets, folder)
     for one in dict.fromkeys(sources):
-        steering(neurons, stats, options, source=one, target=target)  # refuses before the model is loaded
+        steering(neurons, stats, options, source=one, to=target)  # refuses before the model is loaded
     with progress() as report:
         loaded, tokenizer = load_matching(model, loading, report, statistics=stats, neurons=neurons)
         ask = Asking(loaded, tokenizer, neurons, stats, options, sampling, names, target, system, bare)
@@ -105,7 +105,7 @@ class Asking:
     tokenizer: Any
     neurons: LanguageNeurons
     stats: ActivationStats
-    options: BeginningOptions
+    options: SteerOptions
     sampling: SamplingOptions
     names: Teller
     target: str
@@ -180,4 +180,4 @@ class Asking:
     def _edited(self, condition: str, source: str) -> AbstractContextManager[Any]:
         if condition == CONDITIONS[0]:
             return nullcontext()
-        return steered(self.model, self.neurons, self.stats, self.options, source=source, target=self.target)
+        return steered(self.model, self.neurons, self.stats, source=source, to=self.target, **vars(self.options))

@@ -76,7 +76,7 @@ def alignment(
             own = torch.where(row, score, torch.inf)
             chosen[language] = where[_lowest(own, min(options.per_language, int(row.sum())))]
     full = torch.full((p.shape[1],), torch.inf, dtype=torch.float64).index_put_((where,), score)
-    return found(stats, "alignment", options, chosen, scores=full, more={"λ": weight}, notes=notes)
+    return found(stats, "alignment", options, chosen, scores=full, more={"λ": weight}, notes=notes, folds=folds)
 
 
 def _lowest(score: Tensor, count: int) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lape.errors import OptionError
 from lape.values.neurons import LanguageNeurons, NeuronSet
+from lape.values.profile import Profile
 from lape.values.stats import ActivationStats
 
 
@@ -56,18 +57,22 @@ def found(
     scores: Tensor | None = None,
     more: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
+    folds: Sequence[int] | None = None,
 ) -> LanguageNeurons:
-    """Language -> flat indices, with all that says where they came from. `more` is added to the options.
+    """Language -> flat indices, with all that says where they came from and how they act. `scores` (neurons,): of all neurons of the model.
+    `more` is added to the options. `folds`: they were chosen from these folds alone, one of many halves, of which only the sets are wanted.
 
     Every method ends here: none chooses from statistics of some shards only.
     """
     stats.check_whole()
+    sets = {language: NeuronSet(stats.space, chosen) for language, chosen in flat.items()}
+    found = LanguageNeurons(space=stats.space, sets=sets, method=method)
+    if folds is not None:
+        return found
     fingerprints = [stats[language].fingerprints for language in stats.languages]
-    return LanguageNeurons(
-        space=stats.space,
-        sets={language: NeuronSet(stats.space, chosen) for language, chosen in flat.items()},
-        scores=scores,
-        method=method,
+    return dataclasses.replace(
+        found,
+        profile=Profile.of(stats, found.union.flat, scores),
         options={**dataclasses.asdict(options), **(more or {})},
         manifest=stats.manifest,
         fingerprints=torch.unique(torch.cat(fingerprints)),

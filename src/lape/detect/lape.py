@@ -13,7 +13,7 @@ from lape.detect.common import found
 from lape.detect.detector import Detector
 from lape.errors import OptionError
 from lape.options import check_choices, given, positive, shares
-from lape.values.neurons import LanguageNeurons, NeuronSet
+from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
 if TYPE_CHECKING:
@@ -181,19 +181,21 @@ def lape(
         )
     scored = scored_neurons(stats, folds)
     chosen = select(stats.probabilities(options.denominator, folds), options, scored)
-    if folds is not None:  # one of many halves: only the sets are wanted
-        sets = {k: NeuronSet(stats.space, flat) for k, flat in zip(stats.languages, chosen.members, strict=True)}
-        return LanguageNeurons(space=stats.space, sets=sets, method="lape")
-    return by_rule(stats, "lape", options, chosen, _notes(options, chosen, stats.languages, scored))
+    return by_rule(stats, "lape", options, chosen, _notes(options, chosen, stats.languages, scored), folds)
 
 
 def by_rule(
-    stats: ActivationStats, method: str, options: DataclassInstance, chosen: Selection, notes: Sequence[str] = ()
+    stats: ActivationStats,
+    method: str,
+    options: DataclassInstance,
+    chosen: Selection,
+    notes: Sequence[str] = (),
+    folds: Sequence[int] | None = None,
 ) -> LanguageNeurons:
     """What `select` chose for the statistics' languages, with the thresholds at which it did."""
     members = dict(zip(stats.languages, chosen.members, strict=True))
     more = {"threshold": chosen.threshold, "bars": dict(zip(stats.languages, chosen.bars, strict=True))}
-    return found(stats, method, options, members, scores=chosen.entropy, more=more, notes=notes)
+    return found(stats, method, options, members, scores=chosen.entropy, more=more, notes=notes, folds=folds)
 
 
 def _notes(options: LapeOptions, chosen: Selection, languages: list[str], scored: Tensor) -> list[str]:

@@ -36,6 +36,9 @@ class Set:
     neurons: NeuronSet
     value: float | Tensor
 
+    def __repr__(self) -> str:
+        return f"Set({self.neurons}, value={_between(self)})"
+
 
 @dataclass(frozen=True, eq=False)
 class Add:
@@ -44,6 +47,9 @@ class Add:
     neurons: NeuronSet
     value: float | Tensor
     strength: float = 1.0
+
+    def __repr__(self) -> str:
+        return f"Add({self.neurons}, value={_between(self)}, strength={self.strength:g})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,6 +180,16 @@ def values_at(value: float | Tensor, flat: Tensor) -> Tensor:
     """(n,) float64 on the CPU: an edit's value of some neurons, by their flat indices."""
     full = torch.as_tensor(value, dtype=torch.float64).cpu()
     return full[flat] if full.dim() else full.expand(len(flat))
+
+
+def _between(edit: Set | Add) -> str:
+    """The value, or from where to where the neurons' values lie."""
+    value = torch.as_tensor(edit.value)
+    found = value[edit.neurons.flat] if value.dim() else value
+    if not found.numel():
+        return "none"
+    low, high = float(found.min()), float(found.max())
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
 class _Resident:

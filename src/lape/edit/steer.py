@@ -2,41 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+import warnings
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from lape.data.languages import tag
 from lape.edit.edit import Add, Edit, Off, Scale, Set, edited
+from lape.edit.positions import Tokens
 from lape.errors import OptionError
 from lape.model.identity import check_made_with
-from lape.options import by_name, check_choices, positive
+from lape.options import check_choices, positive
 from lape.values.neurons import LanguageNeurons, NeuronSet
+from lape.values.profile import Profile
 from lape.values.same import check_same_model
+from lape.values.space import NeuronSpace
 from lape.values.stats import ActivationStats
+
+How: TypeAlias = Literal["off+set", "off+add", "off+scale", "set", "add", "scale", "off"]
+Value: TypeAlias = Literal["mean", "firing", "difference"] | float
+Where: TypeAlias = Tokens
 
 
 @dataclass(frozen=True)
 class SteerOptions:
-    """How a model is steered to a language by its neurons."""
+    """How a model is steered to a language by its neurons. The defaults act where an answer begins, and fade: an answer goes on in the language
+    it began in, and is more fluent for being left alone. They were chosen on the development questions of the sample model.
+    """
 
-    how: Literal["off+add", "off+set", "off+scale", "add", "set", "scale", "off"] = "off+add"
+    how: How = "off+set"
     """What is done to the target's neurons, and whether the source's own are switched off."""
-    value: Literal["mean", "firing", "difference"] | float = "mean"
+    value: Value = "mean"
     """What is set or added: the target's mean activation, its mean when firing, its mean minus that of the other languages, or a number."""
-    strength: float = 1.0
+    strength: float = 2.0
     """The value is multiplied by it; for scale, it is the factor."""
-    rise: float = 1.0
+    rise: float = 1.5
     """How many times as strong the last layer is edited as the first; between them it rises evenly."""
-    tokens: Literal["both", "prompt", "generated"] = "both"
+    tokens: Where = "generated"
     """Where the edit acts: positions whose output picks a new token (generated), the rest of the prompt, or both."""
-    first: int | None = None
-    """Of the generated positions only the first so many, after which the model writes on by itself. Default: all."""
-    fade: float = 1.0
+    first: int | None = 16
+    """Of the generated positions only the first N, after which the model writes on by itself; None: all."""
+    fade: float = 0.85
     """Each generated position is changed by so much of the change of the one before; 1 is no fading."""
     layers: tuple[int, ...] | None = None
     """Only these layers. Default: all."""
@@ -48,46 +58,55 @@ class SteerOptions:
             raise OptionError(f"value is {self.value!r}. Expected mean, firing, difference or a number.")
 
 
-@dataclass(frozen=True)
-class BeginningOptions(SteerOptions):
-    """Steering where an answer begins, which fades: an answer goes on in the language it began in, and is more fluent for
-    being left alone. The numbers were chosen on the development questions of the sample model.
-    """
-
-    how: Literal["off+add", "off+set", "off+scale", "add", "set", "scale", "off"] = "off+set"
-    """What is done to the target's neurons, and whether the source's own are switched off."""
-    strength: float = 2.0
-    """The value is multiplied by it; for scale, it is the factor."""
-    rise: float = 1.5
-    """How many times as strong the last layer is edited as the first; between them it rises evenly."""
-    tokens: Literal["both", "prompt", "generated"] = "generated"
-    """Where the edit acts: positions whose output picks a new token (generated), the rest of the prompt, or both."""
-    first: int | None = 16
-    """Of the generated positions only the first so many, after which the model writes on by itself."""
-    fade: float = 0.85
-    """Each generated position is changed by so much of the change of the one before; 1 is no fading."""
+PUBLISHED = SteerOptions(how="off+add", strength=1.0, rise=1.0, tokens="both", first=None, fade=1.0)
+"""The edit of Tang et al. (2024): the source's neurons off and the target's mean activation added, at every position of every layer."""
 
 
-@contextmanager
 def steer(
     model: nn.Module,
     neurons: LanguageNeurons,
-    stats: ActivationStats,
-    options: SteerOptions | None = None,
+    stats: ActivationStats | None = None,
     *,
+    to: str | None = None,
     source: str | None = None,
-    target: str,
-    **changes: Any,
-) -> Iterator[nn.Module]:
-    """While inside, the model leans towards writing `target` instead of `source`.
+    how: How = "off+set",
+    value: Value = "mean",
+    strength: float = 2.0,
+    rise: float = 1.5,
+    tokens: Where = "generated",
+    first: int | None = 16,
+    fade: float = 0.85,
+    layers: tuple[int, ...] | None = None,
+    target: str | None = None,
+) -> AbstractContextManager[nn.Module]:
+    """Activation steering by language neurons: inside the `with`, the model leans towards writing `to`, and on leaving it is what it was.
 
-    `options`, or its fields as keywords: see `SteerOptions`; `steering` says what is edited. Without a source nothing is
-    switched off.
+    By default the neurons of `to` are set to twice their mean activation in it, rising to three times in the last layer, at the first 16
+    generated positions and fading; those of `source`, where one is named, are off (zero ablation). `neurons.steer(model, to=…)` is the same.
+
+    `stats`: where the values come from; by default what the neurons carry of the statistics they were found in (`LanguageNeurons.profile`),
+    which gives the same edit bit for bit. `how` to `layers`: see `SteerOptions`. `target`: the former name of `to`. The edit works in `generate`
+    as `edited` does.
+
+    Raises OptionError for a language without neurons, a source that is `to`, or neurons that carry no profile, where `stats` are needed;
+    TextError for a language that was not identified or recorded; MismatchError for neurons or statistics of another model.
+
+    Example:
+        >>> inputs = tokenizer("w400 w401", return_tensors="pt")
+        >>> with lape.steer(model, neurons, to="fr", source="en", strength=3.0):
+        ...     answer = model.generate(**inputs, max_new_tokens=4)
+        >>> answer.shape[0]
+        1
     """
-    options = by_name(SteerOptions, {**vars(options or SteerOptions()), **changes})
-    check_made_with(model, statistics=stats)
-    with steered(model, steering(neurons, stats, options, source=source, target=target), options):
-        yield model
+    if target is not None:
+        warnings.warn("target= of lape.steer is called to= now.", DeprecationWarning, stacklevel=2)
+    to = to or target
+    if to is None:
+        raise OptionError('to= is missing. Name the language to write: steer(model, neurons, to="fr").')
+    options = SteerOptions(how, value, strength, rise, tokens, first, fade, layers)
+    if stats is not None:
+        check_made_with(model, statistics=stats)
+    return steered(model, steering(neurons, stats, options, to=to, source=source), options)
 
 
 def steered(model: nn.Module, edits: Sequence[Edit], where: SteerOptions) -> AbstractContextManager[nn.Module]:
@@ -97,65 +116,80 @@ def steered(model: nn.Module, edits: Sequence[Edit], where: SteerOptions) -> Abs
 
 def steering(
     neurons: LanguageNeurons,
-    stats: ActivationStats,
-    options: SteerOptions | None = None,
+    stats: ActivationStats | None,
+    options: SteerOptions,
     *,
+    to: str,
     source: str | None = None,
-    target: str,
-    **changes: Any,
 ) -> list[Edit]:
     """The edits of `steer`: source neurons that are not the target's off; a value set on, added to, or a factor at, the target's.
 
     Raises OptionError for a source that is the target or a set without neurons, TextError for a language that has none here,
     MismatchError for statistics of another model or of some shards only.
     """
-    options = by_name(SteerOptions, {**vars(options or SteerOptions()), **changes})
-    if source is not None and tag(source) == tag(target):
-        raise OptionError(f"Source and target are both {tag(target)}. Name two languages.")
-    check_same_model(neurons=neurons, statistics=stats)
-    stats.check_whole()
+    if source is not None and tag(source) == tag(to):
+        raise OptionError(f"Source and target are both {tag(to)}. Name two languages.")
+    if stats is not None:
+        check_same_model(neurons=neurons, statistics=stats)
+        stats.check_whole()
     theirs = None if source is None else _within(neurons[source], options)
     off, _, on = options.how.rpartition("+") if options.how != "off" else ("off", "", "")
-    own = _within(neurons[target], options)
+    own = _within(neurons[to], options)
     if on and not len(own):
         raise OptionError(
-            f"{tag(target)} has no neurons here, so nothing can be switched on. Find more: lape identify RUN --per-language 100 (or a higher --rate)."
+            f"{tag(to)} has no neurons here, so nothing can be switched on; find more with lape.identify(stats, per_language=100), on the "
+            "command line lape identify RUN --per-language 100."
         )
     edits: list[Edit] = []
     if off and theirs is not None:
         edits.append(Off(theirs - own))
     elif options.how == "off":
-        raise OptionError("how is off, but no source language was given. Name one: source=, or --from.")
+        raise OptionError("how is off, but no source language was given. Name one: source=.")
     if on:
-        edits.append(_switched_on(own, stats, target, on, options))
+        edits.append(_switched_on(own, neurons, stats, to, on, options))
     return edits
 
 
-def value_of(stats: ActivationStats, target: str, value: str | float) -> float | Tensor:
-    """What is set or added for a language: a number, or (neurons,) float64 from the statistics."""
-    if isinstance(value, (int, float)):
-        return float(value)
+def value_of(known: ActivationStats | Profile, language: str, value: str) -> Tensor:
+    """(neurons,) float64: what is set or added for a language, from statistics or from what neurons carry of them."""
     if value == "firing":
-        return stats.firing_mean(target)
-    mean = stats.mean(target)
-    return mean if value == "mean" else mean - stats.others_mean(target)
+        return known.firing_mean(language)
+    mean = known.mean(language)
+    return mean if value == "mean" else mean - known.others_mean(language)
 
 
-def _switched_on(own: NeuronSet, stats: ActivationStats, target: str, how: str, options: SteerOptions) -> Edit:
+def _switched_on(
+    own: NeuronSet, neurons: LanguageNeurons, stats: ActivationStats | None, to: str, how: str, options: SteerOptions
+) -> Edit:
     if how == "scale":
         return Scale(own, options.strength)
-    value = value_of(stats, target, options.value) * _rising(stats, options.rise)
+    value = _value(neurons, stats, to, options.value) * _rising(neurons.space, options.rise)
     return Add(own, value, options.strength) if how == "add" else Set(own, value * options.strength)
 
 
-def _rising(stats: ActivationStats, rise: float) -> Tensor | float:
+def _value(neurons: LanguageNeurons, stats: ActivationStats | None, to: str, value: str | float) -> Tensor | float:
+    if isinstance(value, (int, float)):
+        return float(value)
+    return value_of(_profile(neurons) if stats is None else stats, to, value)
+
+
+def _profile(neurons: LanguageNeurons) -> Profile:
+    """What neurons carry of their statistics. Raises OptionError where that is nothing."""
+    if neurons.profile is None or not neurons.profile.languages:
+        raise OptionError(
+            "These neurons carry no activations: their sets were given by hand, read from a published .pth or saved by an older version. "
+            'Give the statistics of the model as well: lape.steer(model, neurons, stats, to="fr").'
+        )
+    return neurons.profile
+
+
+def _rising(space: NeuronSpace, rise: float) -> Tensor | float:
     """What the strength is multiplied by: 1 in the first layer, `rise` in the last. A number, or (neurons,) float64."""
     if rise == 1:
         return 1.0
-    layers = stats.space.layers
-    span = max(layers[-1] - layers[0], 1)
-    depth = torch.tensor([(stretch.layer - layers[0]) / span for stretch in stats.space], dtype=torch.float64)
-    return stats.space.per_neuron(1 + (rise - 1) * depth)
+    span = max(space.layers[-1] - space.layers[0], 1)
+    depth = torch.tensor([(stretch.layer - space.layers[0]) / span for stretch in space], dtype=torch.float64)
+    return space.per_neuron(1 + (rise - 1) * depth)
 
 
 def _within(chosen: NeuronSet, options: SteerOptions) -> NeuronSet:

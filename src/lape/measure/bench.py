@@ -114,8 +114,9 @@ class Bench:
 
     def _drawn(self, setting: Setting, source: str, target: str) -> tuple[list[Edit], list[Edit]]:
         """The edits that a control stands beside, and its own before their strength is matched; twice the same without one."""
+        assert setting.steer is not None  # asked for neurons only
         sets = self.sets(setting.sets)
-        real = steering(sets, self.stats, setting.steer, source=source, target=target)
+        real = steering(sets, self.stats, setting.steer, source=source, to=target)
         generator = torch.Generator().manual_seed(self.seed)
         if setting.control == "permuted":
             return real, permuted(real, generator)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from lape.data.languages import tag
 from lape.edit.edit import Edit, Off
-from lape.edit.steer import SteerOptions, steered, steering
+from lape.edit.steer import PUBLISHED, SteerOptions, steered, steering
 from lape.measure.controls import control, seeded
 from lape.model.find import find
 from lape.model.weights import down_norms
@@ -31,7 +31,7 @@ class Condition:
     draw: int = 0
     """Which draw of control neurons; 0 for all else."""
     edits: tuple[Edit, ...] = ()
-    where: SteerOptions = field(default_factory=SteerOptions)
+    where: SteerOptions = PUBLISHED
     """Its `tokens`, `first` and `fade` say where the edits act."""
 
     def on(self, model: nn.Module) -> AbstractContextManager[nn.Module]:
@@ -64,7 +64,7 @@ def conditions(
         return [], [f"{language} has no neurons here: nothing was switched off for it."]
     found = [Condition("off", edits=(Off(own),))]
     if steer is not None:
-        edits = steering(neurons, stats, steer, target=language)
+        edits = steering(neurons, stats, steer, to=language)
         found.append(Condition("steered", edits=tuple(edits), where=steer))
     by = energy(model, stats, language)
     number = list(neurons).index(tag(language))

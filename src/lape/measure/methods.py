@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from lape.edit.diffmean import DiffMeanOptions
-from lape.edit.steer import BeginningOptions, SteerOptions
+from lape.edit.steer import PUBLISHED, SteerOptions
 from lape.measure.prompts import PLAIN, Asking
 
 Family = Literal[
@@ -89,16 +89,16 @@ def tried(family: str, layers: int) -> list[Setting]:
     return [_neurons(*one) for one in _NEURONS]
 
 
-_BEGINNING = BeginningOptions()
+_USUAL = SteerOptions()
 _NEURONS: tuple[tuple[str, SteerOptions], ...] = (
-    ("lape", SteerOptions()),
-    ("difference:100", _BEGINNING),
-    ("difference:100", replace(_BEGINNING, first=6, fade=0.7)),
-    ("difference:100", replace(_BEGINNING, strength=1.5, first=8, fade=0.8)),
-    ("difference:100", replace(_BEGINNING, strength=2.5, rise=1.2, first=12, fade=0.8)),
-    ("difference:100", replace(_BEGINNING, how="set", first=12)),
-    ("difference:100", replace(_BEGINNING, value="difference", strength=2.5, first=12)),
-    ("difference:100", replace(_BEGINNING, how="off+add", strength=1.5, rise=2.0, first=8, fade=0.8)),
+    ("lape", PUBLISHED),
+    ("difference:100", _USUAL),
+    ("difference:100", replace(_USUAL, first=6, fade=0.7)),
+    ("difference:100", replace(_USUAL, strength=1.5, first=8, fade=0.8)),
+    ("difference:100", replace(_USUAL, strength=2.5, rise=1.2, first=12, fade=0.8)),
+    ("difference:100", replace(_USUAL, how="set", first=12)),
+    ("difference:100", replace(_USUAL, value="difference", strength=2.5, first=12)),
+    ("difference:100", replace(_USUAL, how="off+add", strength=1.5, rise=2.0, first=8, fade=0.8)),
 )
 
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from lape.detect import DETECTORS
-from lape.edit.steer import BeginningOptions
+from lape.edit.steer import SteerOptions
 from lape.errors import OptionError
 from lape.options import positive, shares
 from lape.values.quantity import EXTRAS
@@ -36,7 +36,7 @@ class Asked:
     """How many neurons: as a share of all of the model's. `lape` keeps so many, other methods share them out among the languages.
     Default: `usual_rate`.
     """
-    steer: BeginningOptions = field(default_factory=BeginningOptions)
+    steer: SteerOptions = field(default_factory=SteerOptions)
     """What is done to them, and where."""
     new_tokens: int = 40
     """At most this many new tokens an answer."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from lape.edit.steer import BeginningOptions
+from lape.edit.steer import SteerOptions
 from lape.model.load import ModelOptions
 from lape.play.asking import Asked
 from lape.values.stats import ActivationStats
@@ -24,17 +24,15 @@ def snippet(
     source, target = (stats.canonical(one) for one in (asked.source, asked.target))
     lines = [
         "import lape",
-        "from lape.edit.steer import BeginningOptions",
         "from lape.measure.generation import GenerationOptions, generate",
         *([] if asked.bare else ["from lape.measure.prompts import ask, cut"]),
         "",
         f"model, tokenizer = lape.load({', '.join([repr(model), *_changed(loading or ModelOptions(), ModelOptions())])})",
         f"stats = lape.ActivationStats.load({run!r})",
         f"neurons = lape.identify(stats, {asked.method!r}, reliability=False, {amount}={value!r})",
-        f"steering = BeginningOptions({', '.join(_changed(asked.steer, BeginningOptions()))})",
         f"generation = GenerationOptions(new_tokens={asked.new_tokens}, repetition_penalty={asked.repetition_penalty!r})",
         f"prompt = {_prompt(asked, source, target, system)}",
-        f"with lape.steer(model, neurons, stats, steering, source={source!r}, target={target!r}):",
+        f"with neurons.steer({', '.join(['model', f'{source=}', f'to={target!r}', *_changed(asked.steer, SteerOptions())])}):",
         "    (answer,) = generate(model, tokenizer, [prompt], generation)",
         f"print({'answer' if asked.bare else f'cut(answer, target={target!r})'})",
     ]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from reprlib import repr as shortly
 from typing import Any
 
-from lape.edit.steer import BeginningOptions
+from lape.edit.steer import SteerOptions
 from lape.errors import OptionError
 from lape.play.asking import METHODS, MOST, Asked, usual_rate
 from lape.values.stats import ActivationStats
@@ -76,7 +76,7 @@ def asked_of(values: Sequence[Any], languages: Collection[str]) -> Asked:
         one_of("To", target, languages),
         one_of("Method", method, METHODS),
         RATE.of(rate) / 100,
-        BeginningOptions(how=how, strength=STRENGTH.of(strength), **where),  # type: ignore[arg-type]
+        SteerOptions(how=how, strength=STRENGTH.of(strength), **where),  # type: ignore[arg-type]
         int(NEW.of(new)),
         PENALTY.of(penalty),
         bool(bare),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lape.edit.steer import BeginningOptions
+from lape.edit.steer import SteerOptions
 from lape.play.asking import Asked
 
 
@@ -23,8 +23,8 @@ _TEA, _WATER = "How do I make a good cup of tea?", "Why is it important to drink
 _MORNING = "Le matin, les rues du village étaient encore vides."
 
 
-def _at(strength: float) -> BeginningOptions:
-    return BeginningOptions(strength=strength)
+def _at(strength: float) -> SteerOptions:
+    return SteerOptions(strength=strength)
 
 
 PRESETS = (

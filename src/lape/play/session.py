@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from lape.data.language_id import Teller
 from lape.detect.identify import identify, method_named
-from lape.edit.steer import steer, steering
+from lape.edit.steer import steering
 from lape.errors import OptionError
 from lape.measure.generation import GenerationOptions, stream
 from lape.measure.prompts import ask, prompt_ids, stops
@@ -106,13 +106,13 @@ class Session:
         Raises OptionError or TextError for what cannot be asked, before anything is written.
         """
         neurons = self.neurons(asked)
-        steering(neurons, self.stats, asked.steer, source=asked.source, target=asked.target)  # refuses what cannot be
+        steering(neurons, self.stats, asked.steer, source=asked.source, to=asked.target)  # refuses what cannot be
         prompt = self._prompt(asked)
         now = self._begun(asked, neurons)
         with self._lock:
             for one in self._written(prompt, now, neurons, nullcontext()):
                 yield (now := replace(now, unsteered=one))
-            edits = steer(self.model, neurons, self.stats, asked.steer, source=asked.source, target=asked.target)
+            edits = neurons.steer(self.model, source=asked.source, to=asked.target, **vars(asked.steer))
             for one in self._written(prompt, now, neurons, edits):
                 yield (now := replace(now, steered=one))
         yield replace(now, done=True)

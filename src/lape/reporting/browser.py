@@ -62,7 +62,7 @@ def _neurons(run: Gathered, neurons: LanguageNeurons) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"f": number, "l": layer, "i": index, "g": mine}
         if expert is not None:
             row["x"] = expert
-        if neurons.scores is not None and math.isfinite(score := float(neurons.scores[number])):
+        if neurons.scores is not None and math.isfinite(score := float(neurons.scores[n])):
             row["e"] = round(score, 4)
         if probabilities is not None:
             row["p"] = [round(one, 4) for one in probabilities[n]]

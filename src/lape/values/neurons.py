@@ -3,38 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from lape.data.languages import check_tags, tag
-from lape.errors import FileError, OptionError, TextError
+from lape.data.languages import tag
+from lape.errors import OptionError, TextError
 from lape.store import files
-from lape.store.documents import Schema
 from lape.store.lock import Lock
-from lape.store.run import MANIFEST
-from lape.store.tensors import TensorFile, write_tensors
-from lape.values import made, published
+from lape.store.run import NEURONS
+from lape.values import made, neurons_file, published
+from lape.values.neurons_file import Content
+from lape.values.profile import Profile, same
 from lape.values.same import check_same_model
+from lape.values.shown import lines, listed, of_model, strip, table
 from lape.values.space import NeuronSpace
 
-KIND = "language neurons"
-HEADER: Mapping[str, Schema] = {
-    "languages": [str],
-    "space": list,
-    "method": str,
-    "options": dict,
-    "manifest": MANIFEST,
-    "notes": [str],
-}
-_SHOWN = 12
-"""Languages of a repr."""
+if TYPE_CHECKING:
+    from lape.edit.steer import How, Value, Where
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +99,7 @@ class NeuronSet:
         return NeuronSet(self.space, self.flat[self.space.per_neuron(inside)[self.flat]], self.manifest)
 
     def __repr__(self) -> str:
-        return f"NeuronSet({len(self)} of {self.space})"
+        return f"NeuronSet({len(self):,} of {self.space}, layers {layers_of(self)})"
 
 
 def jaccard(a: NeuronSet, b: NeuronSet) -> float:
@@ -121,8 +114,10 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
 
     space: NeuronSpace
     sets: dict[str, NeuronSet]
-    scores: Tensor | None = None
-    """(neurons,) float64: the method's score of every neuron; for LAPE the entropy in nats, inf where not a candidate."""
+    profile: Profile | None = None
+    """How the selected neurons act in every recorded language, by which they `steer` alone, and their scores. None where sets are given by hand
+    or read from a published .pth.
+    """
     stability: dict[str, Tensor] = field(default_factory=dict)
     """Language -> (n,) float64, aligned with `neurons[language].flat`: the share of halves of the text that select each."""
     method: str = "given"
@@ -135,6 +130,8 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
     """What the method has to say about this result, in words."""
 
     def __post_init__(self) -> None:
+        if self.profile is not None:
+            object.__setattr__(self, "profile", self.profile.narrowed(self.union.flat))
         if self.manifest:
             said = {k: one if one.manifest else _of(one, self.manifest) for k, one in self.sets.items()}
             object.__setattr__(self, "sets", said)
@@ -161,22 +158,66 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
         """Whether everything is the same: sets, scores, stability, and where they came from."""
         if not isinstance(other, LanguageNeurons):
             return NotImplemented
-        plain = ("space", "sets", "method", "options", "manifest", "notes")
+        plain = ("space", "sets", "profile", "method", "options", "manifest", "notes")
         return (
             all(getattr(self, name) == getattr(other, name) for name in plain)
-            and _equal(self.scores, other.scores)
-            and _equal(self.fingerprints, other.fingerprints)
+            and same(self.fingerprints, other.fingerprints)
             and self.stability.keys() == other.stability.keys()
-            and all(_equal(value, other.stability[language]) for language, value in self.stability.items())
+            and all(same(value, other.stability[language]) for language, value in self.stability.items())
         )
 
     def __hash__(self) -> int:
         return hash((self.space, self.method, tuple(self.sets.items())))
 
     def __repr__(self) -> str:
-        sizes = [f"{language} {len(found):,}" for language, found in self.sets.items()]
-        shown = sizes if len(sizes) <= _SHOWN else [*sizes[:_SHOWN], f"and {len(sizes) - _SHOWN} more languages"]
-        return f"LanguageNeurons({self.method}: {', '.join(shown)}; {len(self.union):,} of {self.space})"
+        return lines(f"LanguageNeurons({self._about()})", {
+            "languages": listed(f"{language} {len(chosen):,}" for language, chosen in self.sets.items()),
+            "layers": layers_of(self.union),
+            **self._notes(),
+        })  # fmt: skip
+
+    def _repr_html_(self) -> str:
+        """For notebooks: each language's neurons, how they lie in the layers, and how stable they are."""
+        columns = ["language", "neurons", "of no other language", "by layer"]
+        rows = [
+            [
+                language,
+                f"{len(chosen):,}",
+                f"{len(self.only(language)):,}",
+                layers_of(chosen),
+                _mean(self.stability.get(language)),
+            ]
+            for language, chosen in self.sets.items()
+        ]
+        columns += ["stability (mean)"] if self.stability else []
+        return table(
+            f"LanguageNeurons: {self._about()}", columns, [row[: len(columns)] for row in rows],
+            [f"{label}: {text}" for label, text in self._notes().items() if text],
+        )  # fmt: skip
+
+    def _about(self) -> str:
+        return f"{self.method}: {len(self.union):,} of {self.space}{of_model(self.manifest)}"
+
+    def _notes(self) -> dict[str, str]:
+        plain = {k: one for k, one in self.options.items() if isinstance(one, (str, int, float))}
+        carried = "no activations" if self.profile is None else self.profile.holds
+        whole = torch.cat([torch.empty(0), *self.stability.values()])
+        return {
+            "options": ", ".join(
+                f"{k} {one:.4g}" if isinstance(one, float) else f"{k} {one}" for k, one in plain.items()
+            ),
+            "carries": carried + (f"; stability {_mean(whole)} (mean)" if len(whole) else ""),
+        }
+
+    @property
+    def languages(self) -> list[str]:
+        """The language tags, in the order of the sets; those without a neuron too."""
+        return list(self.sets)
+
+    @property
+    def scores(self) -> Tensor | None:
+        """(selected,) float64, in the order of `union.flat`: the method's score of each; for LAPE the entropy in nats. None without one."""
+        return None if self.profile is None else self.profile.scores
 
     @cached_property
     def union(self) -> NeuronSet:
@@ -239,6 +280,45 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
         """The same with per-neuron stability."""
         return replace(self, stability=stability)
 
+    def steer(
+        self,
+        model: nn.Module,
+        *,
+        to: str,
+        source: str | None = None,
+        how: How = "off+set",
+        value: Value = "mean",
+        strength: float = 2.0,
+        rise: float = 1.5,
+        tokens: Where = "generated",
+        first: int | None = 16,
+        fade: float = 0.85,
+        layers: tuple[int, ...] | None = None,
+    ) -> AbstractContextManager[nn.Module]:
+        """Activation steering: inside the `with`, the model leans towards writing `to`, by what these neurons carry alone. See `lape.steer`.
+
+        Example:
+            >>> inputs = tokenizer("w400 w401", return_tensors="pt")
+            >>> with neurons.steer(model, to="fr"):
+            ...     answer = model.generate(**inputs, max_new_tokens=4)
+        """
+        from lape.edit.steer import steer  # upward: the contract of imports names this line, and no other
+
+        return steer(
+            model,
+            self,
+            to=to,
+            source=source,
+            how=how,
+            value=value,
+            strength=strength,
+            rise=rise,
+            tokens=tokens,
+            first=first,
+            fade=fade,
+            layers=layers,
+        )
+
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write our safetensors file, or, for a name that ends in .pth, the published `List[List[LongTensor]]`."""
         path = Path(path)
@@ -248,26 +328,12 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
         return path
 
     def _write(self, path: Path) -> None:
+        sets = {language: chosen.flat for language, chosen in self.sets.items()}
         if path.suffix == ".pth":
-            published.write(path, self.space, [one.flat for one in self.sets.values()])
+            published.write(path, self.space, list(sets.values()))
             return
-        tensors = {f"set/{language}": found.flat for language, found in self.sets.items()}
-        tensors |= {f"stability/{language}": value for language, value in self.stability.items()}
-        if self.scores is not None:
-            tensors["scores"] = self.scores
-        if self.fingerprints is not None:
-            tensors["fingerprints"] = self.fingerprints
-        header = {
-            "kind": KIND,
-            "format": 1,
-            "languages": list(self.sets),
-            "space": self.space.to_json(),
-            "method": self.method,
-            "options": self.options,
-            "manifest": self.manifest,
-            "notes": list(self.notes),
-        }
-        write_tensors(path, tensors, header)
+        same_names = {one.name: getattr(self, one.name) for one in fields(Content)}
+        neurons_file.write(path, Content(**{**same_names, "sets": sets}))
 
     @classmethod
     def load(
@@ -279,24 +345,19 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
             space, flat = published.read(path, languages, width)
             sets = {language: NeuronSet(space, one) for language, one in flat.items()}
             return cls(space=space, sets=sets, method="published", options={"file": path.name})
-        file = TensorFile(path / "neurons.safetensors" if path.is_dir() else path, KIND, HEADER)
-        header, names = file.header, set(file.names())
-        with file.reading():
-            space = NeuronSpace.from_json(header["space"])
-            _check(file, space)
-        return cls(
-            space=space,
-            sets={language: NeuronSet(space, file.tensor(f"set/{language}")) for language in header["languages"]},
-            scores=file.tensor("scores") if "scores" in names else None,
-            stability={
-                n.removeprefix("stability/"): file.tensor(n) for n in sorted(names) if n.startswith("stability/")
-            },
-            method=header["method"],
-            options=header["options"],
-            manifest=header["manifest"],
-            fingerprints=file.tensor("fingerprints") if "fingerprints" in names else None,
-            notes=tuple(header["notes"]),
-        )
+        held = neurons_file.read(path / NEURONS if path.is_dir() else path)
+        same_names = {one.name: getattr(held, one.name) for one in fields(Content)}
+        return cls(**{**same_names, "sets": {k: NeuronSet(held.space, flat) for k, flat in held.sets.items()}})
+
+
+def layers_of(neurons: NeuronSet) -> str:
+    """How neurons lie in the layers: the first, a strip, the last."""
+    layers, found = neurons.space.layers, neurons.by_layer()
+    return f"{layers[0]} {strip([len(found.get(layer, ())) for layer in layers])} {layers[-1]}" if layers else ""
+
+
+def _mean(shares: Tensor | None) -> str:
+    return f"{float(shares.double().mean()):.2f}" if shares is not None and len(shares) else ""
 
 
 def _of(neurons: NeuronSet, manifest: Mapping[str, Any]) -> NeuronSet:
@@ -304,36 +365,3 @@ def _of(neurons: NeuronSet, manifest: Mapping[str, Any]) -> NeuronSet:
     same = copy(neurons)
     object.__setattr__(same, "manifest", manifest)
     return same
-
-
-def _check(file: TensorFile, space: NeuronSpace) -> None:
-    """Refuse tensors that are not what they should be, now or when they are read. Raises FileError."""
-    languages = check_tags(file.header["languages"])
-    sets, names = {f"set/{one}": one for one in languages}, set(file.names())
-    odd = sorted(names - {*sets, *(f"stability/{one}" for one in languages), "scores", "fingerprints"})
-    if odd or not sets.keys() <= names:
-        raise FileError(f"It has {', '.join(sorted(names))} for {', '.join(languages)}.")
-    length = {name: file.like(name).numel() for name in names}
-    expected = {"scores": len(space), **{f"stability/{one}": length[f"set/{one}"] for one in languages}}
-    for name in names:
-        dtype = torch.float64 if name in expected else torch.int64
-        like = file.like(name)
-        if like.dim() != 1 or like.dtype != dtype or length[name] != expected.get(name, length[name]):
-            raise FileError(
-                f"{name} is {tuple(like.shape)}, {like.dtype}; expected ({expected.get(name, 'any')},), {dtype}."
-            )
-
-    def laws(name: str, tensor: Tensor) -> str | None:
-        if name in sets and len(tensor):
-            rising = bool((tensor[1:] > tensor[:-1]).all())
-            if not rising or int(tensor[0]) < 0 or int(tensor[-1]) >= len(space):
-                return f"{name} holds no rising indices from 0 to {len(space) - 1}"
-        if name.startswith("stability/") and not bool(((tensor >= 0) & (tensor <= 1)).all()):
-            return f"{name} holds shares that are not between 0 and 1"
-        return None
-
-    file.obey(laws)
-
-
-def _equal(a: Tensor | None, b: Tensor | None) -> bool:
-    return torch.equal(a, b) if a is not None and b is not None else a is b

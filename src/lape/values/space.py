@@ -146,6 +146,11 @@ class NeuronSpace:
         return f"NeuronSpace({self})"
 
     def __str__(self) -> str:
-        widths = {stretch.width for stretch in self.stretches}
-        shape = f"{len(self.stretches)} × {widths.pop():,}" if len(widths) == 1 else f"{len(self.stretches)} stretches"
+        widths, experts = ({getattr(one, name) for one in self.stretches} for name in ("width", "expert"))
+        if len(widths) == 1 and experts == {None}:
+            shape = f"{len(self.stretches)} × {widths.pop():,}"
+        elif len(widths) == 1 and len(experts) * len(self.layers) == len(self.stretches):
+            shape = f"{len(self.layers)} layers × {len(experts)} experts × {widths.pop():,}"
+        else:
+            shape = f"{len(self.stretches):,} stretches"
         return f"{len(self):,} neurons ({shape})"

@@ -23,6 +23,7 @@ from lape.values.laws import broken
 from lape.values.merging import added, joined
 from lape.values.quantity import COUNTED, EXTRAS, WRITTEN, Quantity, described
 from lape.values.same import check_adds_up
+from lape.values.shown import lines, listed, of_model, table
 from lape.values.space import NeuronSpace
 
 KIND = "activation statistics"
@@ -104,9 +105,28 @@ class ActivationStats:
     manifest: dict[str, Any]
 
     def __repr__(self) -> str:
-        counts = [f"{language} {int(one.tokens.sum()):,}" for language, one in [*self.by_language.items()][:12]]
-        more = f", and {len(self.by_language) - 12} more languages" if len(self.by_language) > 12 else ""
-        return f"ActivationStats({', '.join(counts)}{more} tokens; {self.space})"
+        head = f"ActivationStats({self._about()})"
+        return lines(head, {"tokens": listed(f"{k} {count:,}" for k, count in self._tokens().items()), **self._notes()})
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the counted tokens of each language."""
+        rows = [[language, f"{count:,}"] for language, count in self._tokens().items()]
+        notes = [f"{label}: {text}" for label, text in self._notes().items() if text]
+        return table(f"ActivationStats: {self._about()}", ["language", "counted tokens"], rows, notes)
+
+    def _tokens(self) -> dict[str, int]:
+        return {language: int(one.tokens.sum()) for language, one in self.by_language.items()}
+
+    def _about(self) -> str:
+        tokens = sum(self._tokens().values())
+        count = len(self.languages)
+        return f"{count} language{'s' * (count != 1)}, {tokens:,} tokens; {self.space}{of_model(self.manifest)}"
+
+    def _notes(self) -> dict[str, str]:
+        held = dict.fromkeys(name for one in self.by_language.values() for name in one.tensors)
+        counting = [f"{k} {one}" for k, one in self.manifest.get("counting", {}).items() if one]
+        folds = [f"{self.folds} folds"] if self.by_language else []
+        return {"holds": ", ".join(held), "counting": ", ".join([*folds, *counting])}
 
     @property
     def languages(self) -> list[str]:
@@ -193,10 +213,11 @@ class ActivationStats:
         """
         if denominator not in ("tokens", "routed"):
             raise OptionError(f"denominator is {denominator!r}. Expected tokens or routed.")
-        return torch.stack([self._probability(one, denominator, folds) for one in self.by_language.values()])
+        return torch.stack([self.probability(language, denominator, folds) for language in self.languages])
 
-    def _probability(self, one: LanguageStats, denominator: str, folds: Sequence[int] | None) -> Tensor:
-        chosen = _chosen(folds)
+    def probability(self, language: str, denominator: str = "tokens", folds: Sequence[int] | None = None) -> Tensor:
+        """(neurons,) float64: a language's row of `probabilities`."""
+        one, chosen = self[language], _chosen(folds)
         fires = one.fires[chosen].sum(0)
         if denominator == "routed":
             return fires.double() / self._reached(one, folds)
@@ -230,12 +251,7 @@ class ActivationStats:
     def others_mean(self, language: str) -> Tensor:
         """(neurons,) float64: the mean over the other languages of their mean activations."""
         own = self.canonical(language)
-        others = [self.mean(other) for other in self.languages if other != own]
-        if not others:
-            raise OptionError(
-                f"Only {own} was recorded, so there are no others to compare it with. Record two or more."
-            )
-        return torch.stack(others).mean(0)
+        return others_mean(own, [self.mean(other) for other in self.languages if other != own])
 
     def attribution(self, language: str) -> Tensor:
         """(neurons,) float64: −a · ∂NLL/∂a in nats a token, the first-order estimate of the damage of zeroing each neuron."""
@@ -354,6 +370,20 @@ class ActivationStats:
 
         file.obey(laws)
         return stats
+
+
+def others_mean(language: str, others: Sequence[Tensor]) -> Tensor:
+    """(n,) float64: the mean of the other languages' means. Added one row after the other: torch's own sum rounds differently at different
+    columns, and a neuron must have the same value whichever others are beside it.
+    """
+    if not others:
+        raise OptionError(
+            f"Only {language} was recorded, so there are no others to compare it with. Record two or more."
+        )
+    total = torch.zeros_like(others[0])
+    for row in others:
+        total += row
+    return total / len(others)
 
 
 def _chosen(folds: Sequence[int] | None) -> slice | Tensor:

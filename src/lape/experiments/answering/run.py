@@ -12,7 +12,7 @@ import polars as pl
 from torch import nn
 
 from lape.data.languages import tag
-from lape.edit.steer import SteerOptions
+from lape.edit.steer import PUBLISHED, SteerOptions
 from lape.errors import OptionError, TextError
 from lape.experiments.answering.passages import first_line, has_frame, passage_prompt, shots_for, spread
 from lape.experiments.answering.scores import LIBRARY, overlap
@@ -126,7 +126,7 @@ def answering(
     need(*LIBRARY)
     asked = _asked(files, options)
     check_made_with(model, tokenizer, neurons=neurons, statistics=stats)
-    runs, notes = _runs(model, neurons, stats, asked, steer or SteerOptions(), options)
+    runs, notes = _runs(model, neurons, stats, asked, steer or PUBLISHED, options)
     prompts = {language: _prompts(tokenizer, language, asked[language], options) for language in asked}
     for language, found in prompts.items():
         _check_fits(model, tokenizer, language, found, options)

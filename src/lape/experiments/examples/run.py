@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
+import torch
 from torch import Tensor, nn
 
 from lape.data.corpus import prepare
@@ -100,8 +101,8 @@ def examples(
     if isinstance(head, str):
         return Result(tables, (f"words: {head}", f"effects: {head}"))
     tables["words"] = cells.table("words", lambda: words(model, tokenizer, head, union, progress))
-    if entropy is None and neurons.method == "lape":
-        entropy = neurons.scores
+    if entropy is None and neurons.method == "lape" and neurons.profile is not None and neurons.scores is not None:
+        entropy = neurons.profile.spread(neurons.scores, elsewhere=torch.inf)
     if entropy is None or not options.effects:
         why = (
             "none were asked for" if not options.effects else f"neurons of the method {neurons.method} have no entropy"
