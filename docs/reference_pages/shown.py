@@ -32,6 +32,7 @@ def signature(function: griffe.Function, name: str, *, bound: bool = False) -> s
         equals = " = " if parameter.annotation is not None else "="
         shown.append(annotated + (f"{equals}{parameter.default}" if parameter.default is not None and not star else ""))
     returns = f" -> {function.returns}" if function.returns is not None and function.name != "__init__" else ""
+    shown, returns = [quoted(one) for one in shown], quoted(returns)
     line = f"{name}({', '.join(shown)}){returns}"
     return line if len(line) <= WIDTH else "\n".join([f"{name}(", *(f"    {one}," for one in shown), f"){returns}"])
 
@@ -101,7 +102,7 @@ def made(thing: griffe.Object) -> str:
         for one in fields(thing)
         if "property" not in one.labels
     ]
-    line = f"{thing.name}({', '.join(given)})"
+    line = quoted(f"{thing.name}({', '.join(given)})")
     return line if len(line) <= WIDTH and not is_options(thing) and "field(" not in line else named
 
 
@@ -181,9 +182,14 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+def quoted(text: str) -> str:
+    """Strings in double quotes, as the formatter sets them on every page."""
+    return re.sub(r"'([^'\"\\]*)'", r'"\1"', text)
+
+
 def code(value: object) -> str:
     """A type or a default, in a cell."""
-    text = "" if value is None else re.sub(r"^field\(default_factory=(\w+)\)$", r"\1()", one_line(str(value)))
+    text = "" if value is None else re.sub(r"^field\(default_factory=(\w+)\)$", r"\1()", quoted(one_line(str(value))))
     return f"`{text}`" if text else ""
 
 
