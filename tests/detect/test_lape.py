@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lape import identify
-from lape.detect.lape import entropy, lape, percentile, select
+from lape.detect.lape import LapeOptions, entropy, lape, percentile, select
 from lape.errors import OptionError
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.space import NeuronSpace

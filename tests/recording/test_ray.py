@@ -97,7 +97,9 @@ def workers() -> list[int]:
 
 def test_workers_that_compile_count_what_one_process_counts(model, texts, tmp_path):
     options = dataclasses.replace(OPTIONS, residual=False, histogram=False, compile="on")
-    stats = record(model, texts, **vars(options), loading=ModelOptions(dtype="float64"), cluster=ONE, out=tmp_path / "run")
+    stats = record(
+        model, texts, **vars(options), loading=ModelOptions(dtype="float64"), cluster=ONE, out=tmp_path / "run"
+    )
     usual = here(model_of("llama"), tokenizer_of(), texts, **vars(dataclasses.replace(options, compile="off")))
     for language in usual.languages:
         assert torch.equal(stats[language].fires, usual[language].fires)
@@ -142,7 +144,9 @@ def test_a_stopped_run_counts_what_is_missing_or_damaged_and_nothing_else(model,
     groups[0].write_bytes(groups[0].read_bytes()[:-9])
     groups[1].unlink()
     seen.clear()
-    stats = record(model, texts, **vars(OPTIONS), cluster=ONE, out=tmp_path / "run", progress=partial(watch, stop=False))
+    stats = record(
+        model, texts, **vars(OPTIONS), cluster=ONE, out=tmp_path / "run", progress=partial(watch, stop=False)
+    )
     assert seen[0] == whole
     assert_same(stats, expected)
 
