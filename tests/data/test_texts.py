@@ -304,7 +304,7 @@ def test_a_text_file_of_independent_lines_taken_as_one_document_is_warned_of(tmp
     found = [str(one.message) for one in caught if issubclass(one.category, LapeWarning)]
     assert len(found) == bool(said)
     assert not said or re.search(
-        rf"en\.txt: {said}, none of them blank, are taken as one document.*--document line", found[0]
+        rf"en\.txt: {said}, none of them blank, are taken as one document.*document='line'", found[0]
     )
 
 
