@@ -61,7 +61,7 @@ def difference(
     gaps = dict(zip(languages, over_others(_values(stats, options.of, folds), options.against), strict=True))
     scored = scored_neurons(stats, folds)
     chosen = each(stats, gaps.__getitem__, options.per_language, above=0.0, among=scored)
-    return found(stats, "difference", options, chosen)
+    return found(stats, "difference", options, chosen, folds=folds)
 
 
 def _values(stats: ActivationStats, of: str, folds: Sequence[int] | None) -> Tensor:

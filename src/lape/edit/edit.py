@@ -24,14 +24,28 @@ from lape.values.space import NeuronSpace
 
 @dataclass(frozen=True, eq=False)
 class Off:
-    """Activation 0: the neuron adds nothing."""
+    """Zero ablation: the activation is 0, so the neuron adds nothing to the residual stream.
+
+    Example:
+        >>> edit = lape.Off(neurons["fr"])
+        >>> with lape.edited(model, edit):
+        ...     logits = model(**tokenizer("fr02 fr03", return_tensors="pt")).logits
+    """
 
     neurons: NeuronSet
 
 
 @dataclass(frozen=True, eq=False)
 class Set:
-    """Activation `value`: one number, or (all neurons of the model,) of which the set's own are taken."""
+    """Clamping, and with mean activations mean ablation: the activation is `value`, in the activation's own unit, whatever the input.
+
+    `value`: one number, or (neurons,) of the whole model, of which the set's own are taken; anything not finite is refused.
+
+    Example:
+        >>> mean_ablation = lape.Set(neurons["fr"], stats.mean("en"))
+        >>> with lape.edited(model, mean_ablation):
+        ...     logits = model(**tokenizer("fr02 fr03", return_tensors="pt")).logits
+    """
 
     neurons: NeuronSet
     value: float | Tensor
@@ -42,7 +56,14 @@ class Set:
 
 @dataclass(frozen=True, eq=False)
 class Add:
-    """Activation + `strength` · `value`; `value` as in `Set`."""
+    """Activation addition in single neurons: the activation plus `strength` · `value`; `value` as in `Set`.
+
+    Tang et al. (2024) steer by it, with the mean activation in the language to be written.
+
+    Example:
+        >>> with lape.edited(model, [lape.Off(neurons["en"]), lape.Add(neurons["fr"], stats.mean("fr"), strength=1.5)]):
+        ...     logits = model(**tokenizer("en02 en03", return_tensors="pt")).logits
+    """
 
     neurons: NeuronSet
     value: float | Tensor
@@ -54,7 +75,12 @@ class Add:
 
 @dataclass(frozen=True, eq=False)
 class Scale:
-    """Activation · `factor`."""
+    """The activation times `factor`: 0 is zero ablation, above 1 amplifies, below 0 turns the sign.
+
+    Example:
+        >>> lape.Scale(neurons["fr"], 2.0).factor
+        2.0
+    """
 
     neurons: NeuronSet
     factor: float
@@ -72,7 +98,8 @@ def edited(
     first: int | None = None,
     fade: float = 1.0,
 ) -> Iterator[nn.Module]:
-    """While inside, the model runs with the edits, applied in order; on leaving, exceptions included, it is what it was.
+    """Intervention on activations: inside the `with`, the model runs with the edits, applied in order; on leaving, exceptions included, it is
+    what it was.
 
     `tokens`: edit all positions ("both"), those whose output picks a new token ("generated", the last prompt position
     included), or the others ("prompt"). `first`: of the generated ones only the first so many, after which the model writes on
@@ -85,6 +112,14 @@ def edited(
     Where torch has compiled anything, its compiled code is dropped on entering and leaving, since it would ignore the change.
 
     Raises MismatchError for neurons of another model, OptionError for a value that does not fit.
+
+    Example:
+        >>> inputs = tokenizer("fr02 fr03", return_tensors="pt")
+        >>> before = model(**inputs).logits
+        >>> with lape.edited(model, [lape.Off(neurons["fr"]), lape.Scale(neurons["en"], 2.0)], tokens="generated", first=8):
+        ...     answer = model.generate(**inputs, max_new_tokens=4, do_sample=False)
+        >>> bool((model(**inputs).logits == before).all())
+        True
     """
     todo = list(edits) if isinstance(edits, Iterable) else [edits]
     where = None if (tokens, first, fade) == ("both", None, 1.0) else Positions(model, tokens, first, fade)

@@ -92,7 +92,7 @@ def steer(
     TextError for a language that was not identified or recorded; MismatchError for neurons or statistics of another model.
 
     Example:
-        >>> inputs = tokenizer("w400 w401", return_tensors="pt")
+        >>> inputs = tokenizer("en02 en03", return_tensors="pt")
         >>> with lape.steer(model, neurons, to="fr", source="en", strength=3.0):
         ...     answer = model.generate(**inputs, max_new_tokens=4)
         >>> answer.shape[0]

@@ -32,7 +32,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class NeuronSet:
-    """A set of neurons of one space: sorted flat indices, (n,) int64, each once."""
+    """A set of neurons of one space: sorted flat indices, (n,) int64, each once. `|`, `&` and `-` are those of sets.
+
+    Raises OptionError for an index that is not in the space, MismatchError where sets of two models are combined.
+
+    Example:
+        >>> import torch
+        >>> from lape.values.neurons import NeuronSet
+        >>> chosen = NeuronSet(neurons.space, neurons.space.flat(layer=1, index=3) + torch.arange(2))
+        >>> chosen.by_layer()
+        {1: [3, 4]}
+        >>> len(chosen | neurons["fr"]) <= 2 + len(neurons["fr"])
+        True
+        >>> chosen.addresses().columns
+        ['layer', 'expert', 'index']
+    """
 
     space: NeuronSpace
     flat: Tensor
@@ -110,7 +124,21 @@ def jaccard(a: NeuronSet, b: NeuronSet) -> float:
 
 @dataclass(frozen=True, eq=False)
 class LanguageNeurons(Mapping[str, NeuronSet]):
-    """Language -> set of neurons. Sets overlap: a neuron may serve several languages; a language may have none."""
+    """Language-specific neurons: language -> set. Sets overlap: a neuron may serve several languages; a language may have none.
+
+    What `lape.identify` gives. With the sets comes all that they need to act alone (`profile`), so that the small file of `save` steers a model.
+    Raises TextError for a language that has no set, OptionError for a profile of other neurons, FileError for a file that is damaged.
+
+    Example:
+        >>> neurons.languages
+        ['en', 'fr', 'id', 'zh']
+        >>> french = neurons["fr"]
+        >>> sorted(french.by_layer())
+        [0, 1]
+        >>> path = neurons.save("neurons.safetensors")
+        >>> lape.LanguageNeurons.load(path) == neurons
+        True
+    """
 
     space: NeuronSpace
     sets: dict[str, NeuronSet]
@@ -298,7 +326,7 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
         """Activation steering: inside the `with`, the model leans towards writing `to`, by what these neurons carry alone. See `lape.steer`.
 
         Example:
-            >>> inputs = tokenizer("w400 w401", return_tensors="pt")
+            >>> inputs = tokenizer("en02 en03", return_tensors="pt")
             >>> with neurons.steer(model, to="fr"):
             ...     answer = model.generate(**inputs, max_new_tokens=4)
         """

@@ -38,6 +38,17 @@ class NeuronSpace:
     """All neurons of a model in the order of layer, expert, index. Layers may differ in width.
 
     Two spaces are equal when their stretches are: sets and statistics of equal spaces can be combined.
+
+    Example:
+        >>> import torch
+        >>> from lape.values.space import NeuronSpace
+        >>> space = NeuronSpace.dense(layers=12, width=3072)
+        >>> space
+        NeuronSpace(36,864 neurons (12 × 3,072))
+        >>> space.flat(layer=1, index=5)
+        3077
+        >>> space.addresses(torch.tensor([3077])).row(0)
+        (1, None, 5)
     """
 
     stretches: tuple[Stretch, ...]

@@ -95,9 +95,22 @@ def _flag(name: str) -> str:
 
 @dataclass(frozen=True)
 class ActivationStats:
-    """Counts and sums of every neuron in every language, and where they came from.
+    """Activation statistics: counts and sums of every neuron in every language, and where they came from.
 
-    Counts are kept in folds and merge exactly; sums are kept once, in float64.
+    What `lape.record` gives. Counts are kept in folds, in int64, and merge exactly; sums are kept once, in float64; tensors of a file are read
+    when asked for. Activations are in their own unit, those of the MLP's activation function; (neurons,) runs over the whole model.
+    Raises TextError for a language that was not recorded, OptionError for what was not, MismatchError where two models' are merged.
+
+    Example:
+        >>> stats.languages
+        ['en', 'fr', 'id', 'zh']
+        >>> stats.probabilities().shape == (4, len(stats.space))
+        True
+        >>> stats.mean("fr").dtype
+        torch.float64
+        >>> path = stats.save("stats.safetensors")
+        >>> lape.ActivationStats.load(path).languages == stats.languages
+        True
     """
 
     space: NeuronSpace
@@ -178,7 +191,15 @@ class ActivationStats:
     def from_counts(
         cls, languages: Sequence[str], tokens: Sequence[int], fires: Tensor, manifest: dict[str, Any] | None = None
     ) -> ActivationStats:
-        """Statistics from counts made elsewhere: `fires` (languages, layers, width), one fold, no sums."""
+        """Statistics from counts made elsewhere: `fires` (languages, layers, width) whole numbers, one fold, no sums. Raises OptionError for
+        what does not fit.
+
+        Example:
+            >>> import torch
+            >>> counted = lape.ActivationStats.from_counts(["en", "fr"], [100, 90], torch.randint(0, 90, (2, 3, 50)))
+            >>> counted.probability("fr").shape
+            torch.Size([150])
+        """
         if fires.dim() != 3 or len(languages) != len(fires) or len(tokens) != len(fires):
             raise OptionError(
                 f"{len(languages)} languages, {len(tokens)} token counts and fires of shape {tuple(fires.shape)} do not fit. "
