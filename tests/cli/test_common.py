@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import time
 
 import pytest
@@ -98,3 +100,12 @@ def test_a_terminal_shows_from_the_start_what_is_being_done(monkeypatch):
         report("reading [the] weights of m.gguf", 0, None)
         time.sleep(0.2)
         assert "reading [the] weights of m.gguf" in file.getvalue()
+
+
+def test_a_reader_that_has_read_enough_is_no_mistake():
+    code = "from lape.cli.common import out\nfor number in range(10**5): out.print(number)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"0\n"
+        child.stdout.close()
+        assert (child.wait(60), child.stderr.read()) == (0, b"")

@@ -516,6 +516,18 @@ def test_examples_are_shown_where_their_languages_were_recorded():
     assert len({preset.name for preset in PRESETS}) == len(PRESETS) >= 5
 
 
+# --- a system prompt ---
+
+
+def test_a_system_prompt_goes_before_every_question_and_stands_in_the_program(sessions):
+    session = sessions()
+    told = Session(session.model, session.tokenizer, session.stats, system="Be brief.")
+    text = ask(tokenizer_of(), PROMPT, source="en", target="fr", system="Be brief.")
+    assert told.answer(asked()).unsteered.tokens == session.answer(asked(text, bare=True)).unsteered.tokens
+    assert "system='Be brief.'" in snippet(asked(), session.stats, "m", "r", None, told.system)
+    assert "system" not in snippet(asked(), session.stats, "m", "r", None, session.system)
+
+
 # --- the command ---
 
 

@@ -63,6 +63,11 @@ class Terminal(Console):
     def size(self, new: tuple[int, int]) -> None:
         self.width, self.height = new
 
+    def on_broken_pipe(self) -> None:
+        """Whoever reads has read enough, as `| head` does: that is no mistake."""
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0)
+
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Whatever is printed, in pieces: rich's own controls as they are, all text `visible`."""
         for one in super().render(renderable, options):

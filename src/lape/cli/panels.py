@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cyclopts import Group
-from cyclopts.help import DefaultFormatter
-
-if TYPE_CHECKING:
-    from cyclopts import Group
-from cyclopts.help import HelpEntry, HelpPanel
+from cyclopts.help import DefaultFormatter, HelpEntry, HelpPanel
 
 EXPERT = "Expert"
 _LISTED = {

@@ -52,7 +52,9 @@ def from_run(_app: Any, commands: tuple[str, ...], arguments: Any) -> None:
     needs = _needs(commands)
     taken = known(Path(place), needs, with_model=not model.tokens and (alone or model.required or "MODEL" in needs))
     if model.required and not model.tokens and "model" not in taken:
-        raise unknown(Path(place))
+        raise unknown(
+            Path(place), f"lape {commands[0]} MODEL {'' if run.field_info.is_positional else '--run '}{place}"
+        )
     taken = {name: value for name, value in taken.items() if _lacks(argument_of(arguments, name), value)}
     if taken:
         update_argument_collection(taken, place, arguments, root_keys=(), allow_unknown=False)
@@ -111,12 +113,12 @@ def recorded_with(manifest: Mapping[str, Any], place: Path) -> str:
     """`named_in`. Raises OptionError where it is not said."""
     if name := named_in(manifest):
         return name
-    raise unknown(place)
+    raise unknown(place, "--model MODEL")
 
 
-def unknown(place: Path) -> OptionError:
+def unknown(place: Path, typed: str) -> OptionError:
     """What is said of a run that does not name its model."""
-    return OptionError(f"{place} does not say which model it was recorded with. Name the model too: MODEL.")
+    return OptionError(f"{place} does not say which model it was recorded with. Name it: {typed}.")
 
 
 def _needs(commands: tuple[str, ...]) -> frozenset[str]:
