@@ -11,7 +11,7 @@ import re
 import pytest
 import transformers
 
-from support.conformance import PAGE, mapped, one_of_each, page, proven_on, structures, verdicts
+from support.conformance import PAGE, mapped, page, proven_on, representatives, structures, verdicts
 from support.zoo.table import KINDS
 
 ON_PAGE = proven_on(PAGE.read_text())
@@ -20,12 +20,12 @@ WRITTEN_FOR = re.search(r"transformers (\S+) loads", PAGE.read_text())
 
 @pytest.fixture(scope="module")
 def found():
-    return {one.kind: one for one in verdicts(mapped(), blocks=one_of_each(mapped()))}
+    return {one.kind: one for one in verdicts(mapped(), blocks=representatives(mapped()))}
 
 
 def test_whole_blocks_are_compiled_of_every_structure():
     supported = [kind for kind in KINDS.values() if kind.mlps and not kind.unsupported]
-    chosen = [KINDS[name] for name in one_of_each(list(KINDS))]
+    chosen = [KINDS[name] for name in representatives(list(KINDS))]
     assert set().union(*map(structures, chosen)) == set().union(*map(structures, supported))
 
 

@@ -377,7 +377,7 @@ def structures(kind: Kind) -> set[tuple[Any, ...]]:
     return found
 
 
-def one_of_each(names: Sequence[str]) -> set[str]:
+def representatives(names: Sequence[str]) -> set[str]:
     """The first type of every structure."""
     seen: set[tuple[Any, ...]] = set()
     chosen = set()
