@@ -37,7 +37,6 @@ WITHOUT = frozenset(
         "lape.ActivationStats",
         "lape.Add",
         "lape.LanguageNeurons",
-        "lape.LapeError",
         "lape.Off",
         "lape.Scale",
         "lape.Set",
