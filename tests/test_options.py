@@ -20,7 +20,11 @@ from lape.experiments.perplexity.run import PerplexityOptions
 from lape.options import by_name, flags, given
 from lape.recording.engine import RecordOptions
 
-MODULES = [one.name for one in pkgutil.walk_packages(lape.__path__, "lape.") if not one.name.startswith("lape.cli")]
+MODULES = [
+    one.name
+    for one in pkgutil.walk_packages(lape.__path__, "lape.")
+    if not one.name.startswith(("lape.cli", "lape.__main__"))
+]
 CLASSES = [
     value
     for module in map(importlib.import_module, MODULES)

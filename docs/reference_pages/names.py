@@ -60,6 +60,7 @@ PAGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "Editing and steering",
         "Beside `edited` and `steer` at top level; in practice: [steering](../steering.md).",
         (
+            "lape.edit.steer.PUBLISHED",
             "lape.edit.steer.steering",
             "lape.edit.steer.steered",
             "lape.edit.diffmean.vector",
