@@ -99,11 +99,14 @@ def _texts(folder: Path) -> None:
         with gzip.open(folder / "zh" / f"{part}.jsonl.gz", "wt") as file:
             file.writelines(json.dumps({"text": text}) + "\n" for text in sentences("zh", 40, 5 + part))
     (folder / "prompts.txt").write_text("How are you?\n")
+    # a prompt, since the made model has no chat template
+    (folder / "conversations.jsonl").write_text(json.dumps({"prompt": "How are you?"}) + "\n")
 
 
 def _runs(folder: Path) -> None:
     texts = {language: folder / f"{language}.txt" for language in LANGUAGES}
-    stats = record(planted(), planted_tokenizer(), texts, residual=True, out=folder / "RUN")
+    made = lape.load(str(folder / "MODEL"))  # from there, so that the run knows its model
+    stats = record(*made, texts, residual=True, out=folder / "RUN")
     neurons = lape.identify(stats)
     neurons.save(folder / "RUN" / "neurons.safetensors")
     for name in ("A.safetensors", "B.pth"):
