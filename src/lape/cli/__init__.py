@@ -22,7 +22,7 @@ from lape.cli.taken import from_run
 from lape.errors import FileError, LapeError, LapeWarning, OptionError
 
 ORDER = {
-    "Start here": ("demo", "doctor"),
+    "Start here": ("demo", "samples", "doctor"),
     "Find: which neurons a model uses for each language": ("record", "identify", "show"),
     "Prove: that they matter, beside control neurons": ("perplexity", "examples", "evaluate"),
     "Switch: the language a model writes": ("steer", "play", "force"),

@@ -13,6 +13,7 @@ from lape.data.texts import Documents
 LANGUAGES = ("en", "zh", "fr", "es", "vi", "id", "ja")
 RECORDED, EVALUATED = 28, 20
 DEVELOPMENT = 24
+PARTS: tuple[Literal["record"], Literal["evaluate"]] = ("record", "evaluate")
 
 
 def texts(part: Literal["record", "evaluate", "all"], documents: int | None = None) -> dict[str, Documents]:

@@ -1,0 +1,28 @@
+"""`lape samples`: the bundled texts as files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from lape.cli.common import written
+from lape.data import samples as bundled
+from lape.store import files
+from lape.store.draft import Draft
+
+
+def samples(to: Path = Path("texts"), /) -> None:
+    """Write the bundled texts to files: short parallel documents in seven languages, some to record, others to measure on.
+
+    Parameters
+    ----------
+    to
+        The folder to write, with record/TAG.jsonl and evaluate/TAG.jsonl. Document i says the same in every language.
+    """
+    with Draft(to).anew() as folder:
+        for part in bundled.PARTS:
+            (folder / part).mkdir()
+            for language, documents in bundled.texts(part).items():
+                lines = [json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in documents.texts]
+                files.write_text(folder / part / f"{language}.jsonl", "".join(lines))
+    written(to)
