@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, get_args, get_type_hints
 
 import pytest
@@ -37,10 +38,6 @@ VARIADIC |= {"lape.measure.ablation.Ablations.check", "lape.values.same.check_ad
 """Those whose further keywords are names that a caller chooses, or a method's options; all are typed."""
 
 
-LEFT = ("lape.edit.steer", "lape.measure.generation")
-"""Modules whose signatures are still to be typed."""
-
-
 def taking() -> Iterator[tuple[str, Callable[..., Any], type]]:
     """Functions whose first line is `options = given(KIND, locals())`, each with its kind."""
     for path in sorted(SOURCE.rglob("*.py")):
@@ -58,17 +55,15 @@ TAKING = {name: (function, kind) for name, function, kind in taking()}
 
 
 def documented() -> Iterator[tuple[str, Callable[..., Any]]]:
-    """The functions and methods of the modules that docs/reference lists."""
+    """The functions, and the methods of the classes, that docs/reference lists."""
     pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs/reference").glob("*.md"))
-    for name in dict.fromkeys(re.findall(r"automodule:: ([\w.]+)", pages)):
-        module = import_module(name)
-        for key, value in vars(module).items():
-            if key.startswith("_") or getattr(value, "__module__", None) != name:
-                continue
-            if inspect.isclass(value) and not getattr(value, "_is_protocol", False):
-                yield from ((f"{name}.{key}.{method}", function) for method, function in methods(value))
-            elif inspect.isfunction(inspect.unwrap(value)):
-                yield f"{name}.{key}", inspect.unwrap(value)
+    for path in dict.fromkeys(re.findall(r"^`(lape\.[\w.]+)` · \[source\]", pages, re.MULTILINE)):
+        value = resolve_name(path)
+        name = f"{value.__module__}.{value.__qualname__}" if callable(value) else path
+        if inspect.isclass(value) and not getattr(value, "_is_protocol", False):
+            yield from ((f"{name}.{method}", function) for method, function in methods(value))
+        elif inspect.isfunction(inspect.unwrap(value)):
+            yield name, inspect.unwrap(value)
 
 
 def methods(kind: type) -> Iterator[tuple[str, Callable[..., Any]]]:
@@ -99,13 +94,11 @@ def test_options_are_keywords_of_the_same_names_defaults_and_types(name: str) ->
 
 def test_no_function_takes_options_or_their_fields() -> None:
     for path in SOURCE.rglob("*.py"):
-        if path == SOURCE / "edit/steer.py":
-            continue
         for node in (one for one in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(one, ast.FunctionDef)):
             assert node.args.kwarg is None or node.args.kwarg.arg != "changes", f"{path}: {node.name}"
 
 
-@pytest.mark.parametrize("name", [one for one in DOCUMENTED if one not in FOREIGN and not one.startswith(LEFT)])
+@pytest.mark.parametrize("name", [one for one in DOCUMENTED if one not in FOREIGN])
 def test_a_public_signature_is_typed(name: str) -> None:
     function = DOCUMENTED[name]
     for parameter in inspect.signature(function).parameters.values():

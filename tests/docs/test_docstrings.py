@@ -23,6 +23,8 @@ import lape
 from lape.detect import DETECTORS
 from lape.experiments import NAMES
 from lape.measure.result import Result
+from lape.values.neurons import NeuronSet
+from lape.values.space import NeuronSpace
 from lape.values.stats import ActivationStats, LanguageStats
 from support.planted import planted, planted_folder, planted_stats, planted_texts, planted_tokenizer
 
@@ -44,6 +46,7 @@ def public() -> dict[str, Any]:
         offered = [name for name in getattr(package, "__all__", ()) if name != "EXPERIMENT"]
         found |= {f"lape.experiments.{experiment}.{name}": getattr(package, name) for name in offered}
     found["lape.measure.result.Result"] = Result
+    found |= {f"lape.values.{one.__name__}": one for one in (NeuronSet, NeuronSpace)}
     once = {id(value): name for name, value in reversed(found.items())}
     return {name: value for name, value in found.items() if once[id(value)] == name}
 

@@ -163,8 +163,8 @@ def lape(
     nats) is kept, and a kept neuron belongs to every language where its probability is above the percentile `bar`. The defaults are the published
     thresholds. Further: `per_language`, `denominator`, see `LapeOptions`. `folds`: use only these folds of the counts. Reads counts only.
 
-    Gives a set of flat indices for each language, and as `scores` (neurons,) float64 the entropies, infinite where a neuron is no candidate. Raises
-    OptionError for statistics of a single language.
+    Gives a set of flat indices for each language, and as `scores` (selected,) float64 the entropies of the neurons in them. Raises OptionError for
+    statistics of a single language.
 
     Example:
         >>> from lape.detect.lape import lape

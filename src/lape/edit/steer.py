@@ -16,7 +16,7 @@ from lape.edit.edit import Add, Edit, Off, Scale, Set, edited
 from lape.edit.positions import Tokens
 from lape.errors import OptionError
 from lape.model.identity import check_made_with
-from lape.options import check_choices, positive
+from lape.options import check_choices, given, positive
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.profile import Profile
 from lape.values.same import check_same_model
@@ -103,7 +103,7 @@ def steer(
     to = to or target
     if to is None:
         raise OptionError('to= is missing. Name the language to write: steer(model, neurons, to="fr").')
-    options = SteerOptions(how, value, strength, rise, tokens, first, fade, layers)
+    options = given(SteerOptions, locals())
     if stats is not None:
         check_made_with(model, statistics=stats)
     return steered(model, steering(neurons, stats, options, to=to, source=source), options)

@@ -9,15 +9,19 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from queue import Queue
 from threading import Event, Thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 from transformers import StoppingCriteria, TextStreamer
 
 from lape.errors import OptionError
 from lape.measure.prompts import first_of, prompt_ids
 from lape.model.body import device_of, evaluating, unwrapped
 from lape.options import positive
+
+if TYPE_CHECKING:
+    from transformers import LogitsProcessor, PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,12 @@ class Written:
 
 
 def generate(
-    model: Any, tokenizer: Any, prompts: Sequence[str], options: GenerationOptions, *, processors: Sequence[Any] = ()
+    model: PreTrainedModel | nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    options: GenerationOptions,
+    *,
+    processors: Sequence[LogitsProcessor] = (),
 ) -> list[str]:
     """The continuation of each prompt, special tokens left out. `processors`: logits processors of transformers."""
     return [one.text for one in write(model, tokenizer, prompts, options, processors=processors)]
@@ -79,7 +88,12 @@ def generate(
 
 @torch.inference_mode()
 def write(
-    model: Any, tokenizer: Any, prompts: Sequence[str], options: GenerationOptions, *, processors: Sequence[Any] = ()
+    model: PreTrainedModel | nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    options: GenerationOptions,
+    *,
+    processors: Sequence[LogitsProcessor] = (),
 ) -> list[Written]:
     """`generate`, with whether each answer was cut."""
     rows = [prompt_ids(tokenizer, prompt) for prompt in prompts]
@@ -174,7 +188,11 @@ def padded(rows: Sequence[list[int]], fill: int) -> tuple[torch.Tensor, torch.Te
 
 
 def stream(
-    model: Any, tokenizer: Any, prompt: str, options: GenerationOptions, stops: Sequence[str] = ()
+    model: PreTrainedModel | nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str,
+    options: GenerationOptions,
+    stops: Sequence[str] = (),
 ) -> Generator[str, None, bool]:
     """One answer, piece by piece as it is written, up to the first of `stops`; returns whether it was cut at the number of new tokens."""
     ids = torch.tensor([prompt_ids(tokenizer, prompt)])

@@ -32,4 +32,4 @@ def questions(part: Literal["development", "reporting", "all"]) -> dict[str, lis
 
 
 def _read(kind: str, language: str) -> str:
-    return files("lape.data.samples").joinpath(kind, f"{language}.txt").read_text(encoding="utf-8")
+    return files("lape.data.samples").joinpath("bundled", kind, f"{language}.txt").read_text(encoding="utf-8")
