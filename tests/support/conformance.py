@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lape.recording.engine import RecordOptions
 
@@ -315,7 +315,7 @@ def compiles(model: Any, kind: Kind, *, blocks: bool = True) -> None:
     edits = some_edits(find(model).space)
     kinds: dict[tuple[Any, ...], str] = {}
     for site in sites:
-        place = site.block if blocks else part_of(site)
+        place = site.block if blocks else part_of(model, site)
         kinds.setdefault((site.rule, site.up is None, site.layout and site.layout.halves, site.width), place)
     shared = any(max(site.runs, site.activation_runs) > 1 for site in sites)
     for name in [""] if shared else dict.fromkeys(kinds.values()):
@@ -339,14 +339,17 @@ def compiles(model: Any, kind: Kind, *, blocks: bool = True) -> None:
         torch.compiler.reset()
 
 
-def part_of(site: Any) -> str:
-    """The child of a block that has all modules of a site; the block itself where none has."""
+def part_of(model: Any, site: Any) -> str:
+    """The part of a block that is called and has all modules of a site; the block itself where none has."""
     names = {site.reader, *(branch.module for branch in (site.gate, site.up) if branch)}
     names |= {site.activation} if site.rule == "activation" else set()
     depth = site.block.count(".") + 2
-    children = {".".join(name.split(".")[:depth]) for name in names}
-    alone = len(children) == 1 and (site.layout is not None or children != {site.down})
-    return children.pop() if alone else str(site.block)
+    while len(children := {".".join(name.split(".")[:depth]) for name in names}) == 1:
+        child = children.pop()
+        if not isinstance(model.get_submodule(child), nn.ModuleList):
+            return str(site.block) if child == site.down and site.layout is None else child
+        depth += 1
+    return str(site.block)
 
 
 def call_of(model: Any, block: Any) -> tuple[Any, Any]:
