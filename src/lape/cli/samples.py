@@ -6,20 +6,23 @@ import json
 from pathlib import Path
 
 from lape.cli.common import written
+from lape.cli.flags import Switch
 from lape.data import samples as bundled
 from lape.store import files
 from lape.store.draft import Draft
 
 
-def samples(to: Path = Path("texts"), /) -> None:
+def samples(to: Path = Path("texts"), /, *, overwrite: Switch = False) -> None:
     """Write the bundled texts to files: short parallel documents in seven languages, some to record, others to measure on.
 
     Parameters
     ----------
     to
         The folder to write, with record/TAG.jsonl and evaluate/TAG.jsonl. Document i says the same in every language.
+    overwrite
+        Replace an existing folder.
     """
-    with Draft(to).anew() as folder:
+    with Draft(to, overwrite).anew() as folder:
         for part in bundled.PARTS:
             (folder / part).mkdir()
             for language, documents in bundled.texts(part).items():
