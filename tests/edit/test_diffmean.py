@@ -145,6 +145,7 @@ def test_an_exception_undoes_it(recorded, error):
     assert torch.equal(logits_of(model, IDS), before)
 
 
+@pytest.mark.slow
 def test_a_compiled_model_is_shifted_and_restored(recorded):
     torch.compiler.reset()
     model, options = model_of("llama"), DiffMeanOptions(1)
