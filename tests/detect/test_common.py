@@ -1,4 +1,4 @@
-"""What all ways of choosing share: the largest scores, what lies over the others, and how a choice is kept."""
+"""What all selection methods share: the largest scores, what lies over the others, and how a choice is kept."""
 
 from __future__ import annotations
 

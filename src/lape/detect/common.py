@@ -1,4 +1,4 @@
-"""What all ways of choosing share: the largest scores, and how a choice becomes `LanguageNeurons`."""
+"""What all selection methods share: the largest scores, and how a choice becomes `LanguageNeurons`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lape.values.stats import ActivationStats
 def largest(scores: Tensor, count: int, among: Tensor | None = None) -> Tensor:
     """Flat indices of the `count` largest of (neurons,) scores, the lower index first where they are equal.
 
-    `among` (neurons,) bool: only these can be taken; scores that are -inf or no numbers never are.
+    `among` (neurons,) bool: only these can be taken; scores that are -inf or nan never are.
     """
     usable = scores > -torch.inf
     if among is not None:
