@@ -1,7 +1,7 @@
 """What compiling gives a recording: the bare body and ours, each as it is and compiled, interleaved on the same rows; and how many
 activations change sign.
 
-Prints the time that making the graph takes, tokens a second, the ratio to the bare body of each round (median of 10 rounds), the share of
+Prints the time that making the graph takes, tokens per second, the ratio to the bare body of each round (median of 10 rounds), the share of
 the matmul peak measured in the same process, and, per million activations, how many fire in one way and not in the other.
 MODEL may be llama-2-7b: that shape with random weights, rows of 4 × 2,048 tokens of one document each. On a GPU where there is one.
 usage: python benchmarks/compiled.py [MODEL] [--dtype bfloat16] [--flips]
@@ -72,7 +72,7 @@ def flips(name: str, dtype: str) -> None:
 
 
 def peak(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP a second of a product of square matrices."""
+    """FLOP per second of a product of square matrices."""
     size = 8192 if device.type == "cuda" else 2048
     a, b = (torch.randn(size, size, dtype=dtype, device=device) for _ in range(2))
     seconds = []

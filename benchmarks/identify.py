@@ -1,4 +1,4 @@
-"""How long every way of choosing takes on statistics the size of LLaMA-2-70B (80 layers × 28,672 neurons × 7 languages, 8 folds).
+"""How long every selection method takes on statistics the size of LLaMA-2-70B (80 layers × 28,672 neurons × 7 languages, 8 folds).
 
 What reads single texts or histograms is timed on fewer neurons, and told per million of them; their time grows in step.
 usage: python benchmarks/identify.py [FILE.safetensors]   with a file, the statistics go through disk as a user's would
@@ -23,7 +23,7 @@ LAYERS, WIDTH, TOKENS, FOLDS = 80, 28672, 99_999_744, 8
 FEW, TEXTS = 36_864, 200
 LANGUAGES = ("en", "zh", "fr", "es", "vi", "id", "ja")
 LIMIT = 30.0
-"""Seconds that a way of choosing may take on all neurons."""
+"""Seconds that a selection method may take on all neurons."""
 WAYS: list[tuple[str, dict[str, Any]]] = [
     ("lape", {}),
     ("lape", {"per_language": 1000}),

@@ -1,6 +1,6 @@
 """What recording costs on this machine: the bare body, ours, and the published rule as a hook, interleaved on the same rows.
 
-Prints tokens a second, the ratio to the bare body of each round (median of 10 rounds), and the peak memory of a bare and of
+Prints tokens per second, the ratio to the bare body of each round (median of 10 rounds), and the peak memory of a bare and of
 a recording process. usage: python benchmarks/recording.py [MODEL] [--memory bare|ours]
 """
 

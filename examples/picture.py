@@ -40,7 +40,7 @@ def main(run: Path, out: Path) -> None:
         shade = "white" if value > 0.6 * values.max() else "black"
         right.text(j, i, f"{value:.2f}", ha="center", va="center", fontsize=8, color=shade)
     right.set(xticks=range(len(languages)), yticks=range(len(languages)), xticklabels=languages, yticklabels=languages)
-    right.set(xlabel="language evaluated", ylabel="neurons off", title="Change of loss, nats a token")
+    right.set(xlabel="language evaluated", ylabel="neurons off", title="Change of loss, nats per token")
     figure.colorbar(image, ax=right, shrink=0.85)
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out, dpi=110)

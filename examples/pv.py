@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> pl.DataFrame:
     what = "all weights" if given.all else "the weights of the MLPs"
     seen = given.steps * given.rows * given.length
     print(
-        f"Tuning {what}, {given.steps} steps of {given.rows} × {given.length} tokens ({seen:,}) from {fewest:,} tokens a language."
+        f"Tuning {what}, {given.steps} steps of {given.rows} × {given.length} tokens ({seen:,}) from {fewest:,} tokens per language."
     )
 
     bos = tokenizer("")["input_ids"][:1] if tokenizer.bos_token_id in tokenizer("")["input_ids"] else []
@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> pl.DataFrame:
         model.save_pretrained(folder)
         model.load_state_dict(weights)  # the next one starts where this one did
         folders.append(folder)
-        print(f"{language}, seed {seed}: loss {before:.3f} -> {after:.3f} nats a token, {folder}", flush=True)
+        print(f"{language}, seed {seed}: loss {before:.3f} -> {after:.3f} nats per token, {folder}", flush=True)
 
     tuned = dict(zip(ids, map(str, folders), strict=False))
     stats = lape.record(model, tokenizer, texts, tuned=tuned, tokens=given.tokens)
@@ -95,7 +95,7 @@ def tokens_of(tokenizer: Any, path: str) -> Tensor:
 
 
 def tune(model: Any, ids: Tensor, bos: list[int], seed: int, given: Any) -> tuple[float, float]:
-    """Tune in place; the mean loss of the first and of the last quarter of the steps, in nats a token."""
+    """Tune in place; the mean loss of the first and of the last quarter of the steps, in nats per token."""
     torch.manual_seed(seed)  # dropout, where a model has it
     generator = torch.Generator().manual_seed(seed)
     chosen = list(model.parameters()) if given.all else mlp_weights(model)

@@ -42,7 +42,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def damage() -> dict[int, dict[str, float]]:
-    """Planted neuron, and some of the background -> language -> nats a token that its exact ablation costs."""
+    """Planted neuron, and some of the background -> language -> nats per token that its exact ablation costs."""
     texts = planted_texts(1, 15)
     base = losses(planted(), texts)
     others = dice.Random(0).sample(sorted(set(range(DEPTH * WIDTH)) - ALL), 20)
@@ -96,7 +96,7 @@ def test_the_background_fires_in_every_language_for_the_most_part():
     assert float(p[:, background].max()) < 0.9
 
 
-# What each way of choosing finds
+# What each selection method finds
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def count(text: str) -> int:
 
 
 def check_choices(options: object) -> None:
-    """Refuse a word that is none of a field's choices."""
+    """Refuse a value that is not among a field's choices."""
     for name, kind in get_type_hints(type(options)).items():
         choices = get_args(kind) if get_origin(kind) is Literal else ()
         value = getattr(options, name)
@@ -102,7 +102,7 @@ def flags(kind: type, values: Mapping[str, Any]) -> list[str]:
 
 
 def check_grader(options: _Grading) -> None:
-    """Refuse half a grader, and an address that is none of the web's."""
+    """Check that the grader has both a URL and a model, and that the URL is http(s)."""
     url, model = options.grader_url, options.grader_model
     if (url is None) != (model is None):
         raise OptionError("A grader needs both grader_url and grader_model. Give both, or neither.")

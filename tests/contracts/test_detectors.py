@@ -1,4 +1,4 @@
-"""What every way of choosing keeps to, whoever wrote it: found by name, options that travel, honest about what it reads."""
+"""What every selection method keeps to, whoever wrote it: found by name, options that travel, honest about what it reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all ways of choosing share: the largest scores, what lies over the others, and how a choice is kept."""
+"""What all selection methods share: the largest scores, what lies over the others, and how a choice is kept."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lape.detect.common import each, found, languages_of, largest, over_others, short
+from lape.detect.identify import identify
 from lape.detect.lap import LapOptions
 from lape.errors import OptionError
+from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.profile import Profile
 from support.made import made_stats
 
@@ -89,3 +91,17 @@ def test_a_choice_keeps_all_that_says_where_it_came_from():
     assert result.profile == Profile.of(stats, torch.tensor([1, 4]), scores)
     every = sorted({f for k in stats.languages for f in stats[k].fingerprints.tolist()})
     assert result.fingerprints.tolist() == every
+
+
+def test_sets_of_a_function_of_ones_own_carry_what_the_statistics_say_of_them():
+    stats = made_stats(sums=True)
+    flat = torch.tensor([1, 5, 9])
+
+    def mine(stats):
+        return LanguageNeurons(stats.space, {"fr": NeuronSet(stats.space, flat)})
+
+    neurons = identify(stats, mine)
+    assert neurons.profile == Profile.of(stats, flat)
+    assert neurons.manifest == neurons["fr"].manifest == stats.manifest
+    assert torch.equal(neurons.fingerprints, found(stats, "lap", LapOptions(), {"fr": flat}).fingerprints)
+    assert identify(stats, lambda stats: found(stats, "lap", LapOptions(), {"fr": flat})).method == "lap"

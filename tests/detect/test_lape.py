@@ -314,7 +314,7 @@ def test_the_denominator_is_an_option(denominator):
     assert list(sets(stats, denominator=denominator, rate=0.3, filter=0.6, bar=0.6).values()) == expected
 
 
-# Ways of choosing
+# Selection methods
 
 
 def test_a_function_of_ones_own_is_a_method():

@@ -38,7 +38,7 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
 def public() -> dict[str, Any]:
-    """Name -> function or class: those at top level, the ways of choosing neurons, and what experiments offer and give."""
+    """Name -> function or class: those at top level, the selection methods, and what experiments offer and give."""
     found = {f"lape.{name}": getattr(lape, name) for name in lape.__all__}
     found |= {f"lape.detect.{name}": detector.find for name, detector in DETECTORS.items()}
     for experiment in NAMES:

@@ -39,7 +39,7 @@ def made(seed=0, units=24, sizes=(5, 10, 20), methods=("a", "b"), missing=()):
 
 
 def of_means(curves, units=24):
-    """Effects in which every unit is alike: method -> size -> own and others of every language, nats a token."""
+    """Effects in which every unit is alike: method -> size -> own and others of every language, nats per token."""
     tokens = np.full((3, units), 10.0)
     nats = {}
     for method, points in curves.items():

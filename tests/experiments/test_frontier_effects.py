@@ -146,7 +146,7 @@ def test_progress_ends_at_the_number_of_cells():
     assert seen[-1] == (9, 9)
 
 
-# --- matched sets as a way of choosing ---
+# --- matched sets as a selection method ---
 
 
 def test_matched_sets_are_as_many_in_every_layer_and_none_of_the_language_neurons():

@@ -62,7 +62,7 @@ def nats(model, language):
 
 @cache
 def by_hand(leave_out=False):
-    """(off, language) -> change in nats a token, zeroed and patched (to the mean over all languages, or all but the set's own)."""
+    """(off, language) -> change in nats per token, zeroed and patched (to the mean over all languages, or all but the set's own)."""
     model, means = model_of("llama"), [stats().mean(language) for language in LANGUAGES]
     result = {}
     for off, flat in SETS.items():

@@ -96,7 +96,7 @@ def test_both_denominators_can_be_had():
     assert_near(stats.probabilities("tokens")[0], fires / tokens)
     per = stats.space.per_neuron(one.routed.sum(0)).clamp_min(1)
     assert_near(stats.probabilities("routed")[0], fires / per)
-    assert int(one.routed.sum()) == 2 * 3 * tokens  # two experts a token, three layers
+    assert int(one.routed.sum()) == 2 * 3 * tokens  # two experts per token, three layers
 
 
 def test_per_text_sums_leave_out_what_was_not_sent():

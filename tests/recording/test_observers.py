@@ -215,7 +215,7 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_bits(texts, tmp_path, kind
 @pytest.mark.parametrize("change", [{"histogram": False}, {"per_text": False}, {"most_texts": 4}])
 def test_a_stopped_run_does_not_go_on_with_other_options(texts, tmp_path, change):
     stopped(texts, tmp_path / "run", "llama", 2)
-    with pytest.raises(FileError, match="stopped, with another options"):
+    with pytest.raises(FileError, match="stopped, in which options was"):
         run(texts, tmp_path / "run", "llama", **change)
 
 

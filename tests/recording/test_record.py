@@ -351,7 +351,7 @@ def test_a_stopped_run_does_not_go_on_with_another_text(texts, tmp_path):
 
 def test_a_stopped_run_does_not_go_on_with_another_model(texts, tmp_path):
     stopped(texts, tmp_path / "run")
-    with pytest.raises(FileError, match="stopped, with another model"):
+    with pytest.raises(FileError, match="stopped, in which model was"):
         record(
             lively("llama", seed=7),
             tokenizer_of(),

@@ -41,7 +41,7 @@ def test_every_section_renders_switches_and_search_work(whole, tmp_path):
         cell = shown.locator("#loss-table tbody td").first
         table = pl.read_parquet(whole / "perplexity.parquet")
         assert float(cell.inner_text().replace("−", "-")) == pytest.approx(table["delta_token"][0], abs=0.0051)
-        shown.get_by_label("nats a sentence").check()
+        shown.get_by_label("nats per sentence").check()
         assert float(cell.inner_text().replace("−", "-")) == pytest.approx(table["delta_sentence"][0], abs=0.051)
         shown.get_by_label("Jaccard (shared ÷ either)").check()
         assert shown.locator("#overlap-table tbody td").first.inner_text() == "1.00"

@@ -152,7 +152,7 @@ def test_a_study_is_shown_with_its_claims_and_its_figures():
         (pl.col("off") == "zh") & (pl.col("language") == "zh")
     )
     assert (
-        f"raises its loss by {own['delta_token'][0]:.2f} nats a token ({own['low'][0]:.2f} to {own['high'][0]:.2f})"
+        f"raises its loss by {own['delta_token'][0]:.2f} nats per token ({own['low'][0]:.2f} to {own['high'][0]:.2f})"
         in text
     )
     forced = pl.read_parquet(STUDY / "tables" / "forcing.parquet").filter(

@@ -271,7 +271,7 @@ def test_too_few_sentences_for_an_interval_are_warned_of_with_what_to_ask_for(st
             for one in texts.values()
             for line in one.texts
         )
-        assert f"{len(numbers)} sentences here, {held / len(LANGUAGES):,.0f} tokens a language" in said[0]
+        assert f"{len(numbers)} sentences here, {held / len(LANGUAGES):,.0f} tokens per language" in said[0]
         enough = int(re.search(r"tokens=([0-9]+)", said[0])[1])
         assert len(spread(lines, enough, planted_tokenizer())[0]) >= 20
 

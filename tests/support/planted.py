@@ -1,4 +1,4 @@
-"""A made model whose neurons' kinds are known: what every way of choosing must find in it, and what it must miss.
+"""A made model whose neurons' kinds are known: what every selection method must find in it, and what it must miss.
 
 A word is a language direction, a constant and a random identity. There is no attention, so the next word depends on the last
 one alone; the output reads other dimensions than the input writes, so that only neurons can raise a word's probability.
@@ -200,7 +200,7 @@ def zeroed(model: Any, flat: int) -> Iterator[None]:
 
 
 def losses(model: Any, texts: dict[str, Documents]) -> dict[str, float]:
-    """Language -> nats a token, by the model's own logits."""
+    """Language -> nats per token, by the model's own logits."""
     result = {}
     for language, documents in texts.items():
         rows = planted_tokenizer()(list(documents.texts), padding=True, return_tensors="pt")

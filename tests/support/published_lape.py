@@ -24,7 +24,7 @@ def counts(seed: int, languages: int = 3, layers: int = 3, width: int = 40) -> A
 
 
 def table(*rows: list[int]) -> ActivationStats:
-    """Statistics of one layer and 100 tokens a language, from how often each neuron fires in each language."""
+    """Statistics of one layer and 100 tokens per language, from how often each neuron fires in each language."""
     tags = ["en", "zh", "fr", "es"][: len(rows)]
     return ActivationStats.from_counts(tags, [100] * len(rows), torch.tensor(rows)[:, None, :])
 

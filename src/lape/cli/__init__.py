@@ -34,7 +34,7 @@ ORDER = {
 VERBS = tuple(verb for verbs in ORDER.values() for verb in verbs)
 _CALLED = {"evaluate": "eval"}
 ABOUT = (
-    "Find the neurons a language model uses for each human language, prove that they matter, and switch them.\n\n"
+    "Find the neurons a language model uses for each human language, measure what they do beside control neurons, and switch them.\n\n"
     "Start with `lape demo`, which does all of it on a small model. With a model of yours: `lape doctor MODEL`, then down this page. "
     "`lape VERB --help` says the rest. A verb that is given a run takes the model from it, and how texts are read: "
     "`lape steer RUN 'How are you?' --to fr`."

@@ -32,7 +32,7 @@ from rich.text import Text
 from lape.signs import visible
 
 if TYPE_CHECKING:
-    from lape.measure.ablation import Planned
+    from lape.measure.ablation import PlannedRuns
     from lape.progress import Progress as Report
     from lape.values.neurons import LanguageNeurons
     from lape.values.stats import ActivationStats
@@ -242,7 +242,7 @@ def many(number: int, what: str) -> str:
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}{'es' if what.endswith('s') else 's'}"
 
 
-def say_passes(off: str) -> Planned:
+def say_passes(off: str) -> PlannedRuns:
     """Tells, before anything is switched off, how many passes there are with `off` off, and how long they take."""
 
     def say(passes: int, tokens: int, seconds: float | None) -> None:

@@ -30,7 +30,7 @@ def demo(
     draws: int = 3,
     overwrite: Switch = False,
 ) -> None:
-    """Find the language neurons of Gemma 3 270M in seven languages, and show that they matter.
+    """Find the language neurons of Gemma 3 270M in seven languages, and what they do.
 
     Parameters
     ----------

@@ -46,7 +46,7 @@ def force(
     options: Annotated[ForcingOptions, FLAGS] = _FORCING,
     loading: Loading = LOADING,
 ) -> None:
-    """Ask questions in every language and force the answers into others, by each family of methods on equal terms.
+    """Ask questions in every language and force the answers into others, by each family of methods, with controls.
 
     Parameters
     ----------

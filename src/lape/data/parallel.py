@@ -58,7 +58,7 @@ def _lines(language: str, source: str | Path | Sequence[str] | Documents, column
 def spread(
     lines: Mapping[str, Sequence[str]], tokens: int, tokenizer: PreTrainedTokenizerBase
 ) -> tuple[list[int], dict[str, Documents]]:
-    """The numbers of about as many lines as give `tokens` tokens a language on average, evenly spread, and their text, each line a document.
+    """The numbers of about as many lines as give `tokens` tokens per language on average, evenly spread, and their text, each line a document.
 
     Neighbouring lines come from the same article; lines far apart can be resampled as if they were independent.
     """
@@ -85,6 +85,6 @@ def warn_of_few(texts: Mapping[str, Documents], tokens: int, tokenizer: PreTrain
     held = sum(len(ids) for one in each for ids in one) / len(each)
     enough = math.ceil(1.2 * ENOUGH * max(tokens, held) / count / 100) * 100
     warn(
-        f"{tokens:,} tokens of parallel text are {count} sentences here, {held:,.0f} tokens a language on average. No interval can be made of "
+        f"{tokens:,} tokens of parallel text are {count} sentences here, {held:,.0f} tokens per language on average. No interval can be made of "
         f"under {ENOUGH}, and little can be told: give tokens={enough} or more, and a text of as many lines."
     )

@@ -94,7 +94,7 @@ def whole_lines(path: Path) -> Iterator[tuple[int, str]]:
         size += len(part)
         if size > RECORD:
             raise TextError(
-                f"{path}, line {number} is longer than {RECORD:,} characters. Expected one record a line, each a document: "
+                f"{path}, line {number} is longer than {RECORD:,} characters. Expected one record per line, each a document: "
                 "split it into several."
             )
         if part.endswith("\n"):

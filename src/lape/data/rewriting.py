@@ -134,7 +134,7 @@ def equal_noise(
 ) -> tuple[list[str], float, bool]:
     """The noise at which a text costs as much as another: the lines, the rate, and whether it reaches what is wanted.
 
-    `nats`: lines -> mean nats a sentence; `wanted`: the mean nats a sentence to reach. Found by halving the range of rates
+    `nats`: lines -> mean nats per sentence; `wanted`: the mean nats per sentence to reach. Found by halving the range of rates
     `steps` times, so to 1 / 2^steps. Where even rate 1 costs less, or rate 0 more, that rate comes back, and False.
     """
     if nats(lines) > wanted:

@@ -1,4 +1,4 @@
-"""Ways of choosing neurons: each is one function from statistics to `LanguageNeurons`, with a record of itself beside it."""
+"""Selection methods: each is one function from statistics to `LanguageNeurons`, with a record of itself beside it."""
 
 from __future__ import annotations
 
@@ -26,4 +26,4 @@ _OURS = (
 
 
 DETECTORS: dict[str, Detector[Any]] = by_name(chain(map(resolve_name, _OURS), added(GROUP, Detector)), "detectors")
-"""Every way of choosing neurons, by name."""
+"""Every selection method, by name."""

@@ -39,7 +39,8 @@ def alignment(
     weight: float | None = None,
     folds: Sequence[int] | None = None,
 ) -> LanguageNeurons:
-    """The neurons of lowest H − λ · max_k p_k: entropy alone overlooks how often a neuron fires (Zhang et al. 2025, arXiv 2505.21505).
+    """The neurons of lowest H − λ · max_k p_k: entropy alone overlooks how often a neuron fires (ours, after Zhang et al. 2025, arXiv 2505.21505,
+    who have no filter of candidates).
 
     Candidates and membership are LAPE's (some probability strictly above the 95th percentile of all), as are the options but `weight`: λ. Without it
     λ is the largest, up to 2²⁰, at which none of the neurons kept by `rate` belongs to every language; where every λ keeps such a

@@ -1,4 +1,4 @@
-"""The neurons a language's loss owes most (ours, after CRANE's criticism that firing often is not mattering, arXiv 2601.04664)."""
+"""The neurons of largest first-order attribution for a language's loss (ours, after CRANE's criticism that firing often is not mattering, arXiv 2601.04664)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lape.values.stats import ActivationStats
 
 @dataclass(frozen=True)
 class AttributionOptions:
-    """How language neurons are chosen by what the loss owes them."""
+    """How language neurons are chosen by their first-order attribution, activation × gradient of the loss."""
 
     per_language: int = 100
     """Neurons of each language."""
@@ -95,7 +95,7 @@ def _scores(stats: ActivationStats, options: AttributionOptions, owed: Tensor) -
 
 ATTRIBUTION = Detector(
     "attribution",
-    "The neurons that a language's loss owes most.",
+    "The neurons to which a language's loss is attributed most (activation × gradient).",
     AttributionOptions,
     attribution,
     needs=("attribution", "attributed"),

@@ -1,4 +1,4 @@
-"""What all ways of choosing share: the largest scores, and how a choice becomes `LanguageNeurons`."""
+"""What all selection methods share: the largest scores, and how a choice becomes `LanguageNeurons`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lape.values.stats import ActivationStats
 def largest(scores: Tensor, count: int, among: Tensor | None = None) -> Tensor:
     """Flat indices of the `count` largest of (neurons,) scores, the lower index first where they are equal.
 
-    `among` (neurons,) bool: only these can be taken; scores that are -inf or no numbers never are.
+    `among` (neurons,) bool: only these can be taken; scores that are -inf or nan never are.
     """
     usable = scores > -torch.inf
     if among is not None:
@@ -69,14 +69,24 @@ def found(
     found = LanguageNeurons(space=stats.space, sets=sets, method=method)
     if folds is not None:
         return found
+    return dataclasses.replace(
+        known(found, stats, scores),
+        options={**dataclasses.asdict(options), **(more or {})},
+        notes=tuple(notes),
+    )
+
+
+def known(neurons: LanguageNeurons, stats: ActivationStats, scores: Tensor | None = None) -> LanguageNeurons:
+    """The same neurons with what the statistics they were chosen from say of them: how they act, which model and text they are of.
+
+    `scores` (neurons,): of all neurons of the model.
+    """
     fingerprints = [stats[language].fingerprints for language in stats.languages]
     return dataclasses.replace(
-        found,
-        profile=Profile.of(stats, found.union.flat, scores),
-        options={**dataclasses.asdict(options), **(more or {})},
+        neurons,
+        profile=Profile.of(stats, neurons.union.flat, scores),
         manifest=stats.manifest,
         fingerprints=torch.unique(torch.cat(fingerprints)),
-        notes=tuple(notes),
     )
 
 

@@ -1,4 +1,4 @@
-"""`Detector`: what a way of choosing neurons says of itself, so that a name is enough to use it."""
+"""`Detector`: what a selection method says of itself, so that a name is enough to use it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Method: TypeAlias = Callable[..., LanguageNeurons]
 
 @dataclass(frozen=True)
 class Detector(Generic[O]):
-    """A way of choosing neurons."""
+    """A selection method."""
 
     name: str
     """What it is called in `lape.identify` and on the command line."""

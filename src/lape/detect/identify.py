@@ -6,6 +6,7 @@ from functools import partial
 from typing import Literal, TypedDict, Unpack, overload
 
 from lape.detect import DETECTORS
+from lape.detect.common import known
 from lape.detect.detector import Method
 from lape.detect.halves import halvable
 from lape.detect.stability import stability
@@ -64,6 +65,8 @@ def identify(
     if isinstance(method, str):
         by_name(DETECTORS[method].options, options)  # refuses what the method has not
     neurons = find(stats, **options)
+    if not neurons.manifest and neurons.space == stats.space:  # a function of the caller's own, which need not say it
+        neurons = known(neurons, stats)
     if reliability and halvable(stats, find, options):
         return neurons.with_stability(stability(neurons, stats, partial(find, **options)))
     return neurons

@@ -15,7 +15,7 @@ from lape.edit.edit import Edit, Off, affine, edited
 from lape.errors import ModelError
 from lape.model.body import body, evaluating, run_batch
 from lape.model.compiled import Fixed, proven
-from lape.model.hooks import Rows, change, forget_compiled, held
+from lape.model.hooks import Rows, change, held, reset_compile_cache
 from lape.model.site import Sites
 from lape.values.neurons import NeuronSet
 
@@ -34,7 +34,7 @@ class EditedGraph:
         self._keep = [torch.ones(one, dtype=dtype, device=self._fixed.device) for one in width]
         self._shift = [torch.zeros(one, dtype=dtype, device=self._fixed.device) for one in width]
         self._run = torch.compile(self._fixed.forward, dynamic=False)
-        forget_compiled()
+        reset_compile_cache()
 
     @contextmanager
     def edited(self, edits: Sequence[Edit]) -> Iterator[None]:

@@ -43,7 +43,7 @@ class DiffMeanOptions:
     tokens: Tokens = "both"
     """Where it is added, as in `SteerOptions`."""
     first: int | None = None
-    """Of the generated positions only the first so many."""
+    """Of the generated positions only the first N."""
     fade: float = 1.0
     """Each generated position is changed by so much of the change of the one before."""
 

@@ -102,7 +102,7 @@ def edited(
     what it was.
 
     `tokens`: edit all positions ("both"), those whose output picks a new token ("generated", the last prompt position
-    included), or the others ("prompt"). `first`: of the generated ones only the first so many, after which the model writes on
+    included), or the others ("prompt"). `first`: of the generated ones only the first N, after which the model writes on
     by itself. `fade`: each generated position is changed by so much of the change of the one before.
 
     It holds for the thread or task that enters it and for threads and tasks started inside (`generate` with a streamer, `asyncio.to_thread`).

@@ -46,7 +46,7 @@ class Positions:
     """
 
     def __init__(self, model: nn.Module, where: Tokens, first: int | None = None, fade: float = 1.0) -> None:
-        """`first`: of the generated positions only the first so many. `fade`: each of these is changed by so much of the change
+        """`first`: of the generated positions only the first N. `fade`: each of these is changed by so much of the change
         of the one before.
         """
         if where not in get_args(Tokens):

@@ -51,7 +51,7 @@ def _run(context: Context, _options: NoOptions) -> Tables:
 
 
 def _draw(tables: Tables, paper: Paper) -> Canvas:
-    """The own effect against the bits of a parallel sentence, a point a language."""
+    """The own effect against the bits of a parallel sentence, a point per language."""
     figure, axes = blank(paper, height(paper))
     table = tables["resource"].drop_nulls(["bits_per_sentence", "own_per_sentence"])
     if not len(table):
@@ -59,7 +59,7 @@ def _draw(tables: Tables, paper: Paper) -> Canvas:
     for k, row in enumerate(table.iter_rows(named=True)):
         axes.plot(row["bits_per_sentence"], row["own_per_sentence"], label=paper.name(row["language"]), **series(k))
     axes.margins(0.08)
-    axes.set(xlabel="bits a parallel sentence, nothing off", ylabel="own effect (nats a sentence)")
+    axes.set(xlabel="bits per parallel sentence, nothing off", ylabel="own effect (nats per sentence)")
     _annotate(figure, axes, table, paper)
     return figure
 
@@ -111,7 +111,7 @@ EXPERIMENT = Experiment(
     figures=(
         Figure(
             "resource",
-            "Effect against bits a sentence",
+            "Effect against bits per sentence",
             ("resource",),
             _draw,
             plain("resource", "Own effect against bits, both for a parallel sentence; descriptive."),

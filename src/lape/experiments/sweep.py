@@ -58,7 +58,7 @@ def _draw(tables: Tables, paper: Paper) -> Canvas:
         raise NothingToDrawError
     for k, value in enumerate(("own", "others")):
         axes.errorbar(100 * mean["rate"], mean[value], bars(mean, value), label=value, capsize=2, **series(k))
-    axes.set(xscale="log", xlabel="neurons kept (% of all)", ylabel="change of loss (nats a token)")
+    axes.set(xscale="log", xlabel="neurons kept (% of all)", ylabel="change of loss (nats per token)")
     axes.set_xticks(100 * mean["rate"], [f"{100 * rate:.2g}" for rate in mean["rate"]])
     axes.minorticks_off()
     legend(figure, axes)
@@ -87,7 +87,7 @@ EXPERIMENT = Experiment(
             _draw,
             sentences(
                 "sweep",
-                "Change of loss (nats a token, means over languages) at several shares of all neurons kept by LAPE.",
+                "Change of loss (nats per token, means over languages) at several shares of all neurons kept by LAPE.",
             ),
         ),
     ),

@@ -1,4 +1,4 @@
-"""One row a language, family or estimate: a value with its interval, beside what it is compared with."""
+"""One row per language, family or estimate: a value with its interval, beside what it is compared with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lines and points: ways of choosing, sizes of sets, layers, amounts of text."""
+"""Lines and points: selection methods, sizes of sets, layers, amounts of text."""
 
 from __future__ import annotations
 

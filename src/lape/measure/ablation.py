@@ -44,12 +44,12 @@ _KEPT = {"nll": torch.float64, "tokens": torch.int64}
 KNOWN = 0.01
 """Text of which more fingerprints than this share were recorded is refused; a few short lines may well come twice."""
 
-Planned: TypeAlias = Callable[[int, int, float | None], None]
+PlannedRuns: TypeAlias = Callable[[int, int, float | None], None]
 """Told once, before neurons are switched off: the passes through a language's text, the tokens of those that are not known yet, and about how
 many seconds they take, going by the unedited model; None where that was known too."""
 
 
-def untold(passes: int, tokens: int, seconds: float | None) -> None:
+def unreported(passes: int, tokens: int, seconds: float | None) -> None:
     """The default: nothing is said."""
 
 

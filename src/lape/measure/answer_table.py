@@ -45,10 +45,10 @@ DEFINITIONS = {
     "lpr": "share of answers whose every line of at least 5 words (signs in Chinese and Japanese) is called the target language, after Marchisio et al. 2024",
     "wpr": "of those, in scripts other than Latin, the share without a lower-case Latin word of more than 3 letters",
     "distinct4": "mean share of distinct character 4-grams",
-    "nll": "mean loss of an answer that stands alone, nats a token, unedited model",
+    "nll": "mean loss of an answer that stands alone, nats per token, unedited model",
     "graded": "mean grade, 0 to 2, that a language model behind an endpoint gave; null where none was asked",
     "agreement": "share of answers that both identifiers name alike",
-    "cost": "change of loss on text while the edit acts on every token, nats a token",
+    "cost": "change of loss on text while the edit acts on every token, nats per token",
 }
 """What the columns mean; ours."""
 

@@ -21,7 +21,7 @@ def resampled_ends(
 
 
 def loss_change(name: str, unit: NDArray[np.int64], before: Loss, after: Loss, drawn: Resamples) -> dict[str, Any]:
-    """`tokens` (scored), under a name the change of loss in nats a token, and its interval `low`, `high`."""
+    """`tokens` (scored), under a name the change of loss in nats per token, and its interval `low`, `high`."""
     change = after.nll - before.nll
     nats, tokens = (float(by_unit(unit, one, drawn.count).sum()) for one in (change, before.tokens))
     return {"tokens": int(tokens), name: nats / max(tokens, 1), **resampled_ends(unit, change, before.tokens, drawn)}

@@ -34,7 +34,7 @@ class Effects:
 
     @property
     def methods(self) -> list[str]:
-        """The ways of choosing, in order."""
+        """The selection methods, in order."""
         return list(dict.fromkeys(method for method, _ in self.nats))
 
     def sizes(self, method: str) -> list[int]:
@@ -51,7 +51,7 @@ class Effects:
 
 
 def _check(effects: Effects) -> None:
-    """Refuse what would give numbers without meaning: shapes that differ, languages without text, losses that are no numbers."""
+    """Refuse what would give numbers without meaning: shapes that differ, languages without text, losses that are not finite."""
     languages, (rows, units) = effects.languages, effects.tokens.shape
     expected = (len(languages), len(languages), units)
     for key, nats in effects.nats.items():
@@ -76,7 +76,7 @@ Sets = Mapping[tuple[str, int], LanguageNeurons]
 def effects(work: Ablations, sets: Sets, languages: Sequence[str], progress: Progress = silent) -> Effects:
     """The change of loss with each language's set off, on every language, for every method and size.
 
-    `work.base` must have run. Cells that were measured before are not run again. A language that a way of choosing left out has
+    `work.base` must have run. Cells that were measured before are not run again. A language that a selection method left out has
     no effect there (None neurons), which is not an effect of 0. Units pair by the number of a document or line over languages;
     raises TextError for texts that cannot be paired, MismatchError for neurons of another model.
     """
@@ -84,7 +84,7 @@ def effects(work: Ablations, sets: Sets, languages: Sequence[str], progress: Pro
     chosen = {key: {k: found.sets.get(tag(k)) for k in languages} for key, found in sets.items()}
     for language in languages:
         if sets and all(found[language] is None for found in chosen.values()):
-            raise TextError(f"No way of choosing has neurons of {language}. Leave it out, or identify it too.")
+            raise TextError(f"No selection method has neurons of {language}. Leave it out, or identify it too.")
     count = 1 + max(int(work.unit(language).max()) for language in languages)
     tokens = np.stack([by_unit(work.unit(k), work.unedited(k).tokens, count) for k in languages])
     cells = [
@@ -106,7 +106,7 @@ def effects(work: Ablations, sets: Sets, languages: Sequence[str], progress: Pro
 
 
 def matched_sets(work: Ablations, neurons: LanguageNeurons, seed: int) -> LanguageNeurons:
-    """Control (b) as if it were a way of choosing: for each language as many neurons per layer and decile of energy as its set.
+    """Control (b) as if it were a selection method: for each language as many neurons per layer and decile of energy as its set.
 
     A language whose layers have too few others left is left out, with a note: it has no control, which is not one that does nothing.
     """

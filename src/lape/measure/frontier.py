@@ -52,7 +52,7 @@ class Drawn:
         self.tokens: Floats = self.weights @ effects.tokens.T
 
     def change(self, method: str, size: int) -> Floats:
-        """(draws, languages off, languages evaluated) nats a token; not a number where no set could be chosen."""
+        """(draws, languages off, languages evaluated) nats per token; not a number where no set could be chosen."""
         nats = self.effects.nats[method, size]
         languages = len(nats)
         summed = self.weights @ nats.reshape(languages * languages, -1).T
@@ -84,7 +84,7 @@ class Drawn:
 def frontier(effects: Effects, over: Sequence[str], resamples: int, seed: int) -> pl.DataFrame:
     """One row per method, size and language, and one of the mean over the languages `over`.
 
-    `neurons` (switched off); `own`, `others` (nats a token), `selectivity`; `_low`, `_high`: 95 % percentile bootstrap over units of
+    `neurons` (switched off); `own`, `others` (nats per token), `selectivity`; `_low`, `_high`: 95 % percentile bootstrap over units of
     text, jointly over languages and methods; null under 20 units of the language that has fewest. The mean's selectivity is the
     mean of the languages'. A language of which no set could be chosen has nulls, and so has the mean of that method and size: means
     over different languages do not lie on one frontier.
@@ -111,7 +111,7 @@ def _mean_of(counts: Sequence[int | None]) -> float | None:
 
 
 def matrix(effects: Effects, resamples: int, seed: int) -> pl.DataFrame:
-    """One row per method, size, language off and language evaluated: `change` in nats a token with its interval `low`, `high`.
+    """One row per method, size, language off and language evaluated: `change` in nats per token with its interval `low`, `high`.
 
     Null where no set could be chosen; no interval under 20 units.
     """
@@ -130,7 +130,7 @@ def matrix(effects: Effects, resamples: int, seed: int) -> pl.DataFrame:
 def growth(effects: Effects, method: str, over: Sequence[str], resamples: int, seed: int) -> pl.DataFrame:
     """One row per step from a size to the next larger, and one from the smallest to the largest: the paired change of own.
 
-    `step`, `from`, `to` (sizes); `difference` of the mean own effect over the languages `over`, nats a token, with `low`, `high`;
+    `step`, `from`, `to` (sizes); `difference` of the mean own effect over the languages `over`, nats per token, with `low`, `high`;
     null where one of them has no set of either size.
     """
     drawn = Drawn(effects, resamples, seed)

@@ -57,5 +57,5 @@ def checked_questions(questions: Mapping[str, Sequence[str]]) -> dict[str, list[
             f"Question i must ask the same in every language, but their numbers differ: {listed}. Give as many lines to each."
         )
     if not result or next(iter(counts.values())) < 2:
-        raise TextError("There are fewer than 2 questions. Give a file of questions, one a line, for each language.")
+        raise TextError("There are fewer than 2 questions. Give a file of questions, one per line, for each language.")
     return result

@@ -1,4 +1,4 @@
-"""What a language's loss owes each neuron, to first order: one backward pass gives every neuron (ours)."""
+"""First-order attribution (activation × gradient) of a language's loss to each neuron: one backward pass gives all of them (ours)."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lape.data.corpus import Corpus, TextOptions
 from lape.data.windows import Batch, Row, at_once, longest
 from lape.model.body import device_of, hidden_states, is_shared_out, unwrapped
-from lape.model.hooks import forget_compiled
+from lape.model.hooks import reset_compile_cache
 from lape.model.site import Sites
 
 T = TypeVar("T")
@@ -102,7 +102,7 @@ def proven(what: str, make: Callable[[], T]) -> T | None:
     try:
         return make()
     except Exception as error:  # whatever a compiler raises
-        forget_compiled()
+        reset_compile_cache()
         _say(what, next(iter(str(error).strip().splitlines()), type(error).__name__))
         return None
 

@@ -33,7 +33,7 @@ At: TypeAlias = Callable[[nn.Module, Site, Callback], list[Handle]]
 """Calls back at every forward with what passes a point of a site: `change`, `at_product` or `at_output`."""
 
 
-def forget_compiled() -> None:
+def reset_compile_cache() -> None:
     """Drop what torch has compiled: compiled code does not notice hooks that come and go."""
     if "torch._dynamo" in sys.modules:
         torch.compiler.reset()
@@ -59,12 +59,12 @@ def held(handles: Sequence[Handle], *, in_graph: bool = False) -> Iterator[None]
 @contextmanager
 def hooked(handles: Sequence[Handle]) -> Iterator[None]:
     """While inside, hooks that were just registered act, on compiled models too; afterwards they are gone."""
-    forget_compiled()
+    reset_compile_cache()
     try:
         with held(handles):
             yield
     finally:
-        forget_compiled()
+        reset_compile_cache()
 
 
 def _part(out: Tensor, branch: Branch, width: int) -> Tensor:

@@ -13,11 +13,11 @@ from lape.model.site import Site
 from lape.model.trace import Call, Event, Part, first
 from lape.model.weights import is_linear
 
-BENDING = frozenset(
+NONLINEARITIES = frozenset(
     {"silu", "gelu", "relu", "relu_", "leaky_relu", "sigmoid", "sigmoid_", "tanh", "tanh_", "mish", "softplus"}
     | {"elu", "selu", "celu", "glu", "hardswish", "relu6", "expm1"}
 )
-"""Functions of torch by which an MLP bends."""
+"""Nonlinearities of torch."""
 
 
 def overlooked(call: Call, sites: Sequence[Site]) -> Part | None:
@@ -98,7 +98,7 @@ def _works(part: Part, events: Sequence[Event]) -> Literal["each token alone", "
         return "unknown"
     if not close(after, before):
         return "mixing tokens"
-    bends = bool(listening.heard & BENDING) or any(
+    bends = bool(listening.heard & NONLINEARITIES) or any(
         event.elementwise() for event in events if not is_linear(event.module)
     )
     return "each token alone" if bends else "unknown"

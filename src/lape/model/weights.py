@@ -60,7 +60,7 @@ def keeps_sign(model: nn.Module, site: Site) -> bool:
 
 
 def no_number(model: nn.Module) -> str:
-    """Which of the weights are no numbers, in words."""
+    """Which of the weights are not finite, in words."""
     bad = [
         name
         for name, one in model.named_parameters()

@@ -17,7 +17,7 @@ PER_LANGUAGE = 100
 MOST = 0.1
 """The highest rate."""
 METHODS = {name: detector for name, detector in DETECTORS.items() if EXTRAS.keys().isdisjoint(detector.needs)}
-"""Ways of choosing neurons that read nothing but what every recording holds."""
+"""Selection methods that read nothing but what every recording holds."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Asked:
     steer: SteerOptions = field(default_factory=SteerOptions)
     """What is done to them, and where."""
     new_tokens: int = 40
-    """At most this many new tokens an answer."""
+    """At most this many new tokens per answer."""
     repetition_penalty: float = 1.1
     """Divides the odds of tokens that occurred already; 1 is none."""
     bare: bool = False

@@ -29,7 +29,7 @@ class RecordOptions(TextOptions):
     residual: bool = False
     """Record also the sums of the residual stream after every layer."""
     attribution: Tokens | None = None
-    """Record also what the loss owes each neuron, by a backward pass over this many tokens of each language."""
+    """Record also first-order attributions, activation × gradient of the loss, by a backward pass over this many tokens of each language."""
     per_text: bool = False
     """Record also the mean activations of single texts, which the method ap reads: documents, or chunks where there are under 64."""
     most_texts: int = 200

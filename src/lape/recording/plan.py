@@ -51,7 +51,7 @@ class PlanOptions:
     gpu_memory: float = 80.0
     """GiB of one of them."""
     tflops: float | None = None
-    """What one of them does, in 10¹² FLOP a second in the model's number format, where it is not measured here."""
+    """What one of them does, in 10¹² FLOP per second in the model's number format, where it is not measured here."""
     share: float = 0.5
     """Of `tflops`: the share of it that recording reaches."""
 
@@ -70,9 +70,9 @@ class Probe:
     device: str
     layers: int
     peak: float
-    """FLOP a second of a matrix product in the model's number format."""
+    """FLOP per second of a matrix product in the model's number format."""
     bare: float
-    """Seconds a token of one layer."""
+    """Seconds per token of one layer."""
     recording: float
     """The same while counts and sums are recorded."""
 
@@ -107,7 +107,7 @@ class Plan:
     a_copy: int
     """Devices that one copy of the weights needs."""
     speed: float
-    """FLOP a second of one device: as measured, or as follows from what was given."""
+    """FLOP per second of one device: as measured, or as follows from what was given."""
 
     @property
     def record_seconds(self) -> float:

@@ -91,7 +91,7 @@ def _effects(run: Gathered) -> dict[int, list[list[Any]]]:
 
 
 def control_effects(run: Gathered) -> dict[str, list[float]]:
-    """Language -> what switching off single matched neurons does, nats a token."""
+    """Language -> what switching off single matched neurons does, nats per token."""
     found: dict[str, list[float]] = {}
     for row in _rows(run, "control"):
         found.setdefault(row["language"], []).append(_short(row["delta"]) or 0.0)

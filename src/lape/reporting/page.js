@@ -99,7 +99,7 @@
     const others = browser.controls[language];
     const control = others ? ` Single matched neurons: ${fixed(others.reduce((a, b) => a + b, 0) / others.length, 4)} on average, at most ${fixed(Math.max(...others), 4)} (${others.length} of them).` : "";
     const between = low === null ? "no interval: under 20 units" : `${fixed(low, 4)} to ${fixed(high, 4)}`;
-    return make("p", {}, `Switched off alone, it changes the loss of ${language} by ${fixed(delta, 4)} nats a token (${between}).${control}`);
+    return make("p", {}, `Switched off alone, it changes the loss of ${language} by ${fixed(delta, 4)} nats per token (${between}).${control}`);
   });
   const open = (n) => {
     const parts = [make("h3", {}, `Neuron ${place(n)}`)];

@@ -183,7 +183,7 @@ def same_run(working: Path, ours: dict[str, Any]) -> None:
         if theirs.get(key) != value:
             there, now = (f"{json.dumps(v, ensure_ascii=False):.600}" for v in (theirs.get(key), value))
             raise FileError(
-                f"{working} holds a run that was stopped, with another {key}: {there} there, {now} now. "
+                f"{working} holds a run that was stopped, in which {key} was {there}; now it is {now}. "
                 f"Give the same command to go on, choose another place, or delete {working}."
             )
 

@@ -130,7 +130,7 @@ def _verdict(low: float | None, high: float | None, p: float | None, claim: Clai
 
 
 _HEAD = """\
-# What a study judges. Written before any run; give your own with --claims FILE.
+# What a study judges, fixed before it is run; give your own with --claims FILE.
 # A claim holds where the whole 95 % interval of `value` lies on the `rule` side of `margin`, for every row (`member`) that `where` picks.
 # "over" stands for the study's languages but for the main one; "largest" for the largest value of the column.
 """

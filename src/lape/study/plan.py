@@ -33,7 +33,7 @@ _LINES = 50
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds a token."""
+    """Seconds per token."""
 
     loss: float
     body: float

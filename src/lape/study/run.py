@@ -80,7 +80,7 @@ def run(
     studied = [one for one in experiments().values() if one.study != "asked" or one.name in asked]
     why |= {one.name: "not asked for" for one in studied if one.name not in asked}
     reasons = {table: why[one.name] for one in studied if one.name in why for table in one.tables} | context.left_out
-    why |= {f"the way of choosing {method}": reason for method, reason in context.left_out.items()}
+    why |= {f"the selection method {method}": reason for method, reason in context.left_out.items()}
     return Studied(tables, [judge(claim, tables, reasons, context.over) for claim in claims], why)
 
 

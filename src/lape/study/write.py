@@ -41,9 +41,9 @@ def claims_page(judged: Sequence[Judged], not_run: Mapping[str, str], notes: Map
     lines = [
         "# Claims",
         "",
-        "Each claim, its statistic, margin and rule were written down before the run (claims.toml). A claim *holds* where the whole 95 %",
-        "interval of every figure lies on the rule's side of the margin, Holm-corrected within the claim; it is *undecided here*",
-        "where an interval contains the margin or there is none.",
+        "Each claim, its statistic, margin and rule stand in claims.toml, fixed before this command was run; a claim that was thought of with results",
+        "of the same model and text in hand is exploratory, whatever its verdict. A claim *holds* where the whole 95 % interval of every figure lies on",
+        "the rule's side of the margin, Holm-corrected within the claim; it is *undecided here* where an interval contains the margin or there is none.",
         "",
         "| claim | verdict | figures (95 % interval) |",
         "|---|---|---|",
@@ -99,13 +99,13 @@ def methods(record: Mapping[str, Any]) -> str:
             f"(Tang et al., 2024) with its published thresholds: the {record['rate']:.0%} of all neurons of lowest entropy among those whose "
             f"activation probability exceeds the 95th percentile of all probabilities ({record['threshold']:.4f}) in some language, assigned to "
             f"every language in which they exceed it. Effects were measured on {evaluated['lines']} parallel sentences, evenly spread over the "
-            f"text and each read by itself ({evaluated['tokens']} tokens on average a language; SHA-256 {evaluated['hash'][:16]}), "
-            "as the change of the negative log-likelihood in nats a token when a language's neurons are set to 0, "
+            f"text and each read by itself ({evaluated['tokens']} tokens per language on average; SHA-256 {evaluated['hash'][:16]}), "
+            "as the change of the negative log-likelihood in nats per token when a language's neurons are set to 0, "
             f"beside {options['draws']} draws of control neurons (a) as many at random in each layer, (b) as many in each layer and decile of "
             "energy E[a²]·‖down column‖². Intervals are 95 % percentile bootstraps "
-            f"({options['resamples']:,} resamples) over sentences, resampled jointly over languages and conditions; ways of choosing are compared by "
+            f"({options['resamples']:,} resamples) over sentences, resampled jointly over languages and conditions; selection methods are compared by "
             "the paired difference of selectivity, own / (own + others), at equal own effect. "
-            f"Claims, margins and rules were fixed before the run. Software: {versions}.",
+            f"Claims, margins and rules were fixed before this command was run. Software: {versions}.",
             "",
         ]
     )

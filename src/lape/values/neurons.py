@@ -206,7 +206,7 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
 
     def _repr_html_(self) -> str:
         """For notebooks: each language's neurons, how they lie in the layers, and how stable they are."""
-        columns = ["language", "neurons", "of no other language", "by layer"]
+        columns = ["language", "neurons", "unshared", "by layer"]
         rows = [
             [
                 language,

@@ -275,7 +275,7 @@ class ActivationStats:
         return others_mean(own, [self.mean(other) for other in self.languages if other != own])
 
     def attribution(self, language: str) -> Tensor:
-        """(neurons,) float64: −a · ∂NLL/∂a in nats a token, the first-order estimate of the damage of zeroing each neuron."""
+        """(neurons,) float64: −a · ∂NLL/∂a in nats per token, the first-order estimate of the damage of zeroing each neuron."""
         one = self[language]
         return one.sums("attribution") / max(int(one.sums("attributed")), 1)
 

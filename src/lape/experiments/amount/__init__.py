@@ -78,7 +78,7 @@ EXPERIMENT = Experiment(
             draw_amount,
             plain(
                 "amount",
-                "Median Jaccard of the sets found in two halves of the text, by the tokens a language in each; sets of 20 neurons or more.",
+                "Median Jaccard of the sets found in two halves of the text, by the tokens per language in each; sets of 20 neurons or more.",
             ),
         ),
     ),

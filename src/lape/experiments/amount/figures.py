@@ -35,7 +35,7 @@ def amount(tables: Tables, paper: Paper) -> Canvas:
     figure, axes = blank(paper, height(paper) + 0.4)
     table = tables["amount"].drop_nulls("median").sort("tokens")
     languages(axes, table, "tokens", "median", paper)
-    axes.set(xscale="log", xlabel="tokens a language in each half", ylabel="Jaccard of the halves' sets")
+    axes.set(xscale="log", xlabel="tokens per language in each half", ylabel="Jaccard of the halves' sets")
     axes.set_ylim(top=1.0)
     sizes = table["tokens"].unique().sort().to_list()
     kept = sizes[:: -(-len(sizes) // 5)] if sizes else []

@@ -24,7 +24,7 @@ class AnsweringStudy:
     """What of it a study sets."""
 
     answering: tuple[str, ...] = ()
-    """TAG=FILE, once a language: questions about passages, in SQuAD's format."""
+    """TAG=FILE, once per language: questions about passages, in SQuAD's format."""
     questions: int = 20
     """Questions of each language that are answered with neurons off."""
 
@@ -65,7 +65,7 @@ def _run(context: Context, options: AnsweringStudy) -> Tables:
 
 
 def _cost(_context: Context, options: AnsweringStudy) -> Cost:
-    """Four conditions a language, each answer of at most 32 tokens; reading the passages comes on top."""
+    """Four conditions per language, each answer of at most 32 tokens; reading the passages comes on top."""
     prompts = options.questions * len(options.files) * 4
     return Cost(body_tokens=prompts * 400, new_tokens=32 * max(1, prompts // 8))
 

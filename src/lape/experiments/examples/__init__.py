@@ -49,7 +49,7 @@ EXPERIMENT = Experiment(
         "contexts": Table("Where each neuron fires most.", CONTEXTS, file="examples/contexts.parquet"),
         "words": Table("The tokens that each neuron promotes and suppresses.", WORDS, file="examples/words.parquet"),
         "effects": Table(
-            "Change of loss with one neuron off, beside that of single control neurons, nats a token.",
+            "Change of loss with one neuron off, beside that of single control neurons, nats per token.",
             EFFECTS,
             file="examples/effects.parquet",
         ),

@@ -16,7 +16,7 @@ from lape.data.texts import Documents, Source, Texts, documents
 from lape.experiments.examples.contexts import ExamplesOptions
 from lape.experiments.examples.pieces import decoded
 from lape.experiments.experiment import taken
-from lape.measure.ablation import Ablations, Planned, untold
+from lape.measure.ablation import Ablations, PlannedRuns, unreported
 from lape.measure.bootstrap import FEWEST, Resamples
 from lape.measure.changes import loss_change
 from lape.measure.controls import control, seeded
@@ -54,13 +54,13 @@ def effects(
     options: ExamplesOptions,
     *,
     folder: Path | None = None,
-    planned: Planned = untold,
+    planned: PlannedRuns = unreported,
     progress: Progress = silent,
 ) -> tuple[pl.DataFrame, list[str]]:
     """The change of loss on a language's own text when one of its neurons is off, for its `options.effects` neurons of lowest
     `entropy` (neurons,), and what was left out, in words.
 
-    `EFFECTS`, one row a neuron, each followed by its control: `language`, `flat`, `entropy` (null where it is infinite), `tokens`
+    `EFFECTS`, one row per neuron, each followed by its control: `language`, `flat`, `entropy` (null where it is infinite), `tokens`
     (scored), `delta` (nats per token with that one neuron off minus unedited) with its 95 % interval `low`, `high` over units of text (null
     under 20), `kind` (own; or control: a neuron of no language, of the same layer and decile of energy in that language). Finished cells are
     kept in `folder`.

@@ -17,7 +17,7 @@ from lape.experiments.examples.contexts import ExamplesOptions, contexts
 from lape.experiments.examples.effects import EFFECTS
 from lape.experiments.examples.effects import effects as switched_off
 from lape.experiments.examples.words import WORDS, words
-from lape.measure.ablation import Planned, depends_on, refuse_recorded, untold
+from lape.measure.ablation import PlannedRuns, depends_on, refuse_recorded, unreported
 from lape.measure.result import Result
 from lape.model.body import check_fits
 from lape.model.identity import check_made_with, describe
@@ -59,7 +59,7 @@ def examples(
     entropy: Tensor | None = None,
     folder: Path | None = None,
     described: Mapping[str, Any] | None = None,
-    planned: Planned = untold,
+    planned: PlannedRuns = unreported,
     progress: Progress = silent,
 ) -> Result:
     """Look up what the neurons of all languages do: the contexts in which they fire most (max-activating examples), the tokens that they promote and

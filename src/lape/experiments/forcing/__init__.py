@@ -106,7 +106,7 @@ EXPERIMENT = Experiment(
             "Neurons minus each other family, over the ceiling.", DIFFERENCES, file="forcing/differences.parquet"
         ),
         "costs": Table(
-            "What the edits cost on text, nats a token.", COSTS, file="forcing/costs.parquet", optional=True
+            "What the edits cost on text, nats per token.", COSTS, file="forcing/costs.parquet", optional=True
         ),
         "forced_answers": Table("Every answer.", ANSWERS, file="forcing/answers.parquet", optional=True),
         "identification": Table(

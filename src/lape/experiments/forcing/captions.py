@@ -34,7 +34,7 @@ def costs_caption(tables: Tables, _facts: Facts) -> str:
     """Of what edits cost."""
     table = tables["costs"]
     return (
-        "What the edits cost where they act on every token of a text: change of loss in nats a token on text of the pair's source, of its target "
+        "What the edits cost where they act on every token of a text: change of loss in nats per token on text of the pair's source, of its target "
         f"and of the other languages, mean over pairs and languages. n: {len(table):,} measurements of {span(table['tokens'])} tokens. "
         "Means, drawn without intervals."
     )

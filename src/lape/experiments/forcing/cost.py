@@ -38,7 +38,7 @@ def costs(
     seed: int = 0,
     progress: Progress = silent,
 ) -> pl.DataFrame:
-    """The change of loss in nats a token, with its 95 % interval over documents (none under 20), for each setting on its pair.
+    """The change of loss in nats per token, with its 95 % interval over documents (none under 20), for each setting on its pair.
 
     The edit acts on every token of the text, prompt and generated alike, so an edit that spares some costs less than this.
     """

@@ -49,6 +49,6 @@ def costs(tables: Tables, paper: Paper) -> Canvas:
             axes.plot(one["delta_token"], at, mark, color=colour, markersize=3.5, linestyle="none", label=role)
     axes.axvline(0, color=GREY, linewidth=0.6)
     rows(axes, names)
-    axes.set_xlabel("change of loss (nats a token)")
+    axes.set_xlabel("change of loss (nats per token)")
     legend(figure, axes)
     return figure

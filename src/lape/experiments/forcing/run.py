@@ -1,4 +1,4 @@
-"""One thought, language forcing: questions in one language, answers wanted in another, by every family of methods on equal terms."""
+"""One thought, language forcing: questions in one language, answers wanted in another, by every family of methods."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ _SHOWN = ("ceiling", "none", "neurons", "prompt", "random")
 _QUESTIONS, _PAIRS = 3, 6
 FAMILIES = Table(
     "Questions in one language, answers wanted in another: shares of the answers, averaged over pairs, on questions that chose no setting. Good: in the "
-    "language, fluent and on topic. Cost: change of loss on text of the target and of other languages while the edit acts on every token, nats a token. "
+    "language, fluent and on topic. Cost: change of loss on text of the target and of other languages while the edit acts on every token, nats per token. "
     "ceiling: asked in the target language. none: nothing is done. prompt: told to in the prompt. mask: other scripts' tokens forbidden. diffmean: the "
     "residual stream shifted by the difference of means. random, other, permuted: controls with other neurons.",
     {

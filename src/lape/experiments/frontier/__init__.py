@@ -39,11 +39,11 @@ class FrontierStudy:
     """What of it a study sets."""
 
     methods: tuple[str, ...] | None = None
-    """Ways of choosing that are compared, with options where wanted (difference:against=largest). Default: all that the statistics allow,
+    """Selection methods that are compared, with options where wanted (difference:against=largest). Default: all that the statistics allow,
     but for alignment, ap and probability90; with quick, the paper's.
     """
     sizes: tuple[int, ...] = (50, 200)
-    """Neurons of each language at which every way of choosing is measured."""
+    """Neurons of each language at which every selection method is measured."""
     finer: tuple[int, ...] = (100,)
     """Further sizes for LAPE and for the difference of means."""
 
@@ -127,7 +127,7 @@ def _named(method: str) -> tuple[str, dict[str, Any]]:
         key, equals, value = one.partition("=")
         if not equals:
             raise OptionError(
-                f"{method!r} is no way of choosing. Expected a name, or NAME:OPTION=VALUE,… such as difference:against=largest."
+                f"{method!r} is no selection method. Expected a name, or NAME:OPTION=VALUE,… such as difference:against=largest."
             )
         more[key] = float(value) if value.replace(".", "", 1).isdigit() else value
     return name, more
@@ -141,13 +141,13 @@ def _cost(context: Context, options: FrontierStudy) -> Cost:
 
 EXPERIMENT = Experiment(
     name="frontier",
-    title="Ways of choosing",
-    about="ways of choosing at equal numbers of neurons",
+    title="Selection methods",
+    about="selection methods at equal numbers of neurons",
     options=FrontierStudy,
     run=_run,
     tables={
-        "frontier": Table("Own effect, others and selectivity of each method and size, nats a token.", FRONTIER),
-        "matrix": Table("Change of each language's loss with each language's set off, nats a token.", MATRIX),
+        "frontier": Table("Own effect, others and selectivity of each method and size, nats per token.", FRONTIER),
+        "matrix": Table("Change of each language's loss with each language's set off, nats per token.", MATRIX),
         "advantages": Table("Selectivity of one method minus another's, at equal own effect.", ADVANTAGES),
     },
     needs=(MODEL, PARALLEL),
@@ -155,13 +155,13 @@ EXPERIMENT = Experiment(
     figures=(
         Figure(
             "frontier",
-            "Ways of choosing: others against own",
+            "Selection methods: others against own",
             ("frontier",),
             draw,
             sentences(
                 "frontier",
-                "Ways of choosing at several sizes of set (points of a line): mean change of the other languages' loss against that of the language "
-                "whose neurons are off, nats a token, means over languages; lower at equal own is better.",
+                "Selection methods at several sizes of set (points of a line): mean change of the other languages' loss against that of the language "
+                "whose neurons are off, nats per token, means over languages; lower at equal own is better.",
             ),
         ),
     ),

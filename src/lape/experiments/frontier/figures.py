@@ -12,7 +12,7 @@ _ROUND = (0, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 
 
 def frontier(tables: Tables, paper: Paper) -> Canvas:
-    """Others against own, a line for each way of choosing over its sizes."""
+    """Others against own, a line for each selection method over its sizes."""
     figure, axes = blank(paper, height(paper) + 0.5)
     mean = tables["frontier"].filter(pl.col("language") == MEAN).drop_nulls(["own", "others"]).sort("size")
     for k, method in enumerate(mean["method"].unique(maintain_order=True)):
@@ -25,7 +25,7 @@ def frontier(tables: Tables, paper: Paper) -> Canvas:
     axes.set_yticks(*zip(*((tick, f"{tick:g}") for tick in _ROUND if tick <= top), strict=True))
     axes.set_ylim(min([0.0, *others]), top)
     axes.minorticks_off()
-    axes.set_xlabel("own language's change of loss (nats a token)")
+    axes.set_xlabel("own language's change of loss (nats per token)")
     axes.set_ylabel("mean change of the others")
     legend(figure, axes)
     return figure

@@ -1,4 +1,4 @@
-"""Own against others over set sizes: ways of choosing compared at equal effect on the language itself."""
+"""Own against others over set sizes: selection methods compared at equal effect on the language itself."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def advantages(
     others is interpolated along own, where own first reaches the level. A way of choosing without any own effect has selectivity 0,
     and is compared with the smallest set. Sizes of which a language has no set are passed over; a language without any has nulls.
     One row per language and one of the mean over those of `over` that could be compared (`languages`, how many): `own` (the level,
-    nats a token), `selectivity`, `selectivity_against`, `difference` with its paired 95 % interval, `p` (two-sided, bootstrap),
+    nats per token), `selectivity`, `selectivity_against`, `difference` with its paired 95 % interval, `p` (two-sided, bootstrap),
     `p_holm` (over the languages of this pair; the mean is a test by itself) and `units` (of the language that has fewest).
 
     Example:

@@ -104,7 +104,7 @@ EXPERIMENT = Experiment(
     run=_run,
     tables={
         "ablated": Table(
-            "The damage of each neuron or group, and what is known of it beforehand, nats a token.",
+            "The damage of each neuron or group, and what is known of it beforehand, nats per token.",
             {name: kind for name, kind in ABLATED.items() if name != "neurons"} | _SIZE,
         ),
         "correlations": Table("Rank correlation of the damage with what is known beforehand.", CORRELATIONS | _SIZE),

@@ -32,7 +32,7 @@ EXPERIMENT = Experiment(
     run=_run,
     tables={
         "patching": Table(
-            "Change of loss with neurons at 0 and at their mean over the other languages, nats a token.", PATCHING
+            "Change of loss with neurons at 0 and at their mean over the other languages, nats per token.", PATCHING
         ),
         "patched_matrix": Table("The same for every language off and every language evaluated.", MATRIX),
     },
@@ -43,7 +43,7 @@ EXPERIMENT = Experiment(
             "patching",
             "Neurons set to their mean elsewhere",
             ("patching",),
-            dots("patching", ["language"], "patched_own", "own effect, patched (nats a token)", 0.0),
+            dots("patching", ["language"], "patched_own", "own effect, patched (nats per token)", 0.0),
             sentences(
                 "patching",
                 "Change of a language's own loss with its neurons set to their mean over the other languages.",

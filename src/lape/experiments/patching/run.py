@@ -153,7 +153,7 @@ def overall_mean(stats: ActivationStats) -> Tensor:
 def _changes(
     work: Ablations, neurons: LanguageNeurons, means: Mapping[str, Tensor], drawn: Resamples, progress: Progress
 ) -> dict[str, Floats]:
-    """`zeroed` and `patched`: (sets, languages, 1 + resamples) change in nats a token."""
+    """`zeroed` and `patched`: (sets, languages, 1 + resamples) change in nats per token."""
     result = {name: np.zeros((len(means), len(work.languages), len(drawn.weights))) for name in ("zeroed", "patched")}
     cells = [(k, off, j, language) for k, off in enumerate(means) for j, language in enumerate(work.languages)]
     for k, off, j, language in each(cells, "zeroing and patching", progress):

@@ -20,8 +20,8 @@ def matrix_caption(tables: Tables, facts: Facts) -> str:
         else " No control was drawn."
     )
     return (
-        "Change of loss in nats a token with a language's neurons switched off (row), on text of each language (column); colours from 0 on, by the "
-        f"root.{bold}{beside} n: {span(table['tokens'])} tokens a language. {units(table, facts)}"
+        "Change of loss in nats per token with a language's neurons switched off (row), on text of each language (column); colours from 0 on, by the "
+        f"root.{bold}{beside} n: {span(table['tokens'])} tokens per language. {units(table, facts)}"
     )
 
 
@@ -35,7 +35,7 @@ def own_caption(tables: Tables, facts: Facts) -> str:
     )
     interval = "the line its 95 % interval" if not table["low"].null_count() else "no interval"
     return (
-        f"Change of a language's own loss, in nats a token, with its own neurons off (dot; {interval}) and with control neurons off (mark: mean of the "
+        f"Change of a language's own loss, in nats per token, with its own neurons off (dot; {interval}) and with control neurons off (mark: mean of the "
         "draws, line: up to the largest draw): as many per layer (random), as many per layer and decile of energy (matched); controls have no "
-        f"interval.{none} In brackets: neurons off. n: {span(table['tokens'])} tokens a language. {units(table, facts)}"
+        f"interval.{none} In brackets: neurons off. n: {span(table['tokens'])} tokens per language. {units(table, facts)}"
     )

@@ -21,7 +21,7 @@ CONTROLLED = {
 def controlled(lines: pl.DataFrame, languages: Sequence[str], *, resamples: int = 2000, seed: int = 0) -> pl.DataFrame:
     """Own minus the mean of the control draws: one row per language and kind of control (random, matched).
 
-    `lines`: as `lape.experiments.perplexity.run.line_losses` gives them. `own`, `of_control`: change of loss in nats a token; `difference` with
+    `lines`: as `lape.experiments.perplexity.run.line_losses` gives them. `own`, `of_control`: change of loss in nats per token; `difference` with
     its paired 95 % interval over units of text, null under 20 units. A language without control neurons (its set is empty, or too few
     others are left) has nulls for them: it is not left out, since what has no control shows nothing.
     Raises OptionError for a language that was not evaluated, or whose set was not switched off.

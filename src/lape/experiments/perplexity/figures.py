@@ -32,7 +32,7 @@ def own(tables: Tables, paper: Paper) -> Canvas:
             axes.plot([], [], mark, color=colour, markersize=3, linestyle="-", linewidth=0.8, label=label)
     axes.axvline(0, color=GREY, linewidth=0.6)
     rows(axes, [f"{paper.name(row['off'])} ({row['neurons']})" for row in table.iter_rows(named=True)])
-    axes.set(xlabel="change of the language's own loss (nats a token)", ylabel="neurons off (how many)")
+    axes.set(xlabel="change of the language's own loss (nats per token)", ylabel="neurons off (how many)")
     legend(figure, axes)
     return figure
 
@@ -69,7 +69,7 @@ def perplexity(tables: Tables, paper: Paper) -> Canvas:
         paper.names(names),
         columns,
         both,
-        "change of loss (nats a token)",
+        "change of loss (nats per token)",
         cell=cell,
         apart=len(drawn),
         tall=roomy,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lape.data.corpus import Corpus, TextOptions
 from lape.data.texts import Texts
-from lape.measure.ablation import Ablations, Planned, depends_on, refuse_recorded, untold
+from lape.measure.ablation import Ablations, PlannedRuns, depends_on, refuse_recorded, unreported
 from lape.measure.bootstrap import Resamples
 from lape.measure.changes import resampled_ends
 from lape.measure.controls import control, seeded
@@ -139,14 +139,14 @@ def line_losses(
     *,
     folder: Path | None = None,
     described: Mapping[str, Any] | None = None,
-    planned: Planned = untold,
+    planned: PlannedRuns = unreported,
     progress: Progress = silent,
 ) -> pl.DataFrame:
     """The loss of every line in every condition, the ground of all tables.
 
     With a `folder`, what was measured is kept there, and a call that was stopped goes on from it; one with other neurons, text, model
     or options is refused. `described`: what `lape.model.identity.describe` says, where that is known already, since it reads all weights. `planned`:
-    see `Planned`.
+    see `PlannedRuns`.
 
     Columns: `off` (language switched off, "" for the base), `kind` (base, own, random, matched), `draw`, `language` (evaluated), `document`,
     `line`, `unit` (of resampling), `tokens` (scored), `characters`, `nll` (nats, summed over the line).
@@ -167,7 +167,7 @@ def losses(
     neurons: LanguageNeurons,
     options: PerplexityOptions,
     progress: Progress = silent,
-    planned: Planned = untold,
+    planned: PlannedRuns = unreported,
 ) -> pl.DataFrame:
     """`line_losses` on text that is prepared already."""
     read, taken = work.base(progress)

@@ -15,15 +15,15 @@ from lape.experiments.section import Block, Grid, Picture, Rows, Section, View, 
 from lape.experiments.table import Table
 
 UNITS = {
-    "delta_token": ("nats a token", 2),
-    "delta_sentence": ("nats a sentence", 1),
-    "delta_character": ("nats a character", 3),
+    "delta_token": ("nats per token", 2),
+    "delta_sentence": ("nats per sentence", 1),
+    "delta_character": ("nats per character", 3),
     "percent": ("% of perplexity", 0),
 }
 """Columns of the loss matrix, what they are in, and digits."""
 CONTROLS = {"matched": "less the mean of matched neurons", "random": "less the mean of random neurons"}
 OWN = Table(
-    "Change of a language's own loss, nats a token, with as many other neurons off: matched in layers and energy, or random in the same layers.",
+    "Change of a language's own loss, nats per token, with as many other neurons off: matched by layer and decile of gate energy, or random by layer.",
     {
         name: SUMMARY[name]
         for name in (
@@ -77,7 +77,7 @@ def _grid(table: pl.DataFrame) -> Grid:
     for kind, title in CONTROLS.items():
         values = by_cell(partial(_less, f"{kind}_mean"))
         if any(value is not None for line in values for value in line):
-            views[kind] = View(f"nats a token, {title}", values)
+            views[kind] = View(f"nats per token, {title}", values)
     few = " (none where there are under 20 units of text)" if min(table["units"].to_list()) < 20 else ""
     caption = (
         "Rows: the language whose neurons are off. Columns: the language of the text. "
@@ -113,7 +113,7 @@ def _damage(table: pl.DataFrame) -> str | None:
         else ""
     )
     return (
-        f"Switching off the {most['neurons']} neurons of {most['off']} raises its loss by {number(most['delta_token'])} nats a token "
+        f"Switching off the {most['neurons']} neurons of {most['off']} raises its loss by {number(most['delta_token'])} nats per token "
         f"{interval(most['low'], most['high'])}{_control(most)}{beside}.{all_of}"
     )
 
@@ -122,7 +122,9 @@ def _control(row: Mapping[str, float | None]) -> str:
     mean, largest = row.get("matched_mean"), row.get("matched_max")
     if mean is None or largest is None:
         return " (no control was drawn)"
-    return f"; as many neurons of the same layers and energy by {number(mean)} (at most {number(largest)})"
+    return (
+        f"; as many neurons of the same layers and deciles of gate energy by {number(mean)} (at most {number(largest)})"
+    )
 
 
 def _unharmed(table: pl.DataFrame) -> str | None:
@@ -133,6 +135,6 @@ def _unharmed(table: pl.DataFrame) -> str | None:
     if least["low"] is None or least["low"] > 0.05:
         return None
     return (
-        f"Least depends on the {least['neurons']} neurons of {least['off']}: {number(least['delta_token'])} nats a token "
+        f"Least depends on the {least['neurons']} neurons of {least['off']}: {number(least['delta_token'])} nats per token "
         f"{interval(least['low'], least['high'])}."
     )

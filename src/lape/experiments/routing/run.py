@@ -21,7 +21,7 @@ def affinity(stats: ActivationStats) -> pl.DataFrame:
     """How much each expert is used by each language (ours).
 
     One row per language and routed expert: `routed`, the counted tokens that were sent to it; `share` of all counted tokens (0 to
-    1; with k experts a token the shares of a layer add up to k); `lowest` and `highest` of that share over the folds of the text
+    1; with k experts per token the shares of a layer add up to k); `lowest` and `highest` of that share over the folds of the text
     (null where there is one fold): with 8 folds there are too few units for an interval; `others`, the mean share over the other
     languages; `ratio`, share / others (null where that is 0); `apart`, whether the folds' range lies wholly above or below the
     range of every other language.

@@ -58,7 +58,7 @@ def _missing(context: Context, _options: ScriptsStudy) -> str | None:
 
 
 def _cost(context: Context, options: ScriptsStudy) -> Cost:
-    """About four writings a language, recorded; each measured under two sets and without."""
+    """About four writings per language, recorded; each measured under two sets and without."""
     languages = len(context.over)
     return Cost(
         passes=19 * languages,
@@ -74,7 +74,9 @@ EXPERIMENT = Experiment(
     options=ScriptsStudy,
     run=_run,
     tables={
-        "scripts": Table("Neurons and damage where the same sentences are written otherwise, nats a sentence.", SCRIPTS)
+        "scripts": Table(
+            "Neurons and damage where the same sentences are written otherwise, nats per sentence.", SCRIPTS
+        )
     },
     needs=(MODEL, PARALLEL, Need(_missing, "{recorded}")),
     cost=_cost,

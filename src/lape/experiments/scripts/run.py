@@ -75,8 +75,8 @@ def scripts(
     letters replaced) and `reached` (whether that makes the text as costly as romanised text) for noise;
     `neurons_native`, `neurons_variant`; `jaccard` of both sets; `ceiling`, the median Jaccard of the native sets from two
     halves of the language's folds, and `chance`, of random sets with as many neurons a layer (all three null for sets under 20
-    neurons); `nats_native`, `nats_variant` (nats a sentence, nothing off); `units` (blocks of 8 lines, or with `apart` lines); and the
-    change in nats a sentence with its 95 % interval (`_low`, `_high`; null under 20 units): `own_on_native`, `own_on_variant` (the
+    neurons); `nats_native`, `nats_variant` (nats per sentence, nothing off); `units` (blocks of 8 lines, or with `apart` lines); and the
+    change in nats per sentence with its 95 % interval (`_low`, `_high`; null under 20 units): `own_on_native`, `own_on_variant` (the
     native set off), `variant_on_native`, `variant_on_variant` (the variant's set off), on text of either writing; and `kept`,
     own_on_variant over own_on_native, paired over units. A sentence is a line.
 

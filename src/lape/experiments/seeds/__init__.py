@@ -20,7 +20,7 @@ class SeedsStudy:
     """What of it a study sets."""
 
     second_seed: tuple[str, ...] = ()
-    """TAG=PATH, once a language: a checkpoint tuned on the language again, with another seed than the one that was recorded."""
+    """TAG=PATH, once per language: a checkpoint tuned on the language again, with another seed than the one that was recorded."""
 
     @property
     def checkpoints(self) -> dict[str, Any]:

@@ -104,7 +104,7 @@ def similarity(
     `parallel`: language tag -> a file or the lines themselves, line i the same sentence in each. Gives the tables `dominance`, a row per layer and
     target language, see `dominance`, and `pairs`, a row per layer and pair of languages, see `pairs`; cosines, −1 to 1.
 
-    All sentence vectors are in memory at once, 4 · layers · width bytes a sentence and language: 1.5 GB for a 7B model
+    All sentence vectors are in memory at once, 4 · layers · width bytes per sentence and language: 1.5 GB for a 7B model
     (32 layers of 4096) with 400 sentences in 7 languages.
 
     Raises TextError for lines that are not aligned or too few, OptionError, ModelError.

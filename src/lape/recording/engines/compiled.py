@@ -16,7 +16,7 @@ from lape.data.windows import Batch
 from lape.errors import ModelError
 from lape.model.body import body, device_of
 from lape.model.compiled import Fixed, pays, proven, settled, why_not
-from lape.model.hooks import Rows, change, forget_compiled, held
+from lape.model.hooks import Rows, change, held, reset_compile_cache
 from lape.model.numerics import summed_in
 from lape.model.site import Sites
 from lape.recording.counter import Recorder
@@ -84,7 +84,7 @@ class CompiledReader(Reader):
         shape = self._fixed.rows, self._fixed.length
         super().__init__(model, found, options, None, CompiledRecorder(model, found, *shape), shape)
         self._run = torch.compile(self._in_graph, dynamic=False)
-        forget_compiled()
+        reset_compile_cache()
 
     def _in_graph(self, ids: Tensor, positions: Tensor | None) -> None:
         """Nothing is returned, so that what no count depends on is not computed."""

@@ -1,4 +1,4 @@
-"""What the loss owes each neuron, by a backward pass over some of the text once it is counted."""
+"""First-order attribution of the loss to each neuron (activation × gradient), by a backward pass over some of the text once it is counted."""
 
 from __future__ import annotations
 
