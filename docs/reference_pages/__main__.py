@@ -68,6 +68,7 @@ def command_line() -> str:
 
     with patch.object(sys, "argv", ["lape"]):  # usage lines begin with what was started
         verbs = generate_markdown_docs(app(), generate_toc=False, no_root_title=True, heading_level=2)
+    verbs = verbs.replace("(#lape-install-completion)", "(#lape---install-completion)")  # as a host calls that heading
     about = "`lape --help` lists the verbs, `lape VERB --help` says all that one takes, and so does this page."
     return f"# The command line\n\n{HEAD}\n\n{about}\n\n{verbs.strip()}\n"
 

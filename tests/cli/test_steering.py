@@ -402,11 +402,11 @@ def expected(folder):
 def test_force_writes_the_tables_and_where_they_came_from(forced, expected, folder):
     assert {path.name for path in forced.iterdir()} == WRITTEN
     assert not forced.with_name("out.partial").exists()
-    for name in ("answers", "differences", "costs", "identification"):
+    files = {"answers": "forced_answers", "differences": "forcing_differences"}
+    for name in ("forcing", "answers", "differences", "costs", "identification"):
         table = pl.read_parquet(forced / f"{name}.parquet")
-        assert table.equals(getattr(expected, name))
+        assert table.equals(expected[files.get(name, name)])
         assert len(table)
-    assert pl.read_parquet(forced / "forcing.parquet").equals(expected.table)
     manifest = json.loads((forced / "run.json").read_text())
     assert (manifest["verb"], manifest["development"], manifest["options"]["pairs"]) == ("force", 8, "en-fr")
     assert manifest["questions"] == {language: QUESTIONS[language] for language in ("en", "fr")}
@@ -418,7 +418,11 @@ def test_force_s_json_holds_the_records_and_what_they_mean(forced, expected):
     assert found["definitions"] == DEFINITIONS
     assert found["notes"] == list(expected.notes)
     assert "--residual" in expected.notes[0]
-    for name, table in (("records", expected.table), ("costs", expected.costs), ("differences", expected.differences)):
+    for name, table in (
+        ("records", expected["forcing"]),
+        ("costs", expected["costs"]),
+        ("differences", expected["forcing_differences"]),
+    ):
         assert [list(row) for row in found[name]] == [sorted(table.columns)] * len(table)
         for row, of in zip(found[name], table.to_dicts(), strict=True):
             assert {k: row[k] for k in of} == pytest.approx(of, abs=6e-5)
@@ -469,7 +473,7 @@ def test_a_killed_force_goes_on_where_it_was_and_no_other_command_does(folder, f
 def test_force_takes_bundled_questions_and_writes_beside_the_run_where_nothing_is_named(folder, tmp_path, monkeypatch):
     seen = {}
 
-    def spy(model, tokenizer, stats, development, reporting, options, **more):
+    def spy(model, tokenizer, stats, development, reporting, **more):
         seen.update(development=development, reporting=reporting, **more)
         raise OptionError("enough")
 

@@ -30,6 +30,7 @@ COMMANDS = {
     "record": f"record HERE/model{TEXT} --document line --row-tokens 64 --device cpu --out OUT",
     "identify": "identify HERE/run --per-language 4 --no-reliability --out OUT.safetensors",
     "show": "show HERE/run",
+    "samples": "samples OUT",
     "perplexity": f"perplexity HERE/model HERE/run{OTHER} --draws 1 --resamples 50 --device cpu --out OUT",
     "steer": "steer HERE/model 'fr01 fr02 fr03' --from fr --to en --run HERE/run --new-tokens 4 --device cpu",
     "force": "force HERE/model --run HERE/run --questions en=HERE/en2.txt --questions fr=HERE/fr2.txt --pairs en-fr --new-tokens 4"
@@ -152,7 +153,7 @@ def test_its_tables_are_as_their_experiment_declares(verb, ran):
     assert bool(found) == (verb in ("perplexity", "force", "study", "examples", "evaluate", "run", "compare"))
 
 
-@pytest.mark.parametrize("verb", [verb for verb in WRITING if verb not in ("identify", "report")])
+@pytest.mark.parametrize("verb", [verb for verb in WRITING if verb not in ("identify", "report", "samples")])
 def test_its_folder_says_how_it_was_made(verb, ran):
     name = {"export": "lape.json", "figures": "figures.json"}.get(verb, "run.json")
     said = json.loads((ran[verb] / name).read_text())

@@ -154,7 +154,7 @@ def test_entropy_among_those_that_matter_takes_the_lowest_of_the_largest_attribu
 
 @pytest.mark.parametrize(
     ("options", "says"),
-    [({"by": "size"}, "by is"), ({"matters": 0}, "matters is"), ({"folds": [0]}, "folds"), ({"rate": 1}, "rate")],
+    [({"by": "size"}, "by is"), ({"matters": 0}, "matters is"), ({"folds": [0]}, "folds")],
 )
 def test_what_it_cannot_do_is_refused(options, says):
     with pytest.raises(OptionError, match=says):
