@@ -460,7 +460,12 @@ def test_a_killed_force_goes_on_where_it_was_and_no_other_command_does(folder, f
         (("--evaluation", f"fr={folder}/text.fr.txt"), "evaluation"),
     ):
         refused(
-            capsys, tmp_path, force(folder, tmp_path / "out", *change), f"another {what}", "the same command", "delete"
+            capsys,
+            tmp_path,
+            force(folder, tmp_path / "out", *change),
+            f"in which {what} was",
+            "the same command",
+            "delete",
         )
     assert run(force(folder, tmp_path / "out")) == 0
     assert len(asked) == len(set(asked))

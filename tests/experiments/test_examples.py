@@ -320,7 +320,7 @@ def test_a_stopped_command_goes_on_where_it_was(folder, tmp_path, capsys, monkey
     monkeypatch.setattr(whole, "contexts", None)  # is not called again
     monkeypatch.setattr(whole, "words", None)
     assert run(command(folder, "--out", str(tmp_path / "x"), "--length", "9")) == 2
-    assert "another options" in capsys.readouterr().err.replace("\n", " ")
+    assert "in which options was" in capsys.readouterr().err.replace("\n", " ")
     assert run(command(folder, "--out", str(tmp_path / "x"))) == 0
     for name in ("contexts", "words", "effects"):
         a, b = (pl.read_parquet(tmp_path / k / f"{name}.parquet") for k in ("x", "whole"))

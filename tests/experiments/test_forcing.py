@@ -514,14 +514,14 @@ def retrained():
 )
 def test_a_folder_with_cells_of_another_run_is_refused_and_left_as_it_is(force, stats, begun, what, changes):
     before = {path: path.stat().st_mtime_ns for path in begun.rglob("*")}
-    with pytest.raises(FileError, match=rf"another {what}: .* there, .* now. Give the same command to go on.*delete"):
+    with pytest.raises(FileError, match=rf"in which {what} was .*; now it is .*\. Give the same command to go on.*delete"):
         force(**{**SHORT, "stats": anonymous(stats), "folder": begun, **changes(stats)})
     assert {path: path.stat().st_mtime_ns for path in begun.rglob("*")} == before
 
 
 def test_a_folder_with_cells_of_other_settings_is_refused(force, stats, begun, monkeypatch):
     monkeypatch.setattr(module, "tried", lambda family, layers: tried(family, layers)[::-1])
-    with pytest.raises(FileError, match="another settings"):
+    with pytest.raises(FileError, match="in which settings was"):
         force(**SHORT, stats=anonymous(stats), folder=begun)
 
 

@@ -243,7 +243,7 @@ def test_a_folder_with_cells_of_another_run_is_refused(run, stats, tmp_path, mon
     monkeypatch.setattr(Bench, "answers", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run(folder=tmp_path)
-    with pytest.raises(FileError, match=f"another {what}"):
+    with pytest.raises(FileError, match=f"in which {what} was"):
         run(folder=tmp_path, **changes(stats))
 
 

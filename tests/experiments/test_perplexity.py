@@ -352,7 +352,7 @@ def test_the_passes_and_their_time_are_said_before_the_first(call):
 def test_a_stopped_measurement_does_not_go_on_with_other_options(call, change):
     with pytest.raises(KeyboardInterrupt):
         call(progress=stopped_after(2))
-    with pytest.raises(FileError, match="another options"):
+    with pytest.raises(FileError, match="in which options was"):
         call(changed=change)
 
 

@@ -337,7 +337,7 @@ def test_what_was_counted_is_not_counted_again(texts, tmp_path):
 @pytest.mark.parametrize("change", [{"row_tokens": 16}, {"bos": "never"}, {"tokens": 30}, {"residual": True}])
 def test_a_stopped_run_does_not_go_on_with_other_options(texts, tmp_path, change):
     stopped(texts, tmp_path / "run")
-    with pytest.raises(FileError, match=r"stopped, with another (options|corpus).*delete"):
+    with pytest.raises(FileError, match=r"stopped, in which (options|corpus) was .*; now it is .*delete"):
         run(texts, tmp_path / "run", **{"checkpoint_seconds": 0, "batch_tokens": 32, "row_tokens": 32, **change})
 
 
@@ -345,7 +345,7 @@ def test_a_stopped_run_does_not_go_on_with_another_text(texts, tmp_path):
     stopped(texts, tmp_path / "run")
     with Path(texts["fr"]).open("a", encoding="utf-8") as file:
         file.write("\nle chien")
-    with pytest.raises(FileError, match="stopped, with another corpus"):
+    with pytest.raises(FileError, match=r"stopped, in which corpus was \{.fr"):
         run(texts, tmp_path / "run", batch_tokens=32, row_tokens=32)
 
 

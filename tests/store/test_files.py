@@ -81,7 +81,7 @@ def test_a_folder_whose_state_is_damaged_is_begun_anew(tmp_path, state):
         files.same_run(tmp_path, {"a": 1})
     assert sorted(path.name for path in tmp_path.iterdir()) == [files.STATE, "tokens.bin"]
     files.same_run(tmp_path, {"a": 1})
-    with pytest.raises(FileError, match="another a"):
+    with pytest.raises(FileError, match="in which a was"):
         files.same_run(tmp_path, {"a": 2})
 
 

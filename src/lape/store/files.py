@@ -181,11 +181,20 @@ def same_run(working: Path, ours: dict[str, Any]) -> None:
         return
     for key, value in plain.items():
         if theirs.get(key) != value:
-            there, now = (f"{json.dumps(v, ensure_ascii=False):.600}" for v in (theirs.get(key), value))
+            there, now = (f"{json.dumps(v, ensure_ascii=False):.600}" for v in _apart(theirs.get(key), value))
             raise FileError(
                 f"{working} holds a run that was stopped, in which {key} was {there}; now it is {now}. "
                 f"Give the same command to go on, choose another place, or delete {working}."
             )
+
+
+def _apart(there: Any, now: Any) -> tuple[Any, Any]:
+    """Of two values of JSON what differs: of objects, the keys that do."""
+    if not (isinstance(there, dict) and isinstance(now, dict)):
+        return there, now
+    keys = [key for key in dict.fromkeys([*there, *now]) if there.get(key) != now.get(key)]
+    pairs = {key: _apart(there.get(key), now.get(key)) for key in keys}
+    return {key: pair[0] for key, pair in pairs.items()}, {key: pair[1] for key, pair in pairs.items()}
 
 
 def finish(working: Path, path: Path) -> None:
