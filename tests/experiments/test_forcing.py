@@ -514,7 +514,9 @@ def retrained():
 )
 def test_a_folder_with_cells_of_another_run_is_refused_and_left_as_it_is(force, stats, begun, what, changes):
     before = {path: path.stat().st_mtime_ns for path in begun.rglob("*")}
-    with pytest.raises(FileError, match=rf"in which {what} was .*; now it is .*\. Give the same command to go on.*delete"):
+    with pytest.raises(
+        FileError, match=rf"in which {what} was .*; now it is .*\. Give the same command to go on.*delete"
+    ):
         force(**{**SHORT, "stats": anonymous(stats), "folder": begun, **changes(stats)})
     assert {path: path.stat().st_mtime_ns for path in begun.rglob("*")} == before
 

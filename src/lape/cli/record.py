@@ -81,30 +81,13 @@ def record(
         )
     started = time.perf_counter()
     with progress() as report:
+        how: dict[str, Any] = {"out": to, "overwrite": overwrite, "progress": report}
         if cluster.engine == "ray":
             observers.refuse("ray", options, tuned=bool(checkpoints))
-            stats = ray.record(
-                model,
-                texts,
-                **vars(options),
-                loading=loading,
-                cluster=cluster,
-                out=to,
-                overwrite=overwrite,
-                progress=report,
-            )
+            stats = ray.record(model, texts, **vars(options), loading=loading, cluster=cluster, **how)
         else:
             loaded, tokenizer = load_proven(model, loading, report)
-            stats = run(
-                loaded,
-                tokenizer,
-                texts,
-                **vars(options),
-                tuned=checkpoints,
-                out=to,
-                overwrite=overwrite,
-                progress=report,
-            )
+            stats = run(loaded, tokenizer, texts, **vars(options), tuned=checkpoints, **how)
     if first:
         _note(to, loading)
     if loading.tensor_parallel:

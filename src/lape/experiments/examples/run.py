@@ -10,8 +10,8 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
-from lape.data.corpus import prepare
-from lape.data.texts import Texts
+from lape.data.corpus import Corpus, prepare
+from lape.data.texts import Source, Texts
 from lape.errors import ModelError, OptionError
 from lape.experiments.examples.contexts import ExamplesOptions, contexts
 from lape.experiments.examples.effects import EFFECTS
@@ -84,11 +84,7 @@ def examples(
     check_made_with(model, tokenizer, bos=options.bos, neurons=neurons)
     _check(neurons)
     sources = checked_texts(texts)
-    corpora = {k: prepare(k, source, tokenizer, options, progress=progress) for k, source in sources.items()}
-    for corpus in corpora.values():
-        check_fits(model, options.row_tokens, int(corpus.tokens.max()))
-    if not options.allow_recorded:
-        refuse_recorded(corpora, neurons)
+    corpora = _prepared(model, tokenizer, sources, neurons, options, progress)
     if folder is not None:
         files.same_run(folder, depends_on(described or describe(model, tokenizer), neurons, corpora, options))
     union = neurons.union
@@ -101,17 +97,39 @@ def examples(
     if isinstance(head, str):
         return Result(tables, (f"words: {head}", f"effects: {head}"))
     tables["words"] = cells.table("words", lambda: words(model, tokenizer, head, union, progress))
-    if entropy is None and neurons.method == "lape" and neurons.profile is not None and neurons.scores is not None:
-        entropy = neurons.profile.spread(neurons.scores, elsewhere=torch.inf)
-    if entropy is None or not options.effects:
-        why = (
-            "none were asked for" if not options.effects else f"neurons of the method {neurons.method} have no entropy"
-        )
-        return Result(tables, (f"effects: {why}",))
+    entropy = _entropy(neurons) if entropy is None else entropy
+    if not options.effects:
+        return Result(tables, ("effects: none were asked for",))
+    if entropy is None:
+        return Result(tables, (f"effects: neurons of the method {neurons.method} have no entropy",))
     tables["effects"], notes = switched_off(
         model, tokenizer, sources, neurons, entropy, options, folder=folder, planned=planned, progress=progress
     )
     return Result(tables, tuple(notes))
+
+
+def _entropy(neurons: LanguageNeurons) -> Tensor | None:
+    """(neurons,) LAPE of the neurons that LAPE chose, infinite elsewhere; None for those of other methods."""
+    if neurons.method != "lape" or neurons.profile is None or neurons.scores is None:
+        return None
+    return neurons.profile.spread(neurons.scores, elsewhere=torch.inf)
+
+
+def _prepared(
+    model: PreTrainedModel | nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    sources: Mapping[str, Source],
+    neurons: LanguageNeurons,
+    options: ExamplesOptions,
+    progress: Progress,
+) -> dict[str, Corpus]:
+    """The text to look at, which fits the model and, unless that is allowed, was not recorded."""
+    corpora = {k: prepare(k, source, tokenizer, options, progress=progress) for k, source in sources.items()}
+    for corpus in corpora.values():
+        check_fits(model, options.row_tokens, int(corpus.tokens.max()))
+    if not options.allow_recorded:
+        refuse_recorded(corpora, neurons)
+    return corpora
 
 
 def _check(neurons: LanguageNeurons) -> None:
