@@ -251,7 +251,7 @@ def test_a_stopped_run_goes_on_with_the_same_checkpoints_only(tmp_path, monkeypa
     with pytest.raises(KeyboardInterrupt):
         recorded(tuned, out=out, progress=failing, **options)
     other = {**tuned, "fr": moved(model_of("llama"), 9)}
-    with pytest.raises(FileError, match="another tuned"):
+    with pytest.raises(FileError, match="in which tuned was"):
         recorded(other, out=out, **options)
     assert same_tensors(recorded(tuned, out=out, **options), recorded(tuned, **options))
 

@@ -85,7 +85,7 @@ def known(neurons: LanguageNeurons, stats: ActivationStats, scores: Tensor | Non
     return dataclasses.replace(
         neurons,
         profile=Profile.of(stats, neurons.union.flat, scores),
-        manifest=stats.manifest,
+        manifest=neurons.manifest or stats.manifest,
         fingerprints=torch.unique(torch.cat(fingerprints)),
     )
 

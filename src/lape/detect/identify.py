@@ -65,7 +65,9 @@ def identify(
     if isinstance(method, str):
         by_name(DETECTORS[method].options, options)  # refuses what the method has not
     neurons = find(stats, **options)
-    if not neurons.manifest and neurons.space == stats.space:  # a function of the caller's own, which need not say it
+    if (
+        neurons.profile is None and neurons.space == stats.space
+    ):  # a function of the caller's own, which need not say it
         neurons = known(neurons, stats)
     if reliability and halvable(stats, find, options):
         return neurons.with_stability(stability(neurons, stats, partial(find, **options)))
