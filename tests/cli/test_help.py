@@ -70,3 +70,10 @@ def test_usage_is_said_in_the_order_in_which_it_is_typed(command, usage, capsys,
     assert titles == sorted(set(titles), key=[*PANELS, EXPERT].index)
     assert max(map(len, said.splitlines())) <= 80
     assert "[default: False]" not in said
+
+
+def test_help_leaves_the_app_of_an_experiment_as_it_was(capsys):
+    before = app()["run"]["layers"].usage
+    assert run(["run", "layers", "--help"]) == 0
+    assert "lape run layers" in capsys.readouterr().out
+    assert app()["run"]["layers"].usage == before

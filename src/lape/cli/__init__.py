@@ -94,10 +94,8 @@ def run(arguments: list[str]) -> int:
     try:
         verbs = app()
         words = _with_config(verbs, arguments)
-        if not {"--help", "-h"}.isdisjoint(words):
-            _show_usage(verbs, words)
         verbs.config = (*verbs.config, lambda _app, _commands, known: flags.update(flags_by_name(known)))
-        with _warnings_said(flags), _starting(verbs, words):
+        with _warnings_said(flags), _starting(verbs, words), _usage_shown(verbs, words):
             verbs(words, exit_on_error=False, print_error=False)
     except LapeError as error:
         message = in_flags(str(error), flags)
@@ -128,13 +126,22 @@ def run(arguments: list[str]) -> int:
     return code
 
 
-def _show_usage(verbs: App, words: list[str]) -> None:
-    """Let the help of the verb that is asked about begin with its usage."""
+@contextmanager
+def _usage_shown(verbs: App, words: list[str]) -> Iterator[None]:
+    """While inside, the help of the verb that is asked about begins with its usage. Apps of experiments outlive a command, so it is taken back."""
+    if {"--help", "-h"}.isdisjoint(words):
+        yield
+        return
     chain, apps, _ = verbs.parse_commands([word for word in words if word not in ("--help", "-h")])
     asked = apps[-1]
+    before = asked.usage
     if chain and asked.default_command is not None:
         command = " ".join(["lape", *chain])
         asked.usage = f"Usage: {usage(command, asked.assemble_argument_collection(parse_docstring=True))}"
+    try:
+        yield
+    finally:
+        asked.usage = before
 
 
 @contextmanager
