@@ -1,4 +1,4 @@
-"""Signs that nobody sees, made visible: text of models, corpora and files is looked at on terminals and pages."""
+"""Text as people read it: signs that nobody sees made visible, since text of models, corpora and files is looked at; numbers of things."""
 
 from __future__ import annotations
 
@@ -15,3 +15,8 @@ def visible(text: str, *more: re.Pattern[str]) -> str:
     for signs in (_UNSEEN, *more):
         text = signs.sub(lambda found: f"⟨U+{ord(found.group()):04X}⟩", text)
     return text
+
+
+def many(number: int, what: str) -> str:
+    """A number of things, such as 1 document and 2,000 documents."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}{'es' if what.endswith('s') else 's'}"

@@ -12,8 +12,9 @@ from typing import Any
 from rich.text import Text
 
 from lape.cli.asked import Question
-from lape.cli.common import Flowing, many, out
+from lape.cli.common import Flowing, out
 from lape.data.language_id import Teller
+from lape.signs import many
 from lape.store import files
 
 CONDITIONS = ("unsteered", "steered")

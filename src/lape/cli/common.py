@@ -29,7 +29,7 @@ from rich.progress import (
 from rich.segment import Segment
 from rich.text import Text
 
-from lape.signs import visible
+from lape.signs import many, visible
 
 if TYPE_CHECKING:
     from lape.measure.ablation import PlannedRuns
@@ -235,11 +235,6 @@ def written(target: Path, notes: Sequence[str] = ()) -> None:
 def beside(path: Path, name: str) -> Path:
     """Where a verb puts its result by default: in the run's folder, or in that of the file it read."""
     return (path if path.is_dir() else path.parent) / name
-
-
-def many(number: int, what: str) -> str:
-    """A number of things, such as 1 document and 2,000 documents."""
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}{'es' if what.endswith('s') else 's'}"
 
 
 def say_passes(off: str) -> PlannedRuns:

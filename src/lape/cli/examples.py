@@ -6,7 +6,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any
 
-from lape.cli.common import beside, many, out, progress, provenance, say_passes
+from lape.cli.common import beside, out, progress, provenance, say_passes
 from lape.cli.flags import FLAGS, Out, Several, Switch
 from lape.cli.inputs import LOADING, Loading, evaluation_texts, load_matching, neurons_of
 from lape.cli.tables import titled
@@ -16,6 +16,7 @@ from lape.experiments.examples.contexts import ExamplesOptions
 from lape.experiments.examples.run import examples as look_up
 from lape.measure.result import Result
 from lape.model.identity import describe
+from lape.signs import many
 from lape.store.draft import Draft
 from lape.values.stats import ActivationStats
 

@@ -56,9 +56,8 @@ def evaluation_texts(
         return texts_of(flags)
     if model == "sample":
         return {k: text for k, text in samples.texts("evaluate").items() if k in languages}
-    before = [texts_in(read_record(place / name), "texts", "sources") for name in ("perplexity", "examples")]
-    for name, texts in zip(("perplexity", "examples"), before, strict=True):
-        if texts:
+    for name in ("perplexity", "examples"):
+        if texts := texts_in(read_record(place / name), "texts", "sources"):
             err.print(f"Text as in {place / name}: {given('--text', texts)}", soft_wrap=True)
             return checked_texts({language: [*paths] for language, paths in texts.items()})
     typed = f"lape {verb} {quote(model)} {quote(str(place))} {placeholders('--text', languages)}"

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from shlex import quote
 
-from lape.cli.common import many, out, provenance
+from lape.cli.common import out, provenance
 from lape.cli.flags import Out, Switch
+from lape.signs import many
 from lape.store import files
 from lape.store.draft import Draft
 from lape.store.run import STATS, read_record

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from torch import distributed
 
-from lape.cli.common import err, many, out, progress, span
+from lape.cli.common import err, out, progress, span
 from lape.cli.flags import FLAGS, Out, Several, Switch
 from lape.cli.inputs import LOADING, Loading, load_proven, texts_of, tuned_of
 from lape.data import contamination
@@ -25,6 +25,7 @@ from lape.recording.engines import ray
 from lape.recording.engines.ray import ClusterOptions
 from lape.recording.record import record as run
 from lape.recording.run import already
+from lape.signs import many
 from lape.store import files, shards
 from lape.store.lock import Lock
 from lape.store.run import read_record

@@ -65,9 +65,7 @@ def identify(
     if isinstance(method, str):
         by_name(DETECTORS[method].options, options)  # refuses what the method has not
     neurons = find(stats, **options)
-    if (
-        neurons.profile is None and neurons.space == stats.space
-    ):  # a function of the caller's own, which need not say it
+    if neurons.profile is None and neurons.space == stats.space:  # of a function of the caller's own
         neurons = known(neurons, stats)
     if reliability and halvable(stats, find, options):
         return neurons.with_stability(stability(neurons, stats, partial(find, **options)))

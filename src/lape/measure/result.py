@@ -9,6 +9,8 @@ from types import MappingProxyType
 
 import polars as pl
 
+from lape.signs import many
+
 
 @dataclass(frozen=True, eq=False)
 class Result(Mapping[str, pl.DataFrame]):
@@ -51,7 +53,7 @@ class Result(Mapping[str, pl.DataFrame]):
 
     def __repr__(self) -> str:
         sizes = [f"  {name}: {_count(*frame.shape)}" for name, frame in self.items()]
-        return "\n".join([f"Result of {_some(len(self), 'table')}", *sizes, *(f"  note: {one}" for one in self.notes)])
+        return "\n".join([f"Result of {many(len(self), 'table')}", *sizes, *(f"  note: {one}" for one in self.notes)])
 
     def _repr_html_(self) -> str:
         """Each table under its name, as a notebook shows it."""
@@ -62,9 +64,5 @@ class Result(Mapping[str, pl.DataFrame]):
         return "".join([*tables, *(f"<p>{escape(one)}</p>" for one in self.notes)])
 
 
-def _some(count: int, what: str) -> str:
-    return f"{count:,} {what}{'s' * (count != 1)}"
-
-
 def _count(rows: int, columns: int) -> str:
-    return f"{_some(rows, 'row')} × {_some(columns, 'column')}"
+    return f"{many(rows, 'row')} × {many(columns, 'column')}"

@@ -21,6 +21,7 @@ from lape.figures.write import FigureOptions, draw_tables
 from lape.reporting.browser import browser, control_effects
 from lape.reporting.gather import Gathered, gather, nothing
 from lape.reporting.safe import answer, embedded, named
+from lape.signs import many
 from lape.store import files, shards
 from lape.store.run import Run
 
@@ -256,4 +257,4 @@ def _config(config: Any) -> str:
 
 def _text(one: dict[str, Any]) -> str:
     count = one.get("documents", 0)
-    return f"{count:,} document{'s' * (count != 1)}, SHA-256 {one.get('hash', '')}"
+    return f"{many(count, 'document')}, SHA-256 {one.get('hash', '')}"

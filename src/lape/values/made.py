@@ -7,6 +7,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from lape.signs import many
+
 NEURONS, STATISTICS = "neurons", "statistics"
 _MODEL = ("checksum", "config", "dtype", "adapters")
 """What decides what a model computes; what names it, and what differs from one machine to the next, is left out."""
@@ -63,4 +65,4 @@ def called(made: Mapping[str, Any]) -> str:
     method, size = made.get("method"), made.get("size")
     if not isinstance(method, str) or not isinstance(size, int):
         return "nothing says which"
-    return f"{method}, {size:,} neuron{'s' * (size != 1)}"
+    return f"{method}, {many(size, 'neuron')}"

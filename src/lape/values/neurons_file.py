@@ -76,8 +76,7 @@ def read(path: Path) -> Content:
     with file.reading():
         space = NeuronSpace.from_json(header["space"])
         languages = check_tags(header["languages"])
-        _check(file, space)
-        union = torch.unique(torch.cat([file.tensor(_set(language)) for language in languages]))
+        union = _check(file, space)
     return Content(
         space=space,
         sets={language: file.tensor(_set(language)) for language in languages},
@@ -89,8 +88,8 @@ def read(path: Path) -> Content:
     )
 
 
-def _check(file: TensorFile, space: NeuronSpace) -> None:
-    """Refuse tensors that are not what they should be, now or when they are read. Raises FileError."""
+def _check(file: TensorFile, space: NeuronSpace) -> Tensor:
+    """Refuse tensors that are not what they should be, now or when they are read; gives the neurons of any set. Raises FileError."""
     languages, held = file.header["languages"], set(file.names())
     length = {name: file.like(name).numel() for name in held}
     sets = {_set(one): (length.get(_set(one), 0),) for one in languages}
@@ -101,7 +100,7 @@ def _check(file: TensorFile, space: NeuronSpace) -> None:
     _fit(file, shares, torch.float64)
     profile.check(file)
     known = {*sets, *shares, _FINGERPRINTS}
-    union = torch.unique(torch.cat([file.tensor(name) for name in sets]))
+    union: Tensor = torch.unique(torch.cat([file.tensor(name) for name in sets]))
     of_profile = profile.shapes(space, file.header.get(RECORDED, ()), len(union))
     if odd := sorted(held - known - of_profile.keys()):
         raise FileError(f"It has {', '.join(odd)} beside what neurons of {', '.join(languages)} have.")
@@ -117,6 +116,7 @@ def _check(file: TensorFile, space: NeuronSpace) -> None:
         return profile.broken(name, tensor) if name in of_profile else None
 
     file.obey(laws)
+    return union
 
 
 def _fit(file: TensorFile, shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lape.data.languages import check_tags, tag
 from lape.errors import FileError, MismatchError, OptionError, TextError
+from lape.signs import many
 from lape.store import files, shards
 from lape.store.documents import Schema
 from lape.store.lazy import FromFile, later, like
@@ -133,7 +134,7 @@ class ActivationStats:
     def _about(self) -> str:
         tokens = sum(self._tokens().values())
         count = len(self.languages)
-        return f"{count} language{'s' * (count != 1)}, {tokens:,} tokens; {self.space}{of_model(self.manifest)}"
+        return f"{many(count, 'language')}, {tokens:,} tokens; {self.space}{of_model(self.manifest)}"
 
     def _notes(self) -> dict[str, str]:
         held = dict.fromkeys(name for one in self.by_language.values() for name in one.tensors)
