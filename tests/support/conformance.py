@@ -6,6 +6,7 @@ python tests/support/conformance.py llama gpt2     # only these, in full
 
 from __future__ import annotations
 
+import inspect
 import sys
 import time
 import traceback
@@ -15,7 +16,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -303,7 +304,8 @@ def compiles(model: Any, kind: Kind, *, blocks: bool = True) -> None:
     """On a compiled block (the first of each kind) an edit takes effect, and leaves no trace.
 
     Without `blocks`, on the compiled part of a block that has the MLP: torch leaves a graph at each hook, so that a compiled block
-    calls its MLP as Python does, whose code is then compiled by itself. Attention is most of what compiling a block takes.
+    calls its MLP as Python does, whose code is then compiled by itself. Attention is most of what compiling a block takes. Parts that
+    are the same code, as most types' MLPs are, are compiled once in a process.
 
     A whole model takes seconds to minutes to compile: done here only where blocks share modules, whose runs are counted over a
     whole forward, and elsewhere in test_edit.py and tests/real/test_compiled.py.
@@ -320,6 +322,11 @@ def compiles(model: Any, kind: Kind, *, blocks: bool = True) -> None:
     shared = any(max(site.runs, site.activation_runs) > 1 for site in sites)
     for name in [""] if shared else dict.fromkeys(kinds.values()):
         module = model.get_submodule(name)
+        if not (blocks or shared):
+            code = code_of(module)
+            if code in COMPILED:
+                continue
+            COMPILED.add(code)
         args, kwargs = ((), {"input_ids": IDS, "use_cache": False}) if shared else call_of(model, module)
         compiled = torch.compile(module, backend="eager")
 
@@ -337,6 +344,21 @@ def compiles(model: Any, kind: Kind, *, blocks: bool = True) -> None:
         assert not torch.equal(got, before), f"an edit changes nothing in the compiled {name}"
         assert torch.equal(run(compiled), before), f"undone, the compiled {name} differs"
         torch.compiler.reset()
+
+
+COMPILED: set[tuple[tuple[str, str], ...]] = set()
+"""The parts of blocks that this process has compiled."""
+
+
+def code_of(module: Any) -> tuple[tuple[str, str], ...]:
+    """What a module and those below it run: their names, and the code of each; torch's own by their types."""
+    return tuple((name, _forward_of(type(one))) for name, one in module.named_modules())
+
+
+@cache
+def _forward_of(kind: type) -> str:
+    own = not kind.__module__.startswith("torch.")
+    return inspect.getsource(inspect.unwrap(kind.forward)) if own else kind.__qualname__
 
 
 def part_of(model: Any, site: Any) -> str:
