@@ -46,6 +46,13 @@ def draw(
     `run`: a folder of lape demo, identify, perplexity, force or study. `out`: the folder to write, by default `figures` in the run's.
     Beside the figures it holds figures.json with their captions. Raises FileError where nothing can be drawn or `out` is in the way,
     OptionError without matplotlib.
+
+    Example:
+        >>> from lape.reporting.figures import draw
+        >>> drawn = draw("run", format="svg", width="page")
+        >>> sorted(drawn.paths)
+        []
+        >>> drawn.missing["perplexity"]
     """
     options = given(FigureOptions, locals())
     run = Path(run)
