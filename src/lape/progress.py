@@ -17,7 +17,7 @@ class Progress(Protocol):
         ...     tasks.add(task)
         >>> stats = lape.record(model, tokenizer, {"en": "en.txt"}, tokens=200, progress=note)
         >>> sorted(tasks)
-        []
+        ['reading en', 'recording en']
     """
 
     def __call__(self, task: str, done: int, total: int | None) -> None:

@@ -121,6 +121,7 @@ class SiteNames:
     Example:
         >>> from lape.model.find import find
         >>> from lape.model.site import SiteNames
+        >>> model, tokenizer = lape.load("model", device="cpu")
         >>> find(model, SiteNames("model.layers.*.mlp.act_fn", "model.layers.*.mlp.down_proj")).space
         NeuronSpace(2,800 neurons (2 × 1,400))
     """

@@ -17,7 +17,16 @@ PARTS: tuple[Literal["record"], Literal["evaluate"]] = ("record", "evaluate")
 
 
 def texts(part: Literal["record", "evaluate", "all"], documents: int | None = None) -> dict[str, Documents]:
-    """Language -> documents of a part, at most `documents` of them. Document i says the same in every language."""
+    """Language -> documents of a part, at most `documents` of them. Document i says the same in every language.
+
+    `part`: record (28 documents), evaluate (20 others) or all.
+
+    Example:
+        >>> from lape.data import samples
+        >>> evaluated = samples.texts("evaluate", documents=5)
+        >>> list(evaluated), len(evaluated["ja"].texts)
+        (['en', 'zh', 'fr', 'es', 'vi', 'id', 'ja'], 5)
+    """
     part_of = {"record": slice(None, RECORDED), "evaluate": slice(RECORDED, None), "all": slice(None)}[part]
     return {
         language: Documents(_read("texts", language).strip().split("\n\n")[part_of][:documents])
@@ -26,7 +35,16 @@ def texts(part: Literal["record", "evaluate", "all"], documents: int | None = No
 
 
 def questions(part: Literal["development", "reporting", "all"]) -> dict[str, list[str]]:
-    """Language -> questions of a part. Question i asks the same in every language."""
+    """Language -> questions of a part. Question i asks the same in every language.
+
+    `part`: development (24 questions), reporting (40 others) or all.
+
+    Example:
+        >>> from lape.data import samples
+        >>> development = samples.questions("development")
+        >>> development["en"][1], development["fr"][1]
+        ('Why does the sky look blue during the day and red at sunset?', 'Pourquoi le ciel paraît-il bleu le jour et rouge au coucher du soleil ?')
+    """
     part_of = {"development": slice(None, DEVELOPMENT), "reporting": slice(DEVELOPMENT, None), "all": slice(None)}[part]
     return {language: _read("questions", language).split("\n")[:-1][part_of] for language in LANGUAGES}
 
