@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 import pytest
 import torch
@@ -182,8 +183,10 @@ def test_an_expert_no_token_reached_has_probability_0():
 
 @pytest.mark.parametrize("denominator", ["route", "", None])
 def test_an_unknown_denominator_is_refused(denominator):
-    with pytest.raises(OptionError):
-        made_stats().probabilities(denominator)
+    stats = made_stats(sums=True)
+    for wrong in (stats.probabilities, partial(stats.probability, "fr"), partial(stats.positive_mean, "fr")):
+        with pytest.raises(OptionError, match="Expected tokens or routed"):
+            wrong(denominator)
 
 
 def test_means_divide_by_the_tokens_that_reached_the_neuron():

@@ -61,13 +61,17 @@ class Site:
     layer: int
     """The decoder blocks are numbered in the order in which they run."""
     expert: int | None
+    """None in a dense MLP."""
     width: int
+    """Neurons."""
     rule: Rule
     """What is hooked: an activation module's output, the down projection's input, the gate projection's output, or routed experts."""
     activation: str
     """The activation module, the name of one of `FUNCTIONS`, or the experts' module."""
     gate: Branch | None
+    """What goes into the activation; None where it is not known, at experts and sites named by hand."""
     up: Branch | None
+    """What the activation is multiplied by; None too in a plain MLP."""
     down: str
     """The down projection, or the experts' module."""
     block: str

@@ -263,8 +263,6 @@ class ActivationStats:
             >>> half.shape, half.dtype
             (torch.Size([4, 2800]), torch.float64)
         """
-        if denominator not in ("tokens", "routed"):
-            raise OptionError(f"denominator is {denominator!r}. Expected tokens or routed.")
         return torch.stack([self.probability(language, denominator, folds) for language in self.languages])
 
     def probability(self, language: str, denominator: str = "tokens", folds: Sequence[int] | None = None) -> Tensor:
@@ -275,9 +273,9 @@ class ActivationStats:
             >>> bool((stats.probability("fr")[french] > 0.9).all()), bool((stats.probability("zh")[french] > 0).any())
             (True, False)
         """
-        one, chosen = self[language], _chosen(folds)
+        one, chosen, routed = self[language], _chosen(folds), _is_routed(denominator)
         fires = one.fires[chosen].sum(0)
-        if denominator == "routed":
+        if routed:
             return fires.double() / self._reached(one, folds)
         return fires.double() / max(int(one.tokens[chosen].sum()), 1)
 
@@ -318,7 +316,8 @@ class ActivationStats:
     def positive_mean(self, language: str, denominator: str = "tokens") -> Tensor:
         """(neurons,) float64: E[max(a, 0)] in a language.
 
-        `denominator`: "tokens" (over all counted tokens) or "routed" (over those that reached the neuron's expert).
+        `denominator`: "tokens" (over all counted tokens) or "routed" (over those that reached the neuron's expert). Raises
+        OptionError for another.
 
         Example:
             >>> product = stats.probability("fr") * stats.firing_mean("fr")
@@ -326,7 +325,7 @@ class ActivationStats:
             True
         """
         one = self[language]
-        if denominator == "routed":
+        if _is_routed(denominator):
             return one.sums("positive") / self._reached(one)
         return one.sums("positive") / max(int(one.tokens.sum()), 1)
 
@@ -342,7 +341,7 @@ class ActivationStats:
         return others_mean(own, [self.mean(other) for other in self.languages if other != own])
 
     def attribution(self, language: str) -> Tensor:
-        """(neurons,) float64: −a · ∂NLL/∂a in nats per token, the first-order estimate of the damage of zeroing each neuron.
+        """(neurons,) float64: −a · ∂NLL/∂a in nats per token, the first-order estimate (ours) of the damage of zeroing each neuron.
 
         Recorded by `lape.record(…, attribution=TOKENS)`: the mean over so many tokens of the language.
 
@@ -526,6 +525,13 @@ def others_mean(language: str, others: Sequence[Tensor]) -> Tensor:
     for row in others:
         total += row
     return total / len(others)
+
+
+def _is_routed(denominator: str) -> bool:
+    """Whether a mean is over the tokens that reached a neuron, not over all. Raises OptionError for a denominator that there is not."""
+    if denominator not in ("tokens", "routed"):
+        raise OptionError(f"denominator is {denominator!r}. Expected tokens or routed.")
+    return denominator == "routed"
 
 
 def _chosen(folds: Sequence[int] | None) -> slice | Tensor:
