@@ -189,6 +189,15 @@ def test_an_unknown_denominator_is_refused(denominator):
             wrong(denominator)
 
 
+@pytest.mark.parametrize("fold", [-1, 8])
+def test_a_fold_that_there_is_not_is_refused(fold):
+    stats = made_stats(sums=True)
+    assert stats.folds == 8
+    for wrong in (stats.probabilities, partial(stats.probability, "fr"), stats.routed):
+        with pytest.raises(OptionError, match=f"no fold {fold}"):
+            wrong(folds=[0, fold])
+
+
 def test_means_divide_by_the_tokens_that_reached_the_neuron():
     stats = made_stats(space=EXPERTS, sums=True)
     for name, found in (("sum", stats.mean("fr")), ("square", stats.energy("fr"))):

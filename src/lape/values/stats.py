@@ -256,7 +256,7 @@ class ActivationStats:
         """(languages, neurons) float64: the share of a language's tokens on which a neuron fires (Tang et al. 2024, section 2.2).
 
         `denominator`: "tokens" (all counted tokens) or "routed" (those that reached the neuron's expert). `folds`: only these, numbered
-        from 0. Raises OptionError for another denominator.
+        from 0. Raises OptionError for another denominator, and for a fold that there is not.
 
         Example:
             >>> half = stats.probabilities(folds=range(4))
@@ -273,7 +273,7 @@ class ActivationStats:
             >>> bool((stats.probability("fr")[french] > 0.9).all()), bool((stats.probability("zh")[french] > 0).any())
             (True, False)
         """
-        one, chosen, routed = self[language], _chosen(folds), _is_routed(denominator)
+        one, chosen, routed = self[language], self._chosen(folds), _is_routed(denominator)
         fires = one.fires[chosen].sum(0)
         if routed:
             return fires.double() / self._reached(one, folds)
@@ -281,7 +281,15 @@ class ActivationStats:
 
     def _reached(self, one: LanguageStats, folds: Sequence[int] | None = None) -> Tensor:
         """(neurons,) int64: the tokens of a language that reached each neuron, 1 where none did: means are over these."""
-        return self.space.per_neuron(one.routed[_chosen(folds)].sum(0)).clamp_min(1)
+        return self.space.per_neuron(one.routed[self._chosen(folds)].sum(0)).clamp_min(1)
+
+    def _chosen(self, folds: Sequence[int] | None) -> slice | Tensor:
+        """An index of some folds, or of all. Raises OptionError for a fold that there is not."""
+        if folds is None:
+            return slice(None)
+        if unknown := [fold for fold in folds if not 0 <= fold < self.folds]:
+            raise OptionError(f"There is no fold {unknown[0]}. Expected numbers from 0 to {self.folds - 1}.")
+        return torch.tensor(folds, dtype=torch.int64)
 
     def routed(self, folds: Sequence[int] | None = None) -> Tensor:
         """(languages, stretches) int64: tokens that reached each stretch; in a dense model, all that were counted.
@@ -290,7 +298,7 @@ class ActivationStats:
             >>> stats.routed()[0]
             tensor([1632, 1632])
         """
-        return torch.stack([one.routed[_chosen(folds)].sum(0) for one in self.by_language.values()])
+        return torch.stack([one.routed[self._chosen(folds)].sum(0) for one in self.by_language.values()])
 
     def mean(self, language: str) -> Tensor:
         """(neurons,) float64: the mean activation in a language, over the tokens that reached the neuron.
@@ -307,8 +315,9 @@ class ActivationStats:
         """(neurons,) float64: the mean activation over the tokens on which the neuron fires; 0 where it never does.
 
         Example:
-            >>> bool((stats.firing_mean("fr") >= stats.mean("fr").clamp_min(0)).all())
-            True
+            >>> never = stats["fr"].fires.sum(0) == 0
+            >>> float(stats.firing_mean("fr")[never].max()), bool((stats.firing_mean("fr")[~never] > 0).all())
+            (0.0, True)
         """
         one = self[language]
         return one.sums("positive") / one.fires.sum(0).clamp_min(1)
@@ -341,7 +350,7 @@ class ActivationStats:
         return others_mean(own, [self.mean(other) for other in self.languages if other != own])
 
     def attribution(self, language: str) -> Tensor:
-        """(neurons,) float64: −a · ∂NLL/∂a in nats per token, the first-order estimate (ours) of the damage of zeroing each neuron.
+        """(neurons,) float64: −a · ∂NLL/∂a in nats per token, the first-order estimate (gradient × activation) of the damage of zeroing each neuron.
 
         Recorded by `lape.record(…, attribution=TOKENS)`: the mean over so many tokens of the language.
 
@@ -532,11 +541,6 @@ def _is_routed(denominator: str) -> bool:
     if denominator not in ("tokens", "routed"):
         raise OptionError(f"denominator is {denominator!r}. Expected tokens or routed.")
     return denominator == "routed"
-
-
-def _chosen(folds: Sequence[int] | None) -> slice | Tensor:
-    """An index of some folds, or of all."""
-    return slice(None) if folds is None else torch.tensor(folds)
 
 
 def check(language: str, one: LanguageStats, space: NeuronSpace, known: Mapping[str, Quantity]) -> None:
