@@ -58,7 +58,7 @@ def weight_changes(
     is measured is rounding.
 
     Raises MismatchError for a checkpoint of another architecture or shape, of another number format, or identical to the
-    base; ModelError for weights that are quantised or not finite; TextError for a tag that is none.
+    base; ModelError for weights that are quantised or not finite; TextError for a tag that is none; OptionError where no checkpoint is given.
 
     Example:
         >>> import copy
