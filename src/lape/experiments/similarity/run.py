@@ -147,7 +147,15 @@ def dominance(
     own translation is nearer by cosine than any other sentence of half B, averaged over the other languages),
     `p_at_1_chance` (1 / sentences of half B), `norm` (‖v_c‖).
 
-    Raises TextError for fewer than 2 languages or 16 sentences, MismatchError for vectors of different shapes.
+    Ours, after Tang et al. 2024. Raises TextError for fewer than 2 languages or 16 sentences, MismatchError for vectors of different shapes.
+
+    Example:
+        >>> import torch
+        >>> from lape.experiments.similarity.run import dominance
+        >>> shared = torch.randn(1, 32, 8, generator=torch.Generator().manual_seed(0))
+        >>> table = dominance({"en": shared + torch.eye(8)[0], "fr": shared - torch.eye(8)[0]})
+        >>> table["p_at_1"].to_list()  # the means of both languages explain all that is different
+        [1.0, 1.0]
     """
     layers, count = _shape(vectors)
     half = _second_half(count)
@@ -197,7 +205,14 @@ def pairs(vectors: Mapping[str, Tensor]) -> pl.DataFrame:
     """How alike the sentences of two languages are as they lie, nothing shifted, on half B (see `dominance`).
 
     Columns: `layer`, `a`, `b` (languages, each pair once), `cosine` (mean over translations), `mismatched` (mean over
-    sentences that are no translation of each other).
+    sentences that are no translation of each other); cosines, −1 to 1. Raises as `dominance` does.
+
+    Example:
+        >>> import torch
+        >>> from lape.experiments.similarity.run import pairs
+        >>> english = torch.randn(2, 16, 8, generator=torch.Generator().manual_seed(0))  # layers, sentences, width
+        >>> pairs({"en": english, "fr": -english})["cosine"].round(3).to_list()
+        [-1.0, -1.0]
     """
     layers, count = _shape(vectors)
     half = _second_half(count)
