@@ -64,7 +64,7 @@ def domain(a: ActivationStats, b: ActivationStats, find: Method, *, seed: int = 
         >>> from functools import partial
         >>> from lape.detect.lap import lap
         >>> from lape.experiments.domain import domain
-        >>> other = lape.record(model, tokenizer, texts, tokens=400)
+        >>> other = lape.ActivationStats.load("run")  # of the same model and languages, on other text
         >>> table = domain(stats, other, partial(lap, per_language=20))
         >>> table["language"].to_list()
         ['en', 'fr', 'id', 'zh', 'all']

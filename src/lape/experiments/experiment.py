@@ -55,7 +55,8 @@ def matrices(context: Context, sets: int) -> Cost:
 
 @dataclass(frozen=True)
 class Need:
-    """Something without which an experiment cannot be run. There are `MODEL`, `PARALLEL` and `SUMS` beside this class, and `named`.
+    """Something without which an experiment cannot be run. Beside it are `MODEL`, `PARALLEL` and `SUMS`, and `named` for an
+    option that has to be given.
 
     Example:
         >>> from pathlib import Path

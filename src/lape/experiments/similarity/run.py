@@ -99,10 +99,10 @@ def similarity(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Result:
-    """Dominance of each language and similarity of each pair, after each decoder block (after Tang et al. 2024; the definition is ours, see above).
+    """Dominance of each language and similarity of each pair, after each decoder block (after Tang et al. 2024; the definition is ours, see `dominance`).
 
     `parallel`: language tag -> a file or the lines themselves, line i the same sentence in each. Gives the tables `dominance`, a row per layer and
-    target language, see `dominance`, and `pairs`, a row per layer and pair of languages, see `pairs`; cosines, −1 to 1.
+    target language, and `pairs`, a row per layer and pair of languages, as the functions of these names give them; cosines, −1 to 1.
 
     All sentence vectors are in memory at once, 4 · layers · width bytes per sentence and language: 1.5 GB for a 7B model
     (32 layers of 4096) with 400 sentences in 7 languages.
@@ -139,6 +139,11 @@ def dominance(
     vectors: Mapping[str, Tensor], *, resamples: int = 2000, seed: int = 0, progress: Progress = silent
 ) -> pl.DataFrame:
     """How strongly each language dominates each layer, from (layers, sentences, width) vectors by language.
+
+    A vector h_k(s) is the mean of the residual stream after a decoder block over the counted tokens of sentence s in language k, and v_k the mean of
+    h_k over the sentences of half A. The dominance of language c is the mean, over the other languages k and the sentences s of half B, of
+    cos(h_k(s) − v_k + v_c, h_c(s)): a sentence's own language taken off and c put on. Adding v_c alone raises every cosine, so the same is measured
+    on `mismatched` pairs, with h_c of all other sentences of half B; the `difference` is what to read.
 
     Lines are split in blocks of 8 aligned ones, the same in every language: even blocks are half A, where the means are
     taken, odd ones half B, where everything else is measured. Columns: `layer` (the decoder block, from 0), `language` (the
