@@ -69,7 +69,7 @@ def null_entropy(
     over neurons `low`, `high` (null without neurons).
 
     Neurons are chosen in all the text and then measured in part of it, which can only raise their entropies. Raises
-    OptionError for more languages than folds, or statistics made from counts, which have one fold.
+    OptionError for more languages than folds, or statistics made from counts, which have one fold, MismatchError for neurons or topics of another model.
 
     Example:
         >>> from lape.experiments.null.run import null_entropy
