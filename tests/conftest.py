@@ -21,6 +21,7 @@ SLOW = (
     "recording/test_ray.py",
     "real",
     "docs/test_docs_run.py",
+    "docs/test_docstrings.py",
     "figures/test_figures.py",
     "recording/test_compiled.py",
     "test_kills.py",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import griffe
 
-from reference_pages.public import ROOT, Entry, entries, fields, is_options, methods
+from reference_pages.public import ROOT, Entry, at, entries, fields, is_options, methods
 
 WIDTH = 100
 """A signature that is longer takes a line for each parameter."""
@@ -61,6 +61,9 @@ def function_shown(entry: Entry, function: griffe.Function, name: str, *, bound:
     bound = bound and "staticmethod" not in matter
     yield "```python\n" + "".join(f"@{one}\n" for one in matter) + signature(function, name, bound=bound) + "\n```"
     yield prose(function, entry)
+    told = constants(function)
+    if told:
+        yield table(("columns", ""), [(f"`{name}`", linked(one_line(said), entry)) for name, said in told.items()])
     known = parameter_docs(function)
     rows = [(one.name, one.default, known[one.name]) for one in function.parameters if one.name in known]
     if rows:
@@ -68,6 +71,25 @@ def function_shown(entry: Entry, function: griffe.Function, name: str, *, bound:
             ("parameter", "default", ""),
             [(f"`{name}`", code(default), linked(said, entry)) for name, default, said in rows],
         )
+
+
+def constants(function: griffe.Function) -> dict[str, str]:
+    """What is said of the schemas of tables, and of other constants, that a function's docstring names and no page lists."""
+    told = {}
+    for name in re.findall(r"`([\w.]*\b[A-Z]{2,}[A-Z_]*)`", function.docstring.value if function.docstring else ""):
+        path = name if "." in name else f"{function.module.path}.{name}"
+        found = None if path in entries() else _constant(path)
+        if found is not None and found.docstring and not found.docstring.value.startswith("Columns of"):
+            told[name.rpartition(".")[2]] = found.docstring.value
+    return told
+
+
+def _constant(path: str) -> griffe.Object | None:
+    try:
+        found = at(path)
+    except KeyError:
+        return None
+    return found if found.is_attribute else None
 
 
 def parameter_docs(function: griffe.Function) -> dict[str, str]:

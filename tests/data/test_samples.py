@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 
 from lape.data.samples import LANGUAGES, questions, texts
+from lape.errors import OptionError
 
 SCRIPTS = {"zh": {"CJK"}, "ja": {"CJK", "HIRAGANA", "KATAKANA", "IDEOGRAPHIC"}}
 OTHERS = ["PT", "IT", "DE", "NL", "KO"]
@@ -67,6 +68,12 @@ def test_questions_are_split_24_for_development_and_40_for_reporting():
     for language in LANGUAGES:
         assert (len(development[language]), len(reporting[language])) == (24, 40)
         assert development[language] + reporting[language] == everything[language]
+
+
+@pytest.mark.parametrize("given", [texts, questions])
+def test_a_part_that_there_is_not_is_refused(given):
+    with pytest.raises(OptionError, match=r"part is 'eval'\. Expected .*, all"):
+        given("eval")
 
 
 def test_fewer_documents_are_the_first_ones():

@@ -16,7 +16,16 @@ from hypothesis import strategies as st
 from lape import identify
 from lape.detect.halves import halves
 from lape.detect.lape import lape
-from lape.detect.stability import SMALLEST, UNION, chance_jaccard, reliability, split_halves, stability_of
+from lape.detect.stability import (
+    SMALLEST,
+    UNION,
+    chance_jaccard,
+    reliability,
+    split_halves,
+    stability,
+    stability_of,
+    steadiness,
+)
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.space import NeuronSpace
 from lape.values.stats import ActivationStats
@@ -93,6 +102,13 @@ def test_stability_changes_nothing_else():
 def test_one_fold_has_no_stability():
     one = ActivationStats.from_counts(["en", "fr"], [9, 9], torch.arange(12).reshape(2, 2, 3) % 9)
     assert identify(one, **OPTIONS).stability == {}
+
+
+def test_one_fold_has_no_halves_and_so_no_reliability():
+    one = ActivationStats.from_counts(["en", "fr"], [9, 9], torch.arange(12).reshape(2, 2, 3) % 9)
+    assert (halves(0), halves(1), split_halves(one, lape), stability(lape(one), one, lape)) == ([], [], [], {})
+    steady = steadiness(one)
+    assert (steady["language"], steady["median"], steady["halvings"]) == (None, None, 0)
 
 
 def test_a_halving_that_leaves_a_language_without_text_is_left_out():

@@ -9,10 +9,11 @@ from __future__ import annotations
 import doctest
 import inspect
 import os
+import re
 import shutil
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from types import MappingProxyType
 from typing import Any
 
@@ -20,12 +21,9 @@ import pytest
 import torch
 
 import lape
-from lape.detect import DETECTORS
-from lape.experiments import NAMES
 from lape.measure.result import Result
-from lape.values.neurons import NeuronSet
-from lape.values.space import NeuronSpace
 from lape.values.stats import ActivationStats, LanguageStats
+from support.pages import ROOT
 from support.planted import planted, planted_folder, planted_stats, planted_texts, planted_tokenizer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -38,17 +36,16 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
 def public() -> dict[str, Any]:
-    """Name -> function or class: those at top level, the selection methods, and what experiments offer and give."""
-    found = {f"lape.{name}": getattr(lape, name) for name in lape.__all__}
-    found |= {f"lape.detect.{name}": detector.find for name, detector in DETECTORS.items()}
-    for experiment in NAMES:
-        package = import_module(f"lape.experiments.{experiment}")
-        offered = [name for name in getattr(package, "__all__", ()) if name != "EXPERIMENT"]
-        found |= {f"lape.experiments.{experiment}.{name}": getattr(package, name) for name in offered}
-    found["lape.measure.result.Result"] = Result
-    found |= {f"lape.values.{one.__name__}": one for one in (NeuronSet, NeuronSpace)}
-    once = {id(value): name for name, value in reversed(found.items())}
-    return {name: value for name, value in found.items() if once[id(value)] == name}
+    """Name -> function or class: all that docs/reference lists, and what experiments give."""
+    pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs/reference").glob("*.md"))
+    listed = re.findall(r"^`(lape\.[\w.]+)` · \[source\]", pages, re.MULTILINE)
+    found = {name: resolve_name(name) for name in dict.fromkeys(listed)} | {"lape.measure.result.Result": Result}
+    return {name: value for name, value in found.items() if callable(value) and not _speaks_for_itself(value)}
+
+
+def _speaks_for_itself(value: Any) -> bool:
+    """Options are shown by the functions that take their fields as keywords, errors by what raises them."""
+    return inspect.isclass(value) and (value.__name__.endswith("Options") or issubclass(value, Exception))
 
 
 def examples(name: str, value: Any) -> list[doctest.DocTest]:
@@ -56,7 +53,7 @@ def examples(name: str, value: Any) -> list[doctest.DocTest]:
     finder, parser = doctest.DocTestFinder(exclude_empty=True), doctest.DocTestParser()
     if inspect.isclass(value):
         return [one for one in finder.find(value, name, globs={}) if one.examples]
-    test = parser.get_doctest(inspect.getdoc(value) or "", {}, name, inspect.getsourcefile(value), None)
+    test = parser.get_doctest(inspect.getdoc(value) or "", {}, name, inspect.getsourcefile(inspect.unwrap(value)), None)
     return [test] if test.examples else []
 
 
@@ -69,15 +66,21 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return planted_folder(tmp_path_factory.mktemp("docstrings"))
 
 
-@pytest.fixture
-def names(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+@pytest.fixture(scope="module")
+def known() -> dict[str, Any]:
     """What every example can use."""
-    shutil.copytree(made, tmp_path / "here", copy_function=os.link)
-    monkeypatch.chdir(tmp_path / "here")
     stats = with_variation(planted_stats())
     neurons = lape.identify(stats, reliability=False)
     here = {"model": planted(), "tokenizer": planted_tokenizer(), "texts": planted_texts(1, 60)}
     return {"lape": lape, "stats": stats, "neurons": neurons, **here}
+
+
+@pytest.fixture
+def names(made: Path, known: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The same, in a folder that is the example's alone."""
+    shutil.copytree(made, tmp_path / "here", copy_function=os.link)
+    monkeypatch.chdir(tmp_path / "here")
+    return dict(known)
 
 
 def with_variation(stats: ActivationStats) -> ActivationStats:
@@ -98,6 +101,18 @@ def test_an_example_runs(name: str, names: dict[str, Any]) -> None:
 
 def test_every_public_name_has_an_example() -> None:
     assert not {name for name, value in public().items() if not examples(name, value)}
+
+
+def test_every_method_is_in_an_example_of_its_class() -> None:
+    missing = set()
+    for name, kind in public().items():
+        shown = "".join(one.source for test in examples(name, kind) for one in test.examples)
+        for method in vars(kind) if inspect.isclass(kind) else ():
+            told = getattr(vars(kind)[method], "__doc__", None)
+            is_own = inspect.isroutine(getattr(kind, method)) or isinstance(vars(kind)[method], property)
+            if told and is_own and not method.startswith("_") and not re.search(rf"\.{method}\b", shown):
+                missing.add(f"{name}.{method}")
+    assert not missing
 
 
 def test_examples_are_not_run_for_a_reason() -> None:

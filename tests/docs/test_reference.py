@@ -85,6 +85,12 @@ def test_every_verb_and_option_is_there() -> None:
         assert option in text
 
 
+def test_the_columns_of_tables_are_told_where_a_function_names_them() -> None:
+    page = WRITTEN["experiments.md"].partition("## `necessity`")[2].partition("\n## ")[0]
+    assert all(f"\n| `{name}` | A row per language" in page for name in ("ABLATED", "CORRELATIONS", "PREDICTIONS"))
+    assert "| `RECORDS` | A row per setting" in WRITTEN["lape.md"]  # of another module
+
+
 def test_what_other_pages_import_is_there() -> None:
     public = {id(resolve_name(path)) for path in HERE} | {id(sys.modules[path.rpartition(".")[0]]) for path in HERE}
     asked = set()

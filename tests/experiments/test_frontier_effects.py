@@ -163,6 +163,13 @@ def test_matched_sets_are_the_same_again_and_others_with_another_seed():
     assert matched_sets(shared(), SMALL, 1).sets != matched_sets(shared(), SMALL, 2).sets
 
 
+def test_a_language_without_text_has_no_matched_set_and_moves_no_other():
+    some = {language: texts for language, texts in texts_of().items() if language != "en"}
+    found, whole = matched_sets(work_of(some), SMALL, seed=0), matched_sets(shared(), SMALL, seed=0)
+    assert found.notes == ("en has no matched control: there is no text of it here",)
+    assert found.sets == {language: whole[language] for language in some}
+
+
 def test_a_language_with_too_few_others_left_has_no_matched_set_and_is_not_beaten():
     """All but four neurons of layer 0 are someone's: fr's 30 there have no control, which is not one without effect."""
     large = neurons_of({"en": [*range(30, 40), 50], "fr": range(30), "zh": [90, 91]})

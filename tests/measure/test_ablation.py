@@ -11,7 +11,7 @@ import torch
 from lape.data.corpus import TextOptions
 from lape.data.texts import Documents
 from lape.edit.edit import Off, edited
-from lape.errors import MismatchError, ModelError, TextError
+from lape.errors import MismatchError, ModelError, OptionError, TextError
 from lape.measure import ablation
 from lape.measure.ablation import Ablations, digest
 from lape.values.neurons import LanguageNeurons, NeuronSet
@@ -204,6 +204,12 @@ def test_a_language_that_is_not_evaluated_is_refused_naming_those_that_are():
     for ask in (lambda: shared().off(SOME, "zh"), lambda: shared().unedited("zh"), lambda: shared().unit("zh")):
         with pytest.raises(TextError, match=r"zh.*en, fr"):
             ask()
+
+
+def test_the_unedited_loss_is_asked_for_after_it_was_measured():
+    work = Ablations(model_of("llama"), tokenizer_of(), TEXTS, OPTIONS)
+    with pytest.raises(OptionError, match=r"en yet.*base\(\)"):
+        work.unedited("en")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 import pytest
 import torch
@@ -182,8 +183,19 @@ def test_an_expert_no_token_reached_has_probability_0():
 
 @pytest.mark.parametrize("denominator", ["route", "", None])
 def test_an_unknown_denominator_is_refused(denominator):
-    with pytest.raises(OptionError):
-        made_stats().probabilities(denominator)
+    stats = made_stats(sums=True)
+    for wrong in (stats.probabilities, partial(stats.probability, "fr"), partial(stats.positive_mean, "fr")):
+        with pytest.raises(OptionError, match="Expected tokens or routed"):
+            wrong(denominator)
+
+
+@pytest.mark.parametrize("fold", [-1, 8])
+def test_a_fold_that_there_is_not_is_refused(fold):
+    stats = made_stats(sums=True)
+    assert stats.folds == 8
+    for wrong in (stats.probabilities, partial(stats.probability, "fr"), stats.routed):
+        with pytest.raises(OptionError, match=f"no fold {fold}"):
+            wrong(folds=[0, fold])
 
 
 def test_means_divide_by_the_tokens_that_reached_the_neuron():

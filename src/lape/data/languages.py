@@ -30,6 +30,11 @@ def tag(code: str) -> str:
 
     Dialect codes stay what they are (`arb` is not widened to `ar`, where `ary` would land too).
     Raises TextError for anything that is no registered language.
+
+    Example:
+        >>> from lape.data.languages import tag
+        >>> [tag(code) for code in ("fra_Latn", "zho_Hant", "arb", "FR-x-Shuffled")]
+        ['fr', 'zh-Hant', 'arb', 'fr-x-shuffled']
     """
     try:
         standard = langcodes.standardize_tag(_without_usual_script(code.strip()), macro=False)
@@ -72,5 +77,13 @@ def paths_by_tag(option: str, words: Iterable[str], example: str) -> Iterator[tu
 
 
 def script(language: str) -> str | None:
-    """The script that a language is written in, as the tag says or as is usual: `Latn`, `Jpan`, `Hans`."""
+    """The script that a language is written in, as the tag says or as is usual, in four letters of ISO 15924: `Latn`, `Jpan`, `Hans`.
+
+    Raises TextError for anything that is no registered language.
+
+    Example:
+        >>> from lape.data.languages import script
+        >>> [script(language) for language in ("hi", "hi-Latn", "zh", "zh-TW")]
+        ['Deva', 'Latn', 'Hans', 'Hant']
+    """
     return langcodes.Language.get(tag(language)).maximize().script

@@ -69,7 +69,14 @@ def romanised(lines: Iterable[str], language: str) -> tuple[list[str], str]:
     Chinese: pypinyin, without tones, each syllable a word. Japanese: cutlet, Hepburn, foreign words as they sound and not in
     English spelling. Everything else: anyascii, letter by letter, so that Latin text loses its diacritics; letters of scripts
     without capitals become small ones. Punctuation that Latin text uses too stays, other punctuation becomes the Latin one.
-    Raises OptionError naming the extra where a library is missing.
+    Raises OptionError naming the extra where a library is missing, TextError for a language that is none.
+
+    Example:
+        >>> from lape.data.rewriting import romanised
+        >>> romanised(["北京欢迎你。"], "zh")
+        (['bei jing huan ying ni.'], 'pypinyin')
+        >>> romanised(["Привет, мир!"], "ru")
+        (['Privet, mir!'], 'anyascii')
     """
     latin = script(language) == "Latn"
     if base(language) in CHINESE and not latin:
@@ -82,6 +89,11 @@ def romanised(lines: Iterable[str], language: str) -> tuple[list[str], str]:
 def converted(lines: Iterable[str], to: str) -> tuple[list[str], str]:
     """Chinese lines in the other script, and what did it: `to` is zh-Hans or zh-Hant. By OpenCC, which knows words, not only
     characters. Raises OptionError for another target, or naming the extra where OpenCC is missing.
+
+    Example:
+        >>> from lape.data.rewriting import converted
+        >>> converted(["头发"], "zh-Hant")
+        (['頭髮'], 'OpenCC s2t')
     """
     rule = _CONVERSIONS.get(tag(to))
     if rule is None:
@@ -95,6 +107,13 @@ def shuffled(lines: Iterable[str], seed: int, language: str) -> tuple[list[str],
 
     Words are what stands between white space; in Japanese fugashi finds them; in other scripts without spaces between words
     (Chinese, Thai) single characters are shuffled, with the marks on them. A line's order depends on the seed and the line alone.
+    Raises OptionError naming the extra where fugashi is missing, TextError for a language that is none.
+
+    Example:
+        >>> from lape.data.rewriting import shuffled
+        >>> lines, unit = shuffled(["the same words in another order"], 0, "en")
+        >>> sorted(lines[0].split()), unit
+        (['another', 'in', 'order', 'same', 'the', 'words'], 'words')
     """
     written = script(language)
     if written == "Jpan":
@@ -108,7 +127,14 @@ def noised(lines: Sequence[str], rate: float, seed: int) -> list[str]:
     """Lines with a share `rate` (0 to 1) of their letters replaced by others, drawn as often as the text has them.
 
     All else stays: script, word lengths, punctuation. With one seed, what is replaced at a lower rate is replaced by the same
-    letters at a higher one. A text of a single letter stays what it is.
+    letters at a higher one. A text of a single letter stays what it is. Raises OptionError for a rate that is no share.
+
+    Example:
+        >>> from lape.data.rewriting import noised
+        >>> line = "about three letters in ten are others"
+        >>> noisy = noised([line], 0.3, seed=0)[0]
+        >>> sum(a != b for a, b in zip(line, noisy)), [len(word) for word in noisy.split()]
+        (9, [5, 5, 7, 2, 3, 3, 6])
     """
     if not 0 <= rate <= 1:
         raise OptionError(f"The rate of noise is {rate}. Expected a share from 0 to 1.")
@@ -136,6 +162,18 @@ def equal_noise(
 
     `nats`: lines -> mean nats per sentence; `wanted`: the mean nats per sentence to reach. Found by halving the range of rates
     `steps` times, so to 1 / 2^steps. Where even rate 1 costs less, or rate 0 more, that rate comes back, and False.
+
+    Example:
+        >>> import torch
+        >>> from lape.data.rewriting import equal_noise
+        >>> def nats(lines):
+        ...     rows = [tokenizer(line, return_tensors="pt").input_ids for line in lines]
+        ...     with torch.no_grad():
+        ...         return sum(float(model(ids, labels=ids).loss) * (ids.shape[1] - 1) for ids in rows) / len(rows)
+        >>> lines = texts["en"].texts[:6]
+        >>> noisy, rate, reached = equal_noise(lines, nats, 1.1 * nats(lines), seed=0)
+        >>> reached, abs(nats(noisy) / nats(lines) - 1.1) < 0.02
+        (True, True)
     """
     if nats(lines) > wanted:
         return list(lines), 0.0, False

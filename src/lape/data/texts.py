@@ -24,7 +24,16 @@ SUFFIXES = (".txt", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
 
 @dataclass(frozen=True)
 class Documents:
-    """Documents given as strings, for texts that are in memory already."""
+    """Documents given as strings, for texts that are in memory already: a source wherever a path is one.
+
+    Raises TextError for a single string, which would be a document for each letter.
+
+    Example:
+        >>> from lape.data.texts import Documents
+        >>> stats = lape.record(model, tokenizer, {"fr": Documents(["fr02 fr03 .", "fr04 ."])})
+        >>> int(stats["fr"].tokens.sum())
+        5
+    """
 
     texts: tuple[str, ...]
 

@@ -15,7 +15,16 @@ Method: TypeAlias = Callable[..., LanguageNeurons]
 
 @dataclass(frozen=True)
 class Detector(Generic[O]):
-    """A selection method."""
+    """A selection method, as `lape.detect.DETECTORS` holds it and an entry point of another package gives it.
+
+    Example:
+        >>> from lape.detect import DETECTORS
+        >>> detector = DETECTORS["lape"]
+        >>> detector.published, detector.needs
+        ('Tang et al. 2024', ())
+        >>> detector.find(stats, rate=0.02).method
+        'lape'
+    """
 
     name: str
     """What it is called in `lape.identify` and on the command line."""

@@ -25,6 +25,8 @@ def halvable(stats: ActivationStats, find: Method, options: Mapping[str, Any]) -
 
 
 def halves(folds: int) -> list[tuple[Sequence[int], Sequence[int]]]:
-    """All ways to halve the folds: 35 for 8 folds."""
+    """All ways to halve the folds: 35 for 8 folds; none for fewer than two."""
+    if folds < 2:
+        return []
     first = [(0, *rest) for rest in combinations(range(1, folds), folds // 2 - 1)]
     return [(half, tuple(k for k in range(folds) if k not in half)) for half in first]

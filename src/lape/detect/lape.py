@@ -61,7 +61,19 @@ class Selection:
 
 
 def entropy(probabilities: Tensor) -> Tensor:
-    """LAPE of every neuron: (languages, neurons) probabilities -> (neurons,) float64 in nats, 0 for one that never fires."""
+    """LAPE of every neuron (Tang et al. 2024, section 2.2): the entropy over languages of its activation probabilities, divided by their sum.
+
+    `probabilities`: (languages, neurons), each from 0 to 1. Gives (neurons,) float64 in nats, from 0 (it fires in one language alone, or never) to
+    the natural logarithm of the number of languages (it fires as often in each).
+
+    Example:
+        >>> import torch
+        >>> from lape.detect.lape import entropy
+        >>> entropy(torch.tensor([[0.5, 0.2], [0.0, 0.2]])).tolist()  # two languages; log 2 = 0.693…
+        [0.0, 0.693...]
+        >>> entropy(stats.probabilities()).shape
+        torch.Size([2800])
+    """
     result = torch.empty(probabilities.shape[1], dtype=torch.float64)
     for at in range(0, probabilities.shape[1], _CHUNK):
         p = probabilities[:, at : at + _CHUNK].double()

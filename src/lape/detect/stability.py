@@ -35,7 +35,18 @@ def split_halves(
 ) -> list[tuple[LanguageNeurons, LanguageNeurons]]:
     """Find neurons in both halves of every way to halve the folds that leaves text of every language in both.
 
-    `find`: a method with its options, such as `functools.partial(lape, rate=0.02)`.
+    `find`: a method with its options, such as `functools.partial(lape, rate=0.02)`; it has to take `folds`. Gives a pair of sets for each halving,
+    35 for 8 folds; none where there are fewer than two folds or some language has too little text.
+
+    Example:
+        >>> from lape.detect.lape import lape
+        >>> from lape.detect.stability import split_halves
+        >>> found = split_halves(stats, lape)
+        >>> len(found)
+        35
+        >>> first, second = found[0]
+        >>> first["fr"] == second["fr"]
+        True
     """
     ways = [way for way in halves(stats.folds) if all(has_text(stats, half) for half in way)]
     found = []
@@ -62,7 +73,20 @@ def stability_of(neurons: LanguageNeurons, found: list[tuple[LanguageNeurons, La
 
 
 def stability(neurons: LanguageNeurons, stats: ActivationStats, find: Method) -> dict[str, Tensor]:
-    """`stability_of` for statistics; empty where their folds cannot be halved."""
+    """Split-half stability of single neurons (ours): the share of halves of the text that select a neuron again.
+
+    `find`: the method that found `neurons`, with its options, as for `split_halves`. Gives language -> (n,) float64, from 0 to 1, in the order of
+    the language's set; empty where the folds of the statistics cannot be halved. `lape.identify` keeps it with the neurons.
+
+    Example:
+        >>> from functools import partial
+        >>> from lape.detect.lape import lape
+        >>> from lape.detect.stability import stability
+        >>> find = partial(lape, rate=0.01)
+        >>> found = stability(find(stats), stats, find)
+        >>> float(found["fr"].min())
+        1.0
+    """
     return stability_of(neurons, split_halves(stats, find))
 
 
@@ -71,7 +95,16 @@ def reliability(neurons: LanguageNeurons, found: list[tuple[LanguageNeurons, Lan
 
     One row per language and one for the union: `language`, `neurons` (in the whole text), `median` and `p5` (median and 5th
     percentile of the Jaccard over the halvings, null for sets under 20 neurons), `chance` (Jaccard expected of random sets
-    with as many neurons in each layer), `halvings`.
+    with as many neurons in each layer), `halvings` (how many). `found`: the pairs of `split_halves`.
+
+    Example:
+        >>> from functools import partial
+        >>> from lape.detect.lape import lape
+        >>> from lape.detect.stability import reliability, split_halves
+        >>> find = partial(lape, per_language=30)
+        >>> table = reliability(find(stats), split_halves(stats, find))
+        >>> bool((table["median"] > table["chance"]).all())
+        True
     """
     rows = [
         _row(language, own, [(a.sets[language], b.sets[language]) for a, b in found])
@@ -103,7 +136,13 @@ def steadiness(stats: ActivationStats, progress: Progress = silent) -> dict[str,
     """How alike LAPE's sets from halves of the text are, in the language in which they are least so (ours).
 
     `tokens` (mean over languages), `language`, its `neurons`, `median` and `p5` of the Jaccard over the halvings, `halvings`. Languages with
-    under 20 neurons are passed over; where all are, or the folds cannot be halved, `language`, `median` and `p5` are None.
+    under 20 neurons are passed over; where all are, or the folds cannot be halved, `language`, `neurons`, `median` and `p5` are None. Raises OptionError
+    for statistics of a single language.
+
+    Example:
+        >>> from lape.detect.stability import steadiness
+        >>> steadiness(stats)  # this model's sets are too small to say
+        {'tokens': ..., 'language': None, 'neurons': None, 'median': None, 'p5': None, 'halvings': 35}
     """
     tokens = round(mean_tokens(stats))
     halved = split_halves(stats, lape, progress=progress)
@@ -119,7 +158,16 @@ def steadiness(stats: ActivationStats, progress: Progress = silent) -> dict[str,
 
 
 def chance_jaccard(a: NeuronSet, b: NeuronSet) -> float:
-    """Jaccard expected of two random sets with as many neurons in each stretch as `a` and `b` (ratio of expectations)."""
+    """Jaccard, 0 to 1, expected of two random sets with as many neurons in each stretch (layer, or expert of a layer) as `a` and `b`.
+
+    It is the ratio of the expectations of intersection and union; 0 where both are empty.
+
+    Example:
+        >>> from lape.detect.stability import chance_jaccard
+        >>> from lape.values.neurons import jaccard
+        >>> jaccard(neurons["fr"], neurons["en"]) > chance_jaccard(neurons["fr"], neurons["en"])
+        True
+    """
     widths = torch.tensor([stretch.width for stretch in a.space]).double()
     shared = float((a.space.counts(a.flat) * b.space.counts(b.flat) / widths).sum())
     union = len(a) + len(b) - shared

@@ -55,7 +55,17 @@ class DiffMeanOptions:
 
 
 def vector(stats: ActivationStats, options: DiffMeanOptions, *, source: str, target: str) -> Tensor:
-    """(width,) float64: what is added. Raises OptionError where no residual sums were recorded, or for a layer there is not."""
+    """DiffMean (Marks and Tegmark 2023): (width,) float64, what is added to the residual stream, in its own unit.
+
+    It is `strength` times the mean residual stream after the block `layer` in `target`, minus that in `source` or the mean of those in all other
+    languages (`minus`); means are over counted tokens. Raises OptionError for statistics recorded without `residual`, a layer that there is not, or
+    a single language where others are needed; TextError for a language that was not recorded.
+
+    Example:
+        >>> from lape.edit.diffmean import DiffMeanOptions, vector
+        >>> vector(stats, DiffMeanOptions(layer=1, minus="others"), source="en", target="fr").shape
+        torch.Size([64])
+    """
     stats.check_whole()
     means = {language: _mean(stats, language) for language in stats.languages}
     own = means[stats.canonical(target)]
@@ -83,9 +93,18 @@ def _mean(stats: ActivationStats, language: str) -> Tensor:
 def shifted(
     model: nn.Module, stats: ActivationStats, options: DiffMeanOptions, *, source: str, target: str
 ) -> Iterator[nn.Module]:
-    """While inside, the difference of means is added to the residual stream after one block.
+    """While inside, the difference of means, see `vector`, is added to the residual stream after one block.
 
-    Raises ModelError for a compiled model under a torch whose compiled code may pass over the hooks of blocks.
+    At which positions is for `tokens`, `first` and `fade` to say. It works in `generate`, and on leaving the model is what it was. Raises as `vector`
+    does, and ModelError for a compiled model under a torch whose compiled code may pass over the hooks of blocks.
+
+    Example:
+        >>> from lape.edit.diffmean import DiffMeanOptions, shifted
+        >>> inputs = tokenizer("en02 en03", return_tensors="pt")
+        >>> with shifted(model, stats, DiffMeanOptions(layer=0, strength=3.0), source="en", target="fr"):
+        ...     answer = model.generate(**inputs, max_new_tokens=3, do_sample=False)
+        >>> tokenizer.decode(answer[0, 3:])
+        'fr01 fr01 fr01'
     """
     if hasattr(model, "_orig_mod") and Version(torch.__version__).release < _COMPILED:
         raise ModelError(

@@ -110,7 +110,17 @@ def steer(
 
 
 def steered(model: nn.Module, edits: Sequence[Edit], where: SteerOptions) -> AbstractContextManager[nn.Module]:
-    """`edited` with some edits, at the positions that the options' `tokens`, `first` and `fade` say."""
+    """`edited` with some edits, at the positions that the options' `tokens`, `first` and `fade` say. Raises as `edited` does.
+
+    Example:
+        >>> from lape.edit.steer import SteerOptions, steered, steering
+        >>> options = SteerOptions(strength=5.0)
+        >>> inputs = tokenizer("en02 en03", return_tensors="pt")
+        >>> with steered(model, steering(neurons, stats, options, to="fr", source="en"), options):
+        ...     answer = model.generate(**inputs, max_new_tokens=3, do_sample=False)
+        >>> tokenizer.decode(answer[0, 3:])
+        'fr00 fr01 fr01'
+    """
     return edited(model, edits, tokens=where.tokens, first=where.first, fade=where.fade)
 
 
@@ -125,7 +135,12 @@ def steering(
     """The edits of `steer`: source neurons that are not the target's off; a value set on, added to, or a factor at, the target's.
 
     Raises OptionError for a source that is the target or a set without neurons, TextError for a language that has none here,
-    MismatchError for statistics of another model or of some shards only.
+    MismatchError for statistics of another model or of some shards only. `stats`: where the values come from; None: what the neurons carry.
+
+    Example:
+        >>> from lape.edit.steer import SteerOptions, steering
+        >>> steering(neurons, None, SteerOptions(how="off+scale", strength=2.0), to="fr", source="en")
+        [Off(...), Scale(...)]
     """
     if source is not None and tag(source) == tag(to):
         raise OptionError(f"Source and target are both {tag(to)}. Name two languages.")

@@ -41,7 +41,15 @@ NAMES = (
 
 @cache
 def experiments() -> dict[str, Experiment[Any]]:
-    """Every experiment by its name: those here, and those of other packages' entry points in the group `lape.experiments`."""
+    """Every experiment by its name: those here, and those of other packages' entry points in the group `lape.experiments`.
+
+    Gives name -> `lape.experiments.experiment.Experiment`, in the order in which a study runs them.
+
+    Example:
+        >>> from lape.experiments import experiments
+        >>> experiments()["layers"].about
+        'where the neurons lie'
+    """
     from lape.experiments.experiment import Experiment
 
     ours = (import_module(f"{__name__}.{name}").EXPERIMENT for name in NAMES)

@@ -17,7 +17,26 @@ Rule = Literal["above", "below"]
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim of the paper, of a critic, or of ours."""
+    """One claim of the paper, of a critic, or of ours, as a table `[[claims]]` of an experiment's TOML file holds it.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from lape.experiments.claim import read
+        >>> _ = Path("mine.toml").write_text('''
+        ... [[claims]]
+        ... name = "late"
+        ... says = "Language neurons lie in the upper half."
+        ... source = "ours"
+        ... table = "layers"
+        ... value = "centre"
+        ... margin = 0.5
+        ... rule = "above"
+        ... where = { language = "over" }
+        ... ''')
+        >>> claim, = read(Path("mine.toml"))
+        >>> claim.rule, claim.margin, claim.member
+        ('above', 0.5, 'language')
+    """
 
     name: str
     says: str
@@ -29,11 +48,11 @@ class Claim:
     value: str
     """Its column with the figure; the interval is in `VALUE_low` and `VALUE_high`, or in `low` and `high`."""
     margin: float
-    """What the figure is compared with."""
+    """What the figure is compared with, in the column's own unit."""
     rule: Rule
     """On which side of the margin the whole interval must lie for the claim to hold."""
     where: Mapping[str, Any]
-    """The rows that decide: column -> the value it must have, or several of them."""
+    """The rows that decide: column -> the value it must have, or several of them; "over" stands for all languages but the main one."""
     member: str = "language"
     """The column that tells the rows apart. Each must hold; Holm's correction is over them."""
 

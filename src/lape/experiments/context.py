@@ -49,15 +49,43 @@ class SharedOptions:
 
 @dataclass
 class Context:
-    """Everything an experiment may ask for; what takes time is made when first asked for."""
+    """Everything an experiment may ask for; what takes time is made when first asked for.
+
+    Raises TextError for a recorded language without parallel text where there is some, MismatchError for statistics of some shards only.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from lape.experiments.context import Context, SharedOptions
+        >>> lines = {language: list(texts[language].texts) for language in texts}
+        >>> context = Context(model, tokenizer, stats, lines, SharedOptions(tokens=400), Path("kept"))
+        >>> context.languages, context.over
+        (['en', 'fr', 'id', 'zh'], ['fr', 'id', 'zh'])
+        >>> numbers, evaluated = context.evaluation
+        >>> context.evaluated_lines("fr")[0] == lines["fr"][numbers[0]]
+        True
+
+        What an experiment does with it, here the loss with a language's own neurons off:
+
+        >>> after = context.work.off(context.neurons["fr"], "fr")
+        >>> len(after.nll) == len(numbers)
+        True
+        >>> context.progress("measuring", 1, 1)
+        >>> context.note("mine", "only French was switched off")
+        >>> context.cells("mine").is_dir()
+        True
+        >>> context.made_from["method"]  # and by content: the sets and the statistics
+        'lape'
+    """
 
     model: Any
     """None where no experiment that needs one is run."""
     tokenizer: Any
+    """The model's own; None where there is no model."""
     stats: ActivationStats
     lines: Mapping[str, list[str]]
     """Language -> the parallel text's lines; empty where none was given."""
     options: SharedOptions
+    """What all experiments of the run share."""
     folder: Path
     """Where what was measured is kept until the run is whole."""
     texts: Mapping[str, Any] = field(default_factory=dict)
@@ -65,6 +93,7 @@ class Context:
     chosen: LanguageNeurons | None = None
     """The sets that are studied. Default: LAPE's under the published rule."""
     progress: Progress = silent
+    """Told of what takes long."""
     notes: dict[str, list[str]] = field(default_factory=dict)
     """Experiment -> what is to be said of how it came out."""
     left_out: dict[str, str] = field(default_factory=dict)
@@ -91,7 +120,7 @@ class Context:
 
     @property
     def over(self) -> list[str]:
-        """The languages over which averages are taken: all but the main one."""
+        """The languages over which averages are taken: all but the main one. Raises OptionError where fewer than two are left."""
         rest = [language for language in self.languages if language != self.options.main]
         if len(rest) < 2:
             raise OptionError(
@@ -101,7 +130,7 @@ class Context:
 
     @cached_property
     def evaluation(self) -> tuple[list[int], dict[str, Documents]]:
-        """The numbers of the evaluated lines, and their text by language."""
+        """The numbers of the evaluated lines, from 0, and their text by language. Raises TextError where there is no parallel text."""
         if not self.lines:
             raise TextError(
                 "There is no parallel text to evaluate on. Give it: lines={'fr': PATH}, and so for each language."
@@ -112,7 +141,7 @@ class Context:
         return numbers, texts
 
     def evaluated_lines(self, language: str) -> list[str]:
-        """The evaluated lines of a language."""
+        """The evaluated lines of a language, in order. Raises as `evaluation` does."""
         return [self.lines[language][k] for k in self.evaluation[0]]
 
     @cached_property
@@ -122,7 +151,7 @@ class Context:
 
     @cached_property
     def work(self) -> Ablations:
-        """The evaluated text under the model, unedited and with sets off."""
+        """The evaluated text under the model, unedited (measured already) and with sets off. Raises MismatchError for text that was recorded."""
         options = TextOptions(batch_tokens=self.options.batch_tokens, bos=self.stats.bos)
         texts, folder = self.evaluation[1], self.cells("evaluation")
         work = Ablations(self.model, self.tokenizer, texts, options, folder=folder, progress=self.progress)
@@ -131,7 +160,7 @@ class Context:
         return work
 
     def cells(self, name: str) -> Path:
-        """A folder where measured cells are kept until the run is whole."""
+        """A folder where measured cells are kept until the run is whole; it is made."""
         folder = self.folder / CELLS / name
         folder.mkdir(parents=True, exist_ok=True)
         return folder

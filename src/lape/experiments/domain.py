@@ -54,7 +54,20 @@ def domain(a: ActivationStats, b: ActivationStats, find: Method, *, seed: int = 
     over domains. `low`, `high`: 2.5th and 97.5th percentile of the difference over draws of folds. Only languages in both: others
     are left out before sets are found, since a set depends on the languages compared.
 
+    Ours. One row per language and one, `all`, for the union: `language`, `tokens` (of a group, on average over languages), `within`, `across`,
+    `difference` (Jaccards, 0 to 1, means over draws), `low`, `high`, `draws` (those in which the set had 20 neurons or more; null where that was
+    less than half of them).
+
     Raises MismatchError for statistics of two models, OptionError for fewer than two languages or folds in common.
+
+    Example:
+        >>> from functools import partial
+        >>> from lape.detect.lap import lap
+        >>> from lape.experiments.domain import domain
+        >>> other = lape.ActivationStats.load("run")  # of the same model and languages, on other text
+        >>> table = domain(stats, other, partial(lap, per_language=20))
+        >>> table["language"].to_list()
+        ['en', 'fr', 'id', 'zh', 'all']
     """
     a, b = _comparable(a, b)
     few, many = _equal_folds(a, b)

@@ -19,7 +19,18 @@ O = TypeVar("O")  # noqa: E741
 
 @dataclass(frozen=True)
 class Cost:
-    """What an experiment is going to run."""
+    """What an experiment is going to run, from which the plan of `lape study` tells how long it takes.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from lape.experiments.context import Context, SharedOptions
+        >>> from lape.experiments.experiment import Cost
+        >>> def cost(context, options):  # of an Experiment that switches each language's set off on every language
+        ...     passes = len(context.languages) ** 2
+        ...     return Cost(passes=passes, loss_tokens=passes * context.options.tokens)
+        >>> cost(Context(None, None, stats, {}, SharedOptions(tokens=1000), Path("kept")), None)
+        Cost(passes=16, loss_tokens=16000, body_tokens=0, new_tokens=0)
+    """
 
     passes: int = 0
     """Sets of neurons switched off × languages evaluated."""
@@ -44,7 +55,17 @@ def matrices(context: Context, sets: int) -> Cost:
 
 @dataclass(frozen=True)
 class Need:
-    """Something without which an experiment cannot be run."""
+    """Something without which an experiment cannot be run. Beside it are `MODEL`, `PARALLEL` and `SUMS`, and `named` for an
+    option that has to be given.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from lape.experiments.context import Context, SharedOptions
+        >>> from lape.experiments.experiment import Need
+        >>> ten = Need(lambda context, options: None if len(context.languages) > 9 else "it compares ten languages", "--text TAG=PATH")
+        >>> ten.missing(Context(None, None, stats, {}, SharedOptions(), Path("kept")), None)
+        'it compares ten languages'
+    """
 
     missing: Callable[[Context, Any], str | None]
     """Why it is not met, or None."""
@@ -79,7 +100,33 @@ class NoOptions:
 
 @dataclass(frozen=True)
 class Experiment(Generic[O]):
-    """One experiment: what it asks, measures, writes, draws, says and claims. No base class, and nothing happens when one is made."""
+    """One experiment: what it asks, measures, writes, draws, says and claims. No base class, and nothing happens when one is made.
+
+    Example:
+        >>> import polars as pl
+        >>> from pathlib import Path
+        >>> from lape.experiments.context import Context, SharedOptions
+        >>> from lape.experiments.experiment import Experiment, NoOptions
+        >>> from lape.experiments.known import Known
+        >>> from lape.experiments.table import Table
+        >>> def run(context, options):
+        ...     sizes = [len(context.neurons[language]) for language in context.languages]
+        ...     return {"sizes": pl.DataFrame({"language": context.languages, "neurons": sizes})}
+        >>> schema = {"language": pl.String, "neurons": pl.Int64}
+        >>> tables = {"sizes": Table("Neurons of each language.", schema)}
+        >>> mine = Experiment("sizes", "Set sizes", "how many neurons a language has", NoOptions, run, tables)
+
+        What `lape run` and a study do with it:
+
+        >>> context = Context(None, None, stats, {}, SharedOptions(), Path("kept"))
+        >>> mine.missing(context, SharedOptions()), mine.cost(context, NoOptions()).passes
+        (None, 0)
+        >>> found = mine.checked(mine.run(context, NoOptions()))
+        >>> found["sizes"]["neurons"].to_list()
+        [8, 8, 8, 8]
+        >>> mine.said(found).about, mine.typed(Known(run="runs/mine"))
+        ('How many neurons a language has.', 'lape run sizes --run runs/mine')
+    """
 
     name: str
     """Also what `lape run` calls it, and its place in a report."""
@@ -90,11 +137,15 @@ class Experiment(Generic[O]):
     options: type[O]
     """Its own, beside `SharedOptions`. A name that another experiment has too means the same there."""
     run: Callable[[Context, O], Tables]
+    """What it measures: tables by name, exactly those of `tables`."""
     tables: Mapping[str, Table]
     """Name -> schema. Names are unique over all experiments."""
     needs: tuple[Need, ...] = ()
+    """Without which it is not run but listed with the reason."""
     cost: Callable[[Context, O], Cost] = free
+    """What it is going to run. Default: nothing."""
     figures: tuple[Figure, ...] = ()
+    """What is drawn of its tables: see `lape.figures.figure`."""
     section: Callable[[Tables], Section] | None = None
     """What a report says. Default: every figure and table."""
     claims: Path | None = None
@@ -109,7 +160,7 @@ class Experiment(Generic[O]):
     """Those of its tables that a file of neurons is enough for."""
 
     def missing(self, context: Context, options: object) -> str | None:
-        """Why it cannot be run, or None."""
+        """Why it cannot be run, or None. `options`: its own, or those of a whole run, which hold its own among others."""
         mine = taken(self.options, options)
         return next((why for need in self.needs if (why := need.missing(context, mine))), None)
 
@@ -121,7 +172,7 @@ class Experiment(Generic[O]):
         return known.fill(own or f"lape run {self.name}{named} --run {{run}}{flags}")
 
     def checked(self, tables: Tables) -> Tables:
-        """What it gave, if that is exactly what it declares. Raises FileError for other columns or dtypes."""
+        """What it gave, if that is exactly what it declares. Raises ValueError for other tables, FileError for other columns or dtypes."""
         expected = [name for name, table in self.tables.items() if name in tables or not table.optional]
         if sorted(expected) != sorted(tables):
             raise ValueError(f"{self.name} gave the tables {', '.join(tables)}, and declares {', '.join(expected)}.")

@@ -27,7 +27,15 @@ def dropped(stats: ActivationStats, find: Method) -> pl.DataFrame:
     """How much sets move when a language is left out of the study (or, read the other way, added to it).
 
     One row per language left out and language that stays: `before`, `after` (neurons), `jaccard` of the two sets, and `chance`, the
-    Jaccard of random sets with as many neurons in each layer. `find`: a method with its options, such as `functools.partial(lape, rate=0.02)`.
+    Jaccard of random sets with as many neurons in each layer; both 0 to 1. `find`: a method with its options, such as
+    `functools.partial(lape, rate=0.02)`. Ours. Raises OptionError for fewer than three languages.
+
+    Example:
+        >>> from lape.detect.lape import lape
+        >>> from lape.experiments.languages import dropped
+        >>> table = dropped(stats, lape)
+        >>> table.filter(dropped="en")["language"].to_list()
+        ['fr', 'id', 'zh']
     """
     if len(stats.languages) < 3:
         raise OptionError(f"{len(stats.languages)} languages were recorded. Leaving one out needs three or more.")

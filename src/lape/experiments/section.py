@@ -95,14 +95,24 @@ Block: TypeAlias = Picture | Rows | Grid | Answers
 
 @dataclass(frozen=True)
 class Section:
-    """What a report says of one experiment."""
+    """What a report says of one experiment.
+
+    Example:
+        >>> from lape.experiments.section import Picture, Section, interval
+        >>> said = f"French loses 1.62 nats per token {interval(1.4, 1.9)}, with control neurons off 0.01."
+        >>> section = Section("Own neurons off", "What a language loses without its neurons.", (said,), (Picture("perplexity"),))
+        >>> section.findings
+        ('French loses 1.62 nats per token (1.40 to 1.90), with control neurons off 0.01.',)
+    """
 
     title: str
+    """A heading, the experiment's."""
     about: str
     """One sentence below the title."""
     findings: tuple[str, ...] = ()
     """Sentences for the head of the report, each with its control and its interval, or with what it lacks."""
     blocks: tuple[Block, ...] = ()
+    """What is shown, in order: `Picture`, `Rows` of a table, `Grid` of numbers, or `Answers`."""
 
 
 def number(value: float, digits: int = 2) -> str:

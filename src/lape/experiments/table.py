@@ -25,7 +25,20 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table that an experiment makes."""
+    """A table that an experiment makes.
+
+    Example:
+        >>> import polars as pl
+        >>> from lape.experiments.table import Table
+        >>> schema = {"language": pl.String, "own": pl.Float64, "own_low": pl.Float64, "own_high": pl.Float64}
+        >>> table = Table("The own effect of each language.", schema, {"own": "own effect (nats per token)"}, key=("language",))
+        >>> table.interval("own")
+        ('own_low', 'own_high')
+        >>> [column.label for column in table.columns]
+        ['language', 'own effect (nats per token)']
+        >>> table.check("mine", pl.DataFrame({"language": ["fr"], "own": [1.6], "own_low": [1.4], "own_high": [1.9]})).shape
+        (1, 4)
+    """
 
     about: str
     """A caption: what a row is, and what the numbers are in."""
@@ -67,7 +80,7 @@ class Table:
         ]
 
     def interval(self, value: str) -> tuple[str, ...]:
-        """The columns of a value's interval: VALUE_low and VALUE_high; or low and high, of the value that they follow."""
+        """The columns of a value's interval: VALUE_low and VALUE_high; or low and high, of the value that they follow; empty where it has none."""
         if f"{value}_low" in self.schema:
             return f"{value}_low", f"{value}_high"
         names = list(self.schema)
@@ -75,5 +88,8 @@ class Table:
         return ("low", "high") if follows and "high" in names else ()
 
     def check(self, name: str, frame: pl.DataFrame, where: str = "") -> pl.DataFrame:
-        """See `lape.store.run.check_table`."""
+        """The frame, if it has exactly these columns and dtypes and tells its rows apart by `key`. `name` and `where` are for the message.
+
+        Raises FileError where it does not, or where a column of `key` or `known` has a null.
+        """
         return check_table(name, frame, self.schema, where, self.key, self.known)

@@ -19,7 +19,7 @@ from lape.data.texts import Texts
 from lape.data.windows import batch, batches
 from lape.edit.compiled import EditedGraph, edited_graph
 from lape.edit.edit import Edit, Off, Set, edited
-from lape.errors import MismatchError, TextError
+from lape.errors import MismatchError, OptionError, TextError
 from lape.measure.bootstrap import paired_units, several_documents
 from lape.model.body import check_fits
 from lape.model.compiled import pays, settled, why_not
@@ -56,7 +56,32 @@ def unreported(passes: int, tokens: int, seconds: float | None) -> None:
 class Ablations:
     """A model on some text, unedited and with sets of neurons off. With a `folder`, what was measured is found there again.
 
-    The folder must belong to one model, text and options; who makes it sees to that (`files.same_run`).
+    The folder must belong to one model, text and options; who makes it sees to that (`lape.store.files.same_run`). `texts`: language -> source.
+    Losses are `lape.model.loss.Loss`: of each line its `nll`, (lines,) float64, in nats summed over the line, and its scored `tokens`, (lines,) int64.
+    Raises TextError for text that holds nothing to measure, ModelError for a model whose neurons or head cannot be found.
+
+    Example:
+        >>> from lape.data.corpus import TextOptions
+        >>> from lape.measure.ablation import Ablations
+        >>> work = Ablations(model, tokenizer, {"fr": texts["fr"], "zh": texts["zh"]}, TextOptions(tokens=200))
+        >>> work.check(neurons=neurons)
+        >>> tokens, seconds = work.base()
+        >>> before, after = work.unedited("fr"), work.off(neurons["fr"], "fr")
+        >>> damage = (after.nll - before.nll).sum() / before.tokens.sum()  # nats per token
+        >>> f"{damage:.1f}"
+        '1.6'
+
+        Mean ablation instead of zero ablation, and how many tokens it would take to measure more:
+
+        >>> patched = work.at(neurons["fr"], stats.mean("zh"), "fr")
+        >>> work.passes(neurons["fr"], "fr"), work.passes(neurons["fr"], "zh")
+        (0, 200)
+
+        Units of resampling, the same number for a line and its translation:
+
+        >>> work.check_paired(work.languages)
+        >>> work.units, work.unit("fr")[:3].tolist()
+        (19, [0, 1, 2])
     """
 
     def __init__(
@@ -86,6 +111,15 @@ class Ablations:
         """Say before `base` whether all passes run in one graph: where so many `tokens` in all make it pay ("auto"), "on", or "off".
 
         Where a graph can't be made, or gives other states than the model, one line in the log says so.
+
+        Example:
+            >>> from lape.data.corpus import TextOptions
+            >>> from lape.measure.ablation import Ablations
+            >>> work = Ablations(model, tokenizer, {"fr": texts["fr"]}, TextOptions(tokens=200))
+            >>> work.compile("auto", tokens=2 * 200)  # too few to pay
+            >>> tokens, seconds = work.base()
+            >>> tokens
+            200
         """
         rows = ((corpus, batches(corpus, self.options, packs=self.found.packs)) for corpus in self.corpora.values())
         paying = partial(pays, self.model, self.options, tokens, rows)
@@ -97,7 +131,7 @@ class Ablations:
         return list(self.corpora)
 
     def unit(self, language: str) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """(lines,) the unit of resampling of each line, numbered alike in all languages (`bootstrap.paired_units`)."""
+        """(lines,) int64: the unit of resampling of each line, numbered alike in all languages. Raises TextError for one that is not evaluated."""
         return self._units[self._known(language)]
 
     @property
@@ -111,7 +145,7 @@ class Ablations:
         return language
 
     def check_paired(self, languages: Sequence[str]) -> None:
-        """Refuse texts whose units cannot be translations of each other: one document beside several, or other documents."""
+        """Raise TextError for texts whose units cannot be translations of each other: one document beside several, or other documents."""
         places = {language: self._places[self._known(language)] for language in languages}
         kinds = {language: several_documents(place) for language, place in places.items()}
         if len(set(kinds.values())) > 1:
@@ -189,22 +223,24 @@ class Ablations:
         return {**_tensors(self._base[language]), "energy": self.energy[language]}
 
     def unedited(self, language: str) -> Loss:
-        """The loss of the unedited model; `base` must have run. Raises TextError for a language that is not evaluated."""
-        return self._base[self._known(language)]
+        """The loss of each line of a language under the unedited model. Raises TextError for one that is not evaluated, OptionError before `base`."""
+        if self._known(language) not in self._base:
+            raise OptionError(f"The unedited model was not measured on {language} yet. Call base() first.")
+        return self._base[language]
 
     def check(self, **made: NeuronSpace | Made) -> None:
-        """Refuse `neurons=…` or `statistics=…` of another model, tokenizer or rule of beginning rows than these."""
+        """Raise MismatchError for `neurons=…` or `statistics=…` of another model, tokenizer or rule of beginning rows than these."""
         check_made_with(self.model, self.tokenizer, bos=self.options.bos, **made)
 
     def off(self, neurons: NeuronSet, language: str) -> Loss:
-        """The loss of each line of a language while some neurons are off; without any, `base` must have run.
+        """The loss of each line of a language while some neurons are off (zero ablation); without any, `base` must have run.
 
         Raises MismatchError for neurons of another model, ModelError for a loss that is infinite or not a number.
         """
         return self._measured(digest(neurons), Off(neurons), language)
 
     def at(self, neurons: NeuronSet, value: Tensor, language: str) -> Loss:
-        """The loss of each line while some neurons are set to their own of (neurons of the model,) values. Raises as `off` does."""
+        """The loss of each line while some neurons are set to their own of (neurons of the model,) values (mean ablation). Raises as `off` does."""
         given = hashlib.sha256(value[neurons.flat].double().cpu().numpy().tobytes()).hexdigest()[:20]
         return self._measured(f"{digest(neurons)}.{given}", Set(neurons, value), language)
 

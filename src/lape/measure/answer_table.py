@@ -28,9 +28,10 @@ ANSWERS = {
     **dict.fromkeys(("distinct4", "nll"), pl.Float64),
     "graded": pl.Int64,
 }
-"""Columns of the table of answers: what `docs/steering.md` defines. `on_topic` is judged for fluent answers in the language, `wpr` for
-answers whose every line is, in a language of another script than Latin; elsewhere both are null.
-`graded` is null without a grader, and on the development questions.
+"""A row an answer: `split`, `family` and `setting` of the method, `source` and `target` languages, number of the `question`, `answer`, the `language`
+that it seems to be in, by a second identifier `language_second`, and what is judged of it, as `DEFINITIONS` beside this says. `on_topic` is
+judged for fluent answers in the language, `wpr` for answers whose every line is, in a language of another script than Latin; elsewhere both are
+null. `graded` is null without a grader, and on the development questions.
 """
 DEFINITIONS = {
     "in_language": "share of answers that the first identifier calls the target language, among the languages in play and 15 neighbours, "

@@ -16,7 +16,18 @@ Floats = NDArray[np.float64]
 
 
 def units(document: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The unit of each line: its document, or, in a text that is one document, a block of 8 lines."""
+    """The unit of resampling of each line: its document, or, in a text that is one document, a block of 8 lines.
+
+    `document`: (lines,) int64, the number of each line's document. Gives (lines,) int64.
+
+    Example:
+        >>> import numpy as np
+        >>> from lape.measure.bootstrap import units
+        >>> units(np.array([0, 0, 1, 2])).tolist()
+        [0, 0, 1, 2]
+        >>> units(np.zeros(10, dtype=np.int64)).tolist()
+        [0, 0, 0, 0, 0, 0, 0, 0, 1, 1]
+    """
     if len(np.unique(document)) > 1:
         return document
     result: NDArray[np.int64] = np.arange(len(document), dtype=np.int64) // BLOCK
@@ -55,8 +66,20 @@ def by_unit(unit: NDArray[np.int64], values: ArrayLike, count: int) -> Floats:
 class Resamples:
     """Bootstrap resamples of units of text, the same for every language and condition, so that translations stay together.
 
-    `weights` (1 + resamples, units): how often each unit is drawn, first all units once, then each resample. Under 20 units there
+    `weights` (1 + resamples, units) float64: how often each unit is drawn, first all units once, then each resample. Under 20 units there
     are no resamples, and so no interval.
+
+    Example:
+        >>> import numpy as np
+        >>> from lape.measure.bootstrap import Resamples
+        >>> from lape.measure.intervals import interval
+        >>> nats, tokens = np.arange(40.0), np.full(40, 10.0)
+        >>> drawn = Resamples(40, 2000, seed=0)
+        >>> drawn.count, drawn.sums(nats).shape
+        (40, (2001,))
+        >>> value, low, high = interval(drawn.ratio(nats, tokens))  # nats per token
+        >>> value, low < value < high
+        (1.95, True)
     """
 
     def __init__(self, units: int | NDArray[np.int64], resamples: int, seed: int, *, held: int | None = None) -> None:

@@ -24,7 +24,15 @@ def seeded(seed: int, number: int, draw: int | None = None) -> torch.Generator:
 def control(
     chosen: NeuronSet, excluded: NeuronSet, energy: Tensor | None, generator: torch.Generator
 ) -> tuple[NeuronSet | None, str]:
-    """A control of a set, `matched_like` or without energies `random_like`; None, and why, where too few other neurons are left."""
+    """A control of a set, `matched_like` or without energies `random_like`; None, and why, where too few other neurons are left.
+
+    Example:
+        >>> import torch
+        >>> from lape.measure.controls import control
+        >>> others, why = control(neurons["fr"], neurons.union, None, torch.Generator().manual_seed(0))
+        >>> len(others) == len(neurons["fr"]), why
+        (True, '')
+    """
     try:
         return matched_like(chosen, excluded, energy, generator), ""
     except OptionError as error:
@@ -32,17 +40,35 @@ def control(
 
 
 def random_like(chosen: NeuronSet, excluded: NeuronSet, generator: torch.Generator) -> NeuronSet:
-    """Control (a): as many random neurons in each stretch as in `chosen`, none of `excluded`."""
+    """Control (a): as many random neurons in each stretch (layer, or expert of a layer) as in `chosen`, none of `chosen` or `excluded`.
+
+    Raises OptionError where a stretch has too few neurons left.
+
+    Example:
+        >>> import torch
+        >>> from lape.measure.controls import random_like
+        >>> others = random_like(neurons["fr"], neurons.union, torch.Generator().manual_seed(0))
+        >>> len(others), len(others & neurons.union)
+        (8, 0)
+    """
     return matched_like(chosen, excluded, None, generator)
 
 
 def matched_like(
     chosen: NeuronSet, excluded: NeuronSet, energy: Tensor | None, generator: torch.Generator
 ) -> NeuronSet:
-    """Control (b): as many neurons in each stretch and in each decile of its neurons' energy as in `chosen`.
+    """Control (b): as many random neurons in each stretch and in each decile of its neurons' energy as in `chosen`, none of `chosen` or `excluded`.
 
-    `energy` (neurons,): E[a²]·‖down column‖² in the ablated language. Where a decile has too few free neurons, the
+    `energy` (neurons,): E[a²]·‖down column‖² in the ablated language; None: `random_like`. Where a decile has too few free neurons, the
     nearest deciles give the rest. Raises OptionError where a stretch has too few neurons left.
+
+    Example:
+        >>> import torch
+        >>> from lape.measure.controls import matched_like
+        >>> energy = stats.written_energy("fr")
+        >>> others = matched_like(neurons["fr"], neurons.union, energy, torch.Generator().manual_seed(0))
+        >>> len(others), len(others & neurons.union)
+        (8, 0)
     """
     space = chosen.space
     free = torch.ones(len(space), dtype=torch.bool)

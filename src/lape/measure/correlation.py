@@ -40,7 +40,18 @@ def spearman(x: Floats, y: Floats) -> float | None:
 
 
 def rank_correlation(x: Floats, y: Floats, resamples: int, seed: int) -> Interval:
-    """Spearman's correlation of (n,) and (n,), with the 95 % percentile bootstrap over cases."""
+    """Spearman's correlation of (n,) and (n,) float64, −1 to 1, with its 95 % percentile bootstrap interval over cases: value, low, high.
+
+    Ties get their mean rank. None where one of the two does not vary. Needs the extra `study`.
+
+    Example:
+        >>> import numpy as np
+        >>> from lape.measure.correlation import rank_correlation
+        >>> depth, damage = np.arange(30.0), np.arange(30.0) ** 3
+        >>> value, low, high = rank_correlation(depth, damage, resamples=200, seed=0)
+        >>> f"{value:.2f} ({low:.2f} to {high:.2f})"
+        '1.00 (1.00 to 1.00)'
+    """
     return _interval(lambda a, b: pearson(ranks(a), ranks(b)), x, y, resamples, seed)
 
 

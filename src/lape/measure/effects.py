@@ -19,9 +19,22 @@ from lape.values.neurons import LanguageNeurons
 
 @dataclass(frozen=True)
 class Effects:
-    """What switching sets off does, unit by unit of the evaluated text."""
+    """What switching sets off does, unit by unit of the evaluated text, as `effects` measures it.
+
+    Raises MismatchError where shapes differ, TextError for a language without scored tokens, ModelError for a change that is not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> from lape.measure.effects import Effects
+        >>> tokens, nats = np.full((2, 30), 10.0), np.zeros((2, 2, 30))
+        >>> nats[0, 0] = 5.0  # off: en; evaluated: en; 5 nats more in each unit of 10 tokens
+        >>> measured = Effects(("en", "fr"), tokens, {("lape", 100): nats}, {("lape", 100): (100, 90)})
+        >>> measured.methods, measured.sizes("lape"), measured.units
+        (['lape'], [100], 30)
+    """
 
     languages: tuple[str, ...]
+    """Switched off and evaluated, in the order of all arrays here."""
     tokens: Floats
     """(languages, units) scored tokens; 0 where a language has no text under a unit's number."""
     nats: Mapping[tuple[str, int], Floats]
@@ -38,7 +51,7 @@ class Effects:
         return list(dict.fromkeys(method for method, _ in self.nats))
 
     def sizes(self, method: str) -> list[int]:
-        """The sizes at which a method was measured, ascending."""
+        """The sizes at which a method was measured, ascending. Raises OptionError for one that was not."""
         found = sorted(size for name, size in self.nats if name == method)
         if not found:
             raise OptionError(f"There is no effect of {method!r}. Measured: {', '.join(self.methods) or 'nothing'}.")
@@ -78,7 +91,19 @@ def effects(work: Ablations, sets: Sets, languages: Sequence[str], progress: Pro
 
     `work.base` must have run. Cells that were measured before are not run again. A language that a selection method left out has
     no effect there (None neurons), which is not an effect of 0. Units pair by the number of a document or line over languages;
-    raises TextError for texts that cannot be paired, MismatchError for neurons of another model.
+    raises TextError for texts that cannot be paired or a language that no method has a set of, MismatchError for neurons of another model.
+
+    Example:
+        >>> from lape.data.corpus import TextOptions
+        >>> from lape.measure.ablation import Ablations
+        >>> from lape.measure.effects import effects, matched_sets
+        >>> work = Ablations(model, tokenizer, {"fr": texts["fr"], "zh": texts["zh"]}, TextOptions(tokens=200))
+        >>> tokens, seconds = work.base()
+        >>> sets = {("lape", 8): neurons, ("matched", 8): matched_sets(work, neurons, seed=0)}
+        >>> measured = effects(work, sets, ["fr", "zh"])
+        >>> change = measured.nats["lape", 8].sum(2) / measured.tokens.sum(1)  # nats per token; rows: switched off, columns: evaluated
+        >>> bool((change.diagonal() > 1).all())
+        True
     """
     work.check_paired(languages)
     chosen = {key: {k: found.sets.get(tag(k)) for k in languages} for key, found in sets.items()}
@@ -108,10 +133,24 @@ def effects(work: Ablations, sets: Sets, languages: Sequence[str], progress: Pro
 def matched_sets(work: Ablations, neurons: LanguageNeurons, seed: int) -> LanguageNeurons:
     """Control (b) as if it were a selection method: for each language as many neurons per layer and decile of energy as its set.
 
-    A language whose layers have too few others left is left out, with a note: it has no control, which is not one that does nothing.
+    Energies are those on the evaluated text, so `work.base` must have run. A language that is not evaluated, or whose layers have too few others
+    left, is left out, with a note: it has no control, which is not one that does nothing.
+
+    Example:
+        >>> from lape.data.corpus import TextOptions
+        >>> from lape.measure.ablation import Ablations
+        >>> from lape.measure.effects import matched_sets
+        >>> work = Ablations(model, tokenizer, {"fr": texts["fr"]}, TextOptions(tokens=200))
+        >>> tokens, seconds = work.base()
+        >>> others = matched_sets(work, neurons, seed=0)
+        >>> len(others["fr"]), len(others["fr"] & neurons.union), others.notes[0]
+        (8, 0, 'en has no matched control: there is no text of it here')
     """
     sets, notes = {}, []
     for k, (language, chosen) in enumerate(neurons.items()):
+        if language not in work.languages:
+            notes.append(f"{language} has no matched control: there is no text of it here")
+            continue
         others, why = control(chosen, neurons.union, work.energy[language], seeded(seed, k))
         if others is None:
             notes.append(f"{language} has no matched control: {why}")

@@ -87,7 +87,18 @@ def frontier(effects: Effects, over: Sequence[str], resamples: int, seed: int) -
     `neurons` (switched off); `own`, `others` (nats per token), `selectivity`; `_low`, `_high`: 95 % percentile bootstrap over units of
     text, jointly over languages and methods; null under 20 units of the language that has fewest. The mean's selectivity is the
     mean of the languages'. A language of which no set could be chosen has nulls, and so has the mean of that method and size: means
-    over different languages do not lie on one frontier.
+    over different languages do not lie on one frontier. Raises OptionError for a single language, which has no others, or for one of `over` that
+    was not measured.
+
+    Example:
+        >>> import numpy as np
+        >>> from lape.measure.effects import Effects
+        >>> from lape.measure.frontier import frontier
+        >>> tokens, nats = np.full((2, 32), 8.0), np.full((2, 2, 32), 1.0)
+        >>> nats[0, 0] = nats[1, 1] = 3.0  # of a set in its own language
+        >>> measured = Effects(("en", "fr"), tokens, {("lape", 100): nats}, {("lape", 100): (100, 100)})
+        >>> frontier(measured, ["en", "fr"], resamples=100, seed=0).select("language", "own", "others", "selectivity").rows()
+        [('en', 0.375, 0.125, 0.75), ('fr', 0.375, 0.125, 0.75), ('mean', 0.375, 0.125, 0.75)]
     """
     drawn = Drawn(effects, resamples, seed)
     chosen = positions(effects, over)

@@ -82,7 +82,19 @@ def generate(
     *,
     processors: Sequence[LogitsProcessor] = (),
 ) -> list[str]:
-    """The continuation of each prompt, special tokens left out. `processors`: logits processors of transformers."""
+    """The continuation of each prompt, special tokens left out, in the order of the prompts.
+
+    `options`: `SamplingOptions` draw, `GenerationOptions` are greedy. `processors`: logits processors of transformers. The model writes under the edits
+    that hold: inside of `edited` or `steer`, steered text.
+
+    Example:
+        >>> from lape.measure.generation import GenerationOptions, generate
+        >>> options = GenerationOptions(new_tokens=3, repetition_penalty=1.0)
+        >>> with lape.steer(model, neurons, to="fr", source="en", strength=5.0):
+        ...     answers = generate(model, tokenizer, ["en02 en03", "en04"], options)
+        >>> answers
+        ['fr00 fr01 fr01', 'fr00 fr01 fr01']
+    """
     return [one.text for one in write(model, tokenizer, prompts, options, processors=processors)]
 
 

@@ -19,7 +19,16 @@ Interval: TypeAlias = tuple[float | None, float | None, float | None]
 
 
 def selectivity(own: Floats, others: Floats) -> Floats:
-    """Own / (own + others), both clipped at 0; 0 where there is no own effect, not a number where either is none."""
+    """Own / (own + others), both clipped at 0 (ours): 0 where there is no own effect, nan where either is nan.
+
+    `own`, `others`: arrays of one shape, in one unit, such as nats per token. Gives the same shape, float64, from 0 to 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from lape.measure.intervals import selectivity
+        >>> selectivity(np.array([0.75, 0.5, -0.25]), np.array([0.25, -0.5, 0.25])).tolist()
+        [0.75, 1.0, 0.0]
+    """
     a, b = np.maximum(own, 0.0), np.maximum(others, 0.0)
     share: Floats = np.divide(a, a + b, out=np.zeros_like(a), where=a > 0)
     share[np.isnan(a + b)] = np.nan
@@ -27,7 +36,19 @@ def selectivity(own: Floats, others: Floats) -> Floats:
 
 
 def interval(values: Floats) -> Interval:
-    """The value on all units, and the 95 % percentile interval of the draws in which there is one, if two or more."""
+    """The value on all units, and the 95 % percentile interval of the draws in which there is one, if two or more: value, low, high.
+
+    `values`: (1 + resamples,) float64, the value on all units first, as `Resamples` gives it. What does not exist is None: the interval without draws,
+    all three where the value is not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> from lape.measure.intervals import interval
+        >>> interval(np.concatenate([[0.5], np.linspace(0, 1, 201)]))
+        (0.5, 0.025, 0.975)
+        >>> interval(np.array([0.5]))
+        (0.5, None, None)
+    """
     if not np.isfinite(values[0]):
         return None, None, None
     drawn = values[1:][np.isfinite(values[1:])]
@@ -48,7 +69,16 @@ def plain_interval(name: str, values: Floats) -> dict[str, float | None]:
 
 
 def two_sided(values: Floats) -> float | None:
-    """The bootstrap's two-sided p of a difference being 0: twice the smaller share of draws at or beyond it."""
+    """The bootstrap's two-sided p of a difference being 0: twice the smaller share of draws at or beyond 0, the value itself counted as a draw.
+
+    `values`: as for `interval`. None where there are no draws, or the value is nan.
+
+    Example:
+        >>> import numpy as np
+        >>> from lape.measure.intervals import two_sided
+        >>> two_sided(np.concatenate([[0.5], np.linspace(0.1, 1, 199)]))
+        0.01
+    """
     if len(values) < 2 or np.isnan(values[0]):
         return None
     drawn = values[1:]

@@ -13,7 +13,19 @@ from lape.errors import OptionError
 
 
 class VocabularyMask(LogitsProcessor):  # type: ignore[misc]
-    """Takes `penalty` nats from the logits of tokens outside a vocabulary; inf forbids them."""
+    """Takes `penalty` nats from the logits of tokens outside a vocabulary; inf forbids them.
+
+    `allowed`: (vocabulary,) bool; tokens of a padded embedding beyond its end are outside. A logits processor of transformers, for `generate`.
+
+    Example:
+        >>> import torch
+        >>> from lape.measure.generation import GenerationOptions, generate
+        >>> from lape.measure.mask import VocabularyMask
+        >>> allowed = torch.zeros(model.config.vocab_size, dtype=torch.bool)
+        >>> allowed[tokenizer.convert_tokens_to_ids(["fr05", "fr06"])] = True
+        >>> generate(model, tokenizer, ["en02 en03"], GenerationOptions(new_tokens=2), processors=[VocabularyMask(allowed)])
+        ['fr05 fr06']
+    """
 
     def __init__(self, allowed: Tensor, penalty: float = float("inf")) -> None:
         self._allowed, self._penalty = allowed, penalty

@@ -40,7 +40,17 @@ def find(model: nn.Module, names: SiteNames | None = None) -> Sites:
     """Find a model's neurons and prove them by running: once for each model, and again where a module of its MLPs was replaced, got
     another `forward` or a hook since.
 
+    `names`: the sites by hand, for a model whose structure is not recognised; they are proven all the same.
+
     Raises ModelError, saying what was found and how to name the sites by hand, for a model that cannot be proven.
+
+    Example:
+        >>> from lape.model.find import find
+        >>> found = find(model)
+        >>> found.space
+        NeuronSpace(2,800 neurons (2 × 1,400))
+        >>> found.sites[1].activation, found.sites[1].down
+        ('model.layers.1.mlp.act_fn', 'model.layers.1.mlp.down_proj')
     """
     model = unwrapped(model)
     known = _FOUND.get(model)

@@ -36,7 +36,14 @@ def checksum(model: nn.Module) -> str:
     """SHA-256 over the bits, dtype, shape and name of every parameter and of every buffer that is saved: one changed weight changes it.
 
     Of a quantised model, over its scales too, as they lie after it ran once: bitsandbytes lays weights out anew for the machine it runs on.
-    Kept until a parameter or buffer changes.
+    64 hexadecimal digits, kept until a parameter or buffer changes.
+
+    Example:
+        >>> from lape.model.identity import checksum
+        >>> before = checksum(model)
+        >>> with lape.edited(model, lape.Off(neurons["fr"])):
+        ...     checksum(model) == before
+        True
     """
     return _known(unwrapped(model)).checksum
 
@@ -219,7 +226,19 @@ def remember(model: nn.Module, path: Path | None, content: str | None) -> None:
 def describe(
     model: PreTrainedModel | nn.Module, tokenizer: PreTrainedTokenizerBase | None, bos: str | None = None
 ) -> dict[str, Any]:
-    """Which model and tokenizer (if any), for a manifest; with `bos`, the rule by which rows begin, also what they begin with."""
+    """Which model and tokenizer (if any), for a manifest; with `bos`, the rule by which rows begin, also what they begin with.
+
+    Gives plain values, as run.json holds them: `model` (among others its `id`, `revision`, `checksum`, number format `dtype` and a `probe`,
+    what it answers to a few fixed tokens), `tokenizer` (its `hash`), and the `versions` of lape, torch and transformers.
+
+    Example:
+        >>> from lape.model.identity import describe
+        >>> said = describe(model, tokenizer, bos="auto")
+        >>> said["model"]["id"], said["model"]["dtype"], said["bos"]
+        ('LlamaForCausalLM', 'float32', 'BOS 1')
+        >>> said["model"]["checksum"] == stats.manifest["model"]["checksum"]
+        True
+    """
     inner = unwrapped(model)
     known, source = _known(inner, hooked=bos is not None), _SOURCES.get(inner)
     name = str(getattr(inner.config, "_name_or_path", "") or type(inner).__name__)

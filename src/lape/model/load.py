@@ -94,7 +94,13 @@ def load(
 def load_tokenizer(
     name: str | Path, *, dtype: str = "auto", revision: str | None = None, progress: Progress = silent
 ) -> PreTrainedTokenizerBase:
-    """`load` without the model."""
+    """`load` without the model: the tokenizer alone. Raises ModelError where there is none at `name`.
+
+    Example:
+        >>> from lape.model.load import load_tokenizer
+        >>> load_tokenizer("model").tokenize("en02 en03")
+        ['en02', 'en03']
+    """
     options = ModelOptions(dtype=dtype, revision=revision)
     path, sample = _located(name, options, progress)
     return _tokenizer(path, options, progress, sample=sample)

@@ -31,7 +31,13 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class Branch:
-    """`width` outputs of a linear layer, from `offset` on (a fused gate-and-up projection has two branches)."""
+    """`width` outputs of a linear layer, from `offset` on (a fused gate-and-up projection has two branches).
+
+    Example:
+        >>> from lape.model.find import find
+        >>> find(model).sites[1].up
+        Branch(module='model.layers.1.mlp.up_proj', offset=0, plain=True)
+    """
 
     module: str
     offset: int
@@ -41,18 +47,31 @@ class Branch:
 
 @dataclass(frozen=True)
 class Site:
-    """The place where the activations of one stretch of neurons are seen and changed. Modules are dotted names."""
+    """The place where the activations of one stretch of neurons are seen and changed. Modules are dotted names.
+
+    Example:
+        >>> from lape.model.find import find
+        >>> site = find(model).sites[1]
+        >>> site.layer, site.width, site.rule
+        (1, 1400, 'activation')
+        >>> model.get_submodule(site.reader)
+        Linear(in_features=1400, out_features=64, bias=False)
+    """
 
     layer: int
     """The decoder blocks are numbered in the order in which they run."""
     expert: int | None
+    """None in a dense MLP."""
     width: int
+    """Neurons."""
     rule: Rule
     """What is hooked: an activation module's output, the down projection's input, the gate projection's output, or routed experts."""
     activation: str
     """The activation module, the name of one of `FUNCTIONS`, or the experts' module."""
     gate: Branch | None
+    """What goes into the activation; None where it is not known, at experts and sites named by hand."""
     up: Branch | None
+    """What the activation is multiplied by; None too in a plain MLP."""
     down: str
     """The down projection, or the experts' module."""
     block: str
@@ -80,7 +99,16 @@ class Site:
 
 @dataclass(frozen=True)
 class Sites:
-    """All sites of a model, in layer order, and what running it proved."""
+    """All sites of a model, in layer order, and what running it proved.
+
+    Example:
+        >>> from lape.model.find import find
+        >>> found = find(model)
+        >>> len(found.sites) == len(found.space.stretches)
+        True
+        >>> found.checked[0]
+        'causal: a later token changes no earlier hidden state'
+    """
 
     space: NeuronSpace
     sites: tuple[Site, ...]
@@ -92,7 +120,15 @@ class Sites:
 
 @dataclass(frozen=True)
 class SiteNames:
-    """Sites named by hand, for a model whose structure is not recognised: `*` stands for the layer number."""
+    """Sites named by hand, for a model whose structure is not recognised: `*` stands for the layer number.
+
+    Example:
+        >>> from lape.model.find import find
+        >>> from lape.model.site import SiteNames
+        >>> model, tokenizer = lape.load("model", device="cpu")
+        >>> find(model, SiteNames("model.layers.*.mlp.act_fn", "model.layers.*.mlp.down_proj")).space
+        NeuronSpace(2,800 neurons (2 × 1,400))
+    """
 
     activation: str
     """Module whose output is the activation, such as `model.layers.*.mlp.act_fn`."""

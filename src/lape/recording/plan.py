@@ -83,7 +83,16 @@ class Probe:
 
 @dataclass(frozen=True)
 class Plan:
-    """Sizes in bytes, arithmetic in FLOP, times in seconds of all devices together working."""
+    """Sizes in bytes, arithmetic in FLOP, times in seconds of all devices together working.
+
+    Example:
+        >>> from lape.recording.plan import plan
+        >>> planned = plan("model", languages=4, tokens=10**9, gpus=8, tflops=989)
+        >>> planned.record_tokens, planned.passes
+        (4000000000, 44)
+        >>> f"{planned.record_seconds:.1f} s, then {1000 * planned.evaluate_seconds:.1f} ms"
+        '1.4 s, then 0.2 ms'
+    """
 
     layers: int
     parameters: int
@@ -93,6 +102,7 @@ class Plan:
     head_flops: float
     """A token through the LM head."""
     weights: int
+    """As they lie in 16 bits a parameter."""
     statistics: int
     """Counts and sums of one language, as they lie beside the weights and in the file."""
     languages: int
@@ -137,7 +147,13 @@ def plan(
     """Plan the work on a model by its Hugging Face id, folder or config.json; no weights are needed or read.
 
     A few layers with random weights are made and timed; the rest follows by their number. Raises OptionError where GPUs are
-    planned on a machine without one and their speed is not given.
+    planned on a machine without one and their speed is not given, ModelError where there is no model at `name`.
+
+    Example:
+        >>> from lape.recording.plan import plan
+        >>> planned = plan("model", languages=4, gpus=1, tflops=989)
+        >>> planned.layers, planned.neurons, planned.a_copy
+        (2, 2800, 1)
     """
     options = given(PlanOptions, locals())
     device = chosen_device()

@@ -64,7 +64,9 @@ def record(
     Gives counts (int64, in folds) of the tokens on which each neuron fires (its activation is above 0), and float64 sums of its activations: per
     neuron, never per token. Special tokens and padding do not count (Tang et al. 2024, section 2.2).
 
-    Raises TextError, ModelError, FileError or MismatchError, before anything is computed where possible.
+    Raises, before anything is computed where possible: TextError for a tag that is none or text that cannot be used, ModelError for a model that
+    cannot be proven, OptionError for options that do not go together, FileError where `out` exists and `overwrite` is not given, or holds
+    another run that was stopped, MismatchError for a tuned checkpoint of another model.
 
     Example:
         >>> stats = lape.record(model, tokenizer, {"en": "en.txt", "fr": "fr.txt"}, tokens=500)

@@ -58,7 +58,17 @@ def weight_changes(
     is measured is rounding.
 
     Raises MismatchError for a checkpoint of another architecture or shape, of another number format, or identical to the
-    base; ModelError for weights that are quantised or not finite; TextError for a tag that is none.
+    base; ModelError for weights that are quantised or not finite; TextError for a tag that is none; OptionError where no checkpoint is given.
+
+    Example:
+        >>> import copy
+        >>> from lape.recording.weight_change import weight_changes
+        >>> tuned = copy.deepcopy(model)
+        >>> for weights in tuned.model.layers[1].mlp.parameters():
+        ...     weights.data *= 1.1
+        >>> changes = weight_changes(model, {"fr": tuned})["fr"]
+        >>> [round(float(changes[space.start]), 3) for space in stats.space]
+        [0.0, 0.1]
     """
     return {language: change.delta for language, change in compared(model, tuned, progress=progress).items()}
 

@@ -43,9 +43,20 @@ def draw(
 ) -> Drawn:
     """Draw every figure whose tables a run's folder holds; the same run gives the same bytes.
 
+    Gives `paths` (file name -> path), `titles`, `captions`, `missing` (figure -> the command that makes what it lacks), `why` (figure -> why it
+    was not drawn of what is there) and `notes`.
+
     `run`: a folder of lape demo, identify, perplexity, force or study. `out`: the folder to write, by default `figures` in the run's.
     Beside the figures it holds figures.json with their captions. Raises FileError where nothing can be drawn or `out` is in the way,
     OptionError without matplotlib.
+
+    Example:
+        >>> from lape.reporting.figures import draw
+        >>> drawn = draw("run", format="svg", width="page")
+        >>> sorted(drawn.paths)
+        ['layers.svg', 'overlap.svg']
+        >>> drawn.missing["null"]
+        'lape run null --run run'
     """
     options = given(FigureOptions, locals())
     run = Path(run)

@@ -56,7 +56,18 @@ STATS, NEURONS = "stats.safetensors", "neurons.safetensors"
 
 
 class Run:
-    """The folder of a verb, or of a study. Raises FileError where there is none."""
+    """The folder of a verb, or of a study. Raises FileError where there is none, or its run.json is damaged.
+
+    Example:
+        >>> from lape.store.run import Run
+        >>> run = Run("run")
+        >>> run.record["verb"], run.record["counting"]["row_tokens"], run.is_study
+        ('record', 64, False)
+        >>> lape.ActivationStats.load(run.stats).languages
+        ['en', 'fr', 'id', 'zh']
+        >>> lape.LanguageNeurons.load(run.neurons).method
+        'lape'
+    """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
@@ -86,9 +97,14 @@ class Run:
         return self.folder if (self.folder / NEURONS).is_file() else None
 
     def place(self, name: str, file: str, by: str = "") -> Path | None:
-        """Where a table is: under tables/ in a study, else at `file` within the folder, or in the folder itself.
+        """The path of a table: under tables/ in a study, else at `file` within the folder, or in the folder itself; None where it is not there.
 
         `by`: the verb in whose own folder alone the latter is meant, where others have files of that name.
+
+        Example:
+            >>> from lape.store.run import Run
+            >>> print(Run("run").place("perplexity", "perplexity/perplexity.parquet"))
+            None
         """
         beside = [self.folder / file]
         if by in ("", self.record.get("verb")):
@@ -97,7 +113,14 @@ class Run:
         return next((place for place in places if place.is_file()), None)
 
     def record_of(self, place: Path) -> dict[str, Any]:
-        """What the run.json beside a table says."""
+        """What the run.json beside a table, at the path `place`, says; that of the study in a study.
+
+        Example:
+            >>> from pathlib import Path
+            >>> from lape.store.run import Run
+            >>> Run("run").record_of(Path("run/perplexity.parquet"))["verb"]
+            'record'
+        """
         return self.record if self.is_study else read_record(place.parent)
 
 

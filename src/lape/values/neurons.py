@@ -44,8 +44,10 @@ class NeuronSet:
         {1: [3, 4]}
         >>> len(chosen | neurons["fr"]) <= 2 + len(neurons["fr"])
         True
-        >>> chosen.addresses().columns
-        ['layer', 'expert', 'index']
+        >>> chosen.addresses().row(0)
+        (1, None, 3)
+        >>> len(chosen.in_layers([0]))
+        0
     """
 
     space: NeuronSpace
@@ -102,7 +104,7 @@ class NeuronSet:
         return self.space.addresses(self.flat)
 
     def in_layers(self, layers: Iterable[int]) -> NeuronSet:
-        """Those that lie in some layers."""
+        """Those that lie in some layers. Raises OptionError for a layer without neurons."""
         wanted = set(layers)
         unknown = sorted(wanted - set(self.space.layers))
         if unknown:
@@ -117,7 +119,15 @@ class NeuronSet:
 
 
 def jaccard(a: NeuronSet, b: NeuronSet) -> float:
-    """Shared neurons as a share of those in either; 0 where both are empty."""
+    """Jaccard similarity, from 0 to 1: shared neurons as a share of those in either; 0 where both are empty.
+
+    Raises MismatchError for sets of two models.
+
+    Example:
+        >>> from lape.values.neurons import jaccard
+        >>> f"{jaccard(neurons['en'], neurons['fr']):.2f}"
+        '0.14'
+    """
     union = len(a | b)
     return len(a & b) / union if union else 0.0
 
@@ -132,12 +142,12 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
     Example:
         >>> neurons.languages
         ['en', 'fr', 'id', 'zh']
-        >>> french = neurons["fr"]
-        >>> sorted(french.by_layer())
-        [0, 1]
-        >>> path = neurons.save("neurons.safetensors")
-        >>> lape.LanguageNeurons.load(path) == neurons
-        True
+        >>> len(neurons["fr"]), len(neurons.only("fr")), len(neurons.union)
+        (8, 6, 28)
+        >>> neurons.scores.shape
+        torch.Size([28])
+        >>> neurons.made_from["statistics"] == stats.digest, neurons.made_from["neurons"] == neurons.digest
+        (True, True)
     """
 
     space: NeuronSpace
@@ -270,7 +280,12 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
         return known if found_in is None else {**known, made.STATISTICS: found_in}
 
     def only(self, language: str) -> NeuronSet:
-        """The neurons of one language that no other language shares."""
+        """The neurons of one language that no other language shares.
+
+        Example:
+            >>> len(neurons["fr"] - neurons["en"]) == len(neurons.only("fr"))
+            True
+        """
         result = self[language]
         for other in self.sets:
             if other != tag(language):
@@ -278,7 +293,12 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
         return result
 
     def overlap(self) -> pl.DataFrame:
-        """One row per ordered pair: `a`, `b`, `shared` (neurons), `jaccard` (0 to 1). On the diagonal, the set with itself."""
+        """One row per ordered pair: `a`, `b`, `shared` (neurons), `jaccard` (0 to 1). On the diagonal, the set with itself.
+
+        Example:
+            >>> neurons.overlap().filter(a="en", b="fr")["shared"].item()
+            2
+        """
         return pl.DataFrame(
             [
                 {
@@ -294,7 +314,12 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
         )
 
     def by_layer(self) -> pl.DataFrame:
-        """One row per language and layer: `language`, `layer`, `neurons`."""
+        """One row per language and layer: `language`, `layer`, `neurons` (how many).
+
+        Example:
+            >>> neurons.by_layer().filter(language="fr").rows()
+            [('fr', 0, 4), ('fr', 1, 4)]
+        """
         return pl.DataFrame(
             [
                 {"language": language, "layer": layer, "neurons": len(of_layer.get(layer, ()))}
@@ -305,7 +330,15 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
         )
 
     def with_stability(self, stability: dict[str, Tensor]) -> LanguageNeurons:
-        """The same with per-neuron stability."""
+        """The same with per-neuron stability: language -> (n,) float64, see `lape.detect.stability.stability`.
+
+        Example:
+            >>> from lape.detect.lape import lape as method
+            >>> from lape.detect.stability import stability
+            >>> steady = neurons.with_stability(stability(neurons, stats, method))
+            >>> steady.stability["fr"].shape
+            torch.Size([8])
+        """
         return replace(self, stability=stability)
 
     def steer(
@@ -348,7 +381,15 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
         )
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Write our safetensors file, or, for a name that ends in .pth, the published `List[List[LongTensor]]`."""
+        """Write our safetensors file, or, for a name that ends in .pth, the published `List[List[LongTensor]]`, and give its path.
+
+        Raises FileError for an existing one unless `overwrite`, OptionError for a .pth of a model with experts, or several MLPs a layer.
+
+        Example:
+            >>> path = neurons.save("neurons.safetensors")
+            >>> lape.LanguageNeurons.load(path) == neurons
+            True
+        """
         path = Path(path)
         with Lock(path):
             files.refuse_existing(path, overwrite)
@@ -367,7 +408,16 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
     def load(
         cls, path: str | Path, *, languages: Sequence[str] | None = None, width: int | None = None
     ) -> LanguageNeurons:
-        """Read a file, or a run's folder. A published .pth names neither its languages nor its width: give both."""
+        """Read a file, or a run's folder. A published .pth names neither its languages nor its width: give both.
+
+        Raises FileError for a file that is not there or damaged, OptionError for a .pth without its languages and width.
+
+        Example:
+            >>> path = neurons.save("published.pth")
+            >>> there = lape.LanguageNeurons.load(path, languages=["en", "fr", "id", "zh"], width=1400)
+            >>> there["fr"] == neurons["fr"]
+            True
+        """
         path = Path(path)
         if path.suffix == ".pth":
             space, flat = published.read(path, languages, width)

@@ -27,13 +27,29 @@ _DTYPES = {plain(dtype): dtype for dtype in (torch.int64, torch.float64, torch.f
 
 @dataclass(frozen=True)
 class Quantity:
-    """One tensor that is kept of every language, described so that whoever merges or checks it need not know it."""
+    """One tensor that is kept of every language, described so that whoever merges or checks it need not know it.
+
+    Example:
+        >>> import torch
+        >>> from lape.values.quantity import Quantity
+        >>> fourth = Quantity("fourth", ("neurons",))
+        >>> fourth.to_json()
+        {'axes': ['neurons'], 'dtype': 'float64', 'merge': 'add'}
+        >>> Quantity.from_json("fourth", fourth.to_json()) == fourth
+        True
+        >>> fourth.fits(torch.zeros(2800), {"neurons": 2800})
+        False
+    """
 
     name: str
     axes: tuple[str, ...]
     """`folds`, `stretches` and `neurons` have the statistics' own lengths; an axis of any other name has any length."""
     dtype: torch.dtype = torch.float64
+    """int64, float64, float32 or float16."""
     merge: Merge = "add"
+    """add: the sum of both; join: one after the other along the first axis; same: equal in both, or they are not merged; union: all values
+    of both, each once.
+    """
 
     def fits(self, like: Tensor, lengths: Mapping[str, int]) -> bool:
         """Whether a tensor has this number format and these axes, of which `lengths` says how long some are."""

@@ -20,7 +20,15 @@ _MOST = 2**36
 
 @dataclass(frozen=True)
 class Stretch:
-    """The neurons of one (layer, expert): `width` neurons from flat index `start` on."""
+    """The neurons of one (layer, expert): `width` neurons from flat index `start` on; `expert` is None in a dense MLP.
+
+    Example:
+        >>> stretch = stats.space.stretches[1]
+        >>> stretch
+        Stretch(layer=1, expert=None, start=1400, width=1400)
+        >>> stats.mean("fr")[stretch.start : stretch.stop].shape
+        torch.Size([1400])
+    """
 
     layer: int
     expert: int | None
@@ -49,13 +57,23 @@ class NeuronSpace:
         3077
         >>> space.addresses(torch.tensor([3077])).row(0)
         (1, None, 5)
+        >>> len(space.layers)
+        12
+        >>> NeuronSpace.from_json(space.to_json()) == space
+        True
     """
 
     stretches: tuple[Stretch, ...]
 
     @classmethod
     def of(cls, widths: Iterable[tuple[int, int | None, int]]) -> NeuronSpace:
-        """Lay out stretches from (layer, expert or None, width), in the order given."""
+        """Lay out stretches from (layer, expert or None, width), in the order given: layers must not go back.
+
+        Example:
+            >>> from lape.values.space import NeuronSpace
+            >>> NeuronSpace.of((layer, expert, 512) for layer in range(4) for expert in range(8))
+            NeuronSpace(16,384 neurons (4 layers × 8 experts × 512))
+        """
         stretches: list[Stretch] = []
         start = 0
         for layer, expert, width in widths:
@@ -85,17 +103,32 @@ class NeuronSpace:
         return torch.tensor([stretch.start for stretch in self.stretches], dtype=torch.int64)
 
     def stretch_of(self, flat: Tensor) -> Tensor:
-        """For flat indices (n,) int64: the position of each one's stretch in `stretches`, (n,) int64."""
+        """For flat indices (n,) int64: the position of each one's stretch in `stretches`, (n,) int64.
+
+        Example:
+            >>> import torch
+            >>> stats.space.stretch_of(torch.tensor([7, 1399, 1400]))
+            tensor([0, 0, 1])
+        """
         return torch.searchsorted(self._starts, flat, right=True) - 1
 
     def split(self, flat: Tensor) -> dict[int, Tensor]:
-        """Sorted flat indices by stretch: position in `stretches` -> indices within that stretch, (n,) int64."""
+        """Sorted flat indices by stretch: position in `stretches` -> indices within that stretch, (n,) int64.
+
+        Example:
+            >>> import torch
+            >>> stats.space.split(torch.tensor([7, 1399, 1400]))
+            {0: tensor([   7, 1399]), 1: tensor([0])}
+        """
         owner = self.stretch_of(flat)
         local = flat - self._starts[owner] if len(flat) else flat
         return {int(k): local[owner == k] for k in torch.unique(owner)}
 
     def flat(self, layer: int, index: int, expert: int | None = None) -> int:
-        """The flat index of one neuron's address; `index` goes on from one MLP of a layer to its next (see `addresses`)."""
+        """The flat index of one neuron's address; `index` goes on from one MLP of a layer to its next (see `addresses`).
+
+        Raises OptionError for an address that is not in the space.
+        """
         before, named = 0, f"layer {layer}" + (f", expert {expert}" if expert is not None else "")
         for stretch in self.stretches:
             if (stretch.layer, stretch.expert) == (layer, expert):
@@ -126,11 +159,21 @@ class NeuronSpace:
         return pl.DataFrame(columns, schema=dict.fromkeys(columns, pl.Int64))
 
     def counts(self, flat: Tensor) -> Tensor:
-        """How many of the given flat indices lie in each stretch, (stretches,) int64."""
+        """How many of the given flat indices lie in each stretch, (stretches,) int64.
+
+        Example:
+            >>> stats.space.counts(neurons["fr"].flat)
+            tensor([4, 4])
+        """
         return torch.bincount(self.stretch_of(flat), minlength=len(self.stretches))
 
     def per_neuron(self, per_stretch: Tensor) -> Tensor:
-        """Repeat one value per stretch (..., stretches) over its neurons: (..., neurons)."""
+        """Repeat one value per stretch (..., stretches) over its neurons: (..., neurons), of the same dtype.
+
+        Example:
+            >>> stats.space.per_neuron(stats.routed()).shape
+            torch.Size([4, 2800])
+        """
         widths = torch.tensor([stretch.width for stretch in self.stretches])
         return per_stretch.repeat_interleave(widths, dim=-1)
 

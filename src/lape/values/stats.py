@@ -38,9 +38,20 @@ COUNTS = ("tokens", "routed", "fires")
 
 @dataclass(frozen=True)
 class LanguageStats:
-    """What was counted in one language. Tensors are read from the file when asked for."""
+    """What was counted in one language: `stats["fr"]`. Tensors are read from the file when asked for.
+
+    Example:
+        >>> french = stats["fr"]
+        >>> french.tokens.shape, french.routed.shape, french.fires.shape
+        (torch.Size([8]), torch.Size([8, 2]), torch.Size([8, 2800]))
+        >>> bool((french.fires.sum(0) <= french.tokens.sum()).all())
+        True
+        >>> french.sums("square").shape, french.extra("texts").dtype, french.fingerprints.dtype
+        (torch.Size([2800]), torch.float16, torch.int64)
+    """
 
     tensors: Mapping[str, Tensor]
+    """Name -> tensor; what each is, and how it merges, says `manifest["quantities"]` of the statistics."""
 
     def __repr__(self) -> str:
         return f"LanguageStats({int(self.tokens.sum()):,} tokens; holds {', '.join(self.tensors)})"
@@ -103,20 +114,20 @@ class ActivationStats:
     Raises TextError for a language that was not recorded, OptionError for what was not, MismatchError where two models' are merged.
 
     Example:
-        >>> stats.languages
-        ['en', 'fr', 'id', 'zh']
+        >>> stats.languages, stats.folds, stats.bos
+        (['en', 'fr', 'id', 'zh'], 8, 'auto')
+        >>> stats["fr"].tokens.sum()
+        tensor(1691)
         >>> stats.probabilities().shape == (4, len(stats.space))
         True
-        >>> stats.mean("fr").dtype
-        torch.float64
-        >>> path = stats.save("stats.safetensors")
-        >>> lape.ActivationStats.load(path).languages == stats.languages
+        >>> stats.made_from == {"statistics": stats.digest}
         True
     """
 
     space: NeuronSpace
     by_language: Mapping[str, LanguageStats]
     manifest: dict[str, Any]
+    """Which model, tokenizer, texts and options they were recorded with."""
 
     def __repr__(self) -> str:
         head = f"ActivationStats({self._about()})"
@@ -175,11 +186,24 @@ class ActivationStats:
         return {made.STATISTICS: self.digest}
 
     def check_whole(self) -> None:
-        """Raise MismatchError where only some of the shards of a text are there."""
+        """Raise MismatchError where only some of the shards of a text are there.
+
+        Example:
+            >>> part = lape.record(model, tokenizer, {"en": "en.txt"}, row_tokens=64, batch_tokens=64, shard="1/2")
+            >>> part.check_whole()
+            Traceback (most recent call last):
+            ...
+            lape.errors.MismatchError: ...
+        """
         shards.check_whole(self.manifest)
 
     def canonical(self, language: str) -> str:
-        """The standard tag of a recorded language. Raises TextError for one that was not recorded."""
+        """The standard tag of a recorded language. Raises TextError for one that was not recorded.
+
+        Example:
+            >>> stats.canonical("fra_Latn")
+            'fr'
+        """
         standard = tag(language)
         if standard not in self.by_language:
             raise TextError(f"{standard} was not recorded. Recorded: {', '.join(self.languages)}.")
@@ -231,61 +255,133 @@ class ActivationStats:
     def probabilities(self, denominator: str = "tokens", folds: Sequence[int] | None = None) -> Tensor:
         """(languages, neurons) float64: the share of a language's tokens on which a neuron fires (Tang et al. 2024, section 2.2).
 
-        `denominator`: "tokens" (all counted tokens) or "routed" (those that reached the neuron's expert). `folds`: only these.
+        `denominator`: "tokens" (all counted tokens) or "routed" (those that reached the neuron's expert). `folds`: only these, numbered
+        from 0. Raises OptionError for another denominator, and for a fold that there is not.
+
+        Example:
+            >>> half = stats.probabilities(folds=range(4))
+            >>> half.shape, half.dtype
+            (torch.Size([4, 2800]), torch.float64)
         """
-        if denominator not in ("tokens", "routed"):
-            raise OptionError(f"denominator is {denominator!r}. Expected tokens or routed.")
         return torch.stack([self.probability(language, denominator, folds) for language in self.languages])
 
     def probability(self, language: str, denominator: str = "tokens", folds: Sequence[int] | None = None) -> Tensor:
-        """(neurons,) float64: a language's row of `probabilities`."""
-        one, chosen = self[language], _chosen(folds)
+        """(neurons,) float64, from 0 to 1: a language's row of `probabilities`.
+
+        Example:
+            >>> french = neurons.only("fr").flat
+            >>> bool((stats.probability("fr")[french] > 0.9).all()), bool((stats.probability("zh")[french] > 0).any())
+            (True, False)
+        """
+        one, chosen, routed = self[language], self._chosen(folds), _is_routed(denominator)
         fires = one.fires[chosen].sum(0)
-        if denominator == "routed":
+        if routed:
             return fires.double() / self._reached(one, folds)
         return fires.double() / max(int(one.tokens[chosen].sum()), 1)
 
     def _reached(self, one: LanguageStats, folds: Sequence[int] | None = None) -> Tensor:
         """(neurons,) int64: the tokens of a language that reached each neuron, 1 where none did: means are over these."""
-        return self.space.per_neuron(one.routed[_chosen(folds)].sum(0)).clamp_min(1)
+        return self.space.per_neuron(one.routed[self._chosen(folds)].sum(0)).clamp_min(1)
+
+    def _chosen(self, folds: Sequence[int] | None) -> slice | Tensor:
+        """An index of some folds, or of all. Raises OptionError for a fold that there is not."""
+        if folds is None:
+            return slice(None)
+        if unknown := [fold for fold in folds if not 0 <= fold < self.folds]:
+            raise OptionError(f"There is no fold {unknown[0]}. Expected numbers from 0 to {self.folds - 1}.")
+        return torch.tensor(folds, dtype=torch.int64)
 
     def routed(self, folds: Sequence[int] | None = None) -> Tensor:
-        """(languages, stretches) int64: tokens that reached each stretch."""
-        return torch.stack([one.routed[_chosen(folds)].sum(0) for one in self.by_language.values()])
+        """(languages, stretches) int64: tokens that reached each stretch; in a dense model, all that were counted.
+
+        Example:
+            >>> stats.routed()[0]
+            tensor([1632, 1632])
+        """
+        return torch.stack([one.routed[self._chosen(folds)].sum(0) for one in self.by_language.values()])
 
     def mean(self, language: str) -> Tensor:
-        """(neurons,) float64: the mean activation in a language, over the tokens that reached the neuron."""
+        """(neurons,) float64: the mean activation in a language, over the tokens that reached the neuron.
+
+        Example:
+            >>> means = stats.mean("fr")
+            >>> f"{float(means[neurons['fr'].flat].mean()):.1f}, of all neurons {float(means.mean()):.1f}"
+            '2.5, of all neurons -0.1'
+        """
         one = self[language]
         return one.sums("sum") / self._reached(one)
 
     def firing_mean(self, language: str) -> Tensor:
-        """(neurons,) float64: the mean activation over the tokens on which the neuron fires; 0 where it never does."""
+        """(neurons,) float64: the mean activation over the tokens on which the neuron fires; 0 where it never does.
+
+        Example:
+            >>> never = stats["fr"].fires.sum(0) == 0
+            >>> float(stats.firing_mean("fr")[never].max()), bool((stats.firing_mean("fr")[~never] > 0).all())
+            (0.0, True)
+        """
         one = self[language]
         return one.sums("positive") / one.fires.sum(0).clamp_min(1)
 
     def positive_mean(self, language: str, denominator: str = "tokens") -> Tensor:
-        """(neurons,) float64: E[max(a, 0)] in a language, over all tokens or over those that reached the neuron."""
+        """(neurons,) float64: E[max(a, 0)] in a language.
+
+        `denominator`: "tokens" (over all counted tokens) or "routed" (over those that reached the neuron's expert). Raises
+        OptionError for another.
+
+        Example:
+            >>> product = stats.probability("fr") * stats.firing_mean("fr")
+            >>> product.allclose(stats.positive_mean("fr"))
+            True
+        """
         one = self[language]
-        if denominator == "routed":
+        if _is_routed(denominator):
             return one.sums("positive") / self._reached(one)
         return one.sums("positive") / max(int(one.tokens.sum()), 1)
 
     def others_mean(self, language: str) -> Tensor:
-        """(neurons,) float64: the mean over the other languages of their mean activations."""
+        """(neurons,) float64: the mean over the other languages of their mean activations. Raises OptionError where there are no others.
+
+        Example:
+            >>> difference = stats.mean("fr") - stats.others_mean("fr")
+            >>> bool((difference[neurons["fr"].flat] > 1).all())
+            True
+        """
         own = self.canonical(language)
         return others_mean(own, [self.mean(other) for other in self.languages if other != own])
 
     def attribution(self, language: str) -> Tensor:
-        """(neurons,) float64: −a · ∂NLL/∂a in nats per token, the first-order estimate of the damage of zeroing each neuron."""
+        """(neurons,) float64: −a · ∂NLL/∂a in nats per token, the first-order estimate (gradient × activation) of the damage of zeroing each neuron.
+
+        Recorded by `lape.record(…, attribution=TOKENS)`: the mean over so many tokens of the language.
+
+        Example:
+            >>> damage = stats.attribution("fr")
+            >>> f"{float(damage[neurons['fr'].flat].sum()):.1f} nats per token"
+            '0.4 nats per token'
+        """
         one = self[language]
         return one.sums("attribution") / max(int(one.sums("attributed")), 1)
 
     def variation(self, language: str) -> Tensor:
-        """(neurons,) float64: δ = ‖ΔW‖ / ‖W‖, how far tuning on the language moved each neuron's weights (`lape.recording.weight_change`)."""
+        """(neurons,) float64: δ = ‖ΔW‖ / ‖W‖, how far tuning on the language moved each neuron's weights.
+
+        Recorded by `lape.record(…, tuned={"fr": CHECKPOINT})`; the definition, ours, is at `lape.recording.weight_change.weight_changes`.
+
+        Example:
+            >>> most = stats.variation("fr").topk(10).indices
+            >>> most.shape
+            torch.Size([10])
+        """
         return self[language].extra("variation")
 
     def energy(self, language: str) -> Tensor:
-        """(neurons,) float64: the mean square of the activation in a language, E[a²]."""
+        """(neurons,) float64: the mean square of the activation in a language, E[a²], over the tokens that reached the neuron.
+
+        Example:
+            >>> deviation = (stats.energy("fr") - stats.mean("fr").square()).clamp_min(0).sqrt()
+            >>> bool((deviation <= stats.energy("fr").sqrt()).all())
+            True
+        """
         one = self[language]
         return one.sums("square") / self._reached(one)
 
@@ -294,6 +390,13 @@ class ActivationStats:
 
         It is activation × up, what the down projection reads (before a norm, where there is one between); in a plain MLP the activation
         itself. It has no unit: the mean of what a neuron adds to the residual stream is this times its column of the down projection.
+
+        Example:
+            >>> layer, _, index = neurons["fr"].addresses().row(0)
+            >>> column = model.model.layers[layer].mlp.down_proj.weight[:, index]
+            >>> added = stats.written_mean("fr")[stats.space.flat(layer, index)] * column
+            >>> added.shape
+            torch.Size([64])
         """
         return self._written(language, "written")
 
@@ -302,6 +405,13 @@ class ActivationStats:
 
         Times ‖its column of the down projection‖² it is the mean squared length of what the neuron adds to the residual stream, where no
         norm stands before that projection.
+
+        Example:
+            >>> import torch
+            >>> column = torch.cat([block.mlp.down_proj.weight.norm(dim=0) for block in model.model.layers])
+            >>> strongest = (stats.written_energy("fr") * column.square()).argmax()
+            >>> int(strongest) in neurons["fr"]
+            True
         """
         return self._written(language, "written_square")
 
@@ -321,6 +431,11 @@ class ActivationStats:
 
         Raises MismatchError naming both values where model, tokenizer, neurons or counting rules differ, for text that is in both, and
         where only one of them holds some sums of a language: format 1 and format 2 do not add up to sums of all the text.
+
+        Example:
+            >>> english, french = (lape.record(model, tokenizer, {k: f"{k}.txt"}, tokens=200) for k in ("en", "fr"))
+            >>> english.merge(french).languages
+            ['en', 'fr']
         """
         self._same(other)
         manifest = joined(self.manifest, other.manifest)
@@ -345,7 +460,13 @@ class ActivationStats:
             )
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Write one safetensors file, in one step. Raises FileError for an existing one unless `overwrite`."""
+        """Write one safetensors file, in one step, and give its path. Raises FileError for an existing one unless `overwrite`.
+
+        Example:
+            >>> path = stats.save("stats.safetensors")
+            >>> lape.ActivationStats.load(path).digest == stats.digest
+            True
+        """
         path = Path(path)
         tensors = {
             f"{language}/{name}": later(one.tensors, name)
@@ -366,7 +487,14 @@ class ActivationStats:
 
     @classmethod
     def load(cls, path: str | Path) -> ActivationStats:
-        """Open a file, or a run's folder; its tensors are read when asked for."""
+        """Open a file, or a run's folder; its tensors are read when asked for, each checked against its SHA-256.
+
+        Raises FileError for a file that is not there, damaged, or holds what cannot have been counted.
+
+        Example:
+            >>> lape.ActivationStats.load("run").languages
+            ['en', 'fr', 'id', 'zh']
+        """
         path = Path(path)
         file = TensorFile(path / "stats.safetensors" if path.is_dir() else path, KIND, HEADER, format=FORMAT)
         with file.reading():
@@ -408,9 +536,11 @@ def others_mean(language: str, others: Sequence[Tensor]) -> Tensor:
     return total / len(others)
 
 
-def _chosen(folds: Sequence[int] | None) -> slice | Tensor:
-    """An index of some folds, or of all."""
-    return slice(None) if folds is None else torch.tensor(folds)
+def _is_routed(denominator: str) -> bool:
+    """Whether a mean is over the tokens that reached a neuron, not over all. Raises OptionError for a denominator that there is not."""
+    if denominator not in ("tokens", "routed"):
+        raise OptionError(f"denominator is {denominator!r}. Expected tokens or routed.")
+    return denominator == "routed"
 
 
 def check(language: str, one: LanguageStats, space: NeuronSpace, known: Mapping[str, Quantity]) -> None:
@@ -432,7 +562,17 @@ def check(language: str, one: LanguageStats, space: NeuronSpace, known: Mapping[
 
 
 def merge(parts: Iterable[ActivationStats]) -> ActivationStats:
-    """Merge any number of statistics. Raises MismatchError where a text's shards are not all there."""
+    """The sum of any number of statistics of one model, as by `ActivationStats.merge`: other languages, other text, or the shards of one.
+
+    Raises MismatchError where they do not add up or a text's shards are not all there, OptionError where there are none.
+
+    Example:
+        >>> from lape.values.stats import merge
+        >>> shards = [lape.record(model, tokenizer, {"en": "en.txt"}, row_tokens=64, batch_tokens=256, shard=f"{k}/2") for k in (1, 2)]
+        >>> whole = lape.record(model, tokenizer, {"en": "en.txt"}, row_tokens=64, batch_tokens=256)
+        >>> bool((merge(shards)["en"].fires == whole["en"].fires).all())
+        True
+    """
     result: ActivationStats | None = None
     for part in parts:
         result = part if result is None else result.merge(part)

@@ -36,6 +36,10 @@ CONTEXTS: dict[str, Any] = {
     "pieces": pl.List(pl.String),
     "activations": pl.List(pl.Float32),
 }
+"""A row per neuron and context: `flat` (index of the neuron), `rank` (0 is the highest), `value` (the largest activation), `language` and `document`
+of the text, `start` (position of the first token in the language's text), `pieces` (the text of each token), `activations` (of each token; 0
+for one that does not count or was not sent to the neuron's expert).
+"""
 _POSITION, _LENGTH = 40, 8
 """Bits of a window's number for its first token's position in the corpus and for its tokens, less one; the language stands above them."""
 _NONE = torch.iinfo(torch.int64).max
@@ -83,9 +87,7 @@ def contexts(
     activation on its counted tokens, compared in float32; those above 0 are kept, the earlier one first where values are equal
     (languages in the order given, then by position), so that they do not depend on how rows are put into batches.
 
-    `flat` (index of the neuron), `rank` (0 is the highest), `value`, `language` and `document` of the text, `start` (position of the first
-    token in the language's text), `pieces` (the text of each token: see `lape.experiments.examples.pieces`), `activations` (of each token; 0
-    for one that does not count or was not sent to the neuron's expert). Raises ModelError where an activation is no number.
+    Pieces are those of `lape.experiments.examples.pieces`. Raises ModelError where an activation is no number.
     """
     watcher = Watcher(model, chosen, options)
     packs = find(model).packs

@@ -34,6 +34,10 @@ EFFECTS = {
     **dict.fromkeys(("delta", "low", "high"), pl.Float64),
     "kind": pl.String,
 }
+"""A row per neuron, each followed by its control: `language`, `flat` (index of the neuron), `entropy` (nats; null where it is infinite), `tokens`
+(scored), `delta` (nats per token with that one neuron off minus unedited) with its 95 % interval `low`, `high` over units of text (null
+under 20), `kind` (own; or control: a neuron of no language, of the same layer and decile of energy in that language).
+"""
 
 
 @dataclass(frozen=True)
@@ -60,10 +64,7 @@ def effects(
     """The change of loss on a language's own text when one of its neurons is off, for its `options.effects` neurons of lowest
     `entropy` (neurons,), and what was left out, in words.
 
-    `EFFECTS`, one row per neuron, each followed by its control: `language`, `flat`, `entropy` (null where it is infinite), `tokens`
-    (scored), `delta` (nats per token with that one neuron off minus unedited) with its 95 % interval `low`, `high` over units of text (null
-    under 20), `kind` (own; or control: a neuron of no language, of the same layer and decile of energy in that language). Finished cells are
-    kept in `folder`.
+    `EFFECTS`, one row per neuron, each followed by its control. Finished cells are kept in `folder`.
     """
     own = {k: lowest(neurons[k], entropy, options.effects) for k in texts if k in neurons}
     notes = [f"effects of {k}: it has no neurons" for k in texts if k not in neurons or not len(own[k])]

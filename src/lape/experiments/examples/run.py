@@ -70,9 +70,9 @@ def examples(
     was stopped goes on from it; one with other neurons, text, model or options is refused. `described`: what
     `lape.model.identity.describe` says, where that is known already. Further: see `ExamplesOptions`.
 
-    Gives the tables `contexts`, `words` and `effects` (nats per token), see the functions of these names in `lape.experiments.examples`, and `texts`
-    (`TEXTS`); notes say what could not be had. Raises MismatchError for neurons of another model or recorded text,
-    OptionError where no language has neurons, ModelError for activations that are not finite.
+    Gives the tables `contexts` (`lape.experiments.examples.contexts.CONTEXTS`), `words` (`lape.experiments.examples.words.WORDS`), `effects`
+    (`lape.experiments.examples.effects.EFFECTS`, nats per token) and `texts` (`TEXTS`); notes say what could not be had. Raises MismatchError for
+    neurons of another model or recorded text, OptionError where no language has neurons, ModelError for activations that are not finite.
 
     Example:
         >>> from lape.experiments.examples.run import examples

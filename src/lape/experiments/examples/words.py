@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 WORDS = {"flat": pl.Int64, "kind": pl.String, "rank": pl.Int64, "token": pl.String, "score": pl.Float32}
+"""A row per neuron and token: `flat` (index of the neuron), `kind` (promotes or suppresses), `rank` (0 is the highest, or the lowest), `token`, `score`
+(the dot product of the token's unembedding with the neuron's column of the down projection: the logit lens, after Geva et al. 2022, without norms).
+"""
 MOST = 10
 """Tokens of each kind."""
 _NEURONS, _ENTRIES = 1024, 8192
@@ -43,9 +46,8 @@ def words(
     projection, which is what an activation adds to the residual stream (Geva et al. 2022, "Transformer Feed-Forward Layers Build
     Predictions by Promoting Concepts in the Vocabulary Space"): `WORDS`, one row each.
 
-    `flat`, `kind` (promotes or suppresses), `rank` (0 is the highest, or the lowest), `token`, `score` (the dot product). Special and unused
-    tokens are left out. Norms on the way are not applied, neither between activation and down projection, nor after it, nor before the head. In a
-    gated MLP the activation is multiplied by the up branch, which may be negative: then the two kinds change places.
+    Special and unused tokens are left out. Norms on the way are not applied, neither between activation and down projection, nor after it, nor before
+    the head. In a gated MLP the activation is multiplied by the up branch, which may be negative: then the two kinds change places.
     """
     weight: Any = head.linear.weight
     names = usable(tokenizer, len(weight))

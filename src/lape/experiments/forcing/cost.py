@@ -23,7 +23,9 @@ COSTS = {
     "tokens": pl.Int64,
     **dict.fromkeys(("delta_token", "low", "high"), pl.Float64),
 }
-"""Columns of `costs`: `role` is what the language is to the pair: source, target or third."""
+"""A row per setting, pair and language: `family`, `setting`, `source`, `target`, `language` (of the text), `role` (what it is to the pair: source,
+target or third), `tokens` (scored), `delta_token` (change of loss, nats per token) with its 95 % interval `low`, `high` over documents (null under 20).
+"""
 _MEASURED = 6
 """Lines on which a control's strength is matched."""
 

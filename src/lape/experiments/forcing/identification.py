@@ -13,8 +13,9 @@ IDENTIFICATION = {
     **dict.fromkeys(("characters", "texts"), pl.Int64),
     **dict.fromkeys(("named", "named_other", "unknown"), pl.Float64),
 }
-"""Columns: `named` is the share of texts called the language; where `mixed_with` is not null, their second half is in that.
-Shares are null where no line is long enough.
+"""A row per `identifier`, `language` and `mixed_with`, the language that the second half of each text is in, or null: `characters` and number of
+`texts`; the shares (0 to 1) of them that are called the language (`named`), another (`named_other`) or none (`unknown`), null where no line is long
+enough.
 """
 _MOST = 100
 """Texts of each kind."""

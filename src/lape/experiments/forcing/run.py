@@ -119,7 +119,7 @@ def forcing(
     so that a killed run goes on. Further: see `ForcingOptions`.
 
     Gives the tables `forcing` (a row per setting, split and pair, and for target and pair averages: `lape.experiments.forcing.table.RECORDS`),
-    `forcing_differences` (neurons minus each other family, with intervals: `lape.experiments.forcing.table.differences`), `costs` (what the edits cost
+    `forcing_differences` (neurons minus each other family, with intervals: `lape.experiments.forcing.table.DIFFERENCES`), `costs` (what the edits cost
     on text, nats per token: `lape.experiments.forcing.cost.COSTS`; empty without text to measure it on), `forced_answers` (a row an answer:
     `lape.measure.answer_table.ANSWERS`) and `identification` (how far the identifiers can be trusted:
     `lape.experiments.forcing.identification.IDENTIFICATION`; empty without such text); notes say which families were left out. Ours; the task is that

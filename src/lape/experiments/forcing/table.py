@@ -27,9 +27,15 @@ RECORDS = {
     **dict.fromkeys(_PLAIN, pl.Float64),
     "empty": pl.Int64,
 }
-"""Columns of `records`."""
+"""A row per setting, split and pair, source `all` for the mean of a target, both `all` for the whole: `family`, `setting`, `chosen` (for the target,
+on the development questions), `split` (development, report), `source`, `target`, `questions`; the shares (0 to 1) `in_language` and `good`, and each
+`…_over_ceiling`, with 95 % intervals `_low`, `_high` over questions (null under 20); `in_language_second`, `agreement`, `fluent`, `on_topic`,
+`lpr`, `wpr` (shares), `distinct4`, `nll` (nats per token), `graded` (0 to 2), see `lape.measure.answer_table.DEFINITIONS`; `empty` (answers).
+"""
 DIFFERENCES = {"family": pl.String, "measure": pl.String, **dict.fromkeys(("difference", "low", "high"), pl.Float64)}
-"""Columns of `differences`."""
+"""A row per `family` and `measure` (a share over the ceiling's, averaged by target) on the reporting questions: `difference`, neurons minus the
+family, with its paired 95 % interval `low`, `high` over questions.
+"""
 
 
 BY_TARGET = "chosen for each target"

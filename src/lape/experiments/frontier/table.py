@@ -38,7 +38,8 @@ def advantages(
     and is compared with the smallest set. Sizes of which a language has no set are passed over; a language without any has nulls.
     One row per language and one of the mean over those of `over` that could be compared (`languages`, how many): `own` (the level,
     nats per token), `selectivity`, `selectivity_against`, `difference` with its paired 95 % interval, `p` (two-sided, bootstrap),
-    `p_holm` (over the languages of this pair; the mean is a test by itself) and `units` (of the language that has fewest).
+    `p_holm` (over the languages of this pair; the mean is a test by itself) and `units` (of the language that has fewest). Ours.
+    Raises OptionError for a method, or a language of `over`, that was not measured.
 
     Example:
         >>> from lape.data.corpus import TextOptions

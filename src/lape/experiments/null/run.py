@@ -69,7 +69,7 @@ def null_entropy(
     over neurons `low`, `high` (null without neurons).
 
     Neurons are chosen in all the text and then measured in part of it, which can only raise their entropies. Raises
-    OptionError for more languages than folds, or statistics made from counts, which have one fold.
+    OptionError for more languages than folds, or statistics made from counts, which have one fold, MismatchError for neurons or topics of another model.
 
     Example:
         >>> from lape.experiments.null.run import null_entropy
@@ -87,7 +87,16 @@ def null_entropy(
 
 def topic_slices(language: str, documents: Sequence[str], count: int) -> dict[str, Documents]:
     """Tags such as fr-x-slice1 -> runs of neighbouring documents, as long as each other in characters as documents allow: to be
-    recorded as languages and given to `null_entropy` as `topics`. Raises OptionError for fewer documents than slices.
+    recorded as languages and given to `null_entropy` as `topics`. `count`: how many slices, two or more: as many as languages were recorded.
+    Raises OptionError for fewer documents than slices.
+
+    Example:
+        >>> from lape.experiments.null.run import null_entropy, topic_slices
+        >>> slices = topic_slices("fr", texts["fr"].texts, len(stats.languages))
+        >>> list(slices)
+        ['fr-x-slice1', 'fr-x-slice2', 'fr-x-slice3', 'fr-x-slice4']
+        >>> null_entropy(neurons, stats, topics={"fr": lape.record(model, tokenizer, slices)})["slices"].item()
+        4
     """
     if not 2 <= count <= len(documents):
         raise OptionError(

@@ -242,6 +242,16 @@ def summary(lines: pl.DataFrame, neurons: LanguageNeurons, options: PerplexityOp
     `nll_base`, `nll_off` (per token); `delta_token` with its 95 % interval `low`, `high` (null under 20 units);
     `delta_character`, `delta_sentence`; `perplexity_base`, `perplexity_off`, `percent` (change of perplexity, for convenience);
     `random_mean`, `random_max`, `matched_mean`, `matched_max`: `delta_token` of the control draws, null where none was drawn.
+
+    `lines`: the loss of every line in every condition, as `lape.experiments.perplexity.run.line_losses` gives it.
+
+    Example:
+        >>> from lape.experiments.perplexity.run import PerplexityOptions, line_losses, summary
+        >>> options = PerplexityOptions(tokens=200, draws=1)
+        >>> lines = line_losses(model, tokenizer, neurons, {"fr": texts["fr"]}, options)
+        >>> table = summary(lines, neurons, options)
+        >>> table.filter(off="fr")["delta_token"].round(1).to_list()  # nats per token
+        [1.6]
     """
     drawn = Resamples(int(lines["unit"].max()) + 1, options.resamples, options.seed)  # type: ignore[arg-type]
     parts = {

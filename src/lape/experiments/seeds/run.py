@@ -52,6 +52,9 @@ def control(
     round(rate · neurons) neurons of largest δ, and `rank_…`, Spearman's correlation of δ over all neurons (-1 to 1; null
     where all are equal). Only where seeds agree clearly better than languages does δ show the language.
 
+    Raises OptionError for statistics recorded without `tuned` or of a single language, and for a second seed whose δ is the first's; TextError for a
+    language that was not recorded, MismatchError for δ of another model.
+
     Example:
         >>> from lape.experiments.seeds.run import control
         >>> second = {"fr": stats.variation("fr") * 1.5}

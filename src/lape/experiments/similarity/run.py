@@ -99,10 +99,10 @@ def similarity(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Result:
-    """Dominance of each language and similarity of each pair, after each decoder block (after Tang et al. 2024; the definition is ours, see above).
+    """Dominance of each language and similarity of each pair, after each decoder block (after Tang et al. 2024; the definition is ours, see `dominance`).
 
     `parallel`: language tag -> a file or the lines themselves, line i the same sentence in each. Gives the tables `dominance`, a row per layer and
-    target language, see `dominance`, and `pairs`, a row per layer and pair of languages, see `pairs`; cosines, −1 to 1.
+    target language, and `pairs`, a row per layer and pair of languages, as the functions of these names give them; cosines, −1 to 1.
 
     All sentence vectors are in memory at once, 4 · layers · width bytes per sentence and language: 1.5 GB for a 7B model
     (32 layers of 4096) with 400 sentences in 7 languages.
@@ -140,6 +140,11 @@ def dominance(
 ) -> pl.DataFrame:
     """How strongly each language dominates each layer, from (layers, sentences, width) vectors by language.
 
+    A vector h_k(s) is the mean of the residual stream after a decoder block over the counted tokens of sentence s in language k, and v_k the mean of
+    h_k over the sentences of half A. The dominance of language c is the mean, over the other languages k and the sentences s of half B, of
+    cos(h_k(s) − v_k + v_c, h_c(s)): a sentence's own language taken off and c put on. Adding v_c alone raises every cosine, so the same is measured
+    on `mismatched` pairs, with h_c of all other sentences of half B; the `difference` is what to read.
+
     Lines are split in blocks of 8 aligned ones, the same in every language: even blocks are half A, where the means are
     taken, odd ones half B, where everything else is measured. Columns: `layer` (the decoder block, from 0), `language` (the
     target c), `dominance` and `mismatched` (cosines), `difference` of the two, `low` and `high` (its 95 % interval over the
@@ -147,7 +152,15 @@ def dominance(
     own translation is nearer by cosine than any other sentence of half B, averaged over the other languages),
     `p_at_1_chance` (1 / sentences of half B), `norm` (‖v_c‖).
 
-    Raises TextError for fewer than 2 languages or 16 sentences, MismatchError for vectors of different shapes.
+    Ours, after Tang et al. 2024. Raises TextError for fewer than 2 languages or 16 sentences, MismatchError for vectors of different shapes.
+
+    Example:
+        >>> import torch
+        >>> from lape.experiments.similarity.run import dominance
+        >>> shared = torch.randn(1, 32, 8, generator=torch.Generator().manual_seed(0))
+        >>> table = dominance({"en": shared + torch.eye(8)[0], "fr": shared - torch.eye(8)[0]})
+        >>> table["p_at_1"].to_list()  # the means of both languages explain all that is different
+        [1.0, 1.0]
     """
     layers, count = _shape(vectors)
     half = _second_half(count)
@@ -197,7 +210,14 @@ def pairs(vectors: Mapping[str, Tensor]) -> pl.DataFrame:
     """How alike the sentences of two languages are as they lie, nothing shifted, on half B (see `dominance`).
 
     Columns: `layer`, `a`, `b` (languages, each pair once), `cosine` (mean over translations), `mismatched` (mean over
-    sentences that are no translation of each other).
+    sentences that are no translation of each other); cosines, −1 to 1. Raises as `dominance` does.
+
+    Example:
+        >>> import torch
+        >>> from lape.experiments.similarity.run import pairs
+        >>> english = torch.randn(2, 16, 8, generator=torch.Generator().manual_seed(0))  # layers, sentences, width
+        >>> pairs({"en": english, "fr": -english})["cosine"].round(3).to_list()
+        [-1.0, -1.0]
     """
     layers, count = _shape(vectors)
     half = _second_half(count)

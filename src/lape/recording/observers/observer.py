@@ -31,6 +31,15 @@ class Setting:
 
     It goes by `found.space` alone, whose stretches are the units that pass one site together, whatever these units are: nothing here asks what
     a site is a part of.
+
+    Example:
+        >>> from lape.model.find import find
+        >>> from lape.recording.engine import RecordOptions
+        >>> from lape.recording.observers.observer import Setting
+        >>> setting = Setting(model, find(model), RecordOptions(residual=True))
+        >>> len(setting.found.space), setting.options.row_tokens
+        (2800, 512)
+        >>> setting.progress("looking at gradients", 1, 10)
     """
 
     model: nn.Module
@@ -46,7 +55,25 @@ class Setting:
 
 
 class Watcher(Protocol):
-    """Something that watches a model while it reads one language."""
+    """Something that watches a model while it reads one language.
+
+    Example:
+        >>> import torch
+        >>> from lape.data.windows import Batch
+        >>> from lape.model.find import find
+        >>> from lape.recording.engine import RecordOptions
+        >>> from lape.recording.observers import residual
+        >>> from lape.recording.observers.observer import Setting
+        >>> watcher = residual.OBSERVER.watch(Setting(model, find(model), RecordOptions(residual=True)))
+        >>> ids = tokenizer("en02 en03", return_tensors="pt").input_ids
+        >>> batch = Batch(ids, None, source=torch.tensor([[-1, 0, 1]]), fold=torch.tensor([[-1, 0, 0]]))
+        >>> with watcher.attached(), torch.no_grad():
+        ...     watcher.count(batch)
+        ...     hidden = model.model(ids)
+        >>> watcher.result()["residual"].shape
+        torch.Size([2, 64])
+        >>> watcher.restore(watcher.state())
+    """
 
     def attached(self) -> AbstractContextManager[None]:
         """While inside, every forward that follows `count` is recorded."""
@@ -67,7 +94,21 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True)
 class Observer:
-    """A recorded quantity: what asks for it, which tensors it adds to a language's statistics, and how it comes by them."""
+    """A recorded quantity: what asks for it, which tensors it adds to a language's statistics, and how it comes by them.
+
+    Example:
+        >>> from lape.model.hooks import at_product
+        >>> from lape.recording.engine import RecordOptions
+        >>> from lape.recording.observers.observer import Observer
+        >>> from lape.recording.observers.sums import Sums
+        >>> from lape.values.quantity import Quantity
+        >>> def watch(setting):
+        ...     return Sums(setting, ("fourth",), lambda x: x.pow(4).sum(0, keepdim=True), at_product)
+        >>> about = "The sum of the written activation's fourth power."
+        >>> observer = Observer("fourth", about, (Quantity("fourth", ("neurons",)),), watch=watch)
+        >>> observer.asking, observer.asked(RecordOptions(also="fourth")), observer.asked(RecordOptions())
+        ('also fourth', True, False)
+    """
 
     name: str
     about: str
