@@ -79,7 +79,7 @@ def test_a_variant_that_there_is_not_is_refused(language, kind):
 @pytest.mark.parametrize("language", ["en", "fr", "vi", "zh"])
 def test_shuffling_keeps_the_words_of_each_line_and_not_their_order(language):
     lines = lines_of(language)
-    found, by = shuffled(lines, 0, language)
+    found, by = shuffled(lines, language, 0)
     assert by == ("characters" if language == "zh" else "words")
     pieces = list if language == "zh" else str.split
     assert [Counter(pieces(line)) for line in found] == [Counter(pieces(line)) for line in lines]
@@ -88,13 +88,13 @@ def test_shuffling_keeps_the_words_of_each_line_and_not_their_order(language):
 
 def test_a_line_s_order_depends_on_the_seed_and_the_line_alone():
     lines = lines_of("en")
-    found, _ = shuffled(lines, 3, "en")
-    assert shuffled(lines[4:], 3, "en")[0] == found[4:]
-    assert shuffled(lines, 4, "en")[0] != found
+    found, _ = shuffled(lines, "en", 3)
+    assert shuffled(lines[4:], "en", 3)[0] == found[4:]
+    assert shuffled(lines, "en", 4)[0] != found
 
 
 def test_marks_stay_on_their_characters():
-    (found,), by = shuffled(["ก้ข่ค๊ง๋"], 1, "th")
+    (found,), by = shuffled(["ก้ข่ค๊ง๋"], "th", 1)
     assert by == "characters"
     assert Counter(found[k : k + 2] for k in range(0, 8, 2)) == Counter(["ก้", "ข่", "ค๊", "ง๋"])
 
@@ -102,7 +102,7 @@ def test_marks_stay_on_their_characters():
 def test_japanese_words_stay_whole():
     pytest.importorskip("fugashi")
     pytest.importorskip("unidic_lite")
-    (found,), by = shuffled(["彼は東京の大学で iPhone を買いました。"], 0, "ja")
+    (found,), by = shuffled(["彼は東京の大学で iPhone を買いました。"], "ja", 0)
     assert by == "words by fugashi"
     assert found != "彼は東京の大学で iPhone を買いました。"
     assert all(word in found for word in ("東京", "大学", "iPhone"))

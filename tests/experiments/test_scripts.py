@@ -105,7 +105,7 @@ def test_the_table_has_a_row_for_each_language_and_writing(table):
 def test_sets_are_those_of_the_same_lines_with_the_other_languages_as_they_were(stats, table):
     for language, row in table.rows_by_key("language", named=True, unique=True).items():
         own = set_of(stats, language, recorded_alone(RECORDED[language]))
-        variant = set_of(stats, language, recorded_alone(shuffled(RECORDED[language], 0, language)[0]))
+        variant = set_of(stats, language, recorded_alone(shuffled(RECORDED[language], language, 0)[0]))
         assert (row["neurons_native"], row["neurons_variant"]) == (len(own), len(variant))
         assert len(own) >= 20, "or the test tests nothing"
         assert row["jaccard"] == jaccard(own, variant)
@@ -126,9 +126,9 @@ def test_the_ceiling_is_of_halves_of_the_language_s_own_folds(stats, table):
 
 def test_the_damage_is_that_of_the_model_itself(stats, table):
     row = table.row(0, named=True)
-    native_lines, varied = OTHER["fr"], shuffled(OTHER["fr"], 0, "fr")[0]
+    native_lines, varied = OTHER["fr"], shuffled(OTHER["fr"], "fr", 0)[0]
     own = set_of(stats, "fr", recorded_alone(RECORDED["fr"]))
-    variant = set_of(stats, "fr", recorded_alone(shuffled(RECORDED["fr"], 0, "fr")[0]))
+    variant = set_of(stats, "fr", recorded_alone(shuffled(RECORDED["fr"], "fr", 0)[0]))
     base, before = hand_nats(native_lines), hand_nats(varied)
     assert row["nats_native"] == pytest.approx(base.mean(), rel=1e-5)
     assert row["nats_variant"] == pytest.approx(before.mean(), rel=1e-5)

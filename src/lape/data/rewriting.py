@@ -102,7 +102,7 @@ def converted(lines: Iterable[str], to: str) -> tuple[list[str], str]:
     return [str(converter.convert(line)) for line in lines], f"OpenCC {rule}"
 
 
-def shuffled(lines: Iterable[str], seed: int, language: str) -> tuple[list[str], str]:
+def shuffled(lines: Iterable[str], language: str, seed: int) -> tuple[list[str], str]:
     """Each line's words in random order, and what a word is.
 
     Words are what stands between white space; in Japanese fugashi finds them; in other scripts without spaces between words
@@ -111,7 +111,7 @@ def shuffled(lines: Iterable[str], seed: int, language: str) -> tuple[list[str],
 
     Example:
         >>> from lape.data.rewriting import shuffled
-        >>> lines, unit = shuffled(["the same words in another order"], 0, "en")
+        >>> lines, unit = shuffled(["the same words in another order"], "en", 0)
         >>> sorted(lines[0].split()), unit
         (['another', 'in', 'order', 'same', 'the', 'words'], 'words')
     """

@@ -94,7 +94,7 @@ def rewritten(own: Written, language: str, options: ScriptOptions) -> list[Writt
     ways: dict[str, Callable[[list[str]], tuple[list[str], str]]] = {
         "romanised": lambda lines: romanised(lines, language),
         "converted": lambda lines: converted(lines, variant_tag(language, "converted")),
-        "shuffled": lambda lines: shuffled(lines, options.seed, language),
+        "shuffled": lambda lines: shuffled(lines, language, options.seed),
     }
     wanted = {*options.kinds, *(["romanised"] if "noised" in options.kinds else [])}
     made = [_made(own, language, kind, way) for kind, way in ways.items() if kind in wanted and _has(language, kind)]
