@@ -14,7 +14,7 @@ from rich.cells import cell_len
 from lape.edit.edit import Add, Off, Scale, Set
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.profile import Profile
-from lape.values.shown import fitted, listed, strip
+from lape.values.shown import fitted, listed, rounded, strip
 from lape.values.space import NeuronSpace
 from lape.values.stats import ActivationStats, LanguageStats
 from support.made import made_stats
@@ -85,7 +85,7 @@ def test_values_show_themselves_in_at_most_five_short_lines(made):
     for one in (neurons, stats):
         shown = repr(one).split("\n")
         assert len(shown) <= 5
-        assert all(cell_len(line) <= WIDEST for line in shown)
+        assert all(cell_len(line) <= 80 for line in shown)
         assert shown[0].startswith(f"{type(one).__name__}(")
         assert not re.search("[\x00-\x1f\x7f\u202e]", "".join(shown))
 
@@ -130,7 +130,7 @@ def test_an_edit_says_between_what_its_neurons_values_lie():
 
 @pytest.mark.parametrize(
     ("counts", "shown"),
-    [([], ""), ([0], "·"), ([0, 1, 4, 8], "·▁▄█"), ([1000, 1], "█▁"), ([3] * 96, "█" * 48), ([0, 0, 5, 0], "··█·")],
+    [([], ""), ([0], "·"), ([0, 1, 4, 8], "·▁▄█"), ([1000, 1], "█▁"), ([3] * 96, "█" * 32), ([0, 0, 5, 0], "··█·")],
 )
 def test_a_strip_is_as_high_as_a_layer_is_full(counts, shown):
     assert strip(counts) == shown
@@ -143,6 +143,23 @@ def test_what_there_is_no_room_for_is_counted():
     assert fitted("a\x1b[31m\nb") == "a⟨U+001B⟩[31m b"
 
 
+@pytest.mark.parametrize(
+    ("count", "shown"),
+    [
+        (0, "0"),
+        (999, "999"),
+        (1076, "1.1k"),
+        (9949, "9.9k"),
+        (9950, "10k"),
+        (999_499, "999k"),
+        (999_500, "1.0M"),
+        (10**12, "1T"),
+    ],
+)
+def test_a_count_takes_at_most_five_characters(count, shown):
+    assert rounded(count) == shown
+
+
 def test_neurons_say_what_they_are_and_what_they_carry():
     stats = made_stats(sums=True)
     sets = {"en": NeuronSet(stats.space, torch.tensor([1, 12])), "fr": NeuronSet(stats.space, torch.tensor([13]))}
@@ -151,9 +168,9 @@ def test_neurons_say_what_they_are_and_what_they_carry():
     neurons = LanguageNeurons(stats.space, sets, profile, stable, "mine", {"rate": 0.01, "bars": {}}, stats.manifest)
     assert repr(neurons).split("\n") == [
         "LanguageNeurons(mine: 3 of 20 neurons (2 × 10) of made)",
-        "  languages en 2 · fr 1",
-        "  layers    0 ▄█ 1",
-        "  options   rate 0.01",
-        "  carries   probabilities, means, firing means in 3 recorded languages; stability 0.70 (mean)",
+        " languages en 2 · fr 1",
+        " layers    0 ▄█ 1 · stability 0.70 (mean)",
+        " options   rate 0.01",
+        " carries   probabilities, means, firing means in 3 languages",
     ]
     assert [words in Tags(neurons._repr_html_()).text for words in ("0 ██ 1", "0.75", "0.60")] == [True] * 3

@@ -210,8 +210,8 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
     def __repr__(self) -> str:
         return lines(f"LanguageNeurons({self._about()})", {
             "languages": listed(f"{language} {len(chosen):,}" for language, chosen in self.sets.items()),
-            "layers": layers_of(self.union),
-            **self._notes(),
+            "layers": " · ".join(filter(None, [layers_of(self.union), self._stable()])),
+            **{label: listed(parts, between=", ") for label, parts in self._notes().items()},
         })  # fmt: skip
 
     def _repr_html_(self) -> str:
@@ -230,22 +230,23 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
         columns += ["stability (mean)"] if self.stability else []
         return table(
             f"LanguageNeurons: {self._about()}", columns, [row[: len(columns)] for row in rows],
-            [f"{label}: {text}" for label, text in self._notes().items() if text],
+            [f"{label}: {', '.join(parts)}" for label, parts in self._notes().items() if parts],
         )  # fmt: skip
 
     def _about(self) -> str:
         return f"{self.method}: {len(self.union):,} of {self.space}{of_model(self.manifest)}"
 
-    def _notes(self) -> dict[str, str]:
+    def _notes(self) -> dict[str, list[str]]:
         plain = {k: one for k, one in self.options.items() if isinstance(one, (str, int, float))}
-        carried = "no activations" if self.profile is None else self.profile.holds
-        whole = torch.cat([torch.empty(0), *self.stability.values()])
+        every = (f"{k} {one:.3g}" if isinstance(one, float) else f"{k} {one}" for k, one in plain.items())
         return {
-            "options": ", ".join(
-                f"{k} {one:.4g}" if isinstance(one, float) else f"{k} {one}" for k, one in plain.items()
-            ),
-            "carries": carried + (f"; stability {_mean(whole)} (mean)" if len(whole) else ""),
+            "options": list(every),
+            "carries": ["no activations" if self.profile is None else self.profile.holds],
         }
+
+    def _stable(self) -> str:
+        whole = torch.cat([torch.empty(0), *self.stability.values()])
+        return f"stability {_mean(whole)} (mean)" if len(whole) else ""
 
     @property
     def languages(self) -> list[str]:

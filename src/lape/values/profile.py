@@ -109,7 +109,7 @@ class Profile:
     def holds(self) -> str:
         """What there is, in words."""
         held = [name.replace("_", " ") for name in self._held() if self.languages or name == SCORES]
-        recorded = f" in {len(self.languages)} recorded languages" if self.languages else ""
+        recorded = f" in {len(self.languages)} languages" if self.languages else ""
         return f"{', '.join(held)}{recorded}"
 
     def tensors(self) -> dict[str, Tensor]:

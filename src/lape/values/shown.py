@@ -11,12 +11,12 @@ from rich.cells import cell_len, set_cell_size
 from lape.signs import visible
 from lape.values.same import place_of
 
-WIDTH = 110
+WIDTH = 80
 """Columns of the widest line."""
-LAYERS = 48
+LAYERS = 40
 """Cells of the widest strip of layers."""
 _BARS = "▁▂▃▄▅▆▇█"
-_LABEL = 12
+_LABEL = 11
 
 
 def strip(counts: Sequence[int]) -> str:
@@ -35,19 +35,28 @@ def fitted(text: str, width: int = WIDTH) -> str:
 
 def lines(head: str, rows: Mapping[str, str]) -> str:
     """A first line, and below it a line for each row that says anything."""
-    below = [f"  {label:<{_LABEL - 2}}{fitted(text, WIDTH - _LABEL)}" for label, text in rows.items() if text]
+    below = [f" {label:<{_LABEL - 1}}{fitted(text, WIDTH - _LABEL)}" for label, text in rows.items() if text]
     return "\n".join([fitted(head), *below])
 
 
-def listed(parts: Iterable[str], width: int = WIDTH - _LABEL) -> str:
+def listed(parts: Iterable[str], width: int = WIDTH - _LABEL, *, between: str = " · ") -> str:
     """As many as there is room for, and how many more there are."""
     every = [fitted(part, width) for part in parts]
-    shown = " · ".join(every)
+    shown = between.join(every)
     kept = len(every)
     while cell_len(shown) > width and kept:
         kept -= 1
-        shown = " · ".join([*every[:kept], f"{len(every) - kept} more"])
+        shown = between.join([*every[:kept], f"{len(every) - kept} more"])
     return shown
+
+
+def rounded(count: int) -> str:
+    """A count in at most five characters: 950, 8.8k, 31k, 1.2M."""
+    for unit, size in (("", 1), ("k", 10**3), ("M", 10**6), ("G", 10**9)):
+        in_units = count / size
+        if in_units < 999.5:
+            return f"{in_units:.1f}{unit}" if unit and in_units < 9.95 else f"{in_units:.0f}{unit}"
+    return f"{count / 10**12:.0f}T"
 
 
 def of_model(manifest: Mapping[str, Any]) -> str:

@@ -24,7 +24,7 @@ from lape.values.laws import broken
 from lape.values.merging import added, joined
 from lape.values.quantity import COUNTED, EXTRAS, WRITTEN, Quantity, described
 from lape.values.same import check_adds_up
-from lape.values.shown import lines, listed, of_model, table
+from lape.values.shown import lines, listed, of_model, rounded, table
 from lape.values.space import NeuronSpace
 
 KIND = "activation statistics"
@@ -130,13 +130,16 @@ class ActivationStats:
     """Which model, tokenizer, texts and options they were recorded with."""
 
     def __repr__(self) -> str:
-        head = f"ActivationStats({self._about()})"
-        return lines(head, {"tokens": listed(f"{k} {count:,}" for k, count in self._tokens().items()), **self._notes()})
+        tokens = self._tokens()
+        return lines(f"ActivationStats({self._about()})", {
+            "tokens": listed(f"{k} {rounded(count)}" for k, count in tokens.items()),
+            **{label: listed(parts, between=", ") for label, parts in self._notes().items()},
+        })  # fmt: skip
 
     def _repr_html_(self) -> str:
         """For notebooks: the counted tokens of each language."""
         rows = [[language, f"{count:,}"] for language, count in self._tokens().items()]
-        notes = [f"{label}: {text}" for label, text in self._notes().items() if text]
+        notes = [f"{label}: {', '.join(parts)}" for label, parts in self._notes().items() if parts]
         return table(f"ActivationStats: {self._about()}", ["language", "counted tokens"], rows, notes)
 
     def _tokens(self) -> dict[str, int]:
@@ -145,13 +148,19 @@ class ActivationStats:
     def _about(self) -> str:
         tokens = sum(self._tokens().values())
         count = len(self.languages)
-        return f"{many(count, 'language')}, {tokens:,} tokens; {self.space}{of_model(self.manifest)}"
+        return f"{many(count, 'language')}, {tokens:,} tokens{of_model(self.manifest)}"
 
-    def _notes(self) -> dict[str, str]:
-        held = dict.fromkeys(name for one in self.by_language.values() for name in one.tensors)
+    def _notes(self) -> dict[str, list[str]]:
+        held = dict.fromkeys(
+            "counts" if name in COUNTS else name for one in self.by_language.values() for name in one.tensors
+        )
         counting = [f"{k} {one}" for k, one in self.manifest.get("counting", {}).items() if one]
         folds = [f"{self.folds} folds"] if self.by_language else []
-        return {"holds": ", ".join(held), "counting": ", ".join([*folds, *counting])}
+        return {
+            "neurons": [str(self.space).replace(" neurons", "", 1)],
+            "holds": sorted(held),
+            "counting": [*folds, *counting],
+        }
 
     @property
     def languages(self) -> list[str]:
