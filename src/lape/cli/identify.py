@@ -42,7 +42,7 @@ def identify(
     overwrite: Switch = False,
     options: Annotated[DetectorFlags, FLAGS] = _NONE,
 ) -> None:
-    """Find each language's neurons, and how reliably they come out.
+    """Find each language's neurons, and measure how stable the sets are.
 
     Parameters
     ----------

@@ -47,7 +47,7 @@ class TextOptions:
     batch_tokens: int = 2048
     """Tokens that run at once."""
     one_per_row: bool = False
-    """One document a row even where the model could keep several apart."""
+    """One document per row, even where the model could keep several apart."""
 
     def __post_init__(self) -> None:
         check_choices(self)

@@ -61,7 +61,7 @@ def attribution(
     options = given(AttributionOptions, locals())
     if folds is not None:
         raise OptionError(
-            "Attributions are not kept by folds, so the attribution method cannot choose from some of them."
+            "Attributions are not kept fold by fold, so the attribution method cannot use some of the folds alone. Leave folds out."
         )
     languages = languages_of(stats)
     owed = torch.stack([stats.attribution(language) for language in languages])

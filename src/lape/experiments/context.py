@@ -75,7 +75,7 @@ class Context:
         unknown = [language for language in self.stats.languages if self.lines and language not in self.lines]
         if unknown:
             raise TextError(
-                f"{', '.join(unknown)}: recorded, but there is no parallel text. Give it: lines={{'{unknown[0]}': PATH}}."
+                f"No parallel text was given for {', '.join(unknown)}, which the statistics hold. Give it: lines={{'{unknown[0]}': PATH}}."
             )
 
     @property
@@ -95,7 +95,7 @@ class Context:
         rest = [language for language in self.languages if language != self.options.main]
         if len(rest) < 2:
             raise OptionError(
-                f"Only {', '.join(rest) or 'no language'} is left beside the main one. Record three or more."
+                f"Only {', '.join(rest) or 'no language'} is left beside the main language. Record three or more."
             )
         return rest
 

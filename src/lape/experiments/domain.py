@@ -140,7 +140,9 @@ EXPERIMENT = Experiment(
     options=DomainStudy,
     run=_run,
     tables={
-        "domain": Table("Jaccard of sets from two texts of one domain, and across domains, at equal tokens.", DOMAIN)
+        "domain": Table(
+            "Jaccard of sets found in two texts of one domain and of two domains, at equal numbers of tokens.", DOMAIN
+        )
     },
     needs=(MODEL, PARALLEL),
     cost=_cost,
@@ -152,10 +154,10 @@ EXPERIMENT = Experiment(
             dots("domain", ["language"], "difference", "Jaccard within a domain − across", 0.0),
             counted(
                 "domain",
-                "Jaccard of sets from two texts of one domain less that across domains, at equal tokens.",
+                "Jaccard of sets found in two texts of one domain less that across domains, at equal numbers of tokens.",
                 "draws",
                 "draws of folds",
-                "Lines: 2.5th to 97.5th percentile over the draws.",
+                "Lines: 2.5th to 97.5th percentile over the draws; a spread, not a confidence interval.",
             ),
         ),
     ),

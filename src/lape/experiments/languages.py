@@ -30,7 +30,9 @@ def dropped(stats: ActivationStats, find: Method) -> pl.DataFrame:
     Jaccard of random sets with as many neurons in each layer. `find`: a method with its options, such as `functools.partial(lape, rate=0.02)`.
     """
     if len(stats.languages) < 3:
-        raise OptionError(f"{len(stats.languages)} languages were recorded. Leaving one out needs three or more.")
+        raise OptionError(
+            f"{len(stats.languages)} languages were recorded. Leaving one out needs three or more: record more."
+        )
     whole = find(stats)
     rows = []
     for gone in stats.languages:

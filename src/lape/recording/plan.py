@@ -53,7 +53,7 @@ class PlanOptions:
     tflops: float | None = None
     """What one of them does, in 10¹² FLOP per second in the model's number format, where it is not measured here."""
     share: float = 0.5
-    """Of `tflops`: the share of it that recording reaches."""
+    """The share of `tflops` that recording reaches."""
 
     def __post_init__(self) -> None:
         positive(self, "languages", "tokens", "evaluate", "draws", "batch_tokens")
@@ -143,7 +143,7 @@ def plan(
     device = chosen_device()
     if options.gpus and device.type == "cpu" and options.tflops is None:
         raise OptionError(
-            "There is no GPU here whose speed could be measured. Say what one does: tflops=989, for instance, is an H100 in bfloat16."
+            "There is no GPU here whose speed could be measured. Say what one reaches: tflops=989, for instance, is an H100 in bfloat16."
         )
     parameters, few = parameters_of(name, revision), skeleton(name, revision, _FEWEST)
     neurons = len(find(few.model).space) * few.of // few.layers

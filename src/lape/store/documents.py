@@ -58,11 +58,11 @@ def parse(text: str | bytes) -> Any:
     return found
 
 
-_TOO_DEEP = f"more than {DEEPEST} lists and objects lie within each other"
+_TOO_DEEP = f"more than {DEEPEST} lists and objects are nested in each other"
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no number")
+    raise ValueError(f"{constant} is not a number in JSON")
 
 
 def read_json(path: Path, schema: Schema = dict) -> Any:

@@ -145,7 +145,7 @@ class TensorFile:
             metadata: dict[str, str] = self._file.metadata() or {}
             self.header: dict[str, Any] = parse(metadata.get("lape", "{}"))
             if not isinstance(self.header, dict):
-                raise ValueError("its header is no object")
+                raise ValueError("its header is not a JSON object")
         except (SafetensorError, OSError, ValueError) as error:
             other = "" if isinstance(error, OSError) else kind_of(path)
             if other and "safetensors" not in other and not other.startswith("a file of"):

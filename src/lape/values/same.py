@@ -76,13 +76,13 @@ def _check(made: Mapping[str, NeuronSpace | Made], *, exactly: bool) -> None:
             raise MismatchError(_refusal(name, manifest, running, known[running], verdict))
         if verdict.older:
             warn(
-                f"The {name} or the {running} were recorded by an older version of lape, which noted a model's weights alone: "
-                "whether its configuration and adapters are the same is not known. Record the model again to know."
+                f"The {name} or the {running} were recorded by an older version of lape, which noted only a model's weights: "
+                "whether its configuration and adapters are the same is not known. To know, record the model again."
             )
         if verdict.unsure:
             warn(
                 f"Whether the {name} are of {'this model' if running == 'model' else f'the same model as the {running}'} could not be "
-                f"shown exactly: {'; '.join(verdict.unsure)}. Load the model in the format that it was recorded in, or record it in this one."
+                f"established exactly: {'; '.join(verdict.unsure)}. Load the model in the format that it was recorded in, or record it in this one."
             )
 
 
@@ -233,7 +233,7 @@ def _refusal(name: str, ours: Mapping[str, Any], running: str, theirs: Mapping[s
     of = (ours.get("model") or {}).get("id")
     first = f"The {name} were made with {of}" if of else f"The {name} were made with a model"
     if running == "model":
-        return f"{first}, which is not this model: {what}. Record this model: lape record, or load the other one."
+        return f"{first}, which is not this model: {what}. Record this model (lape record), or load the other one."
     other = (theirs.get("model") or {}).get("id")
     return (
         f"{first}, the {running} with {other if other != of and other else 'another'}: {what}. "
