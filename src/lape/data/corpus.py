@@ -45,7 +45,7 @@ class TextOptions:
     row_tokens: int = 512
     """Tokens in a row, BOS included; a longer document is cut."""
     batch_tokens: int = 2048
-    """Tokens that run at once."""
+    """Tokens that run through the model at once."""
     one_per_row: bool = False
     """One document per row, even where the model could keep several apart."""
 

@@ -29,7 +29,7 @@ class AttributionOptions:
     among the neurons whose attribution matters.
     """
     matters: float = 0.05
-    """For entropy: this share of all neurons, those of largest attribution, matters."""
+    """For entropy: the share of all neurons, those of largest attribution, that it chooses among."""
 
     def __post_init__(self) -> None:
         check_choices(self)

@@ -137,8 +137,8 @@ def steering(
     own = _within(neurons[to], options)
     if on and not len(own):
         raise OptionError(
-            f"{tag(to)} has no neurons here, so nothing can be switched on. Find some with lape.identify(stats, per_language=100); on the "
-            "command line, type lape identify RUN --per-language 100."
+            f"{tag(to)} has no neurons here, so nothing can be switched on; find some with lape.identify(stats, per_language=100), on the "
+            "command line with lape identify RUN --per-language 100."
         )
     edits: list[Edit] = []
     if off and theirs is not None:

@@ -39,9 +39,9 @@ class SharedOptions:
     seed: int = 0
     """Seed of every draw."""
     quick: bool = False
-    """Only the perplexity matrix, the paper's four comparisons, and what needs no model."""
+    """Only the perplexity matrix, LAPE beside lap, lave, random and matched neurons, and what needs no model."""
     batch_tokens: int = 2048
-    """Tokens that run at once."""
+    """Tokens that run through the model at once."""
 
     def __post_init__(self) -> None:
         positive(self, "tokens", "resamples")

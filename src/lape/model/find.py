@@ -66,7 +66,7 @@ def find(model: nn.Module, names: SiteNames | None = None) -> Sites:
         sites = prove(model, by_hand(model, names) if names else discover(model))
     if known is not None and known.sites.space != sites.space:
         warn(
-            f"The model was changed: it has {len(sites.space):,} neurons that can be proven, and had {len(known.sites.space):,} before. "
+            f"The model was changed: it has {len(sites.space):,} neurons that can be verified, and had {len(known.sites.space):,} before. "
             "Neurons and statistics from before do not fit it."
         )
     parts, without = tuple(_parts(sites)), tuple(_without(model, sites))

@@ -147,7 +147,7 @@ def _controls(gr: Any, session: Session, presets: Sequence[Preset], named: Seque
         act = gr.Dropdown(
             list(HOW),
             value=how,
-            label="What is done: source off + target set, added to, scaled",
+            label="What is done: source's neurons off (off+); target's set, added to or scaled",
             filterable=False,
             min_width=220,
         )

@@ -45,7 +45,7 @@ class PlanOptions:
     draws: int = 3
     """Draws of each control."""
     batch_tokens: int = 2048
-    """Tokens that run at once."""
+    """Tokens that run through the model at once."""
     gpus: int = 0
     """GPUs that work at once. Default: the device that lape would use here."""
     gpu_memory: float = 80.0

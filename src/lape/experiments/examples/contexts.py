@@ -52,7 +52,7 @@ class ExamplesOptions(TextOptions):
     effects: int = 10
     """Neurons of each language, those of lowest entropy, that are switched off one by one; 0: none."""
     effect_tokens: Tokens = 1000
-    """Tokens of each language on which that is measured, at most."""
+    """At most this many tokens of each language on which these effects are measured."""
     resamples: int = 2000
     """Bootstrap resamples of the units of text behind the 95 % intervals."""
     seed: int = 0

@@ -55,7 +55,7 @@ class ForcingOptions(GenerationOptions):
     candidates: int = 0
     """An answer is on topic if its own question makes it likelier than the others of this many do; 0: all of the split."""
     development_candidates: int | None = None
-    """The same on the development questions, where fewer choose as well and faster. Default: as many."""
+    """`candidates` on the development questions, where fewer choose as well and faster. Default: as many."""
     resamples: int = 2000
     """Bootstrap resamples of the questions behind the 95 % intervals."""
     seed: int = 0
@@ -67,7 +67,7 @@ class ForcingOptions(GenerationOptions):
     grader_url: str | None = None
     """An OpenAI-compatible endpoint that grades reported answers 0 to 2, such as http://127.0.0.1:8000/v1; its key: LAPE_GRADER_KEY."""
     grader_model: str | None = None
-    """The model that is asked there."""
+    """The model to ask at that endpoint."""
     cost_tokens: Tokens = 512
     """Tokens of each language on which the cost of an edit is measured."""
 

@@ -77,7 +77,7 @@ class SilencedOptions(GenerationOptions):
     grader_url: str | None = None
     """An OpenAI-compatible endpoint that also grades the answers 1 to 10, such as http://127.0.0.1:8000/v1; its key: LAPE_GRADER_KEY."""
     grader_model: str | None = None
-    """The model that is asked there."""
+    """The model to ask at that endpoint."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -35,9 +35,9 @@ class NecessityStudy:
     groups: int = 300
     """Single neurons that are switched off one by one, spread over layers and deciles of energy."""
     necessity: str | None = None
-    """The language on which that is measured. Default: the first beside the main one."""
+    """The language whose loss is measured while neurons are off one by one. Default: the first beside the main one."""
     necessity_tokens: Tokens = 350
-    """Tokens of that language on which it is measured."""
+    """Tokens of that language's parallel text on which the loss is measured then."""
 
     @property
     def counts(self) -> dict[int, int]:

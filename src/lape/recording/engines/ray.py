@@ -50,7 +50,7 @@ class ClusterOptions:
     """Who runs the batches of a recording."""
 
     engine: Literal["local", "ray"] = "local"
-    """This process, or workers of Ray, each with a model of its own (needs the extra `ray`)."""
+    """What records: this process (local), or workers of Ray, each with a model of its own (needs the extra `ray`)."""
     workers: int = 2
     """For ray: how many workers there are."""
     address: str | None = None
