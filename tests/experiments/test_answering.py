@@ -206,7 +206,7 @@ def test_examples_come_from_other_articles_each_from_its_own(articles, count, se
     questions = questions_in(sorted(articles))
     for asked in questions:
         if len(set(articles)) - 1 < count:
-            with pytest.raises(OptionError, match="lower the shots"):
+            with pytest.raises(OptionError, match="fewer shots"):
                 shots_for(asked, questions, count, seed)
             continue
         shown = [one.article for one in shots_for(asked, questions, count, seed)]

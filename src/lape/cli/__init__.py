@@ -64,7 +64,7 @@ def app() -> App:
             name = _CALLED.get(verb, verb)
             more: dict[str, Any] = {"group": group, "sort_key": VERBS.index(verb), **laid(name)}
             verbs.command(f"lape.cli.{verb}:{verb}", name=name, help=_docstring(verb), **more)
-    one = "Run one experiment on a run: lape run lists them."
+    one = "Run one experiment of the study on a run; lape run alone lists them."
     verbs.command("lape.cli.experiment:runs", name="run", help=one, group=group, sort_key=len(VERBS))
     verbs.register_install_completion_command(help="Let the Tab key complete verbs and options in this shell.")
     return verbs

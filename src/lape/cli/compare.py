@@ -28,7 +28,7 @@ def compare(
     to: Out | None = None,
     overwrite: Switch = False,
 ) -> None:
-    """Compare two sets of neurons of one model: sizes, and how much each language's sets overlap, layer by layer.
+    """Compare two files of neurons of one model: sizes, and how much each language's sets overlap, layer by layer.
 
     Parameters
     ----------
@@ -88,4 +88,4 @@ def compare_table(table: pl.DataFrame) -> Group:
         "Jaccard: shared neurons as a share of those in either; chance: that of random sets with as many neurons in each "
         "layer. Layers: a bar for the Jaccard of each, full height at 1; ·: no neuron is shared; blank: neither has a neuron there."
     )
-    return titled("Two sets of neurons", columns, rows, caption)
+    return titled("Two files of neurons", columns, rows, caption)

@@ -61,7 +61,7 @@ def force(
     development
         How many of them, the first ones, choose the settings; the rest report.
     text
-        TAG=PATH: text from which the vocabulary mask takes its words. Default: the bundled text that the demo records.
+        TAG=PATH: text from which the vocabulary mask takes its tokens. Default: the bundled text that the demo records.
     evaluation
         TAG=PATH: other text, parallel line by line, that measures costs and the identifiers. Default: the bundled text that the demo evaluates.
     overwrite

@@ -102,6 +102,6 @@ PROBABILITY90 = Detector(
     "The neurons that most often exceed, in a language, a high percentile of their own activation over all languages.",
     Probability90Options,
     probability90,
-    published="Mondal et al. 2025, arXiv 2503.17456",
+    published="after Mondal et al. 2025, arXiv 2503.17456, whose released code takes the percentile within each language",
     needs=("histogram",),
 )

@@ -39,7 +39,7 @@ class DomainStudy:
     """What of it a study sets."""
 
     domain_tokens: Tokens = 10_000
-    """Tokens of each language of the parallel text that are recorded, as the other domain."""
+    """Tokens of each language's parallel text that are recorded, as the other kind of text."""
 
     def __post_init__(self) -> None:
         positive(self, "domain_tokens")

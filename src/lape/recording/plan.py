@@ -47,11 +47,11 @@ class PlanOptions:
     batch_tokens: int = 2048
     """Tokens that run through the model at once."""
     gpus: int = 0
-    """GPUs that work at once. Default: the device that lape would use here."""
+    """How many GPUs work at once. Default: the device that lape would use here."""
     gpu_memory: float = 80.0
-    """GiB of one of them."""
+    """Memory of one GPU, in GiB."""
     tflops: float | None = None
-    """What one of them does, in 10¹² FLOP per second in the model's number format, where it is not measured here."""
+    """Speed of one GPU, in 10¹² FLOP per second in the model's number format, where it is not measured here."""
     share: float = 0.5
     """The share of `tflops` that recording reaches."""
 
