@@ -16,7 +16,7 @@ mapping: an object whose keys, as far as they are there (or must be, of a `Whole
 """
 DEEPEST = 64
 """Lists and objects within each other; ours have a tenth of it."""
-AGAIN = "Make it again, or copy it anew from where it came."
+AGAIN = "Make it again, or copy it again from its source."
 _SAID = {
     str: "text",
     bool: "true or false",

@@ -153,7 +153,7 @@ class TensorFile:
                     f"{path} is {other}. Expected {kind}: a .safetensors file, or the folder of a run."
                 ) from error
             raise FileError(
-                f"{path} is damaged or not {kind} ({error}). Make it again, or copy it anew from where it came."
+                f"{path} is damaged or not {kind} ({error}). Make it again, or copy it again from its source."
             ) from error
         if self.header.get("kind") != kind:
             found = self.header.get("kind", "a safetensors file that lape did not write")

@@ -119,7 +119,7 @@ def _weights(a: Mapping[str, Any], b: Mapping[str, Any]) -> Verdict:
         apart = _apart(a, b)
         far = apart is not None and apart > NEAR.get(str(a.get("dtype")), NEAR_ROUNDED)
         said = (
-            f"hidden states that lie {apart:.2g} of their size apart: a buffer, a module or a hook was changed"
+            f"hidden states that differ by {apart:.2g} of their norm: a buffer, a module or a hook was changed"
             if far
             else ""
         )
@@ -131,9 +131,9 @@ def _weights(a: Mapping[str, Any], b: Mapping[str, Any]) -> Verdict:
     if apart is None:
         return Verdict(unsure=(formats,))
     if apart > NEAR_FORMATS:
-        return Verdict((f"{formats}, and hidden states that lie {apart:.2g} of their size apart",))
+        return Verdict((f"{formats}, and hidden states that differ by {apart:.2g} of their norm",))
     return Verdict(
-        unsure=(f"{formats} (hidden states lie {apart:.2g} of their size apart, as rounding alone can make them)",)
+        unsure=(f"{formats} (hidden states differ by {apart:.2g} of their norm, which rounding alone can explain)",)
     )
 
 

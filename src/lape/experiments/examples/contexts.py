@@ -206,7 +206,7 @@ class Watcher:
         ]
         if missed:
             raise ModelError(
-                f"Layers {missed[:6]} were not seen in every forward: parts of the model seem to be compiled or replaced. Load it anew."
+                f"Layers {missed[:6]} were not seen in every forward: parts of the model seem to be compiled or replaced. Load the model again."
             )
         parts = [self._of_site(at, best) for at, best in sorted(self.best.items())]
         *columns, activations = (np.concatenate(column) for column in zip(*parts, strict=True))
