@@ -138,5 +138,5 @@ def test_a_shared_out_model_is_recorded_only(monkeypatch):
     from lape.model import find as finding
 
     monkeypatch.setattr(finding, "is_shared_out", lambda _: True)
-    with pytest.raises(ModelError, match="recorded only"):
+    with pytest.raises(ModelError, match="only be recorded"):
         finding.find(lively("llama"))
