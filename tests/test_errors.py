@@ -106,7 +106,7 @@ def test_a_language_without_neurons_is_not_taken_for_a_wrong_factor():
     neurons = LanguageNeurons(NeuronSpace.dense(1, 4), {})
     with pytest.raises(TextError, match="zh"):
         _edits(neurons, [], ["zh=2"])
-    with pytest.raises(OptionError, match="names no factor"):
+    with pytest.raises(OptionError, match="has no factor"):
         _edits(neurons, [], ["zh=loud"])
 
 

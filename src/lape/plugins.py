@@ -19,7 +19,7 @@ def added(group: str, kind: type[T]) -> Iterator[T]:
             found = point.load()
         except Exception as error:
             raise OptionError(
-                f"{package} adds {point.value} to {group}, which cannot be imported: {error}. Mend the package, or uninstall it."
+                f"{package} adds {point.value} to {group}, which cannot be imported: {error}. Fix the package, or uninstall it."
             ) from error
         if not isinstance(found, kind):
             raise OptionError(

@@ -58,7 +58,7 @@ def test_an_experiment_on_a_model_takes_its_own_options_and_keeps_them(made, tmp
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["similarity"], "names its model|it runs a model, and none was named"),
+        (["similarity"], "names its model|it runs a model, and no model was named"),
         (["compare"], "--other RUN"),
         (["forcing"], "lape force MODEL --run RUN --out FOLDER"),
         (["routing"], "no routed experts"),

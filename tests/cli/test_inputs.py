@@ -14,7 +14,7 @@ from lape.errors import OptionError
 
 def test_sample_finds_the_run_that_demo_leaves_where_the_documentation_says(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(OptionError, match=r"Make the demo's here, runs/demo, with lape demo, or record one"):
+    with pytest.raises(OptionError, match=r"Make the demo's, runs/demo, with lape demo, or record one"):
         run_of("sample", None)
     DEMO.mkdir(parents=True)
     (DEMO / "stats.safetensors").touch()

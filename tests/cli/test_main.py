@@ -380,8 +380,8 @@ def test_code_in_a_pth_is_refused_and_not_run(
 
 def test_an_output_that_exists(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "out").mkdir()
-    _refused(capsys, tmp_path, _record(folder, tmp_path / "out"), "exists already", "--overwrite")
-    _refused(capsys, folder, ["identify", str(folder / "run")], "exists already", "--overwrite")
+    _refused(capsys, tmp_path, _record(folder, tmp_path / "out"), str(tmp_path / "out"), "--overwrite")
+    _refused(capsys, folder, ["identify", str(folder / "run")], "neurons.safetensors", "--overwrite")
 
 
 def test_overwrite_never_deletes_what_lape_did_not_write(
@@ -389,7 +389,7 @@ def test_overwrite_never_deletes_what_lape_did_not_write(
 ) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    _refused(capsys, tmp_path, [*_record(folder, tmp_path / "mine"), "--overwrite"], "did not write")
+    _refused(capsys, tmp_path, [*_record(folder, tmp_path / "mine"), "--overwrite"], str(tmp_path / "mine"))
     for place in (".", "..", "/"):
         _refused(capsys, tmp_path, [*_record(folder, Path(place)), "--overwrite"], "cannot be the output")
 

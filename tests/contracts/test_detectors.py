@@ -234,7 +234,7 @@ def test_a_detector_of_another_package_is_found_by_name_and_has_its_flags(tmp_pa
     ("value", "words"),
     [
         ("loud:SILENCE", "loud adds loud:SILENCE to lape.detectors, which cannot be imported"),
-        ("nowhere:LOUDEST", "No module named 'nowhere'. Mend the package, or uninstall it."),
+        ("nowhere:LOUDEST", "No module named 'nowhere'. Fix the package, or uninstall it."),
         ("loud:loudest", "Expected a lape.detect.detector.Detector, found function"),
         ("lape.detect.lape:LAPE", "Two detectors are called lape. Uninstall"),
     ],

@@ -173,7 +173,7 @@ def test_what_is_missing_is_said_with_what_to_type(experiment, stats, tmp_path):
     bare = Context(None, None, counts, {}, study_options()(main=None), tmp_path)
     missing = experiment.missing(bare, bare.options)
     if MODEL in experiment.needs:
-        assert missing == "it runs a model, and none was named"
+        assert missing == "it runs a model, and no model was named"
     assert missing is None or not missing.endswith(".")
     typed = experiment.typed(Known())
     assert typed.startswith("lape ")

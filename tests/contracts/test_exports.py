@@ -91,14 +91,14 @@ def test_what_is_there_is_replaced_only_when_told_and_foreign_files_never(form, 
     edit = Off(some("llama", 0, 5))
     path = form.write(model_of("llama"), edit, tmp_path / "out")
     before = {one.name: one.read_bytes() for one in path.iterdir()}
-    with pytest.raises(FileError, match="exists already"):
+    with pytest.raises(FileError, match=r"out.*overwrite=True"):
         form.write(model_of("llama"), edit, tmp_path / "out")
     assert {one.name: one.read_bytes() for one in path.iterdir()} == before
     form.write(model_of("llama"), Off(some("llama", 1, 5)), tmp_path / "out", overwrite=True)
     assert {one.name: one.read_bytes() for one in path.iterdir()} != before
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
-    with pytest.raises(FileError, match="did not write"):
+    with pytest.raises(FileError, match="mine"):
         form.write(model_of("llama"), edit, tmp_path / "mine", overwrite=True)
     assert (tmp_path / "mine" / "notes.txt").read_text() == "mine"
 

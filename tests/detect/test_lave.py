@@ -1,4 +1,4 @@
-"""LAVE: the published selection by hand, on how strongly neurons are active in the place of how often."""
+"""LAVE: the published selection by hand, on how strongly neurons are active instead of how often they fire."""
 
 from __future__ import annotations
 

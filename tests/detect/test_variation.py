@@ -380,7 +380,7 @@ def test_the_command_line_records_chooses_and_says_where_from(folder, tmp_path):
 @pytest.mark.parametrize(
     ("tuned", "says"),
     [
-        (["en"], "--tuned en names no path"),
+        (["en"], "--tuned en has no path"),
         (["en=a", "en=b"], "--tuned en was given 2 times"),
         (["en={}/base"], "identical to the base"),
         (["de={}/en"], "but no text"),

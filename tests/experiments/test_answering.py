@@ -129,10 +129,10 @@ def test_a_file_that_is_not_there_or_no_text_is_refused(tmp_path):
     [
         ([], "'data' is missing"),
         ({"questions": []}, "'data' is missing"),
-        ({"data": {}}, "'data' is no list"),
+        ({"data": {}}, "'data' is not a list"),
         ({"data": ["x"]}, r"data\[0\]: 'paragraphs' is missing"),
         ({"data": [{"paragraphs": [{"qas": []}]}]}, r"data\[0\], paragraphs\[0\]: 'context' is missing"),
-        ({"data": [{"paragraphs": [{"context": 3, "qas": []}]}]}, "'context' is no text"),
+        ({"data": [{"paragraphs": [{"context": 3, "qas": []}]}]}, "'context' is not a text"),
         ({"data": [{"paragraphs": [{"context": "c"}]}]}, "'qas' is missing"),
         ({"data": [{"paragraphs": [{"context": "c", "qas": [{"id": "1", "question": "?"}]}]}]}, r"qas\[0\]: 'answers' is m"),
         ({"data": [{"paragraphs": [{"context": "c", "qas": [{"answers": [{"answer_start": 1}]}]}]}]}, r"answers\[0\]: 'text'"),
@@ -206,7 +206,7 @@ def test_examples_come_from_other_articles_each_from_its_own(articles, count, se
     questions = questions_in(sorted(articles))
     for asked in questions:
         if len(set(articles)) - 1 < count:
-            with pytest.raises(OptionError, match="lower the shots"):
+            with pytest.raises(OptionError, match="fewer shots"):
                 shots_for(asked, questions, count, seed)
             continue
         shown = [one.article for one in shots_for(asked, questions, count, seed)]

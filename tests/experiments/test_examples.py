@@ -347,7 +347,7 @@ def test_what_a_user_can_get_wrong(folder, tmp_path, capsys):
     refused(capsys, tmp_path, command(folder, *x, "--keep", "50"), "keep is 50", "1 to 20")
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "run.json").write_text("{}")
-    refused(capsys, tmp_path, command(folder, *x), "exists already", "--overwrite")
+    refused(capsys, tmp_path, command(folder, *x), str(tmp_path / "x"), "--overwrite")
     assert run(command(folder, *x, "--overwrite", effects=0)) == 0
     assert "effects: none were asked for" in capsys.readouterr().out
     (tmp_path / "empty").mkdir()

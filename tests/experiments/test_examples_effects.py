@@ -66,7 +66,7 @@ def test_effects_are_those_of_the_model_with_one_neuron_off():
     assert list(table.schema) == ["language", "flat", "entropy", "tokens", "delta", "low", "high", "kind"]
     assert table["kind"].to_list() == ["own", "control"] * 6
     assert table["language"].to_list() == ["fr"] * 6 + ["en"] * 6
-    assert notes == ["effects of de: it has no neurons", "effects of zh: there is no text of it"]
+    assert notes == ["effects of de: it has no neurons", "effects of zh: no text in it was given"]
     drawn = Resamples(25, 200, 4)
     for row in table.iter_rows(named=True):
         before, tokens = hand_losses(LISTS[row["language"]])

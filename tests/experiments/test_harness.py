@@ -377,7 +377,7 @@ def test_the_verb_writes_tables_and_shows_them(saved, tasks, capsys):
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ((), "exists already"),
+        ((), "--overwrite"),
         (("--out", "OUT", "--languages", "ja"), "no neurons of ja"),
         (("--out", "OUT", "--limit", "0"), "limit"),
     ],

@@ -131,7 +131,7 @@ def test_without_tokens_that_relation_is_not_tested_and_says_so():
 def test_a_language_with_no_known_place_is_left_out_of_that_test_alone():
     languages = [*LANGUAGES, "eo"]
     rows = rows_of(as_alike(relations(languages)["script"], languages), permutations=99)
-    assert (rows["genealogy"]["languages"], rows["genealogy"]["note"]) == (7, "not known for eo")
+    assert (rows["genealogy"]["languages"], rows["genealogy"]["note"]) == (7, "the relation is not known for eo")
     assert rows["genealogy"]["permutations"] == 5040
     assert (rows["script"]["languages"], rows["script"]["note"], rows["script"]["permutations"]) == (8, "", 100)
 

@@ -385,7 +385,7 @@ def test_a_graph_that_gives_other_losses_is_not_used(monkeypatch, caplog):
     )
     assert usual.equals(graph)
     assert [one.getMessage() for one in caplog.records if one.name == "lape"] == [
-        "Measuring goes on without torch.compile: its hidden states lie 0.5 off"
+        "Measuring goes on without torch.compile: its hidden states are off by 0.5 of their mean size"
     ]
 
 

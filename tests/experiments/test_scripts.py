@@ -278,7 +278,7 @@ def test_damage_is_not_measured_on_recorded_text(stats):
 
 
 def test_a_text_without_a_line_is_refused(stats):
-    with pytest.raises(TextError, match="to evaluate on for fr holds no line"):
+    with pytest.raises(TextError, match="to evaluate on for fr has no line"):
         table_of(stats, other={"fr": [" \n "]})
 
 

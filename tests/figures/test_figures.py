@@ -603,7 +603,7 @@ def test_the_command_line_draws_and_says_what_is_missing(small, capsys):
     assert "perplexity.svg" in said
     assert "Not drawn: frontier" in said
     assert f"Written: {run / 'page'}" in said.replace("\n", "")
-    refused(capsys, run, [str(run), "--out", str(run / "page")], "exists already", "--overwrite")
+    refused(capsys, run, [str(run), "--out", str(run / "page")], str(run / "page"), "--overwrite")
     assert cli(["figures", str(run), "--format", "png", "--out", str(run / "page"), "--overwrite"]) == 0
     assert {path.suffix for path in (run / "page").iterdir()} == {".png", ".json"}
 

@@ -138,7 +138,7 @@ def test_a_busy_endpoint_is_asked_again(endpoint, status):
         (401, {}, "401", 1),
         (404, {}, "404", 1),
         (500, {}, "500", TRIES),
-        (200, {"error": "no"}, "no chat completion", 1),
+        (200, {"error": "no"}, "not a chat completion", 1),
     ],
 )
 def test_an_endpoint_that_refuses_is_said_so(endpoint, status, reply, why, times):

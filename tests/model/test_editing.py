@@ -164,7 +164,7 @@ def test_a_thread_that_outlives_the_edit_it_was_started_in_is_refused():
     written(model)  # who left it is free
     begin.put(None)
     thread.join()
-    assert "has been left" in kept[0]
+    assert "has ended" in kept[0]
     del thread
     assert hooks_on(model) == 0
 
@@ -270,7 +270,7 @@ def test_an_edited_model_is_not_taken_for_itself(tmp_path):
         with pytest.raises(ModelError, match="edited here, and a recording"):
             record(model, tokenizer, texts)
         assert describe(model, tokenizer) == unedited
-        with pytest.warns(LapeWarning, match="saved as they are"):
+        with pytest.warns(LapeWarning, match="unedited weights are saved"):
             model.save_pretrained(tmp_path)
         assert checksum(model) == before
     with edited(model, []):

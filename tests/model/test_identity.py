@@ -203,13 +203,13 @@ def test_another_number_format_is_compared_by_what_can_be(saved, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error", LapeWarning)
         check_made_with(half, tokenizer, statistics=stats)  # the same files
-    with pytest.warns(LapeWarning, match=r"weights in float32 and in bfloat16 \(hidden states lie 0\.0"):
+    with pytest.warns(LapeWarning, match=r"weights in float32 and in bfloat16 \(hidden states differ by 0\.0"):
         check_made_with(lively("llama", torch.float32).to(torch.bfloat16), statistics=stats)  # nobody knows from where
-    with pytest.raises(MismatchError, match="hidden states that lie 1"):
+    with pytest.raises(MismatchError, match="hidden states that differ by 1"):
         check_made_with(tiny("llama", torch.bfloat16, seed=5), statistics=stats)
     with torch.no_grad():
         half.model.layers[0].mlp.up_proj.weight.mul_(1.01)
-    with pytest.warns(LapeWarning, match="hidden states lie"):
+    with pytest.warns(LapeWarning, match="hidden states differ"):
         check_made_with(half, statistics=stats)  # no longer what the files hold
     with pytest.raises(MismatchError, match="float32 and in bfloat16"):
         stats.merge(lape.record(half, tokenizer, OTHER))

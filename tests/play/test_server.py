@@ -206,7 +206,7 @@ def test_nothing_but_the_page_and_its_calls_is_there(port, method, path):
 )
 def test_what_is_no_call_of_the_page_is_refused_in_words_and_quietly(port, body, capfd):
     status, _, said = sent(port, "POST", "/gradio_api/queue/join", body)
-    assert (status, json.loads(said)["detail"]) == (400, "This is no call of the page.")
+    assert (status, json.loads(said)["detail"]) == (400, "This is not a request that the page makes.")
     assert capfd.readouterr() == ("", "")
 
 
@@ -337,4 +337,4 @@ def test_the_page_works_in_a_browser_and_asks_nobody_else(port):
         assert [url for url in watched.asked if not url.startswith((f"http://127.0.0.1:{port}/", "data:"))] == []
         page.get_by_label("Prompt", exact=True).fill("a" * 2**21)
         page.get_by_role("button", name="Ask twice").click()
-        page.get_by_text("That is too long").wait_for(timeout=30_000)
+        page.get_by_text("The request is too long").wait_for(timeout=30_000)

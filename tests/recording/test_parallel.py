@@ -29,7 +29,7 @@ SHARED = ("llama", "gemma3_text", "phi3", "gpt_neox")
 """Gate and up by themselves, with a functional activation, fused (brought together before it), and a plain MLP."""
 REFUSED = {
     "opt": "has no `tp_plan`",
-    "one": "does not run shared out among 2 processes",
+    "one": "cannot be split among 2 processes",
     "odd": "are not all alike",
 }
 
@@ -138,5 +138,5 @@ def test_a_shared_out_model_is_recorded_only(monkeypatch):
     from lape.model import find as finding
 
     monkeypatch.setattr(finding, "is_shared_out", lambda _: True)
-    with pytest.raises(ModelError, match="recorded only"):
+    with pytest.raises(ModelError, match="only be recorded"):
         finding.find(lively("llama"))

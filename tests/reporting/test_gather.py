@@ -128,7 +128,7 @@ def test_a_study_beside_other_neurons_is_one_stale_result_with_its_claims(measur
     [stale] = found.stale
     assert stale.why == "made with other neurons (lape, 1 neuron)"
     assert stale.command == f"lape study m --run {shlex.quote(str(measured))} --parallel en=b --out STUDY"
-    assert not any("claims written down" in one for one in page._judged(found))
+    assert not any("claims fixed before" in one for one in page._judged(found))
     write_json(measured / "run.json", said | {"made_from": lape.LanguageNeurons.load(measured).made_from})
     assert (gather(measured).stale, "perplexity" in gather(measured).tables) == ([], True)
 
@@ -140,7 +140,7 @@ def test_a_result_that_says_nothing_of_itself_is_shown_with_a_note(measured):
     path.write_text(json.dumps(said))
     found = gather(measured)
     assert found.unsure == ["perplexity"]
-    assert "nothing beside them says so: perplexity." in text_of(page.html(found))
+    assert "their files do not say: perplexity." in text_of(page.html(found))
     (measured / "neurons.safetensors").unlink()
     (measured / "stats.safetensors").unlink()
     assert gather(measured).unsure == [], "nothing is here that it could belong to or not"

@@ -32,7 +32,7 @@ def test_a_run_says_what_it_found_and_what_is_missing(run):
     neurons, stats = lape.LanguageNeurons.load(run), lape.ActivationStats.load(run)
     text = text_of(html)
     for language, found in neurons.items():
-        assert f"{len(found)} ({len(neurons.only(language))} alone)" in text
+        assert f"{len(found)} ({len(neurons.only(language))} unshared)" in text
         assert f"{int(stats[language].tokens.sum()):,}" in text
     assert f"{len(neurons.union):,} of {neurons.space}" in text
     assert "lape perplexity" in text
@@ -143,7 +143,7 @@ def test_a_study_is_shown_with_its_claims_and_its_figures():
     text = text_of(html)
     record = json.loads((STUDY / "run.json").read_text())
     held = sum(one["verdict"] == "holds" for one in record["claims"])
-    assert f"Of {len(record['claims'])} claims written down before the run, {held} hold here." in text
+    assert f"Of {len(record['claims'])} claims fixed before this command was run, {held} hold here." in text
     ran = [one for one in experiments().values() if one.study != "asked" and one.name != "answering"]
     assert len(ran) == 16
     for section in ("cards", "claims", *(one.name for one in ran)):

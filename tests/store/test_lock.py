@@ -61,6 +61,6 @@ def test_where_no_file_can_be_made_nothing_is_locked(tmp_path):
 def test_a_lock_of_a_process_that_was_killed_when_all_was_in_place_goes_with_the_next_refusal(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / ".run.lock").touch()
-    with pytest.raises(FileError, match="exists already"):
+    with pytest.raises(FileError, match="overwrite=True"):
         refuse_existing(tmp_path / "run", overwrite=False)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]

@@ -88,7 +88,7 @@ def test_what_was_planted_is_confirmed_and_what_was_not_is_not(whole):
     for name in (
         "own",
         "selective",
-        "not an artefact of zero",
+        "effect of mean ablation",
     ):
         assert said[name] == "holds", name
     assert said["main language"] == "does not hold", "English has neurons of its own here, as many as the others"
@@ -230,7 +230,7 @@ def test_a_way_of_choosing_takes_options(stats, tmp_path):
 
 def test_a_recorded_language_without_parallel_text_is_named(stats, tmp_path):
     lines = {language: sentences(language, 60, 2) for language in LANGUAGES[:-1]}
-    with pytest.raises(TextError, match=f"{LANGUAGES[-1]}: recorded, but there is no parallel text"):
+    with pytest.raises(TextError, match=f"No parallel text was given for {LANGUAGES[-1]}"):
         Context(planted(), planted_tokenizer(), stats, lines, SMALL, tmp_path)
 
 
@@ -271,7 +271,7 @@ def test_too_few_sentences_for_an_interval_are_warned_of_with_what_to_ask_for(st
             for one in texts.values()
             for line in one.texts
         )
-        assert f"{len(numbers)} sentences here, {held / len(LANGUAGES):,.0f} tokens per language" in said[0]
+        assert f"{len(numbers)} sentences were taken, {held / len(LANGUAGES):,.0f} tokens per language" in said[0]
         enough = int(re.search(r"tokens=([0-9]+)", said[0])[1])
         assert len(spread(lines, enough, planted_tokenizer())[0]) >= 20
 
@@ -323,7 +323,7 @@ def test_steering_is_joined_from_its_folder_and_of_this_model_only(stats, tmp_pa
     (tmp_path / "forcing.json").write_text(json.dumps(own))
     study = study_of(stats, tmp_path / "s.partial", StudyOptions(**{**vars(SMALL), "forcing": tmp_path}))
     found = run(study, CLAIMS, parts_of("steering"))
-    assert verdicts(found)["steering above matched neurons"] == "holds"
+    assert verdicts(found)["steering above random neurons"] == "holds"
     assert study.notes["forcing"] == ["measured by: lape force x"]
     other = own | {"made_from": {"neurons": "x", "method": "lape", "size": 1078}}
     (tmp_path / "forcing.json").write_text(json.dumps(other))

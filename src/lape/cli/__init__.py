@@ -24,7 +24,7 @@ from lape.errors import FileError, LapeError, LapeWarning, OptionError
 ORDER = {
     "Start here": ("demo", "samples", "doctor"),
     "Find: which neurons a model uses for each language": ("record", "identify", "show"),
-    "Prove: that they matter, beside control neurons": ("perplexity", "examples", "evaluate"),
+    "Measure: what they do, beside control neurons": ("perplexity", "examples", "evaluate"),
     "Switch: the language a model writes": ("steer", "play", "force"),
     "Ship": ("export",),
     "Write up": ("report", "figures", "study"),
@@ -35,13 +35,13 @@ VERBS = tuple(verb for verbs in ORDER.values() for verb in verbs)
 _CALLED = {"evaluate": "eval"}
 ABOUT = (
     "Find the neurons a language model uses for each human language, measure what they do beside control neurons, and switch them.\n\n"
-    "Start with `lape demo`, which does all of it on a small model. With a model of yours: `lape doctor MODEL`, then down this page. "
-    "`lape VERB --help` says the rest. A verb that is given a run takes the model from it, and how texts are read: "
+    "Start with `lape demo`, which does all of it on a small model. With a model of your own, begin with `lape doctor MODEL` and go down this page. "
+    "`lape VERB --help` lists what a verb takes. A verb that is given a run takes from it the model and how texts are read: "
     "`lape steer RUN 'How are you?' --to fr`."
 )
 EPILOGUE = (
-    "Every verb takes `--config FILE.toml`: its options by name, for instance `tokens = 1_000_000` or `text = ['fr=a.txt']`. One file serves "
-    "several verbs: each takes what it knows, and all of the table of its own name, such as `[record]`."
+    "Every verb takes `--config FILE.toml`: its options by name, for instance `tokens = 1_000_000` or `text = ['fr=a.txt']`. One file can "
+    "serve several verbs: each reads the options that it has, and everything in the table of its own name, such as `[record]`."
 )
 
 
@@ -64,9 +64,9 @@ def app() -> App:
             name = _CALLED.get(verb, verb)
             more: dict[str, Any] = {"group": group, "sort_key": VERBS.index(verb), **laid(name)}
             verbs.command(f"lape.cli.{verb}:{verb}", name=name, help=_docstring(verb), **more)
-    one = "Run one experiment on a run: lape run lists them."
+    one = "Run one experiment of the study on a run; lape run alone lists them."
     verbs.command("lape.cli.experiment:runs", name="run", help=one, group=group, sort_key=len(VERBS))
-    verbs.register_install_completion_command(help="Complete verbs and options with the Tab key in this shell.")
+    verbs.register_install_completion_command(help="Let the Tab key complete verbs and options in this shell.")
     return verbs
 
 
@@ -103,7 +103,7 @@ def run(arguments: list[str]) -> int:
         ours = error.__cause__  # of an option's value: cyclopts takes every ValueError for its own
         message = in_flags(str(ours), flags) if isinstance(ours, LapeError) else mistake(error)
     except ShellDetectionError:
-        message = "It is not known which shell this is. Name it: SHELL=/bin/bash lape --install-completion"
+        message = "The shell could not be recognised. Name it: SHELL=/bin/bash lape --install-completion"
     except KeyboardInterrupt:
         code = 130  # as shells do: 128 and the signal's number
         message = "Stopped by Ctrl-C. A run that had begun to record or measure is kept in its .partial folder; the same command goes on from there."
@@ -188,7 +188,7 @@ def _with_config(verbs: App, arguments: list[str]) -> list[str]:
         if name != "--config":
             continue
         if not equals and at + 1 >= len(words):
-            raise OptionError("--config names no file. Expected --config run.toml.")
+            raise OptionError("--config was given no file. Expected one such as --config run.toml.")
         path = Path(value if equals else words[at + 1])
         if not path.is_file():
             raise FileError(f"There is no file {path}. Expected a TOML file with options by name.")

@@ -39,9 +39,9 @@ class Answer:
 
     def remark(self, most: int, *, told: bool) -> str:
         """What is to be said of it."""
-        language = f"{self.language}, {self.certainty:.0%} certain" if self.language else "no language for certain"
+        language = f"{self.language}, {self.certainty:.0%} certain" if self.language else "language uncertain"
         language = language if self.answer else "nothing was written"
-        parts = [language if told else "language not told (extra lid)"]
+        parts = [language if told else "language not identified (needs the extra lid)"]
         parts += ["repeats the prompt"] if self.repeats else []
         parts += [f"cut after {many(most, 'token')} (--new-tokens)"] if self.cut else []
         return "; ".join(parts)

@@ -37,7 +37,9 @@ def questions_of(prompts: Sequence[str], file: Path | None, *, system: str | Non
             'No prompt was given. Type one in quotes: lape steer MODEL "How are you?" --to fr, or --file FILE.'
         )
     if bare and (system is not None or any(one.messages for one in asked)):
-        raise OptionError("bare gives prompts as they are, without a system prompt or messages. Leave one of them out.")
+        raise OptionError(
+            "bare gives the model each prompt as it is, so neither a system prompt nor messages can be used with it. Leave one of them out."
+        )
     return asked
 
 
@@ -59,7 +61,7 @@ def _question(line: str, where: str) -> Question:
     try:
         found = json.loads(line)
     except (json.JSONDecodeError, RecursionError) as error:
-        raise TextError(f'{where} is no JSON. Expected {{"prompt": "…"}} or {{"messages": […]}}.') from error
+        raise TextError(f'{where} is not JSON. Expected {{"prompt": "…"}} or {{"messages": […]}}.') from error
     if isinstance(found, dict) and "messages" not in found:
         found = found.get("prompt")
     if isinstance(found, str) and found.strip():
@@ -82,19 +84,19 @@ def sources_of(names: Teller, prompts: Sequence[str], recorded: Sequence[str], t
     known = Counter(language for language in told if language not in (None, target))
     if there and not known:
         raise OptionError(
-            f"{there[0]!r:.60} is in {target} already, the language to steer to. Source and target are both {target}. Name two languages, "
-            "or the prompts' language, if this is wrong: --from TAG."
+            f"{there[0]!r:.60} is already in {target}, the language to steer to: source and target are both {target}. Name another target, "
+            "or the prompts' language if this is wrong: --from TAG."
         )
     if not known:
         raise OptionError(
-            f"{unclear[0]!r:.60} is in no language for certain; recorded are {', '.join(recorded)}. Name its language: --from en."
+            f"The language of {unclear[0]!r:.60} is uncertain; recorded are {', '.join(recorded)}. Name it: --from en."
         )
     most = known.most_common(1)[0][0]
-    for some, why in ((unclear, "in no language for certain"), (there, f"in {target} already")):
+    for some, why in ((unclear, "of uncertain language"), (there, f"already in {target}")):
         if some:
             few = ", ".join(f"{prompt!r:.40}" for prompt in some[:3]) + (", …" if len(some) > 3 else "")
             warn(
-                f"{len(some)} of {len(prompts)} prompts {'is' if len(some) == 1 else 'are'} {why} ({few}), taken to be in {most}, the language "
+                f"{len(some)} of {len(prompts)} prompts {'is' if len(some) == 1 else 'are'} {why} ({few}) and taken to be in {most}, the language "
                 "of most others. If that is wrong, name the prompts' language: --from TAG."
             )
     return [most if language in (None, target) else language for language in told]

@@ -28,14 +28,14 @@ def compare(
     to: Out | None = None,
     overwrite: Switch = False,
 ) -> None:
-    """Compare two sets of neurons of one model: sizes, and how much each language's sets overlap, layer by layer.
+    """Compare two files of neurons of one model: sizes, and how much each language's sets overlap, layer by layer.
 
     Parameters
     ----------
     a
         A run's folder, a file of neurons, or a published .pth.
     b
-        Another.
+        The other one, in any of the same forms.
     languages
         For a .pth, which names none: its languages in order. The paper's files: en,zh,fr,es,vi,id and, where there are seven, ja.
     width
@@ -86,6 +86,6 @@ def compare_table(table: pl.DataFrame) -> Group:
     columns = ["", "A", "B", "Jaccard", "chance", f"layers {layers[0]}–{layers[-1]}"]
     caption = (
         "Jaccard: shared neurons as a share of those in either; chance: that of random sets with as many neurons in each "
-        "layer. Layers: the Jaccard of each, full height is 1, · none shared, blank no neurons."
+        "layer. Layers: a bar for the Jaccard of each, full height at 1; ·: no neuron is shared; blank: neither has a neuron there."
     )
-    return titled("Two sets of neurons", columns, rows, caption)
+    return titled("Two files of neurons", columns, rows, caption)

@@ -37,7 +37,7 @@ def demo(
     to
         The run's folder.
     documents
-        Bundled documents to evaluate in each language, of 20. With all 20 the table has intervals (about 12 minutes).
+        How many of the 20 bundled documents are evaluated in each language. With all 20 the table has intervals (about 12 minutes).
     draws
         Draws of each kind of control.
     overwrite

@@ -31,14 +31,14 @@ def doctor(
     config_only: Switch = False,
     loading: Loading = LOADING,
 ) -> None:
-    """Find a model's neurons, prove them by running it, and say what was found.
+    """Find a model's neurons, verify them by running it, and say what was found.
 
     Parameters
     ----------
     model
         A Hugging Face id, a local folder, a config.json, or sample.
     config_only
-        Do not load weights: prove a few layers with random ones. Taken for a config.json and for a folder without weights.
+        Load no weights: verify a few layers with random ones. This is also done for a config.json and for a folder without weights.
     """
     if config_only or is_bare(model):
         _bare(model, loading)
@@ -66,11 +66,11 @@ def _bare(model: str, loading: ModelOptions) -> None:
     with progress() as report:
         report("making a few layers with random weights", 0, None)
         made = skeleton(model, loading.revision)
-        report("proving the neurons by running the model", 0, None)
+        report("verifying the neurons by running the model", 0, None)
         found = find(made.model, SiteNames(*loading.sites) if loading.sites else None)
     _say(made.model, found)
     _line(
-        f"no weights were loaded: this is the configuration's model with random weights, {made.layers} of its {made.of} layers",
+        f"no weights were loaded: what was checked is {made.layers} of the configuration's {made.of} layers, with random weights",
         ("! ", "yellow"),
     )
 
@@ -95,7 +95,9 @@ def _say(model: Any, found: Sites) -> None:
     for line in found.checked:
         _line(line, ("✓ ", "green"))
     how = (
-        "are kept apart in one row" if found.packs else "need a row each: in one, they are not proven to be kept apart"
+        "can share a row: they are kept apart in it"
+        if found.packs
+        else "need a row each: the model was not seen to keep them apart in one"
     )
     _line(f"documents {how}")
 
@@ -143,5 +145,5 @@ def _firing(model: Any, site: Site) -> str:
     return (
         ""
         if keeps_sign(model, site)
-        else ": its sign is not that of its input; it fires where the activation is above 0 all the same"
+        else ": its sign is not always that of its input; a neuron still counts as firing where its activation is above 0"
     )

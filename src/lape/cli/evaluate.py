@@ -102,8 +102,8 @@ def task_table(table: pl.DataFrame) -> Group:
         for row in table.sort("task", "metric", maintain_order=True).iter_rows(named=True)
     ]
     caption = (
-        "off: the language's neurons; control: as many others per layer and decile of energy. change: to the unedited model, with its "
-        "paired 95 % interval over documents, where there are 20 and the metric is their mean."
+        "off: the language's neurons are off; control: as many others of the same layers and deciles of energy are. change: difference from the unedited "
+        "model, with its paired 95 % interval over documents where there are at least 20 and the metric is their mean."
     )
     return titled(
         "Tasks", ["task", "metric", "", "neurons of", "value", "change", "95 % interval"], rows, caption, keys=4

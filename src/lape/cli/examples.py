@@ -37,7 +37,7 @@ def examples(
     options: Annotated[ExamplesOptions, FLAGS] = _EXAMPLES,
     loading: Loading = LOADING,
 ) -> None:
-    """Look up what single neurons do: the text they fire on most, the tokens they promote and suppress, the effect of one off.
+    """Look up what single neurons do: the text they fire on most, the tokens they promote and suppress, and the effect of switching one off.
 
     One pass over the text with bounded memory, then a pass for each neuron that is switched off. A run that was stopped goes
     on when the same command is given again.
@@ -101,8 +101,8 @@ def _save(draft: Any, found: Result, neurons: Any, record: dict[str, Any]) -> No
 
 
 NOT_DONE = (
-    "words: no norm is applied, neither between the activation and the down projection, nor after that, nor before the head",
-    "words: in a gated MLP the activation is multiplied by the up branch; where that is negative, promoted and suppressed change places",
+    "words: no normalisation is applied, neither before nor after the down projection, nor before the LM head",
+    "words: in a gated MLP the activation is multiplied by the up branch; where that is negative, promoted and suppressed tokens change places",
     "words: special and unused tokens are left out",
 )
 """What the tables do not say, for who reads them."""
@@ -134,7 +134,7 @@ def effects_table(effects: Any) -> Any:
         rows.append(row)
     columns = ["", "neurons", "own", "largest", "above 0", "control", "largest", "above 0"]
     caption = (
-        "Change of loss on the language's own text with one neuron off, mean over neurons, nats per token. control: neurons of the same "
-        "layer and decile of energy. above 0: of those with a 95 % interval, how many have all of it above 0."
+        "Change of loss on the language's own text with one neuron off, in nats per token: mean over neurons, and the largest. control: neurons of the same "
+        "layer and decile of energy. above 0: how many of the neurons with a 95 % interval have it entirely above 0."
     )
     return titled("One neuron off", columns, rows, caption)

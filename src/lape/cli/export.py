@@ -61,7 +61,7 @@ def export(
 def _edits(neurons: Any, off: Sequence[str], scale: Sequence[str]) -> list[Any]:
     """The edits that are asked for."""
     if not off and not scale:
-        raise OptionError("Nothing was asked for. Expected --off TAG, --scale TAG=FACTOR, or both.")
+        raise OptionError("No edit was given. Expected --off TAG, --scale TAG=FACTOR, or both.")
     edits: list[Any] = [Off(neurons[language]) for language in off]
     for one in scale:
         language, _, factor = one.partition("=")
@@ -69,7 +69,7 @@ def _edits(neurons: Any, off: Sequence[str], scale: Sequence[str]) -> list[Any]:
             number = float(factor)
         except ValueError as error:
             raise OptionError(
-                f"--scale {one} names no factor. Expected TAG=FACTOR, for example --scale fr=1.5."
+                f"--scale {one} has no factor. Expected TAG=FACTOR, for example --scale fr=1.5."
             ) from error
         edits.append(Scale(neurons[language], number))
     return edits

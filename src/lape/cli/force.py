@@ -61,7 +61,7 @@ def force(
     development
         How many of them, the first ones, choose the settings; the rest report.
     text
-        TAG=PATH: text from which the vocabulary mask takes its words. Default: the bundled text that the demo records.
+        TAG=PATH: text from which the vocabulary mask takes its tokens. Default: the bundled text that the demo records.
     evaluation
         TAG=PATH: other text, parallel line by line, that measures costs and the identifiers. Default: the bundled text that the demo evaluates.
     overwrite
@@ -116,7 +116,8 @@ def _questions(flags: Sequence[str] | None, languages: Sequence[str]) -> dict[st
         known = {language: asked for language, asked in bundled.items() if language in languages}
         if len(known) < 2:
             raise TextError(
-                f"The bundled questions are in {', '.join(bundled)}; the statistics are of {', '.join(languages)}. Give your own: --questions TAG=PATH."
+                f"The bundled questions are in {', '.join(bundled)} and the statistics are of {', '.join(languages)}: two languages in common are "
+                "needed. Give your own questions: --questions TAG=PATH."
             )
         return known
     asked = paths_of(flags, "--questions").items()
@@ -127,7 +128,7 @@ def _split(asked: Mapping[str, list[str]], development: int) -> tuple[dict[str, 
     count = min(map(len, asked.values()))
     if count < FEWEST + 2:
         raise TextError(
-            f"There are only {count} questions. Expected at least {FEWEST + 2}: {FEWEST} that choose the settings, and some to report on."
+            f"There are only {count} questions. Expected at least {FEWEST + 2}: {FEWEST} to choose the settings on, and some to report on."
         )
     if not FEWEST <= development <= count - 2:
         raise OptionError(
@@ -156,12 +157,14 @@ def forcing_tables(found: Result) -> Group:
         for row in report.sort("good_over_ceiling", descending=True, nulls_last=True).iter_rows(named=True)
     ]
     caption = (
-        "Shares of answers; fluent: of those in the language; topic: of those that are fluent too. ÷ ceiling: share over that of answers to the question "
-        "asked in the target language, averaged by target, with the 95 % interval over questions."
+        "Shares of answers, of which each setting gives one per question and pair, decoded greedily. fluent: of those in the language; topic: of "
+        "those that are also fluent; good: all "
+        "three, a proxy by our definitions. ÷ ceiling: share over that when asked in the target language, averaged by target, with 95 % interval "
+        "over questions."
     )
     names = ["", "in lang.", "fluent", "topic", "good", "in lang. ÷ ceiling", "good ÷ ceiling"]
     parts: list[Any] = [
-        titled("Reporting questions, setting chosen on the others", names, rows, caption),
+        titled("Reporting questions, settings chosen on the development questions", names, rows, caption),
         Text(),
         _tried(found["forcing"]),
     ]
@@ -185,7 +188,7 @@ def _tried(table: pl.DataFrame) -> Group:
         for row in development.iter_rows(named=True)
     ]
     return titled(
-        "Development questions: what was tried (• chosen)",
+        "Development questions: the settings that were tried (• chosen)",
         ["", "setting", "in lang. ÷ ceiling", "good ÷ ceiling"],
         rows,
     )
@@ -196,7 +199,7 @@ def _worst(table: pl.DataFrame) -> str:
     if not len(pairs) or pairs["good_over_ceiling"].is_null().all():
         return ""
     row = pairs.sort("good_over_ceiling", nulls_last=True).row(0, named=True)
-    return f"Worst pair of neurons: {row['source']} → {row['target']}, good answers {row['good_over_ceiling']:.2f} of the ceiling's."
+    return f"Worst pair for neurons: {row['source']} → {row['target']}, where the share of good answers is {row['good_over_ceiling']:.2f} of the ceiling's."
 
 
 def _costs(costs: pl.DataFrame) -> Group:
@@ -206,8 +209,8 @@ def _costs(costs: pl.DataFrame) -> Group:
     rows = [
         [family, *(number(cells.get((family, role)), 3) for role in roles)] for family in dict.fromkeys(costs["family"])
     ]
-    caption = "Change of loss in nats per token on text of the pair's source, target and the other languages, mean over pairs."
-    return titled("What the edits cost on text, acting on every token", ["", *roles], rows, caption)
+    caption = "Change of loss in nats per token on text of the pair's source, its target and third languages, mean over pairs."
+    return titled("Cost of the edits on text, where they act on every token", ["", *roles], rows, caption)
 
 
 def _share(row: dict[str, Any], name: str) -> str:

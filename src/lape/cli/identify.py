@@ -42,7 +42,7 @@ def identify(
     overwrite: Switch = False,
     options: Annotated[DetectorFlags, FLAGS] = _NONE,
 ) -> None:
-    """Find each language's neurons, and how reliably they come out.
+    """Find each language's neurons, and measure how stable the sets are.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def identify(
         Where to write: .safetensors, or .pth for the published format. Default: neurons.safetensors in the run's folder, or
         NAME.neurons.safetensors beside a file NAME.safetensors.
     reliability
-        Measure how alike the sets of two halves of the text are (70 more identifications).
+        Measure split-half stability: how alike the sets of two halves of the text are (neurons are chosen 70 more times).
     overwrite
         Replace an existing file.
     """

@@ -89,9 +89,9 @@ def run_of(model: str, run: Path | None) -> Path:
     if run is None:
         run = DEMO if model == "sample" and (DEMO / "stats.safetensors").is_file() else None
     if run is None:
-        first = f"Make the demo's here, {DEMO}, with lape demo, or record one" if model == "sample" else "Record one"
+        first = f"Make the demo's, {DEMO}, with lape demo, or record one" if model == "sample" else "Record one"
         raise OptionError(
-            f"No run was given. {first} (lape record MODEL --text TAG=PATH --out RUN), and name it: --run RUN."
+            f"No run was given. {first} (lape record MODEL --text TAG=PATH --out RUN), then name it: --run RUN."
         )
     if not run.exists():
         raise FileError(f"There is no run {run}. Expected a folder that lape record or lape demo made.")
@@ -114,11 +114,11 @@ def load_proven(model: str, loading: ModelOptions, progress: Progress) -> tuple[
     loaded, tokenizer = load(model, **vars(loading), progress=progress)
     if kept is not None and new and kept.exists():
         err.print(
-            f"{model} lies unpacked in {kept} from now on, so that it is not unpacked again. Delete that folder when you like.",
+            f"The weights unpacked from {model} are kept in {kept}, so that they need not be unpacked again. That folder can be deleted at any time.",
             soft_wrap=True,
         )
     if not loading.tensor_parallel:  # a part of a model is proven where it is recorded
-        progress("proving the neurons by running the model", 0, None)
+        progress("verifying the neurons by running the model", 0, None)
         find(loaded)
     return loaded, tokenizer
 

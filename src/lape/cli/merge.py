@@ -17,7 +17,7 @@ from lape.values.stats import merge as merged
 
 
 def merge(*stats: Path, to: Out, overwrite: Switch = False) -> None:
-    """Add statistics of the same model: shards of one language, or different languages.
+    """Merge statistics of one model: shards of one language, or different languages.
 
     Parameters
     ----------

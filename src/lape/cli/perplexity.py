@@ -115,8 +115,8 @@ def own_tables(table: pl.DataFrame) -> Group:
     ]
     caption = (
         "own: the language's own loss (the on-target effect). others: mean change of the other languages (off-target). random: "
-        "mean (largest) of the draws of as many neurons per layer; matched: as many per layer "
-        "and decile of energy."
+        "as many random neurons in each layer; matched: as many in each layer and decile of energy; both: the own language's change, "
+        "mean (largest) of the draws."
     )
     caption += _without_interval(own)
     caption += _without_controls(own)
@@ -169,13 +169,13 @@ def verdict(table: pl.DataFrame) -> str:
         if own is not None:
             groups[_judge(own, rows)].append(off)
     text = (
-        "Switching a language's own neurons off hurts that language most (per sentence), and more than any control draw: "
+        "Switching a language's own neurons off raises its loss more than any other language's (per sentence), and more than every control draw: "
         f"{', '.join(groups['yes']) or 'none'}."
     )
     if groups["no"]:
         text += f" Not so: {', '.join(groups['no'])}."
     if groups["unknown"]:
-        text += f" Not known, for want of controls or of other languages: {', '.join(groups['unknown'])}."
+        text += f" Not known, for lack of controls or of other languages: {', '.join(groups['unknown'])}."
     return text
 
 

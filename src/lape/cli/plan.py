@@ -31,7 +31,7 @@ def plan(
     revision
         Revision of a model on the Hub.
     """
-    err.print("Making a few layers with random weights…")
+    err.print("making a few layers with random weights …")
     for line in lines(model, made(model, **vars(options), revision=revision)):
         out.print(line, soft_wrap=True)
 
@@ -40,7 +40,7 @@ def lines(name: str, plan: Plan) -> list[str]:
     """The plan in words."""
     probe, several = plan.probe, "s" if plan.devices > 1 else ""
     where = f"{plan.devices} × {probe.device}" if probe else f"{plan.devices} device{several}"
-    how = f"computed from what was given: {flop(plan.speed)}/s each"
+    how = f"computed from the speed given: {flop(plan.speed)}/s each"
     if probe:
         how = (
             f"measured on {probe.layers} layers: recording takes {probe.recording / probe.bare:.2f} × the bare body's time and reaches "

@@ -67,7 +67,7 @@ def _named(place: str | None, run: Path | None, model: str | None) -> tuple[Path
         return Path(place), model
     if place is not None and model is not None:
         raise OptionError(
-            f"{place} is no run, and --model {model} is a model too. Name one: lape play MODEL --run RUN."
+            f"{place} is not a run, so it is taken for a model, and --model {model} names another. Name one: lape play MODEL --run RUN."
         )
     name = place or model
     if name is None and run is not None:

@@ -77,7 +77,7 @@ def record(
         done = already(to)
     if done:
         err.print(
-            f"Found a run that was stopped, with {', '.join(done)} recorded: what is whole and of this very run is kept.",
+            f"Found a run that was stopped, with {', '.join(done)} recorded: the parts that are whole and belong to this run are kept.",
             soft_wrap=True,
         )
     started = time.perf_counter()
@@ -129,10 +129,12 @@ def until_note(until: dict[str, Any]) -> str:
     """Where recording stopped, and why."""
     last = until["curve"][-1]
     if last["language"] is None:
-        return "No language has 20 neurons, so how steady sets are could not be told: all text was recorded."
+        return (
+            "No language has 20 neurons, so the stability of the sets could not be measured and all text was recorded."
+        )
     found = (
         f"sets found in halves of the text agree at {last['median']:.2f} (5th percentile {last['p5']:.2f}, {last['halvings']} halvings) in "
-        f"{last['language']}, where they do least. This is stability, not validity."
+        f"{last['language']}, where they agree least. This is stability, not validity."
     )
     if until["reached"]:
         return f"Stopped at {last['tokens']:,} tokens per language: {found}"

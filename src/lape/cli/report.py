@@ -10,7 +10,7 @@ from lape.reporting import report as write
 
 
 def report(run: Path, *, to: Out | None = None, overwrite: Switch = False) -> None:
-    """Write what a run or a study found as one HTML file, to look at and to send: no network, nothing beside it.
+    """Write what a run or a study found as one HTML file, to look at and to send: it needs no network and no other file.
 
     Parameters
     ----------

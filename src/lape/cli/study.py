@@ -47,7 +47,7 @@ def study(
     options: Annotated[Any, SWITCHES] = _STUDY,  # of `study_options`: see below
     loading: Loading = LOADING,
 ) -> None:
-    """Run the whole study, or parts of it: tables, figures, and each claim confirmed or refuted with an interval.
+    """Run the whole study, or parts of it: tables, figures, and a verdict on each claim from its interval.
 
     Passes and time are said first. A study that was killed goes on when the same command is given again.
 
@@ -73,7 +73,9 @@ def study(
         Say what would be run and for how long, and stop.
     """
     if text is None and run is None:
-        raise OptionError("Expected --text TAG=PATH, once or more, to record, or --run RUN that is recorded already.")
+        raise OptionError(
+            "There is neither text to record nor a run. Give --text TAG=PATH, once or more, or --run RUN."
+        )
     draft = Draft(to, overwrite)
     wanted = chosen_parts((parts or "").replace(",", " ").split(), options.quick)
     toml, judged = _claims(claims)
@@ -146,7 +148,7 @@ def _statistics(
 def recording_note(languages: int, tokens: int | None, speed: float) -> str:
     """How long recording is going to take, as far as that can be known before the text is read."""
     many = f"{tokens:,} tokens of each ({span(tokens * languages / speed)} in all)" if tokens else "all of each"
-    return f"First the text of {languages} languages is recorded, {many}, at about {speed:,.0f} tokens per second by a measured probe."
+    return f"First, the text of {languages} languages is recorded, {many}, at about {speed:,.0f} tokens per second by a measured probe."
 
 
 def plan_table(plan: Any) -> Any:

@@ -45,9 +45,9 @@ class TextOptions:
     row_tokens: int = 512
     """Tokens in a row, BOS included; a longer document is cut."""
     batch_tokens: int = 2048
-    """Tokens that run at once."""
+    """Tokens that run through the model at once."""
     one_per_row: bool = False
-    """One document a row even where the model could keep several apart."""
+    """One document per row, even where the model could keep several apart."""
 
     def __post_init__(self) -> None:
         check_choices(self)

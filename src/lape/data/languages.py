@@ -72,7 +72,7 @@ def paths_by_tag(option: str, words: Iterable[str], example: str) -> Iterator[tu
     for word in words:
         language, equals, path = word.partition("=")
         if not equals or not path:
-            raise TextError(f"{option} {word} names no path. Expected TAG=PATH, for example {example}.")
+            raise TextError(f"{option} {word} has no path. Expected TAG=PATH, for example {example}.")
         yield language.strip(), path
 
 

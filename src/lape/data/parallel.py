@@ -85,6 +85,6 @@ def warn_of_few(texts: Mapping[str, Documents], tokens: int, tokenizer: PreTrain
     held = sum(len(ids) for one in each for ids in one) / len(each)
     enough = math.ceil(1.2 * ENOUGH * max(tokens, held) / count / 100) * 100
     warn(
-        f"{tokens:,} tokens of parallel text are {count} sentences here, {held:,.0f} tokens per language on average. No interval can be made of "
-        f"under {ENOUGH}, and little can be told: give tokens={enough} or more, and a text of as many lines."
+        f"For {tokens:,} tokens of parallel text, {count} sentences were taken, {held:,.0f} tokens per language on average. With fewer than {ENOUGH} "
+        f"there are no intervals and little can be concluded: give tokens={enough} or more, and a text with enough lines."
     )

@@ -56,7 +56,7 @@ def _check(path: Path, chunk: Struct) -> None:
         raise _too_long(path)
     if size > _CHUNK and size / packed > _RATIO:
         raise TextError(
-            f"{path} unpacks from {packed:,} bytes to {size:,}. Expected text, which packs to a tenth at best."
+            f"{path} unpacks from {packed:,} bytes to {size:,}. Expected text, which is compressed to a tenth of its size at best."
         )
 
 

@@ -37,7 +37,7 @@ def variant_tag(language: str, kind: str) -> str:
     is not, or where nothing can be converted.
     """
     if kind not in get_args(Writing):
-        raise OptionError(f"There is no kind {kind!r}. Expected {', '.join(get_args(Writing))}.")
+        raise OptionError(f"There is no kind of rewriting {kind!r}. Expected {', '.join(get_args(Writing))}.")
     if kind == "converted":
         return _with_script(language, "Hans" if _converted_from(language) == "Hant" else "Hant")
     if kind == "romanised" and script(language) != "Latn":
@@ -59,7 +59,7 @@ def _with_script(language: str, other: str) -> str:
 def _converted_from(language: str) -> str:
     written = script(language)
     if base(language) not in CHINESE or written not in ("Hans", "Hant"):
-        raise OptionError(f"{language} has no second script here. Expected zh, zh-Hans or zh-Hant.")
+        raise OptionError(f"{language} cannot be converted to another script. Expected zh, zh-Hans or zh-Hant.")
     return written
 
 
@@ -97,7 +97,7 @@ def converted(lines: Iterable[str], to: str) -> tuple[list[str], str]:
     """
     rule = _CONVERSIONS.get(tag(to))
     if rule is None:
-        raise OptionError(f"{to} is no script to convert to. Expected {' or '.join(_CONVERSIONS)}.")
+        raise OptionError(f"Text cannot be converted to {to}. Expected {' or '.join(_CONVERSIONS)}.")
     converter = library("opencc").OpenCC(rule)
     return [str(converter.convert(line)) for line in lines], f"OpenCC {rule}"
 
@@ -197,7 +197,7 @@ def library(name: str) -> ModuleType:
 def libraries_missing() -> str | None:
     """What is to be installed before every writing can be made, or None."""
     names = ("pypinyin", "anyascii", "opencc", "cutlet", "fugashi", "unidic_lite")
-    return lacking("variants", "writing text differently", *names)
+    return lacking("variants", "rewriting text", *names)
 
 
 def _latin(line: str) -> str:

@@ -147,7 +147,7 @@ def _turn(a: tuple[float, float, int], b: tuple[float, float, int], c: tuple[flo
 
 ALIGNMENT = Detector(
     "alignment",
-    "The lowest entropies less λ times the largest probability.",
+    "The lowest entropies, from which λ times the largest activation probability is subtracted.",
     AlignmentOptions,
     alignment,
     published="Zhang et al. 2025, arXiv 2505.21505",

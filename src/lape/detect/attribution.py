@@ -29,7 +29,7 @@ class AttributionOptions:
     among the neurons whose attribution matters.
     """
     matters: float = 0.05
-    """For entropy: this share of all neurons, those of largest attribution, matters."""
+    """For entropy: the share of all neurons, those of largest attribution, that it chooses among."""
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -61,7 +61,7 @@ def attribution(
     options = given(AttributionOptions, locals())
     if folds is not None:
         raise OptionError(
-            "Attributions are not kept by folds, so the attribution method cannot choose from some of them."
+            "Attributions are not kept fold by fold, so the attribution method cannot use some of the folds alone. Leave folds out."
         )
     languages = languages_of(stats)
     owed = torch.stack([stats.attribution(language) for language in languages])

@@ -56,7 +56,9 @@ def difference(
     """
     options = given(DifferenceOptions, locals())
     if folds is not None and options.of != "probability":
-        raise OptionError("Sums are not kept by folds, so the difference method cannot choose from some of them.")
+        raise OptionError(
+            "Sums are not kept fold by fold, so the difference method cannot use some of the folds alone. Leave folds out."
+        )
     languages = languages_of(stats)
     gaps = dict(zip(languages, over_others(_values(stats, options.of, folds), options.against), strict=True))
     scored = scored_neurons(stats, folds)
@@ -72,7 +74,7 @@ def _values(stats: ActivationStats, of: str, folds: Sequence[int] | None) -> Ten
 
 DIFFERENCE = Detector(
     "difference",
-    "The neurons most active in a language above the others.",
+    "The neurons whose activity in a language lies furthest above that in the others.",
     DifferenceOptions,
     difference,
     needs=("sum",),

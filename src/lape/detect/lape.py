@@ -230,7 +230,7 @@ def _notes(options: LapeOptions, chosen: Selection, languages: list[str], scored
 
 LAPE = Detector(
     "lape",
-    "The lowest entropies over languages of how often a neuron fires, of those that fire often somewhere.",
+    "The lowest entropies of the activation probabilities over languages, among neurons that fire often in some language.",
     LapeOptions,
     lape,
     published="Tang et al. 2024",

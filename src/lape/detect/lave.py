@@ -39,7 +39,9 @@ def lave(
     """
     options = given(LapeOptions, locals())
     if folds is not None:
-        raise OptionError("Sums are not kept by folds, so LAVE cannot choose from some of them.")
+        raise OptionError(
+            "Sums are not kept fold by fold, so the lave method cannot use some of the folds alone. Leave folds out."
+        )
     languages = languages_of(stats)
     strength = torch.stack([stats.positive_mean(language, options.denominator) for language in languages])
     chosen = select(strength, options, scored_neurons(stats))
@@ -48,7 +50,7 @@ def lave(
 
 LAVE = Detector(
     "lave",
-    "LAPE's rule on how strongly neurons are active in the place of how often.",
+    "LAPE's rule applied to how strongly neurons are active instead of how often they fire.",
     LapeOptions,
     lave,
     published="compared in Tang et al. 2024, definition ours",

@@ -1,4 +1,4 @@
-"""Act-Prob-90p: how often a neuron exceeds the 90th percentile of its own activation (Mondal et al. 2025, arXiv 2503.17456)."""
+"""After Act-Prob-90p of Mondal et al. 2025 (arXiv 2503.17456): how often a neuron exceeds the 90th percentile of its own activation over all languages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lape.values.stats import ActivationStats
 
 @dataclass(frozen=True)
 class Probability90Options:
-    """How neurons are chosen by how often they exceed a high percentile of their own activation (Mondal et al. 2025)."""
+    """How neurons are chosen by how often they exceed a high percentile of their own activation (after Mondal et al. 2025)."""
 
     per_language: int = 100
     """Neurons of each language."""
@@ -37,10 +37,11 @@ def probability90(
     per_language: int = 100,
     percentile: float = 0.9,
 ) -> LanguageNeurons:
-    """For language k the `per_language` neurons that exceed their threshold on the largest share of k's tokens (Mondal et al. 2025, arXiv 2503.17456).
+    """For language k the `per_language` neurons that exceed their threshold on the largest share of k's tokens (after Mondal et al. 2025, arXiv 2503.17456).
 
-    The paper does not say over what the percentile is taken; ours: a neuron's threshold is the `percentile` of its activation
-    over the tokens of all languages, each language weighing the same, so that every neuron exceeds it equally often. Read off
+    The paper does not say over which tokens the percentile is taken. The released code takes it within each language, so that every neuron
+    exceeds its threshold on about a tenth of the tokens of every language. Ours is one threshold for each neuron, the `percentile` of its
+    activation over the tokens of all languages, each language weighing the same, so that the shares differ between languages. It is read off
     a histogram (`lape.values.histogram`): see `exceeding` for what is exact. Raises OptionError for statistics recorded without `histogram`, or of a
     single language.
 
@@ -98,9 +99,9 @@ def exceeding(share: Tensor, bins: Tensor, part: Tensor) -> Tensor:
 
 PROBABILITY90 = Detector(
     "probability90",
-    "The neurons that exceed a high percentile of their own activation on most of a language's tokens.",
+    "The neurons that most often exceed, in a language, a high percentile of their own activation over all languages.",
     Probability90Options,
     probability90,
-    published="Mondal et al. 2025, arXiv 2503.17456",
+    published="after Mondal et al. 2025, arXiv 2503.17456, whose released code takes the percentile within each language",
     needs=("histogram",),
 )

@@ -57,7 +57,7 @@ def random(
 
 RANDOM = Detector(
     "random",
-    "Any neurons, drawn by a seed: a control.",
+    "Neurons drawn at random by a seed: a control.",
     RandomOptions,
     random,
     published="compared in Tang et al. 2024",

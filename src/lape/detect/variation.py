@@ -74,7 +74,7 @@ def variation(
 
 VARIATION = Detector(
     "variation",
-    "LAPE's rule on how far tuning on a language moved a neuron's weights.",
+    "LAPE's rule applied to how far tuning on a language moved a neuron's weights.",
     VariationOptions,
     variation,
     published="compared in Tang et al. 2024 as PV, definition ours",

@@ -81,7 +81,7 @@ class EditedGraph:
                     ours = self.run(one)[text].double()
                 share = float((ours - without).abs().mean() / without.abs().mean())
                 if not share <= near:
-                    raise ModelError(f"its hidden states lie {share:.2g} off")
+                    raise ModelError(f"its hidden states are off by {share:.2g} of their mean size")
         return self
 
 

@@ -108,8 +108,8 @@ def shifted(
     """
     if hasattr(model, "_orig_mod") and Version(torch.__version__).release < _COMPILED:
         raise ModelError(
-            f"torch {torch.__version__} passes over what is put after the blocks of a compiled model; from "
-            f"{'.'.join(map(str, _COMPILED))} on it was tried. Use the model as it was before torch.compile, or a newer torch."
+            f"torch {torch.__version__} may ignore hooks on the blocks of a compiled model; with {'.'.join(map(str, _COMPILED))} and newer they were seen "
+            "to run. Use the model as it was before torch.compile, or a newer torch."
         )
     amount = vector(stats, options, source=source, target=target)
     block = blocks(model, find(model))[options.layer]

@@ -147,7 +147,7 @@ def check_edits(model: nn.Module, edits: Sequence[Edit], space: NeuronSpace) -> 
 def check(edit: Edit, space: NeuronSpace) -> None:
     """Refuse an edit that does not fit a model's neurons."""
     if not isinstance(edit, (Off, Set, Add, Scale)):
-        raise OptionError(f"{edit!r:.80} is no edit. Expected Off, Set, Add or Scale.")
+        raise OptionError(f"{edit!r:.80} is not an edit. Expected Off, Set, Add or Scale.")
     check_same_model(neurons=edit.neurons, model=space)
     amount = edit.factor if isinstance(edit, Scale) else edit.strength if isinstance(edit, Add) else 1.0
     if not math.isfinite(amount):

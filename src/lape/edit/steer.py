@@ -41,13 +41,13 @@ class SteerOptions:
     strength: float = 2.0
     """The value is multiplied by it; for scale, it is the factor."""
     rise: float = 1.5
-    """How many times as strong the last layer is edited as the first; between them it rises evenly."""
+    """How many times as strong the edit is in the last layer as in the first; between them it rises evenly."""
     tokens: Where = "generated"
     """Where the edit acts: positions whose output picks a new token (generated), the rest of the prompt, or both."""
     first: int | None = 16
     """Of the generated positions only the first N, after which the model writes on by itself; None: all."""
     fade: float = 0.85
-    """Each generated position is changed by so much of the change of the one before; 1 is no fading."""
+    """The change at each generated position, as a share of that at the one before; 1 is no fading."""
     layers: tuple[int, ...] | None = None
     """Only these layers. Default: all."""
 
@@ -152,14 +152,14 @@ def steering(
     own = _within(neurons[to], options)
     if on and not len(own):
         raise OptionError(
-            f"{tag(to)} has no neurons here, so nothing can be switched on; find more with lape.identify(stats, per_language=100), on the "
-            "command line lape identify RUN --per-language 100."
+            f"{tag(to)} has no neurons here, so nothing can be switched on; find some with lape.identify(stats, per_language=100), on the "
+            "command line with lape identify RUN --per-language 100."
         )
     edits: list[Edit] = []
     if off and theirs is not None:
         edits.append(Off(theirs - own))
     elif options.how == "off":
-        raise OptionError("how is off, but no source language was given. Name one: source=.")
+        raise OptionError("how is off, but no source language was given. Name the language to switch off: source='en'.")
     if on:
         edits.append(_switched_on(own, neurons, stats, to, on, options))
     return edits

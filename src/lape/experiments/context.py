@@ -39,9 +39,9 @@ class SharedOptions:
     seed: int = 0
     """Seed of every draw."""
     quick: bool = False
-    """Only the perplexity matrix, the paper's four comparisons, and what needs no model."""
+    """Only the perplexity matrix, LAPE beside lap, lave, random and matched neurons, and what needs no model."""
     batch_tokens: int = 2048
-    """Tokens that run at once."""
+    """Tokens that run through the model at once."""
 
     def __post_init__(self) -> None:
         positive(self, "tokens", "resamples")
@@ -104,7 +104,7 @@ class Context:
         unknown = [language for language in self.stats.languages if self.lines and language not in self.lines]
         if unknown:
             raise TextError(
-                f"{', '.join(unknown)}: recorded, but there is no parallel text. Give it: lines={{'{unknown[0]}': PATH}}."
+                f"No parallel text was given for {', '.join(unknown)}, which the statistics hold. Give it: lines={{'{unknown[0]}': PATH}}."
             )
 
     @property
@@ -124,7 +124,7 @@ class Context:
         rest = [language for language in self.languages if language != self.options.main]
         if len(rest) < 2:
             raise OptionError(
-                f"Only {', '.join(rest) or 'no language'} is left beside the main one. Record three or more."
+                f"Only {', '.join(rest) or 'no language'} is left beside the main language. Record three or more."
             )
         return rest
 

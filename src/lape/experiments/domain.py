@@ -39,7 +39,7 @@ class DomainStudy:
     """What of it a study sets."""
 
     domain_tokens: Tokens = 10_000
-    """Tokens of each language of the parallel text that are recorded, as the other domain."""
+    """Tokens of each language's parallel text that are recorded, as the other kind of text."""
 
     def __post_init__(self) -> None:
         positive(self, "domain_tokens")
@@ -153,7 +153,9 @@ EXPERIMENT = Experiment(
     options=DomainStudy,
     run=_run,
     tables={
-        "domain": Table("Jaccard of sets from two texts of one domain, and across domains, at equal tokens.", DOMAIN)
+        "domain": Table(
+            "Jaccard of sets found in two texts of one domain and of two domains, at equal numbers of tokens.", DOMAIN
+        )
     },
     needs=(MODEL, PARALLEL),
     cost=_cost,
@@ -165,10 +167,10 @@ EXPERIMENT = Experiment(
             dots("domain", ["language"], "difference", "Jaccard within a domain − across", 0.0),
             counted(
                 "domain",
-                "Jaccard of sets from two texts of one domain less that across domains, at equal tokens.",
+                "Jaccard of sets found in two texts of one domain less that across domains, at equal numbers of tokens.",
                 "draws",
                 "draws of folds",
-                "Lines: 2.5th to 97.5th percentile over the draws.",
+                "Lines: 2.5th to 97.5th percentile over the draws; a spread, not a confidence interval.",
             ),
         ),
     ),

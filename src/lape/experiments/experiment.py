@@ -73,7 +73,9 @@ class Need:
     """What to type for it, such as "--parallel TAG=PATH", or {parallel} for what a run may know (`lape.experiments.known`)."""
 
 
-MODEL = Need(lambda context, _: None if context.model is not None else "it runs a model, and none was named", "MODEL")
+MODEL = Need(
+    lambda context, _: None if context.model is not None else "it runs a model, and no model was named", "MODEL"
+)
 """It runs the model."""
 PARALLEL = Need(lambda context, _: None if context.lines else "there is no parallel text", "{parallel}")
 """It evaluates parallel text."""

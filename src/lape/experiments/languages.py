@@ -38,7 +38,9 @@ def dropped(stats: ActivationStats, find: Method) -> pl.DataFrame:
         ['fr', 'id', 'zh']
     """
     if len(stats.languages) < 3:
-        raise OptionError(f"{len(stats.languages)} languages were recorded. Leaving one out needs three or more.")
+        raise OptionError(
+            f"{len(stats.languages)} languages were recorded. Leaving one out needs three or more: record more."
+        )
     whole = find(stats)
     rows = []
     for gone in stats.languages:

@@ -45,7 +45,7 @@ def _run(context: Context, _options: NoOptions) -> Tables:
     table = pl.DataFrame(rows, schema=RESOURCE)
     alike = spearman(table["bits_per_sentence"].to_numpy(), table["own_per_sentence"].to_numpy())
     if alike is not None:
-        said = f"rank correlation of bits and own effect, both a sentence: {alike:.2f} over {len(table)} languages"
+        said = f"rank correlation of bits and own effect, both per sentence: {alike:.2f} over {len(table)} languages"
         context.note("resource", said)
     return {"resource": table}
 
@@ -59,7 +59,7 @@ def _draw(tables: Tables, paper: Paper) -> Canvas:
     for k, row in enumerate(table.iter_rows(named=True)):
         axes.plot(row["bits_per_sentence"], row["own_per_sentence"], label=paper.name(row["language"]), **series(k))
     axes.margins(0.08)
-    axes.set(xlabel="bits per parallel sentence, nothing off", ylabel="own effect (nats per sentence)")
+    axes.set(xlabel="bits per parallel sentence, unedited model", ylabel="own effect (nats per sentence)")
     _annotate(figure, axes, table, paper)
     return figure
 
@@ -106,7 +106,11 @@ EXPERIMENT = Experiment(
     about="effect against bits per sentence (descriptive)",
     options=NoOptions,
     run=_run,
-    tables={"resource": Table("Own effect against bits, both for a parallel sentence.", RESOURCE)},
+    tables={
+        "resource": Table(
+            "Own effect (nats) against the unedited model's loss (bits), both per parallel sentence.", RESOURCE
+        )
+    },
     needs=(MODEL, PARALLEL),
     figures=(
         Figure(
@@ -114,7 +118,10 @@ EXPERIMENT = Experiment(
             "Effect against bits per sentence",
             ("resource",),
             _draw,
-            plain("resource", "Own effect against bits, both for a parallel sentence; descriptive."),
+            plain(
+                "resource",
+                "Own effect (nats) against the unedited model's loss (bits), both per parallel sentence; descriptive.",
+            ),
         ),
     ),
     study="always",

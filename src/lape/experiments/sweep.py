@@ -68,21 +68,24 @@ def _draw(tables: Tables, paper: Paper) -> Canvas:
 EXPERIMENT = Experiment(
     name="sweep",
     title="Set sizes",
-    about="number of neurons against effect",
+    about="own effect and others by number of neurons",
     options=SweepStudy,
     run=_run,
     tables={
         "sweep": Table(
-            "LAPE's own effect and others at several shares of all neurons.", {**FRONTIER, "rate": pl.Float64}
+            "LAPE's own effect and others, in nats per token, at several shares of all neurons.",
+            {**FRONTIER, "rate": pl.Float64},
         ),
-        "growth": Table("The paired change of the mean own effect from one size to a larger one.", GROWTH),
+        "growth": Table(
+            "The paired change of the mean own effect, in nats per token, from one size to a larger one.", GROWTH
+        ),
     },
     needs=(MODEL, PARALLEL),
     cost=_cost,
     figures=(
         Figure(
             "sweep",
-            "More neurons, more effect",
+            "Effect by number of neurons",
             ("sweep",),
             _draw,
             sentences(

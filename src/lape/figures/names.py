@@ -51,11 +51,11 @@ def _notes(unshaped: Sequence[str], bare: Sequence[str]) -> list[str]:
     notes = []
     if unshaped:
         notes.append(
-            f"This matplotlib does not shape the letters of {', '.join(unshaped)}, so English names stand; 3.11 does."
+            f"This version of matplotlib cannot shape the script of {', '.join(unshaped)}, so English names are shown. Type: pip install -U 'matplotlib>=3.11'"
         )
     if bare:
         notes.append(
-            f"No font here has the letters of {', '.join(bare)}, so tags stand. Install one, such as Noto Sans of that script, "
+            f"No installed font has the letters of {', '.join(bare)}, so tags are shown. Install one, such as Noto Sans of that script, "
             'or for Chinese, Japanese and Korean: pip install "lape[report]"'
         )
     return notes

@@ -144,7 +144,7 @@ def _drawn(figure: Figure, tables: Tables, paper: Paper) -> Canvas:
     except (pl.exceptions.ColumnNotFoundError, KeyError) as error:
         column = str(error).splitlines()[0]
         raise FileError(
-            f"The table for the figure {figure.name} lacks a column ({column}): an older lape wrote it, or another program. Make it again."
+            f"The table for the figure {figure.name} lacks the column {column}: an older version of lape wrote it, or another program. Make it again."
         ) from error
 
 

@@ -331,7 +331,7 @@ def refuse_recorded(corpora: Mapping[str, Corpus], neurons: LanguageNeurons) -> 
         known = corpus.known(neurons.fingerprints)
         if known > KNOWN:
             raise MismatchError(
-                f"{language}: {known:.0%} of this text at least was recorded when the neurons were found, if perhaps spaced, cased or "
-                "punctuated otherwise. "
+                f"{language}: {known:.0%} of this text at least was recorded when the neurons were found, perhaps with other spacing, "
+                "case or punctuation. "
                 "Evaluate on other text, or give allow_recorded=True if you mean it."
             )

@@ -1,4 +1,6 @@
-"""Is an answer in the language asked for, fluent, and on topic? All three make a good answer. The definitions are ours."""
+"""Proxies for whether an answer is in the language asked for, fluent and on topic: "good" where all three hold. The definitions are ours, and what
+judges is a language identifier and the unedited model itself, not a reader.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ LETTERS_DENSE = 4
 """The same for languages written with a sign a syllable or word."""
 DENSE = ("zh", "ja")
 CENTRAL = (0.025, 0.975)
-"""An answer is fluent within the central 95 % of the ceiling's answers."""
+"""An answer counts as fluent within the central 95 % of the ceiling's answers. Quantiles of few answers lie inside those of many, so that new answers
+of the same kind lie outside more often than 5 % of the time; likelier and less repetitive answers than the band lie outside too.
+"""
 FEWEST = 8
 """Ceiling answers that must be at least as long for a band to be drawn at a length."""
 LINE = 5
@@ -96,7 +100,8 @@ class Band:
         lengths = sorted((len(one.nll) for one in self._ceiling), reverse=True)
         if len(lengths) < FEWEST:
             raise OptionError(
-                f"Only {len(lengths)} of the ceiling's answers are not empty; at least {FEWEST} are needed to say what is fluent. Ask more questions."
+                f"Only {len(lengths)} of the ceiling's answers are not empty; at least {FEWEST} are needed to estimate what counts as fluent. Ask "
+                "more questions."
             )
         self._longest = lengths[FEWEST - 1]
         self._bounds: dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
@@ -109,7 +114,7 @@ class Band:
         return self._bounds[tokens]
 
     def fluent(self, answer: Written) -> bool:
-        """Whether an answer's loss and repetition both lie in the band at its length; one longer than most is cut."""
+        """Whether an answer's loss and repetition both lie in the band at its length; one longer than most is cut. Nothing else is judged."""
         tokens = min(len(answer.nll), self._longest)
         if not tokens:
             return False

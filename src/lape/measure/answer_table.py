@@ -1,4 +1,4 @@
-"""The verdicts on the answers of one cell, as a table: see `judge.py` for each of them."""
+"""The verdicts on the answers of one cell, as a table: see `answer_quality.py` for each of them."""
 
 from __future__ import annotations
 
@@ -37,14 +37,17 @@ DEFINITIONS = {
     "in_language": "share of answers that the first identifier calls the target language, among the languages in play and 15 neighbours, "
     "with at least 10 letters (4 in Chinese and Japanese), and kana in Japanese",
     "fluent": "share of the answers in the language whose loss under the unedited model and whose share of repeated character 4-grams both lie "
-    "in the central 95 % of the ceiling's answers to the development questions, cut to the same number of tokens",
+    "in the central 95 % of the ceiling's answers to the development questions, cut to the same number of tokens: a proxy, whose band is estimated "
+    "from these few answers and leaves out more than 5 % of new ones",
     "on_topic": "share of the fluent answers in the language for which the true question, put in the target language, makes the answer likeliest "
-    "under the unedited model among `candidates` questions",
-    "good": "share of all answers that are in the language, fluent and on topic",
+    "under the unedited model among `candidates` questions: a proxy, which holds for one answer in `candidates` by chance",
+    "good": "share of all answers that are in the language, fluent and on topic by these definitions; one greedy answer is judged for each question",
     "over_ceiling": "the share over that of the ceiling (asked in the target language, unedited) on the same questions, averaged by target",
     "low, high": "95 % percentile bootstrap over questions, resampled jointly over pairs and families",
-    "lpr": "share of answers whose every line of at least 5 words (signs in Chinese and Japanese) is called the target language, after Marchisio et al. 2024",
-    "wpr": "of those, in scripts other than Latin, the share without a lower-case Latin word of more than 3 letters",
+    "lpr": "share of answers whose every line of at least 5 words (signs in Chinese and Japanese) is called the target language, or that as a "
+    "whole is where no line is so long; after the line-level pass rate of Marchisio et al. 2024",
+    "wpr": "of those, in scripts other than Latin, the share without a lower-case ASCII word of more than 3 letters; Marchisio et al. look words "
+    "up in an English dictionary instead",
     "distinct4": "mean share of distinct character 4-grams",
     "nll": "mean loss of an answer that stands alone, nats per token, unedited model",
     "graded": "mean grade, 0 to 2, that a language model behind an endpoint gave; null where none was asked",
@@ -55,7 +58,7 @@ DEFINITIONS = {
 
 
 class Judge:
-    """Judges the answers of a cell. What is fluent in a language must be said before, from the ceiling's answers."""
+    """Judges the answers of a cell. What counts as fluent in a language must be learnt before, from the ceiling's answers."""
 
     def __init__(
         self,
@@ -71,11 +74,11 @@ class Judge:
         self._bands: dict[str, Band] = {}
 
     def knows(self, target: str) -> bool:
-        """Whether it was said what is fluent in a language."""
+        """Whether it was learnt what counts as fluent in a language."""
         return target in self._bands
 
     def learn(self, target: str, ceiling: Sequence[str]) -> None:
-        """Say what is fluent in a language: as the ceiling's answers to the development questions are."""
+        """Learn what counts as fluent in a language: what is like the ceiling's answers to the development questions."""
         bench = self._bench
         self._bands[target] = Band(written(bench.model, bench.tokenizer, bench.head, ceiling))
 

@@ -171,7 +171,9 @@ def named_sets(stats: ActivationStats, spec: str, folder: Path | None = None) ->
     """Language neurons by name: `lape` (those of the run's folder, where it has some), `lape:N`, `difference:N` with N a language."""
     method, _, count = spec.partition(":")
     if count and not count.isdecimal():
-        raise OptionError(f"{spec!r} names no sets. Expected lape, or a number of neurons such as difference:100.")
+        raise OptionError(
+            f"{spec!r} does not name sets of neurons. Expected lape, or a number of neurons such as difference:100."
+        )
     if spec == "lape" and folder is not None and (folder / "neurons.safetensors").is_file():
         return LanguageNeurons.load(folder)
     options: MethodOptions = {"per_language": int(count)} if count else {}

@@ -31,7 +31,7 @@ class GenerationOptions:
     new_tokens: int = 32
     """At most this many new tokens per answer."""
     repetition_penalty: float = 1.1
-    """Divides the odds of tokens that occurred already; 1 is none."""
+    """Divides the logits of tokens that occurred already (multiplies negative ones); 1 is none."""
     batch: int = 40
     """Prompts that run at once."""
 
@@ -48,9 +48,9 @@ class SamplingOptions(GenerationOptions):
     batch: int = 8
     """Prompts that run at once. More is faster, and takes more memory; answers stay the same but for rounding."""
     temperature: float = 0.0
-    """Draw each token with the odds at this temperature, such as 0.7. 0: always the likeliest."""
+    """Sample each token at this temperature, such as 0.7. 0: always the likeliest token (greedy)."""
     top_p: float = 1.0
-    """Of the tokens to draw from, the likeliest that have this much of the probability together."""
+    """Sample from the likeliest tokens that together have this much of the probability (nucleus sampling)."""
     seed: int = 0
     """Seed of the draws. The same seed, prompts and batch give the same answers."""
 

@@ -92,7 +92,7 @@ class Grader:
             except (URLError, OSError) as error:
                 why = str(getattr(error, "reason", error))
             except (KeyError, IndexError, TypeError, ValueError):
-                why = "its reply is no chat completion"
+                why = "its reply is not a chat completion"
                 break
         raise OptionError(
             f"The grader at {self.url} could not be used: {why}. Check grader_url, grader_model and {KEY}, or leave them out; finished answers are kept."

@@ -207,7 +207,7 @@ def checked_messages(found: Any, where: str) -> list[Message]:
     """
     expected = 'Expected a list such as [{"role": "user", "content": "How are you?"}]'
     if not isinstance(found, list) or not found:
-        raise TextError(f"{where} is no list of messages. {expected}.")
+        raise TextError(f"{where} is not a list of messages. {expected}.")
     for one in found:
         good = isinstance(one, dict) and one.get("role") in ROLES and isinstance(one.get("content"), str)
         if not good:

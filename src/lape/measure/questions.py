@@ -35,7 +35,7 @@ def _named(part: str, every: Sequence[Pair], languages: Sequence[str]) -> Pair:
                 return pair
             raise OptionError(f"The pair {part} cannot be asked: source and target are the same. Name two languages.")
     raise OptionError(
-        f"{part!r} is no pair of languages that there are questions in ({', '.join(languages)}). Expected all, third, or a list such as en-fr,zh-id."
+        f"{part!r} is not a pair of languages that have questions ({', '.join(languages)}). Expected all, third, or a list such as en-fr,zh-id."
     )
 
 

@@ -43,7 +43,7 @@ def refuse_edited(model: nn.Module, what: str) -> None:
     """Refuse what would take an edited model for the model itself. Raises ModelError inside of an edit that changes something."""
     if _Edits.of(unwrapped(model)).change_here:
         raise ModelError(
-            f"The model is edited here, and {what} would take it for the model as it is. Do that outside of `with edited(...)` or `steer(...)`."
+            f"The model is edited here, and {what} would take the edited model for the unedited one. Do that outside of `with edited(...)` or `steer(...)`."
         )
 
 
@@ -116,14 +116,14 @@ class _Edits:
         here = inside()
         if any(id(scope) in self._left and scope.outlived for scope in here):
             raise ModelError(
-                "The edit inside of which this thread or task was started has been left, so it would go on with the model as it is. "
+                "The edit inside which this thread or task was started has ended, so that it would continue with the unedited model. "
                 "Let it end (thread.join()) before `with edited(...)` or `steer(...)` is left."
             )
         if self._changes and not any(scope in self._changes for scope in here):
             raise ModelError(
-                "The model is edited by another thread or task, and this one is inside of no edit, so that it cannot be told what it wants. "
-                "To run it edited, start the thread or task inside of the edit; in a pool: pool.submit(contextvars.copy_context().run, f). "
-                "To run it as it is meanwhile: with lape.edited(model, []): …"
+                "The model is edited by another thread or task, and this one is not inside an edit, so that it is unclear which of the two it is to run. "
+                "To run the edited model, start the thread or task inside the edit; in a pool: pool.submit(contextvars.copy_context().run, f). "
+                "To run the unedited one meanwhile: with lape.edited(model, []): …"
             )
 
     def _generate(self, inner: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -136,7 +136,7 @@ class _Edits:
     def _save(self, inner: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         if any(self._changes.values()):
             warn(
-                "The weights are saved as they are: an edit changes none. A checkpoint with the edit in it: lape.export(...)."
+                "The unedited weights are saved, since an edit changes no weights. To write a checkpoint with the edit in it: lape.export(...)."
             )
         return inner(*args, **kwargs)
 
@@ -160,5 +160,5 @@ def _own(module: nn.Module, name: str, value: Any) -> Iterator[None]:
 def _refuse_copy() -> NoReturn:
     raise ModelError(
         "A model is neither copied nor pickled while it is edited: the copy would stay edited. Copy it outside of `with edited(...)` or "
-        "`steer(...)`, or make a checkpoint with the edit in it: lape.export(...)."
+        "`steer(...)`, or write a checkpoint with the edit in it: lape.export(...)."
     )

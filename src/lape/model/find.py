@@ -60,20 +60,23 @@ def find(model: nn.Module, names: SiteNames | None = None) -> Sites:
         names = known.names
     if is_shared_out(model):
         raise ModelError(
-            f"{type(model).__name__} is shared out among processes, where its neurons can be recorded only. Load it with device_map instead."
+            f"{type(model).__name__} is split among processes, where its neurons can only be recorded. Load it with device_map instead."
         )
     text_config(model)
     if "decoder_input_ids" in inspect.signature(model.forward).parameters:
         raise ModelError(f"{type(model).__name__} is an encoder-decoder. lape works on decoder-only language models.")
     refuse_edited(
-        model, "a proof of its neurons" if known is None else "a proof of its neurons (its MLPs were changed)"
+        model,
+        "the verification of its neurons"
+        if known is None
+        else "the verification of its neurons (its MLPs were changed)",
     )
     _FOUND.pop(model, None)
     with torch.inference_mode(), evaluating(model), each_row_alone(model):
         sites = prove(model, by_hand(model, names) if names else discover(model))
     if known is not None and known.sites.space != sites.space:
         warn(
-            f"The model was changed: it has {len(sites.space):,} neurons that can be proven, and had {len(known.sites.space):,} before. "
+            f"The model was changed: it has {len(sites.space):,} neurons that can be verified, and had {len(known.sites.space):,} before. "
             "Neurons and statistics from before do not fit it."
         )
     parts, without = tuple(_parts(sites)), tuple(_without(model, sites))

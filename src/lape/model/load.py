@@ -37,17 +37,17 @@ class ModelOptions:
     dtype: str = "auto"
     """Number format of the weights: auto (as stored), bfloat16, float16 or float32."""
     device: str | None = None
-    """Where it runs: cpu, cuda, cuda:1, mps. Default: a GPU if there is one."""
+    """Where the model runs: cpu, cuda, cuda:1, mps. Default: a GPU if there is one."""
     device_map: str | None = None
     """Spread the model over several devices, for instance auto (needs the extra `accelerate`)."""
     tensor_parallel: bool = False
-    """Share out every layer among the processes of torchrun."""
+    """Split every layer among the processes of torchrun (tensor parallelism)."""
     bits: int | None = None
     """Quantise the weights to 8 or 4 bits as they are loaded (needs bitsandbytes and accelerate)."""
     revision: str | None = None
-    """Revision of a model on the Hub."""
+    """Revision of a model on the Hugging Face Hub."""
     sites: tuple[str, ...] | None = None
-    """Name the neurons by hand: activation modules and down projections, * for the layer number."""
+    """Name the neurons by hand: the activation modules and the down projections, with * for the layer number."""
 
     def __post_init__(self) -> None:
         if self.bits not in (None, 4, 8):

@@ -30,10 +30,10 @@ def located(name: str, revision: str | None) -> str | Path:
             return name
         HfApi().model_info(name, revision=revision, timeout=10)
     except HFValidationError as error:
-        raise ModelError(f"{name} is no file, folder or name of a model. {advice(name)}") from error
+        raise ModelError(f"{name} is not a file, a folder or the name of a model. {advice(name)}") from error
     except RepositoryNotFoundError as error:
         raise ModelError(
-            f"There is no file or folder {name} here, and no model of that name on the Hugging Face Hub, or it is not open to you. {advice(name)}"
+            f"There is no file or folder {name} here, and no model of that name on the Hugging Face Hub, or you have no access to it. {advice(name)}"
         ) from error
     except Exception as error:  # no network, or it is switched off: the library raises what its transport raises
         raise ModelError(

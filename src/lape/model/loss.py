@@ -85,7 +85,7 @@ def _matched(model: Any, inner: Any, linear: Any, ids: Tensor) -> Head:
         if gap(after(raw).to(expected), expected) <= tolerance(raw.dtype):
             return Head(linear, after, what)
     raise ModelError(
-        f"The logits of {type(inner).__name__} are not its head's output, soft-capped or scaled, so the loss cannot be measured in slices."
+        f"The logits of {type(inner).__name__} are not the output of its head, whether soft-capped or scaled, so the loss cannot be measured in slices."
     )
 
 

@@ -37,7 +37,7 @@ def check_finite(x: Tensor | NDArray[Any], what: str, part: str | None = None) -
         place = f" (first in {part} {finite.tolist().index(False) + 1})" if part else ""
         raise ModelError(
             f"{what} has values that are infinite or not numbers{place}. Load the model in bfloat16 or float32: dtype='bfloat16'. "
-            "If they stay so, its weights hold such values: load another copy of it, or an earlier one."
+            "If they remain, its weights hold such values: load another copy of it, or an earlier one."
         )
 
 

@@ -129,7 +129,7 @@ def _made(config: Any, name: str | Path) -> Any:
 
 def _explained(name: str | Path) -> AbstractContextManager[None]:
     """Say of a configuration of which nothing can be made what was expected."""
-    return foreign(ModelError, lambda said: f"{name} is no causal language model of transformers: {said}")
+    return foreign(ModelError, lambda said: f"{name} is not a causal language model of transformers: {said}")
 
 
 def free_memory() -> int:

@@ -46,14 +46,14 @@ def prove(model: nn.Module, sites: Sequence[Site]) -> Sites:
     which = "any layer" if one_by_one else "all layers at once (some weights are elsewhere until they are used)"
     checked = [
         "causal: a later token changes no earlier hidden state",
-        "every site fires once per forward, with its width, a row for each token in order",
-        f"all neurons of {which} off changes the output; undone, it is the same bit for bit",
+        "every activation runs once per forward pass, with its width and a row for each token in order",
+        f"switching all neurons of {which} off changes the output; once undone, it is the same bit for bit",
     ]
     if dense:
         checked.insert(
             2, f"activations recomputed from the gate projections agree in {recomputed} of {len(dense)} MLPs"
         )
-        checked.insert(3, "changed activations arrive at the down projection as they should")
+        checked.insert(3, "changed activations reach the down projection as they should")
     if routed:
         modules = len({site.down for site in routed})
         checked.insert(
@@ -306,7 +306,7 @@ def _edits_and_undoes(model: nn.Module, sites: Sequence[Site], ids: Tensor, *, o
             )
     if not torch.equal(hidden_states(model, ids), before):
         raise ModelError(
-            f"{type(model).__name__} gives other outputs after an edit was undone; lape needs a model that repeats itself."
+            f"{type(model).__name__} gives other outputs after an edit was undone; lape needs a model that gives the same outputs every time."
         )
 
 

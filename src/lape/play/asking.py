@@ -41,7 +41,7 @@ class Asked:
     new_tokens: int = 40
     """At most this many new tokens per answer."""
     repetition_penalty: float = 1.1
-    """Divides the odds of tokens that occurred already; 1 is none."""
+    """Divides the logits of tokens that occurred already (multiplies negative ones); 1 is none."""
     bare: bool = False
     """Give the prompt as it is, not as a question to answer."""
 

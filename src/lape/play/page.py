@@ -71,7 +71,7 @@ def serve(session: Session, place: Place, port: int, *, browser: bool = False) -
     if not isinstance(blocks.app.middleware_stack, Guard):
         blocks.close(verbose=False)
         raise RuntimeError(
-            "The page's server did not start its guard. Another gradio may: pip install -U 'lape[play]'."
+            "The page's server started without its protection against other pages. Another version of gradio may help: pip install -U 'lape[play]'."
         )
     return blocks
 
@@ -147,14 +147,14 @@ def _controls(gr: Any, session: Session, presets: Sequence[Preset], named: Seque
         act = gr.Dropdown(
             list(HOW),
             value=how,
-            label="What is done: source off + target set, added to, scaled",
+            label="What is done: source's neurons off (off+); target's set, added to or scaled",
             filterable=False,
             min_width=220,
         )
         begun = _slider(gr, FIRST, span, min_width=220)
         most = _slider(gr, NEW, new, min_width=220)
         again = _slider(gr, PENALTY, penalty, min_width=220)
-        plain = gr.Checkbox(bare, label="Go on with the text as it is, do not ask it as a question", min_width=220)
+        plain = gr.Checkbox(bare, label="Continue the text as it is, instead of asking it as a question", min_width=220)
     return button, [text, of, to, ways, share, power, act, begun, most, again, plain]
 
 
@@ -205,7 +205,7 @@ def _writing(answers: Answers) -> str:
 
 def _done(answers: Answers) -> str:
     told = (
-        short_name(answer.language) if answer.language else "not told"
+        short_name(answer.language) if answer.language else "not identified"
         for answer in (answers.unsteered, answers.steered)
     )
     return "Both answers are written. Their languages: " + ", ".join(told) + "."

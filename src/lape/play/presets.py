@@ -34,7 +34,7 @@ PRESETS = (
     Preset("Spanish → French", Asked("¿Por qué es importante beber agua?", "es", "fr", steer=_at(1))),
     Preset("French → Japanese", Asked("Pourquoi est-il important de bien dormir ?", "fr", "ja", steer=_at(1))),
     Preset("Japanese → English", Asked("なぜ水を飲むことが大切なのですか？", "ja", "en", steer=_at(1))),
-    Preset("French text, Chinese sequel", Asked(_MORNING, "fr", "zh", steer=_at(1), bare=True)),
+    Preset("French text, continued in Chinese", Asked(_MORNING, "fr", "zh", steer=_at(1), bare=True)),
     Preset("Too weak: 0.3", Asked(_TEA, "en", "fr", steer=_at(0.3)), works=False),
     Preset("Too strong: 4", Asked(_WATER, "en", "zh", steer=_at(4))),
     Preset("Control: random neurons", Asked(_TEA, "en", "fr", method="random", steer=_at(1)), works=False),

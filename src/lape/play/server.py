@@ -99,16 +99,16 @@ def _check(scope: Message) -> None:
     headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
     method, path, host = scope["method"], scope["path"], headers.get(b"host", "")
     if not NAMES.fullmatch(host):
-        raise Refused(421, "This page answers at 127.0.0.1 only.")
+        raise Refused(421, "This page answers requests to 127.0.0.1 only.")
     opened = method == "GET" and path == "/" and headers.get(b"sec-fetch-mode") == "navigate"  # a link to the page
     site = "none" if opened else headers.get(b"sec-fetch-site", "none")
     if headers.get(b"origin", f"http://{host}").lower() != f"http://{host}".lower() or site not in (
         "none",
         "same-origin",
     ):
-        raise Refused(403, "This page answers itself only.")
+        raise Refused(403, "Requests from other pages are refused.")
     if not (path == JOIN if method == "POST" else method in ("GET", "HEAD") and READ.fullmatch(path)):
-        raise Refused(404, "There is nothing here.")
+        raise Refused(404, "There is no such page.")
 
 
 async def _body(receive: Receive) -> bytes:
@@ -118,7 +118,7 @@ async def _body(receive: Receive) -> bytes:
         message = await receive()
         body += bytes(message.get("body", b""))
         if len(body) > LONGEST:
-            raise Refused(413, f"That is too long: expected at most {LONGEST:,} bytes. Shorten the prompt.")
+            raise Refused(413, f"The request is too long: expected at most {LONGEST:,} bytes. Shorten the prompt.")
         if not message.get("more_body"):
             return body
 
@@ -134,7 +134,7 @@ def _flat(body: bytes, calls: Mapping[int, int]) -> bytes:
             return json.dumps({name: call[name] for name in FIELDS}).encode()
     except (ValueError, TypeError, KeyError, RecursionError):
         pass
-    raise Refused(400, "This is no call of the page.")
+    raise Refused(400, "This is not a request that the page makes.")
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

@@ -190,5 +190,5 @@ def refuse_missed(found: Sites, seen: Tensor, forwards: int) -> None:
     if layers:
         raise ModelError(
             f"Layers {layers[:6]} were not seen in every forward: parts of the model seem to be compiled or replaced. "
-            "Load it anew and record before compiling."
+            "Load the model again, and record before compiling it."
         )

@@ -39,7 +39,7 @@ class RecordOptions(TextOptions):
     also: str | None = None
     """Record also these, by name, with commas between: quantities that have no option of their own."""
     until: float | None = None
-    """Stop all languages together once the sets of each come out of halves of the text with this median Jaccard, such as 0.85."""
+    """Stop recording, all languages together, once the sets found in two halves of the text have this median Jaccard in each, such as 0.85."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Count inside the graph that torch.compile makes: where there is so much text that it pays, on, or off."""
     shard: str | None = None

@@ -45,15 +45,15 @@ class PlanOptions:
     draws: int = 3
     """Draws of each control."""
     batch_tokens: int = 2048
-    """Tokens that run at once."""
+    """Tokens that run through the model at once."""
     gpus: int = 0
-    """GPUs that work at once. Default: the device that lape would use here."""
+    """How many GPUs work at once. Default: the device that lape would use here."""
     gpu_memory: float = 80.0
-    """GiB of one of them."""
+    """Memory of one GPU, in GiB."""
     tflops: float | None = None
-    """What one of them does, in 10¹² FLOP per second in the model's number format, where it is not measured here."""
+    """Speed of one GPU, in 10¹² FLOP per second in the model's number format, where it is not measured here."""
     share: float = 0.5
-    """Of `tflops`: the share of it that recording reaches."""
+    """The share of `tflops` that recording reaches."""
 
     def __post_init__(self) -> None:
         positive(self, "languages", "tokens", "evaluate", "draws", "batch_tokens")
@@ -159,7 +159,7 @@ def plan(
     device = chosen_device()
     if options.gpus and device.type == "cpu" and options.tflops is None:
         raise OptionError(
-            "There is no GPU here whose speed could be measured. Say what one does: tflops=989, for instance, is an H100 in bfloat16."
+            "There is no GPU here whose speed could be measured. Say what one reaches: tflops=989, for instance, is an H100 in bfloat16."
         )
     parameters, few = parameters_of(name, revision), skeleton(name, revision, _FEWEST)
     neurons = len(find(few.model).space) * few.of // few.layers

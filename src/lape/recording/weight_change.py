@@ -214,15 +214,15 @@ class _Formats:
     def check(self, name: str) -> None:
         if self.dtype in _COARSER and self.dtype not in self.theirs:
             raise MismatchError(
-                f"The base was loaded in {plain(self.dtype)}, but the tuned checkpoint {name} holds finer numbers, and rounding would "
-                f"pass for tuning. Load the base in float32: dtype='float32'."
+                f"The base was loaded in {plain(self.dtype)}, but the tuned checkpoint {name} holds numbers of higher precision, and rounding would "
+                f"be mistaken for tuning. Load the base in float32: dtype='float32'."
             )
         alike = (self.ours & self.theirs) - {torch.float32}  # half precision, both
         rounded = self.theirs - self.ours
         if rounded and not alike:
             coarse = " or ".join(sorted(map(plain, rounded)))
             raise MismatchError(
-                f"The tuned checkpoint {name} was rounded to {coarse}, but the base was not, and rounding would pass for tuning. "
+                f"The tuned checkpoint {name} was rounded to {coarse}, but the base was not, and rounding would be mistaken for tuning. "
                 f"Save the tuned checkpoint in {plain(self.dtype)}."
             )
 

@@ -204,9 +204,7 @@ def _belongs(found: Gathered, name: str, table: Table, place: Path) -> bool:
 def nothing(found: Gathered, what: str) -> FileError:
     """Why a folder without any table cannot be shown."""
     if found.run.stats:
-        return FileError(
-            f"{found.folder} holds statistics, but no neurons that were found in them. Type: {found.known.identify}"
-        )
+        return FileError(f"{found.folder} holds statistics, but no neurons found in them. Type: {found.known.identify}")
     return FileError(
         f"{found.folder} holds nothing {what}. Expected the folder of {MADE_BY}, with tables (.parquet) or neurons.safetensors in it."
     )

@@ -209,7 +209,7 @@ def _judged(run: Gathered) -> list[str]:
     if not judged:
         return []
     held = sum(one["verdict"] == "holds" for one in judged)
-    return [f"Of {len(judged)} claims written down before the run, {held} hold here."]
+    return [f"Of {len(judged)} claims fixed before this command was run, {held} hold here."]
 
 
 def missing(run: Gathered) -> list[dict[str, str]]:

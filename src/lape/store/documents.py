@@ -16,7 +16,7 @@ mapping: an object whose keys, as far as they are there (or must be, of a `Whole
 """
 DEEPEST = 64
 """Lists and objects within each other; ours have a tenth of it."""
-AGAIN = "Make it again, or copy it anew from where it came."
+AGAIN = "Make it again, or copy it again from its source."
 _SAID = {
     str: "text",
     bool: "true or false",
@@ -58,11 +58,11 @@ def parse(text: str | bytes) -> Any:
     return found
 
 
-_TOO_DEEP = f"more than {DEEPEST} lists and objects lie within each other"
+_TOO_DEEP = f"more than {DEEPEST} lists and objects are nested in each other"
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no number")
+    raise ValueError(f"{constant} is not a number in JSON")
 
 
 def read_json(path: Path, schema: Schema = dict) -> Any:

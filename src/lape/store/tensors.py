@@ -145,7 +145,7 @@ class TensorFile:
             metadata: dict[str, str] = self._file.metadata() or {}
             self.header: dict[str, Any] = parse(metadata.get("lape", "{}"))
             if not isinstance(self.header, dict):
-                raise ValueError("its header is no object")
+                raise ValueError("its header is not a JSON object")
         except (SafetensorError, OSError, ValueError) as error:
             other = "" if isinstance(error, OSError) else kind_of(path)
             if other and "safetensors" not in other and not other.startswith("a file of"):
@@ -153,7 +153,7 @@ class TensorFile:
                     f"{path} is {other}. Expected {kind}: a .safetensors file, or the folder of a run."
                 ) from error
             raise FileError(
-                f"{path} is damaged or not {kind} ({error}). Make it again, or copy it anew from where it came."
+                f"{path} is damaged or not {kind} ({error}). Make it again, or copy it again from its source."
             ) from error
         if self.header.get("kind") != kind:
             found = self.header.get("kind", "a safetensors file that lape did not write")

@@ -44,6 +44,7 @@ def claims_page(judged: Sequence[Judged], not_run: Mapping[str, str], notes: Map
         "Each claim, its statistic, margin and rule stand in claims.toml, fixed before this command was run; a claim that was thought of with results",
         "of the same model and text in hand is exploratory, whatever its verdict. A claim *holds* where the whole 95 % interval of every figure lies on",
         "the rule's side of the margin, Holm-corrected within the claim; it is *undecided here* where an interval contains the margin or there is none.",
+        "An interval is what its table says: a bootstrap over text, questions or neurons; for sets from other text, the spread over ways of halving it.",
         "",
         "| claim | verdict | figures (95 % interval) |",
         "|---|---|---|",
@@ -102,10 +103,11 @@ def methods(record: Mapping[str, Any]) -> str:
             f"text and each read by itself ({evaluated['tokens']} tokens per language on average; SHA-256 {evaluated['hash'][:16]}), "
             "as the change of the negative log-likelihood in nats per token when a language's neurons are set to 0, "
             f"beside {options['draws']} draws of control neurons (a) as many at random in each layer, (b) as many in each layer and decile of "
-            "energy E[a²]·‖down column‖². Intervals are 95 % percentile bootstraps "
+            "energy E[a²]·‖down column‖². Intervals of these effects are 95 % percentile bootstraps "
             f"({options['resamples']:,} resamples) over sentences, resampled jointly over languages and conditions; selection methods are compared by "
-            "the paired difference of selectivity, own / (own + others), at equal own effect. "
-            f"Claims, margins and rules were fixed before this command was run. Software: {versions}.",
+            "the paired difference of selectivity, own / (own + others), at the largest own effect that both reach. "
+            "Claims, margins and rules were fixed before this command was run; a claim that was thought of with results of the same model and text in hand "
+            f"is exploratory. Software: {versions}.",
             "",
         ]
     )

@@ -110,7 +110,7 @@ def _check(file: TensorFile, space: NeuronSpace) -> Tensor:
         if name in sets and len(tensor):
             rising = bool((tensor[1:] > tensor[:-1]).all())
             if not rising or int(tensor[0]) < 0 or int(tensor[-1]) >= len(space):
-                return f"{name} holds no rising indices from 0 to {len(space) - 1}"
+                return f"{name} does not hold rising indices from 0 to {len(space) - 1}"
         if name in shares and not bool(((tensor >= 0) & (tensor <= 1)).all()):
             return f"{name} holds shares that are not between 0 and 1"
         return profile.broken(name, tensor) if name in of_profile else None

@@ -20,10 +20,10 @@ from lape.values.space import NeuronSpace, Stretch
 def write(path: Path, space: NeuronSpace, sets: Sequence[Tensor]) -> None:
     """Write sets of flat indices as a `List[List[LongTensor]]`. Raises OptionError for neurons that the format cannot name."""
     if any(stretch.expert is not None for stretch in space):
-        raise OptionError("The published .pth format knows no experts. Save as .safetensors.")
+        raise OptionError("The published .pth format cannot hold routed experts. Save as .safetensors.")
     if len(space.layers) < len(space.stretches):
         raise OptionError(
-            "The published .pth format knows one MLP a layer; here layers have several. Save as .safetensors."
+            "The published .pth format holds one MLP per layer; here layers have several. Save as .safetensors."
         )
     at = {stretch.layer: stretch for stretch in space}
     layers = range(max(at, default=-1) + 1)  # its lists are indexed by layer: one without an MLP is empty

@@ -76,13 +76,13 @@ def _check(made: Mapping[str, NeuronSpace | Made], *, exactly: bool) -> None:
             raise MismatchError(_refusal(name, manifest, running, known[running], verdict))
         if verdict.older:
             warn(
-                f"The {name} or the {running} were recorded by an older version of lape, which noted a model's weights alone: "
-                "whether its configuration and adapters are the same is not known. Record the model again to know."
+                f"The {name} or the {running} were recorded by an older version of lape, which noted only a model's weights: "
+                "whether its configuration and adapters are the same is not known. To know, record the model again."
             )
         if verdict.unsure:
             warn(
                 f"Whether the {name} are of {'this model' if running == 'model' else f'the same model as the {running}'} could not be "
-                f"shown exactly: {'; '.join(verdict.unsure)}. Load the model in the format that it was recorded in, or record it in this one."
+                f"established exactly: {'; '.join(verdict.unsure)}. Load the model in the format that it was recorded in, or record it in this one."
             )
 
 
@@ -119,7 +119,7 @@ def _weights(a: Mapping[str, Any], b: Mapping[str, Any]) -> Verdict:
         apart = _apart(a, b)
         far = apart is not None and apart > NEAR.get(str(a.get("dtype")), NEAR_ROUNDED)
         said = (
-            f"hidden states that lie {apart:.2g} of their size apart: a buffer, a module or a hook was changed"
+            f"hidden states that differ by {apart:.2g} of their norm: a buffer, a module or a hook was changed"
             if far
             else ""
         )
@@ -131,9 +131,9 @@ def _weights(a: Mapping[str, Any], b: Mapping[str, Any]) -> Verdict:
     if apart is None:
         return Verdict(unsure=(formats,))
     if apart > NEAR_FORMATS:
-        return Verdict((f"{formats}, and hidden states that lie {apart:.2g} of their size apart",))
+        return Verdict((f"{formats}, and hidden states that differ by {apart:.2g} of their norm",))
     return Verdict(
-        unsure=(f"{formats} (hidden states lie {apart:.2g} of their size apart, as rounding alone can make them)",)
+        unsure=(f"{formats} (hidden states differ by {apart:.2g} of their norm, which rounding alone can explain)",)
     )
 
 
@@ -233,7 +233,7 @@ def _refusal(name: str, ours: Mapping[str, Any], running: str, theirs: Mapping[s
     of = (ours.get("model") or {}).get("id")
     first = f"The {name} were made with {of}" if of else f"The {name} were made with a model"
     if running == "model":
-        return f"{first}, which is not this model: {what}. Record this model: lape record, or load the other one."
+        return f"{first}, which is not this model: {what}. Record this model (lape record), or load the other one."
     other = (theirs.get("model") or {}).get("id")
     return (
         f"{first}, the {running} with {other if other != of and other else 'another'}: {what}. "

@@ -186,7 +186,7 @@ class NeuronSpace:
         """Read what `to_json` wrote. Raises FileError for anything else."""
         wrong = misfit(data, [[int | None]], "the space")
         if wrong or not data or any(len(one) != 3 or None in (one[0], one[2]) for one in data):
-            raise FileError(f"The space is no list of [layer, expert or null, width] ({wrong or f'{data!s:.80}'}).")
+            raise FileError(f"The space is not a list of [layer, expert or null, width] ({wrong or f'{data!s:.80}'}).")
         layers = [layer for layer, _, _ in data]
         if layers != sorted(layers) or any(
             layer < 0 or (expert or 0) < 0 or width < 1 for layer, expert, width in data

@@ -34,7 +34,7 @@ def _caption(tables: Tables, _facts: Facts) -> str:
     named = table.select("language", "neurons").iter_rows()
     return (
         f"How alike the sets found in two halves of the text are: median Jaccard over {span(table['halvings'])} halvings (dot), down to its 5th "
-        "percentile over them (line; a spread, no confidence interval), and the Jaccard expected of random sets with as many neurons in each "
+        "percentile over them (line; a spread, not a confidence interval), and the Jaccard expected of random sets with as many neurons in each "
         f"layer (bar). None for sets under 20 neurons. This is stability, not validity. n (neurons): {sizes(named)}."
     )
 
@@ -50,7 +50,7 @@ def _finding(table: pl.DataFrame | None) -> tuple[str, ...]:
     least = known.sort("median").row(0, named=True)
     return (
         f"Sets found in two halves of the text agree: median Jaccard {number(least['median'])} or more (5th percentile {number(least['p5'])}, by chance "
-        f"{number(least['chance'])}, in {least['language']}, where they do least). That is stability, not validity.",
+        f"{number(least['chance'])}, in {least['language']}, where they agree least). This is stability, not validity.",
     )
 
 

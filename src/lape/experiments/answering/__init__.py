@@ -73,10 +73,15 @@ def _cost(_context: Context, options: AnsweringStudy) -> Cost:
 EXPERIMENT = Experiment(
     name="answering",
     title="Questions about passages",
-    about="questions about passages, off and steered",
+    about="questions about passages, with neurons off and steered",
     options=AnsweringStudy,
     run=_run,
-    tables={"answering": Table("Scores of the answers in each condition, and their change of F1, 0 to 1.", TABLE)},
+    tables={
+        "answering": Table(
+            "Scores of the answers in each condition, 0 to 1, and their change of F1 from the unedited model; one greedy answer to each question.",
+            TABLE,
+        )
+    },
     needs=(MODEL, GIVEN),
     cost=_cost,
     figures=(
@@ -87,7 +92,7 @@ EXPERIMENT = Experiment(
             dots("answering", ["language", "condition"], "difference_f1", "change of F1", 0.0),
             counted(
                 "answering",
-                "Change of the answers' F1 against the unedited model, question by question.",
+                "Change of the answers' F1 from that of the unedited model, question by question; one greedy answer to each question.",
                 "questions",
                 "questions",
                 QUESTIONS,

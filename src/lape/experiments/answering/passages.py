@@ -69,7 +69,7 @@ def shots_for(question: Question, questions: Sequence[Question], count: int, see
             others.setdefault(one.article, []).append(one)
     if len(others) < count:
         raise OptionError(
-            f"An example for each question must come from another article, and there are {len(others)} others. Expected {count}: lower the shots."
+            f"An example for each question must come from another article, and there are {len(others)} others. Expected {count}: ask for fewer shots."
         )
     return [generator.choice(others[article]) for article in generator.sample(list(others), count)]
 

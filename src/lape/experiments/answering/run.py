@@ -62,7 +62,7 @@ class AnsweringOptions(GenerationOptions):
     """How questions about a passage are put, and how the answers are compared."""
 
     repetition_penalty: float = 1.0
-    """Divides the odds of tokens that occurred already; 1 is none: an answer is a copy of words of the passage."""
+    """Divides the logits of tokens that occurred already (multiplies negative ones); 1 is none, since an answer copies words of the passage."""
     batch: int = 8
     """Prompts that run at once."""
     questions: int | None = None

@@ -72,7 +72,7 @@ def _items(whole: Any, name: str, where: str) -> list[tuple[Any, str]]:
     """A list in an object, each item with the words that say where it is."""
     items = _field(whole, name, where)
     if not isinstance(items, list):
-        raise TextError(f"{where}: {name!r} is no list. Expected SQuAD's form: {_FORM}.")
+        raise TextError(f"{where}: {name!r} is not a list. Expected SQuAD's form: {_FORM}.")
     return [(item, f"{where}, {name}[{k}]") for k, item in enumerate(items)]
 
 
@@ -81,7 +81,7 @@ def _text(whole: Any, name: str, where: str) -> str:
     if isinstance(text, int) and name == "id":
         return str(text)
     if not isinstance(text, str):
-        raise TextError(f"{where}: {name!r} is no text. Expected SQuAD's form: {_FORM}.")
+        raise TextError(f"{where}: {name!r} is not a text. Expected SQuAD's form: {_FORM}.")
     return text
 
 

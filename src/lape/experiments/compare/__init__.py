@@ -40,7 +40,11 @@ EXPERIMENT = Experiment(
     about="two files of neurons side by side",
     options=CompareStudy,
     run=_run,
-    tables={"compared": Table("Sizes and overlap of two results' sets, in all and by layer.", COMPARED)},
+    tables={
+        "compared": Table(
+            "Sizes and overlap of the sets of two files of neurons, over all layers and in each.", COMPARED
+        )
+    },
     needs=(named("other", "no other neurons were named (--other RUN, or a file of neurons)", "--other RUN"),),
     study="asked",
     reads=_reads,

@@ -35,18 +35,20 @@ def _run(context: Context, _options: NoOptions) -> Tables:
 
 def _section(tables: Tables) -> Section:
     shown = {name: frame for name, frame in tables.items() if name == "effects"}
-    about = "What switching off single neurons costs; the text they fire on and the tokens they write stand with each neuron below."
+    about = "The change of loss with single neurons off; the text that each fires on and the tokens that it promotes are shown with the neuron below."
     return default_section(EXPERIMENT, shown, about)
 
 
 EXPERIMENT = Experiment(
     name="examples",
     title="Single neurons",
-    about="what single neurons fire on, write and cost",
+    about="what single neurons fire on and promote, and the change of loss with each off",
     options=NoOptions,
     run=_run,
     tables={
-        "contexts": Table("Where each neuron fires most.", CONTEXTS, file="examples/contexts.parquet"),
+        "contexts": Table(
+            "Contexts in which each neuron's activation is largest.", CONTEXTS, file="examples/contexts.parquet"
+        ),
         "words": Table("The tokens that each neuron promotes and suppresses.", WORDS, file="examples/words.parquet"),
         "effects": Table(
             "Change of loss with one neuron off, beside that of single control neurons, nats per token.",

@@ -56,7 +56,7 @@ class ExamplesOptions(TextOptions):
     effects: int = 10
     """Neurons of each language, those of lowest entropy, that are switched off one by one; 0: none."""
     effect_tokens: Tokens = 1000
-    """Tokens of each language on which that is measured, at most."""
+    """At most this many tokens of each language on which these effects are measured."""
     resamples: int = 2000
     """Bootstrap resamples of the units of text behind the 95 % intervals."""
     seed: int = 0
@@ -208,7 +208,7 @@ class Watcher:
         ]
         if missed:
             raise ModelError(
-                f"Layers {missed[:6]} were not seen in every forward: parts of the model seem to be compiled or replaced. Load it anew."
+                f"Layers {missed[:6]} were not seen in every forward: parts of the model seem to be compiled or replaced. Load the model again."
             )
         parts = [self._of_site(at, best) for at, best in sorted(self.best.items())]
         *columns, activations = (np.concatenate(column) for column in zip(*parts, strict=True))

@@ -69,7 +69,7 @@ def effects(
     own = {k: lowest(neurons[k], entropy, options.effects) for k in texts if k in neurons}
     notes = [f"effects of {k}: it has no neurons" for k in texts if k not in neurons or not len(own[k])]
     notes += [
-        f"effects of {k}: there is no text of it" for k, found in neurons.items() if len(found) and k not in texts
+        f"effects of {k}: no text in it was given" for k, found in neurons.items() if len(found) and k not in texts
     ]
     own = {k: found for k, found in own.items() if found}
     if not own:

@@ -46,7 +46,7 @@ class ForcingStudy:
 
 GIVEN = named(
     "forcing",
-    "steering takes long and is measured by itself: lape force MODEL --run RUN --out FOLDER, then --forcing FOLDER",
+    "steering takes long and is measured separately: lape force MODEL --run RUN --out FOLDER, then --forcing FOLDER",
     "--forcing FOLDER",
 )
 """What `lape force` measured is joined, not measured again."""
@@ -60,11 +60,9 @@ def _run(context: Context, options: ForcingStudy) -> Tables:
     context.note("forcing", f"measured by: lape {command}")
     other = differs(found.get("made_from"), {**context.neurons.made_from, STATISTICS: None})
     if other is not None:
-        said = (
-            f"what lape force measured, and is joined here, was measured with {other}, not with the sets of this study"
-        )
+        said = f"the joined results of lape force were measured with {other}, not with the sets of this study"
         context.note("forcing", said)
-        warn(f"{options.file}: {said}. For the same: lape force with the neurons of this study.")
+        warn(f"{options.file}: {said}. To measure with these: lape force, given the neurons of this study.")
     tables = {
         "forcing": pl.DataFrame(found["records"], schema=RECORDS).filter(pl.col("split") == "report"),
         "forcing_differences": pl.DataFrame(found["differences"], schema=DIFFERENCES),
@@ -83,13 +81,13 @@ def read_forcing(path: Path, model: Mapping[str, Any]) -> dict[str, Any]:
         _ = found["records"], found["differences"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FileError(
-            f"{path} holds no measured steering ({type(error).__name__}). Expected the folder that lape force made, with forcing.json in it."
+            f"{path} holds no results of lape force ({type(error).__name__}). Expected the folder that lape force made, with forcing.json in it."
         ) from error
     known = found.get("model", {}).get("checksum") if isinstance(found.get("model"), dict) else None
     if known is not None and known != model.get("checksum"):
         raise MismatchError(
             f"{path} was measured on a model with the checksum {known[:12]}, the statistics are of {str(model.get('checksum'))[:12]}. "
-            "Give steering of the same model."
+            "Give the results of lape force on the same model."
         )
     return found
 
@@ -97,20 +95,31 @@ def read_forcing(path: Path, model: Mapping[str, Any]) -> dict[str, Any]:
 EXPERIMENT = Experiment(
     name="forcing",
     title="Steering",
-    about="language forcing, measured before",
+    about="language forcing, as measured before by lape force",
     options=ForcingStudy,
     run=_run,
     tables={
-        "forcing": Table("Each family of methods on each pair of languages.", RECORDS, file="forcing/forcing.parquet"),
+        "forcing": Table(
+            "Shares of answers of each family of methods on each pair of languages; one greedy answer to each question.",
+            RECORDS,
+            file="forcing/forcing.parquet",
+        ),
         "forcing_differences": Table(
-            "Neurons minus each other family, over the ceiling.", DIFFERENCES, file="forcing/differences.parquet"
+            "Share of answers with neurons edited less that of each other family, both over the ceiling's.",
+            DIFFERENCES,
+            file="forcing/differences.parquet",
         ),
         "costs": Table(
-            "What the edits cost on text, nats per token.", COSTS, file="forcing/costs.parquet", optional=True
+            "Change of loss on text while an edit acts on every token, nats per token.",
+            COSTS,
+            file="forcing/costs.parquet",
+            optional=True,
         ),
-        "forced_answers": Table("Every answer.", ANSWERS, file="forcing/answers.parquet", optional=True),
+        "forced_answers": Table(
+            "Every answer, with its verdicts.", ANSWERS, file="forcing/answers.parquet", optional=True
+        ),
         "identification": Table(
-            "How far the identifiers can be trusted.",
+            "How often the identifiers recognise the language of lines whose language is known.",
             IDENTIFICATION,
             file="forcing/identification.parquet",
             optional=True,

@@ -51,23 +51,23 @@ class ForcingOptions(GenerationOptions):
     development_pairs: str = "same"
     """The pairs on which settings are tried: same, or as for `pairs`."""
     families: tuple[Family, ...] = get_args(Family)
-    """Which families are run."""
+    """Which families of methods and controls are run."""
     candidates: int = 0
-    """Questions among which an answer's own must be likeliest; 0 is all of the split."""
+    """An answer is on topic if its own question makes it likelier than the others of this many do; 0: all of the split."""
     development_candidates: int | None = None
-    """The same on the development questions, where fewer choose as well and faster. Default: as many."""
+    """`candidates` on the development questions, where fewer choose as well and faster. Default: as many."""
     resamples: int = 2000
     """Bootstrap resamples of the questions behind the 95 % intervals."""
     seed: int = 0
     """Seed of the controls and of the bootstrap."""
     identifier: str = "lingua"
-    """Who says what language an answer is in: lingua or langid."""
+    """Which identifier says what language an answer is in: lingua or langid."""
     second: str = "langid"
-    """Who is asked too, to report how often the two agree."""
+    """A second identifier, to report how often the two agree."""
     grader_url: str | None = None
     """An OpenAI-compatible endpoint that grades reported answers 0 to 2, such as http://127.0.0.1:8000/v1; its key: LAPE_GRADER_KEY."""
     grader_model: str | None = None
-    """The model that is asked there."""
+    """The model to ask at that endpoint."""
     cost_tokens: Tokens = 512
     """Tokens of each language on which the cost of an edit is measured."""
 

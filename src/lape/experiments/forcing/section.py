@@ -29,10 +29,12 @@ _SHOWN = ("ceiling", "none", "neurons", "prompt", "random")
 """Families whose sample answers stand side by side."""
 _QUESTIONS, _PAIRS = 3, 6
 FAMILIES = Table(
-    "Questions in one language, answers wanted in another: shares of the answers, averaged over pairs, on questions that chose no setting. Good: in the "
-    "language, fluent and on topic. Cost: change of loss on text of the target and of other languages while the edit acts on every token, nats per token. "
-    "ceiling: asked in the target language. none: nothing is done. prompt: told to in the prompt. mask: other scripts' tokens forbidden. diffmean: the "
-    "residual stream shifted by the difference of means. random, other, permuted: controls with other neurons.",
+    "Questions in one language, answers wanted in another: shares of the answers (one greedy answer to each question), averaged over pairs, on questions "
+    "on which no setting was chosen. Good: in the language, fluent and on topic, a proxy by our definitions. Cost: change of loss on text of the "
+    "target and of other languages while the edit acts on every token, nats per token. "
+    "ceiling: asked in the target language. none: nothing is done. prompt: asked for in the prompt. mask: tokens that are not among the target's frequent "
+    "ones forbidden or made less likely. diffmean: the residual stream shifted by the difference of means. random, other, permuted: controls, which edit "
+    "random neurons, a third language's neurons, or the same neurons with each other's values.",
     {
         "family": pl.String,
         **{f"{name}{end}": pl.Float64 for name in ("good", "in_language") for end in ENDS},
@@ -45,7 +47,7 @@ FAMILIES = Table(
 
 def section(tables: Tables) -> Section:
     """The section."""
-    about = "Ways of making the model answer in another language than that of the question."
+    about = "Ways of making the model answer in a language other than that of the question."
     if "forcing" not in tables:
         return Section("Steering", about, blocks=(Picture("steering"),) if "forcing_differences" in tables else ())
     rows = _reported(tables["forcing"])
@@ -62,7 +64,7 @@ def section(tables: Tables) -> Section:
     )
     if "forced_answers" in tables:
         note = (
-            "The first questions of each pair, as they came, whether they worked or not. A green edge: the identifier calls the answer the "
+            "The first questions of each pair, as they came, whether or not steering worked. A green edge: the identifier calls the answer the "
             "wanted language."
         )
         blocks += (Answers("Answers side by side", note, _sampled(tables["forced_answers"])),)
@@ -108,13 +110,13 @@ def _finding(rows: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
         f"{name} {number(rows[family]['good'])} {interval(rows[family]['good_low'], rows[family]['good_high'])}"
         for family, name in (
             ("ceiling", "asked in that language"),
-            ("prompt", "told to in the prompt"),
-            ("random", "as many random neurons"),
+            ("prompt", "asked for in the prompt"),
+            ("random", "random neurons edited instead"),
         )
         if family in rows
     ]
     share = f"{number(ours['good'])} {interval(ours['good_low'], ours['good_high'])}"
     beside = f"; {'; '.join(against)}." if against else "."
     return (
-        f"Steered by neurons to another language, a share of {share} of answers are in it, fluent and on topic{beside}",
+        f"With language neurons edited, a share of {share} of the answers is in the target language, fluent and on topic (a proxy){beside}",
     )

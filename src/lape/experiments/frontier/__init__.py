@@ -127,7 +127,7 @@ def _named(method: str) -> tuple[str, dict[str, Any]]:
         key, equals, value = one.partition("=")
         if not equals:
             raise OptionError(
-                f"{method!r} is no selection method. Expected a name, or NAME:OPTION=VALUE,… such as difference:against=largest."
+                f"{method!r} is not a selection method. Expected a name, or NAME:OPTION=VALUE,… such as difference:against=largest."
             )
         more[key] = float(value) if value.replace(".", "", 1).isdigit() else value
     return name, more
@@ -148,7 +148,9 @@ EXPERIMENT = Experiment(
     tables={
         "frontier": Table("Own effect, others and selectivity of each method and size, nats per token.", FRONTIER),
         "matrix": Table("Change of each language's loss with each language's set off, nats per token.", MATRIX),
-        "advantages": Table("Selectivity of one method minus another's, at equal own effect.", ADVANTAGES),
+        "advantages": Table(
+            "Selectivity of one method minus another's, at the largest own effect that both reach.", ADVANTAGES
+        ),
     },
     needs=(MODEL, PARALLEL),
     cost=_cost,
@@ -161,7 +163,7 @@ EXPERIMENT = Experiment(
             sentences(
                 "frontier",
                 "Selection methods at several sizes of set (points of a line): mean change of the other languages' loss against that of the language "
-                "whose neurons are off, nats per token, means over languages; lower at equal own is better.",
+                "whose neurons are off, nats per token, means over languages; lower at equal own effect is more selective.",
             ),
         ),
     ),

@@ -34,11 +34,11 @@ class GenerationStudy:
     questions: int = 20
     """Questions of each language that are answered with neurons off."""
     candidates: int = 4
-    """Questions among which an answer's own must be likeliest to be on topic."""
+    """An answer is on topic if its own question makes it likelier than the others of this many do."""
     grader_url: str | None = None
     """An OpenAI-compatible endpoint that also marks those answers 1 to 10, such as http://127.0.0.1:8000/v1; its key: LAPE_GRADER_KEY."""
     grader_model: str | None = None
-    """The model that is asked there."""
+    """The model to ask at that endpoint."""
 
     def __post_init__(self) -> None:
         positive(self, "questions")
@@ -51,7 +51,7 @@ def _missing(context: Context, options: GenerationStudy) -> str | None:
     if not _asked(context, options):
         return f"the bundled questions are in {', '.join(samples.questions('reporting'))}, none of which was recorded"
     if options.questions < 2:
-        return "questions is under 2"
+        return "it needs at least 2 questions of each language"
     return None if find_spec("lingua") else 'identifying languages needs lingua (pip install "lape[lid]")'
 
 
@@ -121,13 +121,19 @@ def _sampled(table: pl.DataFrame) -> list[Asked]:
 EXPERIMENT = Experiment(
     name="generation",
     title="Answers while a language is off",
-    about="answers with neurons off (good answers: a proxy)",
+    about="answers with neurons off, one greedy answer to each question (good answers: a proxy)",
     options=GenerationStudy,
     run=_run,
     tables={
-        "generation": Table("Shares of good answers with each language's neurons off, asked in each language.", SHARES),
-        "drops": Table("Share of good answers lost, beside that lost with matched neurons off.", DROPS),
-        "answers": Table("Every answer with its verdicts.", ANSWERS),
+        "generation": Table(
+            "Shares of good answers (a proxy; one greedy answer to each question) with each language's neurons off, asked in each language.",
+            SHARES,
+        ),
+        "drops": Table(
+            "Share of good answers (a proxy; one greedy answer to each question) lost, beside that lost with one draw of matched neurons off.",
+            DROPS,
+        ),
+        "answers": Table("Every answer, one for each question and condition, with its verdicts.", ANSWERS),
     },
     needs=(MODEL, Need(_missing)),
     cost=_cost,
@@ -139,7 +145,7 @@ EXPERIMENT = Experiment(
             draw,
             counted(
                 "generation",
-                "Share of good answers (a proxy) with a language's neurons off (row), asked in each language (column).",
+                "Share of good answers (a proxy) with a language's neurons off (row), asked in each language (column); one greedy answer to each question.",
                 "questions",
                 "questions",
                 "Shares, drawn without intervals.",
@@ -149,10 +155,11 @@ EXPERIMENT = Experiment(
             "drops",
             "Good answers lost, beside control neurons",
             ("drops",),
-            dots("drops", ["language"], "value", "good answers lost − lost to matched neurons", 0.0),
+            dots("drops", ["language"], "value", "share of good answers lost, own − matched neurons", 0.0),
             counted(
                 "drops",
-                "Share of good answers (a proxy) lost with a language's own neurons off, less that lost with matched control neurons off.",
+                "Share of good answers (a proxy) lost with a language's own neurons off, less that lost with matched control neurons off; one greedy answer to "
+                "each question, and one draw of control neurons.",
                 "questions",
                 "questions",
                 QUESTIONS,

@@ -49,9 +49,10 @@ were off instead, by `draw`; `question`: its number; `identified`: the language 
 `lape.measure.answer_table.DEFINITIONS`. `grade`: 1 to 10 from the endpoint, null without one.
 """
 DEFINITIONS = {
-    "good": "in the question's language, fluent and on topic as the unedited model and a language identifier have it: a proxy, not a judge's marks",
+    "good": "in the question's language, fluent and on topic according to a language identifier and the unedited model: a proxy, not a judge's marks; one "
+    "greedy answer is judged for each question",
     "fluent": "loss under the unedited model and share of repeated character 4-grams in the central 95 % of its own answers to the "
-    "development questions in the language, cut to the same number of tokens",
+    "development questions in the language, cut to the same number of tokens; estimated from these few, the band leaves out more than 5 % of new answers",
     "on_topic": "the true question makes the answer likeliest under the unedited model among `candidates` questions",
     "grade": "1 to 10 from a language model behind an endpoint, by `samples/judging.txt`; an empty answer is 1",
 }
@@ -72,11 +73,11 @@ class SilencedOptions(GenerationOptions):
     seed: int = 0
     """Seed of the control draws."""
     identifier: str = "lingua"
-    """Who says what language an answer is in: lingua or langid."""
+    """Which identifier says what language an answer is in: lingua or langid."""
     grader_url: str | None = None
     """An OpenAI-compatible endpoint that also grades the answers 1 to 10, such as http://127.0.0.1:8000/v1; its key: LAPE_GRADER_KEY."""
     grader_model: str | None = None
-    """The model that is asked there."""
+    """The model to ask at that endpoint."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

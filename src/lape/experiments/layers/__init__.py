@@ -24,7 +24,7 @@ HISTOGRAM = Table(
     command="{identify}",
 )
 PLACES = Table(
-    "The shares of all assignments in the bottom two layers and in the top quarter, over what chance would give.",
+    "The shares of all assignments of a neuron to a language that lie in the bottom two layers and in the top quarter, and their ratio to chance.",
     {"place": pl.String, **dict.fromkeys(("share", "chance", "over_chance", "low", "high"), pl.Float64)},
 )
 
@@ -54,13 +54,13 @@ def _of_neurons(neurons: LanguageNeurons) -> Tables:
 def _caption(tables: Tables, facts: Facts) -> str:
     count = tables["histogram"]["layer"].n_unique()
     return (
-        f"Language neurons in each of {count} layers, all languages on one scale; the number above a bar is that of the fullest layer, "
-        f"the one at the side the language's sum. n (neurons): {sets(tables)}. Counts, so without intervals.{selected(facts)}"
+        f"Language neurons in each of {count} layers, all languages on one scale; the number above a bar is the count in the layer with most neurons, "
+        f"the one at the side the language's total. n (neurons): {sets(tables)}. Counts, so without intervals.{selected(facts)}"
     )
 
 
 def _section(tables: Tables) -> Section:
-    about = "A neuron of several languages stands in each of them."
+    about = "A neuron of several languages is counted in each of them."
     return default_section(EXPERIMENT, tables, about, _finding(tables.get("histogram")))
 
 
@@ -83,7 +83,10 @@ EXPERIMENT = Experiment(
     options=NoOptions,
     run=_run,
     tables={
-        "layers": Table("Where each language's neurons lie, with 95 % intervals over the neurons of the set.", LAYERS),
+        "layers": Table(
+            "Shares of each language's neurons in parts of the model, with 95 % intervals over the neurons of the set.",
+            LAYERS,
+        ),
         "histogram": HISTOGRAM,
         "layer_claims": PLACES,
     },

@@ -19,7 +19,7 @@ def layers(tables: Tables, paper: Paper) -> Canvas:
     for axes, language in zip(grid.flat, languages, strict=True):
         _strip(axes, table.filter(pl.col("language") == language), paper.name(language), top)
     grid[-1, 0].tick_params(axis="x", bottom=True, labelbottom=True)
-    grid[-1, 0].set_xlabel("layer (at the side: neurons in all)")
+    grid[-1, 0].set_xlabel("layer (at the side: total neurons)")
     figure.get_layout_engine().set(h_pad=0.01, hspace=0.0)
     return figure
 

@@ -35,9 +35,9 @@ class NecessityStudy:
     groups: int = 300
     """Single neurons that are switched off one by one, spread over layers and deciles of energy."""
     necessity: str | None = None
-    """The language on which that is measured. Default: the first beside the main one."""
+    """The language whose loss is measured while neurons are off one by one. Default: the first beside the main one."""
     necessity_tokens: Tokens = 350
-    """Tokens of that language on which it is measured."""
+    """Tokens of that language's parallel text on which the loss is measured then."""
 
     @property
     def counts(self) -> dict[int, int]:
@@ -99,28 +99,31 @@ def _cost(_context: Context, options: NecessityStudy) -> Cost:
 EXPERIMENT = Experiment(
     name="necessity",
     title="Frequency or necessity",
-    about="frequency or necessity: single neurons off",
+    about="whether what is known of a neuron predicts the damage of switching it off",
     options=NecessityStudy,
     run=_run,
     tables={
         "ablated": Table(
-            "The damage of each neuron or group, and what is known of it beforehand, nats per token.",
+            "The damage of each neuron or group (the change of loss with it off, nats per token), and what was known of it beforehand.",
             {name: kind for name, kind in ABLATED.items() if name != "neurons"} | _SIZE,
         ),
-        "correlations": Table("Rank correlation of the damage with what is known beforehand.", CORRELATIONS | _SIZE),
-        "predictions": Table("How well estimates predict the damage.", PREDICTIONS | _SIZE),
+        "correlations": Table("Rank correlation of the damage with what was known beforehand.", CORRELATIONS | _SIZE),
+        "predictions": Table(
+            "How well estimates predict the damage: R² in the text that they were made on and in other text.",
+            PREDICTIONS | _SIZE,
+        ),
     },
     needs=(MODEL, PARALLEL, SUMS),
     cost=_cost,
     figures=(
         Figure(
             "necessity",
-            "What tells the damage of single neurons",
+            "Rank correlation with the damage",
             ("correlations",),
             dots("correlations", ["predictor", "size"], "rho", "rank correlation with the damage", 0.0, among="sample"),
             counted(
                 "correlations",
-                "Rank correlation of the damage of switching groups of neurons off with what is known of them beforehand.",
+                "Rank correlation of the damage (the change of loss with groups of neurons off) with what was known of them beforehand.",
                 "groups",
                 "groups",
                 _GROUPS,
@@ -128,7 +131,7 @@ EXPERIMENT = Experiment(
         ),
         Figure(
             "predictions",
-            "Damage predicted",
+            "Variance of the damage explained",
             ("predictions",),
             dots(
                 "predictions",
@@ -142,7 +145,7 @@ EXPERIMENT = Experiment(
             counted(
                 "predictions",
                 "Share of the variance of the damage that an estimate explains in unseen text (below 0: worse than the mean; arrow: below −1), with the "
-                "passes spent on its scale.",
+                "passes spent on calibrating its scale.",
                 "groups",
                 "groups",
                 _GROUPS,

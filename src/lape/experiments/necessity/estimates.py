@@ -71,7 +71,7 @@ class Estimator:
         is left out. A group lies in one layer. Raises OptionError for a model with experts, whose tokens' documents are not known.
         """
         if any(stretch.expert is not None for stretch in self._space):
-            raise OptionError("How the loss bends is not known for models with experts. Set draws to 0.")
+            raise OptionError("The second-order estimate is not available for models with experts. Set draws to 0.")
         squares = torch.zeros(len(groups), dtype=torch.float64)
         members = _members(groups)
         count = 0
@@ -129,7 +129,7 @@ def _members(groups: Sequence[NeuronSet]) -> dict[int, tuple[list[int], Tensor]]
     for number, group in enumerate(groups):
         split = group.space.split(group.flat)
         if len(split) != 1:
-            raise OptionError(f"Group {number} lies in {len(split)} layers. Expected all of its neurons in one.")
+            raise OptionError(f"Group {number} lies in {len(split)} layers. Expected all of its neurons in one layer.")
         k, local = next(iter(split.items()))
         parts.setdefault(k, []).append((number, local))
     result = {}

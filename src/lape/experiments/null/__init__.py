@@ -22,7 +22,7 @@ def _missing(context: Context, _options: NoOptions) -> str | None:
     """As many slices as languages are made of the folds."""
     count = len(context.languages)
     if context.stats.folds < count:
-        return f"there are {count} languages and {context.stats.folds} folds to make slices of"
+        return f"{count} languages need as many slices of one language, and the statistics have {context.stats.folds} folds to make them of"
     empty = [k for k in context.languages if not bool(context.stats[k].tokens[:count].all())]
     return f"{', '.join(empty)}: too little text was recorded for {count} slices" if empty else None
 
@@ -30,13 +30,11 @@ def _missing(context: Context, _options: NoOptions) -> str | None:
 EXPERIMENT = Experiment(
     name="null",
     title="The null entropy",
-    about="entropies of slices of one language",
+    about="entropies of slices of one language, beside those of the chosen neurons",
     options=NoOptions,
     run=_run,
     tables={
-        "null": Table(
-            "Entropies where there is one language alone, in slices, beside those of the chosen neurons.", NULL
-        )
+        "null": Table("Entropies over slices of one language, beside those of the chosen neurons over languages.", NULL)
     },
     needs=(Need(_missing),),
     figures=(
@@ -47,7 +45,9 @@ EXPERIMENT = Experiment(
             dots("null", ["language"], "share_below", "share below the null's 1st percentile", 0.9),
             counted(
                 "null",
-                "Share of chosen neurons whose entropy lies below the 1st percentile of that in slices of one language; dotted: nine in ten.",
+                "Share of chosen neurons whose entropy lies below the 1st percentile of entropies over slices of one language, which differ by "
+                "chance alone; dotted: "
+                "nine in ten.",
                 "neurons",
                 "neurons",
                 "Wilson's 95 % interval over neurons.",

@@ -38,8 +38,8 @@ def _of_neurons(neurons: LanguageNeurons) -> Tables:
 
 def _caption(tables: Tables, facts: Facts) -> str:
     return (
-        "How far languages share neurons: above the diagonal how many, below it the Jaccard (shared as a share of those in either), which "
-        f"also gives the colour; on it the language's own number. n (neurons): {sets(tables)}. Counts, so without intervals.{selected(facts)}"
+        "Neurons that languages share: above the diagonal their number, below it the Jaccard (shared as a share of those in either), which "
+        f"also gives the colour; on the diagonal the size of the language's set. n (neurons): {sets(tables)}. Counts, so without intervals.{selected(facts)}"
     )
 
 
@@ -59,20 +59,20 @@ def _grid(tables: Tables) -> Grid:
         "shared": View("shared neurons", values["shared"], 0),
         "jaccard": View("Jaccard (shared ÷ either)", values["jaccard"]),
     }
-    own = "; on the diagonal a language's own" if values["shared"][0][0] is not None else ""
+    own = "; on the diagonal the size of a language's set" if values["shared"][0][0] is not None else ""
     return Grid("overlap", f"Neurons that two languages share{own}.", "", names, names, views)
 
 
 EXPERIMENT = Experiment(
     name="overlap",
     title="Overlap",
-    about="which languages share neurons, and why",
+    about="which languages share neurons, and whether related ones share more",
     options=NoOptions,
     run=_run,
     tables={
         "overlap": Table("How much the sets of two languages overlap, beside chance.", OVERLAP, command="{identify}"),
         "mantel": Table(
-            "Mantel's test: whether languages that are alike share more neurons.", {**TESTS, "measure": pl.String}
+            "Mantel's test: whether languages that are more alike share more neurons.", {**TESTS, "measure": pl.String}
         ),
     },
     needs=(MODEL, PARALLEL),

@@ -19,7 +19,7 @@ def overlap(tables: Tables, paper: Paper) -> Canvas:
         return (form(alike[i, j]), False) if i > j else (f"{shared[i, j]:.0f}", i == j)
 
     figure = heat(paper, paper.names(names), paper.names(names), alike, "Jaccard of the two sets", cell=cell)
-    figure.axes[0].set_xlabel("above: neurons shared; diagonal: of the set")
+    figure.axes[0].set_xlabel("above: neurons shared; diagonal: size of the set")
     return figure
 
 

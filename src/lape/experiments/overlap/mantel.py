@@ -70,9 +70,9 @@ def _checked(matrix: ArrayLike) -> Matrix:
         raise OptionError(f"There are {len(found)} languages. Expected {FEWEST} or more for a permutation test.")
     pairs = ~np.eye(len(found), dtype=bool)
     if np.isnan(found[pairs]).any():
-        raise OptionError("A matrix holds nan. Leave out the languages whose likeness is not known.")
+        raise OptionError("A matrix holds nan. Leave out the languages whose similarity is not known.")
     if not np.allclose(found[pairs], found.T[pairs], rtol=1e-9, atol=0):
-        raise OptionError("A matrix is not symmetric. Expected one likeness for each pair of languages.")
+        raise OptionError("A matrix is not symmetric. Expected one similarity for each pair of languages.")
     return found
 
 

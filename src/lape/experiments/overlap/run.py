@@ -89,7 +89,10 @@ def overlap_tests(
         unknown = [k for k in range(len(names)) if np.isnan(likeness[k, k])]
         kept = [k for k in range(len(names)) if k not in {*small, *unknown}]
         inside = np.ix_(kept, kept)
-        notes = [_listed("not known for", names, unknown), _listed(f"under {SMALLEST} neurons:", names, small)]
+        notes = [
+            _listed("the relation is not known for", names, unknown),
+            _listed(f"left out for fewer than {SMALLEST} neurons:", names, small),
+        ]
         tested = _tested(overlap[inside], likeness[inside], notes, permutations, seed)
         rows.append({"relation": relation, "languages": len(kept), "pairs": len(kept) * (len(kept) - 1) // 2, **tested})
     return pl.DataFrame(rows, schema=TESTS)

@@ -27,26 +27,29 @@ def _cost(context: Context, _options: NoOptions) -> Cost:
 EXPERIMENT = Experiment(
     name="patching",
     title="Zero or mean ablation",
-    about="zeroing or mean-patching",
+    about="zero ablation beside mean ablation",
     options=NoOptions,
     run=_run,
     tables={
         "patching": Table(
             "Change of loss with neurons at 0 and at their mean over the other languages, nats per token.", PATCHING
         ),
-        "patched_matrix": Table("The same for every language off and every language evaluated.", MATRIX),
+        "patched_matrix": Table(
+            "Change of loss with neurons at that mean, for every language off and every language evaluated, nats per token.",
+            MATRIX,
+        ),
     },
     needs=(MODEL, PARALLEL, SUMS),
     cost=_cost,
     figures=(
         Figure(
             "patching",
-            "Neurons set to their mean elsewhere",
+            "Own effect of mean ablation",
             ("patching",),
-            dots("patching", ["language"], "patched_own", "own effect, patched (nats per token)", 0.0),
+            dots("patching", ["language"], "patched_own", "own effect of mean ablation (nats per token)", 0.0),
             sentences(
                 "patching",
-                "Change of a language's own loss with its neurons set to their mean over the other languages.",
+                "Change of a language's own loss, in nats per token, with its neurons set to their mean over the other languages; without a control.",
             ),
         ),
     ),

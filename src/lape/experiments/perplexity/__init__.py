@@ -62,21 +62,30 @@ def _cost(context: Context, options: PerplexityStudy) -> Cost:
 
 EXPERIMENT = Experiment(
     name="perplexity",
-    title="What switching off does to the loss",
-    about="LAPE's sets off, with controls (a) and (b)",
+    title="Change of loss with neurons off",
+    about="change of loss with LAPE's sets off, beside random and matched neurons",
     options=PerplexityStudy,
     run=_run,
     tables={
         "perplexity": Table(
-            "Change of loss with a language's neurons off, on text of each language.",
+            "Change of loss with a language's neurons off, on text of each language, nats per token unless a column says otherwise.",
             SUMMARY,
             file="perplexity/perplexity.parquet",
             key=("off", "language"),
             known=("neurons", "tokens", "units", "delta_token"),
         ),
-        "controlled": Table("Change of a language's own loss beside that of its control neurons, paired.", CONTROLLED),
-        "published": Table("LAPE's sets under the published rule: own effect, others and selectivity.", FRONTIER),
-        "main": Table("The same of the main language.", FRONTIER, optional=True),
+        "controlled": Table(
+            "Change of a language's own loss, in nats per token, less that with control neurons off, paired.",
+            CONTROLLED,
+        ),
+        "published": Table(
+            "LAPE's sets under the published rule: own effect and others, in nats per token, and selectivity.", FRONTIER
+        ),
+        "main": Table(
+            "Own effect and others, in nats per token, and selectivity of the main language's set.",
+            FRONTIER,
+            optional=True,
+        ),
     },
     needs=(MODEL, PARALLEL),
     cost=_cost,

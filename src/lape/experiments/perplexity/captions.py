@@ -20,8 +20,8 @@ def matrix_caption(tables: Tables, facts: Facts) -> str:
         else " No control was drawn."
     )
     return (
-        "Change of loss in nats per token with a language's neurons switched off (row), on text of each language (column); colours from 0 on, by the "
-        f"root.{bold}{beside} n: {span(table['tokens'])} tokens per language. {units(table, facts)}"
+        "Change of loss in nats per token with a language's neurons switched off (row), on text of each language (column); colours start at 0 and "
+        f"follow the square root.{bold}{beside} n: {span(table['tokens'])} tokens per language. {units(table, facts)}"
     )
 
 

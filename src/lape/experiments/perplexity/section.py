@@ -23,7 +23,8 @@ UNITS = {
 """Columns of the loss matrix, what they are in, and digits."""
 CONTROLS = {"matched": "less the mean of matched neurons", "random": "less the mean of random neurons"}
 OWN = Table(
-    "Change of a language's own loss, nats per token, with as many other neurons off: matched by layer and decile of gate energy, or random by layer.",
+    "Change of a language's own loss, nats per token, with its own neurons off and with as many others: matched by layer and decile of gate energy, or "
+    "random in each layer.",
     {
         name: SUMMARY[name]
         for name in (
@@ -52,7 +53,7 @@ OWN = Table(
 def section(tables: Tables) -> Section:
     """The section."""
     about = "The change of each language's loss while the neurons of one language are off."
-    title, table = "What switching off does to the loss", tables.get("perplexity")
+    title, table = "Change of loss with neurons off", tables.get("perplexity")
     if table is None:
         return Section(title, about)
     own = table.filter(pl.col("off") == pl.col("language"))
@@ -60,7 +61,7 @@ def section(tables: Tables) -> Section:
         _grid(table),
         Picture("perplexity"),
         Picture("own"),
-        Rows("own damage beside its controls", OWN, own.select(list(OWN.schema))),
+        Rows("own effect beside controls", OWN, own.select(list(OWN.schema))),
     )
     found = (_damage(table), _unharmed(table))
     return Section(title, about, tuple(one for one in found if one), blocks)
@@ -135,6 +136,6 @@ def _unharmed(table: pl.DataFrame) -> str | None:
     if least["low"] is None or least["low"] > 0.05:
         return None
     return (
-        f"Least depends on the {least['neurons']} neurons of {least['off']}: {number(least['delta_token'])} nats per token "
+        f"The smallest own effect is that of the {least['neurons']} neurons of {least['off']}: {number(least['delta_token'])} nats per token "
         f"{interval(least['low'], least['high'])}."
     )

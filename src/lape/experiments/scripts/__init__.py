@@ -70,12 +70,13 @@ def _cost(context: Context, options: ScriptsStudy) -> Cost:
 EXPERIMENT = Experiment(
     name="scripts",
     title="Script or language",
-    about="script or language",
+    about="effect of the neurons on the same sentences in other scripts",
     options=ScriptsStudy,
     run=_run,
     tables={
         "scripts": Table(
-            "Neurons and damage where the same sentences are written otherwise, nats per sentence.", SCRIPTS
+            "Neurons found and damage (change of loss, nats per sentence) where the same sentences are rewritten: romanised, converted, shuffled or noised.",
+            SCRIPTS,
         )
     },
     needs=(MODEL, PARALLEL, Need(_missing, "{recorded}")),
@@ -85,10 +86,11 @@ EXPERIMENT = Experiment(
             "scripts",
             "Script or language",
             ("scripts",),
-            dots("scripts", ["language", "kind"], "kept", "share of the native damage that is kept", 0.5),
+            dots("scripts", ["language", "kind"], "kept", "damage after rewriting ÷ damage before", 0.5),
             sentences(
                 "scripts",
-                "Damage by the neurons of native writing on the same sentences written otherwise, over that on native writing.",
+                "Damage (change of loss in nats per sentence) by the neurons found in native writing on the same sentences rewritten, over that on "
+                "native writing.",
             ),
         ),
     ),

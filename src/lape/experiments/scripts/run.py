@@ -97,7 +97,7 @@ def scripts(
     natives = {language: _native(work, language, *both) for language, both in _sources(texts, evaluation).items()}
     others = {language: rewritten(own, language, options) for language, own in natives.items()}
     rows = []
-    for language, own in each(natives.items(), "writing text differently", progress):
+    for language, own in each(natives.items(), "measuring rewritten text", progress):
         rows += work.language(language, own, others[language])
     return pl.DataFrame(rows, schema=SCRIPTS)
 
@@ -106,7 +106,7 @@ def _sources(texts: Texts, evaluation: Texts) -> dict[str, tuple[Any, Any]]:
     recorded, other = checked_texts(texts), checked_texts(evaluation)
     if set(recorded) != set(other):
         raise TextError(
-            f"The texts are in {', '.join(recorded)}, those to evaluate on in {', '.join(other)}. Give both in the same languages."
+            f"The texts to record are in {', '.join(recorded)}, those to evaluate on in {', '.join(other)}. Give both in the same languages."
         )
     return {language: (source, other[language]) for language, source in recorded.items()}
 
@@ -119,7 +119,7 @@ def _native(work: _Work, language: str, recorded: Any, evaluated: Any) -> Writte
     ]
     for found, what in zip(lines, ("to record", "to evaluate on"), strict=True):
         if not found:
-            raise TextError(f"The text {what} for {language} holds no line. Give it some text, or leave it out.")
+            raise TextError(f"The text {what} for {language} has no line. Give it some text, or leave it out.")
     work.refuse_recorded(language, lines[1])
     return native(language, *lines)
 

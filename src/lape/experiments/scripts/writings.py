@@ -41,7 +41,9 @@ class ScriptOptions:
         positive(self, "tokens", "evaluation_tokens", "steps", "resamples")
         unknown = [kind for kind in self.kinds if kind not in get_args(Writing)]
         if unknown:
-            raise OptionError(f"There is no writing {unknown[0]!r}. Expected some of: {', '.join(get_args(Writing))}.")
+            raise OptionError(
+                f"There is no kind of writing {unknown[0]!r}. Expected some of: {', '.join(get_args(Writing))}."
+            )
 
 
 @dataclass(frozen=True)

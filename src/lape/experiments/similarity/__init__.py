@@ -56,7 +56,7 @@ EXPERIMENT = Experiment(
     run=_run,
     tables={
         "dominance": Table(
-            "How strongly each language dominates each layer, and whether translations are found.", DOMINANCE
+            "How strongly each language dominates each layer, and the share of translations that are found.", DOMINANCE
         ),
         "pairs": Table("How alike the sentences of two languages are in each layer, as cosines.", PAIRS),
     },

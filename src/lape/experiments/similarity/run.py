@@ -64,7 +64,7 @@ class SimilarityOptions:
     row_tokens: int = 512
     """Tokens in a row, BOS included; a longer sentence is cut."""
     batch_tokens: int = 2048
-    """Tokens that run at once."""
+    """Tokens that run through the model at once."""
     one_per_row: bool = False
     """One sentence a row even where the model could keep several apart."""
     sentences: int | None = 400

@@ -40,7 +40,7 @@ def sentence_vectors(
     options = options or TextOptions()
     if options.tokens is not None:
         raise OptionError(
-            f"tokens is {options.tokens}, which cuts each language at another sentence. Leave it out; limit sentences instead."
+            f"tokens is {options.tokens}, which cuts each language at a different sentence. Leave it out; limit sentences instead."
         )
     texts = aligned_lines(lines)
     found = find(model)

@@ -102,7 +102,7 @@ class CompiledReader(Reader):
         for name, tensor in expected.items():
             off = (ours[name].double() - tensor.double()).abs().sum() / tensor.double().abs().sum().clamp_min(1e-30)
             if float(off) > near:
-                raise ModelError(f"its counts lie {float(off):.2g} off ({name})")
+                raise ModelError(f"its counts are off by a share of {float(off):.2g} ({name})")
         return self
 
     def read(self, one: Batch) -> None:

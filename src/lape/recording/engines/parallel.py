@@ -156,7 +156,7 @@ def _own(model: nn.Module, whole: Sites) -> Sites:
         seen = _seen(model, whole)
     except RuntimeError as error:  # more processes than it has heads of keys and values, for instance
         raise ModelError(
-            f"{type(model).__name__} does not run shared out among {distributed.get_world_size()} processes ({str(error)[:200]}). Start fewer, "
+            f"{type(model).__name__} cannot be split among {distributed.get_world_size()} processes ({str(error)[:200]}). Start fewer, "
             "or load it with device_map instead."
         ) from error
     if all(widths == full for widths in _gathered(seen)):
@@ -166,7 +166,7 @@ def _own(model: nn.Module, whole: Sites) -> Sites:
     every = _gathered(_seen(model, own))
     if [sum(widths) for widths in zip(*every, strict=True)] != full:
         raise ModelError(
-            f"The MLPs of {type(model).__name__} are not shared out neuron by neuron: of {full[0]} in a layer, the processes see "
+            f"The MLPs of {type(model).__name__} are not split neuron by neuron: of {full[0]} in a layer, the processes see "
             f"{[widths[0] for widths in every]}. Load it with device_map instead."
         )
     return own

@@ -50,17 +50,17 @@ class ClusterOptions:
     """Who runs the batches of a recording."""
 
     engine: Literal["local", "ray"] = "local"
-    """This process, or workers of Ray, each with a model of its own (needs the extra `ray`)."""
+    """What records: this process (local), or workers of Ray, each with a model of its own (needs the extra `ray`)."""
     workers: int = 2
-    """Of ray: how many workers."""
+    """For ray: how many workers there are."""
     address: str | None = None
-    """Of ray: the cluster, such as auto or ray://head:10001. Default: this machine, started for the run."""
+    """For ray: the cluster, such as auto or ray://head:10001. Default: this machine, started for the run."""
     worker_cpus: float | None = None
-    """Of ray: CPU cores a worker has. Default: this machine's or the cluster's, shared out."""
+    """For ray: CPU cores per worker. Default: those of this machine or of the cluster, divided among the workers."""
     worker_gpus: float | None = None
-    """Of ray: GPUs a worker has. Default: one where there are any."""
+    """For ray: GPUs per worker. Default: one where there are any."""
     group_batches: int = 64
-    """Of ray: batches that are counted in one go, and again where a worker is lost."""
+    """For ray: batches that are counted in one go, and counted again where a worker is lost."""
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -186,7 +186,9 @@ class OnRay(Engine):
         for key in self._keys[work.corpus.language]:
             group = self._file(key)
             if group is None:
-                raise FileError(f"{self._path(key)} is gone. Give the same command again: it is counted anew.")
+                raise FileError(
+                    f"{self._path(key)} is no longer there. Give the same command again: it is then counted anew."
+                )
             for name in group.names():
                 tensor = group.tensor(name)
                 wide = tensor.long() if tensor.dtype == torch.int32 else tensor

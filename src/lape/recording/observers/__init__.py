@@ -30,7 +30,7 @@ def asked(options: RecordOptions, *, tuned: bool = False) -> list[Observer]:
             there = (
                 f"Expected some of: {', '.join(known)}"
                 if known
-                else "All quantities have options of their own: see lape record --help"
+                else "All quantities here have options of their own: see lape record --help"
             )
             raise OptionError(f"also is {name!r}. {there}.")
     return [one for one in OBSERVERS if one.asked(options, tuned=tuned)]
