@@ -239,7 +239,8 @@ def summary(lines: pl.DataFrame, neurons: LanguageNeurons, options: PerplexityOp
     """One row per language switched off and language evaluated. Losses are negative log-likelihoods in nats.
 
     `off`, `language`, `neurons` (switched off); `delta_token` with its 95 % interval `low`, `high` (null under 20 units);
-    `tokens`, `characters`, `sentences` (lines), `units` (of resampling); `nll_base`, `nll_off` (per token); `delta_character`, `delta_sentence`; `perplexity_base`, `perplexity_off`, `percent` (change of perplexity, for convenience);
+    `tokens`, `characters`, `sentences` (lines), `units` (of resampling); `nll_base`, `nll_off` (per token); `delta_character`, `delta_sentence`;
+    `perplexity_base`, `perplexity_off`, `percent` (change of perplexity, for convenience);
     `random_mean`, `random_max`, `matched_mean`, `matched_max`: `delta_token` of the control draws, null where none was drawn.
 
     `lines`: the loss of every line in every condition, as `lape.experiments.perplexity.run.line_losses` gives it.
