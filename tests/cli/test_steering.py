@@ -205,7 +205,7 @@ def test_one_prompt_that_is_in_the_target_already_stops_no_file_and_is_named(fol
     assert run(steer(folder, source=(), more=["--file", str(tmp_path / "prompts.txt")])) == 0
     said = capsys.readouterr()
     assert said.out.count("(en → fr)") == 2
-    assert said.err.startswith(f"warning: 1 of 2 prompts is in fr already ({french!r:.40}), taken to be in en")
+    assert said.err.startswith(f"warning: 1 of 2 prompts is already in fr ({french!r:.40}) and taken to be in en")
     refused(capsys, tmp_path, steer(folder, french, source=()), f"{french!r:.60} is already in fr", "--from TAG")
 
 
@@ -283,7 +283,7 @@ def test_prompts_and_conversations_come_from_json_lines(folder, tmp_path, capsys
     [
         ("{", ["p.jsonl, line 2", "is not JSON"]),
         ('{"text": "x"}', ["p.jsonl, line 2", "holds no prompt"]),
-        ("[]", ["p.jsonl, line 2", "no list of messages"]),
+        ("[]", ["p.jsonl, line 2", "not a list of messages"]),
         ('[{"role": "user"}]', ["p.jsonl, line 2", "without a role"]),
     ],
 )
@@ -329,7 +329,7 @@ def test_without_an_identifier_languages_are_named_by_hand(folder, tmp_path, cap
         ({"to": "french"}, ["'french' is not a language tag", "such as fr"]),
         ({"source": ("--from", "zh")}, ["zh was not recorded", "en, fr, id"]),
         ({"to": "en"}, ["both en", "Name two languages"]),
-        ({"to": "en", "source": ()}, ["both en", "Name two languages"]),
+        ({"to": "en", "source": ()}, ["both en", "Name another target"]),
         ({"prompts": ("xxxx ?",), "source": ()}, ["The language of", "is uncertain", "en, fr, id", "--from en"]),
         ({"of": None}, ["No run was given", "lape record MODEL --text", "--run RUN"]),
         ({"of": "nowhere"}, ["There is no run", "nowhere", "lape record"]),

@@ -20,7 +20,7 @@ SPECIFIC = ("zh", "fr", "es", "vi", "id", "ja")
 
 @pytest.fixture(scope="module")
 def table(loaded: tuple[Any, Any], neurons: LanguageNeurons) -> pl.DataFrame:
-    return lape.perplexity(*loaded, neurons, samples.texts("evaluate", 2), row_tokens=256, draws=1)
+    return lape.perplexity(*loaded, neurons, samples.texts("evaluate", 1), row_tokens=256, draws=1)
 
 
 def test_the_tokenizer_is_the_true_one(loaded: tuple[Any, Any]) -> None:

@@ -75,6 +75,13 @@ class Answers:
         """Where a language stands in `sizes`, `usual` and every token's `shares`."""
         return self.languages.index(language)
 
+    def strength_at(self, k: int) -> float:
+        """How much of an edit acts while token k of the steered answer (from 0) is read, 0 to 1; the first generated position is the prompt's last."""
+        steer, position = self.asked.steer, k + 1
+        if steer.tokens == "prompt" or (steer.first is not None and position >= steer.first):
+            return 0.0
+        return float(steer.fade**position)
+
 
 class Session:
     """A model that several people may ask at once: a lock lets one at a time, so none sees another's edits."""

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 
 SUMMARY = {
     **dict.fromkeys(("off", "language"), pl.String),
-    "neurons": pl.Int64,
-    **dict.fromkeys(("delta_token", "low", "high"), pl.Float64),
-    **dict.fromkeys(("tokens", "characters", "sentences", "units"), pl.Int64),
-    **dict.fromkeys(("nll_base", "nll_off", "delta_character", "delta_sentence"), pl.Float64),
+    **dict.fromkeys(("neurons", "tokens", "characters", "sentences", "units"), pl.Int64),
+    **dict.fromkeys(
+        ("nll_base", "nll_off", "delta_token", "low", "high", "delta_character", "delta_sentence"), pl.Float64
+    ),
     **dict.fromkeys(("perplexity_base", "perplexity_off", "percent"), pl.Float64),
     **dict.fromkeys(("random_mean", "random_max", "matched_mean", "matched_max"), pl.Float64),
 }
@@ -238,9 +238,9 @@ def _frame(work: Ablations, condition: _Condition, language: str) -> pl.DataFram
 def summary(lines: pl.DataFrame, neurons: LanguageNeurons, options: PerplexityOptions) -> pl.DataFrame:
     """One row per language switched off and language evaluated. Losses are negative log-likelihoods in nats.
 
-    `off`, `language`, `neurons` (switched off); `delta_token` with its 95 % interval `low`, `high` (null under 20 units);
-    `tokens`, `characters`, `sentences` (lines), `units` (of resampling); `nll_base`, `nll_off` (per token); `delta_character`, `delta_sentence`;
-    `perplexity_base`, `perplexity_off`, `percent` (change of perplexity, for convenience);
+    `off`, `language`, `neurons` (switched off); `tokens`, `characters`, `sentences` (lines), `units` (of resampling);
+    `nll_base`, `nll_off` (per token); `delta_token` with its 95 % interval `low`, `high` (null under 20 units);
+    `delta_character`, `delta_sentence`; `perplexity_base`, `perplexity_off`, `percent` (change of perplexity, for convenience);
     `random_mean`, `random_max`, `matched_mean`, `matched_max`: `delta_token` of the control draws, null where none was drawn.
 
     `lines`: the loss of every line in every condition, as `lape.experiments.perplexity.run.line_losses` gives it.
