@@ -3,8 +3,7 @@ PYTHON ?= python3
 BIN = .venv/bin
 
 LOWEST = .venv-lowest
-# One more than there are cores: clusters, browsers and killed processes are waited for.
-PYTEST = pytest -n 3 --dist loadfile --no-loadscope-reorder
+PYTEST = pytest -n 2 --dist loadfile --no-loadscope-reorder
 CORE = tests/values tests/store tests/data tests/detect tests/model tests/edit tests/recording
 
 .PHONY: help demo docs core check test soak lowest lint reference bench build clean

@@ -1,6 +1,6 @@
 """Every decoder-only language model of transformers is proven, and docs/architectures.md says so.
 
-The verdicts are reached in two processes; see `conformance.py` for what each takes. Whole blocks are compiled of one type of every
+The verdicts are reached in a process of their own; see `conformance.py` for what each takes. Whole blocks are compiled of one type of every
 structure, of the others the part that has the MLP; `make soak` compiles whole blocks of all, as does the command that writes the page.
 """
 
@@ -20,7 +20,7 @@ WRITTEN_FOR = re.search(r"transformers (\S+) loads", PAGE.read_text())
 
 @pytest.fixture(scope="module")
 def found():
-    return {one.kind: one for one in verdicts(mapped(), blocks=representatives(mapped()))}
+    return {one.kind: one for one in verdicts(mapped(), blocks=representatives(mapped()), workers=1)}
 
 
 def test_whole_blocks_are_compiled_of_every_structure():

@@ -100,8 +100,7 @@ def test_an_example_is_answered_in_the_wanted_language_in_both_columns(browser: 
         page.get_by_text("English neurons that fire on a token").wait_for(timeout=PATIENCE)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_the_page_can_be_used_by_all(browser: Any, address: str, width: int, scheme: str) -> None:
     with opened(browser, address, viewport={"width": width, "height": 900}, color_scheme=scheme) as page:
         assert faults(page) == []
