@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,7 @@ SLOW = (
 _HERE = Path(__file__).parent
 
 
+@cache
 def _rank(path: Path) -> int:
     """The place of a file in `SLOW`; behind all of them for others."""
     return next((k for k, name in enumerate(SLOW) if _HERE / name in (path, *path.parents)), len(SLOW))

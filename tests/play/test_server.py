@@ -69,7 +69,7 @@ def elsewhere(body=b"", kind="text/html"):
             pass
 
     server = HTTPServer(("127.0.0.1", 0), Elsewhere)
-    thread = Thread(target=server.serve_forever, daemon=True)
+    thread = Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield server.server_address[1], asked
     server.shutdown()

@@ -6,6 +6,7 @@ python tests/support/conformance.py llama gpt2     # only these, in full
 
 from __future__ import annotations
 
+import ast
 import inspect
 import sys
 import time
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import torch
@@ -308,7 +310,7 @@ def compiles(model: Any, kind: Kind, *, blocks: bool = True) -> None:
     are the same code, as most types' MLPs are, are compiled once in a process.
 
     A whole model takes seconds to minutes to compile: done here only where blocks share modules, whose runs are counted over a
-    whole forward, and elsewhere in test_edit.py and tests/real/test_compiled.py.
+    whole forward (without `blocks`, of one such type), and elsewhere in test_edit.py and tests/real/test_compiled.py.
     """
     from lape.edit.edit import edited
     from lape.model.find import find
@@ -322,8 +324,8 @@ def compiles(model: Any, kind: Kind, *, blocks: bool = True) -> None:
     shared = any(max(site.runs, site.activation_runs) > 1 for site in sites)
     for name in [""] if shared else dict.fromkeys(kinds.values()):
         module = model.get_submodule(name)
-        if not (blocks or shared):
-            code = code_of(module)
+        if not blocks:
+            code = SHARED if shared else code_of(module)
             if code in COMPILED:
                 continue
             COMPILED.add(code)
@@ -346,6 +348,7 @@ def compiles(model: Any, kind: Kind, *, blocks: bool = True) -> None:
         torch.compiler.reset()
 
 
+SHARED = (("", "modules that several blocks share"),)
 COMPILED: set[tuple[tuple[str, str], ...]] = set()
 """The parts of blocks that this process has compiled."""
 
@@ -357,8 +360,9 @@ def code_of(module: Any) -> tuple[tuple[str, str], ...]:
 
 @cache
 def _forward_of(kind: type) -> str:
-    own = not kind.__module__.startswith("torch.")
-    return inspect.getsource(inspect.unwrap(kind.forward)) if own else kind.__qualname__
+    if kind.__module__.startswith("torch."):
+        return kind.__qualname__
+    return ast.dump(ast.parse(dedent(inspect.getsource(inspect.unwrap(kind.forward)))))  # comments differ
 
 
 def part_of(model: Any, site: Any) -> str:
@@ -403,14 +407,14 @@ def structures(kind: Kind) -> set[tuple[Any, ...]]:
 
 
 def representatives(names: Sequence[str]) -> set[str]:
-    """The first type of every structure."""
-    seen: set[tuple[Any, ...]] = set()
+    """Types that have every structure among them: at each step the first of those that add most."""
+    built = {name: structures(KINDS[name]) for name in names if name in KINDS and not KINDS[name].unsupported}
+    left = set().union(*built.values())
     chosen = set()
-    for name in names:
-        kind = KINDS.get(name)
-        if kind is not None and not kind.unsupported and not structures(kind) <= seen:
-            seen |= structures(kind)
-            chosen.add(name)
+    while left:
+        best = max(built, key=lambda name: len(built[name] & left))
+        chosen.add(best)
+        left -= built[best]
     return chosen
 
 
