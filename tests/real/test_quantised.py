@@ -32,4 +32,4 @@ def test_the_model_in_8_bits_is_proven_and_fires_much_the_same(loaded: tuple[Any
 
 
 def counted(model: Any, tokenizer: Any, texts: dict[str, Any]) -> ActivationStats:
-    return lape.record(model, tokenizer, texts, tokens=600, row_tokens=256)
+    return lape.record(model, tokenizer, texts, tokens=300, row_tokens=256)

@@ -42,6 +42,11 @@ def bench(loaded: tuple[Any, Any], stats: ActivationStats) -> Bench:
     return Bench(*loaded, stats, samples.texts("record"), GenerationOptions(new_tokens=24))
 
 
+@pytest.fixture(scope="module")
+def precise() -> tuple[Any, Any]:
+    return lape.load("sample", dtype="float32")
+
+
 def share(answers: Sequence[str], language: str, identify: Identifier) -> float:
     guesses = zip(answers, identify(answers), strict=True)
     return sum(in_language(answer, guess, language) for answer, guess in guesses) / len(answers)
@@ -78,21 +83,27 @@ def test_an_answer_asked_in_the_target_language_is_on_topic(bench: Bench, questi
     assert sum(verdicts) >= 4 > 3 * COUNT / COUNT
 
 
-def test_steering_a_batch_is_steering_each_alone(stats: ActivationStats, questions: dict[str, list[str]]) -> None:
+def test_steering_a_batch_is_steering_each_alone(
+    precise: tuple[Any, Any], stats: ActivationStats, questions: dict[str, list[str]]
+) -> None:
     """In fp32, prompts of different lengths, left-padded."""
-    model, tokenizer = lape.load("sample", dtype="float32")
     some = {language: asked[:3] for language, asked in questions.items()}
-    together = Bench(model, tokenizer, stats, None, GenerationOptions(new_tokens=8))
-    alone = Bench(model, tokenizer, stats, None, GenerationOptions(new_tokens=8, batch=1))
+    together = Bench(*precise, stats, None, GenerationOptions(new_tokens=8))
+    alone = Bench(*precise, stats, None, GenerationOptions(new_tokens=8, batch=1))
     assert together.answers(SETTING, some, "en", "fr") == alone.answers(SETTING, some, "en", "fr")
 
 
 @pytest.mark.parametrize(("dtype", "near"), [("float32", 1e-5), ("bfloat16", 0.05)])
 def test_the_exported_model_is_the_edited_one(
-    neurons: LanguageNeurons, tmp_path: Path, dtype: str, near: float
+    loaded: tuple[Any, Any],
+    precise: tuple[Any, Any],
+    neurons: LanguageNeurons,
+    tmp_path: Path,
+    dtype: str,
+    near: float,
 ) -> None:
     """Logits agree to 1e-5 of the largest in fp32; in bf16, where scaled columns are rounded, to 0.05."""
-    model, tokenizer = lape.load("sample", dtype=dtype)
+    model, tokenizer = precise if dtype == "float32" else loaded
     edits = [Off(neurons["zh"]), Scale(neurons["fr"] - neurons["zh"], 1.5)]
     exported, _ = lape.load(lape.export(model, edits, tmp_path / "out", tokenizer=tokenizer), dtype=dtype)
     ids = tokenizer("La maison est grande et le chat dort. 今天天气很好。", return_tensors="pt")["input_ids"]
