@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from lape.errors import FileError, LapeError
-from lape.store.documents import Schema, damaged, misfit, parse
+from lape.store.documents import AGAIN, Schema, damaged, misfit, parse
 from lape.store.files import write
 from lape.store.kinds import kind_of
 
@@ -152,9 +152,7 @@ class TensorFile:
                 raise FileError(
                     f"{path} is {other}. Expected {kind}: a .safetensors file, or the folder of a run."
                 ) from error
-            raise FileError(
-                f"{path} is damaged or not {kind} ({error}). Make it again, or copy it again from its source."
-            ) from error
+            raise FileError(f"{path} is damaged or not {kind} ({error}). {AGAIN}") from error
         if self.header.get("kind") != kind:
             found = self.header.get("kind", "a safetensors file that lape did not write")
             raise FileError(f"{path} holds {found}. Expected {kind}.")

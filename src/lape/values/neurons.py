@@ -208,11 +208,11 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
         return hash((self.space, self.method, tuple(self.sets.items())))
 
     def __repr__(self) -> str:
-        return lines(f"LanguageNeurons({self._about()})", {
+        rows = {
             "languages": listed(f"{language} {len(chosen):,}" for language, chosen in self.sets.items()),
             "layers": " · ".join(filter(None, [layers_of(self.union), self._stable()])),
-            **{label: listed(parts, between=", ") for label, parts in self._notes().items()},
-        })  # fmt: skip
+        }
+        return lines(f"LanguageNeurons({self._about()})", rows, self._notes())
 
     def _repr_html_(self) -> str:
         """For notebooks: each language's neurons, how they lie in the layers, and how stable they are."""
@@ -228,10 +228,8 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
             for language, chosen in self.sets.items()
         ]
         columns += ["stability (mean)"] if self.stability else []
-        return table(
-            f"LanguageNeurons: {self._about()}", columns, [row[: len(columns)] for row in rows],
-            [f"{label}: {', '.join(parts)}" for label, parts in self._notes().items() if parts],
-        )  # fmt: skip
+        shown = [row[: len(columns)] for row in rows]
+        return table(f"LanguageNeurons: {self._about()}", columns, shown, self._notes())
 
     def _about(self) -> str:
         return f"{self.method}: {len(self.union):,} of {self.space}{of_model(self.manifest)}"

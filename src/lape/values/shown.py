@@ -33,9 +33,10 @@ def fitted(text: str, width: int = WIDTH) -> str:
     return line if cell_len(line) <= width else set_cell_size(line, width - 1).rstrip() + "…"
 
 
-def lines(head: str, rows: Mapping[str, str]) -> str:
-    """A first line, and below it a line for each row that says anything."""
-    below = [f" {label:<{_LABEL - 1}}{fitted(text, WIDTH - _LABEL)}" for label, text in rows.items() if text]
+def lines(head: str, rows: Mapping[str, str], notes: Mapping[str, Sequence[str]]) -> str:
+    """A first line, and below it a line for each row and each note that says anything."""
+    every = {**rows, **{label: listed(parts, between=", ") for label, parts in notes.items()}}
+    below = [f" {label:<{_LABEL - 1}}{fitted(text, WIDTH - _LABEL)}" for label, text in every.items() if text]
     return "\n".join([fitted(head), *below])
 
 
@@ -66,12 +67,13 @@ def of_model(manifest: Mapping[str, Any]) -> str:
     return f" of {name}" if name else ""
 
 
-def table(head: str, columns: Sequence[str], rows: Iterable[Sequence[str]], notes: Iterable[str] = ()) -> str:
+def table(head: str, columns: Sequence[str], rows: Iterable[Sequence[str]], notes: Mapping[str, Sequence[str]]) -> str:
     """HTML for a notebook: escaped, of the page's own colours, without anything from elsewhere. It scrolls where it is long."""
     cell = 'style="text-align:left;white-space:pre;font-family:monospace"'
     headers = "".join(f"<th {cell}>{_html(one)}</th>" for one in columns)
     body = "".join(f"<tr>{''.join(f'<td {cell}>{_html(one)}</td>' for one in row)}</tr>" for row in rows)
-    below = "".join(f"<div>{_html(one)}</div>" for one in notes if one)
+    said = (f"{label}: {', '.join(parts)}" for label, parts in notes.items() if parts)
+    below = "".join(f"<div>{_html(one)}</div>" for one in said)
     return (
         f"<div><div>{_html(head)}</div>"
         f'<div style="max-height:30em;overflow:auto;width:fit-content"><table><thead><tr>{headers}</tr></thead><tbody>{body}</tbody></table></div>'

@@ -131,16 +131,13 @@ class ActivationStats:
 
     def __repr__(self) -> str:
         tokens = self._tokens()
-        return lines(f"ActivationStats({self._about()})", {
-            "tokens": listed(f"{k} {rounded(count)}" for k, count in tokens.items()),
-            **{label: listed(parts, between=", ") for label, parts in self._notes().items()},
-        })  # fmt: skip
+        rows = {"tokens": listed(f"{k} {rounded(count)}" for k, count in tokens.items())}
+        return lines(f"ActivationStats({self._about()})", rows, self._notes())
 
     def _repr_html_(self) -> str:
         """For notebooks: the counted tokens of each language."""
         rows = [[language, f"{count:,}"] for language, count in self._tokens().items()]
-        notes = [f"{label}: {', '.join(parts)}" for label, parts in self._notes().items() if parts]
-        return table(f"ActivationStats: {self._about()}", ["language", "counted tokens"], rows, notes)
+        return table(f"ActivationStats: {self._about()}", ["language", "counted tokens"], rows, self._notes())
 
     def _tokens(self) -> dict[str, int]:
         return {language: int(one.tokens.sum()) for language, one in self.by_language.items()}
