@@ -18,7 +18,7 @@ import lape
 from lape.detect import DETECTORS
 from lape.detect.identify import MethodOptions
 from lape.values.space import NeuronSpace
-from support.pages import ROOT
+from support.pages import ROOT, referenced
 
 SOURCE = ROOT / "src/lape"
 ORDER = ("model", "tokenizer", "neurons", "stats")
@@ -56,8 +56,7 @@ TAKING = {name: (function, kind) for name, function, kind in taking()}
 
 def documented() -> Iterator[tuple[str, Callable[..., Any]]]:
     """The functions, and the methods of the classes, that docs/reference lists."""
-    pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs/reference").glob("*.md"))
-    for path in dict.fromkeys(re.findall(r"^`(lape\.[\w.]+)` · \[source\]", pages, re.MULTILINE)):
+    for path in dict.fromkeys(referenced()):
         value = resolve_name(path)
         name = f"{value.__module__}.{value.__qualname__}" if callable(value) else path
         if inspect.isclass(value) and not getattr(value, "_is_protocol", False):

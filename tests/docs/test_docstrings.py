@@ -23,7 +23,7 @@ import torch
 import lape
 from lape.measure.result import Result
 from lape.values.stats import ActivationStats, LanguageStats
-from support.pages import ROOT
+from support.pages import referenced
 from support.planted import planted, planted_folder, planted_stats, planted_texts, planted_tokenizer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -37,9 +37,7 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 def public() -> dict[str, Any]:
     """Name -> function or class: all that docs/reference lists, and what experiments give."""
-    pages = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs/reference").glob("*.md"))
-    listed = re.findall(r"^`(lape\.[\w.]+)` · \[source\]", pages, re.MULTILINE)
-    found = {name: resolve_name(name) for name in dict.fromkeys(listed)} | {"lape.measure.result.Result": Result}
+    found = {name: resolve_name(name) for name in referenced()} | {"lape.measure.result.Result": Result}
     return {name: value for name, value in found.items() if callable(value) and not _speaks_for_itself(value)}
 
 

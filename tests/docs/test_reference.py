@@ -16,11 +16,9 @@ import lape
 from lape.cli import app
 from lape.detect import DETECTORS
 from lape.experiments import NAMES
-from support.pages import PAGES, ROOT
+from support.pages import PAGES, REFERENCE, ROOT, referenced
 
-FOLDER = ROOT / "docs" / "reference"
-WRITTEN = {path.name: path.read_text(encoding="utf-8") for path in FOLDER.glob("*.md")}
-HERE = re.findall(r"^`(lape\.[\w.]+)` · \[source\]", "\n".join(WRITTEN.values()), re.MULTILINE)
+HERE = referenced()
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +31,10 @@ def made() -> Any:
 
 def test_pages_are_those_of_the_code(made: Any) -> None:
     pages = made.pages()
-    assert sorted(pages) == sorted(WRITTEN), "make reference"
+    assert sorted(pages) == sorted(REFERENCE), "make reference"
     verbs = pages.pop("cli.md")
-    assert not [name for name, text in pages.items() if text != WRITTEN[name]], "make reference"
-    assert words(verbs) == words(WRITTEN["cli.md"]), "make reference"
+    assert not [name for name, text in pages.items() if text != REFERENCE[name]], "make reference"
+    assert words(verbs) == words(REFERENCE["cli.md"]), "make reference"
 
 
 def words(page: str) -> list[str]:
@@ -61,7 +59,7 @@ def test_every_dataclass_of_options_is_there_with_its_fields() -> None:
     named = {name for text in sources for name in re.findall(r"^class ([A-Z]\w+Options)\b", text, re.MULTILINE)}
     assert len(named) > 25
     assert named <= {one.rpartition(".")[2] for one in HERE}
-    assert "| `rate` | `float` | `0.01` | Share of all neurons that is kept" in WRITTEN["options.md"]
+    assert "| `rate` | `float` | `0.01` | Share of all neurons that is kept" in REFERENCE["options.md"]
 
 
 def test_names_can_be_imported_from_where_the_pages_say() -> None:
@@ -69,15 +67,15 @@ def test_names_can_be_imported_from_where_the_pages_say() -> None:
     assert all(resolve_name(path) is not None for path in HERE)
 
 
-@pytest.mark.parametrize("page", sorted(WRITTEN))
+@pytest.mark.parametrize("page", sorted(REFERENCE))
 def test_every_heading_has_an_anchor_of_its_own(page: str) -> None:
-    tokens = MarkdownIt().parse(WRITTEN[page])
+    tokens = MarkdownIt().parse(REFERENCE[page])
     headings = [after.content.lower() for token, after in pairwise(tokens) if token.type == "heading_open"]
     assert len(headings) == len(set(headings))
 
 
 def test_every_verb_and_option_is_there() -> None:
-    text = WRITTEN["cli.md"]
+    text = REFERENCE["cli.md"]
     verbs = [name for name in app() if not name.startswith("-")]
     assert {"record", "eval", "doctor"} <= set(verbs)
     assert not [verb for verb in verbs if f"\n## lape {verb}\n" not in text]
@@ -86,9 +84,9 @@ def test_every_verb_and_option_is_there() -> None:
 
 
 def test_the_columns_of_tables_are_told_where_a_function_names_them() -> None:
-    page = WRITTEN["experiments.md"].partition("## `necessity`")[2].partition("\n## ")[0]
+    page = REFERENCE["experiments.md"].partition("## `necessity`")[2].partition("\n## ")[0]
     assert all(f"\n| `{name}` | A row per language" in page for name in ("ABLATED", "CORRELATIONS", "PREDICTIONS"))
-    assert "| `RECORDS` | A row per setting" in WRITTEN["lape.md"]  # of another module
+    assert "| `RECORDS` | A row per setting" in REFERENCE["lape.md"]  # of another module
 
 
 def test_what_other_pages_import_is_there() -> None:

@@ -13,8 +13,15 @@ from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parents[2]
 PAGES = ("README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md")))
+REFERENCE = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs/reference").glob("*.md"))}
+"""File name -> text of the pages of the reference."""
 _MARK = re.compile(r"<!-- (soak|not run: .+?) -->")
 _GLOB = re.compile(r"(?<=\s)[\w./-]+\*[\w./*-]*(?=\s|$)")
+
+
+def referenced() -> list[str]:
+    """The dotted names that the reference lists, each as often as it does."""
+    return re.findall(r"^`(lape\.[\w.]+)` · \[source\]", "\n".join(REFERENCE.values()), re.MULTILINE)
 
 
 @dataclass(frozen=True)
