@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from lape.errors import OptionError
-from lape.measure.controls import DECILES, deciles
 from lape.values.neurons import NeuronSet
 from lape.values.space import NeuronSpace
+
+DECILES = 10
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,12 @@ class Group:
     """Of energy within the stretch; None for the language's own neurons."""
     among: str
     """`sample`, spread over all neurons, or `own`, from the language's set."""
+
+
+def deciles(energy: Tensor) -> Tensor:
+    """The decile (0 to 9) of each neuron's energy within its stretch."""
+    rank = energy.argsort(stable=True).argsort(stable=True)
+    return rank * DECILES // len(energy)
 
 
 def strata(space: NeuronSpace, energy: Tensor) -> dict[tuple[int, int], Tensor]:

@@ -208,7 +208,7 @@ def _ablated(
     """One language's groups: what was measured, and what others say."""
     own = neurons[language]
     generator = torch.Generator().manual_seed(options.seed)
-    groups = sample(own.space, work.energy[language], options.groups, options.size, generator)
+    groups = sample(own.space, work.energy(language, "gate"), options.groups, options.size, generator)
     groups += own_groups(own, options.own, options.size, generator)
     half = work.unit(language) % 2 == 0
     if half.all() or not half.any():
