@@ -58,8 +58,8 @@ def units(table: pl.DataFrame, facts: Facts) -> str:
     if table["low"].null_count():
         return f"No intervals where there are under {FEWEST} units of text (documents, sentences or blocks of lines): here {span(table['units'])}."
     return (
-        f"95 % bootstrap (BCa under 100 units) over {span(table['units'])} units of text (documents, sentences or blocks of lines), resampled jointly over languages "
-        f"and conditions{resamples(facts)}."
+        f"95 % bootstrap (BCa under 100 units) over {span(table['units'])} units of text (documents, sentences or blocks of lines), resampled jointly "
+        f"over languages and conditions{resamples(facts)}."
     )
 
 

@@ -229,7 +229,7 @@ class Ablations:
         means = torch.stack([self._recorded[self._measured_base(k)]["mean"] for k in self.languages])
         count = round(share * means.shape[1]) if len(means) > 1 else 0
         leads = over_others(means, "mean") if count else means
-        return NeuronSet(self.found.space, torch.cat([largest(one, count) for one in leads]).unique())
+        return NeuronSet(self.found.space, torch.cat([largest(one, count) for one in leads]))
 
     def _measured_base(self, language: str) -> str:
         if self._known(language) not in self._base:

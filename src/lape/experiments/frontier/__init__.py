@@ -202,8 +202,8 @@ def _cost(context: Context, options: FrontierStudy) -> Cost:
 
 
 _ADVANTAGES = (
-    "How much less one method's sets disturb the other languages than another's do at equal own effect, nats per sentence: at each level, and averaged over all levels at "
-    "which both were measured (area). In the row mean, languages are resampled too."
+    "How much less one method's sets disturb the other languages than another's do at equal own effect, nats per sentence: at each level, and "
+    "averaged over all levels at which both were measured (area). In the row mean, languages are resampled too."
 )
 
 EXPERIMENT = Experiment(
@@ -214,12 +214,13 @@ EXPERIMENT = Experiment(
     run=_run,
     tables={
         "frontier": Table(
-            "Own effect, mean of the others and worst other in nats per sentence, and selectivity, of each method and size.", FRONTIER
+            "Own effect, mean of the others and worst other in nats per sentence, and selectivity, of each method and size.",
+            FRONTIER,
         ),
         "matrix": Table("Change of each language's loss with each language's set off, nats per sentence.", MATRIX),
         "levels": Table(
-            "What each method costs the other languages, in nats per sentence, at fixed own effects: shares of that of LAPE's published sets. Nothing stands where a "
-            "level lies outside of the sizes measured.",
+            "What each method costs the other languages, in nats per sentence, at fixed own effects: shares of that of LAPE's published sets. "
+            "Nothing stands where a level lies outside of the sizes measured.",
             AT_LEVELS,
         ),
         "advantages": Table(_ADVANTAGES, ADVANTAGES),

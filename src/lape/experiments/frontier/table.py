@@ -97,7 +97,8 @@ class _Curves:
         if not whole > 0:
             return np.inf, -np.inf
         low = max(LEVELS[0], *(one.measured[0] / whole for one in curves))
-        return low, min(LEVELS[-1], *(one.measured[1] / whole for one in curves))
+        high = min(LEVELS[-1], *(one.measured[1] / whole for one in curves))
+        return round(low, 9), round(high, 9)
 
 
 def at_levels(
@@ -165,8 +166,8 @@ def advantages(
     One row per language and level, and one of the mean over those of `over` that could be compared (`languages`, how many; `favoured`, how many of
     them have a difference above 0). Intervals are paired over units of text; in the row of the mean languages are resampled too, as a random effect: it
     says what another sample of languages might show. `p` is the bootstrap's, two-sided, of no difference, `p_holm` corrected over the languages
-    of the same pair and level, and `units` of the language that has fewest. Ours. Raises OptionError for a method, a reference, or a language of `over`, that was
-    not measured.
+    of the same pair and level, and `units` of the language that has fewest. Ours. Raises OptionError for a method, a reference, or a language of
+    `over`, that was not measured.
 
     Example:
         >>> from lape.data.corpus import TextOptions
@@ -214,18 +215,17 @@ class _Compared:
 
 def _pair(curves: _Curves, k: int, ours: _Curve, theirs: _Curve, at: float | str) -> _Compared | None:
     low, high = curves.between(k, ours, theirs)
-    if isinstance(at, float):
-        levels = [at] if low <= at <= high else []
-    else:
-        levels = [*np.linspace(low, high, _STEPS)] if low < high else []
-    if not levels:
+    levels = [at] if isinstance(at, float) else [*np.linspace(low, high, _STEPS)]
+    if not low <= levels[0] <= levels[-1] <= high or low == high:
         return None
     parts = []
     for level in levels:
         own = level * curves.reference[:, k]
         (mine, my_worst), (others, worst) = ours.at(own), theirs.at(own)
         parts.append((own, mine, others, worst - my_worst, selectivity(own, mine), selectivity(own, others)))
-    return _Compared(*np.mean(parts, axis=0), covered=(high - low) / (LEVELS[-1] - LEVELS[0]))
+    own, mine, others, worst, share, share_against = np.mean(parts, axis=0)
+    covered = (high - low) / (LEVELS[-1] - LEVELS[0])
+    return _Compared(own, mine, others, worst, share, share_against, covered)
 
 
 def _compared(curves: _Curves, found: Sequence[_Compared | None]) -> dict[str, Any]:
@@ -240,7 +240,9 @@ def _compared(curves: _Curves, found: Sequence[_Compared | None]) -> dict[str, A
         result: Floats = np.average(np.stack([getattr(one, name) for one in known], 1), axis=1, weights=weights)
         return result
 
-    plain = {name: float(mean(name)[0]) for name in ("own", "others", "others_against", "selectivity", "selectivity_against")}
+    plain = {
+        name: float(mean(name)[0]) for name in ("own", "others", "others_against", "selectivity", "selectivity_against")
+    }
     differences = np.stack([one.others_against - one.others for one in known], 1)
     row = plain | drawn.plain("difference", mean("others_against") - mean("others"), quantiles=True)
     return {

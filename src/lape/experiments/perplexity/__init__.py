@@ -42,7 +42,9 @@ class PerplexityStudy:
                 f"draws is {self.draws} and elsewhere {self.elsewhere}. Expected 1 or more: no claim is judged without a control."
             )
         if MATCHED.name not in {one.name for one in kinds_of(self.controls)}:
-            raise OptionError(f"controls are {', '.join(self.controls)}. Expected {MATCHED.name} among them: claims are judged on it.")
+            raise OptionError(
+                f"controls are {', '.join(self.controls)}. Expected {MATCHED.name} among them: claims are judged on it."
+            )
 
 
 def _run(context: Context, own_options: PerplexityStudy) -> Tables:
@@ -102,7 +104,8 @@ EXPERIMENT = Experiment(
             key=("language", "control"),
         ),
         "published": Table(
-            "LAPE's sets under the published rule: own effect, others and worst other, in nats per sentence, and selectivity.", FRONTIER
+            "LAPE's sets under the published rule: own effect, others and worst other, in nats per sentence, and selectivity.",
+            FRONTIER,
         ),
         "main": Table(
             "Own effect, others and worst other, in nats per sentence, and selectivity of the main language's set.",

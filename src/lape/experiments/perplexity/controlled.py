@@ -85,14 +85,15 @@ class _Changes:
         nats: dict[str, dict[tuple[str, int, str], Floats]] = {}
         tokens, sentences = {}, {}
         ratios: dict[str, dict[str, dict[int, float]]] = {}
-        for (off, kind, draw, on), some in lines.partition_by("off", "kind", "draw", "language", as_dict=True).items():
-            unit = some["unit"].to_numpy()
-            nats.setdefault(str(off), {})[str(kind), int(draw), str(on)] = by_unit(unit, some["nll"], count)  # type: ignore[call-overload]
+        for some in lines.partition_by("off", "kind", "draw", "language"):
+            first, unit = some.row(0, named=True), some["unit"].to_numpy()
+            off, kind, draw, on = (first[name] for name in ("off", "kind", "draw", "language"))
+            nats.setdefault(off, {})[kind, draw, on] = by_unit(unit, some["nll"], count)
             if kind == BASE:
-                tokens[str(on)] = by_unit(unit, some["tokens"], count)
-                sentences[str(on)] = by_unit(unit, np.ones(len(unit)), count)
-            elif (ratio := some["energy_ratio"][0]) is not None:
-                ratios.setdefault(str(off), {}).setdefault(str(kind), {})[int(draw)] = ratio  # type: ignore[call-overload]
+                tokens[on] = by_unit(unit, some["tokens"], count)
+                sentences[on] = by_unit(unit, np.ones(len(unit)), count)
+            elif first["energy_ratio"] is not None:
+                ratios.setdefault(off, {}).setdefault(kind, {})[draw] = first["energy_ratio"]
         plain = {off: {kind: list(of.values()) for kind, of in kinds.items()} for off, kinds in ratios.items()}
         return cls(Resamples(count, resamples, seed), nats, tokens, sentences, plain, seed)
 
@@ -103,16 +104,15 @@ class _Changes:
     def change(self, off: str, kind: str, on: str, size: Floats, weights: Floats | None = None) -> Floats:
         """(rows,) the change of a language's loss over its `size`, averaged over draws; `weights` (rows, draws): how often each is drawn."""
         before = self.nats[""][BASE, 0, on]
-        each = [
-            self.drawn.ratio(self.nats[off][kind, draw, on] - before, size) for draw in self.draws(off, kind, on)
-        ]
+        each = [self.drawn.ratio(self.nats[off][kind, draw, on] - before, size) for draw in self.draws(off, kind, on)]
         result: Floats = np.average(np.stack(each, 1), axis=1, weights=weights)
         return result
 
     def more(self, off: str, kind: str, among: Sequence[str], weights: Mapping[str, Floats]) -> Floats:
         """(rows,) nats per sentence: the change of the language's own loss less the mean of the others'."""
         own, *rest = (self.change(off, kind, on, self.lines[on], weights.get(on)) for on in (off, *among))
-        return own - np.mean(rest, axis=0)
+        result: Floats = own - np.mean(rest, axis=0)
+        return result
 
 
 def _row(known: _Changes, language: str, kind: str) -> dict[str, Any]:
@@ -125,7 +125,11 @@ def _row(known: _Changes, language: str, kind: str) -> dict[str, Any]:
     draws = known.draws(language, kind, language)
     if not draws:
         return row
-    weights = {on: drawn.crossed(len(some), known.seed) for on in (language, *others) if (some := known.draws(language, kind, on))}
+    weights = {
+        on: drawn.crossed(len(some), known.seed)
+        for on in (language, *others)
+        if (some := known.draws(language, kind, on))
+    }
     control = known.change(language, kind, language, known.tokens[language], weights[language])
     each = [known.nats[language][kind, draw, language] - known.nats[""][BASE, 0, language] for draw in draws]
     row |= {

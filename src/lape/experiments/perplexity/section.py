@@ -125,9 +125,7 @@ def _control(row: Mapping[str, float | None]) -> str:
     mean, largest = row.get("matched_mean"), row.get("matched_max")
     if mean is None or largest is None:
         return " (no control was drawn)"
-    return (
-        f"; as many neurons of the same layers that write as much by {number(mean)} (at most {number(largest)})"
-    )
+    return f"; as many neurons of the same layers that write as much by {number(mean)} (at most {number(largest)})"
 
 
 def _unharmed(table: pl.DataFrame) -> str | None:
