@@ -98,7 +98,7 @@ class _Curves:
             return np.inf, -np.inf
         low = max(LEVELS[0], *(one.measured[0] / whole for one in curves))
         high = min(LEVELS[-1], *(one.measured[1] / whole for one in curves))
-        return round(low, 9), round(high, 9)
+        return low, high
 
 
 def at_levels(
@@ -136,11 +136,16 @@ def at_levels(
     return pl.DataFrame(rows, schema=AT_LEVELS)
 
 
+def _within(low: float, level: float, high: float) -> bool:
+    """Whether a level was measured; the reference's own size lies at its whole, whatever its last digits."""
+    return low - 1e-9 <= level <= high + 1e-9
+
+
 def _at(curves: _Curves, k: int, curve: _Curve, level: float) -> Floats:
     """(4, rows): own, others, worst and selectivity at a level; not a number outside of what was measured."""
     low, high = curves.between(k, curve)
     own = level * curves.reference[:, k]
-    if not low <= level <= high:
+    if not _within(low, level, high):
         return np.full((4, len(own)), np.nan)
     others, worst = curve.at(own)
     return np.stack([own, others, worst, selectivity(own, others)])
@@ -215,9 +220,9 @@ class _Compared:
 
 def _pair(curves: _Curves, k: int, ours: _Curve, theirs: _Curve, at: float | str) -> _Compared | None:
     low, high = curves.between(k, ours, theirs)
-    levels = [at] if isinstance(at, float) else [*np.linspace(low, high, _STEPS)]
-    if not low <= levels[0] <= levels[-1] <= high or low == high:
+    if not low < high or (isinstance(at, float) and not _within(low, at, high)):
         return None
+    levels = [at] if isinstance(at, float) else [*np.linspace(low, high, _STEPS)]
     parts = []
     for level in levels:
         own = level * curves.reference[:, k]
