@@ -36,7 +36,6 @@ LINES = {
     "dash": "Le ciel—bleu—est—beau aujourd'hui", "next": "\nQ: What is that?\nThe sky is blue because of light.",
 }  # fmt: skip
 WORDS = ["light", "scattered", "London", "the", "squares", "sky"]
-NUMBERS = ["lpr", "wpr", "acc", "skipped", "script_switched", "refused"]
 
 
 def of(language, *completions, words=WORDS, **options):
@@ -48,7 +47,7 @@ def of(language, *completions, words=WORDS, **options):
 # The rule
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=35, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(
         st.tuples(
