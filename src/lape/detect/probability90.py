@@ -40,7 +40,7 @@ def probability90(
     """For language k the `per_language` neurons that exceed their threshold on the largest share of k's tokens (after Mondal et al. 2025, arXiv 2503.17456).
 
     This is not what Mondal et al. released. Their code takes the 90th percentile within the *same* language, so that by construction every neuron exceeds
-    its threshold on about .10 of the tokens of every language, and what ranks the neurons is how ties and rounding fall: that rule is degenerate. Ours pools:
+    its threshold on about .10 of the tokens of every language: that rule is degenerate, it cannot rank neurons by language. Ours pools:
     one threshold for each neuron, the `percentile` of its activation over the tokens of all languages, each language weighing the same, so
     that the shares differ between languages. It is read off a histogram (`lape.values.histogram`): see `exceeding` for what is exact. Raises
     OptionError for statistics recorded without `histogram`, or of a single language.
