@@ -51,7 +51,7 @@ def texts(
 ) -> dict[str, Documents]:
     """Language -> documents of a part, at most `documents` of them. Document i says the same in every language.
 
-    `part`: record (28 documents), evaluate (20 others) or all. `languages`: which, in this order; the five of `FURTHER` have the 28 to record
+    `part`: record (28 documents), evaluate (20 others) or all. `languages`: which, in this order; ko, ar, ru, de, zh-Hant have the 28 to record
     alone. Raises OptionError for another part, and for a language that the part is not in.
 
     Example:
@@ -74,7 +74,7 @@ def questions(
 
     `part`: development (24 questions), reporting (40 others) or all (these 64); choosing (40 more, to choose settings by, so that they are not
     chosen on what is reported); or native (64 + 40, all of them: what a model answers in the question's own language, from which bounds are made).
-    `languages`: which, in this order; the five of `FURTHER` have the 64 alone. Raises OptionError for another part, and for a language that the part
+    `languages`: which, in this order; ko, ar, ru, de, zh-Hant have the 64 alone. Raises OptionError for another part, and for a language that the part
     is not in.
 
     Example:
