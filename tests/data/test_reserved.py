@@ -79,7 +79,7 @@ def read_by(code: str) -> set[str]:
 @cache
 def modules(*folders: str) -> dict[str, str]:
     """Path -> code of every module of some folders."""
-    paths = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+    paths = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py")) if "_build" not in path.parts]
     return {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in paths}
 
 
