@@ -78,7 +78,10 @@ def sentences(name: str, about: str) -> Caption:
         known = "units" in table.columns and table["units"].count()
         count: Any = table["units"].max() if known else (facts.get("evaluated") or {}).get("lines")
         over = f"{count:,} " if count else ""
-        return f"{about} 95 % bootstrap (BCa under 100 units) over {over}parallel sentences, resampled jointly over languages and conditions{resamples(facts)}."
+        return (
+            f"{about} 95 % bootstrap (BCa under 100 units) over {over}parallel sentences, resampled jointly over languages and conditions"
+            f"{resamples(facts)}."
+        )
 
     return say
 
