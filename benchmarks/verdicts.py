@@ -35,7 +35,7 @@ def shares(units: int, tail: int, simulations: int) -> dict[str, list[float]]:
 def main() -> None:
     simulations = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     print(f"units  tail   refused, {MEMBERS} members   held")
-    for units in (20, 40, 60, 100):
+    for units in (20, 40, 60, 100, 200):
         for tail, name in ((1, "above"), (-1, "below")):
             found = shares(units, tail, simulations)
             print(

@@ -139,7 +139,7 @@ def methods(record: Mapping[str, Any]) -> str:
             f"text and each read by itself ({evaluated['tokens']} tokens per language on average; SHA-256 {evaluated['hash'][:16]}), "
             "as the change of the negative log-likelihood in nats per token when a language's neurons are set to 0, "
             f"beside {options['draws']} draws of control neurons (a) as many at random in each layer, (b) as many in each layer and decile of "
-            "energy E[a²]·‖down column‖². Intervals of these effects are 95 % bootstraps (BCa, Efron 1987, under 100 units; else percentile; "
+            "energy E[a²]·‖down column‖². Intervals of these effects are 95 % bootstraps (BCa, Efron 1987, under 400 units; else percentile; "
             f"{options['resamples']:,} resamples) over sentences, resampled jointly over languages and conditions; selection methods are compared by "
             "the paired difference of selectivity, own / (own + others), at the largest own effect that both reach. "
             f"{_of_claims(record)} Software: {versions}.",

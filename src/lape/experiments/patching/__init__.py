@@ -75,8 +75,8 @@ EXPERIMENT = Experiment(
             dots("patching", ["language"], "patched_own", "own effect of mean ablation (nats per token)", 0.0),
             sentences(
                 "patching",
-                "Change of a language's own loss, in nats per token, with its neurons set to their mean over the other languages; control neurons so set stand in "
-                "the table patched_controlled.",
+                "Change of a language's own loss, in nats per token, with its neurons set to their mean over the other languages; control neurons so set "
+                "stand in the table patched_controlled.",
             ),
         ),
     ),
