@@ -222,3 +222,28 @@ def _corrected(value: float, drawn: Floats, left_out: Floats, levels: Floats) ->
     moved = bias + np.divide(z, room, out=np.copysign(np.inf, z), where=room > 0)
     found: Floats = np.array([_NORMAL.cdf(float(one)) for one in moved])
     return found
+
+
+def crossed(drawn: Resamples, count: int, seed: int) -> Floats:
+    """(rows, count) how much each of `count` conditions counts beside the units of `drawn`, where conditions are a sample too, such as pairs of languages.
+
+    What is measured in every condition on every unit is then weighted by both: the product bootstrap of crossed factors (Owen 2007, "The pigeonhole
+    bootstrap"), which is rather too wide than too narrow. Every row adds up to `count`; in the first and where a unit is left out, each counts once, and
+    so it does in all rows where there is a single one. The same for the same number of conditions, so that they are to be in the same order.
+
+    Example:
+        >>> import numpy as np
+        >>> from lape.measure.bootstrap import Resamples, crossed
+        >>> drawn = Resamples(40, 2000, seed=0)
+        >>> shares = np.random.default_rng(0).random((40, 6))  # of 40 questions in 6 pairs of languages
+        >>> weights = crossed(drawn, 6, seed=0)
+        >>> mean = (drawn.sums(shares) / drawn.count * weights).sum(1) / 6
+        >>> value, low, high = drawn.interval(mean)
+        >>> low < value < high
+        True
+    """
+    weights: Floats = np.ones((len(drawn.weights), count))
+    if count > 1:
+        random = np.random.default_rng((seed, count))
+        weights[1 : 1 + drawn.resamples] = random.multinomial(count, np.full(count, 1 / count), size=drawn.resamples)
+    return weights
