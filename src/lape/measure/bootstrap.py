@@ -228,8 +228,9 @@ def crossed(drawn: Resamples, count: int, seed: int) -> Floats:
     """(rows, count) how much each of `count` conditions counts beside the units of `drawn`, where conditions are a sample too, such as pairs of languages.
 
     What is measured in every condition on every unit is then weighted by both: the product bootstrap of crossed factors (Owen 2007, "The pigeonhole
-    bootstrap"), which is rather too wide than too narrow. Every row adds up to `count`; in the first and where a unit is left out, each counts once, and
-    so it does in all rows where there is a single one. The same for the same number of conditions, so that they are to be in the same order.
+    bootstrap"). One fewer than there are is drawn, and counts for more (Rao and Wu 1988, "Resampling inference with complex survey data"), without
+    which so few as there are pairs of languages vary too little. Every row adds up to `count`; in the first and where a unit is left out, each counts
+    once, and so it does in all rows where there is a single one. The same for the same number of conditions: have them in the same order.
 
     Example:
         >>> import numpy as np
@@ -244,6 +245,7 @@ def crossed(drawn: Resamples, count: int, seed: int) -> Floats:
     """
     weights: Floats = np.ones((len(drawn.weights), count))
     if count > 1:
-        random = np.random.default_rng((seed, count))
-        weights[1 : 1 + drawn.resamples] = random.multinomial(count, np.full(count, 1 / count), size=drawn.resamples)
+        random, fewer = np.random.default_rng((seed, count)), count - 1
+        times = random.multinomial(fewer, np.full(count, 1 / count), size=drawn.resamples)
+        weights[1 : 1 + drawn.resamples] = times * (count / fewer)
     return weights
