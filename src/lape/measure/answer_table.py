@@ -54,8 +54,8 @@ DEFINITIONS = {
     "foreign": "mean share of the letters of the answers in the language that lie in spans of another one: runs in another script, exactly, and "
     "sentences or clauses in the same script that both identifiers call another language",
     "mixed": "share of the answers in the language of which a whole sentence, or a tenth of the letters, is in another one",
-    "good": "share of all answers that are in the language, fluent and on topic by these definitions, not refused and not mixed; one greedy answer is "
-    "judged for each question",
+    "good": "share of all answers that are in the language, fluent and on topic by these definitions, not refused and not mixed: a proxy; one greedy "
+    "answer is judged for each question",
     "minus_ceiling": "the share less that of the ceiling (asked in the target language, unedited) on the same questions, averaged by target",
     "over_ceiling": "the share over that of the ceiling, averaged by target",
     "low, high": "95 % bootstrap over questions and pairs, each resampled and their weights multiplied; over questions alone for a single pair",

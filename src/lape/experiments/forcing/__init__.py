@@ -20,7 +20,7 @@ from lape.experiments.forcing.figures import forcing as draw_families
 from lape.experiments.forcing.identification import IDENTIFICATION
 from lape.experiments.forcing.run import forcing
 from lape.experiments.forcing.section import section
-from lape.experiments.forcing.table import DIFFERENCES, RECORDS
+from lape.experiments.forcing.table import DIFFERENCES, RECORDS, TRANSFER
 from lape.experiments.table import Table
 from lape.figures.dots import dots
 from lape.figures.figure import Figure
@@ -53,7 +53,10 @@ GIVEN = named(
 
 
 def _run(context: Context, options: ForcingStudy) -> Tables:
-    """The reported shares of answers in the wanted language and good, and neurons minus each other family, from `lape force`."""
+    """The reported shares of answers in the wanted language and good, and neurons minus each other family, from `lape force`.
+
+    What an earlier version measured lacks what it did not measure: null, or no table.
+    """
     assert options.file is not None  # it is needed
     found = read_forcing(options.file, context.stats.manifest.get("model", {}))
     command = " ".join(found.get("command", []))
@@ -67,7 +70,9 @@ def _run(context: Context, options: ForcingStudy) -> Tables:
         "forcing": pl.DataFrame(found["records"], schema=RECORDS).filter(pl.col("split") == "report"),
         "forcing_differences": pl.DataFrame(found["differences"], schema=DIFFERENCES),
     }
-    return tables | ({"costs": pl.DataFrame(found["costs"], schema=COSTS)} if found.get("costs") else {})
+    more = {"costs": COSTS, "forcing_transfer": TRANSFER}
+    found = {**found, "forcing_transfer": found.get("transfer")}
+    return tables | {name: pl.DataFrame(found[name], schema=schema) for name, schema in more.items() if found.get(name)}
 
 
 def _reads(options: ForcingStudy) -> Mapping[str, Path]:
@@ -105,9 +110,15 @@ EXPERIMENT = Experiment(
             file="forcing/forcing.parquet",
         ),
         "forcing_differences": Table(
-            "Share of answers with neurons edited less that of each other family, both over the ceiling's.",
+            "Share of answers with neurons edited less that of each other family, and the same of the shares over the ceiling's, averaged by target.",
             DIFFERENCES,
             file="forcing/differences.parquet",
+        ),
+        "forcing_transfer": Table(
+            "Shares of answers of each family on the pairs on which settings were chosen (tuned), and on the others.",
+            TRANSFER,
+            file="forcing/transfer.parquet",
+            optional=True,
         ),
         "costs": Table(
             "Change of loss on text while an edit acts on every token, nats per token.",
@@ -136,9 +147,9 @@ EXPERIMENT = Experiment(
                 "forcing_differences",
                 ["family"],
                 "difference",
-                "good answers, neurons − family (over the ceiling)",
+                "share of good answers, neurons − family",
                 0.0,
-                measure="good_over_ceiling",
+                measure="good",
             ),
             steering_caption,
         ),

@@ -13,10 +13,11 @@ def forcing_caption(tables: Tables, facts: Facts) -> str:
     """Of families of methods."""
     table = tables["forcing"].filter(source="all", target="all", split="report")
     return (
-        "Ways of forcing a language: share of answers in the target language, and of good ones (in it, fluent and on topic, by our definitions: a "
-        "proxy), over the same share when the question is asked in the target language, averaged by target. One greedy answer to each question and setting; "
+        "Ways of forcing a language: share of answers in the target language, and of good ones (in it, fluent, on topic, not refused and in no other "
+        "language for a sentence, by our definitions: a proxy), less the same share when the question is asked in the target language, averaged by target. "
+        "One greedy answer to each question and setting; "
         "settings were chosen on other questions. "
-        f"n: {span(table['questions'])} questions. 95 % percentile bootstrap over questions, resampled jointly over pairs and families"
+        f"n: {span(table['questions'])} questions. 95 % bootstrap over questions and pairs"
         f"{resamples(facts)}; none under {FEWEST} questions."
     )
 
@@ -26,9 +27,8 @@ def steering_caption(tables: Tables, facts: Facts) -> str:
     report = tables["forcing"].filter(split="report") if "forcing" in tables else pl.DataFrame()
     n = f" n: {span(report['questions'])} questions." if len(report) else ""
     return (
-        "Share of good answers (a proxy; one greedy answer to each question) with neurons edited less that of each other family, both over the "
-        "share when asked "
-        f"in the target language, averaged by target.{n} 95 % paired percentile bootstrap over questions{resamples(facts)}."
+        "Share of good answers (a proxy; one greedy answer to each question) with neurons edited less that of each other family, "
+        f"averaged by target.{n} 95 % paired bootstrap over questions and pairs{resamples(facts)}."
     )
 
 

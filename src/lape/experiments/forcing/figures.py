@@ -13,22 +13,22 @@ _ROLES = (("source", "o", BLUE), ("target", "s", ORANGE), ("third", "^", GREEN))
 def forcing_rows(tables: Tables) -> pl.DataFrame:
     """Every family on the reporting questions, best first."""
     whole = tables["forcing"].filter(source="all", target="all", split="report")
-    return whole.sort("good_over_ceiling", descending=True, nulls_last=True)
+    return whole.sort("good", descending=True, nulls_last=True)
 
 
 def forcing(tables: Tables, paper: Paper) -> Canvas:
-    """Answers in the language, and good ones, each over what asking in that language gives."""
+    """Answers in the language, and good ones, each less what asking in that language gives."""
     table = forcing_rows(tables)
     figure, both = blank(paper, 0.65 + 0.17 * len(table), ncols=2, sharey=True)
     for axes, value, label in zip(both, ("in_language", "good"), ("in the language", "good"), strict=True):
         for k, row in enumerate(table.iter_rows(named=True)):
-            interval(axes, k, *ends(row, f"{value}_over_ceiling"))
-            if row[f"{value}_over_ceiling"] is not None:
-                axes.plot(row[f"{value}_over_ceiling"], k, "o", color=BLUE, markersize=3.5, zorder=3)
-        axes.axvline(1, color=GREY, linewidth=0.8, linestyle=":")
+            interval(axes, k, *ends(row, f"{value}_minus_ceiling"))
+            if row[f"{value}_minus_ceiling"] is not None:
+                axes.plot(row[f"{value}_minus_ceiling"], k, "o", color=BLUE, markersize=3.5, zorder=3)
+        axes.axvline(0, color=GREY, linewidth=0.8, linestyle=":")
         axes.set_title(label)
         rows(axes, table["family"].to_list())
-    figure.supxlabel("share of answers ÷ share when asked in the language", fontsize=7)
+    figure.supxlabel("share of answers − share when asked in the language", fontsize=7)
     return figure
 
 
