@@ -672,8 +672,8 @@ def test_a_mask_without_text_is_refused_with_what_to_type(stats):
         ({"native": polyglot_questions(2, 18)}, OptionError, r"only 18 native questions.*at least 19, better 100"),
         ({"native": None}, OptionError, r"only 10 native questions"),
         ({"native": {"en": NATIVE["en"], "fr": NATIVE["fr"]}}, TextError, r"no native questions in id"),
-        ({"native": REPORTING}, TextError, r"20 questions in en are both reported and native ones"),
-        ({"development": REPORTING}, TextError, r"20 questions in en are both reported and development ones"),
+        ({"native": REPORTING}, TextError, r"for native answers have 20 questions in en in common"),
+        ({"development": REPORTING}, TextError, r"for development have 20 questions in en in common"),
     ],
 )
 def test_what_makes_no_sense_is_refused(force, changes, error, message):

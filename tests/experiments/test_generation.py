@@ -446,7 +446,7 @@ def test_what_is_paired_moves_together():
     assert table["good_low"] < table["good"] < table["good_high"]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(1, 45), st.integers(0, 99))
 def test_parts_multiply_to_good_where_nothing_is_refused_or_mixed_and_only_20_questions_have_an_interval(
     questions, seed
@@ -495,7 +495,11 @@ def test_another_measure_or_no_answers_are_refused():
     [
         ({"questions": {"ja": REPORTING["en"]}}, TextError, "questions in ja, statistics of en, fr, id"),
         ({"native": {"en": NATIVE["en"]}}, TextError, "no native questions in fr, id"),
-        ({"native": REPORTING}, TextError, "12 questions in en are both reported and native"),
+        (
+            {"native": {k: [*REPORTING[k], *NATIVE[k][:8]] for k in LANGUAGES}},
+            TextError,
+            "have 12 questions in en in common",
+        ),
         ({"questions": {"en": ["?"], "fr": ["?", "!"]}}, TextError, "numbers differ"),
         ({"native": polyglot_questions(2, 18)}, OptionError, "only 18 native questions"),
         ({"candidates": 1}, OptionError, "candidates is 1"),

@@ -8,6 +8,7 @@ from typing import TypeAlias
 from lape.data.languages import tag
 from lape.errors import OptionError, TextError
 from lape.measure.answer_fluency import FEWEST, GUARANTEED, WANTED
+from lape.signs import many
 
 Pair: TypeAlias = tuple[str, str]
 """Source and target language."""
@@ -69,8 +70,8 @@ def check_apart(
     for language in languages:
         if shared := set(others[language]) & set(reported[language]):
             raise TextError(
-                f"{len(shared)} questions in {language} are both reported and {kind} ones, such as {min(shared)!r}. What they are for must be "
-                "learnt from others: leave them out of one of the two."
+                f"The questions that are reported and those for {kind} have {many(len(shared), 'question')} in {language} in common, such as "
+                f"{min(shared)!r}. What those are for must be learnt from others: leave them out of one of the two."
             )
 
 
@@ -87,13 +88,13 @@ def checked_native(
             f"There are no native questions in {', '.join(missing)}, whose answers say what is fluent. Give some, other than those reported: "
             f"native={{{missing[0]!r}: […]}}."
         )
-    check_apart("native", found, reported, languages)
     count = len(found[languages[0]])
     if count < FEWEST:
         raise OptionError(
             f"There are only {count} native questions in each language, whose answers say what is fluent. Expected at least {FEWEST}, better "
             f"{WANTED}: native={{{languages[0]!r}: […], …}}."
         )
+    check_apart("native answers", found, reported, languages)
     return {language: found[language] for language in languages}
 
 

@@ -41,6 +41,12 @@ questions and pairs (null under 20 questions); `in_language_second`, `agreement`
 `wpr_after_lcb` (shares), `distinct4`, `nll` (nats per token), `graded` (0 to 2), see `lape.measure.answer_table.DEFINITIONS`; `calibrated_on` (the fewest
 native answers behind a bound of fluency); `empty` (answers).
 """
+ADDED = (
+    *("tuned", "refused", "mixed", "foreign", "calibrated_on"),
+    *(f"{name}_minus_ceiling{end}" for name in SHARES for end in ENDS),
+)
+"""Columns of `RECORDS` that results of earlier versions lack."""
+RENAMED = {"lpr": "lpr_after_lcb", "wpr": "wpr_after_lcb"}
 DIFFERENCES = {"family": pl.String, "measure": pl.String, **resampled("difference", plain=True)}
 """A row per `family` and `measure` on the reporting questions, averaged by target: `difference`, neurons minus the family, with its paired 95 %
 interval `low`, `high` over questions and pairs, and the bootstrap's `quantiles`. Measures: the share of answers `good` or `in_language`, and each over the

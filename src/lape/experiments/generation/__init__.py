@@ -13,7 +13,7 @@ from lape.experiments.context import Context, Tables
 from lape.experiments.experiment import MODEL, Cost, Experiment, Need, default_section
 from lape.experiments.generation.figures import generation as draw
 from lape.experiments.generation.run import ANSWERS, silenced
-from lape.experiments.generation.table import DROPS, SHARES, drops, shares
+from lape.experiments.generation.table import ADDED_DROPS, ADDED_SHARES, DROPS, SHARES, drops, shares
 from lape.experiments.section import Answer, Answers, Asked, Section
 from lape.experiments.table import Table
 from lape.figures.captions import QUESTIONS, counted
@@ -133,13 +133,19 @@ EXPERIMENT = Experiment(
         "generation": Table(
             "Shares of good answers (a proxy; one greedy answer to each question) with each language's neurons off, asked in each language.",
             SHARES,
+            added=ADDED_SHARES,
         ),
         "drops": Table(
             "Share of good answers (a proxy; one greedy answer to each question) lost with a language's neurons off, in it and in the others, beside that "
             "lost with one draw of matched neurons off.",
             DROPS,
+            added=ADDED_DROPS,
         ),
-        "answers": Table("Every answer, one for each question and condition, with its verdicts.", ANSWERS),
+        "answers": Table(
+            "Every answer, one for each question and condition, with its verdicts.",
+            ANSWERS,
+            added=("refused", "mixed", "foreign", "calibrated_on"),
+        ),
     },
     needs=(MODEL, Need(_missing)),
     cost=_cost,

@@ -23,6 +23,8 @@ SHARES = {
     **{f"{name}{change}{end}": pl.Float64 for name in MEASURES for change in ("", "_change") for end in ENDS},
 }
 """Columns of `shares`."""
+ADDED_SHARES = tuple(name for name in SHARES if name.startswith(("refused", "mixed")))
+"""Those that tables of earlier versions lack."""
 _FALLS = ("own", "others", "selectivity", "control", "control_others", "others_value")
 DROPS = {
     "language": pl.String,
@@ -34,6 +36,8 @@ DROPS = {
     **resampled("value", plain=True),
 }
 """Columns of `drops`."""
+ADDED_DROPS = tuple(name for name in DROPS if name.startswith(("control_others", "others_value")))
+"""Those that tables of earlier versions lack."""
 
 _Key = tuple[str, str, bool, int]
 """Whose neurons were off, language asked in, control or not, draw."""
