@@ -18,7 +18,9 @@ from lape.detect.identify import identify
 from lape.errors import FileError, MismatchError, OptionError, TextError
 from lape.experiments.forcing import run as module
 from lape.experiments.forcing.run import forcing
+from lape.experiments.forcing.section import section
 from lape.experiments.forcing.table import BY_TARGET, RECORDS
+from lape.experiments.section import Rows
 from lape.measure import answer_table as verdicts_module
 from lape.measure import bench as bench_module
 from lape.measure.answer_fluency import Bounds, repetition, written
@@ -331,6 +333,38 @@ def test_neurons_are_compared_with_every_other_family_but_the_ceiling(forced):
         assert row["difference"] <= row["high"] + 1e-9
 
 
+def test_the_report_shows_shares_beside_the_ceiling_costs_of_all_roles_and_tuned_pairs_apart(forced):
+    blocks = {block.name: block for block in section(dict(forced)).blocks if isinstance(block, Rows)}
+    ways = {row["family"]: row for row in blocks["ways of steering"].frame.to_dicts()}
+    costs = forced["costs"]
+    for family, row in whole(forced).items():
+        for name in ("good", "good_minus_ceiling", "good_over_ceiling", "refused", "mixed"):
+            assert ways[family][name] == row[name]
+        for role in ("source", "target", "third"):
+            mean = costs.filter(family=family, role=role)["delta_token"].mean()
+            assert ways[family][f"cost_{role}"] == pytest.approx(mean)
+    apart = blocks["pairs tuned on"].frame
+    assert set(apart["family"]) == {*TUNED, *FOLLOWERS, "none"}
+    assert apart["tuned"].all()  # settings were chosen on all pairs
+    assert set(apart["pairs"]) == {2}
+    assert "pairs tuned on" not in {
+        block.name for block in section({"forcing": forced["forcing"]}).blocks if isinstance(block, Rows)
+    }
+
+
+def test_pairs_that_are_only_reported_are_not_tuned(force):
+    found = force(families=("none",), development_pairs="en-fr")
+    rows = {
+        (row["source"], row["target"]): row["tuned"]
+        for row in found["forcing"].filter(family="none", split="report").to_dicts()
+    }
+    assert (rows["en", "fr"], rows["fr", "id"], rows["all", "all"]) == (True, False, None)
+    assert set(found["forcing_transfer"].select("family", "tuned", "pairs").rows()) == {
+        ("none", True, 1),
+        ("none", False, 1),
+    }
+
+
 @cache
 def unedited(question):
     """What the model answers by itself."""
@@ -398,8 +432,8 @@ def test_native_answers_may_be_to_other_questions_which_are_never_reported(force
 
 
 def test_a_refusal_and_an_answer_partly_in_another_language_are_not_good(force, monkeypatch):
-    monkeypatch.setattr(verdicts_module, "refused", lambda text: text.split()[0] < "fb")
-    monkeypatch.setattr(verdicts_module, "mixed", lambda text, _found: text.split()[1] < "fb")
+    monkeypatch.setattr(verdicts_module, "refused", lambda text: sum(map(ord, text)) % 2 == 0)
+    monkeypatch.setattr(verdicts_module, "mixed", lambda text, _found: sum(map(ord, text)) % 3 == 0)
     answers = force(families=("none",), pairs="en-fr")["forced_answers"].filter(family="ceiling")
     assert answers.select("refused", "mixed").n_unique() == 4
     for row in answers.to_dicts():

@@ -70,6 +70,7 @@ def spans(answers: Sequence[str], target: str, first: Identifier, second: Identi
     Indonesian) are the same. So names, quoted words and digits do not count. Han signs tell no Chinese from another Chinese.
 
     Example:
+        >>> from lape.data.language_id import Guess
         >>> from lape.measure.answer_spans import spans
         >>> answer = "Il fait beau. 今天天气很好，我们去公园吧。"
         >>> nobody = lambda texts: [Guess(None, 0.0) for _ in texts]
