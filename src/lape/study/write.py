@@ -69,7 +69,7 @@ def claims_page(studied: Studied, found: Registered | None, notes: Mapping[str, 
         lines.append(
             f"- **{claim.name}** ({claim.source}): `{claim.value}` of the table `{claim.table}`"
             + (f" where {where}" if where else "")
-            + f", {rule}{', by its spread' if claim.range == 'spread' else ''}. {_standing(studied.standing[claim.name])}"
+            + f", {rule}{_spread(one)}. {_standing(studied.standing[claim.name])}"
         )
     if not_run:
         lines += ["", "## Not run", "", *(f"- {part}: {why}" for part, why in not_run.items())]
@@ -77,6 +77,13 @@ def claims_page(studied: Studied, found: Registered | None, notes: Mapping[str, 
     if said:
         lines += ["", "## Notes", "", *(f"- {part}: {note}" for part, some in said.items() for note in some)]
     return "\n".join([*lines, ""])
+
+
+def _spread(one: Judged) -> str:
+    if one.claim.range != "spread":
+        return ""
+    over = f"over {one.draws} halvings" if one.draws else "over halvings"
+    return f", by its spread (5th–95th percentile {over}; no interval)"
 
 
 def _registration(found: Registered | None) -> str:
