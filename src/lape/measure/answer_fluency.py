@@ -90,7 +90,8 @@ class Bounds:
 
     Native are the model's own answers, unedited, to questions in the language, other ones than are reported. An answer and they are cut to the same
     number of tokens: those of the answer where enough of them are as long, else the largest number at which enough are. Enough: half of
-    them, 19 to 39. The guarantee is of answers whose beginning does not depend on how long they get.
+    them, 19 to 39. The guarantee is of answers to questions of the same kind, as if
+    all had been shuffled before some became native ones, and whose beginning does not depend on how long they get.
     """
 
     def __init__(self, native: Sequence[Written]) -> None:
