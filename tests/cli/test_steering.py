@@ -42,11 +42,11 @@ from support.told import without_steps
 
 torch.set_num_threads(1)
 
-QUESTIONS = polyglot_questions(2, 14)
+QUESTIONS, NATIVE = polyglot_questions(2, 14), polyglot_questions(9, 20)
 PROMPT, OTHER = QUESTIONS["en"][:2]
 FAMILIES = ("mask", "neurons", "random", "none", "diffmean")
 WRITTEN = {
-    *(f"{name}.parquet" for name in ("answers", "forcing", "differences", "costs", "identification")),
+    *(f"{name}.parquet" for name in ("answers", "forcing", "differences", "transfer", "costs", "identification")),
     "forcing.json",
     "run.json",
 }
@@ -88,6 +88,7 @@ def folder(tmp_path_factory) -> Path:
     (folder / "empty").mkdir()
     for language in LANGUAGES:
         (folder / f"q.{language}.txt").write_text("\n".join(QUESTIONS[language]) + "\n")
+        (folder / f"n.{language}.txt").write_text("\n".join(NATIVE[language]) + "\n")
         (folder / f"text.{language}.txt").write_text("\n".join(sentences(language, 30, 1)))
         (folder / f"other.{language}.txt").write_text("\n".join(sentences(language, 12, 4)))
     (folder / "short.txt").write_text("\n".join(QUESTIONS["fr"][:-1]))
@@ -360,7 +361,13 @@ def test_what_steer_cannot_do_is_said_in_a_paragraph(folder, tmp_path, capsys, m
 
 def force(folder, out, *more, of="run", questions="q.{}.txt", languages=("en", "fr"), without=()):
     flags = []
-    for flag, name in (("--questions", questions), ("--text", "text.{}.txt"), ("--evaluation", "other.{}.txt")):
+    files = {
+        "--questions": questions,
+        "--native": "n.{}.txt",
+        "--text": "text.{}.txt",
+        "--evaluation": "other.{}.txt",
+    }
+    for flag, name in files.items():
         for language in () if flag in without else languages:
             flags += [flag, f"{language}={folder}/{name.format(language)}"]
     small = {"--development": "8", "--new-tokens": "6", "--resamples": "20", "--pairs": "en-fr"}
@@ -392,6 +399,7 @@ def expected(folder):
         ActivationStats.load(folder / "run"),
         first,
         rest,
+        native={language: NATIVE[language] for language in ("en", "fr")},
         texts=texts,
         evaluation=evaluation,
         neurons=LanguageNeurons.load(folder / "run"),
@@ -405,14 +413,15 @@ def expected(folder):
 def test_force_writes_the_tables_and_where_they_came_from(forced, expected, folder):
     assert {path.name for path in forced.iterdir()} == WRITTEN
     assert not forced.with_name("out.partial").exists()
-    files = {"answers": "forced_answers", "differences": "forcing_differences"}
-    for name in ("forcing", "answers", "differences", "costs", "identification"):
+    files = {"answers": "forced_answers", "differences": "forcing_differences", "transfer": "forcing_transfer"}
+    for name in ("forcing", "answers", "differences", "transfer", "costs", "identification"):
         table = pl.read_parquet(forced / f"{name}.parquet")
         assert table.equals(expected[files.get(name, name)])
         assert len(table)
     manifest = json.loads((forced / "run.json").read_text())
     assert (manifest["verb"], manifest["development"], manifest["options"]["pairs"]) == ("force", 8, "en-fr")
     assert manifest["questions"] == {language: QUESTIONS[language] for language in ("en", "fr")}
+    assert manifest["native"] == {language: NATIVE[language] for language in ("en", "fr")}
     assert manifest["model"]["checksum"] == ActivationStats.load(folder / "run").manifest["model"]["checksum"]
 
 
@@ -420,11 +429,13 @@ def test_force_s_json_holds_the_records_and_what_they_mean(forced, expected):
     found = json.loads((forced / "forcing.json").read_text())
     assert found["definitions"] == DEFINITIONS
     assert found["notes"] == list(expected.notes)
-    assert "--residual" in expected.notes[0]
+    assert "bounded by 20 native answers" in expected.notes[0]
+    assert "--residual" in expected.notes[1]
     for name, table in (
         ("records", expected["forcing"]),
         ("costs", expected["costs"]),
         ("differences", expected["forcing_differences"]),
+        ("transfer", expected["forcing_transfer"]),
     ):
         assert [list(row) for row in found[name]] == [sorted(table.columns)] * len(table)
         for row, of in zip(found[name], table.to_dicts(), strict=True):
@@ -433,7 +444,8 @@ def test_force_s_json_holds_the_records_and_what_they_mean(forced, expected):
 
 def test_force_says_what_came_out(folder, forced, expected, tmp_path, capsys):
     said = said_by(capsys, force(folder, tmp_path / "out"))
-    for word in ("mask", "neurons", "random", "ceiling", expected.notes[0], f"Written: {tmp_path}/out"):
+    shown = ("good − ceiling", "good ÷ ceiling", "chosen on", "source", "target", "third")
+    for word in (*shown, "mask", "neurons", "random", "ceiling", expected.notes[0], f"Written: {tmp_path}/out"):
         assert word in said
     for name in WRITTEN - {"run.json", "forcing.json"}:
         assert pl.read_parquet(tmp_path / "out" / name).equals(pl.read_parquet(forced / name))
@@ -507,13 +519,17 @@ def test_force_takes_bundled_questions_and_writes_beside_the_run_where_nothing_i
         ((), {"of": "renamed"}, ["no language", "At least two languages"]),
         (("--questions", "en={}/q.en.txt", "--questions", "fr={}/short.txt"), {"without": ("--questions",)},
          ["en 14, fr 13", "Give as many lines to each"]),
-        (("--questions", "en={}/few.txt", "--questions", "fr={}/few.txt"), {"without": ("--questions",)},
-         ["only 9 questions", "at least 10"]),
+        (("--questions", "en={}/few.txt", "--questions", "fr={}/few.txt"), {"without": ("--questions", "--native")},
+         ["only 9 questions", "at least 21", "--native"]),
+        (("--native", "en={}/few.txt", "--native", "fr={}/few.txt"), {"without": ("--native",)},
+         ["only 9 native questions", "at least 19"]),
+        (("--native", "en={}/n.en.txt"), {"without": ("--native",)}, ["no native questions in fr"]),
+        (("--native", "fr"), {}, ["--native fr"]),
         (("--questions", "en={}/q.en.txt"), {"without": ("--questions",)}, ["At least two languages"]),
         (("--questions", "fr"), {}, ["--questions fr", "--questions fr=french.txt"]),
         (("--questions", "id={}/nothing.txt"), {}, ["no text at", "nothing.txt"]),
-        (("--development", "13"), {}, ["development is 13. Expected 8 to 12", "14 questions"]),
-        (("--development", "7"), {}, ["development is 7. Expected 8 to 12"]),
+        (("--development", "13"), {}, ["development is 13. Expected 2 to 12", "14 questions"]),
+        (("--development", "1"), {}, ["development is 1. Expected 2 to 12"]),
         (("--families", "magic"), {}, ["magic", "neurons"]),
         (("--pairs", "en-zh"), {}, ["'en-zh' is not a pair", "en, fr", "en-fr,zh-id"]),
         (("--pairs", "fr-fr"), {}, ["source and target are the same", "Name two languages"]),

@@ -26,7 +26,6 @@ from lape.experiments.answering.squad import Question, read_squad
 from lape.measure.bootstrap import Resamples
 from lape.measure.conditions import conditions, energy
 from lape.measure.generation import GenerationOptions, generate
-from lape.measure.intervals import interval
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.space import NeuronSpace
 from support.brute import lively, logits_of, some_texts, tokenizer_of
@@ -398,8 +397,10 @@ def test_intervals_are_paired_and_there_are_none_under_20_questions(found):
     off = found["answers"].filter((pl.col("language") == "en") & (pl.col("condition") == "off"))["f1"].to_numpy()
     none = found["answers"].filter((pl.col("language") == "en") & (pl.col("condition") == "none"))["f1"].to_numpy()
     row = found["answering"].filter((pl.col("language") == "en") & (pl.col("condition") == "off")).row(0, named=True)
-    assert (row["f1_low"], row["f1_high"]) == pytest.approx(interval(drawn.ratio(off, np.ones(24)))[1:])
-    expected = interval(drawn.ratio(off - none, np.ones(24)))[1:]
+    assert (row["f1_low"], row["f1_high"]) == pytest.approx(drawn.interval(drawn.ratio(off, np.ones(24)))[1:])
+    change = drawn.ratio(off - none, np.ones(24))
+    expected = drawn.interval(change)[1:]
+    assert row["difference_f1_quantiles"] == pytest.approx(drawn.quantiles(change), nan_ok=True)
     assert (row["difference_f1_low"], row["difference_f1_high"]) == pytest.approx(expected)
     assert expected[0] < row["difference_f1"] < expected[1]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from functools import cache
 from itertools import product
 
 import polars as pl
@@ -17,17 +18,21 @@ from lape.detect.identify import identify
 from lape.errors import FileError, MismatchError, OptionError, TextError
 from lape.experiments.forcing import run as module
 from lape.experiments.forcing.run import forcing
+from lape.experiments.forcing.section import section
 from lape.experiments.forcing.table import BY_TARGET, RECORDS
+from lape.experiments.section import Rows
 from lape.measure import answer_table as verdicts_module
 from lape.measure import bench as bench_module
-from lape.measure.answer_quality import Band, english_word, in_language, on_topic, repetition, written
+from lape.measure.answer_fluency import Bounds, repetition, written
+from lape.measure.answer_quality import english_word, in_language, on_topic
+from lape.measure.answer_spans import foreign, mixed, spans
 from lape.measure.answer_table import ANSWERS
 from lape.measure.bench import Bench
 from lape.measure.generation import GenerationOptions
 from lape.measure.grader import Grader
 from lape.measure.methods import CEILING, NONE, TUNED, Setting, following, tried
 from lape.measure.prompts import Asking
-from lape.measure.questions import pairs_of
+from lape.measure.questions import few_native, pairs_of
 from lape.measure.result import Result
 from lape.model.loss import find_head
 from lape.recording.record import record
@@ -49,6 +54,8 @@ torch.set_num_threads(1)
 PAIRS = [("en", "fr"), ("fr", "id")]
 FOLLOWERS = {"target only", "source off", "random", "other", "permuted"}
 DEVELOPMENT, REPORTING = polyglot_questions(2, 10), polyglot_questions(3, 20)
+NATIVE = polyglot_questions(6, 20)
+NOTED = tuple(few_native(NATIVE))
 CANDIDATES = 4
 
 
@@ -81,7 +88,13 @@ def force(stats):
 
     def run(**changes):
         model = changes.pop("model", polyglot())
-        given = {"stats": stats, "development": DEVELOPMENT, "reporting": REPORTING, "neurons": neurons}
+        given = {
+            "stats": stats,
+            "development": DEVELOPMENT,
+            "reporting": REPORTING,
+            "native": NATIVE,
+            "neurons": neurons,
+        }
         options = {"texts": polyglot_texts(1), "pairs": "en-fr,fr-id", "new_tokens": 8, "resamples": 50}
         return forcing(model, polyglot_tokenizer(), **{**given, **options, "candidates": CANDIDATES, **changes})
 
@@ -181,7 +194,7 @@ def test_every_question_has_one_answer_under_every_setting_and_pair(forced):
     report = forced["forced_answers"].filter(split="report")
     assert set(report["family"]) == {"none", "ceiling", *TUNED, *FOLLOWERS}
     assert report.select("family", "target", "setting").n_unique() == report.select("family", "target").n_unique()
-    assert forced.notes == ()
+    assert forced.notes == NOTED
 
 
 def test_every_setting_is_tried_on_the_development_questions(forced):
@@ -281,6 +294,7 @@ def test_development_questions_may_have_fewer_candidates(force, monkeypatch, few
 def test_families_that_follow_neurons_are_missed_without_them(force):
     found = force(families=("none", "random", "permuted"))
     assert found.notes == (
+        *NOTED,
         "random, permuted: left out, since they follow the setting chosen for neurons. Name neurons too.",
     )
 
@@ -319,40 +333,113 @@ def test_neurons_are_compared_with_every_other_family_but_the_ceiling(forced):
         assert row["difference"] <= row["high"] + 1e-9
 
 
+def test_the_report_shows_shares_beside_the_ceiling_costs_of_all_roles_and_tuned_pairs_apart(forced):
+    blocks = {block.name: block for block in section(dict(forced)).blocks if isinstance(block, Rows)}
+    ways = {row["family"]: row for row in blocks["ways of steering"].frame.to_dicts()}
+    costs = forced["costs"]
+    for family, row in whole(forced).items():
+        for name in ("good", "good_minus_ceiling", "good_over_ceiling", "refused", "mixed"):
+            assert ways[family][name] == row[name]
+        for role in ("source", "target", "third"):
+            mean = costs.filter(family=family, role=role)["delta_token"].mean()
+            assert ways[family][f"cost_{role}"] == pytest.approx(mean)
+    apart = blocks["pairs tuned on"].frame
+    assert set(apart["family"]) == {*TUNED, *FOLLOWERS, "none"}
+    assert apart["tuned"].all()  # settings were chosen on all pairs
+    assert set(apart["pairs"]) == {2}
+    assert "pairs tuned on" not in {
+        block.name for block in section({"forcing": forced["forcing"]}).blocks if isinstance(block, Rows)
+    }
+
+
+def test_pairs_that_are_only_reported_are_not_tuned(force):
+    found = force(families=("none",), development_pairs="en-fr")
+    rows = {
+        (row["source"], row["target"]): row["tuned"]
+        for row in found["forcing"].filter(family="none", split="report").to_dicts()
+    }
+    assert (rows["en", "fr"], rows["fr", "id"], rows["all", "all"]) == (True, False, None)
+    assert set(found["forcing_transfer"].select("family", "tuned", "pairs").rows()) == {
+        ("none", True, 1),
+        ("none", False, 1),
+    }
+
+
+@cache
+def unedited(question):
+    """What the model answers by itself."""
+    ids = torch.tensor([polyglot_tokenizer()(f"Q: {question}\nA:")["input_ids"]])
+    out = polyglot().generate(ids, do_sample=False, max_new_tokens=8, repetition_penalty=1.1, pad_token_id=0)
+    return polyglot_tokenizer().decode(out[0, ids.shape[1] :], skip_special_tokens=True)
+
+
 @pytest.mark.parametrize(("family", "asked"), [("none", "en"), ("ceiling", "fr")])
 def test_unedited_answers_are_greedy_continuations_of_the_question(forced, family, asked):
     cell = forced["forced_answers"].filter(split="report", family=family, source=asked, target="fr").sort("question")
     for question, answer in zip(REPORTING[asked][:4], cell["answer"], strict=False):
-        ids = torch.tensor([polyglot_tokenizer()(f"Q: {question}\nA:")["input_ids"]])
-        out = polyglot().generate(ids, do_sample=False, max_new_tokens=8, repetition_penalty=1.1, pad_token_id=0)
-        assert answer == polyglot_tokenizer().decode(out[0, ids.shape[1] :], skip_special_tokens=True)
+        assert answer == unedited(question)
 
 
 @pytest.mark.parametrize("family", ["none", "ceiling", "prompt", "diffmean"])
 @pytest.mark.parametrize("split", ["development", "report"])
-def test_answers_are_judged_as_defined_and_by_the_development_ceiling(forced, split, family):
+def test_answers_are_judged_as_defined_and_by_the_native_answers(forced, split, family):
     model, tokenizer, head = polyglot(), polyglot_tokenizer(), find_head(polyglot())
-    ceiling = forced["forced_answers"].filter(split="development", family="ceiling", target="fr")["answer"].to_list()
-    band = Band(written(model, tokenizer, head, ceiling))
+    native = [unedited(question) for question in NATIVE["fr"]]
+    bounds = Bounds(written(model, tokenizer, head, native))
     questions = {"development": DEVELOPMENT, "report": REPORTING}[split]["fr"]
     for row in (
         forced["forced_answers"]
         .filter(split=split, family=family, target="fr")
-        .sort("setting", "question")[::2]
+        .sort("setting", "question")[::3]
         .to_dicts()
     ):
         text = row["answer"]
-        (guess,) = by_letter()([text])
+        (guess,), (elsewhere,) = by_letter()([text]), spans([text], "fr", by_letter(), by_letter())
         (alone,) = written(model, tokenizer, head, [text])
         assert row["language"] == row["language_second"] == guess.language
         assert row["in_language"] is row["in_language_second"] is in_language(text, guess, "fr")
-        assert row["fluent"] is band.fluent(alone)
+        assert row["fluent"] is bounds.fluent(alone)
+        assert row["calibrated_on"] == bounds.calibrated_on(alone)
         topic = on_topic(model, tokenizer, head, [(row["question"], text)], questions, "fr", CANDIDATES)[0]
         assert row["on_topic"] is (topic if row["in_language"] and row["fluent"] else None)
-        assert row["good"] is (row["in_language"] and row["fluent"] and topic)
+        assert (row["refused"], row["mixed"]) == (False, mixed(text, elsewhere))
+        assert row["foreign"] == pytest.approx(foreign(text, elsewhere))
+        assert row["good"] is (row["in_language"] and row["fluent"] and topic and not row["mixed"])
         assert row["nll"] == pytest.approx(alone.nll.mean(), abs=1e-5)
         assert row["distinct4"] == pytest.approx(1 - repetition(text))
-        assert (row["empty"], row["wpr"]) == (False, None)  # Latin script
+        assert (row["empty"], row["wpr_after_lcb"]) == (False, None)  # Latin script
+
+
+def test_native_answers_may_be_to_other_questions_which_are_never_reported(force, monkeypatch):
+    seen, inner = [], Bench.answers
+
+    def spy(self, setting, questions, source, target, examples=()):
+        seen.append((setting, source, target, questions[target]))
+        return inner(self, setting, questions, source, target, examples)
+
+    monkeypatch.setattr(Bench, "answers", spy)
+    native = polyglot_questions(5, 100)
+    found = force(families=("none",), native=native, pairs="en-fr")
+    assert [one[:3] for one in seen if one[3] == native["fr"]] == [(CEILING, "fr", "fr")]
+    assert found.notes == ()
+    assert found["forced_answers"].filter(pl.col("fluent"))["calibrated_on"].min() >= 39
+    report = found["forcing"].filter(family="none", split="report", target="fr", source="en").row(0, named=True)
+    assert report["calibrated_on"] == found["forced_answers"].filter(family="none")["calibrated_on"].min()
+    few = force(families=("none",), pairs="en-fr", native=None, development=NATIVE).notes
+    assert len(few) == 1
+    assert "bounded by 20 native answers of each language; by fewer than 39" in few[0]
+    assert "0.90. Better give 100" in few[0]
+
+
+def test_a_refusal_and_an_answer_partly_in_another_language_are_not_good(force, monkeypatch):
+    monkeypatch.setattr(verdicts_module, "refused", lambda text: sum(map(ord, text)) % 2 == 0)
+    monkeypatch.setattr(verdicts_module, "mixed", lambda text, _found: sum(map(ord, text)) % 3 == 0)
+    answers = force(families=("none",), pairs="en-fr")["forced_answers"].filter(family="ceiling")
+    assert answers.select("refused", "mixed").n_unique() == 4
+    for row in answers.to_dicts():
+        assert row["good"] is bool(row["on_topic"] and not row["refused"] and not row["mixed"])
+    assert answers["good"].any()
+    assert answers.filter(pl.col("on_topic") & ~pl.col("good")).height
 
 
 def certain_of(words):
@@ -412,14 +499,14 @@ def test_english_words_are_judged_in_clean_answers_in_other_scripts_than_latin(s
         return {"fr-Cyrl" if language == "fr" else language: value for language, value in of.items()}
 
     stats = ActivationStats(stats.space, named(stats.by_language), stats.manifest)
-    questions = {"development": named(DEVELOPMENT), "reporting": named(REPORTING)}
+    questions = {"development": named(DEVELOPMENT), "reporting": named(REPORTING), "native": named(NATIVE)}
     found = force(stats=stats, **questions, neurons=None, families=("none",), pairs="en-fr-Cyrl,en-id")[
         "forced_answers"
     ]
     for row in found.to_dicts():
-        judged = row["lpr"] and row["target"] == "fr-Cyrl"
-        assert row["wpr"] is (not english_word(row["answer"]) if judged else None)
-    assert found["wpr"].to_list().count(False)
+        judged = row["lpr_after_lcb"] and row["target"] == "fr-Cyrl"
+        assert row["wpr_after_lcb"] is (not english_word(row["answer"]) if judged else None)
+    assert found["wpr_after_lcb"].to_list().count(False)
 
 
 def test_given_neurons_are_those_of_lape_settings(stats):
@@ -544,7 +631,7 @@ def test_families_that_lack_something_are_left_out_with_what_to_type(force):
     bare = record(polyglot(), polyglot_tokenizer(), polyglot_texts(1, 5))
     found = force(families=("mask", "diffmean", "none"), texts={"fr": polyglot_texts(1)["fr"]}, stats=bare)
     assert set(found["forced_answers"]["family"]) == {"ceiling", "none"}
-    mask, diffmean = sorted(found.notes, key=lambda note: "mask" not in note)
+    mask, diffmean = sorted(found.notes[1:], key=lambda note: "mask" not in note)
     assert "text in id" in mask
     assert "texts={'id': PATH}" in mask
     assert "--residual" in diffmean
@@ -553,7 +640,7 @@ def test_families_that_lack_something_are_left_out_with_what_to_type(force):
 def test_settings_without_neurons_for_some_pair_are_not_tried_and_a_note_says_why(force, stats):
     found = force(neurons=neurons_of(stats, id=None), families=("neurons", "none"))
     (first,) = (setting for setting in tried("neurons", 3) if setting.sets == "lape")
-    (note,) = found.notes
+    (note,) = found.notes[1:]
     assert note.startswith(f"neurons, {first.name}, was not tried: fr → id: ")
     assert "--per-language" in note
     development = found["forced_answers"].filter(split="development", family="neurons")
@@ -569,7 +656,7 @@ def test_without_any_usable_setting_the_family_and_what_follows_it_are_left_out(
     )
     found = force(neurons=neurons_of(stats, fr=None), families=("neurons", "target only", "random", "none"))
     assert set(found["forced_answers"]["family"]) == {"ceiling", "none"}
-    assert len(found.notes) == 1
+    assert len(found.notes) == 2
     assert len(found["forcing_differences"]) == 0
 
 
@@ -580,7 +667,7 @@ def test_controls_without_neurons_are_left_out_and_a_note_says_why(force, stats)
         "reporting": polyglot_questions(3, 20, ("en", "fr")),
     }
     found = force(stats=two, **questions, pairs="en-fr", families=("neurons", "other", "permuted"))
-    (note,) = found.notes
+    (note,) = found.notes[1:]
     assert note.startswith("other was left out: en → fr: ")
     assert "three languages" in note
     assert set(found["forced_answers"].filter(split="report")["family"]) == {"ceiling", "neurons", "permuted"}
@@ -616,7 +703,11 @@ def test_a_mask_without_text_is_refused_with_what_to_type(stats):
         ({"reporting": {}}, TextError, "fewer than 2"),
         ({"reporting": polyglot_questions(3, 20, ("en", "fr"))}, TextError, "different languages"),
         ({"development": {"en": ["a", "b"]}, "reporting": {"en": ["a", "b"]}}, TextError, "At least two"),
-        ({"development": polyglot_questions(2, 7)}, OptionError, r"Only 7 .*more questions"),
+        ({"native": polyglot_questions(2, 18)}, OptionError, r"only 18 native questions.*at least 19, better 100"),
+        ({"native": None}, OptionError, r"only 10 native questions"),
+        ({"native": {"en": NATIVE["en"], "fr": NATIVE["fr"]}}, TextError, r"no native questions in id"),
+        ({"native": REPORTING}, TextError, r"for native answers have 20 questions in en in common"),
+        ({"development": REPORTING}, TextError, r"for development have 20 questions in en in common"),
     ],
 )
 def test_what_makes_no_sense_is_refused(force, changes, error, message):

@@ -11,7 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lape.experiments.forcing.table import ALL, BY_TARGET, RECORDS, best, differences, records
+from lape.experiments.forcing.table import (
+    ALL,
+    BY_TARGET,
+    DIFFERENCES,
+    RECORDS,
+    TRANSFER,
+    best,
+    differences,
+    records,
+    transfer,
+)
 from lape.measure.answer_table import ANSWERS
 from lape.measure.bootstrap import Resamples
 
@@ -44,12 +54,16 @@ def made_answer(random, split, family, setting, source, target, question, level)
         "in_language_second": bool(random.random() < level),
         "fluent": fluent,
         "on_topic": topic,
+        "refused": bool(random.random() < 0.1),
+        "mixed": bool(random.random() < 0.1),
         "good": bool(topic),
-        "lpr": clean,
-        "wpr": bool(random.random() < 0.7) if clean and target == "zh" else None,
+        "lpr_after_lcb": clean,
+        "wpr_after_lcb": bool(random.random() < 0.7) if clean and target == "zh" else None,
         "empty": bool(random.random() < 0.1),
+        "foreign": float(random.random()),
         "distinct4": float(random.random()),
         "nll": float(random.random()) if random.random() < 0.9 else None,
+        "calibrated_on": int(random.choice([0, 30, 50])),
     }
 
 
@@ -63,28 +77,48 @@ def made_answers(seed=0, count=24, split="report", pairs=PAIRS, levels=None, cei
     return pl.DataFrame(rows, schema=ANSWERS).sample(fraction=1, shuffle=True, seed=seed)
 
 
+LISTED = {}
+
+
+def listed(answers):
+    """The rows of a table, turned to Python once."""
+    if id(answers) not in LISTED:
+        LISTED[id(answers)] = answers, answers.to_dicts()
+    return LISTED[id(answers)][1]
+
+
 def rows_of(answers, family, source, target):
     """The answers of a family to a source and target; `all` is any."""
     return [
         row
-        for row in answers.to_dicts()
+        for row in listed(answers)
         if row["family"] == family and source in (ALL, row["source"]) and target in (ALL, row["target"])
     ]
 
 
-def share(rows, column, times):
-    """Share of answers, each counted as often as its question was drawn; pairs count alike."""
-    return sum(times[row["question"]] * row[column] for row in rows) / sum(times[row["question"]] for row in rows)
+def share(rows, column, times, of=None):
+    """Share of answers, each counted as often as its question, times as often as its pair, was drawn; pairs count alike where `of` is None."""
+    weights = [times[row["question"]] * (1 if of is None else of[row["source"], row["target"]]) for row in rows]
+    return sum(w * row[column] for w, row in zip(weights, rows, strict=True)) / sum(weights)
+
+
+def against_ceiling(answers, family, column, source, target, times, of=None):
+    """(share less the ceiling's, share over the ceiling's): of each pair, averaged by target; None over a ceiling without any."""
+    rows = rows_of(answers, family, source, target)
+    pairs = sorted({(row["source"], row["target"]) for row in rows})
+    less, over, counts, known = 0.0, 0.0, 0.0, 0.0
+    for pair in pairs:
+        weight = (1 if of is None else of[pair]) / sum(other[1] == pair[1] for other in pairs)
+        own = share([row for row in rows if (row["source"], row["target"]) == pair], column, times)
+        top = share(rows_of(answers, "ceiling", pair[1], pair[1]), column, times)
+        less, counts = less + weight * (own - top), counts + weight
+        if top > 0:
+            over, known = over + weight * own / top, known + weight
+    return less / counts, over / known if known else None
 
 
 def over_ceiling(answers, family, column, source, target, times):
-    """A target's share over the ceiling's in it, averaged over targets whose ceiling has any; None where none has."""
-    rows, ratios = rows_of(answers, family, source, target), []
-    for one in dict.fromkeys(row["target"] for row in rows):
-        top = share(rows_of(answers, "ceiling", one, one), column, times)
-        if top > 0:
-            ratios.append(share([row for row in rows if row["target"] == one], column, times) / top)
-    return sum(ratios) / len(ratios) if ratios else None
+    return against_ceiling(answers, family, column, source, target, times)[1]
 
 
 def row_of(table, family, source=ALL, target=ALL, **more):
@@ -124,8 +158,9 @@ def test_shares_and_ratios_are_those_counted_answer_by_answer(seed):
         where = row["family"], row["source"], row["target"]
         for column in MEASURES:
             assert row[column] == pytest.approx(share(rows_of(answers, *where), column, once))
-            expected = over_ceiling(answers, where[0], column, *where[1:], once)
-            assert row[f"{column}_over_ceiling"] == pytest.approx(expected)
+            less, over = against_ceiling(answers, where[0], column, *where[1:], once)
+            assert row[f"{column}_minus_ceiling"] == pytest.approx(less, abs=1e-12)
+            assert row[f"{column}_over_ceiling"] == pytest.approx(over)
 
 
 def mean(values):
@@ -142,8 +177,13 @@ def test_other_columns_are_means_of_what_their_names_say():
             "fluent": mean(one["fluent"] for one in inside),
             "on_topic": mean(one["on_topic"] for one in inside if one["fluent"]),
             "agreement": mean(one["language"] == one["language_second"] for one in rows),
-            "wpr": mean(one["wpr"] for one in rows if one["lpr"]),
-            **{name: mean(one[name] for one in rows) for name in ("in_language_second", "lpr", "distinct4", "nll")},
+            "wpr_after_lcb": mean(one["wpr_after_lcb"] for one in rows if one["lpr_after_lcb"]),
+            **{name: mean(one[name] for one in inside) for name in ("refused", "mixed", "foreign")},
+            **{
+                name: mean(one[name] for one in rows)
+                for name in ("in_language_second", "lpr_after_lcb", "distinct4", "nll")
+            },
+            "calibrated_on": min(one["calibrated_on"] or 99 for one in rows),
             "empty": sum(one["empty"] for one in rows),
         }
         assert {name: row[name] for name in expected} == pytest.approx(expected)
@@ -227,23 +267,75 @@ def test_what_was_chosen_is_so_for_its_target_and_the_average_with_it():
 # --- intervals ---
 
 
-def drawn(count, resamples, seed):
-    return Resamples(count, resamples, seed).weights[1:]
+@dataclass(frozen=True)
+class Drawn:
+    """Questions and pairs as they are drawn."""
+
+    questions: Resamples
+    pairs: dict[tuple[str, str], np.ndarray]
+
+    @classmethod
+    def of(cls, count, resamples, seed, pairs):
+        questions = Resamples(count, resamples, seed)
+        return cls(questions, dict(zip(pairs, questions.crossed(len(pairs), seed).T, strict=True)))
+
+    def __iter__(self):
+        for k, times in enumerate(self.questions.weights):
+            yield times, {pair: column[k] for pair, column in self.pairs.items()}
+
+
+def pairs_in(answers, family, source, target):
+    return list(dict.fromkeys((row["source"], row["target"]) for row in rows_of(answers, family, source, target)))
 
 
 @pytest.mark.parametrize("where", [("en", "fr"), (ALL, "fr"), (ALL, ALL)])
 @pytest.mark.parametrize("column", MEASURES)
-def test_intervals_are_those_of_the_questions_drawn_for_every_pair_and_the_ceiling_together(where, column):
+def test_intervals_are_those_of_the_questions_and_pairs_drawn_together(where, column):
     answers, table = made_table()
-    row, draws = row_of(table, "neurons", *where), drawn(24, 30, 5)
-    shares = [share(rows_of(answers, "neurons", *where), column, times) for times in draws]
-    ratios = [over_ceiling(answers, "neurons", column, *where, times) for times in draws]
-    for name, values in ((column, shares), (f"{column}_over_ceiling", ratios)):
-        assert [row[f"{name}_low"], row[f"{name}_high"]] == pytest.approx(np.quantile(values, [0.025, 0.975]).tolist())
+    row = row_of(table, "neurons", *where)
+    order = [pair for pair in table.filter(family="neurons").select("source", "target").rows() if ALL not in pair]
+    pairs = [pair for pair in order if pair in pairs_in(answers, "neurons", *where)]
+    draws = Drawn.of(24, 30, 5, pairs)
+    found = [
+        (
+            share(rows_of(answers, "neurons", *where), column, times, of),
+            *against_ceiling(answers, "neurons", column, *where, times, of),
+        )
+        for times, of in draws
+    ]
+    for k, name in enumerate((column, f"{column}_minus_ceiling", f"{column}_over_ceiling")):
+        ends = draws.questions.interval(np.array([one[k] for one in found], float))
+        assert [row[name], row[f"{name}_low"], row[f"{name}_high"]] == pytest.approx(ends, abs=1e-12)
 
 
-def test_pairs_are_no_independent_draws():
-    """The same answers from 4 sources are no more evidence than from one."""
+def test_a_single_pair_is_not_resampled_and_each_row_of_several_adds_up_to_their_number():
+    drawn = Resamples(24, 30, 0)
+    assert (drawn.crossed(1, 0) == 1).all()
+    weights = drawn.crossed(6, 0)
+    assert weights.shape == (1 + 30 + 24, 6)
+    np.testing.assert_allclose(weights.sum(1), 6)
+    assert (weights[0] == 1).all()
+    assert (weights[31:] == 1).all()
+    assert len({tuple(row) for row in weights[1:31]}) > 10
+
+
+def test_an_interval_over_pairs_that_differ_covers_another_sample_of_pairs_and_one_over_questions_does_not():
+    """Where pairs have levels of their own, what varies is mostly which pairs there are."""
+    random, inside, before = np.random.default_rng(0), [], []
+    for seed in range(200):
+        levels = random.beta(2, 2, 14)
+        shares = (random.random((60, 14)) < levels).astype(float)
+        drawn = Resamples(60, 200, seed)
+        by_question = drawn.sums(shares) / 60
+        _, low, high = drawn.interval((by_question * drawn.crossed(14, seed)).sum(1) / 14)
+        inside.append(low <= 0.5 <= high)
+        _, low, high = drawn.interval(by_question.mean(1))
+        before.append(low <= 0.5 <= high)
+    assert 0.9 <= np.mean(inside) <= 0.99
+    assert np.mean(before) < 0.6
+
+
+def test_pairs_that_answer_alike_are_no_more_evidence_than_one():
     one = made_answers(pairs=(("en", "fr"),))
     more = [one.with_columns(source=pl.lit(source)).filter(family="neurons") for source in ("zh", "es", "vi")]
     few, many = (row_of(records(x, set(), 50, 0), "neurons") for x in (one, pl.concat([one, *more])))
@@ -255,7 +347,7 @@ def test_pairs_are_no_independent_draws():
 def test_under_20_questions_there_is_no_interval(count, known):
     answers = made_answers(count=count)
     table = records(answers, set(), 30, 0)
-    for column in (*MEASURES, *(f"{one}_over_ceiling" for one in MEASURES)):
+    for column in (f"{one}{of}" for one in MEASURES for of in ("", "_minus_ceiling", "_over_ceiling")):
         for end in ("_low", "_high"):
             assert table[column + end].null_count() == (0 if known else len(table))
         assert table[column].null_count() == 0
@@ -324,23 +416,64 @@ def test_ties_go_to_the_most_in_the_language_and_then_to_the_first(target):
 # --- differences ---
 
 
-def test_differences_are_paired_over_questions_and_of_the_reporting_ones_alone():
+def test_differences_are_paired_over_questions_and_pairs_and_of_the_reporting_ones_alone():
     answers = made_answers(3)
     both = pl.concat([answers, made_answers(4, 30, "development")])
-    table, draws = differences(both, 30, 5), drawn(24, 30, 5)
-    assert table.columns == ["family", "measure", "difference", "low", "high"]
+    table, draws = differences(both, 30, 5), Drawn.of(24, 30, 5, sorted(PAIRS))
+    assert dict(table.schema) == DIFFERENCES
     assert set(table.select("family", "measure").rows()) == {
-        (family, f"{column}_over_ceiling") for family in ("none", "mask") for column in MEASURES
+        (family, f"{column}{of}") for family in ("none", "mask") for column in MEASURES for of in ("", "_over_ceiling")
     }
     for row in table.to_dicts():
-        column = row["measure"].removesuffix("_over_ceiling")
+        column, over = row["measure"].removesuffix("_over_ceiling"), row["measure"].endswith("_over_ceiling")
+        values = []
+        for times, of in draws:
+            ours, theirs = (
+                against_ceiling(answers, one, column, ALL, ALL, times, of)[over] for one in ("neurons", row["family"])
+            )
+            values.append(ours - theirs)
+        ends = draws.questions.interval(np.array(values))
+        assert [row["difference"], row["low"], row["high"]] == pytest.approx(ends, abs=1e-12)
+        assert row["quantiles"] == pytest.approx(draws.questions.quantiles(np.array(values)), abs=1e-12, nan_ok=True)
 
-        def gap(times, row=row, column=column):
-            ours, theirs = (over_ceiling(answers, one, column, ALL, ALL, times) for one in ("neurons", row["family"]))
-            return ours - theirs
 
-        expected = [gap(np.ones(24)), *np.quantile([gap(times) for times in draws], [0.025, 0.975])]
-        assert [row["difference"], row["low"], row["high"]] == pytest.approx(expected)
+def test_the_difference_of_good_answers_is_that_of_the_shares_where_targets_have_as_many_pairs():
+    answers = made_answers(2, pairs=PAIRS[1:])
+    table, whole = differences(answers, 30, 0), records(answers, set(), 30, 0)
+    for family in ("none", "mask"):
+        found = row_of(whole, "neurons")["good"] - row_of(whole, family)["good"]
+        (said,) = table.filter(family=family, measure="good")["difference"]
+        assert said == pytest.approx(found)
+
+
+# --- pairs on which settings were chosen, and others ---
+
+
+def test_pairs_tuned_on_and_the_others_are_reported_apart_as_if_there_were_no_more():
+    answers = made_answers(6)
+    tuned = {("en", "fr"), ("en", "es")}
+    table = transfer(pl.concat([answers, made_answers(1, 30, "development")]), tuned, 30, 5)
+    assert dict(table.schema) == TRANSFER
+    assert set(table.select("family", "tuned", "pairs").rows()) == {
+        (family, used, 2) for family in ("none", "neurons", "mask") for used in (True, False)
+    }
+    for row in table.to_dicts():
+        some = [pair for pair in PAIRS if (pair in tuned) == row["tuned"]]
+        inside = pl.struct("source", "target").map_elements(lambda one: tuple(one.values()) in some, pl.Boolean)  # noqa: B023
+        alone = records(answers.filter(inside | (pl.col("family") == "ceiling")), set(), 30, 5)
+        expected = row_of(alone, row["family"])
+        assert {name: row[name] for name in row if "good" in name} == pytest.approx(
+            {name: expected[name] for name in row if "good" in name}
+        )
+    whole = records(answers, set(), 30, 5, tuned)
+    for row in whole.to_dicts():
+        pair = row["source"], row["target"]
+        assert row["tuned"] is (None if ALL in pair else pair in tuned)
+
+
+def test_without_pairs_of_a_kind_there_is_no_row_of_it():
+    assert transfer(made_answers(), PAIRS, 10, 0)["tuned"].unique().to_list() == [True]
+    assert len(transfer(made_answers().filter(pl.col("family") != "ceiling"), PAIRS, 10, 0)) == 0
 
 
 def test_a_family_that_answers_as_neurons_do_differs_by_exactly_nothing():

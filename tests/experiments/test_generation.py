@@ -21,7 +21,9 @@ from lape.edit.edit import Off, edited
 from lape.errors import FileError, MismatchError, OptionError, TextError
 from lape.experiments.generation.run import ANSWERS, DEFINITIONS, SilencedOptions, silenced
 from lape.experiments.generation.table import DROPS, MEASURES, SHARES, drops, shares
-from lape.measure.answer_quality import Band, in_language, on_topic, written
+from lape.measure.answer_fluency import Bounds, written
+from lape.measure.answer_quality import in_language, on_topic
+from lape.measure.answer_spans import foreign, mixed, spans
 from lape.measure.bench import Bench
 from lape.measure.bootstrap import Resamples
 from lape.measure.conditions import conditions
@@ -41,8 +43,8 @@ from support.polyglot import (
 
 torch.set_num_threads(1)
 
-DEVELOPMENT, REPORTING = polyglot_questions(2, 10), polyglot_questions(3, 12)
-FAST = {"development": DEVELOPMENT, "new_tokens": 6, "candidates": 3, "batch": 12, "draws": 2}
+NATIVE, REPORTING = polyglot_questions(2, 20), polyglot_questions(3, 12)
+FAST = {"native": NATIVE, "new_tokens": 6, "candidates": 3, "batch": 12, "draws": 2}
 WIDE = range(12, 400)
 """Neurons of every layer that are no language's: off, they change what is said."""
 
@@ -50,7 +52,8 @@ WIDE = range(12, 400)
 @pytest.fixture(scope="module", autouse=True)
 def identifiers():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(IDENTIFIERS, "lingua", by_letter)
+        for name in IDENTIFIERS:
+            patch.setitem(IDENTIFIERS, name, by_letter)
         yield
 
 
@@ -102,11 +105,11 @@ def by_hand(questions, edit=None, wish=""):
 # --- the answers ---
 
 
-def test_every_question_is_asked_with_every_language_off_and_the_control_on_its_own_language(answers):
+def test_every_question_is_asked_with_every_language_off_and_with_every_control(answers):
     assert dict(answers.schema) == ANSWERS
     expected = {("none", language, False, 0) for language in LANGUAGES}
     expected |= {(off, language, False, 0) for off in LANGUAGES for language in LANGUAGES}
-    expected |= {(language, language, True, draw) for language in LANGUAGES for draw in (0, 1)}
+    expected |= {(off, k, True, draw) for off in LANGUAGES for k in LANGUAGES for draw in (0, 1)}
     cells = answers.group_by("off", "language", "control", "draw").agg(pl.col("question").sort())
     assert set(cells.drop("question").rows()) == expected
     assert cells["question"].to_list() == [list(range(12))] * len(cells)
@@ -133,19 +136,22 @@ def test_switching_off_changes_answers_here_and_is_undone(answers):
     assert none == by_hand(REPORTING["fr"])
 
 
-def test_answers_are_judged_by_the_unedited_model_and_its_answers_to_the_development_questions(answers):
+def test_answers_are_judged_by_the_unedited_model_and_its_native_answers(answers):
     model, tokenizer, head = polyglot(), polyglot_tokenizer(), find_head(polyglot())
     for language in ("fr", "id"):
-        band = Band(written(model, tokenizer, head, by_hand(DEVELOPMENT[language])))
-        for row in answers.filter(language=language).to_dicts():
+        bounds = Bounds(written(model, tokenizer, head, by_hand(NATIVE[language])))
+        for row in answers.filter(language=language, control=False).to_dicts():
             text = row["answer"]
             (guess,), (alone,) = by_letter()([text]), written(model, tokenizer, head, [text])
+            (elsewhere,) = spans([text], language, by_letter(), by_letter())
             topic = on_topic(model, tokenizer, head, [(row["question"], text)], REPORTING[language], language, 3)[0]
             assert row["identified"] == guess.language
             assert row["in_language"] is in_language(text, guess, language)
-            assert row["fluent"] is band.fluent(alone)
+            assert (row["fluent"], row["calibrated_on"]) == (bounds.fluent(alone), bounds.calibrated_on(alone))
             assert row["on_topic"] is (topic if row["in_language"] and row["fluent"] else None)
-            assert row["good"] is (row["in_language"] and row["fluent"] and topic)
+            assert (row["refused"], row["mixed"]) == (False, mixed(text, elsewhere))
+            assert row["foreign"] == pytest.approx(foreign(text, elsewhere))
+            assert row["good"] is (row["in_language"] and row["fluent"] and topic and not row["mixed"])
             assert row["grade"] is None
     assert 0 < answers["good"].sum() < len(answers)
 
@@ -156,7 +162,7 @@ def test_an_answer_may_be_asked_for_in_the_question_s_language(run):
         assert cell(found, "none", language)["answer"].to_list() == by_hand(REPORTING[language], wish=wish)
 
 
-def test_the_bundled_questions_are_the_default_and_development_ones_are_not_reported(run, stats, monkeypatch):
+def test_the_bundled_questions_are_the_default_and_native_ones_are_not_reported(run, stats, monkeypatch):
     seen = []
 
     def answers(_self, _setting, questions, _source, target):
@@ -165,7 +171,7 @@ def test_the_bundled_questions_are_the_default_and_development_ones_are_not_repo
 
     monkeypatch.setattr(Bench, "answers", answers)
     some = {k: v for k, v in neurons_of(stats).sets.items() if k != "id"}
-    found = run(questions=None, development=None, draws=0, neurons=LanguageNeurons(stats.space, some))
+    found = run(questions=None, native=None, draws=0, neurons=LanguageNeurons(stats.space, some))
     parts = {part: samples.questions(part) for part in ("development", "reporting")}
     assert [one for one in seen if len(one[1]) == 24] == [(k, parts["development"][k]) for k in some]
     assert {k for k, asked in seen if asked == parts["reporting"][k]} == set(some)
@@ -225,7 +231,7 @@ def test_a_stopped_run_goes_on_from_its_finished_cells_and_gives_the_same_table(
         run(folder=tmp_path, draws=0)
     expected = answers.filter(~pl.col("control"))
     assert run(folder=tmp_path, draws=0).equals(expected)
-    assert sorted(asked) == [10] * 3 + [12] * 12
+    assert sorted(asked) == [12] * 12 + [20] * 3
     assert run(folder=tmp_path, draws=0).equals(expected)
     assert len(asked) == 15
 
@@ -235,7 +241,7 @@ def test_a_stopped_run_goes_on_from_its_finished_cells_and_gives_the_same_table(
     [
         ("options", lambda _: {"new_tokens": 7}),
         ("questions", lambda _: {"questions": polyglot_questions(5, 12)}),
-        ("development", lambda _: {"development": polyglot_questions(5, 10)}),
+        ("native", lambda _: {"native": polyglot_questions(5, 20)}),
         ("neurons", lambda stats: {"neurons": neurons_of(stats, en=own_neurons("id"))}),
     ],
 )
@@ -286,7 +292,7 @@ def test_an_endpoint_marks_the_reported_answers_and_an_empty_one_is_1(run, stats
     inner = Bench.answers
     monkeypatch.setattr(Bench, "answers", lambda *given: ["", *inner(*given)[1:]])
     found = run(grader_url=url, grader_model="m", draws=0, neurons=neurons_of(stats, en=[], fr=[]))
-    assert len(seen) == 6 * 11  # neither an empty answer nor a development question
+    assert len(seen) == 6 * 11  # neither an empty answer nor a native question
     assert all("from 1 to 10" in text for text in seen)
     for row in found.to_dicts():
         assert row["grade"] == (1 if row["question"] == 0 else marked(row["answer"]))
@@ -306,7 +312,7 @@ def made(questions=24, seed=0, languages=("en", "fr", "zh"), draws=2, graded=Tru
     random = np.random.default_rng(seed)
     runs = [("none", k, False, 0) for k in languages]
     runs += [(off, k, False, 0) for off in languages for k in languages]
-    runs += [(k, k, True, draw) for k in languages for draw in range(draws)]
+    runs += [(off, k, True, draw) for off in languages for k in languages for draw in range(draws)]
     rows = []
     for off, language, control, draw in runs:
         worse = 0.6 if off == language and not control else 1.0
@@ -324,7 +330,11 @@ def made(questions=24, seed=0, languages=("en", "fr", "zh"), draws=2, graded=Tru
                     "in_language": inside,
                     "fluent": fluent,
                     "on_topic": topic if inside and fluent else None,
+                    "refused": bool(random.random() < 0.1),
+                    "mixed": bool(random.random() < 0.1),
                     "good": inside and fluent and topic,
+                    "foreign": float(random.random()),
+                    "calibrated_on": 100,
                     "grade": int(random.integers(1, 11)) if graded and random.random() < 0.95 else None,
                 }
             )
@@ -337,7 +347,7 @@ def brute_mean(rows, measure, times):
     for row in rows:
         weight = times[row["question"]]
         counts = {
-            "fluent": row["in_language"],
+            **dict.fromkeys(("fluent", "refused", "mixed"), row["in_language"]),
             "on_topic": row["in_language"] and row["fluent"],
             "grade": row["grade"] is not None,
         }.get(measure, True)
@@ -345,11 +355,6 @@ def brute_mean(rows, measure, times):
             amount += weight * float(row[measure])
             size += weight
     return amount / size if size else float("nan")
-
-
-def brute_interval(values):
-    known = sorted(value for value in values if value == value)
-    return float(np.quantile(known, 0.025)), float(np.quantile(known, 0.975))
 
 
 def rows_of(answers):
@@ -361,7 +366,7 @@ def rows_of(answers):
 
 def test_shares_and_their_paired_changes_are_those_of_brute_force():
     answers = made(40)
-    cells, weights = rows_of(answers), Resamples(40, 60, 3).weights[1:]
+    cells, sampled = rows_of(answers), Resamples(40, 60, 3)
     table = shares(answers, resamples=60, seed=3)
     assert dict(table.schema) == SHARES
     assert set(table.select("off", "language", "control", "draw").rows()) == set(cells)
@@ -371,25 +376,26 @@ def test_shares_and_their_paired_changes_are_those_of_brute_force():
         for measure in MEASURES:
             value = brute_mean(own, measure, np.ones(40))
             assert row[measure] == pytest.approx(value)
-            enough = {"fluent": sum(one["in_language"] for one in own),
-                      "on_topic": sum(one["in_language"] and one["fluent"] for one in own)}.get(measure, 40) >= 20  # fmt: skip
-            drawn = [brute_mean(own, measure, times) for times in weights]
+            inside = sum(one["in_language"] for one in own)
+            of = {**dict.fromkeys(("fluent", "refused", "mixed"), inside),
+                  "on_topic": sum(one["in_language"] and one["fluent"] for one in own)}  # fmt: skip
+            drawn = np.array([brute_mean(own, measure, times) for times in sampled.weights])
             found = row[f"{measure}_low"], row[f"{measure}_high"]
-            assert found == (pytest.approx(brute_interval(drawn)) if enough else (None, None))
+            assert found == (pytest.approx(sampled.interval(drawn)[1:]) if of.get(measure, 40) >= 20 else (None, None))
             if row["off"] == "none":
                 assert row[f"{measure}_change"] is None
                 continue
             assert row[f"{measure}_change"] == pytest.approx(value - brute_mean(none, measure, np.ones(40)))
             if measure in ("good", "in_language", "grade"):
-                paired = [brute_mean(own, measure, t) - brute_mean(none, measure, t) for t in weights]
+                paired = [brute_mean(own, measure, t) - brute_mean(none, measure, t) for t in sampled.weights]
                 found = row[f"{measure}_change_low"], row[f"{measure}_change_high"]
-                assert found == pytest.approx(brute_interval(paired))
+                assert found == pytest.approx(sampled.interval(np.array(paired))[1:])
 
 
 @pytest.mark.parametrize("measure", ["good", "in_language", "grade"])
 def test_drops_are_those_of_brute_force(measure):
     languages, answers = ("en", "fr", "zh"), made(25, seed=1)
-    cells, weights = rows_of(answers), Resamples(25, 50, 7).weights
+    cells, sampled = rows_of(answers), Resamples(25, 50, 7)
 
     def drop(key, times):
         return brute_mean(cells["none", key[1], False, 0], measure, times) - brute_mean(cells[key], measure, times)
@@ -398,6 +404,7 @@ def test_drops_are_those_of_brute_force(measure):
         own = drop((language, language, False, 0), times)
         others = [drop((language, k, False, 0), times) for k in languages if k != language]
         controls = [drop((language, language, True, draw), times) for draw in (0, 1)]
+        elsewhere = [drop((language, k, True, draw), times) for k in languages if k != language for draw in (0, 1)]
         a, b = max(own, 0), max(sum(others) / 2, 0)
         return {
             "own": own,
@@ -405,21 +412,26 @@ def test_drops_are_those_of_brute_force(measure):
             "selectivity": a / (a + b) if a else 0.0,
             "control": sum(controls) / 2,
             "value": own - sum(controls) / 2,
+            "control_others": sum(elsewhere) / 4,
+            "others_value": (sum(others) - sum(elsewhere) / 2) / 2,
             "controls": controls,
         }
 
     table = drops(answers, resamples=50, seed=7, measure=measure)
     assert dict(table.schema) == DROPS
     assert table["language"].to_list() == [*languages, "mean"]
-    every = {language: [falls(language, times) for times in weights] for language in languages}
+    every = {language: [falls(language, times) for times in sampled.weights] for language in languages}
     for row in table.to_dicts():
         some = [row["language"]] if row["language"] in every else languages
         assert (row["questions"], row["draws"]) == (25, 2)
-        for name in ("own", "others", "selectivity", "control", "value"):
-            values = [float(np.mean([every[k][r][name] for k in some])) for r in range(51)]
+        for name in ("own", "others", "selectivity", "control", "value", "control_others", "others_value"):
+            rows = range(len(sampled.weights))
+            values = np.array([float(np.mean([every[k][r][name] for k in some])) for r in rows])
             low, high = (row[k] if name == "value" else row[f"{name}_{k}"] for k in ("low", "high"))
-            assert row[name] == pytest.approx(values[0])
-            assert (low, high) == pytest.approx(brute_interval(values[1:]))
+            assert (row[name], low, high) == pytest.approx(sampled.interval(values))
+            if name in ("value", "others"):
+                kept = row["quantiles" if name == "value" else "others_quantiles"]
+                assert kept == pytest.approx(sampled.quantiles(values), nan_ok=True)
         largest = max(np.mean([every[k][0]["controls"][draw] for k in some]) for draw in (0, 1))
         assert row["control_largest"] == pytest.approx(largest)
 
@@ -434,9 +446,11 @@ def test_what_is_paired_moves_together():
     assert table["good_low"] < table["good"] < table["good_high"]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(1, 45), st.integers(0, 99))
-def test_parts_multiply_to_good_and_only_20_questions_have_an_interval(questions, seed):
+def test_parts_multiply_to_good_where_nothing_is_refused_or_mixed_and_only_20_questions_have_an_interval(
+    questions, seed
+):
     table = shares(made(questions, seed, draws=1), resamples=30, seed=0)
     for row in table.to_dicts():
         parts = [row[k] for k in ("in_language", "fluent", "on_topic")]
@@ -480,10 +494,14 @@ def test_another_measure_or_no_answers_are_refused():
     ("changes", "kind", "words"),
     [
         ({"questions": {"ja": REPORTING["en"]}}, TextError, "questions in ja, statistics of en, fr, id"),
-        ({"development": {"en": DEVELOPMENT["en"]}}, TextError, "no development questions in fr, id"),
-        ({"development": REPORTING}, TextError, "12 questions in en are both reported and for development"),
+        ({"native": {"en": NATIVE["en"]}}, TextError, "no native questions in fr, id"),
+        (
+            {"native": {k: [*REPORTING[k], *NATIVE[k][:8]] for k in LANGUAGES}},
+            TextError,
+            "have 12 questions in en in common",
+        ),
         ({"questions": {"en": ["?"], "fr": ["?", "!"]}}, TextError, "numbers differ"),
-        ({"development": polyglot_questions(2, 5)}, OptionError, "Only 5 of the ceiling"),
+        ({"native": polyglot_questions(2, 18)}, OptionError, "only 18 native questions"),
         ({"candidates": 1}, OptionError, "candidates is 1"),
         ({"draws": -1}, OptionError, "draws is -1"),
         ({"grader_url": "http://x/v1"}, OptionError, "grader_model"),

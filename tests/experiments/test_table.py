@@ -74,3 +74,18 @@ def test_what_a_row_of_resamples_has_is_what_the_schema_declares():
         **drawn.plain("difference", some, quantiles=True),
     }
     TABLE.check("mine", pl.DataFrame([{**made, "pieces": []}], schema=SCHEMA))
+
+
+def test_columns_of_earlier_versions_have_the_names_of_today():
+    table = Table(
+        "x",
+        {"language": pl.String, "after": pl.Float64, "more": pl.Float64},
+        added=("more",),
+        renamed={"before": "after"},
+    )
+    found = table.of_earlier(pl.DataFrame({"language": ["fr"], "before": [1.0]}))
+    assert table.check("mine", found).rows() == [("fr", 1.0, None)]
+    today = pl.DataFrame({"language": ["fr"], "after": [1.0], "more": [2.0]})
+    assert table.of_earlier(today).equals(today)
+    other = pl.DataFrame({"language": ["fr"], "else": [1.0]})
+    assert table.of_earlier(other) is other

@@ -1,4 +1,4 @@
-"""What a good answer is: in the language, as fluent as the ceiling's answers, and likeliest after its own question."""
+"""What a good answer is: in the language and likeliest after its own question."""
 
 from __future__ import annotations
 
@@ -8,20 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lape.data.language_id import Guess
-from lape.errors import OptionError
-from lape.measure.answer_quality import (
-    Band,
-    Written,
-    english_word,
-    in_language,
-    judged_lines,
-    lines_of,
-    on_topic,
-    repetition,
-    rivals,
-    written,
-)
+from lape.data.language_id import Guess, langid, lingua
+from lape.measure.answer_quality import english_word, in_language, judged_lines, lines_of, on_topic, rivals
 from lape.model.loss import find_head
 from support.brute import logits_of, model_of, some_texts, tokenizer_of
 
@@ -52,6 +40,49 @@ from support.brute import logits_of, model_of, some_texts, tokenizer_of
 )
 def test_an_answer_in_the_language_is_named_so_and_has_letters_enough(answer, found, target, expected):
     assert in_language(answer, Guess(found, 0.9), target) is expected
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "target", "expected"),
+    [
+        ("id", "ms", "id", True),
+        ("ms", "id", "id", True),
+        ("ms", "ms", "id", False),
+        ("ms", "en", "id", True),
+        ("ms", None, "id", True),
+        ("en", "id", "id", False),
+        (None, "id", "id", False),
+        ("id", "id", "ms", False),
+        ("id", "ms", "ms", True),
+        ("ms", "id", "ms", True),
+        ("ms", "id", "en", False),
+        ("fr", "en", "fr", True),
+        ("es", "fr", "fr", False),
+    ],
+)
+def test_indonesian_and_malay_are_one_unless_both_identifiers_object(first, second, target, expected):
+    guesses = Guess(first, 0.9), Guess(second, 0.9)
+    assert in_language("anak-anak bermain", guesses[0], target, guesses[1]) is expected
+    if second == first or target not in ("id", "ms"):
+        assert in_language("anak-anak bermain", guesses[0], target) is expected  # alone, an identifier is all there are
+
+
+def test_indonesian_that_one_identifier_takes_for_malay_is_indonesian_and_malay_is_not():
+    pytest.importorskip("lingua", reason="needs the extra lid")
+    both = [lingua(("id", "ms", "en"), neighbours=()), langid(("id", "en"))]
+    indonesian = [
+        "Minum air putih setiap hari bagus untuk badan.",  # Malay to lingua
+        "Saya suka membaca buku di rumah.",
+        "Tidur yang cukup membantu tubuh pulih.",
+        "Kalau hujan, bawa payung dan pakai jaket supaya tidak sakit.",
+    ]
+    malay = [
+        "Awak boleh cuba berbual dengan kawan awak tentang perkara itu kerana mereka faham.",
+        "Encik perlu datang ke pejabat pada hari Isnin untuk mengambil wang tersebut.",
+    ]
+    for texts, expected in ((indonesian, True), (malay, False)):
+        for text, first, second in zip(texts, *(identify(texts) for identify in both), strict=True):
+            assert in_language(text, first, "id", second) is expected, (text, first, second)
 
 
 @pytest.mark.parametrize(
@@ -100,107 +131,6 @@ def test_every_judged_line_of_every_answer_gets_its_own_guess():
 )
 def test_a_lower_case_latin_word_of_more_than_three_letters_is_english(answer, expected):
     assert english_word(answer) is expected
-
-
-# --- fluent ---
-
-
-@settings(max_examples=60, deadline=None)
-@given(st.text(alphabet="ab 猫", max_size=30))
-def test_repetition_is_the_share_of_4_grams_that_occurred_before(text):
-    grams = [text[at : at + 4] for at in range(len(text) - 3)]
-    again = sum(gram in grams[:at] for at, gram in enumerate(grams))
-    assert repetition(text) == pytest.approx(again / len(grams) if grams else 0)
-
-
-@pytest.mark.parametrize("bos", [True, False])
-def test_what_the_model_thinks_of_an_answer_alone_is_the_loss_of_its_full_logits(bos):
-    model, tokenizer = model_of("llama"), tokenizer_of(bos)
-    texts = [*some_texts(4, 3), "", "a"]
-    for text, one in zip(texts, written(model, tokenizer, find_head(model), texts), strict=True):
-        ids = tokenizer_of(False)(text)["input_ids"]
-        scored = ids if bos else ids[1:]
-        row = [1, *ids] if bos else ids
-        logs = logits_of(model, torch.tensor([row]))[0].log_softmax(-1) if scored else None
-        expected = [-float(logs[k, token]) for k, token in enumerate(row[1:])]
-        np.testing.assert_allclose(one.nll, expected, rtol=2e-6, atol=2e-5)
-        ends = [len(tokenizer.decode(ids[: k + 1])) for k in range(len(ids))]
-        assert one.ends.tolist() == ends[len(ids) - len(scored) :]
-        if scored:
-            assert one.at(3)[0] == pytest.approx(np.mean(expected[:3]), rel=1e-5)
-            assert one.at(999)[1] == pytest.approx(repetition(text))
-            first = text[: ends[min(3, len(scored)) - 1 + len(ids) - len(scored)]]
-            assert one.at(3)[1] == pytest.approx(repetition(first))
-
-
-def made(length, random, shift=0.0, alphabet="ab"):
-    """An answer of so many tokens of 1 to 3 letters."""
-    sizes = random.integers(1, 4, length)
-    text = "".join(random.choice(list(alphabet), sizes.sum()))
-    return Written(text, random.normal(3 + shift, 1, length), np.cumsum(sizes))
-
-
-def quantile(values, share):
-    """Between the two values nearest to that rank, as far along as the rank says."""
-    values = sorted(values)
-    rank = share * (len(values) - 1)
-    low = int(rank)
-    high = min(low + 1, len(values) - 1)
-    return values[low] + (rank - low) * (values[high] - values[low])
-
-
-def fluent_by_hand(ceiling, answer):
-    """In the central 95 % of the ceiling's answers of at least its length, cut to it; 8 of them must be as long."""
-    lengths = sorted((len(one.nll) for one in ceiling), reverse=True)
-    tokens = min(len(answer.nll), lengths[7])
-    if tokens == 0:
-        return False
-    of = [one for one in ceiling if len(one.nll) >= tokens]
-
-    def measured(one):
-        return np.mean(one.nll[:tokens]), repetition(one.text[: one.ends[tokens - 1]])
-
-    return all(
-        quantile([measured(one)[k] for one in of], 0.025) <= value <= quantile([measured(one)[k] for one in of], 0.975)
-        for k, value in enumerate(measured(answer))
-    )
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_an_answer_is_fluent_within_the_central_95_percent_at_its_length(seed):
-    random = np.random.default_rng(seed)
-    ceiling = [made(int(random.integers(0, 25)), random) for _ in range(40)]
-    answers = [made(int(random.integers(0, 40)), random, random.choice([0, 0.5, -1])) for _ in range(80)]
-    band = Band(ceiling)
-    found = [band.fluent(answer) for answer in answers]
-    assert found == [fluent_by_hand(ceiling, answer) for answer in answers]
-    assert {True, False} == set(found)
-
-
-def test_about_19_in_20_answers_like_the_ceiling_s_are_within_each_bound():
-    random = np.random.default_rng(0)
-    letters = "".join(chr(0x4E00 + k) for k in range(2_000))  # no 4-gram comes twice
-    ceiling, fresh = ([made(12, random, alphabet=letters) for _ in range(500)] for _ in range(2))
-    band = Band(ceiling)
-    assert np.mean([band.fluent(one) for one in fresh]) == pytest.approx(0.95, abs=0.03)
-
-
-@pytest.mark.parametrize(("shift", "alphabet"), [(9, "abcdefghij"), (-9, "abcdefghij"), (0, "a")])
-def test_loss_too_high_or_too_low_or_repetition_is_not_fluent(shift, alphabet):
-    random = np.random.default_rng(1)
-    band = Band([made(15, random, alphabet="abcdefghij") for _ in range(40)])
-    assert not any(band.fluent(made(15, random, shift, alphabet)) for _ in range(10))
-
-
-@pytest.mark.parametrize("held", [7, 8])
-def test_a_band_needs_8_answers_that_are_not_empty(held):
-    random = np.random.default_rng(2)
-    ceiling = [made(5 if k < held else 0, random) for k in range(20)]
-    if held < 8:
-        with pytest.raises(OptionError, match=r"Only 7 .*at least 8.*more questions"):
-            Band(ceiling)
-    else:
-        assert not Band(ceiling).fluent(made(0, random))
 
 
 # --- on topic ---

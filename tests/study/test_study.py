@@ -342,12 +342,12 @@ def test_the_page_on_the_study_names_every_part():
 
 
 def test_steering_is_joined_from_its_folder_and_of_this_model_only(stats, tmp_path):
-    row = {"family": "random", "measure": "good_over_ceiling", "difference": 0.5, "low": 0.4, "high": 0.6}
+    row = {"family": "random", "measure": "good", "difference": 0.5, "low": 0.4, "high": 0.6}
     own = {"model": stats.manifest["model"], "records": [], "differences": [row], "command": ["force", "x"]}
     (tmp_path / "forcing.json").write_text(json.dumps(own))
     study = study_of(stats, tmp_path / "s.partial", StudyOptions(**{**vars(SMALL), "forcing": tmp_path}))
     found = run(study, CLAIMS, parts_of("steering"))
-    assert verdicts(found)["steering above random neurons"] == "holds"
+    assert verdicts(found)["good answers, steering above random neurons"] == "holds"
     assert study.notes["forcing"] == ["measured by: lape force x"]
     other = own | {"made_from": {"neurons": "x", "method": "lape", "size": 1078}}
     (tmp_path / "forcing.json").write_text(json.dumps(other))

@@ -19,7 +19,7 @@ from lape.data.texts import documents, listed
 from lape.detect.identify import identify
 from lape.errors import OptionError, TextError
 from lape.experiments.forcing.run import ForcingOptions, forcing
-from lape.measure.answer_quality import FEWEST
+from lape.measure.answer_fluency import FEWEST
 from lape.measure.answer_table import DEFINITIONS
 from lape.measure.questions import checked_questions
 from lape.measure.result import Result
@@ -29,7 +29,7 @@ from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
 _FORCING = ForcingOptions()
-FILES = {"forced_answers": "answers", "forcing_differences": "differences"}
+FILES = {"forced_answers": "answers", "forcing_differences": "differences", "forcing_transfer": "transfer"}
 """Table -> its file in the folder, where that is not its name."""
 
 
@@ -40,6 +40,7 @@ def force(
     to: Out | None = None,
     questions: Several | None = None,
     development: int = 24,
+    native: Several | None = None,
     text: Several | None = None,
     evaluation: Several | None = None,
     overwrite: Switch = False,
@@ -60,6 +61,9 @@ def force(
         TAG=PATH, once or more: a file of questions, one per line, line i asking the same in every language. Default: the bundled ones.
     development
         How many of them, the first ones, choose the settings; the rest report.
+    native
+        TAG=PATH: other questions, one per line, whose unedited answers in their own language bound what is fluent; 100 are wanted. Default: those
+        that choose the settings.
     text
         TAG=PATH: text from which the vocabulary mask takes its tokens. Default: the bundled text that the demo records.
     evaluation
@@ -71,18 +75,19 @@ def force(
     draft = Draft(to or beside(folder, "forcing"), overwrite)
     stats = ActivationStats.load(folder)
     asked = _questions(questions, stats.languages)
-    first, rest = _split(asked, development)
+    others = _asked(native, "--native") if native else None
+    first, rest = _split(asked, development, others)
     words = _texts("--text", text, "record", asked)
     judged = _texts("--evaluation", evaluation, "evaluate", asked)
     saved = (folder / "neurons.safetensors").is_file()
     neurons = LanguageNeurons.load(folder) if saved else identify(stats, reliability=False)
     with progress() as report:
         loaded, tokenizer = load_matching(model, loading, report, statistics=stats)
-        chosen = {"options": options, "questions": asked, "development": development}
+        chosen = {"options": options, "questions": asked, "development": development, "native": others}
         use: dict[str, Any] = {"texts": words, "evaluation": judged}
         read = {**{name: listed(one) for name, one in use.items()}, "statistics": stats.manifest.get("corpus", {})}
         record = provenance("force", neurons, stats, **chosen, **read, **describe(loaded, tokenizer))
-        how: dict[str, Any] = {"neurons": neurons, "folder": draft.folder, "progress": report}
+        how: dict[str, Any] = {"native": others, "neurons": neurons, "folder": draft.folder, "progress": report}
         found = forcing(loaded, tokenizer, stats, first, rest, **vars(options), **use, **how)
     tables = {FILES.get(name, name): table for name, table in found.items()}
     draft.write(tables, run=record, forcing=_published(found, record))
@@ -99,15 +104,20 @@ def _published(found: Result, record: dict[str, Any]) -> dict[str, Any]:
         "notes": list(found.notes),
         "records": _rounded(found["forcing"]),
         "differences": _rounded(found["forcing_differences"]),
+        "transfer": _rounded(found["forcing_transfer"]),
         **{name: _rounded(found[name]) for name in ("costs", "identification")},
     }
 
 
 def _rounded(frame: Any) -> list[dict[str, Any]]:
-    return [
-        {name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()}
-        for row in frame.iter_rows(named=True)
-    ]
+    return [{name: _short(value) for name, value in row.items()} for row in frame.iter_rows(named=True)]
+
+
+def _short(value: Any) -> Any:
+    """With 4 digits after the point."""
+    if isinstance(value, list):
+        return [_short(one) for one in value]
+    return round(value, 4) if isinstance(value, float) else value
 
 
 def _questions(flags: Sequence[str] | None, languages: Sequence[str]) -> dict[str, list[str]]:
@@ -120,19 +130,27 @@ def _questions(flags: Sequence[str] | None, languages: Sequence[str]) -> dict[st
                 "needed. Give your own questions: --questions TAG=PATH."
             )
         return known
-    asked = paths_of(flags, "--questions").items()
-    return checked_questions({k: ["".join(pieces) for pieces in documents(v, rule="line")] for k, v in asked})
+    return _asked(flags, "--questions")
 
 
-def _split(asked: Mapping[str, list[str]], development: int) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+def _asked(flags: Sequence[str], option: str) -> dict[str, list[str]]:
+    files = paths_of(flags, option).items()
+    return checked_questions({k: ["".join(pieces) for pieces in documents(v, rule="line")] for k, v in files})
+
+
+def _split(
+    asked: Mapping[str, list[str]], development: int, native: Mapping[str, list[str]] | None
+) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     count = min(map(len, asked.values()))
-    if count < FEWEST + 2:
+    fewest, why = (FEWEST, ", and to bound what is fluent (or give others: --native)") if native is None else (2, "")
+    if count < fewest + 2:
         raise TextError(
-            f"There are only {count} questions. Expected at least {FEWEST + 2}: {FEWEST} to choose the settings on, and some to report on."
+            f"There are only {count} questions. Expected at least {fewest + 2}: {fewest} to choose the settings on{why}, and some to report on."
         )
-    if not FEWEST <= development <= count - 2:
+    if not fewest <= development <= count - 2:
         raise OptionError(
-            f"development is {development}. Expected {FEWEST} to {count - 2}: there are {count} questions, and some must be left to report on."
+            f"development is {development}. Expected {fewest} to {count - 2}: there are {count} questions, {fewest} are needed to choose the "
+            f"settings on{why}, and some must be left to report on."
         )
     return {k: v[:development] for k, v in asked.items()}, {k: v[development:] for k, v in asked.items()}
 
@@ -151,20 +169,21 @@ def forcing_tables(found: Result) -> Group:
         [
             row["family"],
             *(_share(row, name) for name in ("in_language", "fluent", "on_topic", "good")),
-            _over(row, "in_language_over_ceiling"),
-            _over(row, "good_over_ceiling"),
+            _compared(row, "good_minus_ceiling"),
+            _compared(row, "good_over_ceiling"),
         ]
-        for row in report.sort("good_over_ceiling", descending=True, nulls_last=True).iter_rows(named=True)
+        for row in report.sort("good", descending=True, nulls_last=True).iter_rows(named=True)
     ]
     caption = (
         "Shares of answers, of which each setting gives one per question and pair, decoded greedily. fluent: of those in the language; topic: of "
-        "those that are also fluent; good: all "
-        "three, a proxy by our definitions. ÷ ceiling: share over that when asked in the target language, averaged by target, with 95 % interval "
-        "over questions."
+        "those that are also fluent; good: all three, not refused and in no other language for a sentence, a proxy by our definitions. − and ÷ ceiling: "
+        "share less, and over, that when asked in the target language, averaged by target, with 95 % interval over questions and pairs."
     )
-    names = ["", "in lang.", "fluent", "topic", "good", "in lang. ÷ ceiling", "good ÷ ceiling"]
+    names = ["", "in lang.", "fluent", "topic", "good", "good − ceiling", "good ÷ ceiling"]
     parts: list[Any] = [
         titled("Reporting questions, settings chosen on the development questions", names, rows, caption),
+        Text(),
+        _apart(found["forcing_transfer"]),
         Text(),
         _tried(found["forcing"]),
     ]
@@ -176,30 +195,56 @@ def forcing_tables(found: Result) -> Group:
     return Group(*parts)
 
 
+def _apart(table: pl.DataFrame) -> Group:
+    """Pairs on which settings were chosen, and the others."""
+    rows = [
+        [
+            row["family"],
+            "chosen on" if row["tuned"] else "others",
+            str(row["pairs"]),
+            _share(row, "good"),
+            _compared(row, "good_minus_ceiling"),
+            _compared(row, "good_over_ceiling"),
+        ]
+        for row in table.iter_rows(named=True)
+    ]
+    return titled(
+        "The same on the pairs on which settings were chosen, and on the others",
+        ["", "pairs", "n", "good", "good − ceiling", "good ÷ ceiling"],
+        rows,
+    )
+
+
 def _tried(table: pl.DataFrame) -> Group:
     development = table.filter(source="all", target="all", split="development")
     rows = [
         [
             row["family"],
             Text(("• " if row["chosen"] else "  ") + row["setting"], style="bold" if row["chosen"] else ""),
-            number(row["in_language_over_ceiling"], 2),
+            number(row["in_language"], 2),
+            number(row["good"], 2),
+            number(row["good_minus_ceiling"], 2),
             number(row["good_over_ceiling"], 2),
         ]
         for row in development.iter_rows(named=True)
     ]
     return titled(
         "Development questions: the settings that were tried (• chosen)",
-        ["", "setting", "in lang. ÷ ceiling", "good ÷ ceiling"],
+        ["", "setting", "in lang.", "good", "− ceiling", "÷ ceiling"],
         rows,
     )
 
 
 def _worst(table: pl.DataFrame) -> str:
-    pairs = table.filter(pl.col("source") != "all", family="neurons", split="report")
-    if not len(pairs) or pairs["good_over_ceiling"].is_null().all():
+    pairs = table.filter(pl.col("source") != "all", family="neurons", split="report").drop_nulls("good_minus_ceiling")
+    if not len(pairs):
         return ""
-    row = pairs.sort("good_over_ceiling", nulls_last=True).row(0, named=True)
-    return f"Worst pair for neurons: {row['source']} → {row['target']}, where the share of good answers is {row['good_over_ceiling']:.2f} of the ceiling's."
+    row = pairs.sort("good_minus_ceiling").row(0, named=True)
+    over = row["good_over_ceiling"]
+    beside = f"{number(row['good_minus_ceiling'], 2)}" + ("" if over is None else f", and {over:.2f} times it")
+    return (
+        f"Worst pair for neurons: {row['source']} → {row['target']}, share of good answers less the ceiling's {beside}."
+    )
 
 
 def _costs(costs: pl.DataFrame) -> Group:
@@ -217,8 +262,9 @@ def _share(row: dict[str, Any], name: str) -> str:
     return "" if row[name] is None else f"{row[name]:.1%}"
 
 
-def _over(row: dict[str, Any], name: str) -> str:
+def _compared(row: dict[str, Any], name: str) -> str:
     if row[name] is None:
         return ""
     low, high = row[f"{name}_low"], row[f"{name}_high"]
-    return f"{row[name]:.2f}" + ("" if low is None else f" ({low:.2f}–{high:.2f})")
+    ends = "" if low is None else f" ({number(low, 2)} to {number(high, 2)})"
+    return f"{number(row[name], 2)}{ends}"

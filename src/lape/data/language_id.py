@@ -17,6 +17,11 @@ UNKNOWN = 0.3
 CERTAIN = 0.5
 """The same where only the recorded languages are candidates, so few that one of them always has a large share."""
 
+ALIKE = (frozenset({"id", "ms"}),)
+"""Languages that identifiers take for one another on short text: Indonesian and Malay. An answer in one of them counts as the other, unless every
+identifier that was asked says otherwise.
+"""
+
 
 @dataclass(frozen=True)
 class Guess:
@@ -35,6 +40,18 @@ Identifier: TypeAlias = Callable[[Sequence[str]], list[Guess]]
 def base(language: str) -> str:
     """A tag's language alone, which is all that identifiers know: zh-Hant -> zh."""
     return tag(language).split("-")[0]
+
+
+def alike(language: str) -> frozenset[str]:
+    """A language, with those it is taken for on short text: `ALIKE`.
+
+    Example:
+        >>> from lape.data.language_id import alike
+        >>> sorted(alike("id")), sorted(alike("zh-Hant"))
+        (['id', 'ms'], ['zh'])
+    """
+    code = base(language)
+    return next((some for some in ALIKE if code in some), frozenset({code}))
 
 
 def candidates(languages: Iterable[str], neighbours: Sequence[str] = NEIGHBOURS) -> tuple[str, ...]:

@@ -76,6 +76,8 @@ class Table:
     """What the ends of its values are, in words: a spread, where they are no interval."""
     added: tuple[str, ...] = ()
     """Columns that tables of earlier versions do not have."""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """Column of earlier versions -> what it is called now."""
 
     @property
     def columns(self) -> list[Column]:
@@ -110,13 +112,16 @@ class Table:
         return kept if kept in self.schema else None
 
     def of_earlier(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """A frame that was read, and where an earlier version made it, which kept no quantiles nor what is `added`, with null in their place."""
+        """A frame that was read, and where an earlier version made it, which kept no quantiles nor what is `added`, with null in their place, and with
+        the names of today.
+        """
+        named = frame.rename({old: new for old, new in self.renamed.items() if old in frame.columns})
         kept = {self.quantiles(value) for value in self.schema} - {None} | set(self.added)
-        lacking = [name for name in self.schema if name not in frame.columns]
-        if not lacking or not kept.issuperset(lacking) or len(frame.columns) + len(lacking) != len(self.schema):
+        lacking = [name for name in self.schema if name not in named.columns]
+        if not lacking or not kept.issuperset(lacking) or len(named.columns) + len(lacking) != len(self.schema):
             return frame
         nulls = (pl.lit(None, dtype=self.schema[name]).alias(name) for name in lacking)
-        return frame.with_columns(*nulls).select(*self.schema)
+        return named.with_columns(*nulls).select(*self.schema)
 
     def check(self, name: str, frame: pl.DataFrame, where: str = "") -> pl.DataFrame:
         """The frame, if it has exactly these columns and dtypes and tells its rows apart by `key`. `name` and `where` are for the message.

@@ -1,4 +1,4 @@
-"""The verdicts on the answers of one cell, as a table: see `answer_quality.py` for each of them."""
+"""The verdicts on the answers of one cell, as a table: see the other `answer_*.py` for each of them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from typing import Literal, TypeAlias
 
 import polars as pl
 
-from lape.data.language_id import Identifier, base
+from lape.data.language_id import Identifier, alike
 from lape.data.languages import script
-from lape.measure.answer_quality import Band, english_word, in_language, lines_of, on_topic, repetition, written
+from lape.measure.answer_fluency import Bounds, repetition, written
+from lape.measure.answer_quality import english_word, in_language, lines_of, on_topic
+from lape.measure.answer_refusals import refused
+from lape.measure.answer_spans import foreign, mixed, spans
 from lape.measure.bench import Bench
 from lape.measure.grader import Grader
 from lape.measure.methods import Setting
@@ -23,30 +26,42 @@ ANSWERS = {
     "answer": pl.String,
     **dict.fromkeys(("language", "language_second"), pl.String),
     **dict.fromkeys(
-        ("in_language", "in_language_second", "fluent", "on_topic", "good", "lpr", "wpr", "empty"), pl.Boolean
+        (
+            *("in_language", "in_language_second", "fluent", "on_topic", "refused", "mixed", "good"),
+            *("lpr_after_lcb", "wpr_after_lcb", "empty"),
+        ),
+        pl.Boolean,
     ),
-    **dict.fromkeys(("distinct4", "nll"), pl.Float64),
-    "graded": pl.Int64,
+    **dict.fromkeys(("foreign", "distinct4", "nll"), pl.Float64),
+    **dict.fromkeys(("calibrated_on", "graded"), pl.Int64),
 }
 """A row an answer: `split`, `family` and `setting` of the method, `source` and `target` languages, number of the `question`, `answer`, the `language`
 that it seems to be in, by a second identifier `language_second`, and what is judged of it, as `DEFINITIONS` beside this says. `on_topic` is
-judged for fluent answers in the language, `wpr` for answers whose every line is, in a language of another script than Latin; elsewhere both are
-null. `graded` is null without a grader, and on the development questions.
+judged for fluent answers in the language, `wpr_after_lcb` for answers whose every line is, in a language of another script than Latin; elsewhere both
+are null. `calibrated_on`: how many native answers made the bounds of its fluency, 0 for an empty one. `graded` is null without a grader, and on
+the development questions.
 """
 DEFINITIONS = {
     "in_language": "share of answers that the first identifier calls the target language, among the languages in play and 15 neighbours, "
-    "with at least 10 letters (4 in Chinese and Japanese), and kana in Japanese",
-    "fluent": "share of the answers in the language whose loss under the unedited model and whose share of repeated character 4-grams both lie "
-    "in the central 95 % of the ceiling's answers to the development questions, cut to the same number of tokens: a proxy, whose band is estimated "
-    "from these few answers and leaves out more than 5 % of new ones",
+    "with at least 10 letters (4 in Chinese and Japanese), and kana in Japanese; Malay counts as Indonesian, and the reverse, unless both identifiers say it",
+    "fluent": "share of the answers in the language whose loss under the unedited model and whose share of repeated character 4-grams are both at most "
+    "bounds from native answers (the unedited model's, to other questions in the language), cut to the same number of tokens: a proxy. One-sided; by "
+    "conformal prediction a fresh native answer is fluent with a probability of .95 or more, where 39 or more native answers made the bounds",
     "on_topic": "share of the fluent answers in the language for which the true question, put in the target language, makes the answer likeliest "
     "under the unedited model among `candidates` questions: a proxy, which holds for one answer in `candidates` by chance",
-    "good": "share of all answers that are in the language, fluent and on topic by these definitions; one greedy answer is judged for each question",
-    "over_ceiling": "the share over that of the ceiling (asked in the target language, unedited) on the same questions, averaged by target",
-    "low, high": "95 % percentile bootstrap over questions, resampled jointly over pairs and families",
-    "lpr": "share of answers whose every line of at least 5 words (signs in Chinese and Japanese) is called the target language, or that as a "
-    "whole is where no line is so long; after the line-level pass rate of Marchisio et al. 2024",
-    "wpr": "of those, in scripts other than Latin, the share without a lower-case ASCII word of more than 3 letters; Marchisio et al. look words "
+    "refused": "share of the answers in the language that begin with a known phrase of refusal, or of an assistant about itself, in any of 14 languages, or "
+    "say nothing else",
+    "foreign": "mean share of the letters of the answers in the language that lie in spans of another one: runs in another script, exactly, and "
+    "sentences or clauses in the same script that both identifiers call another language",
+    "mixed": "share of the answers in the language of which a whole sentence, or a tenth of the letters, is in another one",
+    "good": "share of all answers that are in the language, fluent and on topic by these definitions, not refused and not mixed: a proxy; one greedy "
+    "answer is judged for each question",
+    "minus_ceiling": "the share less that of the ceiling (asked in the target language, unedited) on the same questions, averaged by target",
+    "over_ceiling": "the share over that of the ceiling, averaged by target",
+    "low, high": "95 % bootstrap over questions and pairs, each resampled and their weights multiplied; over questions alone for a single pair",
+    "lpr_after_lcb": "share of answers whose every line of at least 5 words (signs in Chinese and Japanese) is called the target language, or that as a "
+    "whole is where no line is so long; after the line-level pass rate of Marchisio et al. 2024, not theirs",
+    "wpr_after_lcb": "of those, in scripts other than Latin, the share without a lower-case ASCII word of more than 3 letters; Marchisio et al. look words "
     "up in an English dictionary instead",
     "distinct4": "mean share of distinct character 4-grams",
     "nll": "mean loss of an answer that stands alone, nats per token, unedited model",
@@ -58,7 +73,7 @@ DEFINITIONS = {
 
 
 class Judge:
-    """Judges the answers of a cell. What counts as fluent in a language must be learnt before, from the ceiling's answers."""
+    """Judges the answers of a cell. What counts as fluent in a language must be learnt before, from native answers."""
 
     def __init__(
         self,
@@ -71,16 +86,16 @@ class Judge:
         """`candidates`: among how many questions of a split an answer's own must be likeliest; 0 is all."""
         self._bench, self._first, self._second, self._candidates = bench, first, second, candidates
         self._grader = grader
-        self._bands: dict[str, Band] = {}
+        self._bounds: dict[str, Bounds] = {}
 
     def knows(self, target: str) -> bool:
         """Whether it was learnt what counts as fluent in a language."""
-        return target in self._bands
+        return target in self._bounds
 
-    def learn(self, target: str, ceiling: Sequence[str]) -> None:
-        """Learn what counts as fluent in a language: what is like the ceiling's answers to the development questions."""
+    def learn(self, target: str, native: Sequence[str]) -> None:
+        """Learn what counts as fluent in a language from the unedited model's answers to questions in it, other ones than are reported."""
         bench = self._bench
-        self._bands[target] = Band(written(bench.model, bench.tokenizer, bench.head, ceiling))
+        self._bounds[target] = Bounds(written(bench.model, bench.tokenizer, bench.head, native))
 
     def verdicts(
         self, split: Split, setting: Setting, pair: Pair, answers: list[str], questions: Sequence[str]
@@ -89,15 +104,20 @@ class Judge:
         source, target = pair
         bench = self._bench
         first, second = self._first(answers), self._second(answers)
-        inside = [in_language(text, guess, target) for text, guess in zip(answers, first, strict=True)]
+        guesses = list(zip(answers, first, second, strict=True))
+        inside = [in_language(text, one, target, other) for text, one, other in guesses]
         alone = written(bench.model, bench.tokenizer, bench.head, answers)
-        fluent = [self._bands[target].fluent(one) for one in alone]
+        bounds = self._bounds[target]
+        fluent = [bounds.fluent(one) for one in alone]
         judged = [(k, text) for k, text in enumerate(answers) if inside[k] and fluent[k]]
         rivals = self._candidates[split] or len(questions)
         likeliest = on_topic(bench.model, bench.tokenizer, bench.head, judged, questions, target, rivals)
         topic = {number: verdict for (number, _), verdict in zip(judged, likeliest, strict=True)}
         lines = lines_of(answers, target, self._first)
-        clean = [all(guess.language == base(target) for guess in guesses) for guesses in lines]
+        clean = [all(guess.language in alike(target) for guess in guesses) for guesses in lines]
+        elsewhere = spans(answers, target, self._first, self._second)
+        impure = [mixed(text, found) for text, found in zip(answers, elsewhere, strict=True)]
+        declined = [refused(text) for text in answers]
         count = len(answers)
         grades: list[int | None] = [None] * count
         if self._grader is not None and split == "report":
@@ -114,15 +134,19 @@ class Judge:
                 "language": [guess.language for guess in first],
                 "language_second": [guess.language for guess in second],
                 "in_language": inside,
-                "in_language_second": [in_language(t, g, target) for t, g in zip(answers, second, strict=True)],
+                "in_language_second": [in_language(text, other, target, one) for text, one, other in guesses],
                 "fluent": fluent,
                 "on_topic": [topic.get(k) for k in range(count)],
-                "good": [bool(topic.get(k)) for k in range(count)],
-                "lpr": clean,
-                "wpr": [_pure(target, text) if ok else None for text, ok in zip(answers, clean, strict=True)],
+                "refused": declined,
+                "mixed": impure,
+                "good": [bool(topic.get(k)) and not (declined[k] or impure[k]) for k in range(count)],
+                "lpr_after_lcb": clean,
+                "wpr_after_lcb": [_pure(target, text) if ok else None for text, ok in zip(answers, clean, strict=True)],
                 "empty": [not text.strip() for text in answers],
+                "foreign": [foreign(text, found) for text, found in zip(answers, elsewhere, strict=True)],
                 "distinct4": [1 - repetition(text) for text in answers],
                 "nll": [float(one.nll.mean()) if len(one.nll) else None for one in alone],
+                "calibrated_on": [bounds.calibrated_on(one) for one in alone],
                 "graded": grades,
             },
             schema=ANSWERS,

@@ -145,24 +145,29 @@ class Resamples:
         return ratios
 
     def crossed(self, count: int, seed: int) -> Floats:
-        """(rows, count) float64: how often each of something else than text is drawn beside the units, such as control draws, languages or pairs of them.
+        """(rows, count) how much each of `count` conditions counts beside the units, where conditions are a sample too: draws of controls, languages, pairs of
+        languages.
 
-        Once each beside all units and where one unit is left out, then as many as there are, with replacement, for each resample: an average with
-        these weights varies by both. Equal counts are drawn alike.
+        What is measured in every condition on every unit is then weighted by both: the product bootstrap of crossed factors (Owen 2007, "The pigeonhole
+        bootstrap"). One fewer than there are is drawn, and counts for more (Rao and Wu 1988, "Resampling inference with complex survey data"), without
+        which so few as there are vary too little. Every row adds up to `count`; in the first and where a unit is left out, each counts once, and so it
+        does in all rows where there is a single one. The same for the same number of conditions: have them in the same order.
 
         Example:
             >>> import numpy as np
             >>> from lape.measure.bootstrap import Resamples
             >>> drawn = Resamples(40, 2000, seed=0)
-            >>> effect = np.random.default_rng(1).normal(1.0, 0.2, (40, 5))  # of each of 5 draws in each unit
-            >>> each = drawn.sums(effect) / drawn.count
-            >>> value, low, high = drawn.interval(np.average(each, axis=1, weights=drawn.crossed(5, seed=0)))
+            >>> shares = np.random.default_rng(0).random((40, 6))  # of 40 questions in 6 pairs of languages
+            >>> mean = (drawn.sums(shares) / drawn.count * drawn.crossed(6, seed=0)).sum(1) / 6
+            >>> value, low, high = drawn.interval(mean)
             >>> low < value < high
             True
         """
         weights: Floats = np.ones((len(self.weights), count))
-        generator = np.random.default_rng([seed, count])
-        weights[1 : 1 + self.resamples] = generator.multinomial(count, np.full(count, 1 / count), size=self.resamples)
+        if count > 1:
+            random, fewer = np.random.default_rng((seed, count)), count - 1
+            times = random.multinomial(fewer, np.full(count, 1 / count), size=self.resamples)
+            weights[1 : 1 + self.resamples] = times * (count / fewer)
         return weights
 
     def interval(self, values: Floats) -> Interval:

@@ -7,6 +7,8 @@ from typing import TypeAlias
 
 from lape.data.languages import tag
 from lape.errors import OptionError, TextError
+from lape.measure.answer_fluency import FEWEST, GUARANTEED, WANTED
+from lape.signs import many
 
 Pair: TypeAlias = tuple[str, str]
 """Source and target language."""
@@ -59,3 +61,50 @@ def checked_questions(questions: Mapping[str, Sequence[str]]) -> dict[str, list[
     if not result or next(iter(counts.values())) < 2:
         raise TextError("There are fewer than 2 questions. Give a file of questions, one per line, for each language.")
     return result
+
+
+def check_apart(
+    kind: str, others: Mapping[str, Sequence[str]], reported: Mapping[str, Sequence[str]], languages: Sequence[str]
+) -> None:
+    """Raises TextError where questions of another kind are reported too: what is learnt from them would flatter the report."""
+    for language in languages:
+        if shared := set(others[language]) & set(reported[language]):
+            raise TextError(
+                f"The questions that are reported and those for {kind} have {many(len(shared), 'question')} in {language} in common, such as "
+                f"{min(shared)!r}. What those are for must be learnt from others: leave them out of one of the two."
+            )
+
+
+def checked_native(
+    native: Mapping[str, Sequence[str]], reported: Mapping[str, Sequence[str]], languages: Sequence[str]
+) -> dict[str, list[str]]:
+    """Questions whose native answers say what is fluent in each language, by standard tag, none of them among those on which answers are reported.
+
+    Raises TextError where a language has none or one is reported too, OptionError for fewer than a bound needs.
+    """
+    found = checked_questions(native)
+    if missing := [language for language in languages if language not in found]:
+        raise TextError(
+            f"There are no native questions in {', '.join(missing)}, whose answers say what is fluent. Give some, other than those reported: "
+            f"native={{{missing[0]!r}: […]}}."
+        )
+    count = len(found[languages[0]])
+    if count < FEWEST:
+        raise OptionError(
+            f"There are only {count} native questions in each language, whose answers say what is fluent. Expected at least {FEWEST}, better "
+            f"{WANTED}: native={{{languages[0]!r}: […], …}}."
+        )
+    check_apart("native answers", found, reported, languages)
+    return {language: found[language] for language in languages}
+
+
+def few_native(native: Mapping[str, Sequence[str]]) -> list[str]:
+    """A note where there are fewer native questions than wanted; else nothing."""
+    count = len(next(iter(native.values())))
+    if count >= WANTED:
+        return []
+    sure = f"; by fewer than {GUARANTEED} it is sure only that a native answer is fluent with a probability of {1 - 2 / (count + 1):.2f}"
+    return [
+        f"What counts as fluent is bounded by {count} native answers of each language{sure if count < GUARANTEED else ''}. "
+        f"Better give {WANTED} native questions or more."
+    ]

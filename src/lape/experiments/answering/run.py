@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from torch import nn
 
 from lape.data.languages import tag
@@ -18,11 +19,10 @@ from lape.experiments.answering.passages import first_line, has_frame, passage_p
 from lape.experiments.answering.scores import LIBRARY, overlap
 from lape.experiments.answering.squad import Question, read_squad
 from lape.extras import need
-from lape.measure.bootstrap import Resamples
-from lape.measure.changes import resampled_ends
+from lape.measure.bootstrap import Floats, Resamples, by_unit
 from lape.measure.conditions import NONE, Condition, conditions
 from lape.measure.generation import GenerationOptions, generate
-from lape.measure.intervals import ENDS
+from lape.measure.intervals import ENDS, resampled
 from lape.measure.prompts import prompt_ids
 from lape.measure.result import Result
 from lape.model.body import text_config
@@ -50,10 +50,11 @@ ANSWERS = {
 TABLE = {
     **dict.fromkeys(("language", "condition"), pl.String),
     **dict.fromkeys(("draw", "questions"), pl.Int64),
-    **{f"{score}{end}": pl.Float64 for score in (*SCORES, "difference_f1") for end in ENDS},
+    **{f"{score}{end}": pl.Float64 for score in SCORES for end in ENDS},
+    **resampled("difference_f1"),
 }
 """One row per language, condition and draw: mean scores over questions, and the mean difference of F1 to `none` question by
-question, with 95 % bootstrap intervals over questions; null under 20 questions.
+question, with 95 % bootstrap intervals over questions and, of the difference, the bootstrap's quantiles; null under 20 questions.
 """
 
 
@@ -228,15 +229,16 @@ def table_of(answers: pl.DataFrame, options: AnsweringOptions) -> pl.DataFrame:
     for (language, condition, draw), part in parts.items():
         found = part.sort("number")
         row: dict[str, Any] = {"language": language, "condition": condition, "draw": draw, "questions": len(found)}
+        at = found["number"].to_numpy()
         for score in SCORES:
-            row |= _mean(score, found, found[score], drawn)
+            row |= drawn.named(score, _means(drawn, at, found[score]))
         if condition != NONE.name:
             base = answers.filter((pl.col("language") == language) & (pl.col("condition") == NONE.name)).sort("number")
-            row |= _mean("difference_f1", found, found["f1"] - base["f1"], drawn)
+            row |= drawn.named("difference_f1", _means(drawn, at, found["f1"] - base["f1"]), quantiles=True)
         rows.append(row)
     return pl.DataFrame(rows, schema=TABLE)
 
 
-def _mean(name: str, found: pl.DataFrame, values: pl.Series, drawn: Resamples) -> dict[str, float | None]:
-    low, high = resampled_ends(found["number"].to_numpy(), values, np.ones(len(values)), drawn).values()
-    return {name: float(values.mean()), f"{name}_low": low, f"{name}_high": high}  # type: ignore[arg-type]
+def _means(drawn: Resamples, at: NDArray[np.int64], values: pl.Series) -> Floats:
+    """(rows,) mean over the questions that were asked."""
+    return drawn.ratio(by_unit(at, values, drawn.count), by_unit(at, np.ones(len(at)), drawn.count))

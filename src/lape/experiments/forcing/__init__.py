@@ -16,13 +16,13 @@ from lape.experiments.experiment import Experiment, named
 from lape.experiments.forcing.captions import costs_caption, forcing_caption, steering_caption
 from lape.experiments.forcing.cost import COSTS
 from lape.experiments.forcing.figures import costs as draw_costs
+from lape.experiments.forcing.figures import differences as draw_differences
 from lape.experiments.forcing.figures import forcing as draw_families
 from lape.experiments.forcing.identification import IDENTIFICATION
 from lape.experiments.forcing.run import forcing
 from lape.experiments.forcing.section import section
-from lape.experiments.forcing.table import DIFFERENCES, RECORDS
+from lape.experiments.forcing.table import ADDED, DIFFERENCES, RECORDS, RENAMED, TRANSFER
 from lape.experiments.table import Table
-from lape.figures.dots import dots
 from lape.figures.figure import Figure
 from lape.measure.answer_table import ANSWERS
 from lape.store.documents import parse
@@ -53,7 +53,10 @@ GIVEN = named(
 
 
 def _run(context: Context, options: ForcingStudy) -> Tables:
-    """The reported shares of answers in the wanted language and good, and neurons minus each other family, from `lape force`."""
+    """The reported shares of answers in the wanted language and good, and neurons minus each other family, from `lape force`.
+
+    What an earlier version measured lacks what it did not measure: null, or no table.
+    """
     assert options.file is not None  # it is needed
     found = read_forcing(options.file, context.stats.manifest.get("model", {}))
     command = " ".join(found.get("command", []))
@@ -64,10 +67,17 @@ def _run(context: Context, options: ForcingStudy) -> Tables:
         context.note("forcing", said)
         warn(f"{options.file}: {said}. To measure with these: lape force, given the neurons of this study.")
     tables = {
-        "forcing": pl.DataFrame(found["records"], schema=RECORDS).filter(pl.col("split") == "report"),
+        "forcing": pl.DataFrame(_named(found["records"]), schema=RECORDS).filter(pl.col("split") == "report"),
         "forcing_differences": pl.DataFrame(found["differences"], schema=DIFFERENCES),
     }
-    return tables | ({"costs": pl.DataFrame(found["costs"], schema=COSTS)} if found.get("costs") else {})
+    more = {"costs": COSTS, "forcing_transfer": TRANSFER}
+    found = {**found, "forcing_transfer": found.get("transfer")}
+    return tables | {name: pl.DataFrame(found[name], schema=schema) for name, schema in more.items() if found.get(name)}
+
+
+def _named(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Records with the names of today."""
+    return [{RENAMED.get(name, name): value for name, value in row.items()} for row in records]
 
 
 def _reads(options: ForcingStudy) -> Mapping[str, Path]:
@@ -103,11 +113,19 @@ EXPERIMENT = Experiment(
             "Shares of answers of each family of methods on each pair of languages; one greedy answer to each question.",
             RECORDS,
             file="forcing/forcing.parquet",
+            added=ADDED,
+            renamed=RENAMED,
         ),
         "forcing_differences": Table(
-            "Share of answers with neurons edited less that of each other family, both over the ceiling's.",
+            "Share of answers with neurons edited less that of each other family, and the same of the shares over the ceiling's, averaged by target.",
             DIFFERENCES,
             file="forcing/differences.parquet",
+        ),
+        "forcing_transfer": Table(
+            "Shares of answers of each family on the pairs on which settings were chosen (tuned), and on the others.",
+            TRANSFER,
+            file="forcing/transfer.parquet",
+            optional=True,
         ),
         "costs": Table(
             "Change of loss on text while an edit acts on every token, nats per token.",
@@ -116,7 +134,12 @@ EXPERIMENT = Experiment(
             optional=True,
         ),
         "forced_answers": Table(
-            "Every answer, with its verdicts.", ANSWERS, file="forcing/answers.parquet", optional=True
+            "Every answer, with its verdicts.",
+            ANSWERS,
+            file="forcing/answers.parquet",
+            optional=True,
+            added=("refused", "mixed", "foreign", "calibrated_on"),
+            renamed=RENAMED,
         ),
         "identification": Table(
             "How often the identifiers recognise the language of lines whose language is known.",
@@ -132,14 +155,7 @@ EXPERIMENT = Experiment(
             "steering",
             "Neurons beside other ways of forcing",
             ("forcing_differences",),
-            dots(
-                "forcing_differences",
-                ["family"],
-                "difference",
-                "good answers, neurons − family (over the ceiling)",
-                0.0,
-                measure="good_over_ceiling",
-            ),
+            draw_differences,
             steering_caption,
         ),
         Figure("costs", "Cost of forcing", ("costs",), draw_costs, costs_caption),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from lape.experiments.forcing.figures import against_ceiling, difference_of
 from lape.figures.captions import Facts, resamples, span
 from lape.figures.style import Tables
 from lape.measure.bootstrap import FEWEST
@@ -12,11 +13,14 @@ from lape.measure.bootstrap import FEWEST
 def forcing_caption(tables: Tables, facts: Facts) -> str:
     """Of families of methods."""
     table = tables["forcing"].filter(source="all", target="all", split="report")
+    beside = "over" if against_ceiling(table) == "_over_ceiling" else "less"
     return (
-        "Ways of forcing a language: share of answers in the target language, and of good ones (in it, fluent and on topic, by our definitions: a "
-        "proxy), over the same share when the question is asked in the target language, averaged by target. One greedy answer to each question and setting; "
+        "Ways of forcing a language: share of answers in the target language, and of good ones (in it, fluent, on topic, not refused and in no other "
+        f"language for a sentence, by our definitions: a proxy), {beside} the same share when the question is asked in the target language, averaged by "
+        "target. "
+        "One greedy answer to each question and setting; "
         "settings were chosen on other questions. "
-        f"n: {span(table['questions'])} questions. 95 % percentile bootstrap over questions, resampled jointly over pairs and families"
+        f"n: {span(table['questions'])} questions. 95 % bootstrap over questions and pairs"
         f"{resamples(facts)}; none under {FEWEST} questions."
     )
 
@@ -24,11 +28,11 @@ def forcing_caption(tables: Tables, facts: Facts) -> str:
 def steering_caption(tables: Tables, facts: Facts) -> str:
     """Of neurons beside other families."""
     report = tables["forcing"].filter(split="report") if "forcing" in tables else pl.DataFrame()
+    over = ", both over the ceiling's" if "over" in difference_of(tables["forcing_differences"]) else ""
     n = f" n: {span(report['questions'])} questions." if len(report) else ""
     return (
-        "Share of good answers (a proxy; one greedy answer to each question) with neurons edited less that of each other family, both over the "
-        "share when asked "
-        f"in the target language, averaged by target.{n} 95 % paired percentile bootstrap over questions{resamples(facts)}."
+        "Share of good answers (a proxy; one greedy answer to each question) with neurons edited less that of each other family"
+        f"{over}, averaged by target.{n} 95 % paired bootstrap over questions and pairs{resamples(facts)}."
     )
 
 

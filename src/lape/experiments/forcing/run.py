@@ -20,13 +20,13 @@ from lape.data.texts import Texts
 from lape.errors import OptionError, TextError
 from lape.experiments.forcing.cost import COSTS, costs, lines_in
 from lape.experiments.forcing.identification import identification
-from lape.experiments.forcing.table import best, differences, records
+from lape.experiments.forcing.table import best, differences, records, transfer
 from lape.measure.answer_table import Judge, Split
 from lape.measure.bench import Bench
 from lape.measure.generation import GenerationOptions
 from lape.measure.grader import grader_of
 from lape.measure.methods import CEILING, FOLLOWING, NONE, TUNED, Family, Setting, following, tried
-from lape.measure.questions import Pair, checked_questions, pairs_of
+from lape.measure.questions import Pair, check_apart, checked_native, checked_questions, few_native, pairs_of
 from lape.measure.result import Result
 from lape.model.body import blocks
 from lape.model.find import find
@@ -57,13 +57,13 @@ class ForcingOptions(GenerationOptions):
     development_candidates: int | None = None
     """`candidates` on the development questions, where fewer choose as well and faster. Default: as many."""
     resamples: int = 2000
-    """Bootstrap resamples of the questions behind the 95 % intervals."""
+    """Bootstrap resamples of the questions and pairs behind the 95 % intervals."""
     seed: int = 0
     """Seed of the controls and of the bootstrap."""
     identifier: str = "lingua"
     """Which identifier says what language an answer is in: lingua or langid."""
     second: str = "langid"
-    """A second identifier, to report how often the two agree."""
+    """A second identifier: a sentence is in another language, and an Indonesian answer Malay, where both say so."""
     grader_url: str | None = None
     """An OpenAI-compatible endpoint that grades reported answers 0 to 2, such as http://127.0.0.1:8000/v1; its key: LAPE_GRADER_KEY."""
     grader_model: str | None = None
@@ -104,6 +104,7 @@ def forcing(
     grader_url: str | None = None,
     grader_model: str | None = None,
     cost_tokens: Tokens = 512,
+    native: Mapping[str, Sequence[str]] | None = None,
     texts: Texts | None = None,
     evaluation: Texts | None = None,
     neurons: LanguageNeurons | None = None,
@@ -113,13 +114,16 @@ def forcing(
     """Language forcing: put the questions of each source language under every family of methods that might force each target language.
 
     Settings are tried on the `development` questions, as many for each family; the best of each for each target is run on the `reporting`
-    questions: language -> questions, question i asking the same in every language. `texts`:
+    questions: language -> questions, question i asking the same in every language. As many settings are equal terms only where none was looked at
+    before on questions like these. `native`: language -> questions, none of them reported, whose unedited answers in their own language bound what
+    is fluent (100 or more are wanted, 19 needed); default: the development questions. `texts`:
     language -> text for the vocabulary mask. `evaluation`: language -> other text, on which costs and the identifiers are
     measured. `neurons`: the sets that `lape` settings use; default: found in `stats`. `folder`: where finished cells are kept,
     so that a killed run goes on. Further: see `ForcingOptions`.
 
     Gives the tables `forcing` (a row per setting, split and pair, and for target and pair averages: `lape.experiments.forcing.table.RECORDS`),
-    `forcing_differences` (neurons minus each other family, with intervals: `lape.experiments.forcing.table.DIFFERENCES`), `costs` (what the edits cost
+    `forcing_differences` (neurons minus each other family, with intervals: `lape.experiments.forcing.table.DIFFERENCES`), `forcing_transfer` (pairs on
+    which settings were chosen, and the others, apart: `lape.experiments.forcing.table.TRANSFER`), `costs` (what the edits cost
     on text, nats per token: `lape.experiments.forcing.cost.COSTS`; empty without text to measure it on), `forced_answers` (a row an answer:
     `lape.measure.answer_table.ANSWERS`) and `identification` (how far the identifiers can be trusted:
     `lape.experiments.forcing.identification.IDENTIFICATION`; empty without such text); notes say which families were left out. Ours; the task is that
@@ -127,18 +131,19 @@ def forcing(
 
     Example:
         >>> from lape.data import samples
-        >>> development, reporting = ({k: v[:10] for k, v in samples.questions(part).items()} for part in ("development", "reporting"))
+        >>> development, reporting = ({k: v[:20] for k, v in samples.questions(part).items()} for part in ("development", "reporting"))
         >>> how = {"pairs": "en-fr", "families": ("none", "neurons", "ceiling"), "new_tokens": 2, "candidates": 2, "resamples": 20}
         >>> result = lape.forcing(model, tokenizer, stats, development, reporting, **how)
         >>> list(result)
-        ['forcing', 'forcing_differences', 'costs', 'forced_answers', 'identification']
+        ['forcing', 'forcing_differences', 'forcing_transfer', 'costs', 'forced_answers', 'identification']
     """
     options = given(ForcingOptions, locals())
     check_made_with(model, tokenizer, statistics=stats)
     if neurons is not None:
         check_made_with(model, neurons=neurons)
     bench = Bench(model, tokenizer, stats, texts, options, neurons=neurons, seed=options.seed)
-    return _Run(bench, development, reporting, options, evaluation, folder, progress).all()
+    native = development if native is None else native
+    return _Run(bench, development, reporting, native, options, evaluation, folder, progress).all()
 
 
 class _Run:
@@ -149,6 +154,7 @@ class _Run:
         bench: Bench,
         development: Mapping[str, Sequence[str]],
         reporting: Mapping[str, Sequence[str]],
+        native: Mapping[str, Sequence[str]],
         options: ForcingOptions,
         evaluation: Texts | None,
         folder: Path | None,
@@ -166,6 +172,8 @@ class _Run:
             raise TextError(
                 f"There are questions and statistics together for {', '.join(languages) or 'no language'}. At least two languages are needed."
             )
+        check_apart("development", self.questions["development"], self.questions["report"], languages)
+        self.native = checked_native(native, self.questions["report"], languages)
         self.pairs = pairs_of(languages, options.pairs)
         same = options.development_pairs == "same"
         self.tuning = self.pairs if same else pairs_of(languages, options.development_pairs)
@@ -173,7 +181,7 @@ class _Run:
         self.second: Identifier = identifier(options.second, languages)
         self.evaluation = {tag(name): source for name, source in (evaluation or {}).items()}
         self._layers = len(blocks(bench.model, find(bench.model)))
-        self.notes: list[str] = []
+        self.notes = few_native(self.native)
         self.families = [family for family in options.families if self._possible(family)]
         if "neurons" not in self.families and (alone := [one for one in self.families if one in FOLLOWING]):
             self.notes.append(
@@ -199,6 +207,7 @@ class _Run:
         return {
             "options": dataclasses.asdict(self.options),
             "questions": self.questions,
+            "native": self.native,
             "statistics": bench.stats.manifest,
             "model": checksum(bench.model),
             "neurons": {language: found.flat.tolist() for language, found in bench.sets("lape").items()},
@@ -238,9 +247,13 @@ class _Run:
         self._fill("report", last)
         answers = pl.concat(self._answers.values())
         names = {(setting.family, setting.name, pair[1]) for setting, pair in last}
-        table = records(answers, names, self.options.resamples, self.options.seed)
-        compared = differences(answers, self.options.resamples, self.options.seed)
-        tables = {"forcing": table, "forcing_differences": compared, "costs": self._costs(last)}
+        how = {"resamples": self.options.resamples, "seed": self.options.seed}
+        tables = {
+            "forcing": records(answers, names, **how, tuned=self.tuning),
+            "forcing_differences": differences(answers, **how),
+            "forcing_transfer": transfer(answers, self.tuning, **how),
+            "costs": self._costs(last),
+        }
         tables |= {"forced_answers": answers, "identification": self._identification(answers)}
         return Result(tables, tuple(self.notes))
 
@@ -293,7 +306,7 @@ class _Run:
         return identification(both, known, characters)
 
     def _fill(self, split: Split, todo: Sequence[tuple[Setting, Pair]]) -> None:
-        """Run settings on pairs; the ceiling first, since fluency is judged by it."""
+        """Run settings on pairs; the ceiling first, since examples are taken from its answers."""
         for done, (setting, pair) in enumerate(todo):
             self.progress(f"{split} questions: {setting.family}", done, len(todo))
             name = f"{split}.{setting.family}.{setting.name}.{'-'.join(pair)}"
@@ -316,8 +329,16 @@ class _Run:
         )
         target = pair[1]
         if not self.judge.knows(target):
-            self.judge.learn(target, answers if setting.ceiling else self._ceiling(target)["answer"].to_list())
+            self.judge.learn(target, self._native(target))
         return self.judge.verdicts(split, setting, pair, answers, self.questions[split][target])
+
+    def _native(self, target: str) -> list[str]:
+        """The unedited answers to the native questions in a language."""
+
+        def make() -> pl.DataFrame:
+            return pl.DataFrame({"answer": self.bench.answers(CEILING, self.native, target, target)})
+
+        return self.cells.table(f"native.{target}", make)["answer"].to_list()
 
     def _ceiling(self, target: str) -> pl.DataFrame:
         """The answers to the development questions asked in the target language."""

@@ -28,19 +28,42 @@ _FAMILIES = (
 _SHOWN = ("ceiling", "none", "neurons", "prompt", "random")
 """Families whose sample answers stand side by side."""
 _QUESTIONS, _PAIRS = 3, 6
+_COSTS = ("cost_source", "cost_target", "cost_third")
+_SHARES = ("good", "good_minus_ceiling", "good_over_ceiling", "in_language", "in_language_minus_ceiling")
+_PARTS = ("fluent", "on_topic", "refused", "mixed")
 FAMILIES = Table(
     "Questions in one language, answers wanted in another: shares of the answers (one greedy answer to each question), averaged over pairs, on questions "
-    "on which no setting was chosen. Good: in the language, fluent and on topic, a proxy by our definitions. Cost: change of loss on text of the "
-    "target and of other languages while the edit acts on every token, nats per token. "
+    "on which no setting was chosen; less, and over, the share when asked in the target language (the ceiling). Good: in the language, fluent and on "
+    "topic, not refused and in no other language for a sentence, a proxy by our definitions. Cost: change of loss on text of the pair's source, its "
+    "target and third languages while the edit acts on every token, nats per token. "
     "ceiling: asked in the target language. none: nothing is done. prompt: asked for in the prompt. mask: tokens that are not among the target's frequent "
     "ones forbidden or made less likely. diffmean: the residual stream shifted by the difference of means. random, other, permuted: controls, which edit "
     "random neurons, a third language's neurons, or the same neurons with each other's values.",
     {
         "family": pl.String,
-        **{f"{name}{end}": pl.Float64 for name in ("good", "in_language") for end in ENDS},
-        **dict.fromkeys(("fluent", "on_topic", "cost_target", "cost_third"), pl.Float64),
+        **{f"{name}{end}": pl.Float64 for name in _SHARES for end in ENDS},
+        **dict.fromkeys((*_PARTS, *_COSTS), pl.Float64),
     },
-    labels={"family": "way", "cost_target": "cost, target", "cost_third": "cost, others"},
+    labels={
+        "family": "way",
+        "good_minus_ceiling": "good − ceiling",
+        "good_over_ceiling": "good ÷ ceiling",
+        "in_language_minus_ceiling": "in language − ceiling",
+        "cost_source": "cost, source",
+        "cost_target": "cost, target",
+        "cost_third": "cost, third languages",
+    },
+    digits=2,
+)
+TUNED = Table(
+    "The same on the pairs on which the settings were chosen (tuned), and on those on which they were not.",
+    {
+        "family": pl.String,
+        "tuned": pl.Boolean,
+        "pairs": pl.Int64,
+        **{f"{name}{end}": pl.Float64 for name in _SHARES[:3] for end in ENDS},
+    },
+    labels={"family": "way", "good_minus_ceiling": "good − ceiling", "good_over_ceiling": "good ÷ ceiling"},
     digits=2,
 )
 
@@ -58,8 +81,10 @@ def section(tables: Tables) -> Section:
         schema=FAMILIES.schema,
     )
     pictures = (("forcing", "forcing"), ("steering", "forcing_differences"), ("costs", "costs"))
+    apart = tables["forcing_transfer"].select(list(TUNED.schema)) if "forcing_transfer" in tables else None
     blocks: tuple[Block, ...] = (
         Rows("ways of steering", FAMILIES, shown, open=True),
+        *(() if apart is None else (Rows("pairs tuned on", TUNED, apart),)),
         *(Picture(name) for name, table in pictures if table in tables),
     )
     if "forced_answers" in tables:
@@ -78,10 +103,10 @@ def _reported(table: pl.DataFrame) -> dict[str, dict[str, Any]]:
 
 
 def _costs(table: pl.DataFrame | None) -> dict[str, dict[str, float]]:
-    """Family -> the mean change of loss on text of the target and of third languages."""
+    """Family -> the mean change of loss on text of the source, of the target and of third languages."""
     if table is None:
         return {}
-    means = table.filter(pl.col("role") != "source").group_by("family", "role").agg(pl.col("delta_token").mean())
+    means = table.group_by("family", "role").agg(pl.col("delta_token").mean())
     found: dict[str, dict[str, float]] = {}
     for family, role, cost in means.iter_rows():
         found.setdefault(family, {})[f"cost_{role}"] = cost

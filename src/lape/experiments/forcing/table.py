@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,32 +10,55 @@ import numpy as np
 import polars as pl
 
 from lape.measure.bootstrap import Floats, Resamples
-from lape.measure.intervals import ENDS, named_interval, plain_interval
+from lape.measure.intervals import ENDS, resampled
 from lape.measure.methods import Setting
+from lape.measure.questions import Pair
 
 ALL = "all"
 """Stands for a source or target in rows that average."""
 SHARES = ("in_language", "good")
-_RATIOS = ("in_language_over_ceiling", "good_over_ceiling")
-_PLAIN = ("in_language_second", "agreement", "fluent", "on_topic", "lpr", "wpr", "distinct4", "nll", "graded")
+COMPARED = ("", "_minus_ceiling", "_over_ceiling")
+"""What is put after a share's name: the share itself, it less the ceiling's, and it over the ceiling's."""
+_PLAIN = (
+    *("in_language_second", "agreement", "fluent", "on_topic", "refused", "mixed", "foreign"),
+    *("lpr_after_lcb", "wpr_after_lcb", "distinct4", "nll", "graded"),
+)
+_COMPARED = {f"{name}{of}{end}": pl.Float64 for of in COMPARED for name in SHARES for end in ENDS}
 RECORDS = {
     **dict.fromkeys(("family", "setting"), pl.String),
     "chosen": pl.Boolean,
     **dict.fromkeys(("split", "source", "target"), pl.String),
+    "tuned": pl.Boolean,
     "questions": pl.Int64,
-    **{f"{name}{end}": pl.Float64 for name in (*SHARES, *_RATIOS) for end in ENDS},
+    **_COMPARED,
     **dict.fromkeys(_PLAIN, pl.Float64),
-    "empty": pl.Int64,
+    **dict.fromkeys(("calibrated_on", "empty"), pl.Int64),
 }
 """A row per setting, split and pair, source `all` for the mean of a target, both `all` for the whole: `family`, `setting`, `chosen` (for the target,
-on the development questions), `split` (development, report), `source`, `target`, `questions`; the shares (0 to 1) `in_language` and `good`, and each
-`…_over_ceiling`, with 95 % intervals `_low`, `_high` over questions (null under 20); `in_language_second`, `agreement`, `fluent`, `on_topic`,
-`lpr`, `wpr` (shares), `distinct4`, `nll` (nats per token), `graded` (0 to 2), see `lape.measure.answer_table.DEFINITIONS`; `empty` (answers).
+on the development questions), `split` (development, report), `source`, `target`, `tuned` (whether settings were chosen on the pair; null for a
+mean), `questions`; the shares (0 to 1) `in_language` and `good`, and each `…_minus_ceiling` and `…_over_ceiling`, with 95 % intervals `_low`, `_high` over
+questions and pairs (null under 20 questions); `in_language_second`, `agreement`, `fluent`, `on_topic`, `refused`, `mixed`, `foreign`, `lpr_after_lcb`,
+`wpr_after_lcb` (shares), `distinct4`, `nll` (nats per token), `graded` (0 to 2), see `lape.measure.answer_table.DEFINITIONS`; `calibrated_on` (the fewest
+native answers behind a bound of fluency); `empty` (answers).
 """
-DIFFERENCES = {"family": pl.String, "measure": pl.String, **dict.fromkeys(("difference", "low", "high"), pl.Float64)}
-"""A row per `family` and `measure` (a share over the ceiling's, averaged by target) on the reporting questions: `difference`, neurons minus the
-family, with its paired 95 % interval `low`, `high` over questions.
+ADDED = (
+    *("tuned", "refused", "mixed", "foreign", "calibrated_on"),
+    *(f"{name}_minus_ceiling{end}" for name in SHARES for end in ENDS),
+)
+"""Columns of `RECORDS` that results of earlier versions lack."""
+RENAMED = {"lpr": "lpr_after_lcb", "wpr": "wpr_after_lcb"}
+DIFFERENCES = {"family": pl.String, "measure": pl.String, **resampled("difference", plain=True)}
+"""A row per `family` and `measure` on the reporting questions, averaged by target: `difference`, neurons minus the family, with its paired 95 %
+interval `low`, `high` over questions and pairs, and the bootstrap's `quantiles`. Measures: the share of answers `good` or `in_language`, and each over the
+ceiling's.
 """
+TRANSFER = {
+    "family": pl.String,
+    "tuned": pl.Boolean,
+    **dict.fromkeys(("pairs", "questions"), pl.Int64),
+    **_COMPARED,
+}
+"""A row per `family` and whether settings were chosen on the `pairs` (`tuned`), on the reporting questions: as in `RECORDS`."""
 
 
 BY_TARGET = "chosen for each target"
@@ -49,6 +72,11 @@ class _Group:
     family: str
     split: str
     pairs: dict[tuple[str, str], pl.DataFrame]
+
+    @property
+    def questions(self) -> int:
+        """How many each pair was asked."""
+        return next(iter(self.pairs.values())).height
 
     def setting(self, pairs: Sequence[tuple[str, str]]) -> str:
         """The setting of some pairs."""
@@ -69,38 +97,73 @@ def _groups(answers: pl.DataFrame) -> Iterator[_Group]:
         yield _Group(str(family), str(split), {(str(key[0]), str(key[1])): part for key, part in parts.items()})
 
 
-def _ratio(group: _Group, ceiling: _Group, column: str, pairs: Sequence[tuple[str, str]], weights: Floats) -> Floats:
-    """(resamples,) share over the ceiling's, averaged by target: first over the sources of a target, then over targets.
+class _Drawn:
+    """Questions and pairs, resampled together: weights of both, the same in every family and language."""
 
-    `weights` (resamples, questions) sum to 1. A target whose ceiling has no such answer in a resample does not count there.
-    """
-    targets = list(dict.fromkeys(target for _, target in pairs))
-    own = weights @ group.matrix(column, pairs).T
-    of = np.array([targets.index(target) for _, target in pairs])
-    means = np.stack([own[:, of == k].mean(1) for k in range(len(targets))], 1)
-    tops = weights @ ceiling.matrix(column, [(target, target) for target in targets]).T
-    ratios = np.divide(means, tops, out=np.full_like(means, np.nan), where=tops > 0)
-    known = np.isfinite(ratios)
-    sums = np.where(known, ratios, 0.0).sum(1)
-    means_over_targets: Floats = np.divide(sums, known.sum(1), out=np.full(len(sums), np.nan), where=known.any(1))
-    return means_over_targets
+    def __init__(self, questions: int, resamples: int, seed: int) -> None:
+        self._questions, self._seed = Resamples(questions, resamples, seed), seed
+        self.named, self.plain = self._questions.named, self._questions.plain
+
+    def shares(self, group: _Group, column: str, pairs: Sequence[Pair]) -> Floats:
+        """(rows, pairs) share of each pair's answers."""
+        found: Floats = self._questions.sums(group.matrix(column, pairs).T) / self._questions.count
+        return np.minimum(found, 1.0)
+
+    def mean(self, values: Floats, pairs: Sequence[Pair], *, by_target: bool = True) -> Floats:
+        """(rows,) mean of (rows, pairs) over the pairs, first within each target or not; nan counts as not there."""
+        targets = [target for _, target in pairs]
+        times = np.array([1 / targets.count(target) if by_target else 1.0 for target in targets])
+        weights = self._questions.crossed(len(pairs), self._seed) * times * np.isfinite(values)
+        known = weights.sum(1)
+        total = (weights * np.where(np.isfinite(values), values, 0.0)).sum(1)
+        found: Floats = np.divide(total, known, out=np.full(len(known), np.nan), where=known > 0)
+        return found
+
+    def compared(self, group: _Group, ceiling: _Group, column: str, pairs: Sequence[Pair]) -> dict[str, Floats]:
+        """`COMPARED` -> (rows,): a share averaged over pairs; less, and over, its target's ceiling, averaged by target.
+
+        A target whose ceiling has no such answer in a resample does not count there in what is over it.
+        """
+        own = self.shares(group, column, pairs)
+        top = self.shares(ceiling, column, [(target, target) for _, target in pairs])
+        ratio = np.divide(own, top, out=np.full_like(own, np.nan), where=top > 0)
+        return {
+            "": self.mean(own, pairs, by_target=False),
+            "_minus_ceiling": self.mean(own - top, pairs),
+            "_over_ceiling": self.mean(ratio, pairs),
+        }
+
+    def columns(self, group: _Group, ceiling: _Group, pairs: Sequence[Pair]) -> dict[str, Any]:
+        """Every share, alone and compared with the ceiling, with its interval, as columns of a row."""
+        row: dict[str, Any] = {}
+        for column in SHARES:
+            for of, values in self.compared(group, ceiling, column, pairs).items():
+                row |= self.named(f"{column}{of}", values)
+        return row
 
 
-def records(answers: pl.DataFrame, chosen: set[tuple[str, str, str]], resamples: int, seed: int) -> pl.DataFrame:
+def records(
+    answers: pl.DataFrame,
+    chosen: set[tuple[str, str, str]],
+    resamples: int,
+    seed: int,
+    tuned: Collection[Pair] = (),
+) -> pl.DataFrame:
     """One row for each setting, split and pair, and averages: source `all` for a target, both `all` for the whole.
 
-    Shares are of all answers, but `fluent` of those in the language, `on_topic` of those that are fluent too, and `wpr` of those
-    whose every line is in the language.
-    `…_over_ceiling` is the share over that of the ceiling on the same questions, averaged by target. `_low`, `_high`: 95 %
-    percentile bootstrap over questions, resampled jointly over everything; none under 20 questions. `empty` counts answers.
-    `chosen`: (family, setting, target) of what was chosen for each target; an average over targets is, where one of them is.
+    Shares are of all answers, but `fluent`, `refused`, `mixed` and `foreign` of those in the language, `on_topic` of those that are fluent too, and
+    `wpr_after_lcb` of those whose every line is in the language.
+    `…_minus_ceiling` and `…_over_ceiling` are the share less, and over, that of the ceiling on the same questions, averaged by target. `_low`, `_high`: 95 %
+    bootstrap over questions and pairs, as two crossed factors: each is resampled, jointly over everything, and an answer counts as often as its
+    question times as often as its pair was drawn (Owen 2007, "The pigeonhole bootstrap": rather too wide than too narrow); over questions alone for a
+    single pair; none under 20 questions. `empty` counts answers. `chosen`: (family, setting, target) of what was chosen for each target; an average
+    over targets is, where one of them is. `tuned`: the pairs on which that was done.
     """
     groups = list(_groups(answers))
     ceilings = {group.split: group for group in groups if group.family == "ceiling"}
     rows = []
     for group in groups:
-        count = next(iter(group.pairs.values())).height
-        weights = _weights(count, resamples, seed)
+        drawn = _Drawn(group.questions, resamples, seed)
         for source, target, pairs in _averages(list(group.pairs)):
             row: dict[str, Any] = {
                 "family": group.family,
@@ -109,14 +172,28 @@ def records(answers: pl.DataFrame, chosen: set[tuple[str, str, str]], resamples:
                 "split": group.split,
                 "source": source,
                 "target": target,
-                "questions": count,
+                "tuned": None if ALL in (source, target) else (source, target) in tuned,
+                "questions": group.questions,
+                **drawn.columns(group, ceilings[group.split], pairs),
             }
-            for column in SHARES:
-                row |= named_interval(column, _shares(group, column, pairs, weights))
-                ratio = _ratio(group, ceilings[group.split], column, pairs, weights)
-                row |= named_interval(f"{column}_over_ceiling", ratio)
             rows.append({**row, **_plain(pl.concat([group.pairs[pair] for pair in pairs]))})
     return pl.DataFrame(rows, schema=RECORDS)
+
+
+def transfer(answers: pl.DataFrame, tuned: Collection[Pair], resamples: int, seed: int) -> pl.DataFrame:
+    """Every family on the reporting questions, on the pairs on which settings were chosen and on the others apart: `TRANSFER`."""
+    groups = [group for group in _groups(answers) if group.split == "report"]
+    ceiling = next((group for group in groups if group.family == "ceiling"), None)
+    rows = []
+    for group in groups:
+        if ceiling is None or group is ceiling:
+            continue
+        drawn = _Drawn(group.questions, resamples, seed)
+        for used in (True, False):
+            if pairs := [pair for pair in group.pairs if (pair in tuned) == used]:
+                row = {"family": group.family, "tuned": used, "pairs": len(pairs), "questions": group.questions}
+                rows.append(row | drawn.columns(group, ceiling, pairs))
+    return pl.DataFrame(rows, schema=TRANSFER)
 
 
 def _averages(pairs: list[tuple[str, str]]) -> Iterator[tuple[str, str, list[tuple[str, str]]]]:
@@ -127,24 +204,15 @@ def _averages(pairs: list[tuple[str, str]]) -> Iterator[tuple[str, str, list[tup
     yield ALL, ALL, pairs
 
 
-def _weights(count: int, resamples: int, seed: int) -> Floats:
-    """(1 + resamples, questions) that sum to 1: first every question once, then each resample."""
-    return Resamples(count, resamples, seed).weights / count
-
-
-def _shares(group: _Group, column: str, pairs: Sequence[tuple[str, str]], weights: Floats) -> Floats:
-    """(resamples,) share of the answers."""
-    shares: Floats = np.minimum(weights @ group.matrix(column, pairs).mean(0), 1.0)
-    return shares
-
-
 def _plain(answers: pl.DataFrame) -> dict[str, Any]:
     inside = answers.filter("in_language")
+    everywhere = ("in_language_second", "lpr_after_lcb", "wpr_after_lcb", "distinct4", "nll", "graded")
     return {
-        **{name: answers[name].mean() for name in ("in_language_second", "lpr", "wpr", "distinct4", "nll", "graded")},
+        **{name: answers[name].mean() for name in everywhere},
         "agreement": answers["language"].eq_missing(answers["language_second"]).mean(),
-        "fluent": inside["fluent"].mean(),
+        **{name: inside[name].mean() for name in ("fluent", "refused", "mixed", "foreign")},
         "on_topic": inside.filter("fluent")["on_topic"].mean(),
+        "calibrated_on": answers.filter(pl.col("calibrated_on") > 0)["calibrated_on"].min(),
         "empty": int(answers["empty"].sum()),
     }
 
@@ -160,31 +228,35 @@ def best(answers: pl.DataFrame, settings: Sequence[Setting], target: str) -> Set
     def score(setting: Setting) -> tuple[float, float]:
         group = groups[setting.family, setting.name]
         pairs = [pair for pair in group.pairs if pair[1] == target] or list(group.pairs)
-        count = group.pairs[pairs[0]].height
-        whole = np.full((1, count), 1 / count)
+        whole = _Drawn(group.questions, 0, 0)
         # Rounded, since equal counts of different questions add up to sums that differ in the last bits.
-        good, inside = (round(float(_ratio(group, ceiling, c, pairs, whole)[0]), 12) for c in ("good", "in_language"))
+        good, inside = (
+            round(float(whole.compared(group, ceiling, column, pairs)["_over_ceiling"][0]), 12)
+            for column in ("good", "in_language")
+        )
         return (good if np.isfinite(good) else 0.0, inside if np.isfinite(inside) else 0.0)
 
     return max(settings, key=score)
 
 
 def differences(answers: pl.DataFrame, resamples: int, seed: int) -> pl.DataFrame:
-    """Neurons minus each other family on the reporting questions: `family`, `measure`, `difference`, `low`, `high`.
+    """Neurons minus each other family on the reporting questions: `DIFFERENCES`.
 
-    Of the shares over the ceiling, averaged by target; 95 % paired bootstrap over questions.
+    Of the shares and of the shares over the ceiling, averaged by target; 95 % paired bootstrap over questions and pairs, as in `records`.
     """
-    groups = [group for group in _groups(answers) if group.split == "report"]
-    by_family = {group.family: group for group in groups}
+    by_family = {group.family: group for group in _groups(answers) if group.split == "report"}
     rows = []
     if "neurons" in by_family and "ceiling" in by_family:
         own, ceiling = by_family["neurons"], by_family["ceiling"]
-        weights = _weights(next(iter(own.pairs.values())).height, resamples, seed)
+        drawn = _Drawn(own.questions, resamples, seed)
         for family, group in by_family.items():
             if family in ("neurons", "ceiling"):
                 continue
+            pairs = sorted(group.pairs)
             for column in SHARES:
-                ours, theirs = (_ratio(g, ceiling, column, list(g.pairs), weights) for g in (own, group))
-                row = {"family": family, "measure": f"{column}_over_ceiling"}
-                rows.append(row | plain_interval("difference", ours - theirs))
+                # the ceiling of a pair is the same for both, so that it falls out of the difference of what is less it
+                ours, theirs = (drawn.compared(one, ceiling, column, pairs) for one in (own, group))
+                for of, name in (("_minus_ceiling", column), ("_over_ceiling", f"{column}_over_ceiling")):
+                    row = {"family": family, "measure": name}
+                    rows.append(row | drawn.plain("difference", ours[of] - theirs[of], quantiles=True))
     return pl.DataFrame(rows, schema=DIFFERENCES)

@@ -13,12 +13,13 @@ from lape.experiments.context import Context, Tables
 from lape.experiments.experiment import MODEL, Cost, Experiment, Need, default_section
 from lape.experiments.generation.figures import generation as draw
 from lape.experiments.generation.run import ANSWERS, silenced
-from lape.experiments.generation.table import DROPS, SHARES, drops, shares
+from lape.experiments.generation.table import ADDED_DROPS, ADDED_SHARES, DROPS, SHARES, drops, shares
 from lape.experiments.section import Answer, Answers, Asked, Section
 from lape.experiments.table import Table
 from lape.figures.captions import QUESTIONS, counted
 from lape.figures.dots import dots
 from lape.figures.figure import Figure
+from lape.measure.questions import few_native
 from lape.options import check_candidates, check_grader, positive
 
 __all__ = ["EXPERIMENT", "drops", "shares", "silenced"]
@@ -52,7 +53,8 @@ def _missing(context: Context, options: GenerationStudy) -> str | None:
         return f"the bundled questions are in {', '.join(samples.questions('reporting'))}, none of which was recorded"
     if options.questions < 2:
         return "it needs at least 2 questions of each language"
-    return None if find_spec("lingua") else 'identifying languages needs lingua (pip install "lape[lid]")'
+    known = all(map(find_spec, ("lingua", "py3langid")))
+    return None if known else 'identifying languages needs lingua and py3langid (pip install "lape[lid]")'
 
 
 def _asked(context: Context, options: GenerationStudy) -> dict[str, list[str]]:
@@ -64,12 +66,15 @@ def _asked(context: Context, options: GenerationStudy) -> dict[str, list[str]]:
 def _run(context: Context, options: GenerationStudy) -> Tables:
     """Questions answered with each language's neurons off; good answers are a proxy for a judge's marks."""
     shared = context.options
+    native = samples.questions("development")
+    context.note("generation", *few_native(native))
     answers = silenced(
         context.model,
         context.tokenizer,
         context.neurons,
         context.stats,
         _asked(context, options),
+        native=native,
         draws=1,
         candidates=options.candidates,
         seed=shared.seed,
@@ -88,7 +93,7 @@ def _run(context: Context, options: GenerationStudy) -> Tables:
 def _cost(context: Context, options: GenerationStudy) -> Cost:
     """Every language under every language's set, its control and none; scoring topics is about as much again."""
     languages = len(_asked(context, options))
-    cells = languages * (languages + 2)
+    cells = languages * (2 * languages + 1)
     return Cost(
         passes=cells,
         body_tokens=cells * options.questions * 20,
@@ -128,12 +133,19 @@ EXPERIMENT = Experiment(
         "generation": Table(
             "Shares of good answers (a proxy; one greedy answer to each question) with each language's neurons off, asked in each language.",
             SHARES,
+            added=ADDED_SHARES,
         ),
         "drops": Table(
-            "Share of good answers (a proxy; one greedy answer to each question) lost, beside that lost with one draw of matched neurons off.",
+            "Share of good answers (a proxy; one greedy answer to each question) lost with a language's neurons off, in it and in the others, beside that "
+            "lost with one draw of matched neurons off.",
             DROPS,
+            added=ADDED_DROPS,
         ),
-        "answers": Table("Every answer, one for each question and condition, with its verdicts.", ANSWERS),
+        "answers": Table(
+            "Every answer, one for each question and condition, with its verdicts.",
+            ANSWERS,
+            added=("refused", "mixed", "foreign", "calibrated_on"),
+        ),
     },
     needs=(MODEL, Need(_missing)),
     cost=_cost,

@@ -16,6 +16,7 @@ from lape.data import samples
 from lape.data.language_id import identifier
 from lape.data.languages import tag
 from lape.errors import OptionError, TextError
+from lape.measure.answer_table import DEFINITIONS as ANSWER_DEFINITIONS
 from lape.measure.answer_table import Judge, Split
 from lape.measure.bench import Bench
 from lape.measure.conditions import NONE, Condition, conditions
@@ -23,7 +24,7 @@ from lape.measure.generation import GenerationOptions
 from lape.measure.grader import MARKS, grader_of
 from lape.measure.methods import Setting
 from lape.measure.prompts import Asking
-from lape.measure.questions import checked_questions
+from lape.measure.questions import checked_native, checked_questions
 from lape.model.identity import check_made_with, checksum
 from lape.options import check_candidates, check_grader, given, not_negative
 from lape.progress import Progress, each, silent
@@ -40,20 +41,21 @@ ANSWERS = {
     "control": pl.Boolean,
     **dict.fromkeys(("draw", "question"), pl.Int64),
     **dict.fromkeys(("answer", "identified"), pl.String),
-    **dict.fromkeys(("in_language", "fluent", "on_topic", "good"), pl.Boolean),
-    "grade": pl.Int64,
+    **dict.fromkeys(("in_language", "fluent", "on_topic", "refused", "mixed", "good"), pl.Boolean),
+    "foreign": pl.Float64,
+    **dict.fromkeys(("calibrated_on", "grade"), pl.Int64),
 }
 """One row an answer. `off`: whose neurons were off, or none; `language`: of the question; `control`: whether as many matched neurons
 were off instead, by `draw`; `question`: its number; `identified`: the language that the answer seems to be in. `in_language`,
-`fluent`, `on_topic` (null where one of the others does not hold) and `good` (all three) are a proxy for a judge's marks: see
-`lape.measure.answer_table.DEFINITIONS`. `grade`: 1 to 10 from the endpoint, null without one.
+`fluent`, `on_topic` (null where one of the others does not hold), `refused`, `mixed` (with the share `foreign` of its letters in another language) and
+`good` (the first three, and neither of the others) are a proxy for a judge's marks: see `lape.measure.answer_table.DEFINITIONS`.
+`calibrated_on`: how many native answers made the bounds of its fluency. `grade`: 1 to 10 from the endpoint, null without one.
 """
 DEFINITIONS = {
-    "good": "in the question's language, fluent and on topic according to a language identifier and the unedited model: a proxy, not a judge's marks; one "
-    "greedy answer is judged for each question",
-    "fluent": "loss under the unedited model and share of repeated character 4-grams in the central 95 % of its own answers to the "
-    "development questions in the language, cut to the same number of tokens; estimated from these few, the band leaves out more than 5 % of new answers",
-    "on_topic": "the true question makes the answer likeliest under the unedited model among `candidates` questions",
+    **{
+        name: ANSWER_DEFINITIONS[name]
+        for name in ("in_language", "fluent", "on_topic", "refused", "mixed", "foreign", "good")
+    },
     "grade": "1 to 10 from a language model behind an endpoint, by `samples/judging.txt`; an empty answer is 1",
 }
 """What the columns mean; ours."""
@@ -66,7 +68,7 @@ class SilencedOptions(GenerationOptions):
     wish: bool = False
     """Ask for an answer in the question's language, in its own words, as the published script does. Default: the bare question."""
     draws: int = 1
-    """Draws of matched control neurons, on the language's own questions."""
+    """Draws of matched control neurons, on the questions of every language."""
     candidates: int = 8
     """Questions among which an answer's own must be likeliest; 0 is all. Each is a pass over a question and the answer, for every
     answer in the language and fluent: on a CPU, 8 take two to four times as long as writing it took."""
@@ -74,6 +76,8 @@ class SilencedOptions(GenerationOptions):
     """Seed of the control draws."""
     identifier: str = "lingua"
     """Which identifier says what language an answer is in: lingua or langid."""
+    second: str = "langid"
+    """A second identifier: a sentence is in another language, and an Indonesian answer Malay, where both say so."""
     grader_url: str | None = None
     """An OpenAI-compatible endpoint that also grades the answers 1 to 10, such as http://127.0.0.1:8000/v1; its key: LAPE_GRADER_KEY."""
     grader_model: str | None = None
@@ -101,9 +105,10 @@ def silenced(
     candidates: int = 8,
     seed: int = 0,
     identifier: str = "lingua",
+    second: str = "langid",
     grader_url: str | None = None,
     grader_model: str | None = None,
-    development: Mapping[str, Sequence[str]] | None = None,
+    native: Mapping[str, Sequence[str]] | None = None,
     folder: Path | None = None,
     progress: Progress = silent,
 ) -> pl.DataFrame:
@@ -112,53 +117,38 @@ def silenced(
     After Tang et al. 2024, whose answers GPT-4 marked 1 to 10; the verdicts here are a proxy that needs no judge. Languages: those
     with questions, statistics and a place in `neurons`; one whose set is empty is asked but not switched off, and one whose control
     finds too few other neurons has none. `questions`: language -> questions, question i asking the same in every language; default: the
-    bundled ones. `development`: others, whose unedited answers say what is fluent; default: the bundled ones.
+    bundled ones. `native`: others, whose unedited answers bound what is fluent (100 or more are wanted, 19 needed); default: the bundled development
+    questions.
     `folder`: where finished cells are kept, so that a killed run goes on. Further: see `SilencedOptions`. Raises TextError for questions that do not
     fit together, MismatchError for another model's statistics or neurons, OptionError where nothing can be switched off.
 
     Example:
         >>> from lape.data import samples
         >>> from lape.experiments.generation.run import silenced
-        >>> asked, development = ({k: v[:8] for k, v in samples.questions(part).items() if k == "fr"} for part in ("reporting", "development"))
+        >>> asked, native = ({k: v[:20] for k, v in samples.questions(part).items() if k == "fr"} for part in ("reporting", "development"))
         >>> few = {"new_tokens": 2, "candidates": 2, "draws": 0}
-        >>> table = silenced(model, tokenizer, neurons, stats, asked, development=development, **few)
+        >>> table = silenced(model, tokenizer, neurons, stats, asked, native=native, **few)
         >>> table["off"].unique().sort().to_list()
         ['fr', 'none']
     """
     options = given(SilencedOptions, locals())
     check_made_with(model, tokenizer, neurons=neurons, statistics=stats)
     asked = checked_questions(samples.questions("reporting") if questions is None else questions)
-    before = checked_questions(samples.questions("development") if development is None else development)
-    languages = _languages(asked, before, stats, neurons)
+    languages = _languages(asked, stats, neurons)
+    before = checked_native(samples.questions("development") if native is None else native, asked, languages)
     run = _Run(Bench(model, tokenizer, stats, None, options, neurons=neurons), asked, before, languages, options)
     if folder is not None:
         files.same_run(folder, run.described(neurons))
     return run.all(_cells(model, neurons, stats, languages, options), Cells(folder and folder / "cells"), progress)
 
 
-def _languages(
-    asked: Mapping[str, Sequence[str]],
-    development: Mapping[str, Sequence[str]],
-    stats: ActivationStats,
-    neurons: LanguageNeurons,
-) -> list[str]:
+def _languages(asked: Mapping[str, Sequence[str]], stats: ActivationStats, neurons: LanguageNeurons) -> list[str]:
     languages = [language for language in asked if language in stats.languages and language in neurons.sets]
     if not languages:
         raise TextError(
             f"There are questions in {', '.join(asked)}, statistics of {', '.join(stats.languages)} and neurons of {', '.join(neurons)}. "
             "At least one language must have all three."
         )
-    missing = [language for language in languages if language not in development]
-    if missing:
-        raise TextError(
-            f"There are no development questions in {', '.join(missing)}. Give some, other than those reported: development={{{missing[0]!r}: […]}}."
-        )
-    for language in languages:
-        if shared := set(asked[language]) & set(development[language]):
-            raise TextError(
-                f"{len(shared)} questions in {language} are both reported and for development, such as {min(shared)!r}. "
-                "What is fluent must be learnt from others: leave them out of one of the two."
-            )
     return languages
 
 
@@ -183,13 +173,12 @@ class _Cell:
 def _cells(
     model: Any, neurons: LanguageNeurons, stats: ActivationStats, languages: Sequence[str], options: SilencedOptions
 ) -> list[_Cell]:
-    """What is run: everything unedited, each language's neurons off on every language, their controls on it alone."""
+    """What is run: everything unedited, and each language's neurons, or their controls, off on every language."""
     cells = [_Cell(NONE.name, language, NONE) for language in languages]
     for off in languages:
         found, _ = conditions(model, neurons, stats, off, steer=None, draws=options.draws, seed=options.seed)
         for condition in found:
-            on = [off] if condition.name == "control" else languages
-            cells += [_Cell(off, language, condition) for language in on]
+            cells += [_Cell(off, language, condition) for language in languages]
     if len(cells) == len(languages):
         raise OptionError(
             f"None of {', '.join(languages)} has any neurons. Choose more: lape identify RUN --rate 0.02 --overwrite."
@@ -204,16 +193,15 @@ class _Run:
         self,
         bench: Bench,
         asked: dict[str, list[str]],
-        development: dict[str, list[str]],
+        native: dict[str, list[str]],
         languages: Sequence[str],
         options: SilencedOptions,
     ) -> None:
-        self.bench, self.options = bench, options
+        self.bench, self.options, self.native = bench, options, native
         self.asked = {language: asked[language] for language in languages}
-        self.development = {language: development[language] for language in languages}
-        first = identifier(options.identifier, languages)
+        first, second = (identifier(name, languages) for name in (options.identifier, options.second))
         candidates: dict[Split, int] = {"report": options.candidates, "development": options.candidates}
-        self.judge = Judge(bench, first, first, candidates, grader_of(options, MARKS))
+        self.judge = Judge(bench, first, second, candidates, grader_of(options, MARKS))
         wish = Asking(wish="target" if options.wish else "none")
         self.setting = Setting("silenced", "asked in its own language", asking=wish, ceiling=True)
 
@@ -222,7 +210,7 @@ class _Run:
         return {
             "options": dataclasses.asdict(self.options),
             "questions": self.asked,
-            "development": self.development,
+            "native": self.native,
             "statistics": self.bench.stats.manifest,
             "model": checksum(self.bench.model),
             "neurons": {tag(language): found.flat.tolist() for language, found in neurons.items()},
@@ -235,9 +223,9 @@ class _Run:
             for one in each(todo, "answering with neurons off", progress)
         )
 
-    def _ceiling(self, language: str) -> pl.DataFrame:
-        """The unedited answers to the development questions."""
-        return pl.DataFrame({"answer": self._answers(NONE, self.development, language)})
+    def _learnt(self, language: str) -> pl.DataFrame:
+        """The unedited answers to the native questions."""
+        return pl.DataFrame({"answer": self._answers(NONE, self.native, language)})
 
     def _answers(self, condition: Condition, questions: Mapping[str, Sequence[str]], language: str) -> list[str]:
         with condition.on(self.bench.model):
@@ -246,7 +234,7 @@ class _Run:
     def _judged(self, cell: _Cell, cells: Cells) -> pl.DataFrame:
         language = cell.language
         if not self.judge.knows(language):
-            known = cells.table(f"development.{language}", partial(self._ceiling, language))
+            known = cells.table(f"native.{language}", partial(self._learnt, language))
             self.judge.learn(language, known["answer"].to_list())
         answers = self._answers(cell.condition, self.asked, language)
         found = self.judge.verdicts("report", self.setting, (language, language), answers, self.asked[language])

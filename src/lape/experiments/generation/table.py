@@ -10,11 +10,11 @@ import polars as pl
 
 from lape.errors import OptionError
 from lape.measure.bootstrap import Floats, Resamples
-from lape.measure.intervals import ENDS, MEAN, interval, named_interval, plain_interval, selectivity
+from lape.measure.intervals import ENDS, MEAN, resampled, selectivity
 
-MEASURES = ("good", "in_language", "fluent", "on_topic", "grade")
-"""What is averaged. Shares are of all answers, but `fluent` of those in the language and `on_topic` of those that are fluent too: the
-three multiply to `good`. `grade` is the mean of those graded.
+MEASURES = ("good", "in_language", "fluent", "on_topic", "refused", "mixed", "grade")
+"""What is averaged. Shares are of all answers, but `fluent`, `refused` and `mixed` of those in the language and `on_topic` of those that are fluent too;
+in the language, fluent and on topic multiply to `good`, and to what is refused or mixed beside. `grade` is the mean of those graded.
 """
 SHARES = {
     **dict.fromkeys(("off", "language"), pl.String),
@@ -23,21 +23,28 @@ SHARES = {
     **{f"{name}{change}{end}": pl.Float64 for name in MEASURES for change in ("", "_change") for end in ENDS},
 }
 """Columns of `shares`."""
+ADDED_SHARES = tuple(name for name in SHARES if name.startswith(("refused", "mixed")))
+"""Those that tables of earlier versions lack."""
+_FALLS = ("own", "others", "selectivity", "control", "control_others", "others_value")
 DROPS = {
     "language": pl.String,
     **dict.fromkeys(("questions", "draws"), pl.Int64),
-    **{f"{name}{end}": pl.Float64 for name in ("own", "others", "selectivity", "control") for end in ENDS},
+    **{f"own{end}": pl.Float64 for end in ENDS},
+    **resampled("others"),
+    **{f"{name}{end}": pl.Float64 for name in _FALLS[2:] for end in ENDS},
     "control_largest": pl.Float64,
-    **dict.fromkeys(("value", "low", "high"), pl.Float64),
+    **resampled("value", plain=True),
 }
 """Columns of `drops`."""
+ADDED_DROPS = tuple(name for name in DROPS if name.startswith(("control_others", "others_value")))
+"""Those that tables of earlier versions lack."""
 
 _Key = tuple[str, str, bool, int]
 """Whose neurons were off, language asked in, control or not, draw."""
 
 
 class _Drawn:
-    """Means over the questions, (1 + resamples,): all questions once, then each resample, the same ones in every cell."""
+    """Means over the questions, (rows,) as `Resamples` draws them, the same ones in every cell."""
 
     def __init__(self, answers: pl.DataFrame, resamples: int, seed: int) -> None:
         if not len(answers):
@@ -48,6 +55,7 @@ class _Drawn:
             for (off, language, control, draw), frame in parts.items()
         }
         self._drawn = Resamples(int(answers["question"].max()) + 1, resamples, seed)  # type: ignore[arg-type]
+        self.named, self.plain = self._drawn.named, self._drawn.plain
         self._kept: dict[tuple[_Key, str], Floats] = {}
 
     def mean(self, key: _Key, measure: str) -> Floats:
@@ -74,9 +82,9 @@ def _amount(frame: pl.DataFrame, measure: str) -> tuple[Floats, Floats]:
     if measure == "grade":
         grade = frame["grade"].cast(pl.Float64)
         return grade.fill_null(0.0).to_numpy(), grade.is_not_null().cast(pl.Float64).to_numpy()
-    inside, fluent, topic = (frame[name].fill_null(False).to_numpy() for name in ("in_language", "fluent", "on_topic"))
-    of = {"fluent": inside, "on_topic": inside & fluent}.get(measure, np.ones(len(frame), bool))
-    holds = {"in_language": inside, "fluent": fluent, "on_topic": topic, "good": inside & fluent & topic}[measure]
+    inside, fluent, holds = (frame[name].fill_null(False).to_numpy() for name in ("in_language", "fluent", measure))
+    every = np.ones(len(frame), bool)
+    of = {"on_topic": inside & fluent, **dict.fromkeys(("fluent", "refused", "mixed"), inside)}.get(measure, every)
     return (holds & of).astype(np.float64), of.astype(np.float64)
 
 
@@ -84,7 +92,7 @@ def shares(answers: pl.DataFrame, *, resamples: int = 2000, seed: int = 0) -> pl
     """One row per language off (and none), language asked in, and draw of a control: `SHARES`.
 
     `answers`: `lape.experiments.generation.run.ANSWERS`. Each of `MEASURES`, 0 to 1 (`grade`: 1 to 10), and its `_change` against none on
-    the same questions; `_low`, `_high`: 95 % percentile bootstrap over questions, jointly over languages and conditions, paired
+    the same questions; `_low`, `_high`: 95 % bootstrap over questions, jointly over languages and conditions, paired
     for a change. No interval where a measure is of under 20 questions; null where there is nothing to measure.
 
     Example:
@@ -92,7 +100,7 @@ def shares(answers: pl.DataFrame, *, resamples: int = 2000, seed: int = 0) -> pl
         >>> from lape.experiments.generation.run import ANSWERS
         >>> from lape.experiments.generation.table import shares
         >>> row = {"language": "fr", "control": False, "draw": 0, "question": 0, "in_language": True, "fluent": True}
-        >>> answers = [row | {"off": "none", "on_topic": True}, row | {"off": "fr", "on_topic": False}]
+        >>> answers = [row | {"off": "none", "good": True}, row | {"off": "fr", "good": False}]
         >>> shares(pl.DataFrame(answers, schema=ANSWERS))["good"].to_list()
         [1.0, 0.0]
     """
@@ -102,9 +110,9 @@ def shares(answers: pl.DataFrame, *, resamples: int = 2000, seed: int = 0) -> pl
         row: dict[str, Any] = dict(zip(("off", "language", "control", "draw"), key, strict=True))
         row["questions"] = len(frame)
         for measure in MEASURES:
-            row |= named_interval(measure, drawn.mean(key, measure))
+            row |= drawn.named(measure, drawn.mean(key, measure))
             if key[0] != "none":
-                row |= named_interval(f"{measure}_change", 0.0 - drawn.drop(key, measure))
+                row |= drawn.named(f"{measure}_change", 0.0 - drawn.drop(key, measure))
         rows.append(row)
     return pl.DataFrame(rows, schema=SHARES)
 
@@ -114,8 +122,9 @@ def drops(answers: pl.DataFrame, *, measure: str = "good", resamples: int = 2000
 
     `own`: how far the measure falls in the language when its neurons are off, a share (or grades); `others`: the mean fall in the other
     languages; `selectivity`: own / (own + others), both clipped at 0; `control`: the mean fall when matched neurons are off instead,
-    over `draws`, and `control_largest`; `value`: own − control, the fall that is not just any neurons'. Intervals as in `shares`, all
-    paired question by question. The mean's selectivity is the mean of the languages'; its control only over languages that have one.
+    over `draws`, and `control_largest`; `control_others`: that in the other languages; `value`: own − control, and `others_value`: others − control_others,
+    the falls that are not just any neurons'. Intervals as in `shares`, all paired question by question; of what claims are judged on, `value` and
+    `others`, also the bootstrap's quantiles. The mean's selectivity is the mean of the languages'; its control only over languages that have one.
     Raises OptionError for a measure that there is not.
 
     Example:
@@ -123,7 +132,7 @@ def drops(answers: pl.DataFrame, *, measure: str = "good", resamples: int = 2000
         >>> from lape.experiments.generation.run import ANSWERS
         >>> from lape.experiments.generation.table import drops
         >>> row = {"language": "fr", "control": False, "draw": 0, "question": 0, "in_language": True, "fluent": True}
-        >>> answers = [row | {"off": "none", "on_topic": True}, row | {"off": "fr", "on_topic": False}]
+        >>> answers = [row | {"off": "none", "good": True}, row | {"off": "fr", "good": False}]
         >>> drops(pl.DataFrame(answers, schema=ANSWERS))["own"].to_list()
         [1.0, 1.0]
     """
@@ -139,22 +148,29 @@ def drops(answers: pl.DataFrame, *, measure: str = "good", resamples: int = 2000
 
 
 def _falls(drawn: _Drawn, language: str, measure: str) -> dict[str, Floats]:
-    """(1 + resamples,) each; `controls` (1 + resamples, draws)."""
+    """(rows,) each; `controls` (rows, draws)."""
     keys = sorted(key for key in drawn.cells if key[0] == language)  # draws in order: the mean pairs those of languages
     own = drawn.drop((language, language, False, 0), measure)
     nothing = np.full_like(own, np.nan)
-    others = [drawn.drop(key, measure) for key in keys if not key[2] and key[1] != language]
-    controls = [drawn.drop(key, measure) for key in keys if key[2]]
-    mean = np.mean(others, 0) if others else nothing
-    control = np.mean(controls, 0) if controls else nothing
-    known = np.isfinite(own) & np.isfinite(mean)
-    share = np.where(known, selectivity(own, mean), np.nan)
+
+    def fallen(*, control: bool, here: bool) -> list[Floats]:
+        return [drawn.drop(key, measure) for key in keys if key[2] == control and (key[1] == language) == here]
+
+    def mean(found: Sequence[Floats]) -> Floats:
+        return np.mean(found, 0) if found else nothing
+
+    controls = fallen(control=True, here=True)
+    others, control = mean(fallen(control=False, here=False)), mean(controls)
+    control_others = mean(fallen(control=True, here=False))
+    known = np.isfinite(own) & np.isfinite(others)
     return {
         "own": own,
-        "others": mean,
-        "selectivity": share,
+        "others": others,
+        "selectivity": np.where(known, selectivity(own, others), np.nan),
         "control": control,
+        "control_others": control_others,
         "value": own - control,
+        "others_value": others - control_others,
         "controls": np.stack(controls, 1) if controls else np.empty((len(own), 0)),
     }
 
@@ -162,7 +178,7 @@ def _falls(drawn: _Drawn, language: str, measure: str) -> dict[str, Floats]:
 def _averaged(falls: Sequence[dict[str, Floats]]) -> dict[str, Floats]:
     """The mean over languages, of each that has the value."""
     result = {}
-    for name in ("own", "others", "selectivity", "control", "value"):
+    for name in (*_FALLS, "value"):
         known = [one[name] for one in falls if np.isfinite(one[name][0])]
         result[name] = np.mean(known, 0) if known else np.full_like(falls[0][name], np.nan)
     controls = [one["controls"] for one in falls if one["controls"].shape[1]]
@@ -173,13 +189,14 @@ def _averaged(falls: Sequence[dict[str, Floats]]) -> dict[str, Floats]:
 
 def _row(drawn: _Drawn, language: str, falls: dict[str, Floats]) -> dict[str, Any]:
     controls = falls["controls"]
+    largest = float(controls[0].max()) if controls.shape[1] else float("nan")
     row: dict[str, Any] = {
         "language": language,
         "questions": len(next(iter(drawn.cells.values()))),
         "draws": controls.shape[1],
-        "control_largest": interval(controls[:1].max(1))[0] if controls.shape[1] else None,
-        **plain_interval("value", falls["value"]),
+        "control_largest": largest if np.isfinite(largest) else None,
+        **drawn.plain("value", falls["value"], quantiles=True),
     }
-    for name in ("own", "others", "selectivity", "control"):
-        row |= named_interval(name, falls[name])
+    for name in _FALLS:
+        row |= drawn.named(name, falls[name], quantiles=name == "others")
     return row
