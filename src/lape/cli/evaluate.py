@@ -102,7 +102,7 @@ def task_table(table: pl.DataFrame) -> Group:
         for row in table.sort("task", "metric", maintain_order=True).iter_rows(named=True)
     ]
     caption = (
-        "off: the language's neurons are off; control: as many others of the same layers and deciles of energy are. change: difference from the unedited "
+        "off: the language's neurons are off; control: as many others of the same layers that write as much are. change: difference from the unedited "
         "model, with its paired 95 % interval over documents where there are at least 20 and the metric is their mean."
     )
     return titled(

@@ -135,6 +135,6 @@ def effects_table(effects: Any) -> Any:
     columns = ["", "neurons", "own", "largest", "above 0", "control", "largest", "above 0"]
     caption = (
         "Change of loss on the language's own text with one neuron off, in nats per token: mean over neurons, and the largest. control: neurons of the same "
-        "layer and decile of energy. above 0: how many of the neurons with a 95 % interval have it entirely above 0."
+        "layer near in written energy. above 0: how many of the neurons with a 95 % interval have it entirely above 0."
     )
     return titled("One neuron off", columns, rows, caption)

@@ -21,7 +21,7 @@ from lape.errors import OptionError, TextError
 from lape.experiments.forcing.run import ForcingOptions, forcing
 from lape.measure.answer_fluency import FEWEST
 from lape.measure.answer_table import DEFINITIONS
-from lape.measure.questions import checked_questions
+from lape.measure.questions import besides, checked_questions
 from lape.measure.result import Result
 from lape.model.identity import describe
 from lape.store.draft import Draft
@@ -63,7 +63,7 @@ def force(
         How many of them, the first ones, choose the settings; the rest report.
     native
         TAG=PATH: other questions, one per line, whose unedited answers in their own language bound what is fluent; 100 are wanted. Default: those
-        that choose the settings.
+        that choose the settings; where questions are the bundled ones, all bundled ones but those that report.
     text
         TAG=PATH: text from which the vocabulary mask takes its tokens. Default: the bundled text that the demo records.
     evaluation
@@ -77,6 +77,9 @@ def force(
     asked = _questions(questions, stats.languages)
     others = _asked(native, "--native") if native else None
     first, rest = _split(asked, development, others)
+    if not questions and not native:
+        bundled = samples.questions("native")
+        others = besides({language: bundled[language] for language in asked}, rest)
     words = _texts("--text", text, "record", asked)
     judged = _texts("--evaluation", evaluation, "evaluate", asked)
     saved = (folder / "neurons.safetensors").is_file()

@@ -98,6 +98,21 @@ def checked_native(
     return {language: found[language] for language in languages}
 
 
+def besides(native: Mapping[str, Sequence[str]], reported: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Parallel questions but for those that are reported in some language: whoever knows the answers to a translation knows too much.
+
+    Example:
+        >>> from lape.measure.questions import besides
+        >>> besides({"en": ["Who?", "When?"], "fr": ["Qui ?", "Quand ?"]}, {"fr": ["Qui ?"]})
+        {'en': ['When?'], 'fr': ['Quand ?']}
+    """
+    taken = {question for asked in reported.values() for question in asked}
+    kept = [all(one not in taken for one in asked) for asked in zip(*native.values(), strict=True)]
+    return {
+        language: [one for one, keep in zip(asked, kept, strict=True) if keep] for language, asked in native.items()
+    }
+
+
 def few_native(native: Mapping[str, Sequence[str]]) -> list[str]:
     """A note where there are fewer native questions than wanted; else nothing."""
     count = len(next(iter(native.values())))

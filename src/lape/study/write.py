@@ -138,10 +138,12 @@ def methods(record: Mapping[str, Any]) -> str:
             f"every language in which they exceed it. Effects were measured on {evaluated['lines']} parallel sentences, evenly spread over the "
             f"text and each read by itself ({evaluated['tokens']} tokens per language on average; SHA-256 {evaluated['hash'][:16]}), "
             "as the change of the negative log-likelihood in nats per token when a language's neurons are set to 0, "
-            f"beside {options['draws']} draws of control neurons (a) as many at random in each layer, (b) as many in each layer and decile of "
-            "energy E[a²]·‖down column‖². Intervals of these effects are 95 % bootstraps (BCa, Efron 1987, under 400 units; else percentile; "
+            f"beside {options['draws']} draws of control neurons (a) as many at random in each layer, (b) for each neuron one of the ten of its layer that are "
+            "nearest in written energy E[(a·u)²]·‖down column‖², without replacement. A set is judged by how much more it changes its own language's loss than "
+            "the mean of the others', less the same of (b), in nats per sentence, draws being resampled with the text. Intervals of these effects are 95 % bootstraps (BCa, Efron 1987, under 400 units; else percentile; "
             f"{options['resamples']:,} resamples) over sentences, resampled jointly over languages and conditions; selection methods are compared by "
-            "the paired difference of selectivity, own / (own + others), at the largest own effect that both reach. "
+            "what their sets cost the other languages, mean and worst, in nats per sentence, at equal own effect: at .25, .5, .75 and 1 of that of LAPE's "
+            "published sets, within the sizes measured, and averaged over these levels. "
             f"{_of_claims(record)} Software: {versions}.",
             "",
         ]

@@ -105,7 +105,7 @@ def answering(
 
     `files`: language -> file in SQuAD's format, such as XQuAD's. Conditions: `none`; `off` (the language's neurons at 0);
     `steered` (set or added to by `steer`, without a source: the model leans to the language that it is asked in); `control` (as
-    many other neurons at 0, matched by layer and decile of energy). Every condition is given the same prompts. Ours; the paper
+    many other neurons at 0, in the same layers the nearest in written energy). Every condition is given the same prompts. Ours; the paper
     does not give its own set-up.
 
     Gives the tables `answering` (`TABLE`: mean scores, 0 to 1, with 95 % intervals over questions) and `answers` (`ANSWERS`); notes say what was left

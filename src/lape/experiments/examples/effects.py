@@ -36,7 +36,7 @@ EFFECTS = {
 }
 """A row per neuron, each followed by its control: `language`, `flat` (index of the neuron), `entropy` (nats; null where it is infinite), `tokens`
 (scored), `delta` (nats per token with that one neuron off minus unedited) with its 95 % interval `low`, `high` over units of text (null
-under 20), `kind` (own; or control: a neuron of no language, of the same layer and decile of energy in that language).
+under 20), `kind` (own; or control: a neuron of no language, of the same layer, near in written energy in that language).
 """
 
 

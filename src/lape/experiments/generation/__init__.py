@@ -19,7 +19,7 @@ from lape.experiments.table import Table
 from lape.figures.captions import QUESTIONS, counted
 from lape.figures.dots import dots
 from lape.figures.figure import Figure
-from lape.measure.questions import few_native
+from lape.measure.questions import besides, few_native
 from lape.options import check_candidates, check_grader, positive
 
 __all__ = ["EXPERIMENT", "drops", "shares", "silenced"]
@@ -66,14 +66,15 @@ def _asked(context: Context, options: GenerationStudy) -> dict[str, list[str]]:
 def _run(context: Context, options: GenerationStudy) -> Tables:
     """Questions answered with each language's neurons off; good answers are a proxy for a judge's marks."""
     shared = context.options
-    native = samples.questions("development")
+    asked = _asked(context, options)
+    native = besides(samples.questions("native"), asked)
     context.note("generation", *few_native(native))
     answers = silenced(
         context.model,
         context.tokenizer,
         context.neurons,
         context.stats,
-        _asked(context, options),
+        asked,
         native=native,
         draws=1,
         candidates=options.candidates,
