@@ -17,7 +17,6 @@ from lape.measure import ablation
 from lape.measure.ablation import Ablations
 from lape.measure.bootstrap import Resamples
 from lape.measure.controls import deciles
-from lape.measure.intervals import interval
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.space import NeuronSpace
 from support.brute import model_of, some_texts, tokenizer_of
@@ -76,7 +75,7 @@ def test_effects_are_those_of_the_model_with_one_neuron_off():
         if row["language"] == "en":
             assert row["low"] is row["high"] is None  # six documents are too few
         else:
-            expected = interval(drawn.ratio(after - before, tokens))[1:]
+            expected = drawn.interval(drawn.ratio(after - before, tokens))[1:]
             assert (row["low"], row["high"]) == pytest.approx(expected, rel=1e-3, abs=5e-6)
         assert row["entropy"] == (None if 20 <= row["flat"] < 40 else float(ENTROPY[row["flat"]]))
     assert table["delta"].abs().min() > 1e-5

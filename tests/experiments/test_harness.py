@@ -22,7 +22,6 @@ from lape.experiments.harness import run as module
 from lape.experiments.harness.run import DOCUMENTS, TABLE, HarnessOptions, find_tasks, harness
 from lape.measure.bootstrap import Resamples
 from lape.measure.conditions import conditions
-from lape.measure.intervals import interval
 from lape.recording.record import record
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.space import NeuronSpace
@@ -191,7 +190,8 @@ def test_differences_are_to_the_unedited_model_with_a_paired_interval(found):
         assert row["difference"] == pytest.approx(row["value"] - base[row["task"], row["metric"]])
     before = np.array(right_by_hand([]))
     after = np.array(right_by_hand(edits_of("off", "en", 0)))
-    expected = interval(Resamples(DOCS, 200, 0).ratio(after - before, np.ones(DOCS)))[1:]
+    drawn = Resamples(DOCS, 200, 0)
+    expected = drawn.interval(drawn.ratio(after - before, np.ones(DOCS)))[1:]
     row = found["tasks"].filter(metric="acc", condition="off", language="en").row(0, named=True)
     assert (row["low"], row["high"]) == pytest.approx(expected)
 

@@ -20,7 +20,6 @@ from lape.errors import MismatchError, ModelError, OptionError, TextError
 from lape.experiments.similarity.run import SimilarityOptions, dominance, pairs, similarity
 from lape.experiments.similarity.vectors import sentence_vectors
 from lape.measure.bootstrap import Resamples
-from lape.measure.intervals import interval
 from lape.model.find import find
 from support.brute import KINDS, MLPS, hooks_on, lively, model_of, rounding_of, row_of, some_texts, tokenizer_of
 from support.tiny import LAYERS
@@ -264,7 +263,8 @@ def test_the_interval_resamples_blocks_of_8_lines_of_half_b():
         amount = np.array([sum(d for d, at in zip(difference, block, strict=True) if at == one) for one in blocks])
         size = np.array([float(block.count(one)) for one in blocks])
         assert size.tolist() == [8.0] * 20 + [4.0]
-        assert (row["low"], row["high"]) == pytest.approx(interval(Resamples(21, 300, 7).ratio(amount, size))[1:])
+        drawn = Resamples(21, 300, 7)
+        assert (row["low"], row["high"]) == pytest.approx(drawn.interval(drawn.ratio(amount, size))[1:])
         assert row["low"] < row["difference"] < row["high"]
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import statistics
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lape.measure.bootstrap import Resamples, by_unit, paired_units, units
-from lape.measure.intervals import interval, named_interval
+from lape.errors import MismatchError
+from lape.measure.bootstrap import MANY, Resamples, by_unit, paired_units, units
+from lape.measure.intervals import LEVELS, interval, named_interval, p_at
 
+NORMAL = statistics.NormalDist()
 LAW = settings(max_examples=30, deadline=None)
 
 
@@ -22,14 +27,15 @@ def data(seed, count=60, ratio=0.3):
 
 def ends(count, resamples, seed, amount, size):
     """The 95 % interval of a ratio, without its value."""
-    return interval(Resamples(count, resamples, seed).ratio(amount, size))[1:]
+    drawn = Resamples(count, resamples, seed)
+    return drawn.interval(drawn.ratio(amount, size))[1:]
 
 
 def test_an_interval_covers_the_true_ratio_about_19_times_in_20():
     drawn = Resamples(60, 400, seed=0)
     hits = 0
     for seed in range(400):
-        _, low, high = interval(drawn.ratio(*data(seed)))
+        _, low, high = drawn.interval(drawn.ratio(*data(seed)))
         hits += low <= 0.3 <= high
     assert 0.90 <= hits / 400 <= 0.98
 
@@ -53,7 +59,8 @@ def test_units_are_resampled_whole_not_their_tokens():
 @given(st.floats(-5, 5), st.integers(20, 80), st.integers(0, 99))
 def test_a_ratio_that_is_the_same_in_every_unit_has_no_width(ratio, count, seed):
     _, size = data(seed, count)
-    assert interval(Resamples(count, 50, seed).ratio(ratio * size, size)) == pytest.approx((ratio,) * 3)
+    drawn = Resamples(count, 50, seed)
+    assert drawn.interval(drawn.ratio(ratio * size, size)) == pytest.approx((ratio,) * 3)
 
 
 @LAW
@@ -63,26 +70,32 @@ def test_shifting_and_stretching_the_amounts_shifts_and_stretches_the_interval(c
     drawn = Resamples(count, 100, 0)
     expected = factor * drawn.ratio(amount, size) + shift
     np.testing.assert_allclose(drawn.ratio(factor * amount + shift * size, size), expected, atol=1e-9)
-    assert interval(drawn.ratio(factor * amount + shift * size, size)) == pytest.approx(interval(expected))
+    found = drawn.interval(drawn.ratio(factor * amount + shift * size, size))
+    assert found == pytest.approx(drawn.interval(expected))
 
 
 def test_languages_and_conditions_share_their_resamples():
     """Translations stay together: a difference that is the same in every unit is the same in every resample."""
     drawn, (amount, size) = Resamples(40, 300, 0), data(3, 40)
     np.testing.assert_allclose(drawn.ratio(amount + 0.7 * size, size) - drawn.ratio(amount, size), 0.7)
-    assert interval(drawn.ratio(amount, size)) == interval(drawn.ratio(amount, size))
+    assert drawn.interval(drawn.ratio(amount, size)) == drawn.interval(drawn.ratio(amount, size))
 
 
 @LAW
-@given(st.integers(20, 60), st.integers(0, 40), st.integers(0, 10**6))
-def test_all_units_come_once_then_resamples_of_as_many_units(count, resamples, seed):
+@given(st.integers(20, 120), st.integers(0, 40), st.integers(0, 10**6))
+def test_all_units_come_once_then_resamples_of_as_many_units_then_each_left_out(count, resamples, seed):
     """The very draws of numpy's multinomial: published tables were made with them."""
     drawn = Resamples(count, resamples, seed)
     assert drawn.count == count
     assert (drawn.weights[0] == 1).all()
     expected = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
-    assert drawn.weights[1:].tolist() == expected.tolist()
-    assert (drawn.weights.sum(1) == count).all()
+    assert drawn.resamples == resamples
+    assert drawn.weights[1 : 1 + resamples].tolist() == expected.tolist()
+    left_out = drawn.weights[1 + resamples :]
+    assert len(left_out) == (count if count < MANY else 0)
+    for k, row in enumerate(left_out):
+        assert row == pytest.approx(np.where(np.arange(count) == k, 0, count / (count - 1)))
+    assert drawn.weights.sum(1) == pytest.approx(np.full(len(drawn.weights), count))
 
 
 def test_the_seed_alone_decides():
@@ -97,13 +110,17 @@ def test_sums_and_ratios_are_those_of_the_units_written_out_one_by_one(count, se
     random, drawn = np.random.default_rng(seed), Resamples(count, 15, seed)
     values, (amount, size) = random.normal(size=(count, columns)), data(seed, count)
     size[random.random(count) < 0.1] = 0
-    for k, weight in enumerate(drawn.weights):
+    for k, weight in enumerate(drawn.weights[:16]):
         listed = [unit for unit in range(count) for _ in range(int(weight[unit]))]
         np.testing.assert_allclose(drawn.sums(values)[k], values[listed].sum(0), atol=1e-9)
         if (size > 0).sum() >= 20 or k == 0:
             assert drawn.ratio(amount, size)[k] == pytest.approx(amount[listed].sum() / size[listed].sum())
         else:
             assert np.isnan(drawn.ratio(amount, size)[k])
+    for k in range(count):
+        rest = np.arange(count) != k
+        if (size > 0).sum() >= 20:
+            assert drawn.ratio(amount, size)[16 + k] == pytest.approx(amount[rest].sum() / size[rest].sum())
 
 
 @LAW
@@ -111,11 +128,16 @@ def test_sums_and_ratios_are_those_of_the_units_written_out_one_by_one(count, se
 def test_kinds_are_drawn_as_often_as_their_units(times, seed):
     drawn = Resamples(np.array(times), 2000, seed)
     assert drawn.weights[0].tolist() == times
-    assert (drawn.weights.sum(1) == sum(times)).all()
+    assert drawn.weights.sum(1) == pytest.approx(np.full(len(drawn.weights), sum(times)))
     if sum(times) < 20:
         assert len(drawn.weights) == 1
-    else:
-        assert drawn.weights[1:].mean(0) == pytest.approx(np.array(times), abs=0.5)
+        return
+    assert drawn.weights[1:2001].mean(0) == pytest.approx(np.array(times), abs=0.5)
+    scale = sum(times) / (sum(times) - 1)
+    rows = [
+        [(have - (j == k)) * scale for j, have in enumerate(times)] for k, one in enumerate(times) for _ in range(one)
+    ]
+    assert drawn.weights[2001:].tolist() == (rows if sum(times) < MANY else [])
 
 
 def test_nothing_over_nothing_is_no_number_and_no_part_of_the_interval():
@@ -126,14 +148,15 @@ def test_nothing_over_nothing_is_no_number_and_no_part_of_the_interval():
     nothing = drawn.weights @ size == 0
     assert (np.isnan(drawn.ratio(amount, size)) == nothing).all()
     assert np.isnan(drawn.ratio(amount, np.zeros(40))).all()
-    assert interval(drawn.ratio(amount, np.zeros(40))) == (None, None, None)
+    assert drawn.interval(drawn.ratio(amount, np.zeros(40))) == (None, None, None)
 
 
 @pytest.mark.parametrize(("held", "known"), [(19, False), (20, True)])
 def test_under_20_units_with_text_there_is_no_interval(held, known):
     amount, size = data(4, 40)
     amount[held:], size[held:] = 0, 0
-    value, low, high = interval(Resamples(40, 100, 0).ratio(amount, size))
+    drawn = Resamples(40, 100, 0)
+    value, low, high = drawn.interval(drawn.ratio(amount, size))
     assert value == pytest.approx(amount.sum() / size.sum())
     assert (low is not None) == (high is not None) == known
 
@@ -142,7 +165,7 @@ def test_under_20_units_with_text_there_is_no_interval(held, known):
     ("count", "held", "known"), [(19, None, False), (20, None, True), (40, 19, False), (40, 20, True)]
 )
 def test_under_20_units_there_are_no_resamples(count, held, known):
-    assert len(Resamples(count, 50, 0, held=held).weights) == (51 if known else 1)
+    assert len(Resamples(count, 50, 0, held=held).weights) == (51 + count if known else 1)
 
 
 def test_a_language_with_fewer_units_than_another_still_has_its_interval():
@@ -150,6 +173,115 @@ def test_a_language_with_fewer_units_than_another_still_has_its_interval():
     low, high = ends(45, 500, 0, amount, size)
     assert low < amount.sum() / size.sum() < high
     assert np.isfinite([low, high]).all()
+
+
+def bca(statistic, values, drawn, level):
+    """A quantile by Efron 1987, written out: z0 from the draws, a from the units left out, both by their formulas."""
+    here = statistic(values)
+    draws = sorted(statistic(np.repeat(values, times.astype(int))) for times in drawn.weights[1 : 1 + drawn.resamples])
+    z0 = NORMAL.inv_cdf(sum(one < here for one in draws) / len(draws))
+    left = [statistic(np.delete(values, k)) for k in range(len(values))]
+    mean = sum(left) / len(left)
+    a = sum((mean - one) ** 3 for one in left) / (6 * sum((mean - one) ** 2 for one in left) ** 1.5)
+    z = z0 + NORMAL.inv_cdf(level)
+    return float(np.quantile(draws, NORMAL.cdf(z0 + z / (1 - a * z))))
+
+
+@pytest.mark.parametrize("statistic", [np.mean, np.var, lambda x: np.mean(x) ** 3])
+@pytest.mark.parametrize("count", [20, 41, 99])
+def test_under_100_units_the_ends_are_efrons(statistic, count):
+    values = np.random.default_rng(count).exponential(size=count)
+    drawn = Resamples(count, 300, 5)
+    sums = {power: drawn.sums(values**power) / count for power in (1, 2)}
+    rows = {np.mean: sums[1], np.var: sums[2] - sums[1] ** 2}.get(statistic, sums[1] ** 3)
+    expected = (statistic(values), *(bca(statistic, values, drawn, end) for end in (0.025, 0.975)))
+    assert drawn.interval(rows) == pytest.approx(expected)
+    found = drawn.quantiles(rows)
+    assert [found[LEVELS.index(end)] for end in (0.025, 0.975)] == list(drawn.interval(rows)[1:])
+    assert found[LEVELS.index(0.25)] == pytest.approx(bca(statistic, values, drawn, 0.25))
+
+
+def test_from_100_units_on_the_ends_are_percentiles():
+    values = np.random.default_rng(1).exponential(size=MANY)
+    drawn = Resamples(MANY, 300, 5)
+    rows = drawn.ratio(values, np.ones(MANY))
+    assert drawn.interval(rows) == interval(rows)
+
+
+def test_skewed_units_are_covered_and_better_than_by_percentiles():
+    """Means of exponential amounts: what 20 units do not know of the tail is lost by every interval, and more of it by percentiles."""
+    many, found, plain = 800, [], []
+    for count in (20, 40, 60):
+        amounts = np.random.default_rng(count).exponential(size=(count, many))
+        drawn = Resamples(count, 500, seed=count)
+        rows = (drawn.sums(amounts) / count).T
+        found.append(np.mean([low <= 1 <= high for _, low, high in map(drawn.interval, rows)]))
+        plain.append(np.mean([low <= 1 <= high for _, low, high in (interval(row[:501]) for row in rows)]))
+    error = 2 * math.sqrt(0.95 * 0.05 / many)
+    for covered, short in zip(found, (0.04, 0.02, 0.015), strict=True):
+        assert 0.95 - short - error <= covered <= 0.95 + error
+    assert sum(plain) < sum(found)
+
+
+def test_draws_on_one_side_of_the_value_or_a_unit_that_leaves_no_value_fall_back_on_percentiles():
+    drawn = Resamples(30, 100, 0)
+    rows = np.concatenate([[5.0], np.linspace(0, 1, 100), np.linspace(4, 6, 30)])
+    assert drawn.interval(rows) == interval(rows[:101])
+    rows[0] = 0.3
+    assert drawn.interval(rows) != interval(rows[:101])
+    rows[-1] = np.nan
+    assert drawn.interval(rows) == interval(rows[:101])
+
+
+def test_draws_without_a_value_are_passed_over_and_all_alike_have_no_width():
+    drawn = Resamples(30, 100, 0)
+    rows = drawn.ratio(np.random.default_rng(2).exponential(size=30), np.ones(30))
+    some = rows.copy()
+    some[1:101:4] = np.nan
+    value, low, high = drawn.interval(some)
+    assert value == rows[0]
+    assert low < value < high
+    some[1:100] = np.nan
+    assert drawn.interval(some) == (value, None, None)
+    assert drawn.quantiles(some) is None
+    same = np.full(131, 0.7)
+    assert drawn.interval(same) == (0.7, 0.7, 0.7)
+    assert p_at(drawn.quantiles(same), 0.7) == 1
+
+
+def test_ties_count_half():
+    """Half of the draws on the value and a quarter on either side: no bias."""
+    drawn = Resamples(30, 100, 0)
+    rows = np.concatenate([[1.0], np.repeat([0.0, 1.0, 2.0], [25, 50, 25]), np.ones(30)])
+    assert drawn.interval(rows) == interval(rows[:101])
+
+
+def test_values_of_another_number_of_rows_are_refused():
+    drawn = Resamples(30, 100, 0)
+    for many in (101, 100, 132):
+        for take in (drawn.interval, drawn.quantiles):
+            with pytest.raises(MismatchError, match="131 rows"):
+                take(np.zeros(many))
+
+
+def test_quantiles_ascend_and_end_where_the_resamples_end():
+    values = np.random.default_rng(3).normal(size=30)
+    for resamples, smallest in ((20, 0.025), (200, 0.0055), (4000, 0.0005)):
+        drawn = Resamples(30, resamples, 1)
+        found = drawn.quantiles(drawn.ratio(values, np.ones(30)))
+        known = [one for one in found if one is not None]
+        assert known == sorted(known)
+        assert p_at(found, -99.0) >= 2 * smallest - 1e-9 if resamples < 4000 else p_at(found, -99.0) > 0
+
+
+def test_a_row_has_value_ends_and_the_quantiles_that_claims_are_judged_by():
+    drawn = Resamples(30, 100, 1)
+    rows = drawn.ratio(np.random.default_rng(3).normal(size=30), np.ones(30))
+    value, low, high = drawn.interval(rows)
+    assert drawn.named("x", rows) == {"x": value, "x_low": low, "x_high": high}
+    assert drawn.plain("x", rows) == {"x": value, "low": low, "high": high}
+    assert drawn.named("x", rows, quantiles=True)["x_quantiles"] == drawn.quantiles(rows)
+    assert drawn.plain("x", rows, quantiles=True)["quantiles"] == drawn.quantiles(rows)
 
 
 @LAW

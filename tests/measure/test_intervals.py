@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lape.measure.intervals import holm, holm_known, named_interval, plain_interval, wilson
+from lape.measure.intervals import (
+    LEVELS,
+    holm,
+    holm_known,
+    named_interval,
+    p_at,
+    plain_interval,
+    resampled,
+    wilson,
+)
 
 LAW = settings(deadline=None, max_examples=40)
 
@@ -87,3 +96,43 @@ def test_an_interval_s_columns_are_named_after_it_or_plain():
     values = np.array([1.0, *np.linspace(0, 2, 41)])
     assert plain_interval("change", values) == pytest.approx({"change": 1.0, "low": 0.05, "high": 1.95})
     assert list(named_interval("change", values).values()) == list(plain_interval("change", values).values())
+
+
+def test_levels_are_symmetric_and_hold_the_ends_of_90_and_95_per_cent():
+    assert len(LEVELS) == 101
+    assert list(LEVELS) == sorted(set(LEVELS))
+    assert [1 - level for level in reversed(LEVELS)] == pytest.approx(LEVELS)
+    assert {0.0005, 0.025, 0.05, 0.5, 0.95, 0.975} <= set(LEVELS)
+
+
+@LAW
+@given(st.floats(-3, 3))
+def test_p_is_twice_the_smaller_tail(margin):
+    """Of a normal distribution, whose tails are known."""
+    normal = statistics.NormalDist(0.3, 0.8)
+    quantiles = [normal.inv_cdf(level) for level in LEVELS]
+    tail = min(max(normal.cdf(margin), 0.0005), 0.9995)
+    assert p_at(quantiles, margin) == pytest.approx(2 * min(tail, 1 - tail), rel=0.05, abs=2e-4)
+    assert p_at(quantiles, margin, side=1) == pytest.approx(tail, rel=0.05, abs=1e-4)
+    assert p_at(quantiles, margin, side=-1) == pytest.approx(1 - tail, rel=0.05, abs=1e-4)
+
+
+def test_p_at_an_end_of_the_interval_is_5_per_cent_and_never_0():
+    quantiles = [level**3 for level in LEVELS]
+    for end in (0.025, 0.975):
+        assert p_at(quantiles, end**3) == pytest.approx(0.05)
+    assert [p_at(quantiles, -1), p_at(quantiles, 2)] == pytest.approx([0.001, 0.001])
+    unknown = [None if level < 0.005 or level > 0.995 else level for level in LEVELS]
+    assert [p_at(unknown, -1), p_at(unknown, 2)] == pytest.approx([0.01, 0.01])
+
+
+def test_p_of_a_margin_on_which_many_draws_lie_counts_them_on_both_sides():
+    quantiles = [0.0 if level < 0.6 else 1.0 for level in LEVELS]
+    assert p_at(quantiles, 0.0, side=1) == pytest.approx(0.6, abs=0.06)
+    assert p_at(quantiles, 0.0, side=-1) > 0.999
+    assert p_at([0.5] * 101, 0.5) == 1.0
+
+
+def test_columns_of_what_is_judged_come_with_its_quantiles():
+    assert list(resampled("a", "b")) == [f"{x}{end}" for x in "ab" for end in ("", "_low", "_high", "_quantiles")]
+    assert list(resampled("a", plain=True)) == ["a", "low", "high", "quantiles"]

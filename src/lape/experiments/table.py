@@ -8,7 +8,13 @@ from typing import Any
 
 import polars as pl
 
+from lape.measure.intervals import QUANTILES
 from lape.store.run import check_table
+
+
+def is_list(dtype: Any) -> bool:
+    """Whether a column holds lists: they are kept for judging, and shown nowhere."""
+    return bool(dtype == pl.List)
 
 
 @dataclass(frozen=True)
@@ -30,14 +36,18 @@ class Table:
     Example:
         >>> import polars as pl
         >>> from lape.experiments.table import Table
-        >>> schema = {"language": pl.String, "own": pl.Float64, "own_low": pl.Float64, "own_high": pl.Float64}
+        >>> from lape.measure.intervals import resampled
+        >>> schema = {"language": pl.String, **resampled("own")}
         >>> table = Table("The own effect of each language.", schema, {"own": "own effect (nats per token)"}, key=("language",))
         >>> table.interval("own")
         ('own_low', 'own_high')
+        >>> table.quantiles("own")
+        'own_quantiles'
         >>> [column.label for column in table.columns]
         ['language', 'own effect (nats per token)']
-        >>> table.check("mine", pl.DataFrame({"language": ["fr"], "own": [1.6], "own_low": [1.4], "own_high": [1.9]})).shape
-        (1, 4)
+        >>> earlier = pl.DataFrame({"language": ["fr"], "own": [1.6], "own_low": [1.4], "own_high": [1.9]})
+        >>> table.check("mine", table.of_earlier(earlier)).shape
+        (1, 5)
     """
 
     about: str
@@ -65,7 +75,9 @@ class Table:
 
     @property
     def columns(self) -> list[Column]:
-        """What is shown, in order: ends of intervals are no columns of their own but belong to their value."""
+        """What is shown, in order: ends of intervals are no columns of their own but belong to their value, and lists of numbers, such as the
+        bootstrap's quantiles, are never shown.
+        """
         ends = {end: value for value in self.schema for end in self.interval(value)}
         wanted = self.shown or tuple(self.schema)
         return [
@@ -76,7 +88,7 @@ class Table:
                 *self.interval(name),
             )
             for name in wanted
-            if name not in ends
+            if name not in ends and not is_list(self.schema[name])
         ]
 
     def interval(self, value: str) -> tuple[str, ...]:
@@ -86,6 +98,21 @@ class Table:
         names = list(self.schema)
         follows = "low" in names and names.index("low") > 0 and names[names.index("low") - 1] == value
         return ("low", "high") if follows and "high" in names else ()
+
+    def quantiles(self, value: str) -> str | None:
+        """The column of the bootstrap's quantiles of a value, as `lape.measure.intervals.resampled` declares it; None where there is none."""
+        found = self.interval(value)
+        kept = "" if not found else QUANTILES if found[0] == "low" else f"{value}_{QUANTILES}"
+        return kept if kept in self.schema else None
+
+    def of_earlier(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """A frame that was read, and where an earlier version made it, which kept no quantiles, with null in their place."""
+        kept = {self.quantiles(value) for value in self.schema} - {None}
+        lacking = [name for name in self.schema if name not in frame.columns]
+        if not lacking or not kept.issuperset(lacking) or len(frame.columns) + len(lacking) != len(self.schema):
+            return frame
+        nulls = (pl.lit(None, dtype=self.schema[name]).alias(name) for name in lacking)
+        return frame.with_columns(*nulls).select(*self.schema)
 
     def check(self, name: str, frame: pl.DataFrame, where: str = "") -> pl.DataFrame:
         """The frame, if it has exactly these columns and dtypes and tells its rows apart by `key`. `name` and `where` are for the message.

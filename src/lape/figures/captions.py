@@ -15,7 +15,9 @@ from lape.measure.intervals import MEAN
 Facts: TypeAlias = Mapping[str, Any]
 """What the run.json beside a table says: the model, the command, the options."""
 Caption: TypeAlias = Callable[[Tables, Facts], str]
-QUESTIONS = "95 % percentile bootstrap over questions, resampled jointly over languages and conditions{resamples}."
+QUESTIONS = (
+    "95 % bootstrap (BCa under 100 units) over questions, resampled jointly over languages and conditions{resamples}."
+)
 """How intervals over questions are made."""
 
 
@@ -56,8 +58,8 @@ def units(table: pl.DataFrame, facts: Facts) -> str:
     if table["low"].null_count():
         return f"No intervals where there are under {FEWEST} units of text (documents, sentences or blocks of lines): here {span(table['units'])}."
     return (
-        f"95 % percentile bootstrap over {span(table['units'])} units of text (documents, sentences or blocks of lines), resampled jointly over languages "
-        f"and conditions{resamples(facts)}."
+        f"95 % bootstrap (BCa under 100 units) over {span(table['units'])} units of text (documents, sentences or blocks of lines), resampled jointly "
+        f"over languages and conditions{resamples(facts)}."
     )
 
 
@@ -76,7 +78,10 @@ def sentences(name: str, about: str) -> Caption:
         known = "units" in table.columns and table["units"].count()
         count: Any = table["units"].max() if known else (facts.get("evaluated") or {}).get("lines")
         over = f"{count:,} " if count else ""
-        return f"{about} 95 % percentile bootstrap over {over}parallel sentences, resampled jointly over languages and conditions{resamples(facts)}."
+        return (
+            f"{about} 95 % bootstrap (BCa under 100 units) over {over}parallel sentences, resampled jointly over languages and conditions"
+            f"{resamples(facts)}."
+        )
 
     return say
 

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lape.errors import MismatchError
+from lape.measure.intervals import ENDS, LEVELS, LOW_HIGH, QUANTILES, Interval
+
 FEWEST = 20
 """Under this many units there is no interval."""
+MANY = 100
+"""Under this many units the ends of an interval are corrected for bias and skewness (BCa); from here on they are plain percentiles."""
 BLOCK = 8
 """Lines in a unit where a text is read as one document."""
 
@@ -63,23 +70,38 @@ def by_unit(unit: NDArray[np.int64], values: ArrayLike, count: int) -> Floats:
     return np.bincount(unit, weights=np.asarray(values), minlength=count).astype(np.float64)
 
 
+_NORMAL = NormalDist()
+_Z = np.array([_NORMAL.inv_cdf(level) for level in LEVELS])
+_ENDS = [LEVELS.index(end) for end in LOW_HIGH]
+
+
 class Resamples:
     """Bootstrap resamples of units of text, the same for every language and condition, so that translations stay together.
 
-    `weights` (1 + resamples, units) float64: how often each unit is drawn, first all units once, then each resample. Under 20 units there
-    are no resamples, and so no interval.
+    `weights` (rows, units) float64: how much each unit counts, first all units once, then each resample, and under 100 units, last, all units but
+    one, each left out in turn; every row adds up to the number of units. Whatever is computed row by row from them, `interval`, `named`, `plain` and
+    `quantiles` of the same object take. Under 20 units there are no resamples, and so no interval.
+
+    Under 100 units the ends are BCa (Efron 1987, "Better bootstrap confidence intervals"): plain percentiles of few and skewed units cover too
+    little. The bias correction is from the share of draws under the value, ties counted half; the acceleration from the units left out.
+    Draws without a value are passed over. The ends are the percentiles where every draw lies on one side of the value, or a unit left out
+    leaves no value.
 
     Example:
         >>> import numpy as np
         >>> from lape.measure.bootstrap import Resamples
-        >>> from lape.measure.intervals import interval
         >>> nats, tokens = np.arange(40.0), np.full(40, 10.0)
         >>> drawn = Resamples(40, 2000, seed=0)
-        >>> drawn.count, drawn.sums(nats).shape
-        (40, (2001,))
-        >>> value, low, high = interval(drawn.ratio(nats, tokens))  # nats per token
+        >>> drawn.count, drawn.sums(nats).shape  # all, 2000 resamples, 40 with one left out
+        (40, (2041,))
+        >>> change = drawn.ratio(nats, tokens)  # nats per token
+        >>> value, low, high = drawn.interval(change)
         >>> value, low < value < high
         (1.95, True)
+        >>> list(drawn.named("own", change)), list(drawn.plain("own", change, quantiles=True))
+        (['own', 'own_low', 'own_high'], ['own', 'low', 'high', 'quantiles'])
+        >>> len(drawn.quantiles(change))
+        101
     """
 
     def __init__(self, units: int | NDArray[np.int64], resamples: int, seed: int, *, held: int | None = None) -> None:
@@ -90,7 +112,13 @@ class Resamples:
         count = int(times.sum())
         enough = (count if held is None else held) >= FEWEST
         drawn = np.random.default_rng(seed).multinomial(count, times / count, size=resamples if enough else 0)
-        self.weights: Floats = np.concatenate([times[None], drawn.astype(np.float64)])
+        parts = [times[None], drawn.astype(np.float64)]
+        if enough and count < MANY:
+            left_out = np.repeat(np.eye(len(times)), times.astype(int), axis=0)
+            parts.append((times - left_out) * (count / (count - 1)))
+        self.resamples = len(drawn)
+        """How many there are: as many as asked for, or none."""
+        self.weights: Floats = np.concatenate(parts)
 
     @property
     def count(self) -> int:
@@ -98,14 +126,14 @@ class Resamples:
         return int(self.weights.shape[1])
 
     def sums(self, values: Floats) -> Floats:
-        """(units, …) -> (1 + resamples, …): the sum on all units, then on each resample."""
+        """(units, …) -> (rows, …): the sum on all units, on each resample, and with each unit left out."""
         summed: Floats = self.weights @ values
         return summed
 
     def ratio(self, amount: Floats, size: Floats) -> Floats:
-        """(1 + resamples,) Σ amount / Σ size over units (units,): on all units, then on each resample.
+        """(rows,) Σ amount / Σ size over units (units,): on all units, on each resample, and with each unit left out.
 
-        Not a number where the size is 0, and on every resample where fewer than 20 units hold any.
+        Not a number where the size is 0, and but for the first wherever fewer than 20 units hold any.
         """
         # all units by a plain sum: a table has the very same number beside the interval
         over = np.concatenate([[size.sum()], self.weights[1:] @ size])
@@ -114,3 +142,83 @@ class Resamples:
         if self.weights[0][size > 0].sum() < FEWEST:
             ratios[1:] = np.nan
         return ratios
+
+    def interval(self, values: Floats) -> Interval:
+        """The value on all units and its 95 % interval: value, low, high.
+
+        `values`: (rows,) float64, computed from the rows of `weights`; nan, or infinite, where there is none. What does not exist is None: the
+        interval where under two resamples have a value, all three where all units have none. Raises MismatchError for another number of rows.
+        """
+        value, found = self._found(values)
+        return (value, None, None) if found is None else (value, float(found[_ENDS[0]]), float(found[_ENDS[1]]))
+
+    def quantiles(self, values: Floats) -> list[float | None] | None:
+        """The bootstrap's distribution, corrected as the interval is: (101,) its quantiles at `lape.measure.intervals.LEVELS`.
+
+        Those at 2.5 % and 97.5 % are the ends of the interval. None stands for a level that so few resamples do not resolve; for the whole
+        where there is no interval. `values`: as for `interval`, which raises the same.
+
+        Example:
+            >>> import numpy as np
+            >>> from lape.measure.bootstrap import Resamples
+            >>> from lape.measure.intervals import p_at
+            >>> drawn = Resamples(40, 2000, seed=0)
+            >>> change = drawn.ratio(np.random.default_rng(1).normal(0.5, 1.0, 40), np.ones(40))
+            >>> p_at(drawn.quantiles(change), 0.0) < 0.05 < p_at(drawn.quantiles(change), 0.6)
+            True
+        """
+        _, found = self._found(values)
+        if found is None:
+            return None
+        return [None if np.isnan(one) else float(one) for one in found]
+
+    def named(self, name: str, values: Floats, *, quantiles: bool = False) -> dict[str, Any]:
+        """`interval` as columns of a row: the name, with `_low` and `_high` after it, and with `_quantiles` if wanted."""
+        row: dict[str, Any] = dict(zip((f"{name}{end}" for end in ENDS), self.interval(values), strict=True))
+        return row | ({f"{name}_{QUANTILES}": self.quantiles(values)} if quantiles else {})
+
+    def plain(self, name: str, values: Floats, *, quantiles: bool = False) -> dict[str, Any]:
+        """`interval` as columns of a row: the name, then `low`, `high`, and `quantiles` if wanted."""
+        row: dict[str, Any] = dict(zip((name, "low", "high"), self.interval(values), strict=True))
+        return row | ({QUANTILES: self.quantiles(values)} if quantiles else {})
+
+    def _found(self, values: Floats) -> tuple[float | None, Floats | None]:
+        """The value, and (101,) quantiles at `LEVELS`, nan where the draws do not reach that far; the ends are always there."""
+        if len(values) != len(self.weights):
+            raise MismatchError(
+                f"These are {len(values):,} values, of {len(self.weights):,} rows of weights. Give a value for each row: all units, "
+                "each resample, and each unit left out."
+            )
+        if not np.isfinite(values[0]):
+            return None, None
+        drawn, left_out = np.split(values[1:], [self.resamples])
+        drawn = drawn[np.isfinite(drawn)]
+        if len(drawn) < 2:
+            return float(values[0]), None
+        levels = np.array(LEVELS)
+        if len(left_out) and np.isfinite(left_out).all():
+            levels = _corrected(float(values[0]), drawn, left_out, levels)
+        found: Floats = np.quantile(drawn, levels)
+        beyond = np.minimum(levels, 1 - levels) * (len(drawn) + 1) < 1 - 1e-9
+        beyond[_ENDS] = False
+        found[beyond] = np.nan
+        return float(values[0]), found
+
+
+def _corrected(value: float, drawn: Floats, left_out: Floats, levels: Floats) -> Floats:
+    """Which percentiles of the draws are the quantiles at some levels, corrected for bias and acceleration (Efron 1987)."""
+    # sums of the same units in another order differ in the last digits: that is a tie
+    tied = np.isclose(drawn, value, rtol=1e-12, atol=0)
+    under = float(((drawn < value) & ~tied).mean() + tied.mean() / 2)
+    if not 0 < under < 1:
+        return levels
+    bias = _NORMAL.inv_cdf(under)
+    influence = left_out.mean() - left_out
+    spread = float((influence**2).sum())
+    flat = spread <= (1e-12 * abs(value)) ** 2 * len(left_out)
+    acceleration = 0.0 if flat else float((influence**3).sum()) / (6 * spread**1.5)
+    z = bias + _Z
+    room = 1 - acceleration * z  # 0 or less: beyond every draw
+    moved = bias + np.divide(z, room, out=np.copysign(np.inf, z), where=room > 0)
+    found: Floats = np.array([_NORMAL.cdf(float(one)) for one in moved])
+    return found

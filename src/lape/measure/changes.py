@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lape.measure.bootstrap import Resamples, by_unit
-from lape.measure.intervals import interval
 from lape.model.loss import Loss
 
 
@@ -17,7 +16,7 @@ def resampled_ends(
 ) -> dict[str, float | None]:
     """`low` and `high` of Σ amount / Σ size, resampled over units; `unit`, `amount` and `size` are of each line."""
     ratio = drawn.ratio(by_unit(unit, amount, drawn.count), by_unit(unit, size, drawn.count))
-    return dict(zip(("low", "high"), interval(ratio)[1:], strict=True))
+    return dict(zip(("low", "high"), drawn.interval(ratio)[1:], strict=True))
 
 
 def loss_change(name: str, unit: NDArray[np.int64], before: Loss, after: Loss, drawn: Resamples) -> dict[str, Any]:

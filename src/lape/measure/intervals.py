@@ -3,19 +3,83 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
+import polars as pl
+from numpy.typing import NDArray
 
 from lape.extras import need
-from lape.measure.bootstrap import Floats
 
+Floats = NDArray[np.float64]
 MEAN = "mean"
 """Stands for the language in rows that average over languages."""
 ENDS = ("", "_low", "_high")
 """What is put after a column's name for its value and its interval."""
 Interval: TypeAlias = tuple[float | None, float | None, float | None]
 """A value and its 95 % interval; None where it does not exist."""
+QUANTILES = "quantiles"
+"""The column of the bootstrap's quantiles of a value whose ends are `low` and `high`; those of others are in VALUE_quantiles."""
+LOW_HIGH = (0.025, 0.975)
+"""The levels of a 95 % interval's ends."""
+_TAIL = (*range(1, 21), *range(25, 101, 5), *range(120, 161, 20), *range(200, 401, 40), *range(500, 901, 100))
+LEVELS = (*(k / 2000 for k in _TAIL), 0.5, *(1 - k / 2000 for k in reversed(_TAIL)))
+"""Levels at which quantiles of the bootstrap's distribution are kept, dense in the tails: .0005, .001, … .5, … .9995, 101 of them."""
+
+
+def resampled(*values: str, plain: bool = False) -> dict[str, Any]:
+    """Columns of values that claims are judged on: each with its interval and the bootstrap's quantiles, name -> dtype.
+
+    `plain`: the ends are called `low` and `high`, the quantiles `quantiles`, as one value of a table may have them.
+
+    Example:
+        >>> from lape.measure.intervals import resampled
+        >>> list(resampled("own"))
+        ['own', 'own_low', 'own_high', 'own_quantiles']
+        >>> list(resampled("difference", plain=True))
+        ['difference', 'low', 'high', 'quantiles']
+    """
+    found: dict[str, Any] = {}
+    for value in values:
+        ends = (value, "low", "high") if plain else tuple(f"{value}{end}" for end in ENDS)
+        kept = QUANTILES if plain else f"{value}_{QUANTILES}"
+        found |= {**dict.fromkeys(ends, pl.Float64), kept: pl.List(pl.Float64)}
+    return found
+
+
+def p_at(quantiles: Sequence[float | None], margin: float, *, side: int = 0) -> float:
+    """The bootstrap's p of a figure being a margin, from its quantiles at `LEVELS`, as `Resamples.quantiles` gives them.
+
+    Two-sided: twice the smaller of the levels up to which the quantiles are at most the margin, and from which they are at least the margin; it is
+    .05 where the margin is an end of the 95 % interval. `side` 1: one-sided, of the figure being at most the margin, small where all quantiles lie
+    above it; -1: of being at least the margin. Never 0: at least the smallest level that the resamples resolve, twice that two-sided.
+
+    Example:
+        >>> from lape.measure.intervals import LEVELS, p_at
+        >>> uniform = list(LEVELS)  # the quantiles of what is uniform from 0 to 1
+        >>> [round(p_at(uniform, margin), 4) for margin in (-1.0, 0.025, 0.5, 0.99)]
+        [0.001, 0.05, 1.0, 0.02]
+        >>> p_at(uniform, 0.025, side=1), p_at(uniform, 0.025, side=-1)
+        (0.025, 0.975)
+    """
+    known = [(level, one) for level, one in zip(LEVELS, quantiles, strict=True) if one is not None]
+    levels, values = np.array([level for level, _ in known]), np.array([one for _, one in known])
+    below = _level(levels, values, margin)
+    above = _level((1 - levels)[::-1], -values[::-1], -margin)
+    if side:
+        return below if side > 0 else above
+    return min(1.0, 2 * min(below, above))
+
+
+def _level(levels: Floats, values: Floats, margin: float) -> float:
+    """Up to which level quantiles, ascending, are at most the margin; straight lines between."""
+    at = int(np.searchsorted(values, margin, side="right"))
+    if at == 0:
+        return float(levels[0])
+    if at == len(values):
+        return float(1.0 if values[-1] < margin else levels[-1])
+    share = (margin - values[at - 1]) / (values[at] - values[at - 1])
+    return float(levels[at - 1] + share * (levels[at] - levels[at - 1]))
 
 
 def selectivity(own: Floats, others: Floats) -> Floats:

@@ -164,7 +164,9 @@ def check_table(
         ]
         said = said or ["has its columns in another order"]
     else:
-        finite = frame.select(cs.float().is_finite().all())
+        finite = frame.select(
+            cs.float().is_finite().all(), cs.by_dtype(pl.List(pl.Float64)).explode().is_finite().all()
+        )
         said = [
             f"has values in {name} that are infinite or not numbers" for name in finite.columns if not finite[name][0]
         ]

@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from lape.experiments.table import is_list
 from lape.study.claims import Judged
 
 _ESCAPES = str.maketrans(
@@ -16,7 +17,8 @@ _ESCAPES = str.maketrans(
 
 
 def latex(name: str, table: pl.DataFrame) -> str:
-    """A table as LaTeX (package booktabs), numbers to three digits after the point."""
+    """A table as LaTeX (package booktabs), numbers to three digits after the point; lists are left out."""
+    table = table.select(column for column in table.columns if not is_list(table.schema[column]))
     columns = "".join("r" if dtype.is_numeric() else "l" for dtype in table.dtypes)
     head = " & ".join(_escaped(column) for column in table.columns)
     body = [" & ".join(_cell(value) for value in row) + r" \\" for row in table.iter_rows()]

@@ -22,7 +22,7 @@ from lape.errors import LapeError, OptionError
 from lape.extras import need
 from lape.measure.bootstrap import Floats, Resamples
 from lape.measure.conditions import NONE, Condition, conditions
-from lape.measure.intervals import Interval, interval
+from lape.measure.intervals import Interval
 from lape.measure.result import Result
 from lape.model.body import evaluating, unwrapped
 from lape.model.identity import check_made_with
@@ -303,7 +303,7 @@ def _difference(before: Floats | None, after: Floats | None, options: HarnessOpt
     if before is None or after is None or len(before) != len(after):
         return None, None, None
     drawn = Resamples(len(after), options.resamples, options.seed)
-    return interval(drawn.ratio(after - before, np.ones(len(after))))
+    return drawn.interval(drawn.ratio(after - before, np.ones(len(after))))
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from lape.experiments.section import Section
 from lape.experiments.table import Table
 from lape.figures.captions import Facts, selected, sets
 from lape.figures.figure import Figure
-from lape.measure.intervals import ENDS
+from lape.measure.intervals import ENDS, QUANTILES, resampled
 from lape.values.neurons import LanguageNeurons
 
 __all__ = ["EXPERIMENT", "layers"]
@@ -25,7 +25,7 @@ HISTOGRAM = Table(
 )
 PLACES = Table(
     "The shares of all assignments of a neuron to a language that lie in the bottom two layers and in the top quarter, and their ratio to chance.",
-    {"place": pl.String, **dict.fromkeys(("share", "chance", "over_chance", "low", "high"), pl.Float64)},
+    {"place": pl.String, **dict.fromkeys(("share", "chance"), pl.Float64), **resampled("over_chance", plain=True)},
 )
 
 
@@ -43,6 +43,7 @@ def _places(table: pl.DataFrame) -> pl.DataFrame:
         chance = pl.col(f"{column}_chance")
         ends = zip(("over_chance", "low", "high"), ENDS, strict=True)
         over = {name: pl.col(f"{column}{end}") / chance for name, end in ends}
+        over[QUANTILES] = pl.col(f"{column}_{QUANTILES}") / chance
         parts.append(whole.select(place=pl.lit(column.replace("_", " ")), share=pl.col(column), chance=chance, **over))
     return pl.concat(parts)
 

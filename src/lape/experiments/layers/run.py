@@ -10,25 +10,24 @@ import torch
 from numpy.typing import NDArray
 
 from lape.measure.bootstrap import Floats, Resamples, by_unit
-from lape.measure.intervals import ENDS, interval
+from lape.measure.intervals import resampled
 from lape.values.neurons import LanguageNeurons
 from lape.values.space import NeuronSpace
 
 ALL = "all"
 """The row of all assignments together."""
 _Ints: TypeAlias = NDArray[np.int64]
-_BESIDE = (*ENDS, "_chance")
-_SHARES = (
-    *(f"bottom_two{end}" for end in _BESIDE),
-    "bottom_quarter",
-    "middle_half",
-    *(f"top_quarter{end}" for end in _BESIDE),
-)
+_SHARES = {
+    **resampled("bottom_two"),
+    **dict.fromkeys(("bottom_two_chance", "bottom_quarter", "middle_half"), pl.Float64),
+    **resampled("top_quarter"),
+    "top_quarter_chance": pl.Float64,
+}
 LAYERS = {
     "language": pl.String,
     "neurons": pl.Int64,
     "centre": pl.Float64,
-    **dict.fromkeys(_SHARES, pl.Float64),
+    **_SHARES,
     "fullest": pl.Int64,
 }
 """Columns of `layers`."""
@@ -45,7 +44,7 @@ def layers(neurons: LanguageNeurons, *, resamples: int = 2000, seed: int = 0) ->
     Only layers that hold neurons count, in order. A quarter is depth // 4 of them, at least one, and the middle half what lies
     between: 7, 16 and 7 of 30 layers. In a set without neurons all but the chances is null.
 
-    `…_low`, `…_high`: 95 % percentile bootstrap over the neurons of the set, null under 20 neurons. It is the spread over
+    `…_low`, `…_high` and `…_quantiles`: bootstrap over the neurons of the set, null under 20 neurons. It is the spread over
     neurons, as if this set were a sample of the neurons such a set may have; it is not the spread over text, which
     `lape.detect.stability` looks at. A share of 0 or 1 gets an interval without width. In the row `all` a neuron is drawn with all
     its languages.
@@ -105,6 +104,7 @@ def _row(depth: _Depth, position: _Ints, weight: _Ints, resamples: int, seed: in
     for name, inside in (("bottom_two", position < 2), ("top_quarter", position >= top)):
         # neurons that are alike in both respects are interchangeable: a resample holds so many of each kind
         kinds, counts = np.unique(np.stack([inside * weight, weight]), axis=1, return_counts=True)
-        _, low, high = interval(Resamples(counts, resamples, seed).ratio(*kinds.astype(np.float64)))
-        row |= {f"{name}_low": low, f"{name}_high": high}
+        drawn = Resamples(counts, resamples, seed)
+        found = drawn.named(name, drawn.ratio(*kinds.astype(np.float64)), quantiles=True)
+        row |= {column: value for column, value in found.items() if column != name}
     return row

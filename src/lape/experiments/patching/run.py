@@ -17,7 +17,7 @@ from lape.data.texts import Texts
 from lape.errors import OptionError, TextError
 from lape.measure.ablation import Ablations, refuse_recorded
 from lape.measure.bootstrap import Floats, Resamples, by_unit
-from lape.measure.intervals import ENDS, named_interval, plain_interval, selectivity
+from lape.measure.intervals import ENDS, resampled, selectivity
 from lape.measure.result import Result
 from lape.options import Tokens, given, positive
 from lape.progress import Progress, each, silent
@@ -30,9 +30,12 @@ if TYPE_CHECKING:
 PATCHING: dict[str, Any] = {
     "language": pl.String,
     "neurons": pl.Int64,
+    **{f"off_own{end}": pl.Float64 for end in ENDS},
+    **resampled("patched_own"),
+    **{f"own{end}": pl.Float64 for end in ENDS},
     **{
         f"{how}{name}{end}": pl.Float64
-        for name in ("own", "others", "selectivity")
+        for name in ("others", "selectivity")
         for how in ("off_", "patched_", "")
         for end in ENDS
     },
@@ -40,7 +43,8 @@ PATCHING: dict[str, Any] = {
 }
 """A row per language whose set is changed: `neurons`; the change on the language itself, zeroed (`off_own`) and mean-patched
 (`patched_own`), and their difference patched − zeroed (`own`); the same on the others' mean (`off_others`, `patched_others`,
-`others`; null where only one language is evaluated) and for `selectivity`, own / (own + others), each with `_low`, `_high`; `units`.
+`others`; null where only one language is evaluated) and for `selectivity`, own / (own + others), each with `_low`, `_high`, and what is judged
+with `_quantiles`; `units`.
 """
 MATRIX: dict[str, Any] = {
     **dict.fromkeys(("off", "language"), pl.String),
@@ -139,8 +143,8 @@ def patchings(
     every = overall_mean(stats)
     means = {off: every if options.mean == "all" else stats.others_mean(off) for off in sets}
     changes = _changes(work, neurons, means, drawn, progress)
-    summed = _summary(work, neurons, sets, changes, work.units)
-    return Result({"patching": summed, "patched_matrix": _matrix(work.languages, sets, changes)})
+    summed = _summary(work, neurons, sets, changes, drawn)
+    return Result({"patching": summed, "patched_matrix": _matrix(work.languages, sets, changes, drawn)})
 
 
 def overall_mean(stats: ActivationStats) -> Tensor:
@@ -153,7 +157,7 @@ def overall_mean(stats: ActivationStats) -> Tensor:
 def _changes(
     work: Ablations, neurons: LanguageNeurons, means: Mapping[str, Tensor], drawn: Resamples, progress: Progress
 ) -> dict[str, Floats]:
-    """`zeroed` and `patched`: (sets, languages, 1 + resamples) change in nats per token."""
+    """`zeroed` and `patched`: (sets, languages, rows of the resamples) change in nats per token."""
     result = {name: np.zeros((len(means), len(work.languages), len(drawn.weights))) for name in ("zeroed", "patched")}
     cells = [(k, off, j, language) for k, off in enumerate(means) for j, language in enumerate(work.languages)]
     for k, off, j, language in each(cells, "zeroing and patching", progress):
@@ -166,38 +170,40 @@ def _changes(
 
 
 def _summary(
-    work: Ablations, neurons: LanguageNeurons, sets: Sequence[str], changes: dict[str, Floats], units: int
+    work: Ablations, neurons: LanguageNeurons, sets: Sequence[str], changes: dict[str, Floats], drawn: Resamples
 ) -> pl.DataFrame:
     rows = []
     for k, off in enumerate(sets):
         at = work.languages.index(off)
         rest = [j for j in range(len(work.languages)) if j != at]
         own = {name: change[k, at] for name, change in changes.items()}
-        row: dict[str, Any] = {"language": off, "neurons": len(neurons[off]), "units": units}
-        row |= _both("own", own["zeroed"], own["patched"])
+        row: dict[str, Any] = {"language": off, "neurons": len(neurons[off]), "units": work.units}
+        row |= _both("own", own["zeroed"], own["patched"], drawn)
         if rest:
             others = {name: change[k, rest].mean(0) for name, change in changes.items()}
-            row |= _both("others", others["zeroed"], others["patched"])
-            shares = [selectivity(own[name], others[name]) for name in ("zeroed", "patched")]
-            row |= _both("selectivity", *shares)
+            row |= _both("others", others["zeroed"], others["patched"], drawn)
+            shares = {name: selectivity(own[name], others[name]) for name in changes}
+            row |= _both("selectivity", shares["zeroed"], shares["patched"], drawn)
         rows.append(row)
     return pl.DataFrame(rows, schema=PATCHING)
 
 
-def _both(name: str, zeroed: Floats, patched: Floats) -> dict[str, float | None]:
+def _both(name: str, zeroed: Floats, patched: Floats, drawn: Resamples) -> dict[str, Any]:
     """A quantity in both conditions, and its paired difference, with intervals."""
     return (
-        named_interval(f"off_{name}", zeroed)
-        | named_interval(f"patched_{name}", patched)
-        | named_interval(name, patched - zeroed)
+        drawn.named(f"off_{name}", zeroed)
+        | drawn.named(f"patched_{name}", patched, quantiles=name == "own")
+        | drawn.named(name, patched - zeroed)
     )
 
 
-def _matrix(languages: Sequence[str], sets: Sequence[str], changes: dict[str, Floats]) -> pl.DataFrame:
+def _matrix(
+    languages: Sequence[str], sets: Sequence[str], changes: dict[str, Floats], drawn: Resamples
+) -> pl.DataFrame:
     rows = []
     for k, off in enumerate(sets):
         for j, language in enumerate(languages):
             zeroed, patched = changes["zeroed"][k, j], changes["patched"][k, j]
             row = {"off": off, "language": language, "zeroed": float(zeroed[0]), "patched": float(patched[0])}
-            rows.append(row | plain_interval("difference", patched - zeroed))
+            rows.append(row | drawn.plain("difference", patched - zeroed))
     return pl.DataFrame(rows, schema=MATRIX)

@@ -21,7 +21,7 @@ from lape.errors import MismatchError, TextError
 from lape.experiments.scripts.writings import ScriptOptions, Written, first_lines, native, noisy, rewritten
 from lape.measure.ablation import KNOWN
 from lape.measure.bootstrap import BLOCK, Floats, Resamples, by_unit
-from lape.measure.intervals import ENDS, named_interval
+from lape.measure.intervals import ENDS, resampled
 from lape.model.body import check_fits
 from lape.model.loss import find_head, line_loss
 from lape.options import Tokens, given
@@ -43,7 +43,8 @@ SCRIPTS = {
     **dict.fromkeys(("neurons_native", "neurons_variant"), pl.Int64),
     **dict.fromkeys(("jaccard", "ceiling", "chance", "nats_native", "nats_variant"), pl.Float64),
     "units": pl.Int64,
-    **{f"{name}{end}": pl.Float64 for name in (*DAMAGES, "kept") for end in ENDS},
+    **{f"{name}{end}": pl.Float64 for name in DAMAGES for end in ENDS},
+    **resampled("kept"),
 }
 
 
@@ -78,7 +79,7 @@ def scripts(
     neurons); `nats_native`, `nats_variant` (nats per sentence, nothing off); `units` (blocks of 8 lines, or with `apart` lines); and the
     change in nats per sentence with its 95 % interval (`_low`, `_high`; null under 20 units): `own_on_native`, `own_on_variant` (the
     native set off), `variant_on_native`, `variant_on_variant` (the variant's set off), on text of either writing; and `kept`,
-    own_on_variant over own_on_native, paired over units. A sentence is a line.
+    own_on_variant over own_on_native, paired over units, with `kept_quantiles`. A sentence is a line.
 
     The ceiling is of halves of the text and of different sentences, so it is lower than two writings of the same could reach.
     A writing that leaves half of the lines as they were is left out, and noise with it where it is the romanised one.
@@ -238,9 +239,8 @@ class _Work:
         return by_unit(unit, values, count), by_unit(unit, np.ones(len(unit)), count)
 
     def _ratio(self, name: str, values: Floats, over: Floats) -> dict[str, Any]:
-        return named_interval(
-            name, Resamples(len(values), self.options.resamples, self.options.seed).ratio(values, over)
-        )
+        drawn = Resamples(len(values), self.options.resamples, self.options.seed)
+        return drawn.named(name, drawn.ratio(values, over), quantiles=name == "kept")
 
 
 def _summed(one: LanguageStats, folds: Sequence[int] | None = None) -> LanguageStats:
