@@ -6,14 +6,15 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lape.extras import need
 from lape.measure.bootstrap import Floats
 from lape.measure.intervals import Interval, interval
 
-FLAT = 1e3
-"""A ceiling so many times above what is predicted is none."""
+_STEEPEST = 10.0
+"""How far a link bends over what it is fitted on, in powers of e."""
+_STRAIGHT, _OVERFLOW = 1e-9, 100.0
+"""Powers of e that a link takes for none, and that it does not exceed far from what it is fitted on."""
 
 
 def ranks(values: Floats) -> Floats:
@@ -39,8 +40,7 @@ def pearson(x: Floats, y: Floats) -> Floats:
 
 def spearman(x: Floats, y: Floats) -> float | None:
     """Spearman's correlation of (n,) and (n,), ties at their mean rank; None where one does not vary."""
-    value = float(pearson(ranks(x), ranks(y)))
-    return value if np.isfinite(value) else None
+    return finite(float(pearson(ranks(x), ranks(y))))
 
 
 def rank_correlation(x: Floats, y: Floats, resamples: int, seed: int) -> Interval:
@@ -56,64 +56,59 @@ def rank_correlation(x: Floats, y: Floats, resamples: int, seed: int) -> Interva
         >>> f"{value:.2f} ({low:.2f} to {high:.2f})"
         '1.00 (1.00 to 1.00)'
     """
-    drawn = cases(len(x), resamples, seed)
-    return interval(pearson(ranks(x[drawn]), ranks(y[drawn])))
+    drawn = np.random.default_rng(seed).integers(0, len(x), (resamples, len(x)))
+    every = np.concatenate([np.arange(len(x))[None], drawn])
+    return interval(pearson(ranks(x[every]), ranks(y[every])))
 
 
 @dataclass(frozen=True)
 class Link:
-    """What an estimate that ignores saturation says of a damage that has a ceiling: most · (1 − exp(−scale · x / most)), which grows with x."""
+    """A growing map from an estimate to a damage: scale · (1 − exp(−bend · x)) / bend, which begins at 0 with the slope `scale`."""
 
     scale: float = 1.0
-    """The slope at 0."""
-    most: float = np.inf
-    """What it never exceeds, in the unit of the damage; infinite: a straight line."""
+    """The slope at 0; 0 or more."""
+    bend: float = 0.0
+    """Above 0 the damage saturates, and never exceeds scale / bend; below 0 it grows faster than the estimate; 0 is a straight line."""
 
     def __call__(self, x: Floats) -> Floats:
         """Of any shape, element by element."""
-        if not np.isfinite(self.most):
-            return self.scale * x
-        bent: Floats = -self.most * np.expm1(-self.scale * x / self.most)
+        bent: Floats = self.scale * _bent(x, np.float64(self.bend))
         return bent
 
 
 def linked(x: Floats, y: Floats) -> Link:
-    """The link through which (n,) x predicts (n,) y best, by least squares: its scale, 0 or more, and where that helps its ceiling. Needs the extra `study`.
+    """The link through which (n,) x predicts (n,) y best, by least squares: for each bend the best scale is known, and bends are searched on ever finer
+    grids, up to e¹⁰ times the slope at 0.
 
-    The identity where x does not vary from 0.
+    Flat where y falls as x grows; the identity where x is 0 throughout.
 
     Example:
         >>> import numpy as np
         >>> from lape.measure.correlation import linked
         >>> x = np.linspace(0, 4, 10)
-        >>> link = linked(x, 1 - np.exp(-x / 2))
-        >>> round(link.scale, 3), round(link.most, 3)
-        (0.5, 1.0)
+        >>> link = linked(x, 3 * (1 - np.exp(-x / 2)))
+        >>> round(link.scale, 3), round(link.bend, 3)
+        (1.5, 0.5)
     """
-    need("study", "Fitting", "scipy")
-    from scipy.optimize import least_squares
-
-    size = float((x * x).sum())
-    if not size:
+    reach = float(np.abs(x).max())
+    if not reach:
         return Link()
-    line = float((x * y).sum()) / size
-    if line <= 0:
-        return Link(0.0)
-
-    def residuals(logs: Floats) -> Floats:
-        return Link(*np.exp(logs))(x) - y
-
-    reach = float(np.abs(line * x).max())
-    tried = [least_squares(residuals, np.log([line, reach * far]), bounds=(-50, 50)) for far in (0.5, 2.0, 20.0)]
-    best = min(tried, key=lambda one: float(one.cost))
-    scale, most = (float(value) for value in np.exp(best.x))
-    return Link(scale, most) if most < FLAT * reach else Link(line)
+    bends = np.linspace(-_STEEPEST, _STEEPEST, 201) / reach
+    for _ in range(6):
+        shapes = _bent(x, bends[:, None])
+        scales = np.maximum((shapes @ y) / (shapes * shapes).sum(1), 0.0)
+        at = int(((scales[:, None] * shapes - y) ** 2).sum(1).argmin())
+        best = Link(float(scales[at]), float(bends[at]) if scales[at] else 0.0)
+        bends = np.linspace(bends[max(at - 1, 0)], bends[min(at + 1, len(bends) - 1)], 41)
+    return best
 
 
-def cases(count: int, resamples: int, seed: int) -> NDArray[np.int64]:
-    """(1 + resamples, count) int64: all cases, then the cases of each resample, drawn with replacement."""
-    drawn = np.random.default_rng(seed).integers(0, count, (resamples, count))
-    return np.concatenate([np.arange(count)[None], drawn])
+def _bent(x: Floats, bend: Floats) -> Floats:
+    """(1 − exp(−bend · x)) / bend, and x where the bend is 0."""
+    steep = np.minimum(-bend * x, _OVERFLOW)
+    straight = np.abs(steep) < _STRAIGHT
+    bent: Floats = np.where(straight, x * (1 + steep / 2), -np.expm1(steep) / np.where(straight, 1.0, bend))
+    return bent
 
 
 def judged(predicted: Floats, measured: Floats) -> dict[str, float | None]:
@@ -122,13 +117,32 @@ def judged(predicted: Floats, measured: Floats) -> dict[str, float | None]:
     """
     r = float(pearson(predicted, measured))
     spread = float(predicted.std())
-    slope = r * float(measured.std()) / spread if spread > 0 and np.isfinite(r) else None
-    return {"slope": slope, "correlation": r if np.isfinite(r) else None, "rho": spearman(predicted, measured)}
+    slope = r * float(measured.std()) / spread if spread > 0 else np.nan
+    return {"slope": finite(slope), "correlation": finite(r), "rho": spearman(predicted, measured)}
 
 
-def determined(predicted: Floats, measured: Floats) -> Floats:
-    """(…, n) and (…, n) -> (…) R² = 1 − Σ(measured − predicted)² / Σ(measured − mean)²: below 0 is worse than the mean; nan where nothing varies."""
-    error = ((measured - predicted) ** 2).sum(-1)
-    spread = ((measured - measured.mean(-1, keepdims=True)) ** 2).sum(-1)
+def determined(
+    predicted: Floats, measured: Floats, weights: Floats | None = None, instead: Floats | None = None
+) -> Floats:
+    """(…, n) and (…, n) -> (…) R² = 1 − Σ(measured − predicted)² / Σ(measured − mean)²: below 0 is worse than the mean; nan where nothing varies.
+
+    `weights` (…, n): how often each case counts. Default: once. `instead` (…, n): another prediction in place of the mean, which one is to better.
+
+    Example:
+        >>> import numpy as np
+        >>> from lape.measure.correlation import determined
+        >>> measured = np.array([1.0, 2.0, 3.0, 4.0])
+        >>> float(determined(measured + 0.5, measured)), float(determined(measured + 0.5, measured, instead=measured - 1.0))
+        (0.8, 0.75)
+    """
+    w = np.ones_like(measured) if weights is None else weights
+    if instead is None:
+        instead = (w * measured).sum(-1, keepdims=True) / w.sum(-1, keepdims=True)
+    error, spread = (w * (measured - predicted) ** 2).sum(-1), (w * (measured - instead) ** 2).sum(-1)
     result: Floats = 1 - np.divide(error, spread, out=np.full(np.shape(error), np.nan), where=spread > 0)
     return result
+
+
+def finite(value: float) -> float | None:
+    """None in place of what is infinite or not a number."""
+    return value if np.isfinite(value) else None

@@ -67,13 +67,14 @@ class Estimator:
         """(documents,) −∂NLL / ∂(factor by which the set is scaled), while it is scaled by `factor`, which is not 0."""
         edits: list[Edit] = [Scale(neurons, factor)]
         with edited(self.model, edits):
-            return self.expand([neurons], 0, 0).first[0] / factor
+            first = self.expand([neurons], 0, 0).first[0]
+        return np.asarray(first / factor)
 
     def path(self, neurons: NeuronSet, points: int) -> Floats:
         """(documents,) the slope averaged over `points` midpoints of the set's own path from off to on: integrated gradients. As the points grow,
         the damage itself, though dearer than measuring it.
         """
-        return np.mean([self.slope(neurons, (k + 0.5) / points) for k in range(points)], axis=0)
+        return np.asarray(np.mean([self.slope(neurons, (k + 0.5) / points) for k in range(points)], axis=0))
 
     def trapezoid(self, neurons: NeuronSet) -> Floats:
         """(documents,) the mean of the slopes at the two ends of the set's own path: on, and (all but) off."""

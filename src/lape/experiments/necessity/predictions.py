@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from lape.experiments.necessity.groups import Group
 from lape.measure.bootstrap import Floats, Resamples
-from lape.measure.correlation import Link, cases, determined, judged, linked, pearson
-from lape.measure.intervals import named_interval
+from lape.measure.correlation import Link, determined, finite, judged, linked, pearson
+from lape.measure.intervals import resampled
 
 BASELINES = ("counted", "energy")
 """What a set's damage could be told by without a gradient: how many neurons it has, and their energy on the text."""
@@ -30,16 +30,9 @@ PREDICTIONS: dict[str, Any] = {
     "size": pl.Int32,
     **dict.fromkeys(("estimate", "text"), pl.String),
     "passes": pl.Int64,
-    **dict.fromkeys(
-        (
-            *("scale", "most"),
-            *("r2", "r2_low", "r2_high"),
-            *("skill", "skill_low", "skill_high"),
-            *("share", "share_low", "share_high"),
-            *("root", "rho", "slope", "correlation", "ceiling", "reliability"),
-        ),
-        pl.Float64,
-    ),
+    **dict.fromkeys(("scale", "bend"), pl.Float64),
+    **resampled("r2", "skill", "share"),
+    **dict.fromkeys(("root", "rho", "slope", "correlation", "ceiling", "reliability"), pl.Float64),
     "groups": pl.Int64,
 }
 """A row per language, kind of set (`among`), `size` (0: all sizes together), estimate, `text` and number of ablation `passes` that its link was
@@ -47,8 +40,8 @@ fitted on (0: taken as it is). Estimate and damage are of the same text, all of 
 sets that no link was fitted on: `r2` (1 − squared error / variance; below 0 is worse than the mean); `skill`, the same with the error of `counted`
 in place of the variance: what is told beyond the number of neurons; `root`, R² of the square roots; `rho`, Spearman's; `slope` (damage a predicted
 nat); `correlation`, Pearson's. In unseen text also the `ceiling` (R² of the damage measured on the first half), `share` = `r2` / `ceiling`, and the
-`reliability` of the damage on all of the text (Spearman-Brown). Intervals resample sets and documents, given the link: `scale`, its slope at 0, and
-`most`, what it never exceeds.
+`reliability` of the damage on all of the text (Spearman-Brown). Intervals resample sets, and in each resample the documents of each half too, given the
+link (`lape.measure.correlation.Link`): `scale`, its slope at 0, and `bend`.
 """
 
 
@@ -72,123 +65,131 @@ class Readings:
     """What is known of a set without this text's gradients -> (sets,)."""
 
     def draws(self, values: Floats, where: NDArray[np.bool_], weights: Floats) -> Floats:
-        """(sets, units) -> (1 + resamples, sets) nats per token of some of the units: on all of them, then on each resample."""
+        """(sets, units) -> (rows, sets) nats per token of some of the units, for each row of (rows, units) weights."""
         some = weights[:, where]
         result: Floats = (some @ values.T[where]) / (some @ self.tokens[where])[:, None]
         return result
 
     def mean(self, values: Floats, where: NDArray[np.bool_]) -> Floats:
         """(sets, units) -> (sets,) nats per token of some of the units."""
-        return self.draws(values, where, np.ones((1, len(where))))[0]
+        result: Floats = self.draws(values, where, np.ones((1, len(where))))[0]
+        return result
 
 
 def predictions(readings: Readings, resamples: int, seed: int) -> pl.DataFrame:
     """`PREDICTIONS` of one language."""
-    weights = _weights(readings.half, resamples, seed)
+    return pl.DataFrame(
+        [row for one in _strata(readings) for row in _rows(readings, *one, resamples, seed)], schema=PREDICTIONS
+    )
+
+
+def _rows(
+    readings: Readings,
+    among: str,
+    size: int,
+    chosen: NDArray[np.int64],
+    estimates: Sequence[str],
+    resamples: int,
+    seed: int,
+) -> Iterator[dict[str, Any]]:
+    """What some estimates say of some sets."""
     every, a, b = np.ones_like(readings.half), readings.half, ~readings.half
-    rows = []
+    sets = Resamples(len(chosen), resamples, seed, held=min(len(chosen), int(a.sum()), int(b.sum())))
+    weights = _texts(readings.half, sets, seed)
     for text, seen, asked in (("same", every, every), ("unseen", a, b)):
-        measured = readings.draws(readings.damage, asked, weights)
-        known = readings.mean(readings.damage, seen)[readings.fitted]
-        made = dict(_predictors(readings, seen, weights, known))
-        if text == "unseen":
-            made[MEASURED, 0] = Link(), readings.draws(readings.damage, seen, weights)
-        for among, size, chosen in _strata(readings):
-            drawn = cases(len(chosen), resamples if len(weights) > 1 else 0, seed)
-            target = _of(measured, chosen, drawn)
-            counted = _error(_of(made["counted", int(readings.fitted.sum())][1], chosen, drawn), target)
-            ceiling = _of(made[MEASURED, 0][1], chosen, drawn) if text == "unseen" else None
-            for (estimate, passes), (link, values) in made.items():
-                predicted = _of(values, chosen, drawn)
-                if np.isnan(predicted).any():
-                    continue
-                names = {
-                    "language": readings.language,
-                    "among": among,
-                    "size": size,
-                    "estimate": estimate,
-                    "text": text,
-                }
-                row = {
-                    **names,
-                    "passes": passes,
-                    "scale": link.scale,
-                    "most": link.most if np.isfinite(link.most) else None,
-                }
-                rows.append({**row, **_judged(predicted, target, counted, ceiling), "groups": len(chosen)})
-    return pl.DataFrame(rows, schema=PREDICTIONS)
+        target = readings.draws(readings.damage, asked, weights)[:, chosen]
+        ceiling = readings.draws(readings.damage, seen, weights)[:, chosen] if text == "unseen" else None
+        made = [(*one, values[:, chosen]) for *one, values in _predictors(readings, seen, weights)]
+        counted = next(values for name, _, _, values in made if name == BASELINES[0])
+        judge = _Judge(sets, target, counted, ceiling)
+        if ceiling is not None:
+            made.append((MEASURED, 0, Link(), ceiling))
+        for estimate, passes, link, predicted in made:
+            if estimate in estimates:
+                names = {"language": readings.language, "among": among, "size": size, "estimate": estimate}
+                known = {"text": text, "passes": passes, "scale": link.scale, "bend": link.bend, "groups": len(chosen)}
+                yield {**names, **known, **judge(predicted)}
 
 
-def _weights(half: NDArray[np.bool_], resamples: int, seed: int) -> Floats:
-    """(1 + resamples, units) how often each unit is drawn; each half by itself, so that none is ever without text. No resamples where a half is small."""
-    parts = [Resamples(int(where.sum()), resamples, seed + k).weights for k, where in enumerate((half, ~half))]
-    result = np.ones((min(map(len, parts)), len(half)))
-    for where, part in zip((half, ~half), parts, strict=True):
-        result[:, where] = part[: len(result)]
-    return result
+def _texts(half: NDArray[np.bool_], sets: Resamples, seed: int) -> Floats:
+    """(rows, units): in each row that resamples sets, how often each unit is drawn, each half by itself; in the others, all units once."""
+    weights = np.ones((len(sets.weights), len(half)))
+    for k, where in enumerate((half, ~half)):
+        count = int(where.sum())
+        drawn = np.random.default_rng((seed, k)).multinomial(count, np.full(count, 1 / count), size=sets.resamples)
+        weights[1 : 1 + sets.resamples, where] = drawn
+    return weights
 
 
 def _predictors(
-    readings: Readings, seen: NDArray[np.bool_], weights: Floats, known: Floats
-) -> Iterator[tuple[tuple[str, int], tuple[Link, Floats]]]:
-    """(estimate, passes of its link) -> the link, and (1 + resamples, sets) what it predicts, from the text that is seen."""
+    readings: Readings, seen: NDArray[np.bool_], weights: Floats
+) -> Iterator[tuple[str, int, Link, Floats]]:
+    """Estimate, passes of its link, the link, and (rows, sets) what it predicts, from the text that is seen."""
     shape = (len(weights), len(readings.groups))
     every = {name: np.broadcast_to(told, shape) for name, told in readings.told.items()}
     every |= {name: readings.draws(values, seen, weights) for name, values in readings.estimates.items()}
+    known = readings.mean(readings.damage, seen)[readings.fitted]
     for name, values in every.items():
         if name in PLAIN:
-            yield (name, 0), (Link(), values)
-        if name in LINKED and len(known):
+            yield name, 0, Link(), values
+        if name in LINKED and np.isfinite(values[0, readings.fitted]).all():
             link = linked(values[0, readings.fitted], known)
-            yield (name, len(known)), (link, link(values))
+            yield name, len(known), link, link(values)
 
 
-def _strata(readings: Readings) -> Iterator[tuple[str, int, NDArray[np.int64]]]:
-    """Kind, size (0 for all) and the judged sets, where there are two or more."""
-    kinds = dict.fromkeys(group.among for group in readings.groups)
-    for among in kinds:
-        of = {
-            size: np.array([k for k, g in enumerate(readings.groups) if g.stratum == (among, size)])
-            for size in sorted({len(g.neurons) for g in readings.groups if g.among == among})
+def _strata(readings: Readings) -> Iterator[tuple[str, int, NDArray[np.int64], list[str]]]:
+    """Kind, size (0 for all), the judged sets, and the estimates that were made of just these, where there are two or more."""
+    names = (*dict.fromkeys((*BASELINES, *PLAIN)), MEASURED)
+    of: dict[str, NDArray[np.bool_]] = dict.fromkeys(names, ~readings.fitted)
+    of |= {name: ~readings.fitted & np.isfinite(values).all(1) for name, values in readings.estimates.items()}
+    for among in dict.fromkeys(group.among for group in readings.groups):
+        sizes = sorted({len(group.neurons) for group in readings.groups if group.among == among})
+        for size in (0, *(sizes if len(sizes) > 1 else ())):
+            mine = np.array([g.among == among and size in (0, len(g.neurons)) for g in readings.groups])
+            made: dict[bytes, list[str]] = {}
+            for name, known in of.items():
+                made.setdefault((mine & known).tobytes(), []).append(name)
+            for key, alike in made.items():
+                chosen = np.flatnonzero(np.frombuffer(key, bool))
+                if len(chosen) > 1:
+                    yield among, size, chosen, alike
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """What predictions of the same damage are judged by; all arrays (rows of `sets`, judged sets)."""
+
+    sets: Resamples
+    target: Floats
+    counted: Floats
+    """What the number of neurons predicts."""
+    ceiling: Floats | None
+    """The damage on the first half, where the target is that on the other."""
+
+    def __call__(self, predicted: Floats) -> dict[str, Any]:
+        """The columns of a row that judge."""
+        weights = self.sets.weights
+        r2 = determined(predicted, self.target, weights)
+        beyond = determined(predicted, self.target, weights, self.counted)
+        row = {
+            **self.sets.named("r2", r2, quantiles=True),
+            **self.sets.named("skill", beyond, quantiles=True),
+            **judged(predicted[0], self.target[0]),
+            "root": finite(float(determined(_root(predicted[:1]), _root(self.target[:1]))[0])),
         }
-        judged_of = {size: some[~readings.fitted[some]] for size, some in of.items()}
-        together = {0: np.concatenate(list(judged_of.values()))}
-        for size, some in {**together, **(judged_of if len(of) > 1 else {})}.items():
-            if len(some) > 1:
-                yield among, size, some
-
-
-def _of(values: Floats, chosen: NDArray[np.int64], drawn: NDArray[np.int64]) -> Floats:
-    """(1 + resamples, sets) -> (1 + resamples, judged sets), each row's own resample of them."""
-    return np.take_along_axis(values, chosen[drawn], axis=1)
-
-
-def _error(predicted: Floats, measured: Floats) -> Floats:
-    error: Floats = ((measured - predicted) ** 2).sum(-1)
-    return error
-
-
-def _judged(predicted: Floats, measured: Floats, counted: Floats, ceiling: Floats | None) -> dict[str, float | None]:
-    """The columns of a row that judge: all arrays (1 + resamples, sets), and (1 + resamples,) the squared error of counting neurons."""
-    r2 = determined(predicted, measured)
-    error = _error(predicted, measured)
-    skill = 1 - np.divide(error, counted, out=np.full_like(error, np.nan), where=counted > 0)
-    row = {**named_interval("r2", r2), **named_interval("skill", skill), **judged(predicted[0], measured[0])}
-    row["root"] = named_interval("root", determined(_root(predicted[:1]), _root(measured[:1])))["root"]
-    if ceiling is None:
-        return row
-    most = determined(ceiling, measured)
-    share = np.divide(r2, most, out=np.full_like(r2, np.nan), where=most > 0)
-    if np.isnan(share).mean() > MOST_LOST:
-        share = share[:1]
-    r = float(pearson(ceiling[0], measured[0]))
-    reliability = 2 * r / (1 + r) if np.isfinite(r) and r > -1 else None
-    return {
-        **row,
-        **named_interval("share", share),
-        "ceiling": named_interval("c", most)["c"],
-        "reliability": reliability,
-    }
+        if self.ceiling is None:
+            return row
+        most = determined(self.ceiling, self.target, weights)
+        share = np.divide(r2, most, out=np.full_like(r2, np.nan), where=most > 0)
+        if np.isnan(share).mean() > MOST_LOST:
+            share[1:] = np.nan
+        r = float(pearson(self.ceiling[0], self.target[0]))
+        return {
+            **row,
+            **self.sets.named("share", share, quantiles=True),
+            "ceiling": finite(float(most[0])),
+            "reliability": finite(2 * r / (1 + r)),
+        }
 
 
 def _root(values: Floats) -> Floats:
