@@ -118,7 +118,7 @@ def test_damage_is_what_zeroing_by_hand_costs_on_all_text_and_on_its_halves():
     model = model_of("llama")
     base, counts = nats(model)
     even = np.arange(len(OTHER)) % 2 == 0
-    for row in found()["ablated"].sample(4, seed=1).iter_rows(named=True):
+    for row in found()["damages"].sample(4, seed=1).iter_rows(named=True):
         change = without(model, row["neurons"]) - base
         for name, half in (("damage", even | True), ("damage_a", even), ("damage_b", ~even)):
             assert row[name] == pytest.approx(change[half].sum() / counts[half].sum(), rel=1e-4, abs=1e-5)
@@ -128,7 +128,7 @@ def test_damage_is_what_zeroing_by_hand_costs_on_all_text_and_on_its_halves():
 def test_predictors_are_read_from_the_statistics():
     p = stats().probabilities()
     means = [stats().mean(language) for language in ("en", "fr", "zh")]
-    for row in found()["ablated"].iter_rows(named=True):
+    for row in found()["damages"].iter_rows(named=True):
         flat = row["neurons"]
         assert row["probability"] == pytest.approx(float(p[1, flat].mean()))
         gaps = means[1] - (means[0] + means[2]) / 2
@@ -145,8 +145,8 @@ def test_predictors_are_read_from_the_statistics():
 
 
 def test_correlations_are_with_the_damage_of_sets_of_one_kind_and_size():
-    for row in found()["correlations"].iter_rows(named=True):
-        frame = found()["ablated"].filter(among=row["among"], size=row["size"])
+    for row in found()["damage_correlations"].iter_rows(named=True):
+        frame = found()["damages"].filter(among=row["among"], size=row["size"])
         expected = np.corrcoef(frame[row["predictor"]].rank(), frame["damage"].rank())[0, 1]
         assert row["rho"] == pytest.approx(expected)
         assert row["groups"] == len(frame)
@@ -309,14 +309,14 @@ def test_links_are_fitted_on_as_many_of_each_kind_and_size(seed, known):
 
 
 def test_predictions_are_their_definitions():
-    frame = found()["ablated"]
+    frame = found()["damages"]
     assert int(frame["fitted"].sum()) == 4
     bent = frame["first"] + frame["second"]
     assert frame["bent"].to_list() == pytest.approx(bent.to_list())
     known = frame.filter("fitted")
     for text, x, seen, y in (("same", "bent", "damage", "damage"), ("unseen", "bent_a", "damage_a", "damage_b")):
         for passes in (0, 4):
-            row = found()["predictions"].row(
+            row = found()["damage_predictions"].row(
                 by_predicate=(pl.col("estimate") == "bent")
                 & (pl.col("text") == text)
                 & (pl.col("passes") == passes)
@@ -342,17 +342,17 @@ def test_predictions_are_their_definitions():
 
 
 def test_paths_are_followed_for_as_many_sets_as_asked_for():
-    frame = found()["ablated"]
+    frame = found()["damages"]
     assert frame.filter(pl.col("path").is_not_null()).group_by("among").len()["len"].to_list() == [1, 1]
     row = frame.filter(pl.col("path").is_not_null()).row(0, named=True)
     assert row["path"] == pytest.approx(row["damage"], rel=0.1, abs=2e-3)
-    assert run(bounds=0)["ablated"]["trapezoid"].null_count() == len(frame)
+    assert run(bounds=0)["damages"]["trapezoid"].null_count() == len(frame)
 
 
 def test_without_draws_there_is_no_bend():
-    frame = run(draws=0, bounds=0)["ablated"]
+    frame = run(draws=0, bounds=0)["damages"]
     assert frame["second"].null_count() == frame["bent"].null_count() == len(frame)
-    assert frame["first"].to_list() == pytest.approx(found()["ablated"]["first"].to_list())
+    assert frame["first"].to_list() == pytest.approx(found()["damages"]["first"].to_list())
 
 
 def planted_readings(kind, seed=0):
@@ -398,9 +398,9 @@ def planted_predictions(kind):
 @pytest.mark.parametrize(
     ("kind", "verdict"), [("explained", {"holds"}), ("not explained", {"does not hold", "undecided here"})]
 )
-@pytest.mark.parametrize("name", [name for name, claim in CLAIMS.items() if claim.table == "predictions"])
+@pytest.mark.parametrize("name", [name for name, claim in CLAIMS.items() if claim.table == "damage_predictions"])
 def test_each_claim_on_predictions_holds_where_it_is_so_and_not_where_it_is_not(kind, verdict, name):
-    tables = {"predictions": planted_predictions(kind)}
+    tables = {"damage_predictions": planted_predictions(kind)}
     assert judge(CLAIMS[name], tables, {}, ["fr"]).verdict in verdict
 
 
@@ -417,13 +417,13 @@ def test_what_was_measured_is_found_again(tmp_path, monkeypatch):
     first = run(folder=tmp_path, bounds=0)
     monkeypatch.setattr("lape.measure.ablation.line_loss", lambda *_a, **_k: pytest.fail("measured again"))
     monkeypatch.setattr("lape.experiments.necessity.estimates.backward", lambda *_a, **_k: pytest.fail("run again"))
-    assert run(folder=tmp_path, bounds=0)["ablated"].equals(first["ablated"])
+    assert run(folder=tmp_path, bounds=0)["damages"].equals(first["damages"])
 
 
 def test_only_the_languages_asked_for_are_run():
     texts = {"fr": Documents(OTHER), "zh": Documents(some_texts(10, 5, words=(4, 9)))}
     small = {"texts": texts, "bounds": 0, "draws": 1}
-    assert run(**small)["ablated"]["language"].unique().to_list() == ["fr"]
+    assert run(**small)["damages"]["language"].unique().to_list() == ["fr"]
     every = run(**small, languages=("zh", "fr"))
     assert [every[name]["language"].unique(maintain_order=True).to_list() for name in every] == [["zh", "fr"]] * 3
 
@@ -432,9 +432,9 @@ def test_statistics_without_attribution_only_lack_it():
     plain = made_stats(0, space=find(model_of("llama")).space, sums=True, of=None)
     small = {**SMALL, "bounds": 0}
     result = necessity(model_of("llama"), tokenizer_of(), neurons(), plain, {"fr": Documents(OTHER)}, **small)
-    assert "recorded" not in result["correlations"]["predictor"].to_list()
-    assert "recorded" not in result["predictions"]["estimate"].to_list()
-    assert "bent" in result["predictions"]["estimate"].to_list()
+    assert "recorded" not in result["damage_correlations"]["predictor"].to_list()
+    assert "recorded" not in result["damage_predictions"]["estimate"].to_list()
+    assert "bent" in result["damage_predictions"]["estimate"].to_list()
 
 
 def test_what_it_cannot_do_is_refused():

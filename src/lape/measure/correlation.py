@@ -72,7 +72,7 @@ class Link:
 
     def __call__(self, x: Floats) -> Floats:
         """Of any shape, element by element."""
-        bent: Floats = self.scale * _bent(x, np.float64(self.bend))
+        bent: Floats = self.scale * _bent(x, np.asarray(self.bend))
         return bent
 
 

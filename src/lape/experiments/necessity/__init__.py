@@ -10,7 +10,7 @@ from lape.experiments.claim import beside
 from lape.experiments.context import Context, Tables
 from lape.experiments.experiment import MODEL, PARALLEL, SUMS, Cost, Experiment
 from lape.experiments.necessity.predictions import PREDICTIONS
-from lape.experiments.necessity.run import ABLATED, CORRELATIONS, necessity
+from lape.experiments.necessity.run import CORRELATIONS, DAMAGES, necessity
 from lape.experiments.table import Table
 from lape.figures.captions import counted
 from lape.figures.dots import dots
@@ -46,7 +46,7 @@ def _run(context: Context, options: NecessityStudy) -> Tables:
         {language: context.lines[language] for language in languages}, options.necessity_tokens, context.tokenizer
     )[1]
     with in_float32(context.model):  # the damage of few neurons is smaller than the rounding of half precision
-        return necessity(
+        found = necessity(
             context.model,
             context.tokenizer,
             context.neurons,
@@ -61,6 +61,7 @@ def _run(context: Context, options: NecessityStudy) -> Tables:
             folder=context.cells("necessity"),
             progress=context.progress,
         )
+    return {name: table.drop("neurons", strict=False) for name, table in found.items()}
 
 
 def _languages(context: Context, options: NecessityStudy) -> tuple[str, ...]:
@@ -88,12 +89,14 @@ EXPERIMENT = Experiment(
     options=NecessityStudy,
     run=_run,
     tables={
-        "ablated": Table(
+        "damages": Table(
             "The damage of each set (the change of loss with it off, nats per token), and what was known and estimated of it.",
-            {name: kind for name, kind in ABLATED.items() if name != "neurons"},
+            {name: kind for name, kind in DAMAGES.items() if name != "neurons"},
         ),
-        "correlations": Table("Rank correlation of the damage with what the statistics say of a set.", CORRELATIONS),
-        "predictions": Table(
+        "damage_correlations": Table(
+            "Rank correlation of the damage with what the statistics say of a set.", CORRELATIONS
+        ),
+        "damage_predictions": Table(
             "How well estimates predict the damage: R² in the text that they were made on, and in other text as a share of what can be attained there.",
             PREDICTIONS,
         ),
@@ -104,9 +107,9 @@ EXPERIMENT = Experiment(
         Figure(
             "necessity",
             "Rank correlation with the damage",
-            ("correlations",),
+            ("damage_correlations",),
             dots(
-                "correlations",
+                "damage_correlations",
                 ["language", "predictor", "size"],
                 "rho",
                 "rank correlation with the damage",
@@ -114,7 +117,7 @@ EXPERIMENT = Experiment(
                 among="own",
             ),
             counted(
-                "correlations",
+                "damage_correlations",
                 "Rank correlation of the damage (the change of loss with subsets of a language's own neurons off) with what was known of them beforehand.",
                 "groups",
                 "sets",
@@ -124,9 +127,9 @@ EXPERIMENT = Experiment(
         Figure(
             "predictions",
             "Variance of the damage explained",
-            ("predictions",),
+            ("damage_predictions",),
             dots(
-                "predictions",
+                "damage_predictions",
                 ["language", "among", "estimate", "passes"],
                 "r2",
                 "variance explained in the same text",
@@ -136,7 +139,7 @@ EXPERIMENT = Experiment(
                 size=0,
             ),
             counted(
-                "predictions",
+                "damage_predictions",
                 "Share of the variance of the damage that an estimate explains in the text that it was made on (below 0: worse than the mean; arrow: "
                 "below −1), with the passes spent on fitting its link.",
                 "groups",

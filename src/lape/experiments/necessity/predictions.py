@@ -99,7 +99,7 @@ def _rows(
     for text, seen, asked in (("same", every, every), ("unseen", a, b)):
         target = readings.draws(readings.damage, asked, weights)[:, chosen]
         ceiling = readings.draws(readings.damage, seen, weights)[:, chosen] if text == "unseen" else None
-        made = [(*one, values[:, chosen]) for *one, values in _predictors(readings, seen, weights)]
+        made = [(name, passes, link, of[:, chosen]) for name, passes, link, of in _predictors(readings, seen, weights)]
         counted = next(values for name, _, _, values in made if name == BASELINES[0])
         judge = _Judge(sets, target, counted, ceiling)
         if ceiling is not None:

@@ -40,7 +40,7 @@ ESTIMATES = ("first", "second", "bent")
 """Measured on the evaluated text for all sets at once; see `lape.experiments.necessity.estimates`."""
 BOUNDS = ("path", "trapezoid")
 """Measured set by set."""
-ABLATED: dict[str, Any] = {
+DAMAGES: dict[str, Any] = {
     **dict.fromkeys(("language", "among"), pl.String),
     "group": pl.Int64,
     "neurons": pl.List(pl.Int64),
@@ -149,15 +149,16 @@ def necessity(
     losses are kept, so that a run can go on; it must belong to this model, text and options. Load the model in float32: the
     damage of few neurons is smaller than the rounding of bfloat16.
 
-    Gives the tables `ablated` (`ABLATED`, in nats per token), `correlations` (`CORRELATIONS`) and `predictions` (`PREDICTIONS`). Raises TextError for
-    text that is missing or in one document, MismatchError for another model's neurons or statistics, or for text that was recorded. Needs the extra `study`.
+    Gives the tables `damages` (`DAMAGES`, in nats per token), `damage_correlations` (`CORRELATIONS`) and `damage_predictions`
+    (`lape.experiments.necessity.predictions.PREDICTIONS`). Raises TextError for text that is missing or in one document, MismatchError for another
+    model's neurons or statistics, or for text that was recorded. Needs the extra `study`.
 
     Example:
         >>> from lape.experiments.necessity.run import necessity
         >>> few = {"groups": 8, "own": 0, "draws": 1, "calibration": 2}
         >>> result = necessity(model, tokenizer, neurons, stats, {"fr": texts["fr"]}, tokens=200, resamples=20, **few)
-        >>> list(result), len(result["ablated"])
-        (['ablated', 'correlations', 'predictions'], 8)
+        >>> list(result), len(result["damages"])
+        (['damages', 'damage_correlations', 'damage_predictions'], 8)
     """
     options = given(NecessityOptions, locals())
     chosen = _wanted(texts, options)
@@ -188,9 +189,9 @@ def necessities(
     frames = [_ablated(one, neurons, stats) for one in read]
     return Result(
         {
-            "ablated": pl.concat(frames),
-            "correlations": pl.concat([_correlations(frame, options) for frame in frames]),
-            "predictions": pl.concat([predictions(one, options.resamples, options.seed) for one in read]),
+            "damages": pl.concat(frames),
+            "damage_correlations": pl.concat([_correlations(frame, options) for frame in frames]),
+            "damage_predictions": pl.concat([predictions(one, options.resamples, options.seed) for one in read]),
         }
     )
 
@@ -306,7 +307,7 @@ def _bounds(
 
 
 def _ablated(read: Readings, neurons: LanguageNeurons, stats: ActivationStats) -> pl.DataFrame:
-    """One language's sets as `ABLATED`."""
+    """One language's sets as `DAMAGES`."""
     groups, own = read.groups, neurons[read.language]
     every, a = np.ones_like(read.half), read.half
     columns: dict[str, Any] = {
@@ -329,7 +330,7 @@ def _ablated(read: Readings, neurons: LanguageNeurons, stats: ActivationStats) -
         **{name: read.mean(values, every) for name, values in read.estimates.items()},
         **{f"{name}_a": read.mean(read.estimates[name], a) for name in ESTIMATES},
     }
-    frame = pl.DataFrame({name: columns[name] for name in ABLATED}, schema=ABLATED)
+    frame = pl.DataFrame({name: columns[name] for name in DAMAGES}, schema=DAMAGES)
     return frame.with_columns(pl.col(pl.Float64).fill_nan(None))
 
 
