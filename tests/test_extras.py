@@ -9,7 +9,6 @@ import pytest
 from lape.errors import OptionError
 from lape.extras import lacking, need
 from lape.measure.correlation import pearson, ranks
-from lape.measure.intervals import wilson
 
 
 def test_what_is_installed_is_needed_in_silence():
@@ -30,7 +29,7 @@ def test_lingua_has_another_name_to_pip(monkeypatch):
     assert "lingua-language-detector" in lacking("lid", "A thing", "lingua")
 
 
-@pytest.mark.parametrize("call", [lambda: ranks([1.0, 2.0]), lambda: pearson([1.0], [2.0]), lambda: wilson(1, 2)])
+@pytest.mark.parametrize("call", [lambda: ranks([1.0, 2.0]), lambda: pearson([1.0], [2.0])])
 def test_statistics_name_their_extra(monkeypatch, call):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     with pytest.raises(OptionError, match=r'pip install "lape\[study\]"'):

@@ -10,14 +10,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lape.data.texts import Documents
 from lape.detect.identify import identify
 from lape.errors import MismatchError, OptionError
+from lape.experiments import experiments
+from lape.experiments.context import Context
+from lape.experiments.null import NullStudy, _pieces
 from lape.experiments.null.run import null_entropy, topic_slices
-from lape.measure.intervals import wilson
+from lape.measure.intervals import LEVELS, wilson
+from lape.recording.record import record
+from lape.study.options import study_options
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.space import NeuronSpace
 from lape.values.stats import ActivationStats, LanguageStats
 from support.made import EXPERTS, made_stats
+from support.planted import LANGUAGES, planted, planted_texts, planted_tokenizer
 
 SEVEN = ("en", "zh", "fr", "es", "vi", "id", "ja")
 SPACE = NeuronSpace.dense(2, 500)
@@ -78,6 +85,8 @@ def test_neurons_of_one_language_lie_below_any_null():
     assert bool((table["real_highest"] < table["first_percentile"]).all())
     assert bool((table["highest_chosen"] > table["real_highest"]).all())
     assert table["neurons"].to_list() == [20] * 7
+    for row in table.iter_rows(named=True):
+        assert [row["quantiles"][LEVELS.index(end)] for end in (0.025, 0.975)] == [row["low"], row["high"]]
 
 
 def test_where_languages_differ_no_more_than_slices_few_lie_below():
@@ -168,7 +177,9 @@ def test_topics_recorded_as_languages_are_taken_instead_of_folds():
     assert given_topics["language"].to_list() == ["fr", "ja"]
     whole = null_entropy(neurons, stats)
     for row in given_topics.iter_rows(named=True):
-        assert row == next(other for other in whole.iter_rows(named=True) if other["language"] == row["language"])
+        same = next(other for other in whole.iter_rows(named=True) if other["language"] == row["language"])
+        assert row == {**same, "kind": "topics"}
+        assert same["kind"] == "folds"
 
 
 def test_experts_and_empty_sets_have_a_null_too():
@@ -220,3 +231,29 @@ def test_what_has_no_null_is_refused():
     )
     with pytest.raises(OptionError, match="no token"):
         null_entropy(neurons, empty)
+
+
+def test_a_study_with_the_recorded_text_has_slices_of_neighbouring_text_too(tmp_path):
+    texts = planted_texts(1, 40)
+    stats = record(planted(), planted_tokenizer(), texts, row_tokens=64)
+    options, null = study_options()(), experiments()["null"]
+    runs = {
+        name: null.checked(
+            null.run(
+                Context(planted(), planted_tokenizer(), stats, {}, options, tmp_path / name, given),
+                NullStudy(topic_tokens=80),
+            )
+        )["null"]
+        for name, given in (("with", texts), ("without", {}))
+    }
+    over = [language for language in LANGUAGES if language != "en"]
+    rows = runs["with"].filter(kind="topics")
+    assert rows["language"].to_list() == over
+    assert set(rows["tokens"]) == {80}
+    assert runs["with"].filter(kind="folds").equals(runs["without"])
+    assert not len(runs["without"].filter(kind="topics"))
+
+
+def test_the_pieces_of_a_text_are_its_documents_or_the_lines_of_one_that_has_too_few():
+    assert _pieces(Documents(["a", "", "b\nc"]), 3) == ["a", "b\nc"]
+    assert _pieces(Documents(["a\n\nb\nc"]), 2) == ["a", "b", "c"]

@@ -19,6 +19,7 @@ from lape.measure.intervals import (
     plain_interval,
     resampled,
     wilson,
+    wilson_quantiles,
 )
 
 LAW = settings(deadline=None, max_examples=40)
@@ -53,6 +54,14 @@ def test_holms_p_is_the_largest_of_those_not_above_it_times_how_many_are_left(p)
 def test_wilsons_interval(count, of, expected):
     assert wilson(count, of) == pytest.approx(expected, abs=1e-4)
     assert wilson(0, 0) == (None, None)
+    assert wilson_quantiles(0, 0) is None
+
+
+def test_wilsons_quantiles_have_its_ends_and_the_p_of_the_score_test():
+    quantiles = wilson_quantiles(3, 10)
+    assert (quantiles[LEVELS.index(0.025)], quantiles[LEVELS.index(0.975)]) == wilson(3, 10)
+    score = 2 * statistics.NormalDist().cdf((0.3 - 0.6) / math.sqrt(0.6 * 0.4 / 10))
+    assert p_at(quantiles, 0.6) == pytest.approx(score, rel=0.02)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,8 +25,10 @@ from lape.study.claims import standing
 from lape.study.options import study_options
 from lape.study.plan import plan as planned
 from lape.study.plan import speed
+from lape.study.register import registered
 from lape.study.run import chosen_parts, save
 from lape.study.run import run as run_study
+from lape.study.studied import Studied
 from lape.values.stats import ActivationStats
 
 _STUDY = study_options()()
@@ -49,7 +52,8 @@ def study(
 ) -> None:
     """Run the whole study, or parts of it: tables, figures, and a verdict on each claim from its interval.
 
-    Passes and time are said first. A study that was killed goes on when the same command is given again.
+    Passes and time are said first. Its claims are registered before any data is read. A study that was killed goes on when the same
+    command is given again.
 
     Parameters
     ----------
@@ -79,9 +83,12 @@ def study(
     draft = Draft(to, overwrite)
     wanted = chosen_parts((parts or "").replace(",", " ").split(), options.quick)
     toml, judged = _claims(claims)
-    lines = lines_of(parallel)
-    texts = texts_of(text) if text else {}
-    with progress() as report:
+    with ExitStack() as held:
+        if not plan_only:
+            held.enter_context(registered(draft.folder, judged, toml, options))
+        lines = lines_of(parallel)
+        texts = texts_of(text) if text else {}
+        report = held.enter_context(progress())
         loaded, tokenizer = load_proven(model, loading, report)
         warn_of_few(spread(lines, options.tokens, tokenizer)[1], options.tokens, tokenizer)
         stats = _statistics(loaded, tokenizer, texts, lines, run, draft.folder, plan_only, options, report)
@@ -89,11 +96,17 @@ def study(
         if plan_only:
             out.print(plan_table(planned(context, wanted)))
             return
-        found = run_study(context, judged, wanted, announce=lambda table: err.print(plan_table(table)))
+        found = run_study(
+            context,
+            judged,
+            wanted,
+            announce=lambda table: err.print(plan_table(table)),
+            recorded_before=run is not None,
+        )
         if not available():
             err.print('Figures are left out: they need matplotlib (pip install "lape[report]").')
         save(context, found, toml, provenance("study", statistics_from=str(run or to)), draft)
-    out.print(claims_table(found.judged))
+    out.print(claims_table(found))
     written(to)
 
 
@@ -165,6 +178,7 @@ def plan_table(plan: Any) -> Any:
     return titled("Parts of the study", ["part", "passes", "time", ""], rows, caption)
 
 
-def claims_table(judged: Any) -> Any:
-    """Each claim and its verdict."""
-    return titled("Claims", ["claim", "verdict"], [[one.claim.name, one.verdict] for one in judged])
+def claims_table(found: Studied) -> Any:
+    """Each claim, its verdict, and whether it is confirmatory here."""
+    rows = [[one.claim.name, one.verdict, found.standing[one.claim.name].kind] for one in found.judged]
+    return titled("Claims", ["claim", "verdict", "standing"], rows)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sys
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from lape.errors import FileError, LapeError, OptionError
 from lape.store.documents import Schema, misfit
 
-Rule = Literal["above", "below"]
+Rule = Literal["above", "below", "within"]
+Range = Literal["interval", "spread"]
 
 
 @dataclass(frozen=True)
@@ -32,10 +36,16 @@ class Claim:
         ... margin = 0.5
         ... rule = "above"
         ... where = { language = "over" }
+        ... written = 2026-11-24
+        ... seen = ["gemma-3-270m"]
         ... ''')
         >>> claim, = read(Path("mine.toml"))
-        >>> claim.rule, claim.margin, claim.member
-        ('above', 0.5, 'language')
+        >>> claim.rule, claim.margin, claim.member, claim.range
+        ('above', 0.5, 'language', 'interval')
+        >>> claim.known_of({"id": "google/gemma-3-270m"}), claim.known_of({"id": "another"})
+        (True, False)
+        >>> len(claim.digest)
+        64
     """
 
     name: str
@@ -46,15 +56,45 @@ class Claim:
     table: str
     """The table that decides."""
     value: str
-    """Its column with the figure; the interval is in `VALUE_low` and `VALUE_high`, or in `low` and `high`."""
+    """Its column with the figure; its ends are in `VALUE_low` and `VALUE_high`, or in `low` and `high`, and the bootstrap's quantiles, which a
+    claim needs not to hold, in `VALUE_quantiles` or `quantiles`.
+    """
     margin: float
     """What the figure is compared with, in the column's own unit."""
     rule: Rule
-    """On which side of the margin the whole interval must lie for the claim to hold."""
+    """On which side of the margin the whole interval must lie for the claim to hold; or `within`: between minus the margin and the margin, for
+    a claim that something is nothing.
+    """
     where: Mapping[str, Any]
     """The rows that decide: column -> the value it must have, or several of them; "over" stands for all languages but the main one."""
     member: str = "language"
-    """The column that tells the rows apart. Each must hold; Holm's correction is over them."""
+    """The column that tells the rows apart. Each must hold; that one does not is corrected by Holm over them."""
+    range: Range = "interval"
+    """What the ends are: a 95 % interval, or a spread (over ways of halving the text, say), which has no error rate."""
+    written: date | None = None
+    """The day on which its statistic, margin and rule were written. Its words may be younger."""
+    seen: tuple[str, ...] | None = None
+    """Models on which results that bear on it were known to its author when it was written: names, or the first 16 digits or more of their
+    checksums. Default: it is not said, and the claim is exploratory everywhere.
+    """
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over all its fields, 64 hexadecimal digits: any other word, margin or rule is another claim."""
+        plain = json.dumps(asdict(self), sort_keys=True, ensure_ascii=False, default=str)
+        return hashlib.sha256(plain.encode("utf-8", "surrogatepass")).hexdigest()
+
+    def known_of(self, model: Mapping[str, Any]) -> bool:
+        """Whether results on a model, as `lape.model.identity.describe` describes it, were known when the claim was written.
+
+        Names are compared without what stands before their last /, in any case; checksums by as many digits as are given, 16 or more.
+        """
+        name, checksum = _name(str(model.get("id") or "")), str(model.get("checksum") or "")
+        return any(_name(one) == name or (len(one) >= 16 and checksum.startswith(one)) for one in self.seen or ())
+
+
+def _name(model: str) -> str:
+    return model.rstrip("/").rpartition("/")[2].casefold()
 
 
 def beside(file: str) -> Path:
@@ -93,16 +133,18 @@ def parsed(text: str, where: str) -> tuple[Claim, ...]:
 
 _VALUE = (str, int, float, bool)
 _SCHEMA: Schema = {
-    **dict.fromkeys(("name", "says", "source", "table", "value", "rule", "member"), str),
+    **dict.fromkeys(("name", "says", "source", "table", "value", "rule", "member", "range"), str),
     "margin": float,
     "where": {...: (*_VALUE, [_VALUE])},
+    "seen": [str],
 }
+_OPTIONAL = {field.name for field in fields(Claim) if field.default is not MISSING} | {"where"}
 
 
 def _claim(where: str, one: Any) -> Claim:
     known = [field.name for field in fields(Claim)]
     name = one.get("name", "?") if isinstance(one, dict) else "?"
-    missing = [key for key in known if key not in ("member", "where") and (not isinstance(one, dict) or key not in one)]
+    missing = [key for key in known if key not in _OPTIONAL and (not isinstance(one, dict) or key not in one)]
     unknown = sorted(set(one) - set(known)) if isinstance(one, dict) else []
     if missing or unknown:
         what = f"lacks {', '.join(missing)}" if missing else f"has unknown {', '.join(unknown)}"
@@ -111,6 +153,18 @@ def _claim(where: str, one: Any) -> Claim:
         raise OptionError(f"{where}: in the claim {wrong}.")
     if not abs(one["margin"]) <= sys.float_info.max:
         raise OptionError(f"{where}: the claim {name} has the margin {one['margin']}. Expected a finite number.")
-    if one["rule"] not in get_args(Rule):
-        raise OptionError(f"{where}: the claim {name} has the rule {one['rule']!r}. Expected above or below.")
-    return Claim(**{"where": {}, **one, "margin": float(one["margin"])})
+    for key, kind in (("rule", Rule), ("range", Range)):
+        if key in one and one[key] not in get_args(kind):
+            raise OptionError(
+                f"{where}: the claim {name} has the {key} {one[key]!r}. Expected {' or '.join(get_args(kind))}."
+            )
+    if one["rule"] == "within" and one["margin"] <= 0:
+        raise OptionError(
+            f"{where}: the claim {name} is to lie within {one['margin']:g}. Expected a margin above 0: from −margin to margin."
+        )
+    if "written" in one and type(one["written"]) is not date:
+        raise OptionError(
+            f"{where}: the claim {name} was written {one['written']}. Expected a day, without quotes: written = 2026-11-24."
+        )
+    seen = tuple(one["seen"]) if "seen" in one else None
+    return Claim(**{"where": {}, **one, "margin": float(one["margin"]), "seen": seen})

@@ -51,8 +51,8 @@ def domain(a: ActivationStats, b: ActivationStats, find: Method, *, seed: int = 
     `a` and `b`: statistics of one model on two domains; `find`: a method with its options, such as
     `functools.partial(lape, rate=0.02)`. In each draw two disjoint groups of folds of each domain are taken, of as
     nearly equal tokens as folds allow; `within` is the mean Jaccard of the two groups of a domain, `across` that of the four pairs
-    over domains. `low`, `high`: 2.5th and 97.5th percentile of the difference over draws of folds. Only languages in both: others
-    are left out before sets are found, since a set depends on the languages compared.
+    over domains. `low`, `high`: 5th and 95th percentile of the difference over draws of folds (a spread, not a confidence
+    interval). Only languages in both: others are left out before sets are found, since a set depends on the languages compared.
 
     Ours. One row per language and one, `all`, for the union: `language`, `tokens` (of a group, on average over languages), `within`, `across`,
     `difference` (Jaccards, 0 to 1, means over draws), `low`, `high`, `draws` (those in which the set had 20 neurons or more; null where that was
@@ -122,7 +122,7 @@ def _domain_row(language: str, tokens: int, values: list[tuple[float, float]], c
     if len(values) < count / 2 or not values:
         return row
     within, across = np.array(values).T
-    low, high = np.quantile(within - across, [0.025, 0.975])
+    low, high = np.quantile(within - across, [0.05, 0.95])
     gap = float(np.mean(within - across))
     means = {"within": float(within.mean()), "across": float(across.mean()), "difference": gap}
     return row | means | {"low": float(low), "high": float(high)}
@@ -154,7 +154,10 @@ EXPERIMENT = Experiment(
     run=_run,
     tables={
         "domain": Table(
-            "Jaccard of sets found in two texts of one domain and of two domains, at equal numbers of tokens.", DOMAIN
+            "Jaccard of sets found in two texts of one domain and of two domains, at equal numbers of tokens: means over draws of folds, and the "
+            "spread of the difference from the 5th to the 95th percentile over them, which is no confidence interval.",
+            DOMAIN,
+            ends="spread (5th–95th percentile over draws)",
         )
     },
     needs=(MODEL, PARALLEL),
@@ -170,7 +173,7 @@ EXPERIMENT = Experiment(
                 "Jaccard of sets found in two texts of one domain less that across domains, at equal numbers of tokens.",
                 "draws",
                 "draws of folds",
-                "Lines: 2.5th to 97.5th percentile over the draws; a spread, not a confidence interval.",
+                "Lines: 5th to 95th percentile over the draws; a spread, not a confidence interval.",
             ),
         ),
     ),

@@ -72,6 +72,10 @@ class Table:
     """Columns by which its rows are told apart, and which are never null; no two rows have the same in all. Default: they may be alike."""
     known: tuple[str, ...] = ()
     """More columns that are never null."""
+    ends: str = "95 % interval"
+    """What the ends of its values are, in words: a spread, where they are no interval."""
+    added: tuple[str, ...] = ()
+    """Columns that tables of earlier versions do not have."""
 
     @property
     def columns(self) -> list[Column]:
@@ -106,8 +110,8 @@ class Table:
         return kept if kept in self.schema else None
 
     def of_earlier(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """A frame that was read, and where an earlier version made it, which kept no quantiles, with null in their place."""
-        kept = {self.quantiles(value) for value in self.schema} - {None}
+        """A frame that was read, and where an earlier version made it, which kept no quantiles nor what is `added`, with null in their place."""
+        kept = {self.quantiles(value) for value in self.schema} - {None} | set(self.added)
         lacking = [name for name in self.schema if name not in frame.columns]
         if not lacking or not kept.issuperset(lacking) or len(frame.columns) + len(lacking) != len(self.schema):
             return frame

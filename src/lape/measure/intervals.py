@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from statistics import NormalDist
 from typing import Any, TypeAlias
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-
-from lape.extras import need
 
 Floats = NDArray[np.float64]
 MEAN = "mean"
@@ -169,11 +169,28 @@ def holm_known(p: Sequence[float | None]) -> list[float | None]:
 
 
 def wilson(count: int, of: int) -> tuple[float | None, float | None]:
-    """Wilson's 95 % interval of a share; None where there is nothing to count. Needs the extra `study`."""
+    """Wilson's 95 % interval of a share (Wilson 1927); None where there is nothing to count."""
     if not of:
         return None, None
-    need("study", "Wilson's interval", "scipy")
-    from scipy.stats import binomtest
+    low, high = (_score(count, of, level) for level in LOW_HIGH)
+    return low, high
 
-    ends = binomtest(count, of).proportion_ci(method="wilson")
-    return float(ends.low), float(ends.high)
+
+def wilson_quantiles(count: int, of: int) -> list[float] | None:
+    """Wilson's ends of a share at all `LEVELS`, (101,): what a claim on a count is judged by, as by a bootstrap's quantiles. None where there is
+    nothing to count. `p_at` of them is the p of the score test.
+
+    Example:
+        >>> from lape.measure.intervals import p_at, wilson_quantiles
+        >>> p_at(wilson_quantiles(18, 20), 0.5) < 0.001
+        True
+    """
+    return [_score(count, of, level) for level in LEVELS] if of else None
+
+
+def _score(count: int, of: int, level: float) -> float:
+    """The share at which the score test of a count has p `level`."""
+    z = NormalDist().inv_cdf(level)
+    share = count / of
+    middle, half = share + z * z / (2 * of), z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
+    return min(max((middle + half) / (1 + z * z / of), 0.0), 1.0)

@@ -1,8 +1,7 @@
-"""Judging claims: by a table's figure and its interval."""
+"""Judging claims: by a table's figures, their intervals and the bootstrap behind them."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,9 +10,9 @@ import polars as pl
 
 from lape.errors import OptionError
 from lape.experiments import experiments
-from lape.experiments.claim import Claim, Rule
+from lape.experiments.claim import Claim
 from lape.figures.style import ends
-from lape.measure.intervals import holm_known
+from lape.measure.intervals import QUANTILES, holm_known, p_at
 
 Verdict = Literal["holds", "does not hold", "undecided here", "not run"]
 LEVEL = 0.05
@@ -26,13 +25,14 @@ class Judged:
     claim: Claim
     verdict: Verdict
     members: pl.DataFrame
-    """`member`, `value`, `low`, `high`, `p_holm`, `verdict`."""
+    """`member`, `value`, `low`, `high`, `p`, `p_holm`, `verdict`."""
     why: str = ""
+    """Why it was not run, or could not be decided."""
 
 
 MEMBERS = {
     "member": pl.String,
-    **dict.fromkeys(("value", "low", "high", "p_holm"), pl.Float64),
+    **dict.fromkeys(("value", "low", "high", "p", "p_holm"), pl.Float64),
     "verdict": pl.String,
 }
 
@@ -40,9 +40,18 @@ MEMBERS = {
 def judge(claim: Claim, tables: Mapping[str, pl.DataFrame], why_not: Mapping[str, str], over: Sequence[str]) -> Judged:
     """Judge one claim by the tables of a study.
 
-    A member holds where its whole 95 % interval lies on the rule's side of the margin and its p, corrected by Holm over the
-    claim's members, is below .05 (p from the interval's width, as of a normal distribution); it does not hold where the interval
-    lies on the other side; else it is undecided. The claim holds where all members do, does not hold where any does not.
+    It *holds* where every member's whole 95 % interval lies on the rule's side of the margin. That is an intersection-union test (Berger 1982):
+    to say that all members hold, each is tested at the full level, without a correction, since where one of them does not, the whole is wrong no more
+    often than that one test. `within` is the test of equivalence by two one-sided tests (Schuirmann 1987), by the same 95 % interval as
+    everything else here, so at .025 a side, where 90 % is usual.
+
+    It *does not hold* where some member lies on the other side. That is one of several chances to find one, so it is corrected: `p` is twice the
+    bootstrap's one-sided p of the figure being on the rule's side, `p_holm` Holm's over the claim's members, and one below .05 decides.
+    Else it is *undecided here*, and `why` says so where something is lacking.
+
+    A claim on a spread, which is no interval, holds where all of it lies on the rule's side and does not hold where all of it lies on the
+    other; neither has an error rate.
+
     `why_not`: table, or value of `where`, -> why it is missing. `over`: what "over" in `where` stands for.
     """
     nothing = pl.DataFrame(schema=MEMBERS)
@@ -53,21 +62,69 @@ def judge(claim: Claim, tables: Mapping[str, pl.DataFrame], why_not: Mapping[str
         asked = [str(wanted) for wanted in claim.where.values() if not isinstance(wanted, list)]
         why = next((why_not[one] for one in asked if one in why_not), f"the table {claim.table} has no such rows")
         return Judged(claim, "not run", nothing, why)
-    names = [str(name) for name in rows[claim.member].to_list()] if claim.member in rows.columns else [claim.name]
-    values = [(row[claim.value], *ends(row, claim.value)) for row in rows.iter_rows(named=True)]
-    found = [(name, *value) for name, value in zip(names, values, strict=True)]
-    corrected = holm_known([_p(value, below, above, claim) for _, value, below, above in found])
-    members = []
-    for (name, value, below, above), p in zip(found, corrected, strict=True):
-        row = {"member": name, "value": value, "low": below, "high": above, "p_holm": p}
-        members.append({**row, "verdict": _verdict(below, above, p, claim)})
+    found = [_member(claim, row) for row in rows.iter_rows(named=True)]
+    corrected = holm_known([one["p"] for one in found])
+    members = [one | {"p_holm": p, "verdict": _verdict(claim, one, p)} for one, p in zip(found, corrected, strict=True)]
     verdicts = [one["verdict"] for one in members]
     whole: Verdict = "undecided here"
     if "does not hold" in verdicts:
         whole = "does not hold"
     elif all(one == "holds" for one in verdicts):
         whole = "holds"
-    return Judged(claim, whole, pl.DataFrame(members, schema=MEMBERS))
+    why = _lacking(claim, members) if whole == "undecided here" else ""
+    return Judged(claim, whole, pl.DataFrame(members, schema=MEMBERS), why)
+
+
+def _member(claim: Claim, row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row's figure, its ends, and the bootstrap's p of its being on the rule's side, doubled."""
+    low, high = ends(row, claim.value)
+    quantiles = row.get(f"{claim.value}_{QUANTILES}" if f"{claim.value}_low" in row else QUANTILES)
+    p = None
+    if claim.range == "interval" and quantiles and low is not None:
+        p = min(1.0, 2 * _one_sided(claim, quantiles))
+    name = str(row[claim.member]) if claim.member in row else claim.name
+    return {"member": name, "value": row[claim.value], "low": low, "high": high, "p": p}
+
+
+def _one_sided(claim: Claim, quantiles: Sequence[float | None]) -> float:
+    if claim.rule == "within":
+        return min(p_at(quantiles, claim.margin, side=1), p_at(quantiles, -claim.margin, side=-1))
+    return p_at(quantiles, claim.margin, side=-1 if claim.rule == "above" else 1)
+
+
+def _verdict(claim: Claim, found: Mapping[str, Any], p: float | None) -> Verdict:
+    low, high = found["low"], found["high"]
+    if low is None or high is None:
+        return "undecided here"
+    inside, outside = _sides(claim, low, high)
+    if inside:
+        return "holds"
+    if claim.range == "spread":
+        return "does not hold" if outside else "undecided here"
+    return "does not hold" if p is not None and p < LEVEL else "undecided here"
+
+
+def _sides(claim: Claim, low: float, high: float) -> tuple[bool, bool]:
+    """Whether all between two ends lies on the rule's side, and whether all of it lies on the other."""
+    margin = claim.margin
+    if claim.rule == "within":
+        return -margin < low and high < margin, low > margin or high < -margin
+    return (low > margin, high < margin) if claim.rule == "above" else (high < margin, low > margin)
+
+
+def _lacking(claim: Claim, members: Sequence[Mapping[str, Any]]) -> str:
+    """What the undecided lack, as far as that is known."""
+    bare = [one["member"] for one in members if one["value"] is None]
+    few = [one["member"] for one in members if one["value"] is not None and one["low"] is None]
+    old = [
+        one["member"]
+        for one in members
+        if claim.range == "interval" and one["low"] is not None and one["p"] is None and one["verdict"] != "holds"
+    ]
+    said = [f"no value for {', '.join(bare)}"] if bare else []
+    said += [f"no {claim.range} for {', '.join(few)}"] if few else []
+    said += [f"the table keeps no resamples of {', '.join(old)}: made by an earlier version"] if old else []
+    return "; ".join(said)
 
 
 def _deciding(claim: Claim, table: pl.DataFrame, over: Sequence[str]) -> pl.DataFrame:
@@ -81,21 +138,19 @@ def _deciding(claim: Claim, table: pl.DataFrame, over: Sequence[str]) -> pl.Data
         raise OptionError(f"The claim {claim.name} judges {claim.value} of {claim.table}, which holds no numbers.")
     for column, wanted in where:
         of = table[column].dtype
-        if wanted != "largest" and not all(_fits(of, one) for one in _listed(wanted)):
+        if wanted != "largest" and not all(_fits(of, one) for one in _listed(wanted, ["over"])):
             raise OptionError(
                 f"The claim {claim.name} asks for {column} = {wanted!r}, but {column} of {claim.table} is {of}."
             )
-        if wanted == "largest":
-            table = table.filter(pl.col(column) == pl.col(column).max())
-        elif wanted == "over":
-            table = table.filter(pl.col(column).is_in(list(over)))
-        else:
-            table = table.filter(pl.col(column).is_in(_listed(wanted)))
+        largest = pl.col(column) == pl.col(column).max()
+        table = table.filter(largest if wanted == "largest" else pl.col(column).is_in(_listed(wanted, over)))
     return table
 
 
-def _listed(wanted: Any) -> list[Any]:
-    return wanted if isinstance(wanted, list) else [wanted]
+def _listed(wanted: Any, over: Sequence[str]) -> list[Any]:
+    """The values that a row may have; "over", by itself or among others, stands for the languages `over`."""
+    several = wanted if isinstance(wanted, list) else [wanted]
+    return [value for one in several for value in (over if one == "over" else [one])]
 
 
 def _fits(dtype: pl.DataType, wanted: Any) -> bool:
@@ -105,34 +160,12 @@ def _fits(dtype: pl.DataType, wanted: Any) -> bool:
     return dtype == pl.String if isinstance(wanted, str) else dtype.is_numeric()
 
 
-def _p(value: float | None, low: float | None, high: float | None, claim: Claim) -> float | None:
-    """Two-sided p of the figure being the margin, from the width of its interval."""
-    if value is None or low is None or high is None:
-        return None
-    width = (high - low) / (2 * 1.959964)
-    if width <= 0:
-        return 1.0 if value == claim.margin else 0.0
-    return math.erfc(abs(value - claim.margin) / width / math.sqrt(2))
-
-
-def _verdict(low: float | None, high: float | None, p: float | None, claim: Claim) -> Verdict:
-    if low is None or high is None or p is None:
-        return "undecided here"
-    if low > claim.margin:
-        side: Rule = "above"
-    elif high < claim.margin:
-        side = "below"
-    else:
-        return "undecided here"
-    if side != claim.rule:
-        return "does not hold"
-    return "holds" if p < LEVEL else "undecided here"
-
-
 _HEAD = """\
-# What a study judges, fixed before it is run; give your own with --claims FILE.
-# A claim holds where the whole 95 % interval of `value` lies on the `rule` side of `margin`, for every row (`member`) that `where` picks.
-# "over" stands for the study's languages but for the main one; "largest" for the largest value of the column.
+# What a study judges, registered before it reads any data; give your own with --claims FILE.
+# A claim holds where the whole 95 % interval of `value` lies on the `rule` side of `margin` (`within`: between -margin and margin), for every
+# row (`member`) that `where` picks; it does not hold where one lies on the other side, corrected by Holm over the members.
+# "over" stands for the study's languages but for the main one; "largest" for the largest value of the column. `range = "spread"`: the ends are
+# no interval. `written`: the day; `seen`: models on which results that bear on it were known then.
 """
 
 

@@ -24,23 +24,15 @@ from lape.store import files
 from lape.store.cells import Cells
 from lape.store.draft import Draft
 from lape.store.files import PARTS
-from lape.study.claims import Judged, judge
+from lape.study.claims import judge
 from lape.study.plan import plan
+from lape.study.register import Standing, measured_before, registration, standing_of
+from lape.study.studied import Studied
 from lape.study.write import claims_page, latex, methods
 from lape.values.same import lasting
 
 EARLIER = {"steering": "forcing"}
 """What an experiment was called before -> what it is called."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Studied:
-    """What came out."""
-
-    tables: Tables
-    judged: list[Judged]
-    not_run: dict[str, str]
-    """Experiment -> why it was not run."""
 
 
 def chosen_parts(names: Sequence[str] | None, quick: bool) -> list[Experiment[Any]]:
@@ -60,10 +52,12 @@ def run(
     parts: Sequence[Experiment[Any]],
     *,
     announce: Callable[[pl.DataFrame], None] = lambda _plan: None,
+    recorded_before: bool = False,
 ) -> Studied:
     """Run experiments and judge claims. `announce` is given the plan before anything long begins.
 
-    Everything is kept in `context.folder`; a folder of another study is refused.
+    Everything is kept in `context.folder`; a folder of another study is refused. What was registered there decides which claims are
+    confirmatory; `recorded_before`: the statistics are older than the registration.
     """
     need("study", "A study", "scipy")
     if context.model is not None:
@@ -81,7 +75,14 @@ def run(
     why |= {one.name: "not asked for" for one in studied if one.name not in asked}
     reasons = {table: why[one.name] for one in studied if one.name in why for table in one.tables} | context.left_out
     why |= {f"the selection method {method}": reason for method, reason in context.left_out.items()}
-    return Studied(tables, [judge(claim, tables, reasons, context.over) for claim in claims], why)
+    judged = [judge(claim, tables, reasons, context.over) for claim in claims]
+    return Studied(tables, judged, why, _standing(context, claims, recorded_before))
+
+
+def _standing(context: Context, claims: Sequence[Claim], recorded_before: bool) -> dict[str, Standing]:
+    found, before = registration(context.folder), measured_before(context, recorded_before)
+    model = describe(context.model, context.tokenizer)["model"] if context.model is not None else {}
+    return {claim.name: standing_of(claim, found, model, before=claim.table in before) for claim in claims}
 
 
 def described(context: Context) -> dict[str, Any]:
@@ -174,7 +175,7 @@ def save(context: Context, studied: Studied, claims: str, record: dict[str, Any]
     if available():
         draw(studied.tables, folder / "figures", whole)
     files.write_text(folder / "claims.toml", claims)
-    files.write_text(folder / "claims.md", claims_page(studied.judged, studied.not_run, context.notes))
+    files.write_text(folder / "claims.md", claims_page(studied, registration(folder), context.notes))
     files.write_text(folder / "methods.md", methods(whole))
     draft.write({f"tables/{name}": table for name, table in studied.tables.items()}, run=whole)
     draft.finish()
@@ -216,9 +217,17 @@ def _record(context: Context, studied: Studied) -> dict[str, Any]:
             "hash": _hash([line for lines in chosen.values() for line in lines]),
         },
         "claims": [
-            {"name": one.claim.name, "verdict": one.verdict, "members": one.members.to_dicts(), "why": one.why}
+            {
+                "name": one.claim.name,
+                "verdict": one.verdict,
+                "members": one.members.to_dicts(),
+                "why": one.why,
+                "sha256": one.claim.digest,
+                "standing": dataclasses.asdict(studied.standing[one.claim.name]),
+            }
             for one in studied.judged
         ],
+        "registered": dataclasses.asdict(found) if (found := registration(context.folder)) is not None else None,
         "not_run": studied.not_run,
         "notes": context.notes,
     }

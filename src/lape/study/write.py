@@ -7,8 +7,11 @@ from typing import Any
 
 import polars as pl
 
+from lape.experiments.claim import Claim
 from lape.experiments.table import is_list
 from lape.study.claims import Judged
+from lape.study.register import Registered, Standing
+from lape.study.studied import Studied
 
 _ESCAPES = str.maketrans(
     {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}"}
@@ -38,28 +41,35 @@ def _cell(value: Any) -> str:
     return _escaped(str(value))
 
 
-def claims_page(judged: Sequence[Judged], not_run: Mapping[str, str], notes: Mapping[str, Sequence[str]]) -> str:
-    """Every claim with its statistic, margin, rule, figure and verdict, and what was not run."""
+def claims_page(studied: Studied, found: Registered | None, notes: Mapping[str, Sequence[str]]) -> str:
+    """Every claim with its statistic, margin, rule, figure, verdict and standing, and what was not run."""
+    judged, not_run = studied.judged, studied.not_run
     lines = [
         "# Claims",
         "",
-        "Each claim, its statistic, margin and rule stand in claims.toml, fixed before this command was run; a claim that was thought of with results",
-        "of the same model and text in hand is exploratory, whatever its verdict. A claim *holds* where the whole 95 % interval of every figure lies on",
-        "the rule's side of the margin, Holm-corrected within the claim; it is *undecided here* where an interval contains the margin or there is none.",
-        "An interval is what its table says: a bootstrap over text, questions or neurons; for sets from other text, the spread over ways of halving it.",
+        _registration(found),
+        "A claim is *confirmatory* here if it was registered, to the letter, before the data were read, and its author knew of no results on this model",
+        "that bear on it; else *exploratory*, whatever its verdict.",
         "",
-        "| claim | verdict | figures (95 % interval) |",
-        "|---|---|---|",
+        "A claim *holds* where the whole 95 % interval of every figure lies on the rule's side of the margin (every member is tested at the full level:",
+        "an intersection-union test). It *does not hold* where a figure lies on the other side with a bootstrap p below .05, corrected by Holm over the",
+        "claim's members. Else it is *undecided here*. An interval is over what its table says: text, questions or neurons. A spread is none.",
+        "",
+        "| claim | verdict | standing | figures (95 % interval, or what is said) |",
+        "|---|---|---|---|",
     ]
-    lines += [f"| {one.claim.says} | **{one.verdict}** | {_figures(one)} |" for one in judged]
+    for one in judged:
+        standing = studied.standing[one.claim.name]
+        lines.append(f"| {one.claim.says} | **{one.verdict}** | {standing.kind} | {_figures(one)} |")
     lines += ["", "## How each was judged", ""]
     for one in judged:
         claim = one.claim
         where = ", ".join(f"{column} = {value}" for column, value in claim.where.items())
+        rule = f"{claim.rule} {claim.margin:g}" if claim.rule != "within" else f"within ±{claim.margin:g}"
         lines.append(
             f"- **{claim.name}** ({claim.source}): `{claim.value}` of the table `{claim.table}`"
             + (f" where {where}" if where else "")
-            + f", {claim.rule} {claim.margin:g}."
+            + f", {rule}{', by its spread' if claim.range == 'spread' else ''}. {_standing(studied.standing[claim.name])}"
         )
     if not_run:
         lines += ["", "## Not run", "", *(f"- {part}: {why}" for part, why in not_run.items())]
@@ -69,22 +79,39 @@ def claims_page(judged: Sequence[Judged], not_run: Mapping[str, str], notes: Map
     return "\n".join([*lines, ""])
 
 
+def _registration(found: Registered | None) -> str:
+    if found is None:
+        return "The claims (claims.toml) were not registered before the data were read."
+    return f"The claims (claims.toml, SHA-256 {found.sha256[:16]}) were registered at {found.at}, before this study read any data (registered.json)."
+
+
+def _standing(standing: Standing) -> str:
+    """When a claim was written and registered, and why it is exploratory."""
+    written = f"Written {standing.written}" if standing.written else "It does not say when it was written"
+    registered = f"registered {standing.registered}" if standing.registered else "not registered"
+    before = "; measured before" if standing.before else ""
+    return f"{written}; {registered}{before}: {standing.kind}{f' ({standing.why})' if standing.why else ''}."
+
+
 def _figures(one: Judged) -> str:
     if one.verdict == "not run":
         return one.why
-    return "; ".join(
-        f"{row['member']} {_number(row['value'])} ({_interval(row)})"
+    said = "; ".join(
+        f"{row['member']} {_number(row['value'])} ({_ends(one.claim, row)})"
         + ("" if row["verdict"] == one.verdict else f" {row['verdict']}")
         for row in one.members.iter_rows(named=True)
     )
+    return f"{said}. {one.why[0].upper()}{one.why[1:]}" if one.why else said
 
 
 def _number(value: float | None) -> str:
     return "none" if value is None else f"{value:.3f}"
 
 
-def _interval(row: Mapping[str, Any]) -> str:
-    return "no interval" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
+def _ends(claim: Claim, row: Mapping[str, Any]) -> str:
+    if row["low"] is None:
+        return f"no {claim.range}"
+    return f"{'spread ' if claim.range == 'spread' else ''}{row['low']:.3f} to {row['high']:.3f}"
 
 
 def methods(record: Mapping[str, Any]) -> str:
@@ -105,11 +132,19 @@ def methods(record: Mapping[str, Any]) -> str:
             f"text and each read by itself ({evaluated['tokens']} tokens per language on average; SHA-256 {evaluated['hash'][:16]}), "
             "as the change of the negative log-likelihood in nats per token when a language's neurons are set to 0, "
             f"beside {options['draws']} draws of control neurons (a) as many at random in each layer, (b) as many in each layer and decile of "
-            "energy E[a²]·‖down column‖². Intervals of these effects are 95 % percentile bootstraps "
-            f"({options['resamples']:,} resamples) over sentences, resampled jointly over languages and conditions; selection methods are compared by "
+            "energy E[a²]·‖down column‖². Intervals of these effects are 95 % bootstraps (BCa, Efron 1987, under 100 units; else percentile; "
+            f"{options['resamples']:,} resamples) over sentences, resampled jointly over languages and conditions; selection methods are compared by "
             "the paired difference of selectivity, own / (own + others), at the largest own effect that both reach. "
-            "Claims, margins and rules were fixed before this command was run; a claim that was thought of with results of the same model and text in hand "
-            f"is exploratory. Software: {versions}.",
+            f"{_of_claims(record)} Software: {versions}.",
             "",
         ]
     )
+
+
+def _of_claims(record: Mapping[str, Any]) -> str:
+    found = record.get("registered")
+    several = [one["standing"]["kind"] for one in record["claims"] if one["verdict"] != "not run"]
+    count = f"{several.count('confirmatory')} of the {len(several)} that were judged are confirmatory, the others exploratory: see claims.md."
+    if found is None:
+        return f"Claims, margins and rules were not registered before the data were read; {count}"
+    return f"Claims, margins and rules (SHA-256 {found['sha256'][:16]}) were registered on {found['at'][:10]}, before this study read any data; {count}"

@@ -61,7 +61,13 @@ EXPERIMENT = Experiment(
     options=NoOptions,
     run=_run,
     tables={
-        "amount": Table("Jaccard of the sets found in two disjoint groups of folds, by the tokens in each.", AMOUNT),
+        "amount": Table(
+            "Jaccard of the sets found in two disjoint groups of folds, by the tokens in each: the median over halvings, and the spread from the 5th "
+            "to the 95th percentile over them, which is no confidence interval.",
+            AMOUNT,
+            ends="spread (5th–95th percentile over halvings)",
+            added=("halvings",),
+        ),
         "reliability": Table(
             "How alike the sets of two halves of the text are, beside chance.",
             RELIABILITY,

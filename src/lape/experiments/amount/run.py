@@ -16,6 +16,7 @@ AMOUNT = {
     "tokens": pl.Int64,
     "language": pl.String,
     **dict.fromkeys(("median", "low", "high"), pl.Float64),
+    "halvings": pl.Int64,
 }
 
 
@@ -24,8 +25,8 @@ def amount(stats: ActivationStats, find: Method, *, seed: int = 0) -> pl.DataFra
 
     `find`: a method with its options, such as `functools.partial(lape, rate=0.02)`. One row per number of folds and language (and the union):
     `tokens` (mean of a group, over languages), `median`, and the 5th
-    and 95th percentile over random pairs of groups as `low` and `high` (spread, not a confidence interval). Sets under 20 neurons
-    have none; groups in which a language has no text are passed over.
+    and 95th percentile over random pairs of groups as `low` and `high` (a spread, not a confidence interval), and `halvings`, how many such
+    pairs there are. Sets under 20 neurons have none; groups in which a language has no text are passed over.
 
     Example:
         >>> from lape.detect.lap import lap
@@ -47,9 +48,9 @@ def amount(stats: ActivationStats, find: Method, *, seed: int = 0) -> pl.DataFra
     return pl.DataFrame(rows, schema=AMOUNT)
 
 
-def _spread(values: Sequence[float | None]) -> dict[str, float | None]:
+def _spread(values: Sequence[float | None]) -> dict[str, float | int]:
     known = [value for value in values if value is not None]
     if len(known) < len(values) / 2 or not known:
         return {}
     low, middle, high = np.quantile(known, [0.05, 0.5, 0.95])
-    return {"median": float(middle), "low": float(low), "high": float(high)}
+    return {"median": float(middle), "low": float(low), "high": float(high), "halvings": len(known)}

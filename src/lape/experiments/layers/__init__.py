@@ -24,7 +24,8 @@ HISTOGRAM = Table(
     command="{identify}",
 )
 PLACES = Table(
-    "The shares of all assignments of a neuron to a language that lie in the bottom two layers and in the top quarter, and their ratio to chance.",
+    "The shares of all assignments of a neuron to a language that lie in the bottom two layers and in the top quarter, and their ratio to chance, with "
+    "intervals over the neurons of the sets, not over text.",
     {"place": pl.String, **dict.fromkeys(("share", "chance"), pl.Float64), **resampled("over_chance", plain=True)},
 )
 
@@ -85,7 +86,7 @@ EXPERIMENT = Experiment(
     run=_run,
     tables={
         "layers": Table(
-            "Shares of each language's neurons in parts of the model, with 95 % intervals over the neurons of the set.",
+            "Shares of each language's neurons in parts of the model, with 95 % intervals over the neurons of the set, not over text.",
             LAYERS,
         ),
         "histogram": HISTOGRAM,

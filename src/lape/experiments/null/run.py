@@ -16,21 +16,22 @@ from lape.data.languages import tag
 from lape.data.texts import Documents
 from lape.detect.lape import LapeOptions, entropy, scored_neurons, select
 from lape.errors import OptionError
-from lape.measure.intervals import wilson
+from lape.measure.intervals import QUANTILES, resampled, wilson, wilson_quantiles
 from lape.options import given, shares
 from lape.values.neurons import LanguageNeurons
 from lape.values.same import check_same_model
 from lape.values.stats import ActivationStats, LanguageStats
 
 NULL: dict[str, Any] = {
-    "language": pl.String,
+    **dict.fromkeys(("language", "kind"), pl.String),
     **dict.fromkeys(("slices", "tokens", "candidates"), pl.Int64),
-    **dict.fromkeys(
-        ("first_percentile", "median", "highest_chosen", "real_highest", "share_below", "low", "high"), pl.Float64
-    ),
+    **dict.fromkeys(("first_percentile", "median", "highest_chosen", "real_highest"), pl.Float64),
+    **resampled("share_below", plain=True),
     **dict.fromkeys(("neurons", "chosen_in_null"), pl.Int64),
 }
 """Columns of `null_entropy`."""
+FOLDS, TOPICS = "folds", "topics"
+"""Of what the slices of a null are made."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,13 @@ def null_entropy(
     they were languages, gives runs of neighbouring documents, which differ more. All counts are thinned, without replacement, to
     those of the smallest slice or language: the real entropies are thus of as few tokens as the null's.
 
-    One row per source of the null: `language`, `slices`, `tokens` (of each); `candidates`, the neurons that pass LAPE's filter in
+    One row per source of the null: `language`, `kind` (`folds`, or `topics` where those were given), `slices`, `tokens` (of each);
+    `candidates`, the neurons that pass LAPE's filter in
     some slice (with the neurons' own options; the published ones for another method's), `first_percentile` (the quantile `share`)
     and `median` of their entropies in nats; `chosen_in_null`, how many LAPE chooses there, and `highest_chosen`, the highest entropy
     among them, beside `real_highest`, that of the chosen neurons in as many tokens of the real languages; `share_below`, the share of
     the chosen `neurons` (of any language) whose real, thinned entropy lies below the first percentile, with Wilson's 95 % interval
-    over neurons `low`, `high` (null without neurons).
+    over neurons, not over text, `low`, `high`, and its ends at other levels, `quantiles` (null without neurons).
 
     Neurons are chosen in all the text and then measured in part of it, which can only raise their entropies. Raises
     OptionError for more languages than folds, or statistics made from counts, which have one fold, MismatchError for neurons or topics of another model.
@@ -81,7 +83,10 @@ def null_entropy(
     sources = _sources(stats, topics)
     known = neurons.options if neurons.method == "lape" else {}
     rule = LapeOptions(**{field.name: known[field.name] for field in fields(LapeOptions) if field.name in known})
-    rows = [_row(stats, neurons, language, sliced, rule, options) for language, sliced in sources.items()]
+    kind = FOLDS if topics is None else TOPICS
+    rows = [
+        {"kind": kind, **_row(stats, neurons, language, sliced, rule, options)} for language, sliced in sources.items()
+    ]
     return pl.DataFrame(rows, schema=NULL)
 
 
@@ -179,6 +184,7 @@ def _row(
         "share_below": below / len(chosen) if len(chosen) and bar is not None else None,
         "low": low,
         "high": high,
+        QUANTILES: wilson_quantiles(below, len(chosen)) if bar is not None else None,
         "neurons": len(chosen),
         "chosen_in_null": len(members),
     }
