@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lape.measure.bootstrap import Resamples
 from lape.measure.correlation import Link, determined, judged, linked, pearson, rank_correlation, ranks, spearman
 
 LAW = settings(deadline=None, max_examples=40)
@@ -41,7 +42,8 @@ def test_what_does_not_vary_has_no_correlation_and_no_warning():
         assert np.isnan(found[1])
         assert np.isnan(pearson(np.ones((2, 1)), np.ones((2, 1)))).all()
         assert spearman(np.ones(1), np.ones(1)) is None
-        rank_correlation(np.array([0.0, 1.0, 1.0]), np.arange(3.0), 50, 0)  # some resamples are one case alone
+        few = np.arange(24) // 23 * 1.0
+        rank_correlation(few, np.arange(24.0), Resamples(24, 50, 0))  # some resamples lack the one that differs
 
 
 lists = st.lists(st.integers(-3, 3), min_size=3, max_size=12)
@@ -62,12 +64,23 @@ def test_correlations_are_those_of_numpy_and_do_not_change_under_growing_maps(va
     x = np.array(values, float)
     y = x + np.random.default_rng(seed).normal(size=len(x))
     if x.std() == 0:
-        assert rank_correlation(x, y, 10, 0) == (None, None, None)
+        assert np.isnan(rank_correlation(x, y, Resamples(len(x), 10, 0))).all()
         return
     assert float(pearson(x, y)) == pytest.approx(np.corrcoef(x, y)[0, 1])
-    rho, low, high = rank_correlation(x, y, 200, 0)
-    assert rank_correlation(np.exp(x), y**3, 200, 0) == pytest.approx((rho, low, high))
-    assert low <= high
+    drawn = Resamples(len(x), 50, 0)
+    assert rank_correlation(np.exp(x), y**3, drawn) == pytest.approx(rank_correlation(x, y, drawn), nan_ok=True)
+
+
+def test_each_row_of_rank_correlations_is_that_of_its_resample_or_of_all_cases_but_one():
+    x, y = np.random.default_rng(0).normal(size=(2, 25)).round(1)
+    drawn = Resamples(25, 10, 0)
+    found = rank_correlation(x, y, drawn)
+    assert len(found) == 1 + 10 + 25
+    assert found[0] == pytest.approx(spearman(x, y))
+    for row, times in zip(found[1:11], drawn.weights[1:11].astype(int), strict=True):
+        assert row == pytest.approx(spearman(np.repeat(x, times), np.repeat(y, times)))
+    for k, row in enumerate(found[11:]):
+        assert row == pytest.approx(spearman(np.delete(x, k), np.delete(y, k)))
 
 
 def test_a_perfect_a_halved_and_a_useless_prediction_are_told_apart():

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from lape.extras import need
-from lape.measure.bootstrap import Floats
-from lape.measure.intervals import Interval, interval
+from lape.measure.bootstrap import Floats, Resamples
 
-_STEEPEST = 10.0
+_STEEPEST = 4.0
 """How far a link bends over what it is fitted on, in powers of e."""
 _STRAIGHT, _OVERFLOW = 1e-9, 100.0
 """Powers of e that a link takes for none, and that it does not exceed far from what it is fitted on."""
@@ -43,22 +42,31 @@ def spearman(x: Floats, y: Floats) -> float | None:
     return finite(float(pearson(ranks(x), ranks(y))))
 
 
-def rank_correlation(x: Floats, y: Floats, resamples: int, seed: int) -> Interval:
-    """Spearman's correlation of (n,) and (n,) float64, −1 to 1, with its 95 % percentile bootstrap interval over cases: value, low, high.
+def rank_correlation(x: Floats, y: Floats, drawn: Resamples) -> Floats:
+    """Spearman's correlation of (n,) and (n,) float64, −1 to 1, on all cases and on each resample of them: (rows,), of which `drawn` makes an interval.
 
-    Ties get their mean rank. None where one of the two does not vary. Needs the extra `study`.
+    Ties get their mean rank. Not a number where one of the two does not vary. Needs the extra `study`.
 
     Example:
         >>> import numpy as np
+        >>> from lape.measure.bootstrap import Resamples
         >>> from lape.measure.correlation import rank_correlation
         >>> depth, damage = np.arange(30.0), np.arange(30.0) ** 3
-        >>> value, low, high = rank_correlation(depth, damage, resamples=200, seed=0)
+        >>> drawn = Resamples(30, 200, seed=0)
+        >>> value, low, high = drawn.interval(rank_correlation(depth, damage, drawn))
         >>> f"{value:.2f} ({low:.2f} to {high:.2f})"
         '1.00 (1.00 to 1.00)'
     """
-    drawn = np.random.default_rng(seed).integers(0, len(x), (resamples, len(x)))
-    every = np.concatenate([np.arange(len(x))[None], drawn])
-    return interval(pearson(ranks(x[every]), ranks(y[every])))
+    times = (drawn.weights > 0) * np.maximum(
+        drawn.weights.astype(int), 1
+    )  # a row without one case weighs the others a little more
+    parts = np.split(times, [1 + drawn.resamples])
+    found = [np.empty(0)]
+    for part in parts:
+        if len(part):
+            every = np.tile(np.arange(len(x)), len(part)).repeat(part.ravel()).reshape(len(part), -1)
+            found.append(pearson(ranks(x[every]), ranks(y[every])))
+    return np.concatenate(found)
 
 
 @dataclass(frozen=True)
@@ -78,7 +86,7 @@ class Link:
 
 def linked(x: Floats, y: Floats) -> Link:
     """The link through which (n,) x predicts (n,) y best, by least squares: for each bend the best scale is known, and bends are searched on ever finer
-    grids, up to e¹⁰ times the slope at 0.
+    grids, as far as the slope grows or falls e⁴-fold over the x that are given.
 
     Flat where y falls as x grows; the identity where x is 0 throughout.
 

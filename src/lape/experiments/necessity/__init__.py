@@ -23,8 +23,8 @@ __all__ = ["EXPERIMENT", "necessity"]
 _GROUPS = "95 % percentile bootstrap over sets of neurons and documents{resamples}."
 _SEVERAL = 3
 """Languages on which the damage is measured where none are named: a finding in one says little."""
-_ESTIMATE, _POINT = 5, 2
-"""Passes that the estimates take, and those of one point of a set's path: one forwards and backwards, and for the estimates the draws."""
+_ESTIMATES = 13
+"""What the estimates of all sets of a language take together, in passes that switch one set off."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def _cost(context: Context, options: NecessityStudy) -> Cost:
     """One pass a set and language, and the estimates; float32 takes three times as long as half precision on a CPU."""
     languages = len(_languages(context, options))
     passes = languages * 2 * options.groups
-    return Cost(passes=passes, loss_tokens=3 * (passes + languages * _ESTIMATE) * options.necessity_tokens)
+    return Cost(passes=passes, loss_tokens=3 * (passes + languages * _ESTIMATES) * options.necessity_tokens)
 
 
 EXPERIMENT = Experiment(

@@ -8,19 +8,24 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lape.data.corpus import Corpus, TextOptions
-from lape.edit.edit import Edit, Scale, edited
+from lape.edit.edit import Scale, edited
 from lape.measure.bootstrap import Floats
 from lape.model.attribution import Pass, backward
 from lape.model.hooks import Rows
 from lape.model.loss import Head
-from lape.progress import Progress, silent
+from lape.progress import Progress, each, silent
 from lape.values.neurons import NeuronSet
 
 _NEARLY_OFF = 1e-3
 """The factor at which the slope of a set that is off is read: at 0 its activations, and so their products with gradients, are 0."""
+_STEPS = 200
+"""Of the path along which it is asked which sets have passed a stage."""
+_WIDTH = 0.3
+"""How far apart documents and tokens are in when they pass a stage, as a share of the path: chosen on French and Chinese neurons of Gemma 3 270M."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,31 @@ class Expansion:
     """(sets, documents) nats: ½ E[(Σ a · ∂NLL/∂a)²] under tokens that the model itself expects, the Gauss-Newton part of the bend; 0 where nothing
     was drawn. That the network behind a set is not linear is left out.
     """
+
+    def along(self, slopes: Floats, where: NDArray[np.bool_]) -> Floats:
+        """(sets, documents) nats: the first two terms, and of what the last set's damage has beyond its own two, what each of the others reaches.
+
+        Many neurons that are switched off together may do far more than the two terms say, in stages: the loss rises steeply once the last set is
+        turned down far enough. `slopes` (points, sets, documents), see `Estimator.slopes`, tell where on that path the rise is and which neurons it
+        is by. A set that has the share u of the slope where the last one is turned down by τ stands, all off, as far along as the last
+        one turned down by u, as if the loss there were a function of a weighted sum of what is turned down: it has passed that stage if u ≥ τ,
+        though not in all documents at once.
+        Shares are over the (documents,) of `where`. For the last set it is the trapezoid rule of integrated gradients.
+        """
+        points = len(slopes)
+        every = np.concatenate([self.first[None], slopes])
+        way = (np.arange(_STEPS) + 0.5) / _STEPS
+        hats = np.clip(
+            1 - np.abs(way[:, None] * points - np.arange(points + 1)), 0, 1
+        )  # straight lines between the points
+        totals = hats @ every[:, :, where].sum(2)
+        shares = np.divide(totals, totals[:, -1:], out=np.zeros_like(totals), where=totals[:, -1:] > 0)
+        passed = np.clip((shares - way[:, None]) / _WIDTH + 0.5, 0, 1)
+        passed[:, -1] = 1
+        weights = passed.T @ hats / _STEPS
+        beyond = every[:, -1] - self.first[-1] - 2 * np.arange(points + 1)[:, None] / points * self.second[-1]
+        damage: Floats = self.first + self.second + weights @ beyond
+        return damage
 
 
 @dataclass(frozen=True)
@@ -63,22 +93,34 @@ class Estimator:
         sums.close()
         return Expansion(-sums.slopes, sums.squares / (2 * max(draws, 1)))
 
-    def slope(self, neurons: NeuronSet, factor: float) -> Floats:
-        """(documents,) −∂NLL / ∂(factor by which the set is scaled), while it is scaled by `factor`, which is not 0."""
-        edits: list[Edit] = [Scale(neurons, factor)]
-        with edited(self.model, edits):
-            first = self.expand([neurons], 0, 0).first[0]
-        return np.asarray(first / factor)
+    def slopes(self, sets: Sequence[NeuronSet], points: int, progress: Progress = silent, *, what: str = "") -> Floats:
+        """(points, sets, documents) the slope along each set's path while the last one is turned down to 1 − 1/points, …, 1/points and (all but) off:
+        one pass forwards and backwards a point for all sets.
+        """
+        factors = [1 - k / points if k < points else _NEARLY_OFF for k in range(1, points + 1)]
+        slopes = [self._slope(sets, factor) for factor in each(factors, what, progress)]
+        return np.array(slopes).reshape(points, len(sets), self.corpus.documents)
+
+    def _slope(self, sets: Sequence[NeuronSet], factor: float) -> Floats:
+        """(sets, documents) −∂NLL / ∂(factor by which a set's neurons are multiplied), while those of the last one are multiplied by `factor`, not 0."""
+        whole = sets[-1]
+        parts = [*(one & whole for one in sets), *(one - whole for one in sets)]
+        with edited(self.model, Scale(whole, factor)):
+            inside, outside = np.split(self.expand(parts, 0, 0).first, 2)
+        slopes: Floats = inside / factor + outside
+        return slopes
 
     def path(self, neurons: NeuronSet, points: int) -> Floats:
         """(documents,) the slope averaged over `points` midpoints of the set's own path from off to on: integrated gradients. As the points grow,
         the damage itself, though dearer than measuring it.
         """
-        return np.asarray(np.mean([self.slope(neurons, (k + 0.5) / points) for k in range(points)], axis=0))
+        slopes: Floats = np.mean([self._slope([neurons], (k + 0.5) / points)[0] for k in range(points)], axis=0)
+        return slopes
 
     def trapezoid(self, neurons: NeuronSet) -> Floats:
         """(documents,) the mean of the slopes at the two ends of the set's own path: on, and (all but) off."""
-        return (self.slope(neurons, 1.0) + self.slope(neurons, _NEARLY_OFF)) / 2
+        slopes: Floats = (self._slope([neurons], 1.0)[0] + self._slope([neurons], _NEARLY_OFF)[0]) / 2
+        return slopes
 
 
 class _Sums:

@@ -49,13 +49,19 @@ def own_subsets(neurons: NeuronSet, count: int, sizes: Sequence[int], generator:
 
 
 def split(groups: Sequence[Group], known: int, generator: torch.Generator) -> list[bool]:
-    """Which groups a link is fitted on, `known` of them, as evenly over kinds and sizes as can be; the others are judged."""
+    """Which groups links are fitted on, `known` of them, as many of each kind and within it of each size as can be; the others are judged."""
     order = torch.randperm(len(groups), generator=generator).tolist()
-    turns: dict[tuple[str, int], int] = {}
-    ranked = []
-    for k in order:
-        stratum = groups[k].stratum
-        turns[stratum] = turns.get(stratum, 0) + 1
-        ranked.append((turns[stratum], k))
-    taken = {k for _, k in sorted(ranked, key=lambda one: one[0])[:known]}  # stable: within a turn at random
+    by_size = _turns(order, [group.stratum for group in groups])
+    by_kind = _turns(by_size, [group.among for group in groups])
+    taken = set(by_kind[:known])
     return [k in taken for k in range(len(groups))]
+
+
+def _turns(order: Sequence[int], kinds: Sequence[object]) -> list[int]:
+    """The same numbers dealt out in turns, one of each kind in each; those of a kind keep their order."""
+    counts: dict[object, int] = {}
+    turns = []
+    for k in order:
+        counts[kinds[k]] = counts.get(kinds[k], 0) + 1
+        turns.append((counts[kinds[k]], k))
+    return [k for _, k in sorted(turns, key=lambda one: one[0])]

@@ -17,9 +17,9 @@ from lape.measure.intervals import resampled
 
 BASELINES = ("counted", "energy")
 """What a set's damage could be told by without a gradient: how many neurons it has, and their energy on the text."""
-LINKED = (*BASELINES, "recorded", "first", "bent")
+LINKED = (*BASELINES, "recorded", "first", "bent", "along")
 """What is also judged through a link that is fitted on a few ablations."""
-PLAIN = ("recorded", "first", "second", "bent", "path", "trapezoid")
+PLAIN = ("recorded", "first", "second", "bent", "along", "path", "trapezoid")
 """What is judged as it is, in nats."""
 MEASURED = "damage"
 """The damage measured on the first half of the text as a prediction of that on the other: what no estimate from it can be expected to beat."""
@@ -35,13 +35,13 @@ PREDICTIONS: dict[str, Any] = {
     **dict.fromkeys(("root", "rho", "slope", "correlation", "ceiling", "reliability"), pl.Float64),
     "groups": pl.Int64,
 }
-"""A row per language, kind of set (`among`), `size` (0: all sizes together), estimate, `text` and number of ablation `passes` that its link was
-fitted on (0: taken as it is). Estimate and damage are of the same text, all of it (`same`), or of its two halves (`unseen`). Judged on `groups`
-sets that no link was fitted on: `r2` (1 − squared error / variance; below 0 is worse than the mean); `skill`, the same with the error of `counted`
-in place of the variance: what is told beyond the number of neurons; `root`, R² of the square roots; `rho`, Spearman's; `slope` (damage a predicted
-nat); `correlation`, Pearson's. In unseen text also the `ceiling` (R² of the damage measured on the first half), `share` = `r2` / `ceiling`, and the
-`reliability` of the damage on all of the text (Spearman-Brown). Intervals resample sets, and in each resample the documents of each half too, given the
-link (`lape.measure.correlation.Link`): `scale`, its slope at 0, and `bend`.
+"""A row per language, kind of set (`among`), `size` (0: all sizes together), estimate, `text` and number of ablation `passes`, of the same kind of
+sets, that its link was fitted on (0: taken as it is). Estimate and damage are of the same text, all of it (`same`), or of its two halves (`unseen`).
+Judged on `groups` sets that no link was fitted on: `r2` (1 − squared error / variance; below 0 is worse than the mean); `skill`, the same with the
+error of `counted` in place of the variance: what is told beyond the number of neurons; `root`, R² of the square roots; `rho`, Spearman's; `slope`
+(damage a predicted nat); `correlation`, Pearson's. In unseen text also the `ceiling` (R² of the damage measured on the first half), `share` = `r2` /
+`ceiling`, and the `reliability` of the damage on all of the text (Spearman-Brown). Intervals resample sets, and in each resample the documents of
+each half too, given the link (`lape.measure.correlation.Link`): `scale`, its slope at 0, and `bend`.
 """
 
 
@@ -59,8 +59,8 @@ class Readings:
     """(units,) scored tokens."""
     damage: Floats
     """(sets, units)"""
-    estimates: Mapping[str, Floats]
-    """Estimate -> (sets, units); not a number where it was not made."""
+    estimates: Mapping[str, Mapping[str, Floats]]
+    """`same` or `unseen` text -> estimate -> (sets, units); not a number where it was not made."""
     told: Mapping[str, Floats]
     """What is known of a set without this text's gradients -> (sets,)."""
 
@@ -99,7 +99,10 @@ def _rows(
     for text, seen, asked in (("same", every, every), ("unseen", a, b)):
         target = readings.draws(readings.damage, asked, weights)[:, chosen]
         ceiling = readings.draws(readings.damage, seen, weights)[:, chosen] if text == "unseen" else None
-        made = [(name, passes, link, of[:, chosen]) for name, passes, link, of in _predictors(readings, seen, weights)]
+        made = [
+            (name, passes, link, of[:, chosen])
+            for name, passes, link, of in _predictors(readings, among, text, seen, weights)
+        ]
         counted = next(values for name, _, _, values in made if name == BASELINES[0])
         judge = _Judge(sets, target, counted, ceiling)
         if ceiling is not None:
@@ -122,18 +125,19 @@ def _texts(half: NDArray[np.bool_], sets: Resamples, seed: int) -> Floats:
 
 
 def _predictors(
-    readings: Readings, seen: NDArray[np.bool_], weights: Floats
+    readings: Readings, among: str, text: str, seen: NDArray[np.bool_], weights: Floats
 ) -> Iterator[tuple[str, int, Link, Floats]]:
-    """Estimate, passes of its link, the link, and (rows, sets) what it predicts, from the text that is seen."""
+    """Estimate, passes of its link, the link, and (rows, sets) what it predicts of a kind of sets, from the text that is seen."""
     shape = (len(weights), len(readings.groups))
     every = {name: np.broadcast_to(told, shape) for name, told in readings.told.items()}
-    every |= {name: readings.draws(values, seen, weights) for name, values in readings.estimates.items()}
-    known = readings.mean(readings.damage, seen)[readings.fitted]
+    every |= {name: readings.draws(values, seen, weights) for name, values in readings.estimates[text].items()}
+    fitted = readings.fitted & np.array([group.among == among for group in readings.groups])
+    known = readings.mean(readings.damage, seen)[fitted]
     for name, values in every.items():
         if name in PLAIN:
             yield name, 0, Link(), values
-        if name in LINKED and np.isfinite(values[0, readings.fitted]).all():
-            link = linked(values[0, readings.fitted], known)
+        if name in LINKED and np.isfinite(values[0, fitted]).all():
+            link = linked(values[0, fitted], known) if len(known) else Link()
             yield name, len(known), link, link(values)
 
 
@@ -141,7 +145,7 @@ def _strata(readings: Readings) -> Iterator[tuple[str, int, NDArray[np.int64], l
     """Kind, size (0 for all), the judged sets, and the estimates that were made of just these, where there are two or more."""
     names = (*dict.fromkeys((*BASELINES, *PLAIN)), MEASURED)
     of: dict[str, NDArray[np.bool_]] = dict.fromkeys(names, ~readings.fitted)
-    of |= {name: ~readings.fitted & np.isfinite(values).all(1) for name, values in readings.estimates.items()}
+    of |= {name: ~readings.fitted & np.isfinite(values).all(1) for name, values in readings.estimates["same"].items()}
     for among in dict.fromkeys(group.among for group in readings.groups):
         sizes = sorted({len(group.neurons) for group in readings.groups if group.among == among})
         for size in (0, *(sizes if len(sizes) > 1 else ())):
@@ -188,7 +192,7 @@ class _Judge:
             **row,
             **self.sets.named("share", share, quantiles=True),
             "ceiling": finite(float(most[0])),
-            "reliability": finite(2 * r / (1 + r)),
+            "reliability": finite(2 * r / (1 + r)) if r > -1 else None,
         }
 
 

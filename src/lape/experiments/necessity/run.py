@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import polars as pl
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from lape.data.corpus import TextOptions
@@ -19,16 +20,17 @@ from lape.data.texts import Texts
 from lape.detect.common import over_others
 from lape.detect.lape import entropy
 from lape.errors import OptionError, TextError
-from lape.experiments.necessity.estimates import Estimator
+from lape.experiments.necessity.estimates import Estimator, Expansion
 from lape.experiments.necessity.groups import Group, own_subsets, sample, split
 from lape.experiments.necessity.predictions import Readings, predictions
 from lape.measure.ablation import Ablations, digest, refuse_recorded
-from lape.measure.bootstrap import FEWEST, Floats, by_unit, several_documents
+from lape.measure.bootstrap import FEWEST, Floats, Resamples, by_unit, several_documents
 from lape.measure.correlation import rank_correlation
+from lape.measure.intervals import resampled
 from lape.measure.result import Result
 from lape.options import Tokens, given, not_negative, positive
 from lape.progress import Progress, each, silent
-from lape.values.neurons import LanguageNeurons
+from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.stats import ActivationStats
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 
 PREDICTORS = ("entropy", "probability", "difference", "recorded")
 """Read from the statistics."""
-ESTIMATES = ("first", "second", "bent")
+ESTIMATES = ("first", "second", "bent", "along")
 """Measured on the evaluated text for all sets at once; see `lape.experiments.necessity.estimates`."""
 BOUNDS = ("path", "trapezoid")
 """Measured set by set."""
@@ -47,7 +49,16 @@ DAMAGES: dict[str, Any] = {
     **dict.fromkeys(("size", "layers", "chosen"), pl.Int32),
     "fitted": pl.Boolean,
     **dict.fromkeys(
-        ("damage", "damage_a", "damage_b", *PREDICTORS, "energy", *ESTIMATES, "first_a", "second_a", "bent_a", *BOUNDS),
+        (
+            "damage",
+            "damage_a",
+            "damage_b",
+            *PREDICTORS,
+            "energy",
+            *ESTIMATES,
+            *(f"{name}_a" for name in ESTIMATES),
+            *BOUNDS,
+        ),
         pl.Float64,
     ),
 }
@@ -56,18 +67,19 @@ random ones of the language's set), `group`, `neurons` (flat indices), `size`, `
 set), `fitted` (links are fitted on it, so that it is not judged); `damage` of switching it off, and on the two halves of the text, `damage_a`,
 `damage_b`; from the statistics `entropy` (mean, negated: higher is more specific; neurons that fire nowhere count as spread evenly), `probability`
 (mean), `difference` (sum of mean activations minus the other languages' mean), `recorded` (sum of recorded attributions, null without); from the text
-`energy` (sum of E[a²]·‖down column‖²); and the estimates: `first`, `second` and their sum, `bent` (the last two null where nothing was
-drawn), each from all of the text and, `_a`, from its first half; `path` and `trapezoid` of the sets that they were asked for, else null.
+`energy` (sum of E[a²]·‖down column‖²); and the estimates: `first`, `second`, their sum, `bent`, and `along` the path of the language's whole set (all
+but the first null where nothing was drawn), each from all of the text and, `_a`, from its first half; `path` and `trapezoid` of the sets that
+they were asked for, else null.
 """
 CORRELATIONS = {
     **dict.fromkeys(("language", "among"), pl.String),
     "size": pl.Int32,
     "predictor": pl.String,
-    **dict.fromkeys(("rho", "rho_low", "rho_high"), pl.Float64),
+    **resampled("rho"),
     "groups": pl.Int64,
 }
 """A row per language, kind and size of sets and predictor from the statistics: Spearman's `rho` with the `damage`, with its 95 % bootstrap interval over
-`groups`.
+`groups` sets.
 """
 
 
@@ -88,11 +100,11 @@ class NecessityOptions(TextOptions):
     draws: int = 8
     """Backward passes with tokens drawn from the model, which measure how the loss bends; 0: not measured."""
     calibration: int = 10
-    """Sets whose measured damage is enough to fit the link between estimate and damage; they are not judged."""
+    """Sets, half of them of each kind, whose measured damage is enough to fit a link between estimate and damage; they are not judged."""
     bounds: int = 0
     """Sets of each kind for which gradients are also averaged along their own path, which is dearer than measuring the damage."""
     points: int = 4
-    """Points of those paths."""
+    """Points of those paths, and of the path of the language's whole set, at a pass forwards and backwards each; 0: it is not followed."""
     resamples: int = 2000
     """Bootstrap resamples of sets and documents behind the 95 % intervals."""
     seed: int = 0
@@ -102,8 +114,8 @@ class NecessityOptions(TextOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        positive(self, "points", "calibration", "resamples")
-        not_negative(self, "own", "draws", "bounds")
+        positive(self, "calibration", "resamples")
+        not_negative(self, "own", "draws", "bounds", "points")
         if not self.sizes or min((*self.sizes, *self.own_sizes)) < 1:
             raise OptionError(
                 f"sizes are {self.sizes} and {self.own_sizes}. Expected whole numbers from 1, one at least of sizes."
@@ -190,7 +202,7 @@ def necessities(
     return Result(
         {
             "damages": pl.concat(frames),
-            "damage_correlations": pl.concat([_correlations(frame, options) for frame in frames]),
+            "damage_correlations": pl.concat([correlations(frame, options) for frame in frames]),
             "damage_predictions": pl.concat([predictions(one, options.resamples, options.seed) for one in read]),
         }
     )
@@ -232,7 +244,7 @@ def _readings(
     base, unit = work.unedited(language), work.unit(language)
     _, unit = np.unique(unit, return_inverse=True)  # those that this language has
     count = int(unit.max()) + 1
-    estimates = _estimated(work, language, groups, unit, options, progress)
+    estimates = _estimated(work, language, groups, own, unit, options, progress)
     damage = [
         by_unit(unit, work.off(group.neurons, language).nll - base.nll, count)
         for group in each(groups, f"switching sets off in {language}", progress)
@@ -258,38 +270,43 @@ def _estimated(
     work: Ablations,
     language: str,
     groups: Sequence[Group],
-    unit: Any,
+    own: NeuronSet,
+    unit: NDArray[np.int64],
     options: NecessityOptions,
     progress: Progress,
-) -> dict[str, Floats]:
-    """Estimate -> (sets, units) nats; not a number where it was not made."""
+) -> dict[str, dict[str, Floats]]:
+    """Of all of the text, and what is known of its first half alone: estimate -> (sets, units) nats; not a number where it was not made."""
     corpus = work.corpora[language]
     assert corpus.lines is not None  # prepared with lines=True
     estimator = Estimator(work.model, work.head, corpus, work.options)
-    sets = [group.neurons for group in groups]
+    sets = [*(group.neurons for group in groups), own]
     of_document = np.zeros(corpus.documents, np.int64)
     of_document[corpus.lines.document] = unit
-    count = int(unit.max()) + 1
 
     def by_units(values: Floats) -> Floats:
-        return np.array([by_unit(of_document, row, count) for row in values])
+        return np.array([by_unit(of_document, row, int(unit.max()) + 1) for row in values])
 
     def expand() -> dict[str, torch.Tensor]:
         found = estimator.expand(sets, options.draws, options.seed, progress, what=f"estimating in {language}")
-        return {"first": torch.from_numpy(found.first), "second": torch.from_numpy(found.second)}
+        slopes = estimator.slopes(sets, options.points, progress, what=f"following the path of {language}")
+        return {name: torch.from_numpy(values) for name, values in (*vars(found).items(), ("slopes", slopes))}
 
-    every = hashlib.sha256("".join(map(digest, sets)).encode()).hexdigest()[:20]
-    like = dict.fromkeys(
-        ("first", "second"), torch.empty(len(sets), corpus.documents, dtype=torch.float64, device="meta")
-    )
-    kept = work.cells.tensors(
-        f"expansion.{every}.{options.draws}.{options.seed}.{language}", expand, "an expansion", like
-    )
-    first, second = by_units(kept["first"].numpy()), by_units(kept["second"].numpy())
-    if not options.draws:
-        second = np.full_like(second, np.nan)
+    made = "".join([*map(digest, sets), str((options.draws, options.seed, options.points))])
+    name = f"expansion.{hashlib.sha256(made.encode()).hexdigest()[:20]}.{language}"
+    kept = {key: one.numpy() for key, one in work.cells.tensors(name, expand, "an expansion").items()}
+    slopes = kept.pop("slopes")
+    found = Expansion(**kept)
+    nothing = np.full_like(found.first, np.nan)
     bounds = _bounds(estimator, groups, options, progress)
-    return {"first": first, "second": second, "bent": first + second, **{k: by_units(v) for k, v in bounds.items()}}
+
+    def made(where: NDArray[np.bool_]) -> dict[str, Floats]:
+        second = found.second if options.draws else nothing
+        along = found.along(slopes, where) if options.draws and options.points else nothing
+        terms = {"first": found.first, "second": second, "bent": found.first + second, "along": along}
+        return {key: by_units(values[: len(groups)]) for key, values in (terms | bounds).items()}
+
+    half = of_document % 2 == 0
+    return {"same": made(np.ones_like(half)), "unseen": made(half)}
 
 
 def _bounds(
@@ -327,8 +344,8 @@ def _ablated(read: Readings, neurons: LanguageNeurons, stats: ActivationStats) -
         **_read(stats, read.language, groups),
         "recorded": read.told.get("recorded", [None] * len(groups)),
         "energy": read.told["energy"],
-        **{name: read.mean(values, every) for name, values in read.estimates.items()},
-        **{f"{name}_a": read.mean(read.estimates[name], a) for name in ESTIMATES},
+        **{name: read.mean(values, every) for name, values in read.estimates["same"].items()},
+        **{f"{name}_a": read.mean(read.estimates["unseen"][name], a) for name in ESTIMATES},
     }
     frame = pl.DataFrame({name: columns[name] for name in DAMAGES}, schema=DAMAGES)
     return frame.with_columns(pl.col(pl.Float64).fill_nan(None))
@@ -348,15 +365,16 @@ def _read(stats: ActivationStats, language: str, groups: Sequence[Group]) -> dic
     }
 
 
-def _correlations(ablated: pl.DataFrame, options: NecessityOptions) -> pl.DataFrame:
+def correlations(damages: pl.DataFrame, options: NecessityOptions) -> pl.DataFrame:
+    """`CORRELATIONS` of one language's `DAMAGES`."""
     rows = []
-    for (among, size), frame in ablated.partition_by("among", "size", as_dict=True, maintain_order=True).items():
+    for (among, size), frame in damages.partition_by("among", "size", as_dict=True, maintain_order=True).items():
+        drawn = Resamples(len(frame), options.resamples, options.seed)
         for predictor in PREDICTORS:
             if frame[predictor].null_count():
                 continue
-            rho, low, high = rank_correlation(
-                frame[predictor].to_numpy(), frame["damage"].to_numpy(), options.resamples, options.seed
-            )
+            known, damage = frame[predictor].to_numpy(), frame["damage"].to_numpy()
+            rho = drawn.named("rho", rank_correlation(known, damage, drawn), quantiles=True)
             names = {"language": frame["language"][0], "among": among, "size": size, "predictor": predictor}
-            rows.append({**names, "rho": rho, "rho_low": low, "rho_high": high, "groups": len(frame)})
+            rows.append({**names, **rho, "groups": len(frame)})
     return pl.DataFrame(rows, schema=CORRELATIONS)
