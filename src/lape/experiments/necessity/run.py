@@ -291,8 +291,8 @@ def _estimated(
         slopes = estimator.slopes(sets, options.points, progress, what=f"following the path of {language}")
         return {name: torch.from_numpy(values) for name, values in (*vars(found).items(), ("slopes", slopes))}
 
-    made = "".join([*map(digest, sets), str((options.draws, options.seed, options.points))])
-    name = f"expansion.{hashlib.sha256(made.encode()).hexdigest()[:20]}.{language}"
+    what = "".join([*map(digest, sets), str((options.draws, options.seed, options.points))])
+    name = f"expansion.{hashlib.sha256(what.encode()).hexdigest()[:20]}.{language}"
     kept = {key: one.numpy() for key, one in work.cells.tensors(name, expand, "an expansion").items()}
     slopes = kept.pop("slopes")
     found = Expansion(**kept)
