@@ -120,6 +120,17 @@ def test_a_link_is_found_again_grows_and_begins_at_0(scale, bend, seed):
     assert float(link(np.zeros(1))[0]) == 0.0
 
 
+def test_a_link_bends_only_where_that_predicts_cases_it_was_not_fitted_on():
+    random = np.random.default_rng(0)
+    straight = bent = 0
+    for _ in range(60):
+        x = random.gamma(2.0, 1.0, 8)
+        straight += linked(x, x + 0.3 * random.normal(size=8)).bend == 0
+        bent += linked(x, np.expm1(x) + 0.3 * random.normal(size=8)).bend < 0
+    assert straight > 30
+    assert bent > 50
+
+
 def test_a_link_of_what_tells_nothing_or_is_0_is_flat_or_none():
     x = np.linspace(0.1, 1, 10)
     assert linked(x, -x) == Link(0.0)
