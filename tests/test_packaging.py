@@ -8,6 +8,7 @@ import sys
 import tomllib
 
 import yaml
+from hatchling.builders.wheel import WheelBuilder
 from hatchling.metadata.core import ProjectMetadata
 from hatchling.plugin.manager import PluginManager
 
@@ -38,6 +39,14 @@ def test_the_description_stands_by_itself() -> None:
         assert (ROOT / link.removeprefix(at.format(kind)).partition("#")[0]).exists(), link
     kept = re.sub(rf"\({re.escape(PROJECT['urls']['Repository'])}/\w+/v[\w.]+/", "(", readme)
     assert kept == (ROOT / "README.md").read_text(encoding="utf-8"), "but for links nothing is changed"
+
+
+def test_the_wheel_holds_every_file_of_the_package() -> None:
+    """Texts and questions too, not code alone."""
+    held = {one.distribution_path for one in WheelBuilder(str(ROOT)).recurse_included_files()}
+    files = [path for path in (ROOT / "src/lape").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    assert {path.relative_to(ROOT / "src").as_posix() for path in files} == held
+    assert len([one for one in held if "/data/samples/" in one and one.endswith("/zh.txt")]) == 4
 
 
 def test_python_m_is_the_command() -> None:

@@ -122,7 +122,14 @@ EXPECTED = [
     ),
     Row("lape", {"per_language": 8}, {"own", "null", "shared"}, {"rare", "everywhere"}),
     Row("lave", {}, {"own", "null", "shared"}, {"rare", "everywhere"}),
-    Row("alignment", {}, {"own", "null", "shared"}, {"rare", "everywhere"}),
+    Row(
+        "alignment",
+        {},
+        {"own", "null"},
+        {"rare", "everywhere", "shared"},
+        why="rare ones are kept instead of shared ones, and then belong to no language",
+    ),
+    Row("alignment", {"filter": 0.95}, {"own", "null", "shared"}, {"rare", "everywhere"}),
     Row("alignment", {"per_language": 6}, {"own", "null"}, {"rare", "everywhere", "shared"}),
     Row(
         "lap", {"per_language": 4}, {"everywhere"}, {"own", "null", "rare", "shared"}, why="what fires always is first"

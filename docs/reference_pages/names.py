@@ -85,6 +85,8 @@ PAGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
             "lape.measure.intervals.two_sided",
             "lape.measure.correlation.rank_correlation",
             "lape.measure.generation.generate",
+            "lape.measure.language_confusion.language_confusion",
+            "lape.measure.language_confusion.english_words",
         ),
     ),
     "model": (

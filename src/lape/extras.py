@@ -6,7 +6,7 @@ import importlib.util
 
 from lape.errors import OptionError
 
-_CALLED = {"lingua": "lingua-language-detector"}
+_CALLED = {"lingua": "lingua-language-detector", "spellchecker": "pyspellchecker"}
 """Packages that pip knows by another name than their modules have."""
 
 

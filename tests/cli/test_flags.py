@@ -68,7 +68,7 @@ def test_what_a_file_switches_on_can_be_taken_back(tmp_path: Path):
 def test_descriptions_are_those_below_the_fields_and_those_of_the_bases():
     said = descriptions(AlignmentOptions)
     assert list(said) == ["rate", "filter", "bar", "per_language", "denominator", "weight"]
-    assert said["weight"].startswith("λ, the weight of the largest probability.")
+    assert said["weight"].startswith("λ, the weight of the largest probability; auto: ")
 
 
 SHARED = """

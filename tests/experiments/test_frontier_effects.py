@@ -11,7 +11,6 @@ import torch
 from lape.data.corpus import TextOptions
 from lape.data.texts import Documents
 from lape.errors import MismatchError, TextError
-from lape.experiments.frontier.table import advantages
 from lape.measure.ablation import Ablations
 from lape.measure.effects import effects, matched_sets
 from lape.measure.frontier import frontier
@@ -64,14 +63,14 @@ def test_every_cell_is_the_change_of_the_summed_loss_of_a_unit():
             for j, language in enumerate(LANGUAGES):
                 before, after = shared().unedited(language), shared().off(sets[off], language)
                 np.testing.assert_array_equal(found.nats[key][k, j], after.nll - before.nll)
-                np.testing.assert_array_equal(found.tokens[j], before.tokens)
+                np.testing.assert_array_equal(found.sentences[j], before.tokens > 0)
 
 
 def test_the_order_of_languages_is_the_one_asked_for():
     one = effects(shared(), {("a", 6): SMALL}, LANGUAGES)
     turned = effects(shared(), {("a", 6): SMALL}, LANGUAGES[::-1])
     np.testing.assert_array_equal(turned.nats["a", 6], one.nats["a", 6][::-1, ::-1])
-    np.testing.assert_array_equal(turned.tokens, one.tokens[::-1])
+    np.testing.assert_array_equal(turned.sentences, one.sentences[::-1])
 
 
 def test_lines_of_one_document_are_summed_in_blocks():
@@ -92,9 +91,9 @@ def test_a_line_that_one_language_lacks_leaves_the_others_paired():
     )
     assert whole.units == 24
     assert holed.units == 23
-    assert holed.tokens[1, 3] == 0
+    assert holed.sentences[1, 3] == 0
     rest = [unit for unit in range(24) if unit != 3]
-    np.testing.assert_array_equal(holed.tokens[:, rest], whole.tokens[:, rest])
+    np.testing.assert_array_equal(holed.sentences[:, rest], whole.sentences[:, rest])
     np.testing.assert_allclose(holed.nats["a", 6][:, :, rest], whole.nats["a", 6][:, :, rest], atol=1e-4)
 
 
@@ -177,8 +176,7 @@ def test_a_language_with_too_few_others_left_has_no_matched_set_and_is_not_beate
     assert set(found.sets) == {"zh"}
     assert len(found.notes) == 2
     assert found.notes[1].startswith("fr has no matched control: ")
-    measured = effects(shared(), {("lape", 30): large, ("matched", 30): found}, LANGUAGES)
-    table = advantages(measured, "lape", ["matched"], OVER, resamples=30, seed=0)
-    assert only(table, language="fr")["difference"] is None
-    assert only(table, language=MEAN)["languages"] == 1
-    assert only(table, language=MEAN)["difference"] == only(table, language="zh")["difference"]
+    table = frontier(effects(shared(), {("lape", 30): large, ("matched", 30): found}, LANGUAGES), OVER, 30, 0)
+    assert only(table, method="matched", language="fr")["own"] is None
+    assert only(table, method="matched", language=MEAN)["own"] is None
+    assert only(table, method="matched", language="zh")["own"] is not None

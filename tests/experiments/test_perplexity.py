@@ -13,6 +13,8 @@ from lape.data.texts import Documents
 from lape.edit.edit import Off, edited
 from lape.errors import FileError, MismatchError, OptionError, TextError
 from lape.experiments.perplexity.run import PerplexityOptions, line_losses, perplexity
+from lape.measure.ablation import Ablations
+from lape.measure.controls import control, seeded
 from lape.model.find import find
 from lape.recording.record import record
 from lape.values.neurons import LanguageNeurons, NeuronSet
@@ -44,6 +46,7 @@ COLUMNS = {
     "random_max": pl.Float64,
     "matched_mean": pl.Float64,
     "matched_max": pl.Float64,
+    "matched_energy": pl.Float64,
 }
 
 
@@ -56,12 +59,12 @@ def texts_of(count=24, languages=("en", "fr", "zh")):
 
 
 def table_of(texts, neurons=None, **options):
-    options = {"resamples": 200, "row_tokens": 64, **options}
+    options = {"resamples": 200, "row_tokens": 64, "draws": 3, "elsewhere": 1, **options}
     return perplexity(model_of("llama"), tokenizer_of(), neurons or neurons_of(), texts, **options)
 
 
 def lines_of(texts, neurons=None, **options):
-    options = PerplexityOptions(**{"resamples": 200, "row_tokens": 64, **options})
+    options = PerplexityOptions(**{"resamples": 200, "row_tokens": 64, "draws": 3, "elsewhere": 1, **options})
     return line_losses(model_of("llama"), tokenizer_of(), neurons or neurons_of(), texts, options)
 
 
@@ -141,11 +144,12 @@ def test_an_empty_set_changes_exactly_nothing(table):
     assert nothing["neurons"].to_list() == [0, 0, 0]
 
 
-def test_controls_stand_on_the_diagonal_of_sets_with_neurons_and_nowhere_else(table):
-    controls = table.select("random_mean", "random_max", "matched_mean", "matched_max")
-    wanted = (table["off"] == table["language"]) & (table["neurons"] > 0)
-    for column in controls:
-        assert column.is_not_null().to_list() == wanted.to_list()
+def test_random_controls_stand_on_the_diagonal_of_sets_with_neurons_and_matched_ones_in_their_whole_rows(table):
+    evaluated = table["off"].is_in(["en", "fr"])  # de has neurons and no text, zh no neurons
+    for kind, wanted in (("random", evaluated & (table["off"] == table["language"])), ("matched", evaluated)):
+        for column in table.select(f"{kind}_mean", f"{kind}_max"):
+            assert column.is_not_null().to_list() == wanted.to_list()
+    assert table["matched_energy"].is_not_null().to_list() == evaluated.to_list()
 
 
 def test_the_mean_of_the_controls_is_at_most_the_largest(table):
@@ -154,11 +158,31 @@ def test_the_mean_of_the_controls_is_at_most_the_largest(table):
         assert (diagonal[f"{kind}_mean"] <= diagonal[f"{kind}_max"] + 1e-12).all()
 
 
-def test_controls_are_as_many_draws_as_asked_for_on_the_text_of_the_set():
-    lines = lines_of(texts_of(3), draws=2)
-    drawn = lines.filter(pl.col("kind").is_in(["random", "matched"])).select("off", "kind", "draw", "language").unique()
-    expected = {(k, kind, draw, k) for k in ("en", "fr") for kind in ("random", "matched") for draw in (0, 1)}
+def test_controls_are_as_many_draws_as_asked_for_on_the_text_of_the_set_and_matched_ones_elsewhere():
+    lines = lines_of(texts_of(3), draws=2, elsewhere=1, controls=("random", "gate"))
+    drawn = lines.filter(pl.col("kind").is_in(["random", "gate"])).select("off", "kind", "draw", "language").unique()
+    expected = {(k, kind, draw, k) for k in ("en", "fr") for kind in ("random", "gate") for draw in (0, 1)}
+    expected |= {(k, "gate", 0, on) for k in ("en", "fr") for on in ("en", "fr", "zh")}
     assert set(drawn.rows()) == expected
+
+
+def test_the_ratio_of_energies_is_that_of_the_very_sets_that_were_off():
+    """Energies again by plain hooks on the text that is evaluated; the ratio's sum tells which neurons were drawn."""
+    work = Ablations(model_of("llama"), tokenizer_of(), texts_of(21), PerplexityOptions(row_tokens=64))
+    work.base()
+    lines = lines_of(texts_of(21), draws=1, controls=("random", "matched", "gate", "matched apart"))
+    excluded = neurons_of().union
+    for kind, of, pool in (
+        ("random", "written", excluded),
+        ("matched", "written", excluded),
+        ("gate", "gate", excluded),
+        ("matched apart", "written", excluded | work.leading()),
+    ):
+        energy = work.energy("fr", of)
+        drawn, _ = control(neurons_of()["fr"], pool, None if kind == "random" else energy, seeded(0, 1, 0))
+        expected = float(energy[neurons_of()["fr"].flat].sum() / energy[drawn.flat].sum())
+        (found,) = lines.filter(kind=kind, off="fr", language="fr")["energy_ratio"].unique()
+        assert found == pytest.approx(expected)
 
 
 def test_without_draws_there_are_no_controls():
@@ -170,6 +194,7 @@ def test_the_table_is_the_same_again_and_another_seed_draws_others():
     first, again, other = table_of(texts), table_of(texts), table_of(texts, seed=1)
     assert first.equals(again)
     assert row(first, "en", "en")["random_mean"] != row(other, "en", "en")["random_mean"]
+    assert row(first, "en", "en")["matched_mean"] != row(other, "en", "en")["matched_mean"]
     assert row(first, "en", "en")["low"] != row(other, "en", "en")["low"]
     assert row(first, "en", "en")["delta_token"] == row(other, "en", "en")["delta_token"]
 
@@ -269,7 +294,9 @@ def test_neurons_of_another_model_are_refused():
         table_of(texts_of(3), neurons)
 
 
-@pytest.mark.parametrize("options", [{"draws": -1}, {"resamples": 0}, {"tokens": 0}])
+@pytest.mark.parametrize(
+    "options", [{"draws": -1}, {"elsewhere": -1}, {"resamples": 0}, {"tokens": 0}, {"controls": ("decile",)}]
+)
 def test_an_option_that_makes_no_sense_is_refused(options):
     with pytest.raises(OptionError):
         table_of(texts_of(3), **options)
@@ -303,7 +330,9 @@ def stopped_after(cells):
 def call(tmp_path):
     def run(folder="cells", told=None, changed=None, **more):
         (tmp_path / folder).mkdir(exist_ok=True)
-        options = PerplexityOptions(**{"resamples": 200, "row_tokens": 64, "draws": 2, **(changed or {})})
+        options = PerplexityOptions(
+            **{"resamples": 200, "row_tokens": 64, "draws": 2, "elsewhere": 1, **(changed or {})}
+        )
         more = {"planned": lambda *plan: told.append(plan), **more} if told is not None else more
         where = tmp_path / folder if folder != "." else None
         return line_losses(model_of("llama"), tokenizer_of(), neurons_of(), texts_of(), options, folder=where, **more)
@@ -335,8 +364,9 @@ def test_the_passes_and_their_time_are_said_before_the_first(call):
     with pytest.raises(KeyboardInterrupt):
         call(told=told, progress=stopped_after(0))
     runs = {key: len(texts_of()) for key in ("en", "fr", "de")} | {
-        "controls": 2 * 2 * 2
-    }  # of en and fr, which are evaluated
+        "controls": 2 * 2 * 2,  # of en and fr, which are evaluated
+        "elsewhere": 2 * 2,  # one matched draw of each in the two other languages
+    }
     (passes, tokens, seconds), per_pass = told[0], call("all").group_by("language").agg(pl.col("tokens").max())
     assert passes == sum(runs.values())
     assert per_pass.height == 3
@@ -365,14 +395,14 @@ def test_a_graph_measures_what_the_model_does_and_is_made_once(kind, monkeypatch
     space = find(model_of(kind)).space
     sets = {k: NeuronSet(space, torch.tensor(list(v))) for k, v in SETS.items()}
     given = (model_of(kind), tokenizer_of(), LanguageNeurons(space, sets), texts_of())
-    options = {"row_tokens": 48, "batch_tokens": 100, "draws": 1, "resamples": 50}
+    options = {"row_tokens": 48, "batch_tokens": 100, "draws": 1, "elsewhere": 0, "resamples": 50}
     usual = line_losses(*given, PerplexityOptions(compile="off", **options))
     torch.compiler.reset()
     torch._dynamo.utils.counters.clear()
     graph = line_losses(*given, PerplexityOptions(compile="on", **options))
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
     assert not [one for one in caplog.records if one.name == "lape"]
-    assert usual.drop("nll").equals(graph.drop("nll"))
+    assert usual.drop("nll", "energy_ratio").equals(graph.drop("nll", "energy_ratio"))
     np.testing.assert_allclose(graph["nll"], usual["nll"], rtol=1e-5)
 
 

@@ -88,11 +88,39 @@ def test_measuring_leaves_no_hook_behind():
 def test_energy_is_the_mean_square_over_counted_tokens_times_the_down_column_s(kind, bos):
     """A text that spells out special tokens has fewer counted tokens than tokens."""
     texts = ["the cat</s> sat on<s> the mat", "le chat</s></s></s> dort", *some_texts(5)]
-    energy = work_of({"en": Documents(texts)}, kind, bos=bos).energy["en"]
+    work = work_of({"en": Documents(texts)}, kind, bos=bos)
     sums = sums_of(model_of(kind), kind, texts, tokenizer_of(bos), bos)
     assert sums["tokens"] < sum(len(tokenizer_of()(text, add_special_tokens=False)["input_ids"]) for text in texts)
     norms = [affine(model_of(kind), MLPS[kind].down.format(layer))[0].square().sum(0) for layer in range(LAYERS)]
-    torch.testing.assert_close(energy, sums["square"] / sums["tokens"] * torch.cat(norms), rtol=1e-9, atol=0)
+    for of, name in (("gate", "square"), ("written", "written_square")):
+        expected = sums[name] / sums["tokens"] * torch.cat(norms)
+        torch.testing.assert_close(work.energy("en", of), expected, rtol=1e-9, atol=0)
+    assert torch.equal(work.energy("en"), work.energy("en", "written"))
+
+
+def test_the_leading_neurons_are_those_furthest_above_the_other_languages_in_mean_activation():
+    texts = {language: some_texts(9, seed) for seed, language in enumerate(("en", "fr", "zh"))}
+    means = []
+    for some in texts.values():
+        sums = sums_of(model_of("llama"), "llama", some, tokenizer_of())
+        means.append(sums["sum"] / sums["tokens"])
+    count, expected = round(0.05 * len(SPACE)), set()
+    for k, mean in enumerate(means):
+        lead = mean - sum(one for n, one in enumerate(means) if n != k) / 2
+        expected |= set(lead.argsort(descending=True)[:count].tolist())
+    work = work_of({language: Documents(some) for language, some in texts.items()})
+    assert set(work.leading(0.05).flat.tolist()) == expected
+
+
+def test_a_single_language_leads_nowhere():
+    assert len(work_of({"en": TEXTS["en"]}).leading()) == 0
+
+
+def test_energies_are_refused_before_the_unedited_model_has_run():
+    work = Ablations(model_of("llama"), tokenizer_of(), TEXTS, OPTIONS)
+    for ask in (lambda: work.energy("fr"), work.leading):
+        with pytest.raises(OptionError, match="base"):
+            ask()
 
 
 # --- what is kept ---
@@ -113,14 +141,15 @@ def test_nothing_is_measured_twice(monkeypatch):
 
 def test_what_a_folder_holds_is_the_same_and_not_measured_again(tmp_path, monkeypatch):
     first = work_of(folder=tmp_path)
-    before, after, energy = first.unedited("fr"), first.off(SOME, "fr"), first.energy["fr"]
+    before, after, energy = first.unedited("fr"), first.off(SOME, "fr"), first.energy("fr")
     runs = counted(monkeypatch)
     again = work_of(folder=tmp_path)
     assert again.passes(SOME, "fr") == 0
     for kept, loss in ((again.unedited("fr"), before), (again.off(SOME, "fr"), after)):
         np.testing.assert_array_equal(kept.nll, loss.nll)
         np.testing.assert_array_equal(kept.tokens, loss.tokens)
-    assert torch.equal(again.energy["fr"], energy)
+    assert torch.equal(again.energy("fr"), energy)
+    assert again.leading() == first.leading()
     assert runs == []
 
 

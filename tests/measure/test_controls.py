@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import math
+from functools import partial
+
 import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from lape.errors import LapeError
-from lape.measure.controls import control, matched_like, random_like, stream
+from lape.errors import LapeError, OptionError
+from lape.measure.controls import (
+    CONTROLS,
+    LIKE,
+    NEAREST,
+    control,
+    energy_ratio,
+    kinds_of,
+    matched_like,
+    random_like,
+    stream,
+    unlike,
+)
 from lape.measure.controls import seeded as seeded_for
 from lape.values.neurons import NeuronSet
 from lape.values.space import NeuronSpace
@@ -28,21 +42,15 @@ def energies(seed=5, space=SPACE):
     return torch.rand(len(space), generator=seeded(seed), dtype=torch.float64)
 
 
-def deciles(energy, space=SPACE):
-    """(neurons,) in which tenth of its stretch, by energy, each neuron lies."""
-    result = torch.empty(len(space), dtype=torch.int64)
-    for stretch in space:
-        order = sorted(range(stretch.start, stretch.stop), key=lambda flat: float(energy[flat]))
-        for rank, flat in enumerate(order):
-            result[flat] = 10 * rank // stretch.width
-    return result
+def counted(neurons):
+    """How many neurons lie in each stretch."""
+    return torch.bincount(neurons.space.stretch_of(neurons.flat), minlength=len(neurons.space.stretches))
 
 
-def counted(neurons, decile=None):
-    """How many neurons lie in each (stretch, decile)."""
-    stretch = neurons.space.stretch_of(neurons.flat)
-    kind = stretch * 10 + (0 if decile is None else decile[neurons.flat])
-    return torch.bincount(kind, minlength=10 * len(neurons.space.stretches))
+def nearest(energy, one, free, count=NEAREST):
+    """The free neurons of a stretch nearest in energy to one: by the ratio, to about one per cent, the lower index first."""
+    level = [round(100 * math.log(value)) for value in energy.tolist()]
+    return sorted(free, key=lambda flat: (abs(level[flat] - level[one]), flat))[:count]
 
 
 def free_of(chosen, excluded):
@@ -71,16 +79,6 @@ def test_matched_controls_are_as_many_in_every_stretch_that_has_enough(share, ot
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.floats(0, 0.15), shares, seeds)
-def test_matched_controls_are_as_many_in_every_decile_that_has_enough(share, others, seed):
-    chosen, excluded, energy = some(share, seed), some(others, seed + 1), energies(seed)
-    decile = deciles(energy)
-    assume(bool((counted(free_of(chosen, excluded), decile) >= counted(chosen, decile)).all()))
-    drawn = matched_like(chosen, excluded, energy, seeded(seed))
-    assert torch.equal(counted(drawn, decile), counted(chosen, decile))
-
-
-@settings(max_examples=60, deadline=None)
 @given(shares, shares, seeds)
 def test_no_excluded_neuron_and_none_of_the_set_is_ever_drawn(share, others, seed):
     chosen, excluded = some(share, seed), some(others, seed + 1)
@@ -99,39 +97,104 @@ def test_the_same_seed_draws_the_same_and_another_seed_others(draw):
     assert draw(chosen, excluded, seeded(3)) != draw(chosen, excluded, seeded(4))
 
 
-def test_where_a_decile_is_used_up_its_neighbours_are_taken():
-    space = NeuronSpace.dense(1, 100)
-    chosen, excluded = NeuronSet(space, torch.tensor([30, 39])), NeuronSet(space, torch.arange(30, 40))
-    for seed in range(20):
-        drawn = matched_like(chosen, excluded, torch.arange(100, dtype=torch.float64), seeded(seed))
-        assert len(drawn) == 2
-        assert all(20 <= flat < 50 for flat in drawn)
+@settings(max_examples=60, deadline=None)
+@given(seeds)
+def test_the_control_of_one_neuron_is_one_of_the_ten_nearest_in_energy_of_its_layer(seed):
+    energy = energies(seed).pow(4) + 1e-6  # heavy-tailed
+    one = int(torch.randint(len(SPACE), (1,), generator=seeded(seed)))
+    chosen, excluded = NeuronSet(SPACE, torch.tensor([one])), some(0.3, seed)
+    stretch = SPACE.stretches[int(SPACE.stretch_of(torch.tensor([one])))]
+    free = set(range(stretch.start, stretch.stop)) - set(excluded.flat.tolist()) - {one}
+    assert matched_like(chosen, excluded, energy, seeded(seed)).flat.item() in nearest(energy, one, free)
 
 
-def test_energy_is_ranked_within_its_stretch():
+def test_each_of_the_ten_nearest_is_drawn_as_often():
+    space = NeuronSpace.dense(1, 50)
+    chosen = NeuronSet(space, torch.tensor([25]))
+    energy = torch.arange(50.0).exp()
+    drawn = [matched_like(chosen, chosen, energy, seeded(seed)).flat.item() for seed in range(400)]
+    assert set(drawn) == {*range(20, 25), *range(26, 31)}
+    assert all(20 < drawn.count(flat) < 65 for flat in set(drawn))
+
+
+def test_the_strongest_neuron_chooses_first():
+    """Two neurons with one strong and one weak free neuron: the strong one gets the strong one, whichever index is lower."""
+    space = NeuronSpace.dense(1, 4)
+    energy = torch.tensor([1.0, 1.1, 100.0, 90.0]).double()
+    for chosen in ([0, 2], [1, 3]):
+        flat = torch.tensor(chosen)
+        drawn = matched_like(NeuronSet(space, flat), NeuronSet(space, flat), energy, seeded(), nearest=1)
+        assert set(drawn.flat.tolist()) == {0, 1, 2, 3} - set(chosen)
+
+
+def test_energy_is_compared_within_its_stretch():
     """A stretch whose every energy is higher than all others' still has neurons of low energy for a stretch."""
     space = NeuronSpace.dense(2, 50)
-    energy = torch.cat([torch.arange(50), 1e6 + torch.arange(50)]).double()
+    energy = torch.cat([torch.arange(1, 51), 1e6 * torch.arange(1, 51)]).double()
     low = NeuronSet(space, torch.tensor([50, 51]))
-    drawn = matched_like(low, low, energy, seeded())
-    assert all(50 <= flat < 55 for flat in drawn)
+    assert all(50 <= flat < 64 for flat in matched_like(low, low, energy, seeded()).flat)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seeds, st.integers(-500, 500))
+def test_only_ratios_of_energies_matter(seed, shift):
+    levels = torch.randint(0, 2000, (len(SPACE),), generator=seeded(seed)).double()
+    chosen = some(0.1, seed)
+    draw = [matched_like(chosen, chosen, ((levels + more) / 100).exp(), seeded(seed)) for more in (0, shift)]
+    assert draw[0] == draw[1]
 
 
 @settings(max_examples=30, deadline=None)
 @given(seeds)
-def test_only_the_order_of_energies_matters(seed):
-    chosen, energy = some(0.1, seed), energies(seed)
+def test_what_a_number_format_leaves_open_does_not_change_a_draw(seed):
+    levels = torch.randint(0, 2000, (len(SPACE),), generator=seeded(seed)).double()
+    energy, chosen = (levels / 100).exp(), some(0.1, seed)
+    noise = 1 + 2e-3 * (energies(seed) - 0.5)
     assert matched_like(chosen, chosen, energy, seeded(seed)) == matched_like(
-        chosen, chosen, energy.exp(), seeded(seed)
+        chosen, chosen, energy * noise, seeded(seed)
     )
 
 
-def test_every_free_neuron_of_a_decile_is_drawn_now_and_then():
+def test_a_neuron_that_writes_nothing_has_controls_that_write_least():
     space = NeuronSpace.dense(1, 50)
+    energy = torch.cat([torch.zeros(3), torch.arange(1.0, 48.0)]).double()
     chosen = NeuronSet(space, torch.tensor([0]))
-    drawn = [matched_like(chosen, chosen, torch.arange(50.0), seeded(seed)).flat.item() for seed in range(200)]
-    assert set(drawn) == {1, 2, 3, 4}
-    assert min(drawn.count(flat) for flat in (1, 2, 3, 4)) > 25
+    drawn = {matched_like(chosen, chosen, energy, seeded(seed)).flat.item() for seed in range(60)}
+    assert drawn <= set(range(1, 11))
+    assert {1, 2} <= drawn
+
+
+def test_a_heavy_tailed_layer_is_matched_where_a_decile_is_not():
+    """Strong neurons of the highest decile: most of it is far below them, their nearest are not."""
+    space = NeuronSpace.dense(1, 2000)
+    energy = torch.rand(2000, generator=seeded(3), dtype=torch.float64).pow(-1.5)
+    order = energy.argsort(descending=True)
+    chosen = NeuronSet(space, order[10:110:3])
+    draws = [matched_like(chosen, chosen, energy, seeded(seed)) for seed in range(20)]
+    mean = sum(float(energy[one.flat].sum()) for one in draws) / 20
+    assert LIKE[0] <= float(energy[chosen.flat].sum()) / mean <= LIKE[1]
+    decile = order[: len(order) // 10]
+    assert energy[chosen.flat].median() > 1.5 * energy[decile].median()
+
+
+def test_the_ratio_is_the_sets_energy_over_the_controls_and_what_differs_is_said():
+    space = NeuronSpace.dense(1, 4)
+    one, two = NeuronSet(space, torch.tensor([0, 1])), NeuronSet(space, torch.tensor([2, 3]))
+    energy = torch.tensor([3.0, 1.0, 1.0, 1.0])
+    assert energy_ratio(one, two, energy) == 2.0
+    assert energy_ratio(two, one, energy) == 0.5
+    assert energy_ratio(one, two, torch.tensor([1.0, 0, 0, 0])) == float("inf")
+    assert energy_ratio(one, two, torch.zeros(4)) == 1.0
+    assert "more energy" in unlike(2.0)
+    assert "less energy" in unlike(0.5)
+    assert unlike(LIKE[0]) == unlike(LIKE[1]) == unlike(1.0) == ""
+
+
+def test_kinds_are_named_and_others_refused():
+    assert [one.name for one in kinds_of(list(CONTROLS))] == list(CONTROLS)
+    for wrong in (["matched", "matched"], ["deciles"]):
+        with pytest.raises(OptionError, match="Expected some of random, matched"):
+            kinds_of(wrong)
 
 
 def test_no_neurons_have_no_controls():
@@ -157,7 +220,8 @@ def test_a_control_is_drawn_or_it_is_said_why_not(share, others, seed, by_energy
     enough = bool((counted(free_of(chosen, excluded)) >= counted(chosen)).all())
     drawn, why = control(chosen, excluded, energy, seeded(seed))
     if enough:
-        expected = matched_like(chosen, excluded, energy, seeded(seed))
+        draw = random_like if energy is None else partial(matched_like, energy=energy)
+        expected = draw(chosen, excluded, generator=seeded(seed))
         assert (drawn, why) == (expected, "")
     else:
         assert drawn is None

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from lape.errors import FileError, LapeError, MismatchError, OptionError, TextError
+from lape.errors import FileError, LapeError, LapeWarning, MismatchError, OptionError, TextError
 from lape.store.tensors import write_tensors
 from lape.values.space import NeuronSpace
 from lape.values.stats import KIND, ActivationStats, LanguageStats, merge
@@ -270,8 +270,11 @@ def test_what_needs_sums_says_that_there_are_none():
         (["en"], [5, 5], torch.ones(2, 1, 3)),
         (["en", "fr"], [5], torch.ones(2, 1, 3)),
         (["en", "fr"], [5, 5], torch.ones(2, 3)),
-        (["en", "fr"], [5, 5], torch.full((2, 1, 3), 6)),
         (["en", "fr"], [5, 5], torch.full((2, 1, 3), -1)),
+        (["en", "fr"], [5, -5], torch.ones(2, 1, 3)),
+        (["en", "fr"], [5, 5.5], torch.ones(2, 1, 3)),
+        (["en", "fr"], [5, float("nan")], torch.ones(2, 1, 3)),
+        (["en", "fr"], [5, float("inf")], torch.ones(2, 1, 3)),
         (["en", "en"], [5, 5], torch.ones(2, 1, 3)),
         (["fr", "fra_Latn"], [5, 5], torch.ones(2, 1, 3)),
     ],
@@ -284,8 +287,41 @@ def test_counts_that_do_not_fit_are_refused(languages, tokens, fires):
 def test_counts_that_cannot_be_are_refused_when_made_as_when_read():
     with pytest.raises(OptionError, match="fr: no token was counted"):
         ActivationStats.from_counts(["en", "fr"], [5, 0], torch.zeros(2, 1, 3, dtype=torch.int64))
-    with pytest.raises(OptionError, match="en: fires counts more tokens"):
-        ActivationStats.from_counts(["en", "fr"], [5, 5], torch.full((2, 1, 3), 6))
+    with pytest.raises(OptionError, match="fr: fires holds values below 0"):
+        ActivationStats.from_counts(["en", "fr"], [5, 5], torch.tensor([[[6, 1]], [[1, -1]]]))
+    with pytest.raises(OptionError, match=r"en: tokens is nan\. Expected a whole number"):
+        ActivationStats.from_counts(["en"], [float("nan")], torch.ones(1, 1, 3, dtype=torch.int64))
+
+
+def test_fires_above_the_tokens_are_clipped_counted_and_told_once():
+    fires = torch.tensor([[[4, 5, 6], [0, 5, 5]], [[9, 10, 10], [11, 99, 10**12]]])
+    with pytest.warns(LapeWarning) as told:
+        stats = ActivationStats.from_counts(["en", "fra_Latn"], [5, 10], fires, {"model": None})
+    assert len(told) == 1
+    assert str(told[0].message).startswith("4 cells of 12 in fires count more tokens than there are (en 1 · fr 3).")
+    assert told[0].filename == __file__
+    assert stats["en"].fires.tolist() == [[4, 5, 5, 0, 5, 5]]
+    assert stats["fr"].fires.tolist() == [[9, 10, 10, 10, 10, 10]]
+    assert stats.manifest == {"model": None, "clipped": {"en": 1, "fr": 3}}
+    assert " clipped   en 1 cell, fr 3 cells" in repr(stats)
+    assert fires.max() == 10**12, "what was given is left alone"
+
+
+def test_what_was_clipped_is_kept_in_files_and_adds_up(tmp_path):
+    with pytest.warns(LapeWarning, match="1 cell of 2"):
+        a = ActivationStats.from_counts(["en"], [5], torch.tensor([[[9, 1]]]))
+    with pytest.warns(LapeWarning, match="1 cell of 4"):
+        b = ActivationStats.from_counts(["en", "fr"], [5, 5], torch.tensor([[[2, 1]], [[0, 8]]]))
+    plain = ActivationStats.from_counts(["zh"], [5], torch.tensor([[[2, 1]]]))
+    for whole in (merge([a, b, plain]), merge([plain, b, a, a])):
+        loaded = ActivationStats.load(whole.save(tmp_path / "whole.safetensors", overwrite=True))
+        assert loaded.manifest["clipped"] == {"en": 1 if whole.languages[0] == "en" else 2, "fr": 1}
+
+
+@pytest.mark.filterwarnings("error::lape.errors.LapeWarning")
+def test_counts_that_fit_are_not_warned_of():
+    stats = ActivationStats.from_counts(["en"], [5], torch.tensor([[[0, 5]]]))
+    assert stats.manifest == {}
 
 
 def test_shares_instead_of_counts_are_refused():

@@ -10,12 +10,12 @@ from lape.cli.common import out, progress, provenance
 from lape.cli.flags import Out, Switch
 from lape.cli.identify import with_reliability
 from lape.cli.inputs import DEMO, LOADING, load_proven
-from lape.cli.perplexity import show_losses
+from lape.cli.perplexity import show_losses, summaries
 from lape.cli.show import neurons_table
 from lape.data import samples
 from lape.detect.identify import identify
 from lape.errors import OptionError
-from lape.experiments.perplexity.run import PerplexityOptions, line_losses, summary
+from lape.experiments.perplexity.run import PerplexityOptions, line_losses
 from lape.recording.engine import RecordOptions
 from lape.recording.record import record
 from lape.store.draft import Draft
@@ -27,7 +27,7 @@ def demo(
     *,
     to: Out = DEMO,
     documents: int = 8,
-    draws: int = 3,
+    draws: int = 20,
     overwrite: Switch = False,
 ) -> None:
     """Find the language neurons of Gemma 3 270M in seven languages, and what they do.
@@ -61,15 +61,15 @@ def demo(
             lines = line_losses(
                 model, tokenizer, neurons, samples.texts("evaluate", documents), measuring, progress=report
             )
-        table = summary(lines, neurons, measuring)
+        table, beside = summaries(lines, neurons, measuring)
         options = {
             "record": dataclasses.asdict(recording),
             "perplexity": dataclasses.asdict(measuring),
             "documents": documents,
         }
-        tables = {"neurons.reliability": reliability, "perplexity": table, "lines": lines}
+        tables = {"neurons.reliability": reliability, "perplexity": table, "controlled": beside, "lines": lines}
         draft.write(tables, run=provenance("demo", neurons, stats, options=options, manifest=stats.manifest))
-        show_losses(table)
+        show_losses(table, beside)
     minutes, seconds = divmod(round(time.monotonic() - began), 60)
     out.print(
         f"Everything is in {to} ({minutes} min {seconds} s). Next: lape show {shlex.quote(str(to))}", soft_wrap=True

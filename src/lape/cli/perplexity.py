@@ -15,10 +15,13 @@ from lape.cli.flags import FLAGS, Out, Several, Switch
 from lape.cli.inputs import LOADING, Loading, evaluation_texts, load_matching, neurons_of
 from lape.cli.tables import between, number, titled
 from lape.data.texts import listed
+from lape.experiments.perplexity.controlled import controlled
 from lape.experiments.perplexity.run import PerplexityOptions, line_losses, summary
 from lape.measure.bootstrap import FEWEST
+from lape.measure.controls import LIKE, MATCHED, RANDOM
 from lape.model.identity import describe
 from lape.store.draft import Draft
+from lape.values.neurons import LanguageNeurons
 
 _PERPLEXITY = PerplexityOptions()
 
@@ -62,21 +65,30 @@ def perplexity(
         described = describe(loaded, tokenizer)
         how: dict[str, Any] = {"folder": cells, "described": described, "planned": say_passes("neurons")}
         lines = line_losses(loaded, tokenizer, found, texts, options, **how, progress=report)
-        table = summary(lines, found, options)
+        table, beside_controls = summaries(lines, found, options)
         record = provenance("perplexity", found, options=options, texts=listed(texts), **described)
-        draft.write({"perplexity": table, "lines": lines}, run=record)
+        draft.write({"perplexity": table, "controlled": beside_controls, "lines": lines}, run=record)
         draft.finish()
-    show_losses(table)
+    show_losses(table, beside_controls)
     written(draft.target)
     if neurons.is_dir() and draft.target.parent == neurons:
         out.print(f"Next: lape report {quote(str(neurons))}", soft_wrap=True)
 
 
-def show_losses(table: pl.DataFrame) -> None:
-    """Print what switching each language off did."""
+def summaries(
+    lines: pl.DataFrame, neurons: LanguageNeurons, options: PerplexityOptions
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The matrix of losses, and each evaluated language beside its controls."""
+    evaluated = [language for language in neurons if language in set(lines["language"])]
+    beside = controlled(lines, evaluated, resamples=options.resamples, seed=options.seed)
+    return summary(lines, neurons, options), beside
+
+
+def show_losses(table: pl.DataFrame, beside: pl.DataFrame) -> None:
+    """Print what switching each language off did, and what its controls did."""
     out.print(loss_matrix(table))
-    out.print(own_tables(table))
-    out.print(verdict(table))
+    out.print(own_tables(table, beside))
+    out.print(verdict(beside))
 
 
 def loss_matrix(table: pl.DataFrame) -> Group:
@@ -92,8 +104,8 @@ def loss_matrix(table: pl.DataFrame) -> Group:
     )
 
 
-def own_tables(table: pl.DataFrame) -> Group:
-    """Each language's own change, beside its controls and in other units."""
+def own_tables(table: pl.DataFrame, beside: pl.DataFrame) -> Group:
+    """Each language's own change, beside its controls, and in other units."""
     own = table.filter(pl.col("off") == pl.col("language")).to_dicts()
     others = table.filter(pl.col("off") != pl.col("language")).group_by("off").agg(pl.col("delta_token").mean())
     mean_of_others = dict(others.iter_rows())
@@ -113,10 +125,11 @@ def own_tables(table: pl.DataFrame) -> Group:
         ]
         for row in own
     ]
+    draws = max(beside["draws"].to_list(), default=0)
     caption = (
         "own: the language's own loss (the on-target effect). others: mean change of the other languages (off-target). random: "
-        "as many random neurons in each layer; matched: as many in each layer and decile of energy; both: the own language's change, "
-        "mean (largest) of the draws."
+        "as many random neurons in each layer; matched: as many in each layer, those nearest in written energy; both: the own language's change, "
+        f"mean (largest) of {draws} draws."
     )
     caption += _without_interval(own)
     caption += _without_controls(own)
@@ -135,8 +148,41 @@ def own_tables(table: pl.DataFrame) -> Group:
     return Group(
         titled("A language's own neurons off, beside control neurons (nats per token)", columns, rows, caption),
         Text(),
-        titled("The same in nats per character and sentence, and in perplexity", names, units),
+        more_table(beside),
+        Text(),
+        titled("The language's own change in nats per character and sentence, and in perplexity", names, units),
     )
+
+
+def more_table(beside: pl.DataFrame) -> Group:
+    """How much more a set does in its own language than elsewhere, beside each kind of control that is matched in an energy."""
+    drawn = beside.filter(pl.col("control") != RANDOM.name).drop_nulls("energy_ratio")
+    intervals = drawn["more_low"].count() > 0
+    rows = [
+        [
+            row["language"],
+            row["control"],
+            number(row["energy_ratio"], 2),
+            number(row["own_more"], 2),
+            number(row["control_more"], 2),
+            number(row["more"], 2),
+            *([between(row["more_low"], row["more_high"], ".2f")] if intervals else []),
+        ]
+        for row in drawn.iter_rows(named=True)
+    ]
+    names = ["", "control", "energy", "own set", "control's", "difference", *(["95 % interval"] if intervals else [])]
+    caption = (
+        "The change of the language's own loss less the mean change of the others': of its set, and of control neurons. energy: the set's over its "
+        "control's."
+    )
+    low, high = LIKE
+    unlike = [row["language"] for row in drawn.iter_rows(named=True) if row["unlike"]]
+    if unlike:
+        caption += (
+            f"\nNot within {low:g} and {high:g}, since these layers have no other neurons of such energy: {', '.join(dict.fromkeys(unlike))}. "
+            "There the control is another than the set."
+        )
+    return titled("More in the language itself than elsewhere (nats per sentence)", names, rows, caption, keys=2)
 
 
 def _without_interval(own: list[dict[str, Any]]) -> str:
@@ -160,17 +206,16 @@ def _without_controls(own: list[dict[str, Any]]) -> str:
     return "".join(f"\nNo control for {', '.join(some)}: {why}." for why, some in reasons.items() if some)
 
 
-def verdict(table: pl.DataFrame) -> str:
-    """For which languages the own loss rises, the most of its row (per sentence), and above every control draw."""
+def verdict(beside: pl.DataFrame) -> str:
+    """In which languages the set does more than its matched control: there, and there more than elsewhere."""
     groups: dict[str, list[str]] = {"yes": [], "no": [], "unknown": []}
-    for off in dict.fromkeys(table["off"]):
-        rows = [row for row in table.iter_rows(named=True) if row["off"] == off]
-        own = next((row for row in rows if row["language"] == off), None)
-        if own is not None:
-            groups[_judge(own, rows)].append(off)
+    for row in beside.filter(control=MATCHED.name).iter_rows(named=True):
+        groups[_judge(row)].append(row["language"])
+    intervals = beside["more_low"].count() > 0
+    how = "the whole 95 % interval above 0" if intervals else "there are no intervals"
     text = (
-        "Switching a language's own neurons off raises its loss more than any other language's (per sentence), and more than every control draw: "
-        f"{', '.join(groups['yes']) or 'none'}."
+        "Switching a language's own neurons off raises its loss more than matched neurons do, and more so in this language than in the others "
+        f"(per sentence; {how}): {', '.join(groups['yes']) or 'none'}."
     )
     if groups["no"]:
         text += f" Not so: {', '.join(groups['no'])}."
@@ -179,10 +224,8 @@ def verdict(table: pl.DataFrame) -> str:
     return text
 
 
-def _judge(own: dict[str, Any], rows: list[dict[str, Any]]) -> str:
-    controls = [own["random_max"], own["matched_max"]]
-    if own["delta_token"] <= 0 or own["delta_sentence"] < max(row["delta_sentence"] for row in rows):
-        return "no"
-    if any(c is not None and own["delta_token"] <= c for c in controls):
-        return "no"
-    return "unknown" if None in controls or len(rows) < 2 else "yes"
+def _judge(row: dict[str, Any]) -> str:
+    if row["difference"] is None or row["more"] is None:
+        return "unknown"
+    least = [row[name] if row[f"{name}_low"] is None else row[f"{name}_low"] for name in ("difference", "more")]
+    return "yes" if min(least) > 0 else "no"

@@ -1,8 +1,9 @@
-"""Entropy minus λ times the largest probability (Zhang et al. 2025, arXiv 2505.21505)."""
+"""Language neurons by entropy and probability together, as released by Zhang et al. 2025 (arXiv 2505.21505, "Language neurons alignment")."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,142 +13,145 @@ from torch import Tensor
 from lape.detect.common import found, languages_of
 from lape.detect.detector import Detector
 from lape.detect.lape import LapeOptions, among, entropy, percentile, scored_neurons
-from lape.options import given
+from lape.errors import OptionError
+from lape.options import check_choices, given, positive, shares
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
-_HALVINGS = 40
-_LARGEST = 2.0**20
+HIGHEST, STEP = 0.2, 1e-3
+"""The search for λ: up to which, and how narrow what is left has to be."""
 
 
 @dataclass(frozen=True)
 class AlignmentOptions(LapeOptions):
-    """How neurons are chosen by entropy and probability together (Zhang et al. 2025)."""
+    """How neurons are chosen by entropy and probability together (Zhang et al. 2025). The defaults are the published ones."""
 
-    weight: float | None = None
-    """λ, the weight of the largest probability. Default: the largest that keeps no neuron of every language."""
+    filter: float = 0.0
+    """Percentile of all activation probabilities that a neuron must exceed in some language to be a candidate; 0: every neuron is one."""
+    weight: float | Literal["auto"] = "auto"
+    """λ, the weight of the largest probability; auto: the largest up to 0.2 at which no kept neuron belongs to every language, by bisection."""
+
+    def __post_init__(self) -> None:
+        shares(self, rate=0.01, bar=0.95)
+        if not 0 <= self.filter < 1:
+            raise OptionError(f"filter is {self.filter}. Expected 0 for no filter, or a share such as 0.95.")
+        if not _weighs(self.weight):
+            raise OptionError(f"weight is {self.weight!r}. Expected auto, or a number from 0 such as 0.1.")
+        check_choices(self)
+        positive(self, "per_language")
 
 
 def alignment(
     stats: ActivationStats,
     *,
     rate: float = 0.01,
-    filter: float = 0.95,
+    filter: float = 0.0,
     bar: float = 0.95,
     per_language: int | None = None,
     denominator: Literal["tokens", "routed"] = "tokens",
-    weight: float | None = None,
+    weight: float | Literal["auto"] = "auto",
     folds: Sequence[int] | None = None,
 ) -> LanguageNeurons:
-    """The neurons of lowest H − λ · max_k p_k: entropy alone overlooks how often a neuron fires (ours, after Zhang et al. 2025, arXiv 2505.21505,
-    who have no filter of candidates).
+    """The neurons of lowest H / ln K − λ · max_k p_k / (H_K / K): entropy alone overlooks how often a neuron fires (Zhang et al. 2025, arXiv 2505.21505).
 
-    Candidates and membership are LAPE's (some probability strictly above the 95th percentile of all), as are the options but `weight`: λ. Without it
-    λ is the largest, up to 2²⁰, at which none of the neurons kept by `rate` belongs to every language; where every λ keeps such a
-    neuron, it is 0 and a note says so. Scores are (neurons,) float64, in nats. Reads counts only. Raises OptionError for statistics of a single language.
+    p_k is the share of language k's tokens on which a neuron fires, H the entropy in nats of the p_k divided by their sum, K the number of languages and
+    H_K = 1 + 1/2 + … + 1/K. Both terms are as in the released code; the paper writes them without their divisors. The round(rate · neurons) lowest
+    scores are kept, of all neurons (no filter; equal scores: the lower flat index first), and a kept neuron belongs to every language where p_k is
+    strictly above the percentile `bar` of all probabilities. A neuron that never fires has the score 1. A kept neuron may be above the bar nowhere, and
+    is then in no set: `options["kept_by_languages"]` counts the kept neurons that belong to 0, 1, …, K languages, and a note says how many are in none.
+
+    `weight`: λ. "auto" searches as the released code does: bisection of [0, 0.2] down to 0.001, going up wherever no kept neuron belongs to every
+    language. Where 0.2 would do, that ends one step below it, at 0.1992; where no λ that was tried does, λ is 0 and a note says so.
+    `options["λ"]` is the weight that was used. `filter`, `per_language` and `denominator` are ours, as in LAPE; of a filter, candidates alone are kept.
+
+    `scores` are (selected,) float64, without a unit. Reads counts only. Raises OptionError for statistics of a single language.
 
     Example:
         >>> from lape.detect.alignment import alignment
-        >>> alignment(stats, weight=0.5).options["λ"]
-        0.5
+        >>> chosen = alignment(stats, weight=0.109375)
+        >>> chosen.options["λ"], chosen.options["kept_by_languages"]  # 4 in none, 24 in one
+        (0.109375, [4, 24, 0, 0, 0])
+        >>> alignment(stats).options["λ"]
+        0.199...
     """
     options = given(AlignmentOptions, locals())
     languages = languages_of(stats)
     p = stats.probabilities(options.denominator, folds)
     scored = scored_neurons(stats, folds)
     usable = among(scored, p)
+    candidate = (p > percentile(usable, options.filter)).any(0) & scored if options.filter else scored
     above = p > percentile(usable, options.bar)
-    candidate = (p > percentile(usable, options.filter)).any(0) & scored
-    where = torch.nonzero(candidate)[:, 0]
-    plain, top, every = entropy(p[:, where]), p[:, where].amax(0), above[:, where].all(0)
-    count = min(round(options.rate * p.shape[1]), len(where))
+    level, top = _terms(p)
+    level[~candidate] = torch.inf
+    count = min(round(options.rate * p.shape[1]), int(candidate.sum()))
     weight, notes = options.weight, []
-    if weight is None:
-        largest = largest_weight(plain, top, every, count)
-        if largest is None:
-            notes.append("At every weight some kept neuron belongs to every language, so λ is 0.")
-        weight = largest or 0.0
-    score = plain - weight * top
+    if weight == "auto":
+        general = above.all(0)
+        best = bisected(lambda tried: not bool(general[_lowest(level - tried * top, count)].any()))
+        if best is None:
+            notes.append("At every weight tried some kept neuron belongs to every language, so λ is 0.")
+        weight = best or 0.0
+    score = level - weight * top
+    more: dict[str, float | list[int]] = {"λ": weight}
     if options.per_language is None:
-        kept = where[_lowest(score, count)]
+        kept = _lowest(score, count)
         chosen = {language: kept[row[kept]] for language, row in zip(languages, above, strict=True)}
+        by_languages = torch.bincount(above[:, kept].sum(0), minlength=len(languages) + 1).tolist()
+        more["kept_by_languages"] = by_languages
+        if by_languages[0]:
+            notes.append(
+                f"{by_languages[0]:,} of {count:,} kept neurons are above the bar in no language, and in no set."
+            )
     else:
         chosen = {}
-        for language, row in zip(languages, above[:, where], strict=True):
+        for language, row in zip(languages, above & candidate, strict=True):
             own = torch.where(row, score, torch.inf)
-            chosen[language] = where[_lowest(own, min(options.per_language, int(row.sum())))]
-    full = torch.full((p.shape[1],), torch.inf, dtype=torch.float64).index_put_((where,), score)
-    return found(stats, "alignment", options, chosen, scores=full, more={"λ": weight}, notes=notes, folds=folds)
+            chosen[language] = _lowest(own, min(options.per_language, int(row.sum())))
+    return found(stats, "alignment", options, chosen, scores=score, more=more, notes=notes, folds=folds)
+
+
+def _weighs(weight: object) -> bool:
+    return weight == "auto" or (isinstance(weight, (int, float)) and 0 <= weight < math.inf)
+
+
+def _terms(p: Tensor) -> tuple[Tensor, Tensor]:
+    """(languages, neurons) -> H / ln K and max p / (H_K / K) of each neuron, (neurons,) float64. One that never fires has the highest H."""
+    languages = len(p)
+    harmonic = sum(1 / k for k in range(1, languages + 1))
+    top = p.amax(0)
+    level = entropy(p) / math.log(languages)
+    return level.masked_fill_(top == 0, 1.0), top / (harmonic / languages)
+
+
+def bisected(passes: Callable[[float], bool]) -> float | None:
+    """The last weight that passes on the way of the released search through [0, 0.2]; None where none does that was tried.
+
+    Whether a weight passes need not change only once, so this is the largest that passes only where it does.
+    """
+    low, high = 0.0, HIGHEST
+    best = next((end for end in (high, low) if passes(end)), None)
+    while high - low > STEP:
+        middle = (low + high) / 2
+        if passes(middle):
+            best = low = middle
+        else:
+            high = middle
+    return best
 
 
 def _lowest(score: Tensor, count: int) -> Tensor:
-    return score.sort(stable=True).indices[:count]
-
-
-def largest_weight(plain: Tensor, top: Tensor, every: Tensor, count: int) -> float | None:
-    """The largest λ from 0 to 2²⁰ at which none of the `count` lowest of plain − λ · top is a neuron of every language.
-
-    (neurons,) each, float64 and bool. None where there is no such λ. How many neurons of every language are kept neither rises
-    nor falls with λ throughout, so bisection would miss some; but where a neuron is ahead of them all is one interval, and
-    λ is the upper end of the last stretch that `count` of these intervals cover.
-    """
-
-    def specific(weight: float) -> bool:
-        return not bool(every[_lowest(plain - weight * top, count)].any())
-
-    if specific(_LARGEST):
-        return _LARGEST
-    low, high = _ahead(plain, top, every)
-    ends = torch.unique(torch.cat([low, high]))
-    covered = torch.searchsorted(low, ends) - torch.searchsorted(high, ends)  # just below each end
-    for k in torch.nonzero((covered >= count) & (ends > 0)).flip(0)[:, 0].tolist():
-        upper, lower = float(ends[k]), float(ends[k - 1])
-        for part in (0.0, *(2.0**-power for power in range(_HALVINGS, 0, -1))):  # at the end itself scores are equal
-            if specific(upper - part * (upper - lower)):
-                return upper - part * (upper - lower)
-    return 0.0 if specific(0.0) else None
-
-
-def _ahead(plain: Tensor, top: Tensor, every: Tensor) -> tuple[Tensor, Tensor]:
-    """Both ends, each sorted, of the open intervals of λ on which a neuron has a lower score than all neurons of every language."""
-    others = torch.nonzero(~every)[:, 0]
-    low, high = torch.zeros_like(plain[others]), torch.full_like(plain[others], _LARGEST)
-    for one in _frontier(plain, top, every).tolist():
-        steeper, behind = top[others] - top[one], plain[others] - plain[one]
-        crossing = behind / steeper
-        low = torch.where(steeper > 0, low.maximum(crossing), low)
-        high = torch.where(steeper < 0, high.minimum(crossing), high)
-        never = (steeper == 0) & ((behind > 0) | ((behind == 0) & (others > one)))
-        high = high.masked_fill(never, 0.0)
-    some = low < high
-    return low[some].sort().values, high[some].sort().values
-
-
-def _frontier(plain: Tensor, top: Tensor, every: Tensor) -> Tensor:
-    """The neurons of every language of which one has the least score at each λ: few, those on the lower hull of (top, plain)."""
-    where = torch.nonzero(every)[:, 0]
-    where = where[plain[where].sort(stable=True).indices]
-    where = where[top[where].sort(stable=True, descending=True).indices]
-    if len(where):
-        before = plain[where].cummin(0).values.roll(1)
-        before[0] = torch.inf
-        where = where[plain[where] < before].flip(0)
-    hull: list[tuple[float, float, int]] = []
-    for point in zip(top[where].tolist(), plain[where].tolist(), where.tolist(), strict=True):
-        while len(hull) > 1 and _turn(hull[-2], hull[-1], point) <= 0:
-            hull.pop()
-        hull.append(point)
-    return torch.tensor([index for _, _, index in hull], dtype=torch.int64)
-
-
-def _turn(a: tuple[float, float, int], b: tuple[float, float, int], c: tuple[float, float, int]) -> float:
-    """Above 0 where a → b → c turns left."""
-    return (b[0] - a[0]) * (c[1] - a[1]) - (b[1] - a[1]) * (c[0] - a[0])
+    """Sorted flat indices of the `count` lowest scores, the lower index first where they are equal. Quicker than sorting all."""
+    if not count:
+        return torch.empty(0, dtype=torch.int64)
+    limit = score.kthvalue(count).values
+    below = torch.nonzero(score < limit)[:, 0]
+    level = torch.nonzero(score == limit)[: count - len(below), 0]
+    return torch.cat([below, level]).sort().values
 
 
 ALIGNMENT = Detector(
     "alignment",
-    "The lowest entropies, from which λ times the largest activation probability is subtracted.",
+    "The lowest normalised entropies, from which λ times the normalised largest activation probability is subtracted.",
     AlignmentOptions,
     alignment,
     published="Zhang et al. 2025, arXiv 2505.21505",

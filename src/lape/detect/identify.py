@@ -25,7 +25,7 @@ class MethodOptions(TypedDict, total=False):
     bar: float
     denominator: Literal["tokens", "routed"]
     seed: int
-    weight: float | None
+    weight: float | Literal["auto"]
     of: Literal["activation", "probability"]
     against: Literal["mean", "largest"]
     by: Literal["own", "difference", "share", "product", "entropy"]

@@ -39,11 +39,11 @@ def probability90(
 ) -> LanguageNeurons:
     """For language k the `per_language` neurons that exceed their threshold on the largest share of k's tokens (after Mondal et al. 2025, arXiv 2503.17456).
 
-    The paper does not say over which tokens the percentile is taken. The released code takes it within each language, so that every neuron
-    exceeds its threshold on about a tenth of the tokens of every language. Ours is one threshold for each neuron, the `percentile` of its
-    activation over the tokens of all languages, each language weighing the same, so that the shares differ between languages. It is read off
-    a histogram (`lape.values.histogram`): see `exceeding` for what is exact. Raises OptionError for statistics recorded without `histogram`, or of a
-    single language.
+    This is not what Mondal et al. released. Their code takes the 90th percentile within the *same* language, so that by construction every neuron exceeds
+    its threshold on about .10 of the tokens of every language: that rule is degenerate, it cannot rank neurons by language. Ours pools:
+    one threshold for each neuron, the `percentile` of its activation over the tokens of all languages, each language weighing the same, so
+    that the shares differ between languages. It is read off a histogram (`lape.values.histogram`): see `exceeding` for what is exact. Raises
+    OptionError for statistics recorded without `histogram`, or of a single language.
 
     Example:
         >>> from lape.detect.probability90 import probability90
@@ -102,6 +102,7 @@ PROBABILITY90 = Detector(
     "The neurons that most often exceed, in a language, a high percentile of their own activation over all languages.",
     Probability90Options,
     probability90,
-    published="after Mondal et al. 2025, arXiv 2503.17456, whose released code takes the percentile within each language",
+    published="after Mondal et al. 2025, arXiv 2503.17456, whose released code takes the percentile within the same language, where every share is about .10; "
+    "ours is over all languages",
     needs=("histogram",),
 )

@@ -58,7 +58,7 @@ def _draw(tables: Tables, paper: Paper) -> Canvas:
         raise NothingToDrawError
     for k, value in enumerate(("own", "others")):
         axes.errorbar(100 * mean["rate"], mean[value], bars(mean, value), label=value, capsize=2, **series(k))
-    axes.set(xscale="log", xlabel="neurons kept (% of all)", ylabel="change of loss (nats per token)")
+    axes.set(xscale="log", xlabel="neurons kept (% of all)", ylabel="change of loss (nats per sentence)")
     axes.set_xticks(100 * mean["rate"], [f"{100 * rate:.2g}" for rate in mean["rate"]])
     axes.minorticks_off()
     legend(figure, axes)
@@ -73,11 +73,11 @@ EXPERIMENT = Experiment(
     run=_run,
     tables={
         "sweep": Table(
-            "LAPE's own effect and others, in nats per token, at several shares of all neurons.",
+            "LAPE's own effect and others, in nats per sentence, at several shares of all neurons.",
             {**FRONTIER, "rate": pl.Float64},
         ),
         "growth": Table(
-            "The paired change of the mean own effect, in nats per token, from one size to a larger one.", GROWTH
+            "The paired change of the mean own effect, in nats per sentence, from one size to a larger one.", GROWTH
         ),
     },
     needs=(MODEL, PARALLEL),
@@ -90,7 +90,7 @@ EXPERIMENT = Experiment(
             _draw,
             sentences(
                 "sweep",
-                "Change of loss (nats per token, means over languages) at several shares of all neurons kept by LAPE.",
+                "Change of loss (nats per sentence, means over languages) at several shares of all neurons kept by LAPE.",
             ),
         ),
     ),

@@ -16,20 +16,26 @@ from torch import Tensor, nn
 
 from lape.data.corpus import Corpus, TextOptions, prepare
 from lape.data.texts import Texts
-from lape.data.windows import batch, batches
+from lape.data.windows import Batch, batch, batches
+from lape.detect.common import largest, over_others
 from lape.edit.compiled import EditedGraph, edited_graph
 from lape.edit.edit import Edit, Off, Set, edited
 from lape.errors import MismatchError, OptionError, TextError
 from lape.measure.bootstrap import paired_units, several_documents
+from lape.measure.controls import LEADING, Energy
 from lape.model.body import check_fits
 from lape.model.compiled import pays, settled, why_not
 from lape.model.find import find
+from lape.model.hooks import at_product
 from lape.model.identity import check_made_with
 from lape.model.loss import Loss, find_head, line_loss
 from lape.model.numerics import check_finite
 from lape.model.weights import down_norms
 from lape.progress import Progress, silent
 from lape.recording.counter import Recorder
+from lape.recording.engine import RecordOptions
+from lape.recording.observers.observer import Setting
+from lape.recording.observers.sums import Sums
 from lape.recording.run import checked_texts
 from lape.store.cells import Cells
 from lape.values.neurons import LanguageNeurons, NeuronSet
@@ -41,6 +47,8 @@ if TYPE_CHECKING:
 
 _KIND = "a loss"
 _KEPT = {"nll": torch.float64, "tokens": torch.int64}
+_MEANS = ("gate", "written", "mean")
+"""Of each neuron on a text: its two energies, and its mean activation."""
 KNOWN = 0.01
 """Text of which more fingerprints than this share were recorded is refused; a few short lines may well come twice."""
 
@@ -98,8 +106,8 @@ class Ablations:
         self.found = find(model)
         self.corpora = _prepared(model, tokenizer, texts, options, progress)
         self.head = find_head(model)
-        self.energy: dict[str, Tensor] = {}
-        """Language -> (neurons,) float64, E[a²]·‖down column‖² on this very text; once `base` has run."""
+        self._recorded: dict[str, dict[str, Tensor]] = {}
+        """Language -> (neurons,) float64 of each of `_MEANS`, on this very text; once `base` has run."""
         self._places = {language: _place(corpus) for language, corpus in self.corpora.items()}
         self._units = paired_units(self._places)
         self._base: dict[str, Loss] = {}
@@ -172,11 +180,11 @@ class Ablations:
         return 0 if known else len(self.corpora[language].tokens)
 
     def base(self, progress: Progress = silent) -> tuple[int, float]:
-        """The unedited model on every language; also measures each neuron's energy on this very text. Gives the tokens that had to be run,
-        and the seconds that they took.
+        """The unedited model on every language; also measures each neuron's energies and mean on this very text. Gives the tokens that had to be
+        run, and the seconds that they took.
         """
         todo = [k for k in self.corpora if k not in self._base and not self._restored(k)]
-        passes = [partial(self._with_energy, k) for k in todo]
+        passes = [partial(self._watched, k) for k in todo]
         if self._compiling:  # what is compared runs alike
             passes += [partial(self._make_graph), *(partial(self._in_graph, k) for k in todo)]
         spent = []
@@ -190,13 +198,43 @@ class Ablations:
             self.cells.tensors(f"base.{language}", partial(self._unedited_tensors, language), _KIND)
         return sum(len(self.corpora[language].tokens) for language in todo), sum(spent[-len(todo) :] if todo else [])
 
-    def _with_energy(self, language: str) -> None:
+    def _watched(self, language: str) -> None:
         corpus, recorder = self.corpora[language], Recorder(self.model, self.found)
-        with recorder.attached():
-            loss = line_loss(self.model, self.head, corpus, self.options, lambda one: recorder.count(one.fold))
+        written = Sums(Setting(self.model, self.found, RecordOptions()), ("written",), _squares, at_product)
+
+        def count(one: Batch) -> None:
+            recorder.count(one.fold)
+            written.count(one)
+
+        with recorder.attached(), written.attached():
+            loss = line_loss(self.model, self.head, corpus, self.options, count)
         self._base[language] = _finite(loss, language, 0)
-        norms = torch.cat([down_norms(self.model, site) for site in self.found.sites])
-        self.energy[language] = recorder.state()["square"] / max(int(recorder.tokens.sum()), 1) * norms
+        tokens, sums = max(int(recorder.tokens.sum()), 1), recorder.state()
+        norms = torch.cat([down_norms(self.model, site) for site in self.found.sites]) / tokens
+        means = {"gate": sums["square"] * norms, "written": written.result()["written"] * norms}
+        self._recorded[language] = {**means, "mean": sums["sum"] / tokens}
+
+    def energy(self, language: str, of: Energy = "written") -> Tensor:
+        """(neurons,) float64: each neuron's mean energy on the evaluated text of a language, by which controls are matched (`Energy`).
+
+        Raises TextError for one that is not evaluated, OptionError before `base`.
+        """
+        return self._recorded[self._measured_base(language)][of]
+
+    def leading(self, share: float = LEADING) -> NeuronSet:
+        """The neurons whose mean activation on the evaluated text lies furthest above the other languages' mean, `share` of all in each language.
+
+        Where a single language is evaluated there are none. Raises OptionError before `base`.
+        """
+        means = torch.stack([self._recorded[self._measured_base(k)]["mean"] for k in self.languages])
+        count = round(share * means.shape[1]) if len(means) > 1 else 0
+        leads = over_others(means, "mean") if count else means
+        return NeuronSet(self.found.space, torch.cat([largest(one, count) for one in leads]))
+
+    def _measured_base(self, language: str) -> str:
+        if self._known(language) not in self._base:
+            raise OptionError(f"The unedited model was not measured on {language} yet. Call base() first.")
+        return language
 
     def _make_graph(self) -> None:
         if self._compiling and self._graph is None:
@@ -209,24 +247,20 @@ class Ablations:
         self._base[language] = _finite(self._line_loss((), language), language, 0)
 
     def _restored(self, language: str) -> bool:
-        like = {
-            **self._like(language),
-            "energy": torch.empty(len(self.found.space), dtype=torch.float64, device="meta"),
-        }
+        each = torch.empty(len(self.found.space), dtype=torch.float64, device="meta")
+        like = {**self._like(language), **dict.fromkeys(_MEANS, each)}
         kept = self.cells.kept_tensors(f"base.{language}", _KIND, like)
         if kept is None:
             return False
-        self._base[language], self.energy[language] = _loss(kept), kept["energy"]
+        self._base[language], self._recorded[language] = _loss(kept), {name: kept[name] for name in _MEANS}
         return True
 
     def _unedited_tensors(self, language: str) -> dict[str, Tensor]:
-        return {**_tensors(self._base[language]), "energy": self.energy[language]}
+        return {**_tensors(self._base[language]), **self._recorded[language]}
 
     def unedited(self, language: str) -> Loss:
         """The loss of each line of a language under the unedited model. Raises TextError for one that is not evaluated, OptionError before `base`."""
-        if self._known(language) not in self._base:
-            raise OptionError(f"The unedited model was not measured on {language} yet. Call base() first.")
-        return self._base[language]
+        return self._base[self._measured_base(language)]
 
     def check(self, **made: NeuronSpace | Made) -> None:
         """Raise MismatchError for `neurons=…` or `statistics=…` of another model, tokenizer or rule of beginning rows than these."""
@@ -272,6 +306,10 @@ class Ablations:
                 return line_loss(self.model, self.head, corpus, self.options)
         with self._graph.edited(edits):
             return line_loss(self.model, self.head, corpus, self.options, run=self._graph.run)
+
+
+def _squares(x: Tensor) -> Tensor:
+    return x.square().sum(0, keepdim=True)
 
 
 def digest(neurons: NeuronSet) -> str:

@@ -143,6 +143,27 @@ class Resamples:
             ratios[1:] = np.nan
         return ratios
 
+    def crossed(self, count: int, seed: int) -> Floats:
+        """(rows, count) float64: how often each of something else than text is drawn beside the units, such as control draws, languages or pairs of them.
+
+        Once each beside all units and where one unit is left out, then as many as there are, with replacement, for each resample: an average with
+        these weights varies by both. Equal counts are drawn alike.
+
+        Example:
+            >>> import numpy as np
+            >>> from lape.measure.bootstrap import Resamples
+            >>> drawn = Resamples(40, 2000, seed=0)
+            >>> effect = np.random.default_rng(1).normal(1.0, 0.2, (40, 5))  # of each of 5 draws in each unit
+            >>> each = drawn.sums(effect) / drawn.count
+            >>> value, low, high = drawn.interval(np.average(each, axis=1, weights=drawn.crossed(5, seed=0)))
+            >>> low < value < high
+            True
+        """
+        weights: Floats = np.ones((len(self.weights), count))
+        generator = np.random.default_rng([seed, count])
+        weights[1 : 1 + self.resamples] = generator.multinomial(count, np.full(count, 1 / count), size=self.resamples)
+        return weights
+
     def interval(self, values: Floats) -> Interval:
         """The value on all units and its 95 % interval: value, low, high.
 

@@ -56,7 +56,7 @@ def conditions(
     """The conditions of a language's own neurons, all but `NONE`, and why any were left out.
 
     off: its neurons at 0. steered: its neurons set or added to, as `lape.edit.steer.steering` does without a source; only where
-    `steer` is given. control: as many other neurons at 0, matched by layer and decile of energy in the language.
+    `steer` is given. control: as many other neurons at 0, in the same layers the nearest in written energy in the language.
     Raises TextError for a language that has no sets or was not recorded, OptionError for statistics without sums.
     """
     own = neurons[language]
@@ -77,5 +77,5 @@ def conditions(
 
 
 def energy(model: PreTrainedModel | nn.Module, stats: ActivationStats, language: str) -> Tensor:
-    """(neurons,) float64: E[a²]·‖down column‖² in a language, by which control neurons are matched."""
-    return stats.energy(language) * torch.cat([down_norms(model, site) for site in find(model).sites])
+    """(neurons,) float64: E[(a·u)²]·‖down column‖² in a language, by which control neurons are matched."""
+    return stats.written_energy(language) * torch.cat([down_norms(model, site) for site in find(model).sites])

@@ -2,13 +2,75 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
 import torch
 from torch import Tensor
 
 from lape.errors import OptionError
 from lape.values.neurons import NeuronSet
 
-DECILES = 10
+NEAREST = 10
+"""A control neuron is drawn among so many that are nearest in energy."""
+LIKE = (0.8, 1.25)
+"""A control is as strong as its set where their energies have such a ratio; where they have another, it is said why."""
+LEADING = 0.05
+"""Outside the pool `apart`: this share of all neurons in each language, those whose mean activation lies furthest above the other languages'."""
+Energy: TypeAlias = Literal["written", "gate"]
+"""written: E[(a·u)²]·‖w‖², what a neuron adds to the residual stream; gate: E[a²]·‖w‖², which leaves out the up projection u of a gated MLP. w is the
+neuron's column of the down projection, and the mean is over the text of the language.
+"""
+Pool: TypeAlias = Literal["all", "apart"]
+"""all: every neuron that is in no language's set; apart: of those, the ones that are outside `LEADING` in every language too."""
+
+
+@dataclass(frozen=True)
+class Control:
+    """A kind of control neurons: as many in every layer as the set has, matched in an energy or not, drawn from a pool.
+
+    Example:
+        >>> from lape.measure.controls import MATCHED, RANDOM, Control
+        >>> MATCHED.name, RANDOM.name, Control("gate", "apart").name
+        ('matched', 'random', 'gate apart')
+    """
+
+    energy: Energy | None = "written"
+    """In which energy it is matched; None: in none."""
+    pool: Pool = "all"
+    """Where it is drawn from."""
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        if self.energy is None:
+            return "random"
+        own = "matched" if self.energy == "written" else self.energy
+        return own if self.pool == "all" else f"{own} {self.pool}"
+
+
+RANDOM = Control(None)
+MATCHED = Control()
+"""The control that a claim has to beat."""
+CONTROLS = {
+    one.name: one for one in (RANDOM, MATCHED, Control(pool="apart"), Control("gate"), Control("gate", "apart"))
+}
+"""All kinds by name: random, matched (in written energy), matched apart, gate, gate apart."""
+
+
+def kinds_of(names: Sequence[str]) -> list[Control]:
+    """Kinds of control by name. Raises OptionError for another, and for one that is named twice.
+
+    Example:
+        >>> from lape.measure.controls import kinds_of
+        >>> [one.energy for one in kinds_of(["random", "gate"])]
+        [None, 'gate']
+    """
+    unknown = [name for name in names if name not in CONTROLS]
+    if unknown or len(set(names)) < len(names):
+        raise OptionError(f"controls are {', '.join(names)}. Expected some of {', '.join(CONTROLS)}, each once.")
+    return [CONTROLS[name] for name in names]
 
 
 def stream(seed: int, number: int) -> int:
@@ -34,15 +96,17 @@ def control(
         (True, '')
     """
     try:
+        if energy is None:
+            return random_like(chosen, excluded, generator), ""
         return matched_like(chosen, excluded, energy, generator), ""
     except OptionError as error:
         return None, str(error)
 
 
 def random_like(chosen: NeuronSet, excluded: NeuronSet, generator: torch.Generator) -> NeuronSet:
-    """Control (a): as many random neurons in each stretch (layer, or expert of a layer) as in `chosen`, none of `chosen` or `excluded`.
+    """As many random neurons in each stretch (layer, or expert of a layer) as in `chosen`, none of `chosen` or `excluded`.
 
-    Raises OptionError where a stretch has too few neurons left.
+    A weak control: most neurons write little. Raises OptionError where a stretch has too few neurons left.
 
     Example:
         >>> import torch
@@ -51,21 +115,22 @@ def random_like(chosen: NeuronSet, excluded: NeuronSet, generator: torch.Generat
         >>> len(others), len(others & neurons.union)
         (8, 0)
     """
-    return matched_like(chosen, excluded, None, generator)
+    return matched_like(chosen, excluded, torch.ones(len(chosen.space)), generator, nearest=len(chosen.space))
 
 
 def matched_like(
-    chosen: NeuronSet, excluded: NeuronSet, energy: Tensor | None, generator: torch.Generator
+    chosen: NeuronSet, excluded: NeuronSet, energy: Tensor, generator: torch.Generator, *, nearest: int = NEAREST
 ) -> NeuronSet:
-    """Control (b): as many random neurons in each stretch and in each decile of its neurons' energy as in `chosen`, none of `chosen` or `excluded`.
+    """For each neuron of `chosen` one of the `nearest` in energy of its own stretch (layer, or expert of a layer), none of `chosen` or `excluded`, none twice.
 
-    `energy` (neurons,): E[a²]·‖down column‖² in the ablated language; None: `random_like`. Where a decile has too few free neurons, the
-    nearest deciles give the rest. Raises OptionError where a stretch has too few neurons left.
+    `energy`: (neurons,) float64, not negative, in the ablated language (`Energy`); near is what has a like ratio, to about one per cent. The strongest neuron
+    chooses first, since it has fewest like it. A decile will not do instead: energies within the highest one differ by orders of magnitude, and a
+    language's neurons are the highest of it. Raises OptionError where a stretch has too few neurons left.
 
     Example:
         >>> import torch
-        >>> from lape.measure.controls import matched_like
-        >>> energy = stats.written_energy("fr")
+        >>> from lape.measure.controls import energy_ratio, matched_like
+        >>> energy = stats.written_energy("fr")  # times ‖down column‖², which is alike in this small model
         >>> others = matched_like(neurons["fr"], neurons.union, energy, torch.Generator().manual_seed(0))
         >>> len(others), len(others & neurons.union)
         (8, 0)
@@ -74,33 +139,58 @@ def matched_like(
     free = torch.ones(len(space), dtype=torch.bool)
     free[excluded.flat] = False
     free[chosen.flat] = False
-    drawn = []
+    drawn = [torch.empty(0, dtype=torch.int64)]
     for k, local in space.split(chosen.flat).items():
         stretch = space.stretches[k]
         part = slice(stretch.start, stretch.stop)
-        decile = torch.zeros(stretch.width, dtype=torch.int64) if energy is None else deciles(energy[part])
-        drawn.append(stretch.start + _draw(decile, local, free[part], generator))
-    return NeuronSet(space, torch.cat([torch.empty(0, dtype=torch.int64), *drawn]))
-
-
-def deciles(energy: Tensor) -> Tensor:
-    """The decile (0 to 9) of each neuron's energy within its stretch."""
-    rank = energy.argsort(stable=True).argsort(stable=True)
-    return rank * DECILES // len(energy)
-
-
-def _draw(decile: Tensor, chosen: Tensor, free: Tensor, generator: torch.Generator) -> Tensor:
-    left = free.clone()
-    result = []
-    for wanted, count in zip(*torch.unique(decile[chosen], return_counts=True), strict=True):
-        pool = torch.nonzero(left)[:, 0]
-        if len(pool) < int(count):
+        if int(free[part].sum()) < len(local):
             raise OptionError(
-                f"Only {len(pool)} neurons of a layer are left for a control of {len(chosen)}. Choose smaller sets."
+                f"Only {int(free[part].sum())} neurons of a layer are left for a control of {len(local)}. Choose smaller sets."
             )
-        distance = (decile[pool] - wanted).abs()
-        shuffled = torch.randperm(len(pool), generator=generator)
-        nearest = shuffled[distance[shuffled].argsort(stable=True)][: int(count)]
-        result.append(pool[nearest])
-        left[pool[nearest]] = False
-    return torch.cat(result)
+        drawn.append(stretch.start + _near(_level(energy[part]), local, free[part], nearest, generator))
+    return NeuronSet(space, torch.cat(drawn))
+
+
+def _level(energy: Tensor) -> Tensor:
+    """(neurons,) the logarithm of energies in steps of about one per cent, so that what a number format leaves open does not decide who is near."""
+    return (energy.double().clamp_min(torch.finfo(torch.float64).tiny).log() * 100).round()
+
+
+def _near(level: Tensor, chosen: Tensor, free: Tensor, nearest: int, generator: torch.Generator) -> Tensor:
+    """For each chosen neuron of a stretch, the highest level first, one of the nearest that are still free."""
+    left, taken = free.clone(), []
+    for one in chosen[level[chosen].sort(descending=True, stable=True).indices].tolist():
+        pool = torch.nonzero(left)[:, 0]
+        near = pool[(level[pool] - level[one]).abs().sort(stable=True).indices[:nearest]]
+        picked = int(near[int(torch.randint(len(near), (1,), generator=generator))])
+        left[picked] = False
+        taken.append(picked)
+    return torch.tensor(taken)
+
+
+def energy_ratio(chosen: NeuronSet, drawn: NeuronSet, energy: Tensor) -> float:
+    """The summed energy of a set over that of its control; infinite where the control has none.
+
+    `energy`: (neurons,) float64, as for `matched_like`.
+
+    Example:
+        >>> from lape.measure.controls import energy_ratio
+        >>> energy_ratio(neurons["fr"], neurons["fr"], stats.written_energy("fr"))
+        1.0
+    """
+    own, other = (float(energy[one.flat].double().sum()) for one in (chosen, drawn))
+    return own / other if other > 0 else 1.0 if own == other else float("inf")
+
+
+def unlike(ratio: float) -> str:
+    """Why a control is not as strong as its set, in words; empty where their ratio of energies lies within `LIKE`.
+
+    Example:
+        >>> from lape.measure.controls import unlike
+        >>> unlike(1.1), unlike(2.0)
+        ('', 'neurons of the set have more energy than any others of their layers')
+    """
+    if LIKE[0] <= ratio <= LIKE[1]:
+        return ""
+    more = "more" if ratio > 1 else "less"
+    return f"neurons of the set have {more} energy than any others of their layers"

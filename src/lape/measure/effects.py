@@ -21,22 +21,22 @@ from lape.values.neurons import LanguageNeurons
 class Effects:
     """What switching sets off does, unit by unit of the evaluated text, as `effects` measures it.
 
-    Raises MismatchError where shapes differ, TextError for a language without scored tokens, ModelError for a change that is not finite.
+    Raises MismatchError where shapes differ, TextError for a language without sentences, ModelError for a change that is not finite.
 
     Example:
         >>> import numpy as np
         >>> from lape.measure.effects import Effects
-        >>> tokens, nats = np.full((2, 30), 10.0), np.zeros((2, 2, 30))
-        >>> nats[0, 0] = 5.0  # off: en; evaluated: en; 5 nats more in each unit of 10 tokens
-        >>> measured = Effects(("en", "fr"), tokens, {("lape", 100): nats}, {("lape", 100): (100, 90)})
+        >>> sentences, nats = np.ones((2, 30)), np.zeros((2, 2, 30))
+        >>> nats[0, 0] = 5.0  # off: en; evaluated: en; 5 nats more in each unit of one sentence
+        >>> measured = Effects(("en", "fr"), sentences, {("lape", 100): nats}, {("lape", 100): (100, 90)})
         >>> measured.methods, measured.sizes("lape"), measured.units
         (['lape'], [100], 30)
     """
 
     languages: tuple[str, ...]
     """Switched off and evaluated, in the order of all arrays here."""
-    tokens: Floats
-    """(languages, units) scored tokens; 0 where a language has no text under a unit's number."""
+    sentences: Floats
+    """(languages, units) lines with scored tokens; 0 where a language has no text under a unit's number."""
     nats: Mapping[tuple[str, int], Floats]
     """(method, size) -> (languages off, languages evaluated, units) change of the summed NLL in nats."""
     neurons: Mapping[tuple[str, int], tuple[int | None, ...]]
@@ -60,24 +60,24 @@ class Effects:
     @property
     def units(self) -> int:
         """Units of text of the language that has fewest: what an interval stands on."""
-        return int((self.tokens > 0).sum(1).min())
+        return int((self.sentences > 0).sum(1).min())
 
 
 def _check(effects: Effects) -> None:
     """Refuse what would give numbers without meaning: shapes that differ, languages without text, losses that are not finite."""
-    languages, (rows, units) = effects.languages, effects.tokens.shape
+    languages, (rows, units) = effects.languages, effects.sentences.shape
     expected = (len(languages), len(languages), units)
     for key, nats in effects.nats.items():
         counts = effects.neurons.get(key, ())
         if rows != len(languages) or nats.shape != expected or len(counts) != len(languages):
             raise MismatchError(
-                f"The effects of {key[0]}, {key[1]} are {nats.shape} for {len(counts)} sets and tokens of {rows} languages. "
-                f"Expected {expected}, a set and tokens of each of {', '.join(languages)}."
+                f"The effects of {key[0]}, {key[1]} are {nats.shape} for {len(counts)} sets and sentences of {rows} languages. "
+                f"Expected {expected}, a set and sentences of each of {', '.join(languages)}."
             )
         for off, count, row in zip(languages, counts, nats, strict=True):
             for on, one in zip(languages, row, strict=True) if count is not None else ():
                 check_finite(one, f"With the neurons of {off} off ({key[0]}, {key[1]}), the loss of {on}")
-    silent = [language for language, one in zip(languages, effects.tokens, strict=True) if not (one > 0).any()]
+    silent = [language for language, one in zip(languages, effects.sentences, strict=True) if not (one > 0).any()]
     if silent:
         raise TextError(f"The text for {silent[0]} has no scored token, so nothing can be measured. Give it more text.")
 
@@ -101,7 +101,7 @@ def effects(work: Ablations, sets: Sets, languages: Sequence[str], progress: Pro
         >>> tokens, seconds = work.base()
         >>> sets = {("lape", 8): neurons, ("matched", 8): matched_sets(work, neurons, seed=0)}
         >>> measured = effects(work, sets, ["fr", "zh"])
-        >>> change = measured.nats["lape", 8].sum(2) / measured.tokens.sum(1)  # nats per token; rows: switched off, columns: evaluated
+        >>> change = measured.nats["lape", 8].sum(2) / measured.sentences.sum(1)  # nats per sentence; rows: switched off, columns: evaluated
         >>> bool((change.diagonal() > 1).all())
         True
     """
@@ -111,7 +111,7 @@ def effects(work: Ablations, sets: Sets, languages: Sequence[str], progress: Pro
         if sets and all(found[language] is None for found in chosen.values()):
             raise TextError(f"No selection method has neurons of {language}. Leave it out, or identify it too.")
     count = 1 + max(int(work.unit(language).max()) for language in languages)
-    tokens = np.stack([by_unit(work.unit(k), work.unedited(k).tokens, count) for k in languages])
+    sentences = np.stack([by_unit(work.unit(k), work.unedited(k).tokens > 0, count) for k in languages])
     cells = [
         (key, off, found, k)
         for key, of in chosen.items()
@@ -127,11 +127,11 @@ def effects(work: Ablations, sets: Sets, languages: Sequence[str], progress: Pro
         nats[key][at] = by_unit(work.unit(language), change, count)
     progress("switching neurons off", len(cells), len(cells))
     sizes = {key: tuple(None if one is None else len(one) for one in of.values()) for key, of in chosen.items()}
-    return Effects(tuple(languages), tokens, nats, sizes)
+    return Effects(tuple(languages), sentences, nats, sizes)
 
 
 def matched_sets(work: Ablations, neurons: LanguageNeurons, seed: int) -> LanguageNeurons:
-    """Control (b) as if it were a selection method: for each language as many neurons per layer and decile of energy as its set.
+    """The matched control as if it were a selection method: for each language one draw of neurons nearest to its set in written energy, layer by layer.
 
     Energies are those on the evaluated text, so `work.base` must have run. A language that is not evaluated, or whose layers have too few others
     left, is left out, with a note: it has no control, which is not one that does nothing.
@@ -151,7 +151,7 @@ def matched_sets(work: Ablations, neurons: LanguageNeurons, seed: int) -> Langua
         if language not in work.languages:
             notes.append(f"{language} has no matched control: there is no text of it here")
             continue
-        others, why = control(chosen, neurons.union, work.energy[language], seeded(seed, k))
+        others, why = control(chosen, neurons.union, work.energy(language), seeded(seed, k))
         if others is None:
             notes.append(f"{language} has no matched control: {why}")
         else:

@@ -43,6 +43,7 @@ RECORD: Mapping[str, Schema] = {
     "options": (None.__class__, {**_RESAMPLES, "perplexity": (None.__class__, _RESAMPLES)}),
     "versions": {...: str},
     "chosen": {...: dict},
+    "clipped": {...: int},
     "evaluated": {"lines": int},
     "space": str,
 }

@@ -13,6 +13,8 @@ from lape.store import shards
 from lape.store.lazy import Join, Together
 from lape.values.quantity import EXTRAS, WRITTEN, Quantity
 
+CLIPPED = "clipped"
+"""In a manifest: language -> cells of its `fires` that were above its tokens, and were set to them (`ActivationStats.from_counts`)."""
 _JOINS: dict[str, Join] = {
     "add": torch.add,
     "join": lambda first, second: torch.cat([first, second]),
@@ -54,7 +56,9 @@ def _union(a: Tensor, b: Tensor) -> Join:
 
 
 def joined(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
-    """Manifests of merged statistics: corpora are listed, tuned checkpoints of all languages kept, the rest is the same."""
+    """Manifests of merged statistics: corpora are listed, tuned checkpoints of all languages kept, clipped cells added,
+    the rest is the same.
+    """
     result = dict(a)
     if a.get("corpus") or b.get("corpus"):
         result["corpus"] = shards.joined(a.get("corpus", {}), b.get("corpus", {}))
@@ -64,4 +68,7 @@ def joined(a: dict[str, Any], b: dict[str, Any]) -> dict[str, Any]:
     for name in ("tuned", "quantities"):
         if name in a or name in b:
             result[name] = {**b.get(name, {}), **a.get(name, {})}
+    if CLIPPED in a or CLIPPED in b:
+        first, second = a.get(CLIPPED, {}), b.get(CLIPPED, {})
+        result[CLIPPED] = {k: first.get(k, 0) + second.get(k, 0) for k in (*first, *second)}
     return result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import index
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lape.data.languages import check_tags, tag
-from lape.errors import FileError, MismatchError, OptionError, TextError
+from lape.errors import FileError, MismatchError, OptionError, TextError, warn
 from lape.signs import many
 from lape.store import files, shards
 from lape.store.documents import Schema
@@ -21,7 +22,7 @@ from lape.store.run import MANIFEST
 from lape.store.tensors import TensorFile, write_tensors
 from lape.values import made
 from lape.values.laws import broken
-from lape.values.merging import added, joined
+from lape.values.merging import CLIPPED, added, joined
 from lape.values.quantity import COUNTED, EXTRAS, WRITTEN, Quantity, described
 from lape.values.same import check_adds_up
 from lape.values.shown import lines, listed, of_model, rounded, table
@@ -153,10 +154,12 @@ class ActivationStats:
         )
         counting = [f"{k} {one}" for k, one in self.manifest.get("counting", {}).items() if one]
         folds = [f"{self.folds} folds"] if self.by_language else []
+        clipped = [f"{k} {many(cells, 'cell')}" for k, cells in self.manifest.get(CLIPPED, {}).items()]
         return {
             "neurons": [str(self.space).replace(" neurons", "", 1)],
             "holds": sorted(held),
             "counting": [*folds, *counting],
+            **({"clipped": clipped} if clipped else {}),
         }
 
     @property
@@ -222,8 +225,11 @@ class ActivationStats:
     def from_counts(
         cls, languages: Sequence[str], tokens: Sequence[int], fires: Tensor, manifest: dict[str, Any] | None = None
     ) -> ActivationStats:
-        """Statistics from counts made elsewhere: `fires` (languages, layers, width) whole numbers, one fold, no sums. Raises OptionError for
-        what does not fit.
+        """Statistics from counts made elsewhere: `fires` (languages, layers, width) whole numbers, one fold, no sums.
+
+        Cells of `fires` above their language's `tokens` (some published counts have a few) are set to `tokens`, probability 1: one LapeWarning says how
+        many there are in which languages, and so does `manifest["clipped"]`, language -> cells. Raises OptionError for what does not fit, and for
+        numbers below 0 or not whole.
 
         Example:
             >>> import torch
@@ -236,27 +242,38 @@ class ActivationStats:
                 f"{len(languages)} languages, {len(tokens)} token counts and fires of shape {tuple(fires.shape)} do not fit. "
                 "Expected (languages, layers, width)."
             )
-        if fires.is_floating_point():
+        if fires.is_floating_point() or fires.is_complex():
             raise OptionError("fires must be whole numbers from 0 to the language's tokens.")
         _, layers, width = fires.shape
-        space = NeuronSpace.dense(layers, width)
-        by_language = {
-            tag(language): LanguageStats(
+        space, clipped = NeuronSpace.dense(layers, width), {}
+        by_language: dict[str, LanguageStats] = {}
+        for language, given, row in zip(map(tag, languages), tokens, fires, strict=True):
+            count = _whole(language, given)
+            flat = row.reshape(1, -1).long()
+            if over := int((flat > count).sum()):
+                clipped[language] = over
+            by_language[language] = LanguageStats(
                 {
                     "tokens": torch.tensor([count]),
                     "routed": torch.full((1, layers), count),
-                    "fires": fires[k].reshape(1, -1).long(),
+                    "fires": flat.clamp(max=max(count, 0)),
                 }
             )
-            for k, (language, count) in enumerate(zip(languages, tokens, strict=True))
-        }
         if len(by_language) != len(languages):
             raise OptionError(f"A language is named twice among {', '.join(languages)}.")
         for language, one in by_language.items():
             for name, tensor in one.tensors.items():
                 if wrong := broken(name, tensor, one.tensors, space):
                     raise OptionError(f"{language}: {wrong}. Expected whole numbers from 0 to the language's tokens.")
-        return cls(space, by_language, manifest or {})
+        manifest = dict(manifest or {})
+        if clipped:
+            manifest[CLIPPED] = clipped
+            warn(
+                f"{many(sum(clipped.values()), 'cell')} of {fires.numel():,} in fires count more tokens than there are "
+                f"({listed(f'{k} {cells:,}' for k, cells in clipped.items())}). They are set to the language's tokens, as if the neuron fired on every "
+                "one. If that is more than a few, check that tokens and fires were counted on the same text."
+            )
+        return cls(space, by_language, manifest)
 
     def probabilities(self, denominator: str = "tokens", folds: Sequence[int] | None = None) -> Tensor:
         """(languages, neurons) float64: the share of a language's tokens on which a neuron fires (Tang et al. 2024, section 2.2).
@@ -540,6 +557,14 @@ def others_mean(language: str, others: Sequence[Tensor]) -> Tensor:
     for row in others:
         total += row
     return total / len(others)
+
+
+def _whole(language: str, count: int) -> int:
+    """A token count that was given, which may be numpy's. Raises OptionError for one that is not whole."""
+    try:
+        return index(count)
+    except TypeError as error:
+        raise OptionError(f"{language}: tokens is {count!r}. Expected a whole number from 1.") from error
 
 
 def _is_routed(denominator: str) -> bool:

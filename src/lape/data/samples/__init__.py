@@ -1,62 +1,113 @@
-"""Texts and questions written for this project, parallel in seven languages, split by number so that no translation crosses.
+"""Texts and questions written for this project, parallel in all languages, split by number so that no translation crosses.
 
-48 documents of 8 sentences: 28 to record, 20 to evaluate. 64 questions: 24 for development, 40 for reporting.
+In the paper's seven languages 48 documents of 8 sentences: 28 to record, 20 to evaluate; and 104 questions: 24 for development, 40 for reporting,
+40 others to choose settings by. In five further languages the 28 documents to record, and the first 64 questions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from lape.data.texts import Documents
 from lape.errors import OptionError
 
 LANGUAGES = ("en", "zh", "fr", "es", "vi", "id", "ja")
+"""The paper's seven: every part is in each of them."""
+FURTHER = ("ko", "ar", "ru", "de", "zh-Hant")
+"""Languages of the documents to record and of the first 64 questions."""
 RECORDED, EVALUATED = 28, 20
 DEVELOPMENT = 24
 PARTS: tuple[Literal["record"], Literal["evaluate"]] = ("record", "evaluate")
 
 
-def texts(part: Literal["record", "evaluate", "all"], documents: int | None = None) -> dict[str, Documents]:
+class _Part(NamedTuple):
+    kinds: tuple[str, ...]
+    """Folders of `bundled`, one after the other."""
+    some: slice
+    languages: tuple[str, ...]
+
+
+_DOCUMENTS = {
+    "record": _Part(("texts",), slice(RECORDED), (*LANGUAGES, *FURTHER)),
+    "evaluate": _Part(("texts",), slice(RECORDED, None), LANGUAGES),
+    "all": _Part(("texts",), slice(None), LANGUAGES),
+}
+_QUESTIONS = {
+    "development": _Part(("questions",), slice(DEVELOPMENT), (*LANGUAGES, *FURTHER)),
+    "reporting": _Part(("questions",), slice(DEVELOPMENT, None), (*LANGUAGES, *FURTHER)),
+    "all": _Part(("questions",), slice(None), (*LANGUAGES, *FURTHER)),
+    "choosing": _Part(("choosing",), slice(None), LANGUAGES),
+    "native": _Part(("questions", "choosing"), slice(None), LANGUAGES),
+}
+
+
+def texts(
+    part: Literal["record", "evaluate", "all"],
+    documents: int | None = None,
+    *,
+    languages: Sequence[str] = LANGUAGES,
+) -> dict[str, Documents]:
     """Language -> documents of a part, at most `documents` of them. Document i says the same in every language.
 
-    `part`: record (28 documents), evaluate (20 others) or all. Raises OptionError for another.
+    `part`: record (28 documents), evaluate (20 others) or all. `languages`: which, in this order; ko, ar, ru, de, zh-Hant have the 28 to record
+    alone. Raises OptionError for another part, and for a language that the part is not in.
 
     Example:
         >>> from lape.data import samples
         >>> evaluated = samples.texts("evaluate", documents=5)
         >>> list(evaluated), len(evaluated["ja"].texts)
         (['en', 'zh', 'fr', 'es', 'vi', 'id', 'ja'], 5)
+        >>> recorded = samples.texts("record", languages=(*samples.LANGUAGES, *samples.FURTHER))
+        >>> len(recorded), len(recorded["ko"].texts)
+        (12, 28)
     """
-    some = _part(part, {"record": slice(None, RECORDED), "evaluate": slice(RECORDED, None), "all": slice(None)})
-    return {
-        language: Documents(_read("texts", language).strip().split("\n\n")[some][:documents]) for language in LANGUAGES
-    }
+    found = _bundled(_DOCUMENTS, part, languages, between="\n\n")
+    return {language: Documents(every[:documents]) for language, every in found.items()}
 
 
-def questions(part: Literal["development", "reporting", "all"]) -> dict[str, list[str]]:
+def questions(
+    part: Literal["development", "reporting", "all", "choosing", "native"], *, languages: Sequence[str] = LANGUAGES
+) -> dict[str, list[str]]:
     """Language -> questions of a part. Question i asks the same in every language.
 
-    `part`: development (24 questions), reporting (40 others) or all. Raises OptionError for another.
+    `part`: development (24 questions), reporting (40 others) or all (these 64); choosing (40 more, to choose settings by, so that they are not
+    chosen on what is reported); or native (64 + 40, all of them: what a model answers in the question's own language, from which bounds are made).
+    `languages`: which, in this order; ko, ar, ru, de, zh-Hant have the 64 alone. Raises OptionError for another part, and for a language that the part
+    is not in.
 
     Example:
         >>> from lape.data import samples
         >>> development = samples.questions("development")
         >>> development["en"][1], development["fr"][1]
         ('Why does the sky look blue during the day and red at sunset?', 'Pourquoi le ciel paraît-il bleu le jour et rouge au coucher du soleil ?')
+        >>> samples.questions("all", languages=["de", "ko"])["de"][1]
+        'Warum sieht der Himmel tagsüber blau und bei Sonnenuntergang rot aus?'
+        >>> len(samples.questions("native")["vi"])
+        104
     """
-    some = _part(
-        part, {"development": slice(None, DEVELOPMENT), "reporting": slice(DEVELOPMENT, None), "all": slice(None)}
-    )
-    return {language: _read("questions", language).split("\n")[:-1][some] for language in LANGUAGES}
+    return _bundled(_QUESTIONS, part, languages, between="\n")
 
 
-def _part(name: str, parts: Mapping[str, slice]) -> slice:
+def _bundled(parts: Mapping[str, _Part], name: str, languages: Sequence[str], between: str) -> dict[str, list[str]]:
     if name not in parts:
         raise OptionError(f"part is {name!r}. Expected {', '.join(parts)}.")
-    return parts[name]
+    part = parts[name]
+    missing = [language for language in languages if language not in part.languages]
+    if missing:
+        elsewhere = [one for one in parts if set(missing) <= set(parts[one].languages)]
+        others = f", or a part that is in {', '.join(missing)}: {', '.join(elsewhere)}" if elsewhere else ""
+        raise OptionError(
+            f"languages has {', '.join(missing)}, and the part {name} is in {', '.join(part.languages)}. Expected some of these{others}."
+        )
+    return {
+        language: [one for kind in part.kinds for one in _read(kind, language).split(between)][part.some]
+        for language in languages
+    }
 
 
 def _read(kind: str, language: str) -> str:
-    return files("lape.data.samples").joinpath("bundled", kind, f"{language}.txt").read_text(encoding="utf-8")
+    """A file without the newline at its end."""
+    found = files("lape.data.samples").joinpath("bundled", kind, f"{language}.txt").read_text(encoding="utf-8")
+    return found.removesuffix("\n")

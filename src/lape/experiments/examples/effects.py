@@ -106,7 +106,7 @@ def _with_controls(
     taken, result = neurons.union, []
     for one in own:
         result.append(_One(language, "own", one))
-        other, _ = control(one, taken, work.energy[language], generator)
+        other, _ = control(one, taken, work.energy(language), generator)
         if other is None:
             notes.append(f"control of neuron {one.flat.item()} of {language}: its layer has no other neurons left")
         else:

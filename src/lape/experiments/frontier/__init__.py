@@ -8,28 +8,35 @@ from typing import Any
 
 import polars as pl
 
+from lape.data.corpus import TextOptions
+from lape.data.parallel import spread
 from lape.detect.identify import identify
 from lape.errors import OptionError
 from lape.experiments.claim import beside
 from lape.experiments.context import Context, Tables
 from lape.experiments.experiment import MODEL, PARALLEL, Cost, Experiment, matrices
 from lape.experiments.frontier.figures import frontier as draw
-from lape.experiments.frontier.table import ADVANTAGES, advantages
+from lape.experiments.frontier.table import ADVANTAGES, AREA, AT_LEVELS, Key, advantages, at_levels
 from lape.experiments.table import Table
 from lape.figures.captions import sentences
 from lape.figures.figure import Figure
-from lape.measure.effects import Effects, effects, matched_sets
+from lape.measure.ablation import Ablations, refuse_recorded
+from lape.measure.effects import Effects, Sets, effects, matched_sets
 from lape.measure.frontier import FRONTIER, MATRIX, frontier, matrix
+from lape.measure.intervals import MEAN
+from lape.options import Tokens
 from lape.values.neurons import LanguageNeurons
 
-__all__ = ["EXPERIMENT", "advantages"]
+__all__ = ["EXPERIMENT", "advantages", "at_levels"]
 
 QUICK = ("lape", "lap", "lave", "random", "matched")
 FULL = (*QUICK, "variation", "difference", "difference:against=largest", "probability", "attribution")
 CONTROLS = ("random", "matched")
-"""Selection methods that do next to nothing at any size: measured at the largest alone."""
-FINER = ("lape", "difference")
-"""Those compared more finely."""
+"""No selection methods: what they do at the largest size stands beside, and they are compared at equal numbers and energy (`controlled`), not at equal effect,
+which they do not reach.
+"""
+PUBLISHED = "lape, published"
+"""LAPE's sets under the published rule, of whose own effect the levels are shares."""
 _METHODS = {"probability": "difference:of=probability"}
 """Selection methods that are another's with options."""
 
@@ -42,14 +49,20 @@ class FrontierStudy:
     """Selection methods that are compared, with options where wanted (difference:against=largest). Default: all that the statistics allow,
     but for alignment, ap and probability90; with quick, the paper's.
     """
-    sizes: tuple[int, ...] = (50, 200)
+    sizes: tuple[int, ...] = (25, 50, 100, 200)
     """Neurons of each language at which every selection method is measured."""
-    finer: tuple[int, ...] = (100,)
-    """Further sizes for LAPE and for the difference of means."""
+    finalists: int = 0
+    """How many methods, those of the smallest area beside LAPE, are measured again on other sentences, with LAPE. 0: none."""
+    final_tokens: Tokens = 6400
+    """Tokens of each language, on average, of these other sentences: about 200 of them."""
 
     def __post_init__(self) -> None:
-        if not self.sizes or any(size < 1 for size in (*self.sizes, *self.finer)):
+        if not self.sizes or any(size < 1 for size in self.sizes):
             raise OptionError("sizes must name at least one number of neurons, each 1 or more.")
+        if self.finalists < 0 or self.final_tokens < 1:
+            raise OptionError(
+                f"finalists is {self.finalists} and final_tokens {self.final_tokens}. Expected 0 or more, and 1 or more."
+            )
 
     def wanted(self, quick: bool) -> Sequence[str]:
         """The methods that were asked for, or those that are compared by default."""
@@ -57,35 +70,79 @@ class FrontierStudy:
 
     def sizes_of(self, method: str, quick: bool) -> Sequence[int]:
         """The sizes at which a method is measured."""
-        if method in CONTROLS or quick:
-            return [max(self.sizes)]
-        return sorted({*self.sizes, *(self.finer if method in FINER else ())})
+        return [max(self.sizes)] if method in CONTROLS else sorted(self.sizes)[-2:] if quick else sorted(self.sizes)
 
 
 def _run(context: Context, options: FrontierStudy) -> Tables:
-    """Own against others at equal numbers of neurons, and who is more selective at equal own effect."""
-    measured, shared = _measured(context, options), context.options
-    pairs = [
-        advantages(measured, method, measured.methods, context.over, resamples=shared.resamples, seed=shared.seed)
-        for method in ("lape", "difference", "probability")
-        if method in measured.methods
-    ]
-    return {
+    """Own against others at equal numbers of neurons, and who disturbs the others less at equal own effect."""
+    sets, reference = _sets(context, options)
+    measured, shared = effects(context.work, sets, context.languages, context.progress), context.options
+    tables = {
         "frontier": frontier(measured, context.over, shared.resamples, shared.seed),
         "matrix": matrix(measured, shared.resamples, shared.seed),
-        "advantages": pl.concat(pairs),
+        **_compared(context, measured, reference),
     }
+    if options.finalists:
+        best = _best(tables["advantages"], options.finalists)
+        kept = {key: found for key, found in sets.items() if key[0] in best or key == reference}
+        work = _other_sentences(context, options)
+        again = _compared(context, effects(work, kept, context.languages, context.progress), reference)
+        tables |= {"final_levels": again["levels"], "final_advantages": again["advantages"]}
+        context.note("frontier", f"finalists, by area: {', '.join(best)}")
+    return tables
 
 
-def _measured(context: Context, options: FrontierStudy) -> Effects:
+def _compared(context: Context, measured: Effects, reference: Key) -> dict[str, pl.DataFrame]:
+    how: dict[str, Any] = {
+        "reference": reference,
+        "resamples": context.options.resamples,
+        "seed": context.options.seed,
+    }
+    methods = [method for method in measured.methods if method not in (*CONTROLS, PUBLISHED)]
+    pairs = [
+        advantages(measured, method, methods, context.over, **how)
+        for method in methods
+        if method == methods[0] or method == "lape"
+    ]
+    levels = at_levels(measured, context.over, **how).filter(pl.col("method").is_in(methods))
+    return {"levels": levels, "advantages": pl.concat(pairs)}
+
+
+def _best(table: pl.DataFrame, count: int) -> list[str]:
+    """LAPE, or what the methods are compared with, and the methods that disturb others least beside it, over the whole of the levels."""
+    mean = table.filter(language=MEAN, at=AREA).drop_nulls("difference")
+    first = table["method"][0]
+    return [first, *mean.filter(method=first).sort("difference")["against"][:count]]
+
+
+def _other_sentences(context: Context, options: FrontierStudy) -> Ablations:
+    """The model on lines of the parallel text that were not evaluated before, unedited."""
+    used = set(context.evaluation[0])
+    lines = {
+        language: [line for number, line in enumerate(of) if number not in used]
+        for language, of in context.lines.items()
+        if language in context.languages
+    }
+    _, texts = spread(lines, options.final_tokens, context.tokenizer)
+    text = TextOptions(batch_tokens=context.options.batch_tokens, bos=context.stats.bos)
+    folder = context.cells("finalists")
+    work = Ablations(context.model, context.tokenizer, texts, text, folder=folder, progress=context.progress)
+    refuse_recorded(work.corpora, context.neurons)
+    work.base(context.progress)
+    return work
+
+
+def _sets(context: Context, options: FrontierStudy) -> tuple[Sets, Key]:
+    """The sets of every method and size, and the published ones."""
     out = left_out(context, options)
     context.left_out |= out
-    sets: dict[tuple[str, int], LanguageNeurons] = {}
+    sets: dict[Key, LanguageNeurons] = {}
     for method in (one for one in options.wanted(context.options.quick) if one not in out):
         for size in options.sizes_of(method, context.options.quick):
             sets[method, size] = found = selected(context, method, size)
             context.note("frontier", *(f"{method}, {size}: {note}" for note in found.notes))
-    return effects(context.work, sets, context.languages, context.progress)
+    reference = (PUBLISHED, len(context.neurons.union))
+    return {**sets, reference: context.neurons}, reference
 
 
 def compared(context: Context, options: FrontierStudy) -> list[str]:
@@ -134,10 +191,20 @@ def _named(method: str) -> tuple[str, dict[str, Any]]:
 
 
 def _cost(context: Context, options: FrontierStudy) -> Cost:
-    """One matrix a method and size."""
+    """One matrix a method and size, and again of the finalists."""
     methods = compared(context, options)
-    return matrices(context, sum(len(options.sizes_of(method, context.options.quick)) for method in methods))
+    sets = sum(len(options.sizes_of(method, context.options.quick)) for method in methods)
+    first = matrices(context, 1 + sets)
+    if not options.finalists:
+        return first
+    again = (1 + (1 + options.finalists) * len(options.sizes)) * len(context.languages) ** 2
+    return Cost(first.passes + again, first.loss_tokens + again * options.final_tokens)
 
+
+_ADVANTAGES = (
+    "How much less one method's sets disturb the other languages than another's do at equal own effect, nats per sentence: at each level, and "
+    "averaged over all levels at which both were measured (area). In the row mean, languages are resampled too."
+)
 
 EXPERIMENT = Experiment(
     name="frontier",
@@ -146,11 +213,19 @@ EXPERIMENT = Experiment(
     options=FrontierStudy,
     run=_run,
     tables={
-        "frontier": Table("Own effect, others and selectivity of each method and size, nats per token.", FRONTIER),
-        "matrix": Table("Change of each language's loss with each language's set off, nats per token.", MATRIX),
-        "advantages": Table(
-            "Selectivity of one method minus another's, at the largest own effect that both reach.", ADVANTAGES
+        "frontier": Table(
+            "Own effect, mean of the others and worst other in nats per sentence, and selectivity, of each method and size.",
+            FRONTIER,
         ),
+        "matrix": Table("Change of each language's loss with each language's set off, nats per sentence.", MATRIX),
+        "levels": Table(
+            "What each method costs the other languages, in nats per sentence, at fixed own effects: shares of that of LAPE's published sets. "
+            "Nothing stands where a level lies outside of the sizes measured.",
+            AT_LEVELS,
+        ),
+        "advantages": Table(_ADVANTAGES, ADVANTAGES),
+        "final_levels": Table("The finalists at fixed own effects, on other sentences.", AT_LEVELS, optional=True),
+        "final_advantages": Table(f"{_ADVANTAGES} Of the finalists, on other sentences.", ADVANTAGES, optional=True),
     },
     needs=(MODEL, PARALLEL),
     cost=_cost,
@@ -163,7 +238,7 @@ EXPERIMENT = Experiment(
             sentences(
                 "frontier",
                 "Selection methods at several sizes of set (points of a line): mean change of the other languages' loss against that of the language "
-                "whose neurons are off, nats per token, means over languages; lower at equal own effect is more selective.",
+                "whose neurons are off, nats per sentence, means over languages; lower at equal own effect is more selective.",
             ),
         ),
     ),

@@ -8,7 +8,7 @@ from lape.figures.lines import bars, height
 from lape.figures.style import Canvas, Paper, Tables, blank, legend, series
 from lape.measure.intervals import MEAN
 
-_ROUND = (0, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+_ROUND = (0, 1, 2, 5, 10, 20, 50, 100, 200)
 
 
 def frontier(tables: Tables, paper: Paper) -> Canvas:
@@ -19,13 +19,13 @@ def frontier(tables: Tables, paper: Paper) -> Canvas:
         one = mean.filter(pl.col("method") == method)
         style = series(k) | {"capsize": 1.5, "elinewidth": 0.5}
         axes.errorbar(one["own"], one["others"], bars(one, "others"), bars(one, "own"), label=method, **style)
-    axes.set_yscale("symlog", linthresh=0.1)  # a way that wrecks every language must not flatten the others
+    axes.set_yscale("symlog", linthresh=1.0)  # a way that wrecks every language must not flatten the others
     others = mean["others"].to_list()
-    top = 1.5 * max([0.1, *others])
+    top = 1.5 * max([1.0, *others])
     axes.set_yticks(*zip(*((tick, f"{tick:g}") for tick in _ROUND if tick <= top), strict=True))
     axes.set_ylim(min([0.0, *others]), top)
     axes.minorticks_off()
-    axes.set_xlabel("own language's change of loss (nats per token)")
-    axes.set_ylabel("mean change of the others' loss (nats per token)")
+    axes.set_xlabel("own language's change of loss (nats per sentence)")
+    axes.set_ylabel("mean change of the others' loss (nats per sentence)")
     legend(figure, axes)
     return figure

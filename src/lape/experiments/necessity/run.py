@@ -67,7 +67,7 @@ random ones of the language's set), `group`, `neurons` (flat indices), `size`, `
 set), `fitted` (links are fitted on it, so that it is not judged); `damage` of switching it off, and on the two halves of the text, `damage_a`,
 `damage_b`; from the statistics `entropy` (mean, negated: higher is more specific; neurons that fire nowhere count as spread evenly), `probability`
 (mean), `difference` (sum of mean activations minus the other languages' mean), `recorded` (sum of recorded attributions, null without); from the text
-`energy` (sum of E[a²]·‖down column‖²); and the estimates: `first`, `second`, their sum, `bent`, and `along` the path of the language's whole set (all
+`energy` (sum of E[(a·up)²]·‖down column‖²); and the estimates: `first`, `second`, their sum, `bent`, and `along` the path of the language's whole set (all
 but the first null where nothing was drawn), each from all of the text and, `_a`, from its first half; `path` and `trapezoid` of the sets that
 they were asked for, else null.
 """
@@ -260,7 +260,7 @@ def _readings(
         estimates,
         {
             "counted": np.array([float(len(group.neurons)) for group in groups]),
-            "energy": np.array([float(work.energy[language][group.neurons.flat].sum()) for group in groups]),
+            "energy": np.array([float(work.energy(language)[group.neurons.flat].sum()) for group in groups]),
             **({} if owed is None else {"recorded": np.array([float(owed[g.neurons.flat].sum()) for g in groups])}),
         },
     )

@@ -18,6 +18,7 @@ from lape.experiments.perplexity.run import SUMMARY, PerplexityOptions, losses, 
 from lape.experiments.perplexity.section import section
 from lape.experiments.table import Table
 from lape.figures.figure import Figure
+from lape.measure.controls import MATCHED, kinds_of
 from lape.measure.effects import effects
 from lape.measure.frontier import FRONTIER, frontier
 
@@ -28,18 +29,28 @@ __all__ = ["EXPERIMENT", "controlled", "perplexity"]
 class PerplexityStudy:
     """What of it a study sets."""
 
-    draws: int = 3
-    """Draws of each kind of control neurons."""
+    draws: int = 20
+    """Draws of each kind of control neurons, on the language's own text."""
+    elsewhere: int = 4
+    """How many of the draws are measured on every other language too; random ones never are."""
+    controls: tuple[str, ...] = ("random", "matched")
+    """Kinds of control neurons: random, matched (in written energy), matched apart, gate, gate apart."""
 
     def __post_init__(self) -> None:
-        if self.draws < 1:
-            raise OptionError(f"draws is {self.draws}. Expected 1 or more: no claim is judged without a control.")
+        if self.draws < 1 or self.elsewhere < 1:
+            raise OptionError(
+                f"draws is {self.draws} and elsewhere {self.elsewhere}. Expected 1 or more: no claim is judged without a control."
+            )
+        if MATCHED.name not in {one.name for one in kinds_of(self.controls)}:
+            raise OptionError(
+                f"controls are {', '.join(self.controls)}. Expected {MATCHED.name} among them: claims are judged on it."
+            )
 
 
 def _run(context: Context, own_options: PerplexityStudy) -> Tables:
-    """LAPE's sets under the published rule, off: each language on each, with controls (a) and (b)."""
+    """LAPE's sets under the published rule, off: each language on each, with controls."""
     shared, neurons = context.options, context.neurons
-    options = PerplexityOptions(draws=own_options.draws, resamples=shared.resamples, seed=shared.seed)
+    options = PerplexityOptions(**vars(own_options), resamples=shared.resamples, seed=shared.seed)
     lines = losses(context.work, neurons, options, context.progress)
     measured = effects(context.work, {("lape", len(neurons.union)): neurons}, context.languages, context.progress)
     published = frontier(measured, context.over, options.resamples, options.seed)
@@ -54,10 +65,12 @@ def _run(context: Context, own_options: PerplexityStudy) -> Tables:
 
 
 def _cost(context: Context, options: PerplexityStudy) -> Cost:
-    """The matrix, the controls on their own language, and the unedited model."""
-    own, controls = len(context.languages) ** 2, 2 * options.draws * len(context.languages)
-    base = len(context.languages)
-    return Cost(own + controls + base, (own + controls + base) * context.options.tokens)
+    """The matrix, the controls, and the unedited model."""
+    languages = len(context.languages)
+    matched = sum(one.energy is not None for one in kinds_of(options.controls))
+    elsewhere = matched * min(options.draws, options.elsewhere) * (languages - 1)
+    passes = languages * (languages + len(options.controls) * options.draws + elsewhere + 1)
+    return Cost(passes, passes * context.options.tokens)
 
 
 EXPERIMENT = Experiment(
@@ -75,14 +88,27 @@ EXPERIMENT = Experiment(
             known=("neurons", "tokens", "units", "delta_token"),
         ),
         "controlled": Table(
-            "Change of a language's own loss, in nats per token, less that with control neurons off, paired.",
+            "Change of loss with a language's set off less that with control neurons off, paired: of the language's own loss (difference), and how much more "
+            "that changes than the mean of the other languages' does (more).",
             CONTROLLED,
+            labels={
+                "energy_ratio": "energy, set ÷ control",
+                "own": "own (nats per token)",
+                "of_control": "control's (nats per token)",
+                "largest": "control's largest draw",
+                "own_more": "own − others' (nats per sentence)",
+                "control_more": "the same of the control",
+                "unlike": "why the energies differ",
+            },
+            file="perplexity/controlled.parquet",
+            key=("language", "control"),
         ),
         "published": Table(
-            "LAPE's sets under the published rule: own effect and others, in nats per token, and selectivity.", FRONTIER
+            "LAPE's sets under the published rule: own effect, others and worst other, in nats per sentence, and selectivity.",
+            FRONTIER,
         ),
         "main": Table(
-            "Own effect and others, in nats per token, and selectivity of the main language's set.",
+            "Own effect, others and worst other, in nats per sentence, and selectivity of the main language's set.",
             FRONTIER,
             optional=True,
         ),

@@ -14,8 +14,8 @@ def matrix_caption(tables: Tables, facts: Facts) -> str:
     bold = "" if table["low"].null_count() == len(table) else " Bold: the 95 % interval does not contain 0."
     drawn = any(table[f"{kind}_mean"].count() for kind in ("random", "matched"))
     beside = (
-        " Right: means over draws of control neurons on the row's own language, as many per layer (random) and as many per layer and decile "
-        "of energy (matched); no interval is made for controls."
+        " Right: means over draws of control neurons on the row's own language, as many per layer (random) and as many per layer that write "
+        "as much (matched)."
         if drawn
         else " No control was drawn."
     )
@@ -36,6 +36,6 @@ def own_caption(tables: Tables, facts: Facts) -> str:
     interval = "the line its 95 % interval" if not table["low"].null_count() else "no interval"
     return (
         f"Change of a language's own loss, in nats per token, with its own neurons off (dot; {interval}) and with control neurons off (mark: mean of the "
-        "draws, line: up to the largest draw): as many per layer (random), as many per layer and decile of energy (matched); controls have no "
-        f"interval.{none} In brackets: neurons off. n: {span(table['tokens'])} tokens per language. {units(table, facts)}"
+        "draws, line: up to the largest draw): as many per layer (random), as many per layer that write as much (matched)."
+        f"{none} In brackets: neurons off. n: {span(table['tokens'])} tokens per language. {units(table, facts)}"
     )

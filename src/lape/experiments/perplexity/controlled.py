@@ -1,61 +1,148 @@
-"""A language's own change of loss beside that of its control neurons, paired."""
+"""A language's set beside its control neurons, paired: on the language itself, and how much more it does there than elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from lape.errors import OptionError
-from lape.measure.bootstrap import Resamples
-from lape.measure.changes import resampled_ends
+from lape.measure.bootstrap import Floats, Resamples, by_unit
+from lape.measure.controls import MATCHED, RANDOM, unlike
+from lape.measure.intervals import resampled
 
 CONTROLLED = {
     **dict.fromkeys(("language", "control"), pl.String),
-    **dict.fromkeys(("own", "of_control", "difference", "low", "high"), pl.Float64),
+    "draws": pl.Int64,
+    **dict.fromkeys(("energy_ratio", "own", "of_control", "largest"), pl.Float64),
+    **resampled("difference"),
+    **dict.fromkeys(("own_more", "control_more"), pl.Float64),
+    **resampled("more"),
+    "unlike": pl.String,
 }
 """Columns of `controlled`."""
+BASE, OWN = "base", "own"
 
 
 def controlled(lines: pl.DataFrame, languages: Sequence[str], *, resamples: int = 2000, seed: int = 0) -> pl.DataFrame:
-    """Own minus the mean of the control draws: one row per language and kind of control (random, matched).
+    """The set of each language less its control: one row per language and kind of control that was drawn, random and matched ones at least.
 
-    `lines`: as `lape.experiments.perplexity.run.line_losses` gives them. `own`, `of_control`: change of loss in nats per token; `difference` with
-    its paired 95 % interval over units of text, null under 20 units. A language without control neurons (its set is empty, or too few
-    others are left) has nulls for them: it is not left out, since what has no control shows nothing.
+    `lines`: as `lape.experiments.perplexity.run.line_losses` gives them.
+
+    - `draws`; `energy_ratio`: the set's energy over the mean of its draws', and `unlike`: why it is not within .8 and 1.25.
+    - On the language itself, in nats per token: `own`, `of_control` (mean of the draws), `largest` (of the draws), and `difference`, own − of_control.
+    - How much more than elsewhere, in nats per sentence (line), since tokens of two languages are not alike: `own_more`, the change of the language's
+      loss less the mean change of the others', `control_more` the same of the control, and `more`, own_more − control_more. Above 0, the set is
+      more the language's than neurons that write as much are. Null of a control that was measured on its own language alone, and of a single language.
+
+    `_low`, `_high`: 95 % intervals in which units of text *and* draws are resampled (`lape.measure.bootstrap.Resamples`), paired over
+    languages and conditions; `_quantiles` for judging; null under 20 units. A language without control neurons (its set is empty, or too few others are
+    left) has nulls: it is not left out, since what has no control shows nothing.
     Raises OptionError for a language that was not evaluated, or whose set was not switched off.
 
     Example:
         >>> from lape.experiments.perplexity.controlled import controlled
         >>> from lape.experiments.perplexity.run import PerplexityOptions, line_losses
-        >>> options = PerplexityOptions(tokens=200, draws=1)
-        >>> lines = line_losses(model, tokenizer, neurons, {"fr": texts["fr"]}, options)
-        >>> controlled(lines, ["fr"])["control"].to_list()
-        ['random', 'matched']
+        >>> options = PerplexityOptions(tokens=200, draws=2, elsewhere=2)
+        >>> lines = line_losses(model, tokenizer, neurons, {"fr": texts["fr"], "zh": texts["zh"]}, options)
+        >>> table = controlled(lines, ["fr"])
+        >>> table["control"].to_list(), table.filter(control="matched")["more"].item() > 0
+        (['random', 'matched'], True)
     """
     if not len(lines):
         raise OptionError("There are no losses. Give the lines of lape.experiments.perplexity.run.line_losses.")
-    drawn = Resamples(1 + max(lines["unit"].to_list()), resamples, seed)
+    known = _Changes.of(lines, resamples, seed)
+    drawn = [kind for kind in dict.fromkeys(lines["kind"]) if kind not in (BASE, OWN)]
+    kinds = [*dict.fromkeys([RANDOM.name, MATCHED.name, *drawn])]
     rows = []
     for language in languages:
-        mine = lines.filter(pl.col("language") == language)
-        base = mine.filter(pl.col("kind") == "base").sort("line")
-        own = mine.filter((pl.col("kind") == "own") & (pl.col("off") == language)).sort("line")
-        if not len(base) or not len(own):
+        if (BASE, 0, language) not in known.nats.get("", {}) or (OWN, 0, language) not in known.nats.get(language, {}):
             raise OptionError(f"There is no loss of {language} with its own neurons off. Evaluate it, or leave it out.")
-        for kind in ("random", "matched"):
-            draws = mine.filter((pl.col("kind") == kind) & (pl.col("off") == language))
-            control = draws.group_by("line").agg(pl.col("nll").mean()).sort("line") if len(draws) else None
-            rows.append({"language": language, "control": kind, **_row(base, own, control, drawn)})
+        rows += [{"language": language, "control": kind, **_row(known, language, kind)} for kind in kinds]
     return pl.DataFrame(rows, schema=CONTROLLED)
 
 
-def _row(base: pl.DataFrame, own: pl.DataFrame, control: pl.DataFrame | None, drawn: Resamples) -> dict[str, Any]:
-    unit, tokens = base["unit"].to_numpy(), base["tokens"].to_numpy()
-    if control is None:
-        return {"own": float((own["nll"] - base["nll"]).sum() / tokens.sum())}
-    before, after, with_control = (frame["nll"].to_numpy() for frame in (base, own, control))
-    changes = [float((values - before).sum() / tokens.sum()) for values in (after, with_control)]
-    row = {"own": changes[0], "of_control": changes[1], "difference": changes[0] - changes[1]}
-    return row | resampled_ends(unit, after - with_control, tokens, drawn)
+@dataclass(frozen=True)
+class _Changes:
+    """Summed losses of every condition, unit by unit."""
+
+    drawn: Resamples
+    nats: Mapping[str, Mapping[tuple[str, int, str], Floats]]
+    """Language off -> (kind, draw, language evaluated) -> (units,) nats."""
+    tokens: Mapping[str, Floats]
+    lines: Mapping[str, Floats]
+    """Language evaluated -> (units,) scored tokens and lines."""
+    ratios: Mapping[str, Mapping[str, list[float]]]
+    """Language off -> kind -> the ratio of energies of each draw."""
+    seed: int
+
+    @classmethod
+    def of(cls, lines: pl.DataFrame, resamples: int, seed: int) -> _Changes:
+        count = 1 + max(lines["unit"].to_list())
+        nats: dict[str, dict[tuple[str, int, str], Floats]] = {}
+        tokens, sentences = {}, {}
+        ratios: dict[str, dict[str, dict[int, float]]] = {}
+        for some in lines.partition_by("off", "kind", "draw", "language"):
+            first, unit = some.row(0, named=True), some["unit"].to_numpy()
+            off, kind, draw, on = (first[name] for name in ("off", "kind", "draw", "language"))
+            nats.setdefault(off, {})[kind, draw, on] = by_unit(unit, some["nll"], count)
+            if kind == BASE:
+                tokens[on] = by_unit(unit, some["tokens"], count)
+                sentences[on] = by_unit(unit, np.ones(len(unit)), count)
+            elif first["energy_ratio"] is not None:
+                ratios.setdefault(off, {}).setdefault(kind, {})[draw] = first["energy_ratio"]
+        plain = {off: {kind: list(of.values()) for kind, of in kinds.items()} for off, kinds in ratios.items()}
+        return cls(Resamples(count, resamples, seed), nats, tokens, sentences, plain, seed)
+
+    def draws(self, off: str, kind: str, on: str) -> list[int]:
+        """The draws that were measured on a language."""
+        return sorted(draw for name, draw, where in self.nats.get(off, {}) if (name, where) == (kind, on))
+
+    def change(self, off: str, kind: str, on: str, size: Floats, weights: Floats | None = None) -> Floats:
+        """(rows,) the change of a language's loss over its `size`, averaged over draws; `weights` (rows, draws): how often each is drawn."""
+        before = self.nats[""][BASE, 0, on]
+        each = [self.drawn.ratio(self.nats[off][kind, draw, on] - before, size) for draw in self.draws(off, kind, on)]
+        result: Floats = np.average(np.stack(each, 1), axis=1, weights=weights)
+        return result
+
+    def more(self, off: str, kind: str, among: Sequence[str], weights: Mapping[str, Floats]) -> Floats:
+        """(rows,) nats per sentence: the change of the language's own loss less the mean of the others'."""
+        own, *rest = (self.change(off, kind, on, self.lines[on], weights.get(on)) for on in (off, *among))
+        result: Floats = own - np.mean(rest, axis=0)
+        return result
+
+
+def _row(known: _Changes, language: str, kind: str) -> dict[str, Any]:
+    drawn = known.drawn
+    own = known.change(language, OWN, language, known.tokens[language])
+    others = [on for on in known.tokens if on != language and (OWN, 0, on) in known.nats[language]]
+    row: dict[str, Any] = {"own": float(own[0]), "draws": 0}
+    if others:
+        row["own_more"] = float(known.more(language, OWN, others, {})[0])
+    draws = known.draws(language, kind, language)
+    if not draws:
+        return row
+    weights = {
+        on: drawn.crossed(len(some), known.seed)
+        for on in (language, *others)
+        if (some := known.draws(language, kind, on))
+    }
+    control = known.change(language, kind, language, known.tokens[language], weights[language])
+    each = [known.nats[language][kind, draw, language] - known.nats[""][BASE, 0, language] for draw in draws]
+    row |= {
+        "draws": len(draws),
+        "of_control": float(control[0]),
+        "largest": max(float(one.sum()) for one in each) / float(known.tokens[language].sum()),
+        **drawn.named("difference", own - control, quantiles=True),
+    }
+    if ratios := known.ratios.get(language, {}).get(kind, []):
+        ratio = 1 / float(np.mean(1 / np.array(ratios)))  # over the mean energy of the draws
+        row |= {"energy_ratio": ratio, "unlike": unlike(ratio)}
+    if others and all(on in weights for on in others):
+        of_set, of_control = known.more(language, OWN, others, {}), known.more(language, kind, others, weights)
+        row["control_more"] = float(of_control[0])
+        row |= drawn.named("more", of_set - of_control, quantiles=True)
+    return row

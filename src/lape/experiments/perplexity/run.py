@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import polars as pl
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lape.data.corpus import Corpus, TextOptions
 from lape.data.texts import Texts
 from lape.measure.ablation import Ablations, PlannedRuns, depends_on, refuse_recorded, unreported
 from lape.measure.bootstrap import Resamples
 from lape.measure.changes import resampled_ends
-from lape.measure.controls import control, seeded
+from lape.measure.controls import MATCHED, RANDOM, control, energy_ratio, kinds_of, seeded
 from lape.model.identity import check_made_with, describe
 from lape.options import Tokens, check_choices, given, not_negative, positive
 from lape.progress import Progress, each, silent
@@ -35,14 +35,14 @@ SUMMARY = {
         ("nll_base", "nll_off", "delta_token", "low", "high", "delta_character", "delta_sentence"), pl.Float64
     ),
     **dict.fromkeys(("perplexity_base", "perplexity_off", "percent"), pl.Float64),
-    **dict.fromkeys(("random_mean", "random_max", "matched_mean", "matched_max"), pl.Float64),
+    **dict.fromkeys(("random_mean", "random_max", "matched_mean", "matched_max", "matched_energy"), pl.Float64),
 }
 LINES = {
     **dict.fromkeys(("off", "kind"), pl.String),
     "draw": pl.Int64,
     "language": pl.String,
     **dict.fromkeys(("document", "line", "unit", "tokens", "characters"), pl.Int64),
-    "nll": pl.Float64,
+    **dict.fromkeys(("nll", "energy_ratio"), pl.Float64),
 }
 
 
@@ -50,8 +50,12 @@ LINES = {
 class PerplexityOptions(TextOptions):
     """How the damage of switching a language off is measured."""
 
-    draws: int = 3
-    """Draws of each kind of control neurons, on the ablated language itself."""
+    controls: tuple[str, ...] = ("random", "matched")
+    """Kinds of control neurons (`lape.measure.controls.CONTROLS`): random, matched, matched apart, gate, gate apart."""
+    draws: int = 20
+    """Draws of each kind, on the ablated language itself."""
+    elsewhere: int = 4
+    """How many of the draws are measured on every other language too; random ones never are."""
     resamples: int = 2000
     """Bootstrap resamples behind the 95 % intervals."""
     seed: int = 0
@@ -64,18 +68,23 @@ class PerplexityOptions(TextOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choices(self)
-        not_negative(self, "draws")
+        not_negative(self, "draws", "elsewhere")
         positive(self, "resamples")
+        kinds_of(self.controls)
 
 
 @dataclass(frozen=True)
 class _Condition:
-    """One set of neurons switched off: a language's own (`own`), or a control of it (`random`, `matched`)."""
+    """One set of neurons switched off: a language's own (`own`), or a control of it, named as its kind is."""
 
     off: str
     kind: str
     draw: int
     neurons: NeuronSet
+    everywhere: bool = True
+    """Measured on every language, or on its own alone."""
+    energy_ratio: float | None = None
+    """Energy of the language's own set over this one's: of a matched control in the energy in which it is matched, of others in written energy."""
 
 
 def perplexity(
@@ -91,7 +100,9 @@ def perplexity(
     row_tokens: int = 512,
     batch_tokens: int = 2048,
     one_per_row: bool = False,
-    draws: int = 3,
+    controls: Sequence[str] = ("random", "matched"),
+    draws: int = 20,
+    elsewhere: int = 4,
     resamples: int = 2000,
     seed: int = 0,
     allow_recorded: bool = False,
@@ -102,7 +113,8 @@ def perplexity(
 
     `neurons`: the sets, as `lape.identify` gives them. `texts`: language tag -> source, not the text that the neurons were found on (refused, unless
     `allow_recorded`). Of each language its own set is switched off, and on its own text as many control neurons, `draws` times: random ones of the
-    same layers, and ones matched by layer and decile of written energy. Columns, all in nats (natural log) per token, character or sentence, with 95 %
+    same layers, and ones of the same layers that write as much (`lape.measure.controls`), the first `elsewhere` draws of which on the other languages
+    too. Columns, all in nats (natural log) per token, character or sentence, with 95 %
     bootstrap intervals: see `summary`. Further options: see `PerplexityOptions` (Tang et al. 2024 measure perplexity the same way, without controls).
 
     Raises MismatchError for neurons of another model or text that was recorded, TextError for text that cannot be used, OptionError for an option that
@@ -148,8 +160,9 @@ def line_losses(
     or options is refused. `described`: what `lape.model.identity.describe` says, where that is known already, since it reads all weights. `planned`:
     see `PlannedRuns`.
 
-    Columns: `off` (language switched off, "" for the base), `kind` (base, own, random, matched), `draw`, `language` (evaluated), `document`,
-    `line`, `unit` (of resampling), `tokens` (scored), `characters`, `nll` (nats, summed over the line).
+    Columns: `off` (language switched off, "" for the base), `kind` (base, own, or a kind of control), `draw`, `language` (evaluated), `document`,
+    `line`, `unit` (of resampling), `tokens` (scored), `characters`, `nll` (nats, summed over the line), `energy_ratio` (of a control: its set's energy
+    over its own).
     """
     check_made_with(model, tokenizer, bos=options.bos, neurons=neurons)
     work = Ablations(model, tokenizer, texts, options, folder=folder, progress=progress)
@@ -174,7 +187,7 @@ def losses(
     space = neurons.space
     nothing = NeuronSet(space, torch.empty(0))
     frames = [_frame(work, _Condition("", "base", 0, nothing), language) for language in work.languages]
-    conditions = _conditions(neurons, work.corpora, work.energy, options)
+    conditions = _conditions(neurons, work, options)
     runs = [(condition, language) for condition in conditions for language in _evaluated(condition, work.corpora)]
     tokens = sum(work.passes(condition.neurons, language) for condition, language in runs)
     planned(sum(len(condition.neurons) > 0 for condition, _ in runs), tokens, taken / read * tokens if read else None)
@@ -182,36 +195,42 @@ def losses(
     return pl.concat(frames)
 
 
-def _conditions(
-    neurons: LanguageNeurons, corpora: dict[str, Corpus], energy: dict[str, Tensor], options: PerplexityOptions
-) -> list[_Condition]:
-    """Every language's own set, and for the evaluated ones the draws of both controls."""
+def _conditions(neurons: LanguageNeurons, work: Ablations, options: PerplexityOptions) -> list[_Condition]:
+    """Every language's own set, and for the evaluated ones the draws of each control."""
     result = [_Condition(language, "own", 0, found) for language, found in neurons.items()]
-    excluded = neurons.union
+    kinds = kinds_of(options.controls)
+    pools = {"all": neurons.union}
+    if any(kind.pool == "apart" for kind in kinds):
+        pools["apart"] = neurons.union | work.leading()
     for k, (language, found) in enumerate(neurons.items()):
-        if language not in corpora or not len(found):
+        if language not in work.corpora or not len(found):
             continue
         for draw in range(options.draws):
-            generator = seeded(options.seed, k, draw)
-            for kind, by in (("random", None), ("matched", energy[language])):
-                others, _ = control(found, excluded, by, generator)
+            for kind in kinds:
+                energy = None if kind.energy is None else work.energy(language, kind.energy)
+                others, _ = control(found, pools[kind.pool], energy, seeded(options.seed, k, draw))
                 if others is not None:
-                    result.append(_Condition(language, kind, draw, others))
+                    ratio = energy_ratio(found, others, work.energy(language) if energy is None else energy)
+                    everywhere = energy is not None and draw < options.elsewhere
+                    result.append(_Condition(language, kind.name, draw, others, everywhere, ratio))
     return result
 
 
 def _planned_tokens(work: Ablations, neurons: LanguageNeurons, options: PerplexityOptions) -> int:
     """Of all passes together, whether they are known already or not."""
     own = {language for language, found in neurons.items() if len(found)}
-    return sum(
-        len(corpus.tokens) * (1 + len(own) + 2 * options.draws * int(language in own))
-        for language, corpus in work.corpora.items()
-    )
+    matched = sum(kind.energy is not None for kind in kinds_of(options.controls))
+    passes = {}
+    for language in work.corpora:
+        drawn = len(options.controls) * options.draws * (language in own)
+        others = len((own & set(work.corpora)) - {language})
+        passes[language] = 1 + len(own) + drawn + matched * min(options.draws, options.elsewhere) * others
+    return sum(len(corpus.tokens) * passes[language] for language, corpus in work.corpora.items())
 
 
 def _evaluated(condition: _Condition, corpora: dict[str, Corpus]) -> list[str]:
-    """A language's own set is measured on every language, a control on its own language alone."""
-    return list(corpora) if condition.kind == "own" else [condition.off]
+    """The languages on which a set is measured."""
+    return list(corpora) if condition.everywhere else [condition.off]
 
 
 def _frame(work: Ablations, condition: _Condition, language: str) -> pl.DataFrame:
@@ -231,6 +250,7 @@ def _frame(work: Ablations, condition: _Condition, language: str) -> pl.DataFram
         "tokens": loss.tokens,
         "characters": lines.characters,
         "nll": loss.nll,
+        "energy_ratio": [condition.energy_ratio] * count,
     }
     return pl.DataFrame(columns, schema=LINES).filter(pl.col("tokens") > 0)
 
@@ -241,7 +261,8 @@ def summary(lines: pl.DataFrame, neurons: LanguageNeurons, options: PerplexityOp
     `off`, `language`, `neurons` (switched off); `tokens`, `characters`, `sentences` (lines), `units` (of resampling);
     `nll_base`, `nll_off` (per token); `delta_token` with its 95 % interval `low`, `high` (null under 20 units);
     `delta_character`, `delta_sentence`; `perplexity_base`, `perplexity_off`, `percent` (change of perplexity, for convenience);
-    `random_mean`, `random_max`, `matched_mean`, `matched_max`: `delta_token` of the control draws, null where none was drawn.
+    `random_mean`, `random_max`, `matched_mean`, `matched_max`: `delta_token` of the control draws, null where none was measured;
+    `matched_energy`: the set's written energy over that of its matched control, the mean over draws.
 
     `lines`: the loss of every line in every condition, as `lape.experiments.perplexity.run.line_losses` gives it.
 
@@ -264,7 +285,7 @@ def summary(lines: pl.DataFrame, neurons: LanguageNeurons, options: PerplexityOp
         for language in evaluated:
             base, after = parts["", "base", 0, language], parts[off, "own", 0, language]
             row = {"off": off, "language": language, "neurons": len(found)} | _change(base, after, drawn)
-            for kind in ("random", "matched"):
+            for kind in (RANDOM.name, MATCHED.name):
                 draws = [
                     _delta(base, parts[key]) for key in parts if key[0] == off and key[1] == kind and key[3] == language
                 ]
@@ -272,7 +293,8 @@ def summary(lines: pl.DataFrame, neurons: LanguageNeurons, options: PerplexityOp
                     f"{kind}_mean": float(np.mean(draws)) if draws else None,
                     f"{kind}_max": max(draws, default=None),
                 }
-            rows.append(row)
+            ratios = [frame["energy_ratio"][0] for key, frame in parts.items() if key[:2] == (off, MATCHED.name)]
+            rows.append(row | {"matched_energy": float(np.mean(ratios)) if ratios else None})
     return pl.DataFrame(rows, schema=SUMMARY)
 
 

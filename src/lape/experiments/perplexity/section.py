@@ -23,8 +23,8 @@ UNITS = {
 """Columns of the loss matrix, what they are in, and digits."""
 CONTROLS = {"matched": "less the mean of matched neurons", "random": "less the mean of random neurons"}
 OWN = Table(
-    "Change of a language's own loss, nats per token, with its own neurons off and with as many others: matched by layer and decile of gate energy, or "
-    "random in each layer.",
+    "Change of a language's own loss, nats per token, with its own neurons off and with as many others: in each layer the nearest in written energy "
+    "(matched), or random.",
     {
         name: SUMMARY[name]
         for name in (
@@ -37,6 +37,7 @@ OWN = Table(
             "matched_max",
             "random_mean",
             "random_max",
+            "matched_energy",
             "units",
         )
     },
@@ -44,6 +45,7 @@ OWN = Table(
         "delta_token": "own",
         "matched_mean": "matched, mean",
         "matched_max": "matched, largest",
+        "matched_energy": "energy, set ÷ matched",
         "random_mean": "random, mean",
         "random_max": "random, largest",
     },
@@ -123,9 +125,7 @@ def _control(row: Mapping[str, float | None]) -> str:
     mean, largest = row.get("matched_mean"), row.get("matched_max")
     if mean is None or largest is None:
         return " (no control was drawn)"
-    return (
-        f"; as many neurons of the same layers and deciles of gate energy by {number(mean)} (at most {number(largest)})"
-    )
+    return f"; as many neurons of the same layers that write as much by {number(mean)} (at most {number(largest)})"
 
 
 def _unharmed(table: pl.DataFrame) -> str | None:
