@@ -46,6 +46,7 @@ SMALL = {
     "draws": 2,
     "calibration": 4,
     "bounds": 1,
+    "singles": 2,
     "resamples": 50,
 }
 
@@ -410,6 +411,18 @@ def test_predictions_are_their_definitions():
                 assert row["reliability"] == pytest.approx(2 * r / (1 + r))
                 if row["ceiling"] > 0:
                     assert row["share"] == pytest.approx(row["r2"] / row["ceiling"])
+
+
+def test_estimates_are_mended_by_what_the_largest_neurons_are_measured_to_do():
+    model, own = model_of("llama"), list(neurons()["fr"])
+    base, counts = nats(model)
+    ours = estimator().expand(some_sets(model, *([j] for j in own)), SMALL["draws"], 0)
+    bent = ours.first + ours.second
+    largest = np.argsort(-bent[:, ::2].sum(1))[:2]
+    errors = {own[k]: (without(model, [own[k]]) - base - bent[k]).sum() / counts.sum() for k in largest}
+    for row in found()["damages"].iter_rows(named=True):
+        more = sum(error for j, error in errors.items() if j in row["neurons"])
+        assert row["mended"] == pytest.approx(row["along"] + more, rel=1e-3, abs=1e-5)
 
 
 def test_paths_are_followed_for_as_many_sets_as_asked_for():

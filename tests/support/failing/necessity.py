@@ -43,8 +43,9 @@ def planted_readings(kind: str, seed: int = 0) -> Readings:
         bent[:, half] = damage[:, half]
     fitted = np.array(split(groups, 10, generator))
     terms = {"first": tokens * bent, "second": np.zeros_like(bent), "bent": tokens * bent, "along": tokens * bent}
+    terms["mended"] = terms["along"]
     told = {"counted": sizes, "energy": sizes**2}
-    return Readings("fr", groups, fitted, half, tokens, tokens * damage, {"same": terms, "unseen": terms}, told)
+    return Readings("fr", groups, fitted, half, tokens, tokens * damage, {"same": terms, "unseen": terms}, {}, told)
 
 
 def planted_correlations(told: bool, seed: int = 0) -> pl.DataFrame:

@@ -17,9 +17,9 @@ from lape.measure.intervals import resampled
 
 BASELINES = ("counted", "energy")
 """What a set's damage could be told by without a gradient: how many neurons it has, and their energy on the text."""
-LINKED = (*BASELINES, "recorded", "first", "bent", "along")
+LINKED = (*BASELINES, "recorded", "first", "bent", "along", "mended")
 """What is also judged through a link that is fitted on a few ablations."""
-PLAIN = ("recorded", "first", "second", "bent", "along", "path", "trapezoid")
+PLAIN = ("recorded", "first", "second", "bent", "along", "mended", "path", "trapezoid")
 """What is judged as it is, in nats."""
 MEASURED = "damage"
 """The damage measured on the first half of the text as a prediction of that on the other: what no estimate from it can be expected to beat."""
@@ -35,13 +35,14 @@ PREDICTIONS: dict[str, Any] = {
     **dict.fromkeys(("root", "rho", "slope", "correlation", "ceiling", "reliability"), pl.Float64),
     "groups": pl.Int64,
 }
-"""A row per language, kind of set (`among`), `size` (0: all sizes together), estimate, `text` and number of ablation `passes`, of the same kind of
-sets, that its link was fitted on (0: taken as it is). Estimate and damage are of the same text, all of it (`same`), or of its two halves (`unseen`).
-Judged on `groups` sets that no link was fitted on: `r2` (1 − squared error / variance; below 0 is worse than the mean); `skill`, the same with the
-error of `counted` in place of the variance: what is told beyond the number of neurons; `root`, R² of the square roots; `rho`, Spearman's; `slope`
-(damage a predicted nat); `correlation`, Pearson's. In unseen text also the `ceiling` (R² of the damage measured on the first half), `share` = `r2` /
-`ceiling`, and the `reliability` of the damage on all of the text (Spearman-Brown). Intervals resample sets, and in each resample the documents of
-each half too, given the link (`lape.measure.correlation.Link`): `scale`, its slope at 0, and `bend`.
+"""A row per language, kind of set (`among`), `size` (0: all sizes together), estimate, `text` and number of ablation `passes` that it took: those of
+single neurons, and of the sets of the same kind that its link was fitted on (without these it is taken as it is). Estimate and damage are of the
+same text, all of it (`same`), or of its two halves (`unseen`). Judged on `groups` sets that no link was fitted on: `r2` (1 − squared error /
+variance; below 0 is worse than the mean); `skill`, the same with the error of `counted` in place of the variance: what is told beyond the number of
+neurons; `root`, R² of the square roots; `rho`, Spearman's; `slope` (damage a predicted nat); `correlation`, Pearson's. In unseen text also the
+`ceiling` (R² of the damage measured on the first half), `share` = `r2` / `ceiling`, and the `reliability` of the damage on all of the text
+(Spearman-Brown). Intervals resample sets, and in each resample the documents of each half too, given the link (`lape.measure.correlation.Link`):
+`scale`, its slope at 0, and `bend`.
 """
 
 
@@ -61,6 +62,8 @@ class Readings:
     """(sets, units)"""
     estimates: Mapping[str, Mapping[str, Floats]]
     """`same` or `unseen` text -> estimate -> (sets, units); not a number where it was not made."""
+    spent: Mapping[str, int]
+    """Estimate -> ablation passes that it took itself, beside those that its link is fitted on."""
     told: Mapping[str, Floats]
     """What is known of a set without this text's gradients -> (sets,)."""
 
@@ -135,10 +138,10 @@ def _predictors(
     known = readings.mean(readings.damage, seen)[fitted]
     for name, values in every.items():
         if name in PLAIN:
-            yield name, 0, Link(), values
+            yield name, readings.spent.get(name, 0), Link(), values
         if name in LINKED and np.isfinite(values[0, fitted]).all():
             link = linked(values[0, fitted], known) if len(known) else Link()
-            yield name, len(known), link, link(values)
+            yield name, readings.spent.get(name, 0) + len(known), link, link(values)
 
 
 def _strata(readings: Readings) -> Iterator[tuple[str, int, NDArray[np.int64], list[str]]]:

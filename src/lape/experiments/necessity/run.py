@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 PREDICTORS = ("entropy", "probability", "difference", "recorded")
 """Read from the statistics."""
-ESTIMATES = ("first", "second", "bent", "along")
+ESTIMATES = ("first", "second", "bent", "along", "mended")
 """Measured on the evaluated text for all sets at once; see `lape.experiments.necessity.estimates`."""
 BOUNDS = ("path", "trapezoid")
 """Measured set by set."""
@@ -67,9 +67,9 @@ random ones of the language's set), `group`, `neurons` (flat indices), `size`, `
 set), `fitted` (links are fitted on it, so that it is not judged); `damage` of switching it off, and on the two halves of the text, `damage_a`,
 `damage_b`; from the statistics `entropy` (mean, negated: higher is more specific; neurons that fire nowhere count as spread evenly), `probability`
 (mean), `difference` (sum of mean activations minus the other languages' mean), `recorded` (sum of recorded attributions, null without); from the text
-`energy` (sum of E[(a·up)²]·‖down column‖²); and the estimates: `first`, `second`, their sum, `bent`, and `along` the path of the language's whole set (all
-but the first null where nothing was drawn), each from all of the text and, `_a`, from its first half; `path` and `trapezoid` of the sets that
-they were asked for, else null.
+`energy` (sum of E[(a·up)²]·‖down column‖²); and the estimates: `first`, `second`, their sum, `bent`, `along` the path of the language's whole set, and
+`mended` by what single neurons were measured to do (all but the first null where nothing was drawn), each from all of the text and, `_a`, from
+its first half; `path` and `trapezoid` of the sets that they were asked for, else null.
 """
 CORRELATIONS = {
     **dict.fromkeys(("language", "among"), pl.String),
@@ -101,6 +101,9 @@ class NecessityOptions(TextOptions):
     """Backward passes with tokens drawn from the model, which measure how the loss bends; 0: not measured."""
     calibration: int = 10
     """Sets, half of them of each kind, whose measured damage is enough to fit a link between estimate and damage; they are not judged."""
+    singles: int = 10
+    """Neurons of the language's own set, those of the largest estimates, that are switched off one by one: what their damage differs from the estimate is
+    added to every set that they are in (`mended`)."""
     bounds: int = 0
     """Sets of each kind for which gradients are also averaged along their own path, which is dearer than measuring the damage."""
     points: int = 4
@@ -115,7 +118,9 @@ class NecessityOptions(TextOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         positive(self, "calibration", "resamples")
-        not_negative(self, "own", "draws", "bounds", "points")
+        not_negative(self, "own", "draws", "singles", "bounds", "points")
+        if self.bounds and not self.points:
+            raise OptionError("bounds asks for paths, but points is 0. Give points of 1 or more.")
         if not self.sizes or min((*self.sizes, *self.own_sizes)) < 1:
             raise OptionError(
                 f"sizes are {self.sizes} and {self.own_sizes}. Expected whole numbers from 1, one at least of sizes."
@@ -147,6 +152,7 @@ def necessity(
     own_sizes: tuple[int, ...] = (5, 20, 50),
     draws: int = 8,
     calibration: int = 10,
+    singles: int = 10,
     bounds: int = 0,
     points: int = 4,
     resamples: int = 2000,
@@ -258,6 +264,7 @@ def _readings(
         by_unit(unit, base.tokens, count),
         np.array(damage),
         estimates,
+        {"mended": options.singles},
         {
             "counted": np.array([float(len(group.neurons)) for group in groups]),
             "energy": np.array([float(work.energy(language)[group.neurons.flat].sum()) for group in groups]),
@@ -279,7 +286,8 @@ def _estimated(
     corpus = work.corpora[language]
     assert corpus.lines is not None  # prepared with lines=True
     estimator = Estimator(work.model, work.head, corpus, work.options)
-    sets = [*(group.neurons for group in groups), own]
+    alone = [NeuronSet(own.space, own.flat[k : k + 1]) for k in range(len(own))]
+    sets = [*(group.neurons for group in groups), *alone, own]
     of_document = np.zeros(corpus.documents, np.int64)
     of_document[corpus.lines.document] = unit
 
@@ -299,14 +307,30 @@ def _estimated(
     nothing = np.full_like(found.first, np.nan)
     bounds = _bounds(estimator, groups, options, progress)
 
-    def made(where: NDArray[np.bool_]) -> dict[str, Floats]:
-        second = found.second if options.draws else nothing
-        along = found.along(slopes, where) if options.draws and options.points else nothing
-        terms = {"first": found.first, "second": second, "bent": found.first + second, "along": along}
-        return {key: by_units(values[: len(groups)]) for key, values in (terms | bounds).items()}
-
     half = of_document % 2 == 0
+    bent = found.first + (found.second if options.draws else nothing)
+    largest = _largest(bent[len(groups) : -1], half, options.singles)
+    errors = {}
+    for k in each(largest, f"switching single neurons off in {language}", progress):
+        change = work.off(alone[k], language).nll - work.unedited(language).nll
+        errors[int(own.flat[k])] = by_unit(unit, change, int(unit.max()) + 1) - by_units(bent[[len(groups) + k]])[0]
+
+    def made(where: NDArray[np.bool_]) -> dict[str, Floats]:
+        along = found.along(slopes, where) if options.draws and options.points else nothing
+        terms = {"first": found.first, "second": bent - found.first, "bent": bent, "along": along}
+        result = {key: by_units(values[: len(groups)]) for key, values in (terms | bounds).items()}
+        known = [sum(error for flat, error in errors.items() if flat in group.neurons) for group in groups]
+        mended = [one + more for one, more in zip(result["along"], known, strict=True)]
+        return {**result, "mended": np.array(mended)}
+
     return {"same": made(np.ones_like(half)), "unseen": made(half)}
+
+
+def _largest(estimates: Floats, where: NDArray[np.bool_], count: int) -> list[int]:
+    """Which of (neurons, documents) have the largest estimates over some documents: at most `count`."""
+    total = np.nan_to_num(estimates[:, where]).sum(1)
+    order = np.argsort(-total, kind="stable")[:count]
+    return [int(k) for k in order if total[k] > 0]
 
 
 def _bounds(
