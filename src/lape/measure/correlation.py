@@ -12,6 +12,8 @@ from lape.measure.bootstrap import Floats, Resamples
 
 _STEEPEST = 4.0
 """How far a link bends over what it is fitted on, in powers of e."""
+_BETTER = 0.5
+"""By which share of a straight link's error a bent one pays: few cases bend easily."""
 _STRAIGHT, _OVERFLOW = 1e-9, 100.0
 """Powers of e that a link takes for none, and that it does not exceed far from what it is fitted on."""
 
@@ -86,7 +88,7 @@ class Link:
 
 def linked(x: Floats, y: Floats) -> Link:
     """The link through which (n,) x predicts (n,) y, by least squares: a bent one where, fitted on all cases but one, it predicts the left-out ones
-    better than a straight one does.
+    with less than half the squared error of a straight one.
 
     For each bend the best scale is known, and bends are searched on ever finer grids, as far as the slope grows or falls e⁴-fold over the x
     that are given. Flat where y falls as x grows; the identity where x is 0 throughout.
@@ -105,7 +107,7 @@ def linked(x: Floats, y: Floats) -> Link:
     for steepest in (0.0, _STEEPEST):
         left_out = [_least(np.delete(x, k), np.delete(y, k), steepest)(x[k : k + 1]) for k in range(len(x))]
         errors[steepest] = float(((np.concatenate(left_out) - y) ** 2).sum())
-    return _least(x, y, min(errors, key=errors.__getitem__))
+    return _least(x, y, _STEEPEST if errors[_STEEPEST] < _BETTER * errors[0.0] else 0.0)
 
 
 def _least(x: Floats, y: Floats, steepest: float) -> Link:

@@ -28,6 +28,7 @@ def planted_readings(kind: str, seed: int = 0) -> Readings:
     sizes = np.array([len(group.neurons) for group in groups], float)
     units, tokens = 60, np.full(60, 30.0)
     size = sizes * random.gamma(3.0, 0.02, len(groups))
+    size[:40] /= 20  # of random groups, small enough for no ceiling
     noise = random.normal(size=(len(groups), units)) * 0.3 * size[:, None]
     bent = size[:, None] + noise
     half = np.arange(units) % 2 == 0
