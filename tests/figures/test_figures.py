@@ -384,7 +384,7 @@ def test_a_run_is_drawn_with_captions_that_say_of_how_many_and_how(drawn):
     for word in (
         "n: 900 tokens",
         "over 30 units",
-        "95 % bootstrap (BCa under 100 units)",
+        "95 % bootstrap (BCa under 400 units)",
         "500 resamples",
         "made <model>",
         "revision r1",

@@ -29,7 +29,8 @@ CLAIM = Claim("c", "It is so.", "ours", "t", "x", 1.0, "above", {}, written=date
 def test_it_holds_the_hashes_the_time_the_version_and_the_options(tmp_path):
     found = register(tmp_path, [CLAIM], "toml", OPTIONS)
     kept = json.loads((tmp_path / "registered.json").read_text())
-    assert kept["claims"] == {"sha256": hashlib.sha256(b"toml").hexdigest(), "each": {"c": CLAIM.digest}}
+    sha256 = hashlib.sha256(b"toml").hexdigest()
+    assert kept["claims"] == {"sha256": sha256, "each": {"c": CLAIM.digest}, "toml": "toml"}
     assert kept["options"]["tokens"] == 500
     assert kept["registered"] == found.at
     assert found.at.endswith("Z")

@@ -30,11 +30,13 @@ from lape.store.draft import Draft
 from lape.study.claims import standing
 from lape.study.options import study_options
 from lape.study.plan import plan
+from lape.study.register import register, registration
 from lape.study.run import chosen_parts, run, save
-from lape.study.write import latex
+from lape.study.write import claims_page, latex
 from support.planted import LANGUAGES, neurons_of, planted, planted_texts, planted_tokenizer, sentences
 
 CLAIMS = parsed(standing(), "the standing claims")
+CLAIMS_OF_LAYERS = [one for one in CLAIMS if one.table == "layer_claims"]
 StudyOptions = study_options()
 SMALL = StudyOptions(
     tokens=250,
@@ -198,6 +200,22 @@ def test_another_study_s_folder_is_refused(stats, tmp_path):
     other = StudyOptions(**{**vars(SMALL), "seed": 1})
     with pytest.raises(LapeError, match=r"other\.partial"):
         run(study_of(stats, folder, other), CLAIMS, parts_of("layers"))
+
+
+def test_a_claim_registered_before_the_data_is_confirmatory_unless_its_figures_were_there(stats, tmp_path):
+    claims = [
+        dataclasses.replace(one, seen=seen) for one, seen in zip(CLAIMS_OF_LAYERS, (("another",), None), strict=True)
+    ]
+    study = study_of(stats, tmp_path / "r.partial")
+    register(study.folder, claims, "", SMALL)
+    found = run(study, claims, parts_of("layers"))
+    assert [one.kind for one in found.standing.values()] == ["confirmatory", "exploratory"]
+    page = claims_page(found, registration(study.folder), {})
+    assert f"| {claims[0].says} | **{found.judged[0].verdict}** | confirmatory |" in page
+    assert "exploratory (it does not say which results were known when it was written)" in page
+    older = run(study_of(stats, study.folder), claims, parts_of("layers"), recorded_before=True)
+    assert [one.kind for one in older.standing.values()] == ["exploratory"] * 2
+    assert "; measured before: exploratory" in claims_page(older, registration(study.folder), {})
 
 
 def test_what_the_statistics_do_not_hold_is_left_out_or_refused_where_it_was_asked_for(stats, tmp_path):

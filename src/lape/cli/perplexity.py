@@ -15,9 +15,9 @@ from lape.cli.flags import FLAGS, Out, Several, Switch
 from lape.cli.inputs import LOADING, Loading, evaluation_texts, load_matching, neurons_of
 from lape.cli.tables import between, number, titled
 from lape.data.texts import listed
-from lape.experiments.perplexity.controlled import controlled
 from lape.experiments.perplexity.run import PerplexityOptions, line_losses, summary
 from lape.measure.bootstrap import FEWEST
+from lape.measure.controlled import controlled
 from lape.measure.controls import LIKE, MATCHED, RANDOM
 from lape.model.identity import describe
 from lape.store.draft import Draft

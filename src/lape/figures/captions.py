@@ -16,7 +16,7 @@ Facts: TypeAlias = Mapping[str, Any]
 """What the run.json beside a table says: the model, the command, the options."""
 Caption: TypeAlias = Callable[[Tables, Facts], str]
 QUESTIONS = (
-    "95 % bootstrap (BCa under 100 units) over questions, resampled jointly over languages and conditions{resamples}."
+    "95 % bootstrap (BCa under 400 units) over questions, resampled jointly over languages and conditions{resamples}."
 )
 """How intervals over questions are made."""
 
@@ -58,7 +58,7 @@ def units(table: pl.DataFrame, facts: Facts) -> str:
     if table["low"].null_count():
         return f"No intervals where there are under {FEWEST} units of text (documents, sentences or blocks of lines): here {span(table['units'])}."
     return (
-        f"95 % bootstrap (BCa under 100 units) over {span(table['units'])} units of text (documents, sentences or blocks of lines), resampled jointly "
+        f"95 % bootstrap (BCa under 400 units) over {span(table['units'])} units of text (documents, sentences or blocks of lines), resampled jointly "
         f"over languages and conditions{resamples(facts)}."
     )
 
@@ -79,7 +79,7 @@ def sentences(name: str, about: str) -> Caption:
         count: Any = table["units"].max() if known else (facts.get("evaluated") or {}).get("lines")
         over = f"{count:,} " if count else ""
         return (
-            f"{about} 95 % bootstrap (BCa under 100 units) over {over}parallel sentences, resampled jointly over languages and conditions"
+            f"{about} 95 % bootstrap (BCa under 400 units) over {over}parallel sentences, resampled jointly over languages and conditions"
             f"{resamples(facts)}."
         )
 

@@ -74,4 +74,4 @@ def _cut(axes: Axes, table: pl.DataFrame, value: str, least: float) -> None:
 
 def _name(row: dict[str, Any], labels: Sequence[str], paper: Paper) -> str:
     said = {"language": paper.name, "passes": "{} passes".format, "size": "groups of {}".format}
-    return ", ".join(said.get(column, str)(row[column]) for column in labels)
+    return ", ".join(said.get(column, str)(row[column]) for column in labels if row[column] is not None)

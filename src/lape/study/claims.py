@@ -28,6 +28,8 @@ class Judged:
     """`member`, `value`, `low`, `high`, `p`, `p_holm`, `verdict`."""
     why: str = ""
     """Why it was not run, or could not be decided."""
+    draws: int | None = None
+    """Of a claim on a spread: over how many halvings or draws it is, the fewest of its members."""
 
 
 MEMBERS = {
@@ -72,7 +74,9 @@ def judge(claim: Claim, tables: Mapping[str, pl.DataFrame], why_not: Mapping[str
     elif all(one == "holds" for one in verdicts):
         whole = "holds"
     why = _lacking(claim, members) if whole == "undecided here" else ""
-    return Judged(claim, whole, pl.DataFrame(members, schema=MEMBERS), why)
+    counts = [rows[column].min() for column in ("halvings", "draws") if column in rows.columns]
+    draws = counts[0] if claim.range == "spread" and counts else None
+    return Judged(claim, whole, pl.DataFrame(members, schema=MEMBERS), why, draws)  # type: ignore[arg-type]
 
 
 def _member(claim: Claim, row: Mapping[str, Any]) -> dict[str, Any]:

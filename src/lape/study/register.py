@@ -22,7 +22,9 @@ from lape.store.documents import Whole, read_json
 from lape.store.files import REGISTERED
 
 Kind = Literal["confirmatory", "exploratory"]
-_SCHEMA = Whole({"registered": str, "claims": {"sha256": str, "each": {...: str}}, "lape": str, ...: object}, "claims")
+_SCHEMA = Whole(
+    {"registered": str, "claims": {"sha256": str, "each": {...: str}, "toml": str}, "lape": str, ...: object}, "claims"
+)
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ class Standing:
 
 
 def register(folder: Path, claims: Sequence[Claim], toml: str, options: Any) -> Registered | None:
-    """Write registered.json into a study's folder, or, where a study that was killed goes on, read the one that is there.
+    """Write registered.json into a study's folder: time, hashes and text of the claims, version, options and command; or, where a study that was
+    killed goes on, read the one that is there.
 
     `toml`: the claims as they were read; `options`: the study's, a dataclass. None, and no registration, in a folder where something was recorded
     or measured without one, as earlier versions did. Raises OptionError for other claims than the registered ones, FileError for a damaged file.
@@ -73,8 +76,8 @@ def register(folder: Path, claims: Sequence[Claim], toml: str, options: Any) -> 
         if found.each != ours:
             names = [name for name in dict.fromkeys([*found.each, *ours]) if found.each.get(name) != ours.get(name)]
             raise OptionError(
-                f"{folder} holds a study that was stopped, whose claims were registered at {found.at}; these differ in {', '.join(names)}. Give "
-                f"the registered claims to go on (the standing ones, or the same --claims FILE), choose another --out, or delete {folder}."
+                f"{folder} holds a study that was stopped, whose claims were registered at {found.at}; these differ in {', '.join(names)}. To "
+                f"go on, give the registered ones (--claims FILE; their text is in {path}), or choose another --out, or delete {folder}."
             )
         return found
     if folder.is_dir() and any(folder.glob("[!.]*")):
@@ -88,7 +91,7 @@ def register(folder: Path, claims: Sequence[Claim], toml: str, options: Any) -> 
     document = {
         "registered": at,
         "lape": version("lape"),
-        "claims": {"sha256": sha256, "each": ours},
+        "claims": {"sha256": sha256, "each": ours, "toml": toml},
         "options": asdict(options),
         "command": sys.argv[1:],
     }

@@ -69,7 +69,7 @@ def claims_page(studied: Studied, found: Registered | None, notes: Mapping[str, 
         lines.append(
             f"- **{claim.name}** ({claim.source}): `{claim.value}` of the table `{claim.table}`"
             + (f" where {where}" if where else "")
-            + f", {rule}{', by its spread' if claim.range == 'spread' else ''}. {_standing(studied.standing[claim.name])}"
+            + f", {rule}{_spread(one)}. {_standing(studied.standing[claim.name])}"
         )
     if not_run:
         lines += ["", "## Not run", "", *(f"- {part}: {why}" for part, why in not_run.items())]
@@ -77,6 +77,13 @@ def claims_page(studied: Studied, found: Registered | None, notes: Mapping[str, 
     if said:
         lines += ["", "## Notes", "", *(f"- {part}: {note}" for part, some in said.items() for note in some)]
     return "\n".join([*lines, ""])
+
+
+def _spread(one: Judged) -> str:
+    if one.claim.range != "spread":
+        return ""
+    over = f"over {one.draws} halvings" if one.draws else "over halvings"
+    return f", by its spread (5th–95th percentile {over}; no interval)"
 
 
 def _registration(found: Registered | None) -> str:
@@ -132,7 +139,7 @@ def methods(record: Mapping[str, Any]) -> str:
             f"text and each read by itself ({evaluated['tokens']} tokens per language on average; SHA-256 {evaluated['hash'][:16]}), "
             "as the change of the negative log-likelihood in nats per token when a language's neurons are set to 0, "
             f"beside {options['draws']} draws of control neurons (a) as many at random in each layer, (b) as many in each layer and decile of "
-            "energy E[a²]·‖down column‖². Intervals of these effects are 95 % bootstraps (BCa, Efron 1987, under 100 units; else percentile; "
+            "energy E[a²]·‖down column‖². Intervals of these effects are 95 % bootstraps (BCa, Efron 1987, under 400 units; else percentile; "
             f"{options['resamples']:,} resamples) over sentences, resampled jointly over languages and conditions; selection methods are compared by "
             "the paired difference of selectivity, own / (own + others), at the largest own effect that both reach. "
             f"{_of_claims(record)} Software: {versions}.",

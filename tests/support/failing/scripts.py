@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from functools import cache
 
+import pytest
+
 from lape.data import samples
+from lape.data.rewriting import libraries_missing
 from lape.data.texts import Documents
 from lape.detect.lape import LapeOptions
 from lape.experiments.scripts.run import scripts
@@ -15,6 +18,8 @@ from support.tiny import tiny
 
 @cache
 def _random():
+    if lacking := libraries_missing():
+        pytest.skip(lacking)
     languages, model = ("en", "zh"), tiny("llama", seed=1)
     lines = {
         k: [line for text in samples.texts("all")[k].texts for line in text.split("\n") if line.strip()]

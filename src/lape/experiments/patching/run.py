@@ -17,9 +17,11 @@ from lape.data.texts import Texts
 from lape.errors import OptionError, TextError
 from lape.measure.ablation import Ablations, refuse_recorded
 from lape.measure.bootstrap import Floats, Resamples, by_unit
+from lape.measure.controlled import controlled, lines_of, sets_and_controls, unedited_lines
+from lape.measure.controls import MATCHED
 from lape.measure.intervals import ENDS, resampled, selectivity
 from lape.measure.result import Result
-from lape.options import Tokens, given, positive
+from lape.options import Tokens, given, not_negative, positive
 from lape.progress import Progress, each, silent
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
@@ -61,15 +63,20 @@ class PatchingOptions(TextOptions):
 
     mean: Literal["all", "others"] = "all"
     """Over which languages: all that were recorded, or all but the one whose set it is."""
+    draws: int = 20
+    """Draws of matched control neurons, set to their mean on the language itself."""
+    elsewhere: int = 4
+    """How many of the draws are measured on every other language too."""
     resamples: int = 2000
     """Bootstrap resamples of the units of text behind the 95 % intervals."""
     seed: int = 0
-    """Seed of the bootstrap."""
+    """Seed of the control draws and the bootstrap."""
     allow_recorded: bool = False
     """Evaluate even text that the neurons were found on."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        not_negative(self, "draws", "elsewhere")
         positive(self, "resamples")
 
 
@@ -88,6 +95,8 @@ def patching(
     batch_tokens: int = 2048,
     one_per_row: bool = False,
     mean: Literal["all", "others"] = "all",
+    draws: int = 20,
+    elsewhere: int = 4,
     resamples: int = 2000,
     seed: int = 0,
     allow_recorded: bool = False,
@@ -105,16 +114,19 @@ def patching(
 
     `texts`: language tag -> other text than was recorded, parallel, so that a unit is the same in each. `folder`: where losses are
     kept; it must belong to this model, text and options. Gives the tables `patching` (`PATCHING`) and `patched_matrix` (`MATRIX`): changes of the loss
-    in nats per token, with 95 % intervals over units of text, paired over both conditions and all languages, null under 20 units. Ours; asked by LAPE's
-    critics. Raises TextError for languages without text, MismatchError for another model's neurons or statistics, or for text that was recorded.
+    in nats per token, with 95 % intervals over units of text, paired over both conditions and all languages, null under 20 units; and `patched_controlled`
+    (`lape.measure.controlled.CONTROLLED`), the sets at their mean beside `draws` of matched control neurons at theirs. Ours; asked by LAPE's critics.
+
+    Raises TextError for languages without text, MismatchError for another model's neurons or statistics, or for text that was recorded.
 
     Example:
         >>> from lape.experiments.patching.run import patching
         >>> both = {language: texts[language] for language in ("fr", "zh")}
-        >>> patching(model, tokenizer, neurons, stats, both, tokens=200, resamples=50)
-        Result of 2 tables
+        >>> patching(model, tokenizer, neurons, stats, both, tokens=200, draws=2, elsewhere=1, resamples=50)
+        Result of 3 tables
           patching: 2 rows × ... columns
           patched_matrix: 4 rows × 7 columns
+          patched_controlled: 2 rows × ... columns
     """
     options = given(PatchingOptions, locals())
     work = Ablations(model, tokenizer, texts, options, folder=folder, progress=progress)
@@ -144,7 +156,33 @@ def patchings(
     means = {off: every if options.mean == "all" else stats.others_mean(off) for off in sets}
     changes = _changes(work, neurons, means, drawn, progress)
     summed = _summary(work, neurons, sets, changes, drawn)
-    return Result({"patching": summed, "patched_matrix": _matrix(work.languages, sets, changes, drawn)})
+    return Result(
+        {
+            "patching": summed,
+            "patched_matrix": _matrix(work.languages, sets, changes, drawn),
+            "patched_controlled": _beside_controls(work, neurons, means, options, progress),
+        }
+    )
+
+
+def _beside_controls(
+    work: Ablations,
+    neurons: LanguageNeurons,
+    means: Mapping[str, Tensor],
+    options: PatchingOptions,
+    progress: Progress,
+) -> pl.DataFrame:
+    """The sets at their mean less their matched controls at theirs."""
+    how: dict[str, Any] = {name: getattr(options, name) for name in ("draws", "elsewhere", "seed")}
+    conditions = sets_and_controls(work, neurons, controls=[MATCHED.name], **how)
+    runs = [(one, k) for one in conditions if one.off in means for k in one.languages(work)]
+    frames = [
+        lines_of(work, condition, language, work.at(condition.neurons, means[condition.off], language))
+        for condition, language in each(runs, "setting sets and controls to their mean", progress)
+    ]
+    lines = pl.concat([*unedited_lines(work), *frames])
+    table = controlled(lines, list(means), resamples=options.resamples, seed=options.seed)
+    return table.filter(control=MATCHED.name)
 
 
 def overall_mean(stats: ActivationStats) -> Tensor:

@@ -11,18 +11,18 @@ from lape.experiments.claim import beside
 from lape.experiments.context import Context, Tables
 from lape.experiments.experiment import MODEL, PARALLEL, Cost, Experiment
 from lape.experiments.perplexity.captions import matrix_caption, own_caption
-from lape.experiments.perplexity.controlled import CONTROLLED, controlled
 from lape.experiments.perplexity.figures import own as draw_own
 from lape.experiments.perplexity.figures import perplexity as draw_matrix
 from lape.experiments.perplexity.run import SUMMARY, PerplexityOptions, losses, perplexity, summary
 from lape.experiments.perplexity.section import section
 from lape.experiments.table import Table
 from lape.figures.figure import Figure
+from lape.measure.controlled import CONTROLLED, controlled
 from lape.measure.controls import MATCHED, kinds_of
 from lape.measure.effects import effects
 from lape.measure.frontier import FRONTIER, frontier
 
-__all__ = ["EXPERIMENT", "controlled", "perplexity"]
+__all__ = ["EXPERIMENT", "perplexity"]
 
 
 @dataclass(frozen=True)

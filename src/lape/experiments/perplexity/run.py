@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import polars as pl
-import torch
 from torch import nn
 
-from lape.data.corpus import Corpus, TextOptions
+from lape.data.corpus import TextOptions
 from lape.data.texts import Texts
 from lape.measure.ablation import Ablations, PlannedRuns, depends_on, refuse_recorded, unreported
 from lape.measure.bootstrap import Resamples
 from lape.measure.changes import resampled_ends
-from lape.measure.controls import MATCHED, RANDOM, control, energy_ratio, kinds_of, seeded
+from lape.measure.controlled import lines_of, sets_and_controls, unedited_lines
+from lape.measure.controls import MATCHED, RANDOM, kinds_of
 from lape.model.identity import check_made_with, describe
 from lape.options import Tokens, check_choices, given, not_negative, positive
 from lape.progress import Progress, each, silent
 from lape.store import files
-from lape.values.neurons import LanguageNeurons, NeuronSet
+from lape.values.neurons import LanguageNeurons
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -36,13 +36,6 @@ SUMMARY = {
     ),
     **dict.fromkeys(("perplexity_base", "perplexity_off", "percent"), pl.Float64),
     **dict.fromkeys(("random_mean", "random_max", "matched_mean", "matched_max", "matched_energy"), pl.Float64),
-}
-LINES = {
-    **dict.fromkeys(("off", "kind"), pl.String),
-    "draw": pl.Int64,
-    "language": pl.String,
-    **dict.fromkeys(("document", "line", "unit", "tokens", "characters"), pl.Int64),
-    **dict.fromkeys(("nll", "energy_ratio"), pl.Float64),
 }
 
 
@@ -71,20 +64,6 @@ class PerplexityOptions(TextOptions):
         not_negative(self, "draws", "elsewhere")
         positive(self, "resamples")
         kinds_of(self.controls)
-
-
-@dataclass(frozen=True)
-class _Condition:
-    """One set of neurons switched off: a language's own (`own`), or a control of it, named as its kind is."""
-
-    off: str
-    kind: str
-    draw: int
-    neurons: NeuronSet
-    everywhere: bool = True
-    """Measured on every language, or on its own alone."""
-    energy_ratio: float | None = None
-    """Energy of the language's own set over this one's: of a matched control in the energy in which it is matched, of others in written energy."""
 
 
 def perplexity(
@@ -184,36 +163,15 @@ def losses(
 ) -> pl.DataFrame:
     """`line_losses` on text that is prepared already."""
     read, taken = work.base(progress)
-    space = neurons.space
-    nothing = NeuronSet(space, torch.empty(0))
-    frames = [_frame(work, _Condition("", "base", 0, nothing), language) for language in work.languages]
-    conditions = _conditions(neurons, work, options)
-    runs = [(condition, language) for condition in conditions for language in _evaluated(condition, work.corpora)]
+    how = {name: getattr(options, name) for name in ("controls", "draws", "elsewhere", "seed")}
+    runs = [(one, k) for one in sets_and_controls(work, neurons, **how) for k in one.languages(work)]
     tokens = sum(work.passes(condition.neurons, language) for condition, language in runs)
     planned(sum(len(condition.neurons) > 0 for condition, _ in runs), tokens, taken / read * tokens if read else None)
-    frames += [_frame(work, *one) for one in each(runs, "switching neurons off", progress)]
-    return pl.concat(frames)
-
-
-def _conditions(neurons: LanguageNeurons, work: Ablations, options: PerplexityOptions) -> list[_Condition]:
-    """Every language's own set, and for the evaluated ones the draws of each control."""
-    result = [_Condition(language, "own", 0, found) for language, found in neurons.items()]
-    kinds = kinds_of(options.controls)
-    pools = {"all": neurons.union}
-    if any(kind.pool == "apart" for kind in kinds):
-        pools["apart"] = neurons.union | work.leading()
-    for k, (language, found) in enumerate(neurons.items()):
-        if language not in work.corpora or not len(found):
-            continue
-        for draw in range(options.draws):
-            for kind in kinds:
-                energy = None if kind.energy is None else work.energy(language, kind.energy)
-                others, _ = control(found, pools[kind.pool], energy, seeded(options.seed, k, draw))
-                if others is not None:
-                    ratio = energy_ratio(found, others, work.energy(language) if energy is None else energy)
-                    everywhere = energy is not None and draw < options.elsewhere
-                    result.append(_Condition(language, kind.name, draw, others, everywhere, ratio))
-    return result
+    frames = [
+        lines_of(work, condition, language, work.off(condition.neurons, language))
+        for condition, language in each(runs, "switching neurons off", progress)
+    ]
+    return pl.concat([*unedited_lines(work), *frames])
 
 
 def _planned_tokens(work: Ablations, neurons: LanguageNeurons, options: PerplexityOptions) -> int:
@@ -226,33 +184,6 @@ def _planned_tokens(work: Ablations, neurons: LanguageNeurons, options: Perplexi
         others = len((own & set(work.corpora)) - {language})
         passes[language] = 1 + len(own) + drawn + matched * min(options.draws, options.elsewhere) * others
     return sum(len(corpus.tokens) * passes[language] for language, corpus in work.corpora.items())
-
-
-def _evaluated(condition: _Condition, corpora: dict[str, Corpus]) -> list[str]:
-    """The languages on which a set is measured."""
-    return list(corpora) if condition.everywhere else [condition.off]
-
-
-def _frame(work: Ablations, condition: _Condition, language: str) -> pl.DataFrame:
-    """One condition on one language, line by line."""
-    corpus, loss = work.corpora[language], work.off(condition.neurons, language)
-    lines = corpus.lines
-    assert lines is not None  # prepared with lines=True
-    count = len(lines.document)
-    columns = {
-        "off": [condition.off] * count,
-        "kind": [condition.kind] * count,
-        "draw": [condition.draw] * count,
-        "language": [corpus.language] * count,
-        "document": lines.document,
-        "line": np.arange(count),
-        "unit": work.unit(language),
-        "tokens": loss.tokens,
-        "characters": lines.characters,
-        "nll": loss.nll,
-        "energy_ratio": [condition.energy_ratio] * count,
-    }
-    return pl.DataFrame(columns, schema=LINES).filter(pl.col("tokens") > 0)
 
 
 def summary(lines: pl.DataFrame, neurons: LanguageNeurons, options: PerplexityOptions) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""A language's set beside its control neurons, paired: on the language itself, and how much more it does there than elsewhere."""
+"""Language sets and their control neurons, and what the sets do beyond their controls: on the language itself, and more there than elsewhere."""
 
 from __future__ import annotations
 
@@ -8,12 +8,24 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import torch
 
 from lape.errors import OptionError
+from lape.measure.ablation import Ablations
 from lape.measure.bootstrap import Floats, Resamples, by_unit
-from lape.measure.controls import MATCHED, RANDOM, unlike
+from lape.measure.controls import MATCHED, RANDOM, control, energy_ratio, kinds_of, seeded, unlike
 from lape.measure.intervals import resampled
+from lape.model.loss import Loss
+from lape.values.neurons import LanguageNeurons, NeuronSet
 
+LINES = {
+    **dict.fromkeys(("off", "kind"), pl.String),
+    "draw": pl.Int64,
+    "language": pl.String,
+    **dict.fromkeys(("document", "line", "unit", "tokens", "characters"), pl.Int64),
+    **dict.fromkeys(("nll", "energy_ratio"), pl.Float64),
+}
+"""Columns of `lines_of`."""
 CONTROLLED = {
     **dict.fromkeys(("language", "control"), pl.String),
     "draws": pl.Int64,
@@ -27,10 +39,83 @@ CONTROLLED = {
 BASE, OWN = "base", "own"
 
 
+@dataclass(frozen=True)
+class Condition:
+    """A set of neurons that is changed: a language's own (`own`), or a control of it, named as its kind is; none where nothing is (`base`)."""
+
+    off: str
+    kind: str
+    draw: int
+    neurons: NeuronSet
+    everywhere: bool = True
+    """Measured on every language, or on its own alone."""
+    energy_ratio: float | None = None
+    """Energy of the language's own set over this one's: of a matched control in the energy in which it is matched, of others in written energy."""
+
+    def languages(self, work: Ablations) -> list[str]:
+        """Those on which it is measured."""
+        return work.languages if self.everywhere else [self.off]
+
+
+def sets_and_controls(
+    work: Ablations, neurons: LanguageNeurons, *, controls: Sequence[str], draws: int, elsewhere: int, seed: int
+) -> list[Condition]:
+    """Every language's own set, and for the evaluated ones `draws` of each kind of `controls`, of which all but random ones are measured on every language in
+    the first `elsewhere` draws.
+
+    A language whose layers have too few other neurons left has no control. `work.base` must have run.
+    """
+    result = [Condition(language, OWN, 0, found) for language, found in neurons.items()]
+    kinds = kinds_of(controls)
+    pools = {"all": neurons.union}
+    if any(kind.pool == "apart" for kind in kinds):
+        pools["apart"] = neurons.union | work.leading()
+    for k, (language, found) in enumerate(neurons.items()):
+        if language not in work.corpora or not len(found):
+            continue
+        for draw in range(draws):
+            for kind in kinds:
+                energy = None if kind.energy is None else work.energy(language, kind.energy)
+                others, _ = control(found, pools[kind.pool], energy, seeded(seed, k, draw))
+                if others is not None:
+                    ratio = energy_ratio(found, others, work.energy(language) if energy is None else energy)
+                    everywhere = energy is not None and draw < elsewhere
+                    result.append(Condition(language, kind.name, draw, others, everywhere, ratio))
+    return result
+
+
+def lines_of(work: Ablations, condition: Condition, language: str, loss: Loss) -> pl.DataFrame:
+    """A condition's `loss` on a language, line by line: `document`, `line`, `unit` of resampling, scored `tokens`, `characters`, `nll` in nats."""
+    corpus = work.corpora[language]
+    lines = corpus.lines
+    assert lines is not None  # prepared with lines=True
+    count = len(lines.document)
+    columns = {
+        "off": [condition.off] * count,
+        "kind": [condition.kind] * count,
+        "draw": [condition.draw] * count,
+        "language": [corpus.language] * count,
+        "document": lines.document,
+        "line": np.arange(count),
+        "unit": work.unit(language),
+        "tokens": loss.tokens,
+        "characters": lines.characters,
+        "nll": loss.nll,
+        "energy_ratio": [condition.energy_ratio] * count,
+    }
+    return pl.DataFrame(columns, schema=LINES).filter(pl.col("tokens") > 0)
+
+
+def unedited_lines(work: Ablations) -> list[pl.DataFrame]:
+    """`lines_of` the unedited model, of every language."""
+    nothing = Condition("", BASE, 0, NeuronSet(work.found.space, torch.empty(0)))
+    return [lines_of(work, nothing, language, work.unedited(language)) for language in work.languages]
+
+
 def controlled(lines: pl.DataFrame, languages: Sequence[str], *, resamples: int = 2000, seed: int = 0) -> pl.DataFrame:
     """The set of each language less its control: one row per language and kind of control that was drawn, random and matched ones at least.
 
-    `lines`: as `lape.experiments.perplexity.run.line_losses` gives them.
+    `lines`: of `lines_of`, as `lape.experiments.perplexity.run.line_losses` gives them.
 
     - `draws`; `energy_ratio`: the set's energy over the mean of its draws', and `unlike`: why it is not within .8 and 1.25.
     - On the language itself, in nats per token: `own`, `of_control` (mean of the draws), `largest` (of the draws), and `difference`, own − of_control.
@@ -44,7 +129,7 @@ def controlled(lines: pl.DataFrame, languages: Sequence[str], *, resamples: int 
     Raises OptionError for a language that was not evaluated, or whose set was not switched off.
 
     Example:
-        >>> from lape.experiments.perplexity.controlled import controlled
+        >>> from lape.measure.controlled import controlled
         >>> from lape.experiments.perplexity.run import PerplexityOptions, line_losses
         >>> options = PerplexityOptions(tokens=200, draws=2, elsewhere=2)
         >>> lines = line_losses(model, tokenizer, neurons, {"fr": texts["fr"], "zh": texts["zh"]}, options)

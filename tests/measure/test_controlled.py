@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lape.errors import OptionError
-from lape.experiments.perplexity.controlled import CONTROLLED, controlled
-from lape.experiments.perplexity.run import LINES
 from lape.measure.bootstrap import Resamples
+from lape.measure.controlled import CONTROLLED, LINES, controlled
 
 LAW = settings(max_examples=20, deadline=None)
 NUMBER = {"rel": 1e-9, "abs": 1e-12}
