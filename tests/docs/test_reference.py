@@ -85,7 +85,7 @@ def test_every_verb_and_option_is_there() -> None:
 
 def test_the_columns_of_tables_are_told_where_a_function_names_them() -> None:
     page = REFERENCE["experiments.md"].partition("## `necessity`")[2].partition("\n## ")[0]
-    assert all(f"\n| `{name}` | A row per language" in page for name in ("ABLATED", "CORRELATIONS", "PREDICTIONS"))
+    assert all(f"\n| `{name}` | A row per language" in page for name in ("DAMAGES", "CORRELATIONS", "PREDICTIONS"))
     assert "| `RECORDS` | A row per setting" in REFERENCE["lape.md"]  # of another module
 
 

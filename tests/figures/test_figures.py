@@ -272,9 +272,16 @@ def test_costs_are_means_over_pairs_and_languages():
 
 def test_what_lies_beyond_the_shown_range_is_marked():
     table = pl.DataFrame(
-        {"estimate": ["first", "second"], "passes": [0, 10], "size": [1, 16], "text": ["unseen"] * 2, "r2": [-7.0, 0.5]}
-    ).with_columns(low=pl.Series([-9.0, 0.4]), high=pl.Series([-5.0, 0.6]))
-    axes = figure_of("predictions", {"predictions": table}).axes[0]
+        {
+            "language": ["fr"] * 2,
+            "among": ["own"] * 2,
+            "estimate": ["first", "second"],
+            "passes": [0, 10],
+            "size": [0, 0],
+            "text": ["same"] * 2,
+        }
+    ).with_columns(r2=pl.Series([-7.0, 0.5]), r2_low=pl.Series([-9.0, 0.4]), r2_high=pl.Series([-5.0, 0.6]))
+    axes = figure_of("predictions", {"damage_predictions": table}).axes[0]
     assert [float(line.get_xdata()[0]) for line in axes.lines if line.get_marker() == "<"] == [-1.0]
     assert axes.get_xlim()[0] == -1.0
     assert axes.get_xlim()[1] < 1

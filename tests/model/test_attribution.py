@@ -13,9 +13,9 @@ from lape.data.corpus import TextOptions, prepare
 from lape.data.texts import Documents
 from lape.detect.attribution import attribution
 from lape.errors import OptionError
-from lape.model.attribution import attribute
+from lape.model.attribution import _draw, _gradients, attribute
 from lape.model.find import find
-from lape.model.loss import find_head, line_loss
+from lape.model.loss import Head, find_head, line_loss
 from lape.values.neurons import NeuronSet
 from lape.values.stats import merge
 from support.made import DENSE, made_stats
@@ -97,6 +97,33 @@ def test_what_is_recorded_is_the_mean_over_scored_tokens_and_merges():
     sums = sum(one["fr"].sums("attribution") for one in parts)
     tokens = sum(int(one["fr"].sums("attributed")) for one in parts)
     assert torch.allclose(both.attribution("fr"), sums / tokens)
+
+
+@pytest.mark.parametrize("ending", ["plain", "capped"])
+def test_the_gradients_of_drawn_tokens_are_those_of_their_loss(ending):
+    """Against autograd through the head, a pass for each draw; the same tokens are drawn from the same seed."""
+    random = torch.Generator().manual_seed(0)
+    linear = torch.nn.Linear(6, 40, bias=True).requires_grad_(False)
+    after = {"plain": lambda x: x, "capped": lambda x: torch.tanh(x / 2) * 2}[ending]
+    head, hidden = Head(linear, after, ending), torch.randn(300, 6, generator=random)
+    targets = torch.randint(40, (300,), generator=random)
+    every = _gradients(head, hidden, targets, 2, torch.Generator().manual_seed(3))
+    assert every.shape == (3, 300, 6)
+
+    seeds, ids = torch.Generator().manual_seed(3), [targets]
+    p = after(linear(hidden)).softmax(1)
+    drawn = torch.cat([_draw(p[at : at + 128], 2, seeds) for at in range(0, 300, 128)])
+    for wanted, found in zip([*ids, *drawn.T], every, strict=True):
+        x = hidden.clone().requires_grad_()
+        functional.cross_entropy(after(linear(x)), wanted, reduction="sum").backward()
+        assert torch.allclose(found, x.grad, atol=1e-5)
+
+
+def test_tokens_are_drawn_as_often_as_is_expected():
+    p = torch.tensor([[0.0, 0.5, 0.2, 0.3, 0.0]]).repeat(2, 1)
+    drawn = _draw(p, 20_000, torch.Generator().manual_seed(0))
+    for row in drawn:
+        assert torch.bincount(row, minlength=5) / 20_000 == pytest.approx(p[0], abs=0.02)
 
 
 def made(seed, languages=("en", "fr", "zh")):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -15,6 +16,7 @@ from lape.data.texts import Documents
 from lape.detect.identify import identify
 from lape.edit.edit import Add, Off, Scale, edited
 from lape.errors import OptionError
+from lape.experiments.necessity.estimates import Estimator
 from lape.experiments.routing.run import affinity
 from lape.model.attribution import attribute
 from lape.model.find import find
@@ -279,6 +281,21 @@ def test_attribution_is_the_slope_of_the_loss_along_each_neuron(name, tmp_path):
 
         slope = (loss(1 + 1e-4) - loss(1 - 1e-4)) / 2e-4  # routers round to float32, and switch at larger steps
         assert -slope == pytest.approx(float(owed[flat]), rel=1e-2)
+
+
+@pytest.mark.parametrize("name", ["mixtral", "gpt_oss"])
+def test_the_slope_of_a_set_of_several_experts_goes_to_the_documents_of_the_tokens_that_reach_them(name, tmp_path):
+    model = made(name)
+    options = TextOptions(**OPTIONS)
+    corpus = prepare("en", TEXTS["en"], tokenizer_of(), options, folder=tmp_path)
+    space = find(model).space
+    chosen = NeuronSet(space, torch.arange(2, len(space), 7))
+    first = Estimator(model, find_head(model), corpus, options).expand([chosen], 0, 0).first[0]
+    ends = []
+    for factor in (1 - 1e-4, 1 + 1e-4):
+        with edited(model, Scale(chosen, factor)):
+            ends.append(np.array([nll_of(model, text) for text in LISTS["en"]]))
+    assert first == pytest.approx((ends[0] - ends[1]) / 2e-4, rel=2e-2, abs=2e-2)
 
 
 def nll_of(model, text):

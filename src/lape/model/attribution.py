@@ -5,11 +5,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -27,8 +27,25 @@ _ROWS, _ROWS_GPU = 128, 1024
 """Tokens whose logits, and their gradient, exist at once."""
 
 
-See: TypeAlias = Callable[[int, Tensor, Batch], None]
-"""Called with a site's position, a · ∂NLL/∂a of every token and neuron there (..., width), and the batch."""
+@dataclass(frozen=True)
+class Pass:
+    """One backward pass through a batch."""
+
+    batch: Batch
+    draw: int | None
+    """None: the loss of the text's own tokens. Otherwise the number of the draw of tokens from what the model expects, from 0."""
+
+    @cached_property
+    def pieces(self) -> Tensor:
+        """(rows · tokens,) int64: the number within the batch of the document, or piece of one, that each position belongs to."""
+        rows, length = self.batch.input_ids.shape
+        if self.batch.position_ids is None:
+            return torch.arange(rows).repeat_interleave(length)
+        return (self.batch.position_ids == 0).flatten().long().cumsum(0) - 1
+
+
+See: TypeAlias = Callable[[int, Tensor, Rows, Pass], None]
+"""Called with a site's position, a · ∂NLL/∂a of every token and neuron there (..., width), which tokens they are of, and the pass."""
 
 
 def attribute(
@@ -51,7 +68,7 @@ def attribute(
     space = find(model).space
     owed = torch.zeros(len(space), dtype=torch.float64)
 
-    def add(k: int, product: Tensor, _one: Batch) -> None:
+    def add(k: int, product: Tensor, _rows: Rows, _now: Pass) -> None:
         owed[space.stretches[k].start : space.stretches[k].stop] -= product.flatten(0, -2).sum(0).cpu().double()
 
     return owed, backward(model, head, corpus, options, add, tokens=tokens, progress=progress)
@@ -65,40 +82,41 @@ def backward(
     see: See,
     *,
     tokens: int | None = None,
-    scored: NDArray[np.bool_] | None = None,
-    drawn: torch.Generator | None = None,
+    draws: int = 0,
+    seed: int = 0,
     sites: Collection[int] | None = None,
     progress: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> int:
-    """Run a corpus forwards and backwards and show a · ∂NLL/∂a at every down projection's input; how many tokens were scored.
+    """Run a corpus forwards once and backwards, and show a · ∂NLL/∂a at every down projection's input; how many tokens were scored.
 
-    `scored` (tokens of the corpus,) bool: only the loss of these tokens, though all are read; `drawn`: the loss not of the
-    text's own tokens but of ones drawn from what the model expects, whose gradients have mean 0 and say how the loss bends;
-    `sites`: only these, by position; gradients are taken no further down than the lowest of them.
+    `draws`: after the loss of the text's own tokens, backwards again for that of tokens drawn from what the model expects, so many
+    times, whose gradients have mean 0 and say how the loss bends; `sites`: only these, by position; gradients are taken no further down
+    than the lowest of them.
     """
     found = find(model)
     check_gradients(model)
     count, wanted = 0, len(corpus.tokens) if tokens is None else tokens
-    now: list[Batch] = []
+    now: list[Pass] = []
     watched = range(len(found.sites)) if sites is None else sorted(sites)
+    generator = torch.Generator().manual_seed(seed)  # on the CPU, so that every device draws the same
 
     def shown(k: int) -> list[Handle]:
-        return at_product(model, found.sites[k], _hook(lambda product: see(k, product, now[0])))
+        return at_product(model, found.sites[k], _hook(lambda product, rows: see(k, product, rows, now[0])))
 
     handles = [handle for k in watched for handle in shown(k)]
     with torch.enable_grad(), evaluating(model), _frozen(model), hooked(handles):
         for some in batches(corpus, options, packs=found.packs):
-            now[:] = [one := batch(corpus, some)]
-            predicted, source = targets_of(one, corpus.bos is not None)
-            if scored is not None:
-                predicted[predicted.clone()] = torch.from_numpy(scored[source])
+            one = batch(corpus, some)
+            predicted, _ = targets_of(one, corpus.bos is not None)
             hidden = run_batch(model, one)
-            flat = hidden[:, :-1].flatten(0, 1)
-            gradient = torch.zeros_like(flat)
-            targets = None if drawn is not None else one.input_ids[:, 1:].flatten()[predicted]
-            gradient[predicted] = _gradient(head, flat.detach()[predicted], targets, drawn)
-            owing = F.pad(gradient.view_as(hidden[:, :-1]), (0, 0, 0, 1))
-            torch.autograd.backward(hidden, owing)
+            flat = hidden.detach()[:, :-1].flatten(0, 1)
+            targets = one.input_ids[:, 1:].flatten()[predicted]
+            for number, part in enumerate(_gradients(head, flat[predicted], targets, draws, generator)):
+                now[:] = [Pass(one, number - 1 if number else None)]
+                gradient = torch.zeros_like(flat)
+                gradient[predicted] = part
+                owing = F.pad(gradient.view_as(hidden[:, :-1]), (0, 0, 0, 1))
+                torch.autograd.backward(hidden, owing, retain_graph=number < draws)
             count += int(predicted.sum())
             progress(min(count, wanted), wanted)
             if tokens is not None and count >= tokens:
@@ -106,37 +124,47 @@ def backward(
     return count
 
 
-def _gradient(head: Head, hidden: Tensor, targets: Tensor | None, drawn: torch.Generator | None) -> Tensor:
-    """(tokens, width) gradient of the summed NLL with respect to the last hidden states."""
+def _gradients(head: Head, hidden: Tensor, targets: Tensor, draws: int, generator: torch.Generator) -> Tensor:
+    """(1 + draws, tokens, width) gradients of the NLL with respect to the last hidden states: of the targets, then of each draw of others.
+
+    They differ in one row of the head's weights alone: for logits z = after(W h), ∂NLL/∂h is Wᵀ(softmax(z) · after') less the target's own
+    row times its after', so that the passes through the head do not grow with the draws.
+    """
     linear: Any = head.linear
     weight, bias = linear.weight, getattr(linear, "bias", None)
     rows = _ROWS if weight.device.type == "cpu" else _ROWS_GPU
-    parts = []
+    result = hidden.new_empty(1 + draws, *hidden.shape)
     for at in range(0, len(hidden), rows):
-        x = hidden[at : at + rows].to(weight.device).requires_grad_()
-        logits = head.after(F.linear(x, weight, bias)).float()
-        wanted = _draw(logits, drawn) if targets is None else targets[at : at + rows].to(weight.device)
-        loss = F.cross_entropy(logits, wanted, reduction="sum")
-        parts.append(torch.autograd.grad(loss, x)[0].to(hidden.device))
-    return torch.cat(parts) if parts else torch.empty_like(hidden)
+        part = slice(at, at + rows)
+        raw = F.linear(hidden[part].to(weight.device), weight, bias).detach().requires_grad_()
+        logits = head.after(raw).float()
+        (slope,) = torch.autograd.grad(logits.sum(), raw)
+        p = logits.detach().softmax(1)
+        wanted = torch.cat([targets[part].to(p.device)[:, None], _draw(p, draws, generator)], 1).T
+        expected = (p * slope).to(weight.dtype) @ weight
+        own = weight[wanted] * slope.gather(1, wanted.T).T[..., None]
+        result[:, part] = (expected - own).to(hidden.device)
+    return result
 
 
-def _draw(logits: Tensor, drawn: torch.Generator | None) -> Tensor:
-    """(tokens,) ids drawn from (tokens, vocabulary) logits: the first at which a uniform number is exceeded."""
-    levels = torch.rand(len(logits), 1, generator=drawn)  # on the CPU, so that every device draws the same
-    heights = logits.detach().softmax(1).cumsum(1)
-    return torch.searchsorted(heights, levels.to(heights) * heights[:, -1:])[:, 0].clamp_max(logits.shape[1] - 1)
+def _draw(p: Tensor, draws: int, generator: torch.Generator) -> Tensor:
+    """(tokens, draws) ids drawn from (tokens, vocabulary) probabilities: the first at which a uniform number is exceeded."""
+    levels = torch.rand(len(p), draws, generator=generator)
+    if not draws:
+        return levels.to(p.device, torch.int64)
+    heights = p.cumsum(1)
+    return torch.searchsorted(heights, levels.to(heights) * heights[:, -1:]).clamp_max(p.shape[1] - 1)
 
 
-def _hook(see: Callable[[Tensor], None]) -> Callable[[Tensor, Rows], Tensor]:
+def _hook(see: Callable[[Tensor, Rows], None]) -> Callable[[Tensor, Rows], Tensor]:
     """What shows x · ∂NLL/∂x of all that passes, x, at every backward pass."""
 
-    def watch(given: Tensor, _rows: Rows) -> Tensor:
+    def watch(given: Tensor, rows: Rows) -> Tensor:
         x: Tensor = given if given.requires_grad else given.detach().requires_grad_()  # the first of the model
         value = x.detach()
 
         def add(gradient: Tensor) -> None:
-            see(value.float() * gradient.float())
+            see(value.float() * gradient.float(), rows)
 
         x.register_hook(add)  # type: ignore[no-untyped-call]
         return x

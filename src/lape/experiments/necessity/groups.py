@@ -1,73 +1,67 @@
-"""The neurons that are switched off together: drawn from every layer and level of energy, so that they stand for all."""
+"""The sets that are switched off: random groups over all layers, and random subsets of a language's own set."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from lape.errors import OptionError
 from lape.values.neurons import NeuronSet
 from lape.values.space import NeuronSpace
 
-DECILES = 10
-
 
 @dataclass(frozen=True)
 class Group:
-    """Neurons that are switched off together, all of one stretch."""
+    """Neurons that are switched off together, of any layers."""
 
     neurons: NeuronSet
-    stretch: int
-    decile: int | None
-    """Of energy within the stretch; None for the language's own neurons."""
     among: str
-    """`sample`, spread over all neurons, or `own`, from the language's set."""
+    """`sample`, of all neurons of the model, or `own`, of the language's set."""
+
+    @property
+    def stratum(self) -> tuple[str, int]:
+        """Groups that are alike: of one kind and size."""
+        return self.among, len(self.neurons)
 
 
-def deciles(energy: Tensor) -> Tensor:
-    """The decile (0 to 9) of each neuron's energy within its stretch."""
-    rank = energy.argsort(stable=True).argsort(stable=True)
-    return rank * DECILES // len(energy)
+def sample(space: NeuronSpace, count: int, size: int, generator: torch.Generator) -> list[Group]:
+    """`count` groups of `size` neurons drawn from all layers alike, no neuron in two. Raises OptionError where there are too few."""
+    if count * size > len(space):
+        raise OptionError(f"{count} groups of {size} neurons do not fit into {space}. Ask for fewer or smaller ones.")
+    drawn = torch.randperm(len(space), generator=generator)[: count * size]
+    return [Group(NeuronSet(space, part), "sample") for part in drawn.view(count, size)] if count else []
 
 
-def strata(space: NeuronSpace, energy: Tensor) -> dict[tuple[int, int], Tensor]:
-    """(stretch, decile of energy within it) -> flat indices; `energy` (neurons,)."""
-    result = {}
-    for k, stretch in enumerate(space):
-        decile = deciles(energy[stretch.start : stretch.stop])
-        for wanted in range(DECILES):
-            result[k, wanted] = stretch.start + torch.nonzero(decile == wanted)[:, 0]
-    return result
+def own_subsets(neurons: NeuronSet, count: int, sizes: Sequence[int], generator: torch.Generator) -> list[Group]:
+    """`count` random subsets of a language's set, of each size in turn, no two the same; a size that the set does not exceed is left out."""
+    fitting = [size for size in sizes if size < len(neurons)]
+    found: dict[tuple[int, ...], Group] = {}
+    for turn in range(4 * count if fitting else 0):  # of a small set some come twice
+        size = fitting[turn % len(fitting)]
+        drawn = neurons.flat[torch.randperm(len(neurons), generator=generator)[:size]]
+        group = Group(NeuronSet(neurons.space, drawn), "own")
+        found.setdefault(tuple(group.neurons), group)
+        if len(found) == count:
+            break
+    return list(found.values())
 
 
-def sample(space: NeuronSpace, energy: Tensor, count: int, size: int, generator: torch.Generator) -> list[Group]:
-    """`count` groups of `size` neurons, no neuron in two, as evenly over layers and deciles of energy as can be."""
-    dealt = []
-    for (k, decile), flat in strata(space, energy).items():
-        for turn, part in enumerate(_chunks(flat, size, generator)):
-            dealt.append((turn, Group(NeuronSet(space, part), k, decile, "sample")))
-    order = torch.randperm(len(dealt), generator=generator).tolist()
-    taken = sorted((dealt[k] for k in order), key=lambda one: one[0])[:count]  # stable: within a turn at random
-    if len(taken) < count:
-        raise OptionError(
-            f"Only {len(taken)} groups of {size} neurons fit into the layers and deciles of {space}. Ask for fewer or smaller ones."
-        )
-    return [group for _, group in taken]
+def split(groups: Sequence[Group], known: int, generator: torch.Generator) -> list[bool]:
+    """Which groups links are fitted on, `known` of them, as many of each kind and within it of each size as can be; the others are judged."""
+    order = torch.randperm(len(groups), generator=generator).tolist()
+    by_size = _turns(order, [group.stratum for group in groups])
+    by_kind = _turns(by_size, [group.among for group in groups])
+    taken = set(by_kind[:known])
+    return [k in taken for k in range(len(groups))]
 
 
-def own_groups(neurons: NeuronSet, count: int, size: int, generator: torch.Generator) -> list[Group]:
-    """At most `count` groups of `size` neurons of a language's set, each of one stretch."""
-    space = neurons.space
-    parts = [
-        Group(NeuronSet(space, part), k, None, "own")
-        for k, local in space.split(neurons.flat).items()
-        for part in _chunks(local + space.stretches[k].start, size, generator)
-    ]
-    return [parts[k] for k in torch.randperm(len(parts), generator=generator)[:count].tolist()]
-
-
-def _chunks(flat: Tensor, size: int, generator: torch.Generator) -> list[Tensor]:
-    shuffled = flat[torch.randperm(len(flat), generator=generator)]
-    return [shuffled[at : at + size] for at in range(0, len(flat) - size + 1, size)]
+def _turns(order: Sequence[int], kinds: Sequence[object]) -> list[int]:
+    """The same numbers dealt out in turns, one of each kind in each; those of a kind keep their order."""
+    counts: dict[object, int] = {}
+    turns = []
+    for k in order:
+        counts[kinds[k]] = counts.get(kinds[k], 0) + 1
+        turns.append((counts[kinds[k]], k))
+    return [k for _, k in sorted(turns, key=lambda one: one[0])]

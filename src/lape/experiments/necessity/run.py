@@ -1,7 +1,8 @@
-"""One thought, frequency or necessity: what LAPE and others see of a neuron against what switching it off costs (ours; asked by LAPE's critics)."""
+"""One thought, frequency or necessity: what LAPE and others see of neurons against what switching them off costs (ours; asked by LAPE's critics)."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import polars as pl
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from lape.data.corpus import TextOptions
 from lape.data.languages import tag
@@ -19,15 +20,17 @@ from lape.data.texts import Texts
 from lape.detect.common import over_others
 from lape.detect.lape import entropy
 from lape.errors import OptionError, TextError
-from lape.experiments.necessity.estimates import Estimator
-from lape.experiments.necessity.groups import Group, own_groups, sample
-from lape.measure.ablation import Ablations, refuse_recorded
-from lape.measure.bootstrap import Floats
-from lape.measure.correlation import fitted, judged, rank_correlation
+from lape.experiments.necessity.estimates import Estimator, Expansion
+from lape.experiments.necessity.groups import Group, own_subsets, sample, split
+from lape.experiments.necessity.predictions import Readings, predictions
+from lape.measure.ablation import Ablations, digest, refuse_recorded
+from lape.measure.bootstrap import FEWEST, Floats, Resamples, by_unit, several_documents
+from lape.measure.correlation import rank_correlation
+from lape.measure.intervals import resampled
 from lape.measure.result import Result
 from lape.options import Tokens, given, not_negative, positive
 from lape.progress import Progress, each, silent
-from lape.values.neurons import LanguageNeurons
+from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.stats import ActivationStats
 
 if TYPE_CHECKING:
@@ -35,79 +38,97 @@ if TYPE_CHECKING:
 
 PREDICTORS = ("entropy", "probability", "difference", "recorded")
 """Read from the statistics."""
-ESTIMATES = ("first", "along", "layerwise", "second", "bent")
-"""Measured on half A of the evaluated text; see `lape.experiments.necessity.estimates`."""
-MEASURED = "damage_a"
-"""The damage on half A as a prediction of that on half B: what no estimate from half A can be expected to beat."""
-ABLATED: dict[str, Any] = {
+ESTIMATES = ("first", "second", "bent", "along", "mended")
+"""Measured on the evaluated text for all sets at once; see `lape.experiments.necessity.estimates`."""
+BOUNDS = ("path", "trapezoid")
+"""Measured set by set."""
+DAMAGES: dict[str, Any] = {
     **dict.fromkeys(("language", "among"), pl.String),
     "group": pl.Int64,
     "neurons": pl.List(pl.Int64),
-    **dict.fromkeys(("layer", "expert", "decile", "chosen"), pl.Int64),
-    **dict.fromkeys(("damage", "damage_a", "damage_b", *PREDICTORS, *ESTIMATES), pl.Float64),
+    **dict.fromkeys(("size", "layers", "chosen"), pl.Int32),
+    "fitted": pl.Boolean,
+    **dict.fromkeys(
+        (
+            "damage",
+            "damage_a",
+            "damage_b",
+            *PREDICTORS,
+            "energy",
+            *ESTIMATES,
+            *(f"{name}_a" for name in ESTIMATES),
+            *BOUNDS,
+        ),
+        pl.Float64,
+    ),
 }
-"""A row per language and group, in nats per token of the language's own text: `among` (sample: spread over layers and deciles of energy; own:
-from the language's set), `group`, `neurons` (flat indices), `layer`, `expert`, `decile` (0 to 9), `chosen` (how many are in the language's set);
-`damage` of switching it off, and on the two halves of the text, `damage_a`, `damage_b`; from the statistics `entropy` (mean,
-negated: higher is more specific; neurons that fire nowhere count as spread evenly), `probability` (mean), `difference` (sum
-of mean activations minus the other languages' mean), `recorded` (sum of recorded attributions, null without); and the
-estimates from half A of the text: `first`, `along`, `layerwise`, `second` and `bent`, the sum of first and second (these two
-null for models with experts; the last three where not asked for).
+"""A row per language and set that was switched off, in nats per token of the language's own text: `among` (sample: random neurons of all layers; own:
+random ones of the language's set), `group`, `neurons` (flat indices), `size`, `layers` (in how many they lie), `chosen` (how many are in the language's
+set), `fitted` (links are fitted on it, so that it is not judged); `damage` of switching it off, and on the two halves of the text, `damage_a`,
+`damage_b`; from the statistics `entropy` (mean, negated: higher is more specific; neurons that fire nowhere count as spread evenly), `probability`
+(mean), `difference` (sum of mean activations minus the other languages' mean), `recorded` (sum of recorded attributions, null without); from the text
+`energy` (sum of E[(a·up)²]·‖down column‖²); and the estimates: `first`, `second`, their sum, `bent`, `along` the path of the language's whole set, and
+`mended` by what single neurons were measured to do (all but the first null where nothing was drawn), each from all of the text and, `_a`, from
+its first half; `path` and `trapezoid` of the sets that they were asked for, else null.
 """
 CORRELATIONS = {
-    **dict.fromkeys(("language", "among", "predictor"), pl.String),
-    **dict.fromkeys(("rho", "low", "high"), pl.Float64),
+    **dict.fromkeys(("language", "among"), pl.String),
+    "size": pl.Int32,
+    "predictor": pl.String,
+    **resampled("rho"),
     "groups": pl.Int64,
 }
-"""A row per language, kind of group and predictor: Spearman's `rho` with `damage_b`, which no predictor has seen, with its 95 % bootstrap interval
-over `groups`. The predictor `damage_a` is the ceiling: what one half of the text says of the other.
-"""
-PREDICTIONS = {
-    **dict.fromkeys(("language", "estimate", "text"), pl.String),
-    "passes": pl.Int64,
-    **dict.fromkeys(("scale", "r2", "low", "high", "slope", "correlation"), pl.Float64),
-    "groups": pl.Int64,
-}
-"""A row per language, estimate, `text` and number of ablation `passes` it was scaled by (0: taken as it is), judged on
-the half of the sampled groups that no scale was fitted on: by `damage_b` where the text is unseen, by `damage_a` where it is the
-same: `scale`, `r2` (1 − squared error / variance; below 0 is worse than the mean) with its interval, `slope` (damage a
-predicted nat), `correlation` (Pearson's). A few groups that matter much decide all of these but `rho`. `damage_a` is the ceiling.
+"""A row per language, kind and size of sets and predictor from the statistics: Spearman's `rho` with the `damage`, with its 95 % bootstrap interval over
+`groups` sets.
 """
 
 
 @dataclass(frozen=True)
 class NecessityOptions(TextOptions):
-    """How it is asked whether neurons that fire often matter. Switching one group off costs one pass over a language's text."""
+    """How it is asked whether neurons that fire often matter. Switching one set off costs one pass over a language's text."""
 
     languages: tuple[str, ...] | None = None
     """Whose text the damage is measured on. Default: the first language of the text."""
-    groups: int = 300
-    """Groups of neurons switched off one after the other, spread over layers and deciles of energy."""
+    groups: int = 60
+    """Random sets of each size, drawn from all layers, switched off one after the other."""
+    sizes: tuple[int, ...] = (16,)
+    """Neurons in a random set."""
     own: int = 60
-    """Further groups, of the language's own neurons alone; fewer where its set is smaller."""
-    size: int = 1
-    """Neurons in a group, all of one layer and decile."""
-    points: int = 4
-    """Points of the paths along which gradients are averaged."""
-    layerwise: bool = False
-    """Average also along a path for each layer, at `points` backward passes a layer; it predicts little better than one path for all."""
+    """Random subsets of the language's own set, of all their sizes together; fewer where its set is small."""
+    own_sizes: tuple[int, ...] = (5, 20, 50)
+    """Neurons in such a subset; sizes that the set does not exceed are left out."""
     draws: int = 8
     """Backward passes with tokens drawn from the model, which measure how the loss bends; 0: not measured."""
     calibration: int = 10
-    """Groups whose measured damage is enough to scale an estimate."""
+    """Sets, half of them of each kind, whose measured damage is enough to fit a link between estimate and damage; they are not judged."""
+    singles: int = 10
+    """Neurons of the language's own set, those of the largest estimates, that are switched off one by one: what their damage differs from the estimate is
+    added to every set that they are in (`mended`)."""
+    bounds: int = 0
+    """Sets of each kind for which gradients are also averaged along their own path, which is dearer than measuring the damage."""
+    points: int = 4
+    """Points of those paths, and of the path of the language's whole set, at a pass forwards and backwards each; 0: it is not followed."""
     resamples: int = 2000
-    """Bootstrap resamples of the groups behind the 95 % intervals."""
+    """Bootstrap resamples of sets and documents behind the 95 % intervals."""
     seed: int = 0
-    """Seed of the groups, the halves, the drawn tokens and the bootstrap."""
+    """Seed of the sets, their split, the drawn tokens and the bootstrap."""
     allow_recorded: bool = False
     """Evaluate even text that the neurons were found on."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        positive(self, "size", "points", "calibration", "resamples")
-        not_negative(self, "own", "draws")
+        positive(self, "calibration", "resamples")
+        not_negative(self, "own", "draws", "singles", "bounds", "points")
+        if self.bounds and not self.points:
+            raise OptionError("bounds asks for paths, but points is 0. Give points of 1 or more.")
+        if not self.sizes or min((*self.sizes, *self.own_sizes)) < 1:
+            raise OptionError(
+                f"sizes are {self.sizes} and {self.own_sizes}. Expected whole numbers from 1, one at least of sizes."
+            )
         if self.groups < 8:
-            raise OptionError(f"groups is {self.groups}. Expected 8 or more: half are fitted on, half are judged.")
+            raise OptionError(
+                f"groups is {self.groups}. Expected 8 or more: some are fitted on, the others are judged."
+            )
 
 
 def necessity(
@@ -125,34 +146,37 @@ def necessity(
     batch_tokens: int = 2048,
     one_per_row: bool = False,
     languages: tuple[str, ...] | None = None,
-    groups: int = 300,
+    groups: int = 60,
+    sizes: tuple[int, ...] = (16,),
     own: int = 60,
-    size: int = 1,
-    points: int = 4,
-    layerwise: bool = False,
+    own_sizes: tuple[int, ...] = (5, 20, 50),
     draws: int = 8,
     calibration: int = 10,
+    singles: int = 10,
+    bounds: int = 0,
+    points: int = 4,
     resamples: int = 2000,
     seed: int = 0,
     allow_recorded: bool = False,
     folder: Path | None = None,
     progress: Progress = silent,
 ) -> Result:
-    """Switch single neurons, or small groups, off and compare the damage with what others say of it (ours; asked by LAPE's critics).
+    """Switch sets of neurons off and compare the damage with what others say of it (ours; asked by LAPE's critics).
 
-    `texts`: language tag -> other text than was recorded; it is halved by units (documents, or blocks of 8 lines). `folder`: where
+    `texts`: language tag -> other text than was recorded, in several documents, which are halved. `folder`: where
     losses are kept, so that a run can go on; it must belong to this model, text and options. Load the model in float32: the
-    damage of one neuron is smaller than the rounding of bfloat16.
+    damage of few neurons is smaller than the rounding of bfloat16.
 
-    Gives the tables `ablated` (`ABLATED`, in nats per token), `correlations` (`CORRELATIONS`) and `predictions` (`PREDICTIONS`). Raises TextError for
-    text that is missing or cannot be halved, MismatchError for another model's neurons or statistics, or for text that was recorded.
+    Gives the tables `damages` (`DAMAGES`, in nats per token), `damage_correlations` (`CORRELATIONS`) and `damage_predictions`
+    (`lape.experiments.necessity.predictions.PREDICTIONS`). Raises TextError for text that is missing or in one document, MismatchError for another
+    model's neurons or statistics, or for text that was recorded. Needs the extra `study`.
 
     Example:
         >>> from lape.experiments.necessity.run import necessity
-        >>> few = {"groups": 8, "size": 16, "own": 0, "draws": 0, "points": 1}
+        >>> few = {"groups": 8, "own": 0, "draws": 1, "calibration": 2}
         >>> result = necessity(model, tokenizer, neurons, stats, {"fr": texts["fr"]}, tokens=200, resamples=20, **few)
-        >>> list(result), len(result["ablated"])
-        (['ablated', 'correlations', 'predictions'], 8)
+        >>> list(result), len(result["damages"])
+        (['damages', 'damage_correlations', 'damage_predictions'], 8)
     """
     options = given(NecessityOptions, locals())
     chosen = _wanted(texts, options)
@@ -176,13 +200,16 @@ def necessities(
     missing = [language for language in languages if language not in work.languages]
     if missing:
         raise TextError(f"There is no text for {', '.join(missing)}. Given: {', '.join(work.languages)}.")
+    for language in languages:
+        _check_documents(work, language)
     work.base(progress)
-    frames = [_ablated(work, neurons, stats, language, options, progress) for language in languages]
+    read = [_readings(work, neurons, stats, language, options, progress) for language in languages]
+    frames = [_ablated(one, neurons, stats) for one in read]
     return Result(
         {
-            "ablated": pl.concat(frames),
-            "correlations": pl.concat([_correlations(frame, options) for frame in frames]),
-            "predictions": pl.concat([_predictions(frame, options) for frame in frames]),
+            "damages": pl.concat(frames),
+            "damage_correlations": pl.concat([correlations(frame, options) for frame in frames]),
+            "damage_predictions": pl.concat([predictions(one, options.resamples, options.seed) for one in read]),
         }
     )
 
@@ -197,134 +224,181 @@ def _wanted(texts: Texts, options: NecessityOptions) -> Texts:
     return {code: source for code, source in texts.items() if tag(code) in languages}
 
 
-def _ablated(
+def _check_documents(work: Ablations, language: str) -> None:
+    lines = work.corpora[language].lines
+    assert lines is not None  # prepared with lines=True
+    if not several_documents(lines.place):
+        raise TextError(
+            f"The text for {language} is one document, which cannot be halved: estimates are made document by document. "
+            f"Give {2 * FEWEST} or more: document='line', or files of records."
+        )
+
+
+def _readings(
     work: Ablations,
     neurons: LanguageNeurons,
     stats: ActivationStats,
     language: str,
     options: NecessityOptions,
     progress: Progress,
-) -> pl.DataFrame:
-    """One language's groups: what was measured, and what others say."""
+) -> Readings:
+    """One language's sets: what was measured and estimated of each, unit by unit."""
     own = neurons[language]
     generator = torch.Generator().manual_seed(options.seed)
-    groups = sample(own.space, work.energy(language, "gate"), options.groups, options.size, generator)
-    groups += own_groups(own, options.own, options.size, generator)
-    half = work.unit(language) % 2 == 0
-    if half.all() or not half.any():
-        raise TextError(f"The text for {language} is one unit, which cannot be halved. Give two documents or 16 lines.")
-    columns = {
-        "language": [language] * len(groups),
-        "among": [group.among for group in groups],
-        "group": range(len(groups)),
-        "neurons": [list(group.neurons) for group in groups],
-        "layer": [own.space.stretches[group.stretch].layer for group in groups],
-        "expert": [own.space.stretches[group.stretch].expert for group in groups],
-        "decile": [group.decile for group in groups],
-        "chosen": [len(group.neurons & own) for group in groups],
-        **_read(stats, language, groups),
-        **_estimated(work, language, half, groups, options, progress),
-        **_measured(work, language, half, groups, progress),
-    }
-    return pl.DataFrame({name: columns[name] for name in ABLATED}, schema=ABLATED)
-
-
-def _measured(
-    work: Ablations, language: str, half: NDArray[np.bool_], groups: Sequence[Group], progress: Progress
-) -> dict[str, Floats]:
-    """The damage of every group on all text and on its halves."""
-    base = work.unedited(language)
-    wheres = {"damage": np.ones_like(half), "damage_a": half, "damage_b": ~half}
-    result = {name: np.zeros(len(groups)) for name in wheres}
-    for k, group in enumerate(each(groups, f"switching groups off in {language}", progress)):
-        change = work.off(group.neurons, language).nll - base.nll
-        for name, where in wheres.items():
-            result[name][k] = change[where].sum() / max(int(base.tokens[where].sum()), 1)
-    return result
-
-
-def _read(stats: ActivationStats, language: str, groups: Sequence[Group]) -> dict[str, Any]:
-    """What the statistics say of each group."""
-    own = stats.languages.index(stats.canonical(language))
-    p = stats.probabilities()
-    evenness = entropy(p)
-    evenness[p.sum(0) == 0] = float(np.log(len(p)))
-    gap = over_others(torch.stack([stats.mean(other) for other in stats.languages]), "mean")[own]
-    known = "attribution" in stats[language].tensors
-    owed = stats.attribution(language) if known else None
-    return {
-        "entropy": [-float(evenness[group.neurons.flat].mean()) for group in groups],
-        "probability": [float(p[own, group.neurons.flat].mean()) for group in groups],
-        "difference": [float(gap[group.neurons.flat].sum()) for group in groups],
-        "recorded": [None if owed is None else float(owed[group.neurons.flat].sum()) for group in groups],
-    }
+    groups = [group for size in options.sizes for group in sample(own.space, options.groups, size, generator)]
+    groups += own_subsets(own, options.own, options.own_sizes, generator)
+    base, unit = work.unedited(language), work.unit(language)
+    _, unit = np.unique(unit, return_inverse=True)  # those that this language has
+    count = int(unit.max()) + 1
+    estimates = _estimated(work, language, groups, own, unit, options, progress)
+    damage = [
+        by_unit(unit, work.off(group.neurons, language).nll - base.nll, count)
+        for group in each(groups, f"switching sets off in {language}", progress)
+    ]
+    owed = stats.attribution(language) if "attribution" in stats[language].tensors else None
+    return Readings(
+        language,
+        groups,
+        np.array(split(groups, options.calibration, generator)),
+        np.arange(count) % 2 == 0,
+        by_unit(unit, base.tokens, count),
+        np.array(damage),
+        estimates,
+        {"mended": options.singles},
+        {
+            "counted": np.array([float(len(group.neurons)) for group in groups]),
+            "energy": np.array([float(work.energy(language)[group.neurons.flat].sum()) for group in groups]),
+            **({} if owed is None else {"recorded": np.array([float(owed[g.neurons.flat].sum()) for g in groups])}),
+        },
+    )
 
 
 def _estimated(
     work: Ablations,
     language: str,
-    half: NDArray[np.bool_],
     groups: Sequence[Group],
+    own: NeuronSet,
+    unit: NDArray[np.int64],
     options: NecessityOptions,
     progress: Progress,
-) -> dict[str, Any]:
-    """The estimates from half A of the text."""
+) -> dict[str, dict[str, Floats]]:
+    """Of all of the text, and what is known of its first half alone: estimate -> (sets, units) nats; not a number where it was not made."""
     corpus = work.corpora[language]
     assert corpus.lines is not None  # prepared with lines=True
-    estimator = Estimator(work.model, work.head, corpus, work.options, half[corpus.lines.of_token])
-    progress(f"estimating in {language}", 0, None)
-    first = estimator.first()
-    nothing: list[float | None] = [None] * len(groups)
-    layerwise = _sums(estimator.layerwise(options.points), groups) if options.layerwise else nothing
-    second: list[Any] = nothing
-    bent: list[Any] = nothing
-    if options.draws and all(stretch.expert is None for stretch in work.found.space):
-        second = estimator.bend([group.neurons for group in groups], options.draws, options.seed).tolist()
-        bent = [a + b for a, b in zip(_sums(first, groups), second, strict=True)]
+    estimator = Estimator(work.model, work.head, corpus, work.options)
+    alone = [NeuronSet(own.space, own.flat[k : k + 1]) for k in range(len(own))]
+    sets = [*(group.neurons for group in groups), *alone, own]
+    of_document = np.zeros(corpus.documents, np.int64)
+    of_document[corpus.lines.document] = unit
+
+    def by_units(values: Floats) -> Floats:
+        return np.array([by_unit(of_document, row, int(unit.max()) + 1) for row in values])
+
+    def expand() -> dict[str, torch.Tensor]:
+        found = estimator.expand(sets, options.draws, options.seed, progress, what=f"estimating in {language}")
+        slopes = estimator.slopes(sets, options.points, progress, what=f"following the path of {language}")
+        return {name: torch.from_numpy(values) for name, values in (*vars(found).items(), ("slopes", slopes))}
+
+    what = "".join([*map(digest, sets), str((options.draws, options.seed, options.points))])
+    name = f"expansion.{hashlib.sha256(what.encode()).hexdigest()[:20]}.{language}"
+    kept = {key: one.numpy() for key, one in work.cells.tensors(name, expand, "an expansion").items()}
+    slopes = kept.pop("slopes")
+    found = Expansion(**kept)
+    nothing = np.full_like(found.first, np.nan)
+    bounds = _bounds(estimator, groups, options, progress)
+
+    half = of_document % 2 == 0
+    bent = found.first + (found.second if options.draws else nothing)
+    largest = _largest(bent[len(groups) : -1], half, options.singles)
+    errors = {}
+    for k in each(largest, f"switching single neurons off in {language}", progress):
+        change = work.off(alone[k], language).nll - work.unedited(language).nll
+        errors[int(own.flat[k])] = by_unit(unit, change, int(unit.max()) + 1) - by_units(bent[[len(groups) + k]])[0]
+
+    def made(where: NDArray[np.bool_]) -> dict[str, Floats]:
+        along = found.along(slopes, where) if options.draws and options.points else nothing
+        terms = {"first": found.first, "second": bent - found.first, "bent": bent, "along": along}
+        result = {key: by_units(values[: len(groups)]) for key, values in (terms | bounds).items()}
+        known = [sum(error for flat, error in errors.items() if flat in group.neurons) for group in groups]
+        mended = [one + more for one, more in zip(result["along"], known, strict=True)]
+        return {**result, "mended": np.array(mended)}
+
+    return {"same": made(np.ones_like(half)), "unseen": made(half)}
+
+
+def _largest(estimates: Floats, where: NDArray[np.bool_], count: int) -> list[int]:
+    """Which of (neurons, documents) have the largest estimates over some documents: at most `count`."""
+    total = np.nan_to_num(estimates[:, where]).sum(1)
+    order = np.argsort(-total, kind="stable")[:count]
+    return [int(k) for k in order if total[k] > 0]
+
+
+def _bounds(
+    estimator: Estimator, groups: Sequence[Group], options: NecessityOptions, progress: Progress
+) -> dict[str, Floats]:
+    """Estimates along the own paths of the first sets of each kind, (sets, documents)."""
+    shape = (len(groups), estimator.corpus.documents)
+    result = {name: np.full(shape, np.nan) for name in BOUNDS}
+    kinds = {kind: [k for k, group in enumerate(groups) if group.among == kind] for kind in ("sample", "own")}
+    chosen = [k for of in kinds.values() for k in of[: options.bounds]]
+    for k in each(chosen, "following paths", progress):
+        result["path"][k] = estimator.path(groups[k].neurons, options.points)
+        result["trapezoid"][k] = estimator.trapezoid(groups[k].neurons)
+    return result
+
+
+def _ablated(read: Readings, neurons: LanguageNeurons, stats: ActivationStats) -> pl.DataFrame:
+    """One language's sets as `DAMAGES`."""
+    groups, own = read.groups, neurons[read.language]
+    every, a = np.ones_like(read.half), read.half
+    columns: dict[str, Any] = {
+        "language": [read.language] * len(groups),
+        "among": [group.among for group in groups],
+        "group": range(len(groups)),
+        "neurons": [list(group.neurons) for group in groups],
+        "size": [len(group.neurons) for group in groups],
+        "layers": [
+            len({own.space.stretches[k].layer for k in own.space.split(group.neurons.flat)}) for group in groups
+        ],
+        "chosen": [len(group.neurons & own) for group in groups],
+        "fitted": read.fitted,
+        "damage": read.mean(read.damage, every),
+        "damage_a": read.mean(read.damage, a),
+        "damage_b": read.mean(read.damage, ~a),
+        **_read(stats, read.language, groups),
+        "recorded": read.told.get("recorded", [None] * len(groups)),
+        "energy": read.told["energy"],
+        **{name: read.mean(values, every) for name, values in read.estimates["same"].items()},
+        **{f"{name}_a": read.mean(read.estimates["unseen"][name], a) for name in ESTIMATES},
+    }
+    frame = pl.DataFrame({name: columns[name] for name in DAMAGES}, schema=DAMAGES)
+    return frame.with_columns(pl.col(pl.Float64).fill_nan(None))
+
+
+def _read(stats: ActivationStats, language: str, groups: Sequence[Group]) -> dict[str, Any]:
+    """What the statistics say of each set."""
+    own = stats.languages.index(stats.canonical(language))
+    p = stats.probabilities()
+    evenness = entropy(p)
+    evenness[p.sum(0) == 0] = float(np.log(len(p)))
+    gap = over_others(torch.stack([stats.mean(other) for other in stats.languages]), "mean")[own]
     return {
-        "first": _sums(first, groups),
-        "along": _sums(estimator.along(options.points), groups),
-        "layerwise": layerwise,
-        "second": second,
-        "bent": bent,
+        "entropy": [-float(evenness[group.neurons.flat].mean()) for group in groups],
+        "probability": [float(p[own, group.neurons.flat].mean()) for group in groups],
+        "difference": [float(gap[group.neurons.flat].sum()) for group in groups],
     }
 
 
-def _sums(owed: Tensor, groups: Sequence[Group]) -> list[Any]:
-    return [float(owed[group.neurons.flat].sum()) for group in groups]
-
-
-def _correlations(ablated: pl.DataFrame, options: NecessityOptions) -> pl.DataFrame:
+def correlations(damages: pl.DataFrame, options: NecessityOptions) -> pl.DataFrame:
+    """`CORRELATIONS` of one language's `DAMAGES`."""
     rows = []
-    for (among,), frame in ablated.partition_by("among", as_dict=True).items():
-        damage = frame["damage_b"].to_numpy()
-        for predictor in (*PREDICTORS, *ESTIMATES, MEASURED):
+    for (among, size), frame in damages.partition_by("among", "size", as_dict=True, maintain_order=True).items():
+        drawn = Resamples(len(frame), options.resamples, options.seed)
+        for predictor in PREDICTORS:
             if frame[predictor].null_count():
                 continue
-            value = rank_correlation(frame[predictor].to_numpy(), damage, options.resamples, options.seed)
-            names = {"language": frame["language"][0], "among": among, "predictor": predictor}
-            rows.append({**names, **dict(zip(("rho", "low", "high"), value, strict=True)), "groups": len(frame)})
+            known, damage = frame[predictor].to_numpy(), frame["damage"].to_numpy()
+            rho = drawn.named("rho", rank_correlation(known, damage, drawn), quantiles=True)
+            names = {"language": frame["language"][0], "among": among, "size": size, "predictor": predictor}
+            rows.append({**names, **rho, "groups": len(frame)})
     return pl.DataFrame(rows, schema=CORRELATIONS)
-
-
-def _predictions(ablated: pl.DataFrame, options: NecessityOptions) -> pl.DataFrame:
-    """Estimates as they are, scaled by a few ablations, and by half of the groups; judged on the other half."""
-    frame = ablated.filter(pl.col("among") == "sample")
-    order = np.random.default_rng(options.seed).permutation(len(frame))
-    known, unseen = order[: len(frame) // 2], order[len(frame) // 2 :]
-    rows = []
-    for estimate in ("recorded", *ESTIMATES, MEASURED):
-        if frame[estimate].null_count():
-            continue
-        x = frame[estimate].to_numpy()
-        for passes in (0,) if estimate == MEASURED else sorted({0, min(options.calibration, len(known)), len(known)}):
-            used = known[:passes]
-            scale = fitted(x[used], frame["damage_a"].to_numpy()[used]) if passes else 1.0
-            for text, damage in (("same", "damage_a"), ("unseen", "damage_b")):
-                if damage == estimate:
-                    continue
-                measured = frame[damage].to_numpy()[unseen]
-                verdict = judged(scale * x[unseen], measured, options.resamples, options.seed)
-                names = {"language": frame["language"][0], "estimate": estimate, "text": text, "passes": passes}
-                rows.append({**names, "scale": scale, **verdict, "groups": len(unseen)})
-    return pl.DataFrame(rows, schema=PREDICTIONS)
