@@ -9,12 +9,7 @@ from lape.experiments.claim import read
 from lape.study.claims import judge
 from support.failing import failing
 
-CLAIMS = [
-    (one, claim)
-    for one in experiments().values()
-    if one.claims is not None
-    for claim in read(one.claims)
-]
+CLAIMS = [(one, claim) for one in experiments().values() if one.claims is not None for claim in read(one.claims)]
 each = pytest.mark.parametrize(("experiment", "claim"), CLAIMS, ids=[claim.name for _, claim in CLAIMS])
 CASES = failing()
 
