@@ -35,7 +35,6 @@ SMALL = {
     "resamples": 50,
     "domain_tokens": 300,
     "sizes": (4, 8),
-    "finer": (),
     "rates": (0.002,),
     "sentences": 40,
     "draws": 1,

@@ -59,7 +59,7 @@ SMALL = {
     "steer": "--from en --new-tokens 4",
     "force": "--overwrite --pairs en-fr --new-tokens 4 --candidates 2 --resamples 50 --families none neurons ceiling",
     "run": "--overwrite --tokens 150 --resamples 50",
-    "study": "--overwrite --quick --tokens 150 --sizes 4 --finer 8 --rates 0.002 --draws 1 --resamples 50 --sentences 20 --domain-tokens 300",
+    "study": "--overwrite --quick --tokens 150 --sizes 4 --rates 0.002 --draws 1 --resamples 50 --sentences 20 --domain-tokens 300",
     "demo": "--overwrite --documents 2 --draws 1",
 }
 NOT_RUN = {

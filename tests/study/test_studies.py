@@ -118,7 +118,8 @@ def frontier_rows(study: str) -> list[str]:
             last = row["size"] == rows["size"].max() and row["method"] in gaps
             gap = "{:+.3f} ({:+.3f} to {:+.3f})".format(*gaps[name[0]]) if last else ""
             figures = f"{row['own']:.2f} | {row['others']:.2f} | {row['selectivity']:.3f}"
-            result.append(f"| {row['method']} | {row['size']} | {figures} | {gap} |")
+            said = {"alignment": "alignment (older rule)"}.get(row["method"], row["method"])
+            result.append(f"| {said} | {row['size']} | {figures} | {gap} |")
     return result
 
 

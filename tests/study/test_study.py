@@ -42,7 +42,6 @@ SMALL = StudyOptions(
     tokens=250,
     domain_tokens=300,
     sizes=(4, 8),
-    finer=(),
     rates=(0.002,),
     sentences=40,
     resamples=100,

@@ -224,7 +224,8 @@ def _row(known: _Changes, language: str, kind: str) -> dict[str, Any]:
         **drawn.named("difference", own - control, quantiles=True),
     }
     if ratios := known.ratios.get(language, {}).get(kind, []):
-        ratio = 1 / float(np.mean(1 / np.array(ratios)))  # over the mean energy of the draws
+        with np.errstate(divide="ignore"):  # a set without energy
+            ratio = 1 / float(np.mean(1 / np.array(ratios)))  # over the mean energy of the draws
         row |= {"energy_ratio": ratio, "unlike": unlike(ratio)}
     if others and all(on in weights for on in others):
         of_set, of_control = known.more(language, OWN, others, {}), known.more(language, kind, others, weights)

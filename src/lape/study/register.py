@@ -77,7 +77,7 @@ def register(folder: Path, claims: Sequence[Claim], toml: str, options: Any) -> 
             names = [name for name in dict.fromkeys([*found.each, *ours]) if found.each.get(name) != ours.get(name)]
             raise OptionError(
                 f"{folder} holds a study that was stopped, whose claims were registered at {found.at}; these differ in {', '.join(names)}. To "
-                f"go on, give the registered ones (--claims FILE; their text is in {path}), or choose another --out, or delete {folder}."
+                f"go on, give the registered ones, whose text is in {path}, choose another folder, or delete {folder}."
             )
         return found
     if folder.is_dir() and any(folder.glob("[!.]*")):
