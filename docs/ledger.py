@@ -364,14 +364,17 @@ def page(book: Book) -> str:
         "([why](results.md#withdrawn-and-being-measured-again)). *Replaced-by-*: what is measured instead. Where there is no table, the figures are what "
         "the command printed when it was last run. A table's date is that of its first commit.",
         "What counts as a measured figure: numbers in the body of tables, but for the first column, and in shown output; in prose numbers with a decimal "
-        "point, and those before % or a unit. Excused are:",
+        "point, and those before % or a unit. "
+        + "These pages are held to it whole: "
+        + ", ".join(book.pages)
+        + ". Excused there are:",
         "\n".join(f"- {one.why}" for one in book.excused),
         "## Commands",
     ]
+    lines.append("As they were given; a later version may have other options.")
     for name, source in book.sources.items():
-        link = f"; [the study]({source.page})" if source.page else ""
-        tables = f" Tables in `{source.tables}`." if source.tables else " No table in the repository."
-        lines += [f"### {name}", f"`{source.command}`, {source.date}, {source.standing}{link}.{tables}"]
+        link = f" Of [this study]({source.page}), whose tables are in `{source.tables}`." if source.page else ""
+        lines += [f"### {name}", f"```\n{source.command}\n```", f"{source.date}, {source.standing}.{link}"]
     for name in dict.fromkeys(result.page for result in book.results):
         rows = [cell(result, book.sources) for result in book.results if result.page == name]
         head = ["result", "table", "rows; columns", "command", "date", "standing"]

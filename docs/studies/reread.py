@@ -256,13 +256,23 @@ def measurements(study: str) -> Iterator[str]:
 
 
 def verdicts(which: str) -> Iterator[str]:
-    """The verdicts of claims.md that docs/results.md repeats: those that it calls withdrawn, or the others."""
+    """The verdicts of claims.md that docs/results.md repeats: those that its last column calls withdrawn, or the others."""
     page = (STUDIES.parent / "results.md").read_text(encoding="utf-8")
+    withdrawn = False
     for line in (STUDIES / MAIN / "claims.md").read_text(encoding="utf-8").splitlines():
         said = re.match(r"\| [^|]+ \| \*\*(?:holds|does not hold|undecided here)\*\* \|", line)
-        today = re.search(re.escape(said[0]) + " ([^|]*)", page) if said else None
-        if said and (today is None or today[1].startswith("withdrawn")) == (which == "withdrawn"):
-            yield said[0]
+        if said:
+            today = re.search(re.escape(said[0]) + " ([^|]*)", page)
+            if today and not today[1].startswith("the same"):  # as the claim before
+                withdrawn = today[1].startswith("withdrawn")
+            if withdrawn == (which == "withdrawn"):
+                yield said[0]
+
+
+def left_out() -> pl.DataFrame:
+    """The median Jaccard of the other sets with what they were, for each language of eleven that is left out."""
+    dropped = table("gemma-3-270m-eleven", "dropped").filter(pl.col("dropped") != pl.col("language"))
+    return dropped.group_by("dropped", maintain_order=True).agg(pl.col("jaccard").median().alias("median"))
 
 
 @cache
