@@ -6,7 +6,7 @@ LOWEST = .venv-lowest
 PYTEST = pytest -n 2 --dist loadfile --no-loadscope-reorder
 CORE = tests/values tests/store tests/data tests/detect tests/model tests/edit tests/recording
 
-.PHONY: help demo docs core check test soak lowest lint reference bench build clean
+.PHONY: help demo docs core check test soak lowest lint reference ledger bench build clean
 
 help:  ## what there is to type
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ lint: .venv/dev  ## ruff, mypy and who may import whom
 
 reference: .venv/dev  ## write docs/reference anew, from signatures, docstrings and the help of the verbs
 	cd docs && ../$(BIN)/python -m reference_pages
+
+ledger: .venv/dev  ## write docs/claims-ledger.md anew, from its entries and the studies' tables
+	$(BIN)/python docs/ledger.py
 
 bench: .venv/dev  ## the benchmarks of README and docs
 	$(BIN)/python benchmarks/recording.py

@@ -1,11 +1,16 @@
-"""What the committed tables say beyond the verdicts of claims.md: `python docs/studies/reread.py` prints the tables of docs/results.md."""
+"""What the committed tables say beyond the verdicts of claims.md: `python docs/studies/reread.py` prints the tables of docs/results.md.
+
+docs/ledger.py holds the pages to them."""
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -13,9 +18,13 @@ import polars as pl
 STUDIES = Path(__file__).parent
 MAIN = "gemma-3-270m"
 FRONTIERS = (MAIN, "gemma-3-270m-reversed", "gemma-3-270m-largest", "qwen2.5-coder-0.5b")
+ROLES = ("source", "target", "third")
+OLDER = {"alignment": "alignment (older rule)"}
+"""Methods whose rule has changed since they were measured."""
 RULES = ("difference:against=largest", "difference", "probability", "lave")
 
 
+@cache
 def table(study: str, name: str) -> pl.DataFrame:
     return pl.read_parquet(STUDIES / study / "tables" / f"{name}.parquet")
 
@@ -37,10 +46,10 @@ def gain(frontier: pl.DataFrame, rule: str, language: str, own: float) -> float 
     return None if first is None or second is None else first - second
 
 
-def curves() -> Iterator[str]:
-    """Selectivity minus LAPE's at three levels of own effect: mean over the languages that reach the level."""
-    yield "| study | rule | at the own effect of LAPE's smallest sets | at half the judged level | at the judged level | by language, judged level |"
-    yield "|---|---|---|---|---|---|"
+@cache
+def levels() -> pl.DataFrame:
+    """Selectivity minus LAPE's at three levels of own effect, mean over the languages that reach the level; with intervals at the judged level."""
+    found = []
     for study in FRONTIERS:
         frontier, judged = table(study, "frontier"), table(study, "advantages").filter(method="lape")
         languages = [one for one in frontier["language"].unique(maintain_order=True) if one not in ("en", "mean")]
@@ -48,32 +57,47 @@ def curves() -> Iterator[str]:
         for rule in (rule for rule in RULES if rule in judged["against"]):
             rows = {row["language"]: row for row in judged.filter(against=rule).iter_rows(named=True)}
             low = {one: smallest.filter(language=one)["own"].item() for one in languages}
-            levels = (low, {one: rows[one]["own"] / 2 for one in languages})
-            cells = [mean_gain(frontier, rule, level) for level in levels]
-            mean = rows["mean"]
-            cells.append(f"{-mean['difference']:+.3f} ({-mean['high']:+.3f} to {-mean['low']:+.3f})")
+            gains = [gain(frontier, rule, language, own) for language, own in low.items()]
+            half = [gain(frontier, rule, language, rows[language]["own"] / 2) for language in languages]
+            known, mean = [one for one in gains if one is not None], rows["mean"]
             above = [one for one in languages if rows[one]["high"] < 0]
             below = [one for one in languages if rows[one]["low"] > 0]
             open_ = [one for one in languages if one not in (*above, *below)]
-            said = [
-                f"{word}: {' '.join(some)}"
-                for word, some in (("above", above), ("below", below), ("open", open_))
-                if some
-            ]
-            yield f"| {study} | `{rule}` | {' | '.join(cells)} | {'; '.join(said)} |"
+            said = (("above", above), ("below", below), ("open", open_))
+            found.append(
+                {
+                    "study": study,
+                    "rule": rule,
+                    "smallest": float(np.mean(known)),
+                    "reached": len(known),
+                    "languages": len(languages),
+                    "half": float(np.mean([one for one in half if one is not None])),
+                    "judged": -mean["difference"],
+                    "low": -mean["high"],
+                    "high": -mean["low"],
+                    "by_language": "; ".join(f"{word}: {' '.join(some)}" for word, some in said if some),
+                }
+            )
+    return pl.DataFrame(found)
 
 
-def mean_gain(frontier: pl.DataFrame, rule: str, levels: dict[str, float]) -> str:
-    gains = [gain(frontier, rule, language, own) for language, own in levels.items()]
-    known = [one for one in gains if one is not None]
-    return f"{np.mean(known):+.3f}" + (f" ({len(known)} of {len(gains)})" if len(known) < len(gains) else "")
+def curves(*studies: str) -> Iterator[str]:
+    """Selectivity minus LAPE's at three levels of own effect: mean over the languages that reach the level."""
+    yield "| study | rule | at the own effect of LAPE's smallest sets | at half the judged level | at the judged level | by language, judged level |"
+    yield "|---|---|---|---|---|---|"
+    rows = levels()
+    for row in rows.filter(pl.col("study").is_in(studies or rows["study"].to_list())).iter_rows(named=True):
+        some = f" ({row['reached']} of {row['languages']})" if row["reached"] < row["languages"] else ""
+        judged = f"{row['judged']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
+        gains = f"{row['smallest']:+.3f}{some} | {row['half']:+.3f} | {judged}"
+        yield f"| {row['study']} | `{row['rule']}` | {gains} | {row['by_language']} |"
 
 
-def english() -> Iterator[str]:
+def english(*studies: str) -> Iterator[str]:
     """English sets of every method and size."""
     yield "| study | method | neurons | own | others | selectivity |"
     yield "|---|---|---|---|---|---|"
-    for study in (MAIN, "qwen2.5-coder-0.5b"):
+    for study in studies or (MAIN, "qwen2.5-coder-0.5b"):
         rows = table(study, "frontier").filter(pl.col("method").is_in(["lape", "difference"]), language="en")
         for row in rows.iter_rows(named=True):
             figures = [
@@ -119,11 +143,11 @@ def controls() -> Iterator[str]:
     yield f"| LAPE's published sets, the worst other language | {' | '.join(worst)} |"
 
 
-def bottom() -> Iterator[str]:
+def bottom(*studies: str) -> Iterator[str]:
     """Language neurons in the two lowest layers, over what an even spread would give."""
     yield "| study | layer 0 | layer 1 | both (95 % interval) |"
     yield "|---|---|---|---|"
-    for study in (*FRONTIERS, "gemma-3-270m-eleven"):
+    for study in studies or (*FRONTIERS, "gemma-3-270m-eleven"):
         counts = table(study, "histogram").group_by("layer").agg(pl.col("neurons").sum()).sort("layer")
         expected = counts["neurons"].sum() / counts.height
         one, both = (
@@ -155,35 +179,119 @@ def attribution() -> Iterator[str]:
         yield f"| {name} | {' | '.join(cells)} |"
 
 
+def forced(name: str) -> pl.DataFrame:
+    """A table of forcing.json."""
+    return pl.DataFrame(_forcing()[name], infer_schema_length=None)
+
+
+@cache
+def _forcing() -> dict[str, Any]:
+    study: dict[str, Any] = json.loads((STUDIES / MAIN / "forcing.json").read_text(encoding="utf-8"))
+    return study
+
+
+def forcing_costs() -> pl.DataFrame:
+    """What edits cost text of the source, the target and third languages, and good answers over the ceiling's on pairs that were tuned on and others."""
+    tuned_on = _forcing()["options"]["development_pairs"].split(",")
+    costs, records = forced("costs"), forced("records")
+    pairs = records.filter(pl.col("source") != "all", split="report")
+    tuned = pl.concat_str("source", "target", separator="-").is_in(tuned_on)
+    found = []
+    for family in ("neurons", "target only", "prompt", "diffmean", "random"):
+        by_role = {role: costs.filter(family=family, role=role)["delta_token"].mean() for role in ROLES}
+        good = {name: pairs.filter(which, family=family) for name, which in (("tuned", tuned), ("untuned", ~tuned))}
+        means = {name: rows["good_over_ceiling"].mean() for name, rows in good.items()}
+        found.append({"family": family, **by_role, **means})
+    return pl.DataFrame(found, infer_schema_length=None)
+
+
 def steering() -> Iterator[str]:
     """What edits cost text of each kind of language, and good answers over the ceiling's on pairs that were tuned on and on the others."""
-    study = json.loads((STUDIES / MAIN / "forcing.json").read_text(encoding="utf-8"))
-    tuned_on = [tuple(pair.split("-")) for pair in study["options"]["development_pairs"].split(",")]
-    costs, records = (pl.DataFrame(study[name], infer_schema_length=None) for name in ("costs", "records"))
-    pairs = records.filter(pl.col("source") != "all", split="report")
-    tuned = pl.concat_str("source", "target", separator="-").is_in(["-".join(pair) for pair in tuned_on])
     yield "| method | cost: source | target | third languages | good ÷ ceiling: pairs tuned on | other pairs |"
     yield "|---|---|---|---|---|---|"
-    for family in ("neurons", "target only", "prompt", "diffmean", "random"):
-        by_role = [
-            costs.filter(family=family, role=role)["delta_token"].mean() for role in ("source", "target", "third")
-        ]
-        cells = ["–" if one is None else f"{one:.1f}" for one in by_role]
-        rows = pairs.filter(family=family)
-        cells += [f"{rows.filter(which)['good_over_ceiling'].mean():.2f}" for which in (tuned, ~tuned)]
-        yield f"| {family} | {' | '.join(cells)} |"
+    for row in forcing_costs().iter_rows(named=True):
+        cells = ["–" if row[role] is None else f"{row[role]:.1f}" for role in ROLES]
+        yield f"| {row['family']} | {' | '.join(cells)} | {row['tuned']:.2f} | {row['untuned']:.2f} |"
 
 
-def calibration(draws: int = 4000) -> Iterator[str]:
+def forcing_shares() -> Iterator[str]:
+    """Answers in the language and good ones, of every family, over all pairs."""
+    for row in forced("records").filter(split="report", source="all", target="all").iter_rows(named=True):
+        cells = [row["family"], f"{row['in_language']:.0%}", f"{row['good']:.0%}"]
+        for name in ("in_language_over_ceiling", "good_over_ceiling"):
+            cells.append(f"{row[name]:.2f} ({row[f'{name}_low']:.2f}–{row[f'{name}_high']:.2f})")
+        yield f"| {' | '.join(cells)} |"
+
+
+def settings() -> Iterator[str]:
+    """Success against fluency of the neurons' settings, on the development questions."""
+    default = "difference:100, off+set, mean, × 2 to 3, first 16, fading by .85"
+    named = {
+        "asked in the target language": "(ceiling)",
+        "lape, off+add, mean, × 1": "LAPE's sets, off+add, mean, every token (the published way)",
+        default: f"{default} (`lape steer`'s default)",
+    }
+    rows = forced("records").filter(
+        pl.col("family").is_in(["ceiling", "neurons"]), split="development", source="all", target="all"
+    )
+    for row in rows.iter_rows(named=True):
+        setting = row["setting"].replace("generated tokens, the ", "").replace("by 0.", "by .")
+        names = ("in_language_over_ceiling", "fluent", "on_topic", "good_over_ceiling")
+        cells = [re.sub("^0", "", f"{row[name]:.2f}") for name in names]
+        yield f"| {named.get(setting, setting)} | {' | '.join(cells)} |"
+
+
+def measurements(study: str) -> Iterator[str]:
+    """Own and others' effect at equal numbers, and the difference of selectivity from LAPE's at equal own: the tables of docs/choosing.md."""
+    mean = table(study, "frontier").filter(language="mean").drop_nulls("own")
+    gaps = {}
+    for row in table(study, "advantages").filter(language="mean", method="lape").iter_rows(named=True):
+        gaps[row["against"]] = (-row["difference"], -row["high"], -row["low"])
+    for (method,), rows in mean.sort("size").group_by("method", maintain_order=True):
+        for row in rows.iter_rows(named=True):
+            last = row["size"] == rows["size"].max() and method in gaps
+            gap = "{:+.3f} ({:+.3f} to {:+.3f})".format(*gaps[method]) if last else ""
+            figures = f"{row['own']:.2f} | {row['others']:.2f} | {row['selectivity']:.3f}"
+            yield f"| {OLDER.get(method, method)} | {row['size']} | {figures} | {gap} |"
+
+
+def verdicts(which: str) -> Iterator[str]:
+    """The verdicts of claims.md that docs/results.md repeats: those that its last column calls withdrawn, or the others."""
+    page = (STUDIES.parent / "results.md").read_text(encoding="utf-8")
+    withdrawn = False
+    for line in (STUDIES / MAIN / "claims.md").read_text(encoding="utf-8").splitlines():
+        said = re.match(r"\| [^|]+ \| \*\*(?:holds|does not hold|undecided here)\*\* \|", line)
+        if said:
+            today = re.search(re.escape(said[0]) + " ([^|]*)", page)
+            if today and not today[1].startswith("the same"):  # as the claim before
+                withdrawn = today[1].startswith("withdrawn")
+            if withdrawn == (which == "withdrawn"):
+                yield said[0]
+
+
+def left_out() -> pl.DataFrame:
+    """The median Jaccard of the other sets with what they were, for each language of eleven that is left out."""
+    dropped = table("gemma-3-270m-eleven", "dropped").filter(pl.col("dropped") != pl.col("language"))
+    return dropped.group_by("dropped", maintain_order=True).agg(pl.col("jaccard").median().alias("median"))
+
+
+@cache
+def bands(draws: int = 4000) -> pl.DataFrame:
     """How many fresh draws of the very same distribution lie within the central 95 % of n draws, on two independent measures at once."""
-    yield "| answers from which the band is made | 8 | 24 | 100 | 200 |"
-    yield "|---|---|---|---|---|"
-    rng, cells = np.random.default_rng(0), []
+    rng, found = np.random.default_rng(0), []
     for n in (8, 24, 100, 200):
         low, high = np.quantile(rng.standard_normal((draws, n, 2)), [0.025, 0.975], axis=1)
         fresh = rng.standard_normal((draws, 100, 2))
-        cells.append(f"{((fresh >= low[:, None]) & (fresh <= high[:, None])).all(-1).mean():.2f}")
-    yield f"| share of fresh answers called fluent | {' | '.join(cells)} |"
+        within = ((fresh >= low[:, None]) & (fresh <= high[:, None])).all(-1).mean()
+        found.append({"answers": n, "fresh": float(within)})
+    return pl.DataFrame(found)
+
+
+def calibration() -> Iterator[str]:
+    """How many fresh draws of the very same distribution lie within the central 95 % of n draws, on two independent measures at once."""
+    yield f"| answers from which the band is made | {' | '.join(str(n) for n in bands()['answers'])} |"
+    yield "|---|---|---|---|---|"
+    yield f"| share of fresh answers called fluent | {' | '.join(f'{one:.2f}' for one in bands()['fresh'])} |"
 
 
 TABLES = (curves, english, controls, bottom, attribution, steering, calibration)

@@ -9,7 +9,6 @@ from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 
-import polars as pl
 import pytest
 from cyclopts.docs.markdown import generate_markdown_docs
 from markdown_it import MarkdownIt
@@ -19,7 +18,6 @@ from support.pages import PAGES, ROOT
 
 WRITTEN = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts)
 ELSEWHERE = re.compile(r"(https?:)?//")
-STUDY = ROOT / "docs/studies/gemma-3-270m/tables"
 
 
 @pytest.fixture(scope="module")
@@ -146,20 +144,3 @@ def test_there_are_links_to_check() -> None:
 def test_pictures_are_small_and_shown(name: str) -> None:
     assert 0 < (ROOT / "docs/pictures" / name).stat().st_size < 100_000
     assert f"(pictures/{name})" in (ROOT / "docs/concepts.md").read_text(encoding="utf-8")
-
-
-def short(value: float) -> str:
-    return f"{value:.3f}".replace("0.", ".").replace("-", "−")
-
-
-def test_the_page_on_honesty_says_what_the_study_found() -> None:
-    page = (ROOT / "docs/honest.md").read_text(encoding="utf-8")
-    scripts = pl.read_parquet(STUDY / "scripts.parquet")
-    shown = scripts.filter(pl.col("kind").is_in(["romanised", "converted"]))
-    assert len(shown) == 6
-    for row in shown.iter_rows(named=True):
-        figures = f"{short(row['kept'])} ({short(row['kept_low'])} to {short(row['kept_high'])})"
-        assert re.search(rf"^\| {row['language']} \| .* \| {re.escape(figures)} \|$", page, re.MULTILINE), figures
-    patching = pl.read_parquet(STUDY / "patching.parquet").filter(pl.col("language").is_in(["zh", "fr", "es"]))
-    for row in patching.iter_rows(named=True):
-        assert f"{row['language']} {row['patched_own']:.2f} instead of {row['off_own']:.2f}" in page

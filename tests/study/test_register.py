@@ -46,7 +46,7 @@ def test_it_is_kept_when_a_killed_study_goes_on_and_other_claims_are_refused(tmp
     files.same_run(tmp_path, {"format": 1})  # begins a run in this folder, and drops what is of none
     assert register(tmp_path, [CLAIM], "toml", OPTIONS).at == "2026-01-01T00:00:00Z"
     other = dataclasses.replace(CLAIM, margin=0.5)
-    with pytest.raises(OptionError, match=r"differ in c\..*--claims FILE.*delete"):
+    with pytest.raises(OptionError, match=r"differ in c\..*give the registered ones.*delete"):
         register(tmp_path, [other], "toml", OPTIONS)
     with pytest.raises(OptionError, match="differ in d"):
         register(tmp_path, [CLAIM, dataclasses.replace(CLAIM, name="d")], "toml", OPTIONS)

@@ -1,12 +1,10 @@
-"""The committed studies: complete, consistent in themselves, and what README and docs say of them."""
+"""The committed studies: complete and consistent in themselves. What README and docs say of them: tests/docs/test_ledger.py."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 from pathlib import Path
-from types import ModuleType
 
 import polars as pl
 import pytest
@@ -49,15 +47,6 @@ def test_shares_lie_in_their_intervals_and_good_answers_are_in_the_language():
         for name in ("in_language", "good", "in_language_over_ceiling", "good_over_ceiling"):
             assert row[f"{name}_low"] <= row[name] <= row[f"{name}_high"]
         assert row["good"] <= row["in_language"]
-
-
-@pytest.mark.parametrize("family", sorted(WHOLE))
-def test_the_page_on_steering_says_what_the_study_found(family):
-    row = WHOLE[family]
-    cells = [family, f"{row['in_language']:.0%}", f"{row['good']:.0%}"]
-    for name in ("in_language_over_ceiling", "good_over_ceiling"):
-        cells.append(f"{row[name]:.2f} ({row[f'{name}_low']:.2f}–{row[f'{name}_high']:.2f})")
-    assert f"| {' | '.join(cells)} |" in (HERE / "docs/steering.md").read_text(encoding="utf-8")
 
 
 # The whole study, its other direction and a second model
@@ -105,34 +94,6 @@ def test_no_study_names_a_place_of_the_machine_it_was_made_on(study):
             assert not re.search(r"(?<![\w.])/(work|home|root|tmp|usr)/", text), path
 
 
-def frontier_rows(study: str) -> list[str]:
-    """The rows of docs/choosing.md: own and others' effect at equal numbers, and the difference of selectivity from LAPE's at equal own."""
-    tables = tables_of(study)
-    mean = tables["frontier"].filter(language="mean").drop_nulls("own")
-    gaps = {}
-    for row in tables["advantages"].filter(language="mean", method="lape").iter_rows(named=True):
-        gaps[row["against"]] = (-row["difference"], -row["high"], -row["low"])
-    result = []
-    for name, rows in mean.sort("size").group_by("method", maintain_order=True):
-        for row in rows.iter_rows(named=True):
-            last = row["size"] == rows["size"].max() and row["method"] in gaps
-            gap = "{:+.3f} ({:+.3f} to {:+.3f})".format(*gaps[name[0]]) if last else ""
-            figures = f"{row['own']:.2f} | {row['others']:.2f} | {row['selectivity']:.3f}"
-            said = {"alignment": "alignment (older rule)"}.get(row["method"], row["method"])
-            result.append(f"| {said} | {row['size']} | {figures} | {gap} |")
-    return result
-
-
-@pytest.mark.parametrize("study", FRONTIERS)
-def test_the_page_on_choosing_says_what_the_frontier_says(study):
-    page = (HERE / "docs/choosing.md").read_text(encoding="utf-8")
-    section = page.split(f"studies/{study}/claims.md")[1].split("\n## ")[0]
-    rows = frontier_rows(study)
-    assert len(rows) >= 6, "two sizes of three ways at least"
-    for row in rows:
-        assert row in section, row
-
-
 RESULTS = (HERE / "docs/results.md").read_text(encoding="utf-8")
 
 
@@ -146,45 +107,3 @@ def test_the_page_of_results_says_what_was_judged():
         claim, verdict, today = row.strip("| ").split(" | ")
         assert f"| {claim} | {verdict} |" in page, row
         assert today
-
-
-def reread() -> ModuleType:
-    """The script that computes what the verdicts leave out."""
-    spec = importlib.util.spec_from_file_location("reread", HERE / "docs/studies/reread.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.mark.parametrize("make", reread().TABLES, ids=lambda make: make.__name__)
-def test_the_page_of_results_says_what_the_tables_say_beyond_the_verdicts(make):
-    lines = [line.strip() for line in RESULTS.splitlines()]
-    for row in make():
-        assert row in lines or row.startswith("|---"), row
-
-
-def test_the_readme_says_what_the_tables_say():
-    text = (HERE / "README.md").read_text(encoding="utf-8")
-    own = tables_of("gemma-3-270m")["controlled"].filter(pl.col("language") != "en", control="matched").rows(named=True)
-    shown = {
-        "own neurons off": [f"{row['own']:.2f}" for row in own],
-        "matched neurons off, mean of 3 draws": [f"{row['of_control']:.2f}" for row in own],
-        "difference": [f"{row['difference']:.2f} ({row['low']:.2f} to {row['high']:.2f})" for row in own],
-    }
-    for name, cells in shown.items():
-        assert f"| {name} | {' | '.join(cells)} |" in text
-    for study in ("gemma-3-270m-largest", "qwen2.5-coder-0.5b"):
-        judged = tables_of(study)["advantages"].filter(
-            method="lape", against="difference:against=largest", language="mean"
-        )
-        said = "{:.3f} ({:.3f} to {:.3f})".format(*(-judged[name].item() for name in ("difference", "high", "low")))
-        assert said.replace("0.", ".") in text
-    for family, name in (("neurons", "neurons"), ("prompt", "prompts"), ("random", "as much")):
-        figures = [WHOLE[family][f"in_language_over_ceiling{end}"] for end in ("", "_low", "_high")]
-        assert re.search(rf"{name} {' '.join(shares(*figures))}", text), family
-
-
-def shares(value: float, low: float, high: float) -> list[str]:
-    """A share with its interval, as a pattern that takes .97 for 0.97."""
-    said = [f"{one:.2f}".replace("0.", "0?[.]") for one in (value, low, high)]
-    return [said[0], rf"\({said[1]}", "to", rf"{said[2]}\)"]
