@@ -170,13 +170,13 @@ def test_the_ratio_of_energies_is_that_of_the_very_sets_that_were_off():
     """Energies again by plain hooks on the text that is evaluated; the ratio's sum tells which neurons were drawn."""
     work = Ablations(model_of("llama"), tokenizer_of(), texts_of(21), PerplexityOptions(row_tokens=64))
     work.base()
-    lines = lines_of(texts_of(21), draws=1, controls=("random", "matched", "gate", "matched apart"))
+    lines = lines_of(texts_of(21), draws=1, controls=("random", "matched", "gate", "matched-apart"))
     excluded = neurons_of().union
     for kind, of, pool in (
         ("random", "written", excluded),
         ("matched", "written", excluded),
         ("gate", "gate", excluded),
-        ("matched apart", "written", excluded | work.leading()),
+        ("matched-apart", "written", excluded | work.leading()),
     ):
         energy = work.energy("fr", of)
         drawn, _ = control(neurons_of()["fr"], pool, None if kind == "random" else energy, seeded(0, 1, 0))

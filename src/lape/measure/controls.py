@@ -33,7 +33,7 @@ class Control:
     Example:
         >>> from lape.measure.controls import MATCHED, RANDOM, Control
         >>> MATCHED.name, RANDOM.name, Control("gate", "apart").name
-        ('matched', 'random', 'gate apart')
+        ('matched', 'random', 'gate-apart')
     """
 
     energy: Energy | None = "written"
@@ -47,7 +47,7 @@ class Control:
         if self.energy is None:
             return "random"
         own = "matched" if self.energy == "written" else self.energy
-        return own if self.pool == "all" else f"{own} {self.pool}"
+        return own if self.pool == "all" else f"{own}-{self.pool}"
 
 
 RANDOM = Control(None)
@@ -56,7 +56,7 @@ MATCHED = Control()
 CONTROLS = {
     one.name: one for one in (RANDOM, MATCHED, Control(pool="apart"), Control("gate"), Control("gate", "apart"))
 }
-"""All kinds by name: random, matched (in written energy), matched apart, gate, gate apart."""
+"""All kinds by name: random, matched (in written energy), matched-apart, gate, gate-apart."""
 
 
 def kinds_of(names: Sequence[str]) -> list[Control]:

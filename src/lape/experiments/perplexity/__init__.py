@@ -34,7 +34,7 @@ class PerplexityStudy:
     elsewhere: int = 4
     """How many of the draws are measured on every other language too; random ones never are."""
     controls: tuple[str, ...] = ("random", "matched")
-    """Kinds of control neurons: random, matched (in written energy), matched apart, gate, gate apart."""
+    """Kinds of control neurons: random, matched (in written energy), matched-apart, gate, gate-apart."""
 
     def __post_init__(self) -> None:
         if self.draws < 1 or self.elsewhere < 1:

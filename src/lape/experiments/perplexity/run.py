@@ -44,7 +44,7 @@ class PerplexityOptions(TextOptions):
     """How the damage of switching a language off is measured."""
 
     controls: tuple[str, ...] = ("random", "matched")
-    """Kinds of control neurons (`lape.measure.controls.CONTROLS`): random, matched, matched apart, gate, gate apart."""
+    """Kinds of control neurons (`lape.measure.controls.CONTROLS`): random, matched, matched-apart, gate, gate-apart."""
     draws: int = 20
     """Draws of each kind, on the ablated language itself."""
     elsewhere: int = 4
