@@ -20,6 +20,7 @@ from lape.cli import run
 from lape.cli.common import out
 from lape.cli.perplexity import own_tables, verdict
 from lape.experiments.perplexity.run import SUMMARY
+from lape.measure.controlled import CONTROLLED
 from lape.recording.engine import Work
 from lape.recording.engines.local import Local
 from lape.values.neurons import LanguageNeurons
@@ -170,7 +171,7 @@ def test_each_language_without_an_interval_is_named_with_the_reason(units, said,
         known | {"off": k, "language": k, "neurons": 5, "units": n, "low": 0.1 if n >= 20 else None}
         for k, n in zip(("en", "fr"), units, strict=True)
     ]
-    out.print(own_tables(pl.DataFrame(rows, schema=SUMMARY)))
+    out.print(own_tables(pl.DataFrame(rows, schema=SUMMARY), pl.DataFrame(schema=CONTROLLED)))
     told = " ".join(capsys.readouterr().out.split())
     assert ("No interval where a text has under 20 documents" in told) == bool(said)
     assert said in told
@@ -180,7 +181,7 @@ def test_a_language_without_neurons_is_said_to_have_no_control_for_that_reason(c
     known = {name: 1.0 for name, kind in SUMMARY.items() if kind == pl.Float64}
     rows = [known | {"off": k, "language": k, "neurons": n, "units": 30} for k, n in (("en", 0), ("fr", 7), ("de", 5))]
     rows = [row | ({"random_mean": None} if row["off"] != "de" else {}) for row in rows]
-    out.print(own_tables(pl.DataFrame(rows, schema=SUMMARY)))
+    out.print(own_tables(pl.DataFrame(rows, schema=SUMMARY), pl.DataFrame(schema=CONTROLLED)))
     told = " ".join(capsys.readouterr().out.split())
     assert "No control for en: it has no neurons." in told
     assert "No control for fr: none was drawn, or too few other neurons are left." in told
@@ -446,29 +447,21 @@ def test_a_config_file_that_is_no_toml(tmp_path: Path, capsys: pytest.CaptureFix
     _refused(capsys, tmp_path, ["show", "x", "--config", str(tmp_path / "bad.toml")], "bad.toml", "not TOML")
 
 
-def _row(off: str, language: str, delta: float, **more: float | None) -> dict[str, object]:
-    controls = dict.fromkeys(("random_max", "matched_max", "random_mean", "matched_mean"), 0.1)
-    return {
-        "off": off,
-        "language": language,
-        "neurons": 9,
-        "delta_token": delta,
-        "delta_sentence": delta,
-        **controls,
-        **more,
-    }
-
-
 def test_the_verdict_claims_nothing_that_was_not_shown() -> None:
-    def said(*rows: dict[str, object]) -> str:
-        return verdict(pl.DataFrame(list(rows)))
+    def said(control: str = "matched", **row: float | None) -> str:
+        whole = {"language": "fr", "control": control, **row}
+        return verdict(pl.DataFrame([whole], schema=CONTROLLED))
 
-    assert "draw: fr." in said(_row("fr", "fr", 1.0), _row("fr", "en", 0.2))
-    assert "Not so: fr" in said(_row("fr", "fr", 0.05), _row("fr", "en", 0.0))
-    assert "Not so: fr" in said(_row("fr", "fr", -0.1), _row("fr", "en", -0.2))
-    assert "Not so: fr" in said(_row("fr", "fr", 1.0), _row("fr", "en", 1.1))
-    assert "Not known" in said(_row("fr", "fr", 1.0, random_max=None), _row("fr", "en", 0.1))
-    assert "Not known" in said(_row("fr", "fr", 1.0))
+    both = {"difference": 0.5, "more": 9.0}
+    sure = {"difference_low": 0.1, "difference_high": 0.9, "more_low": 2.0, "more_high": 12.0}
+    assert "no intervals): fr." in said(**both)
+    assert "interval above 0): fr." in said(**both, **sure)
+    assert "Not so: fr" in said(**both | {"difference": -0.1})
+    assert "Not so: fr" in said(**both | {"more": -0.1}), "it hurts the others as much"
+    assert "Not so: fr" in said(**both, **sure | {"more_low": -0.1})
+    assert "Not known" in said(difference=0.5), "a single language has no others"
+    assert "Not known" in said()
+    assert "fr" not in said("random", **both), "a control that is easy to beat shows nothing"
 
 
 def test_recorded_text_is_not_evaluated(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -467,7 +467,7 @@ def test_control_neurons_are_matched_by_what_they_write_in_the_language():
         columns = model.model.layers[layer].mlp.down_proj.weight.detach().double()
         for index in (0, 7, 43):
             flat = 44 * layer + index
-            mean = STATS["fr"].sums("square")[flat] / STATS["fr"].tokens.sum()
+            mean = STATS["fr"].sums("written_square")[flat] / STATS["fr"].tokens.sum()
             assert float(by[flat]) == pytest.approx(float(mean * columns[:, index].square().sum()), rel=1e-6)
 
 

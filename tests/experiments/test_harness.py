@@ -179,7 +179,7 @@ def test_every_document_is_scored_by_the_edited_model(found, run):
 def test_edits_change_scores_here(found):
     by_run = {key: frame["value"].to_list() for key, frame in found["documents"].filter(metric="acc").partition_by(
         "condition", "language", "draw", as_dict=True).items()}  # fmt: skip
-    assert len({tuple(values) for values in by_run.values()}) >= 4
+    assert len({tuple(values) for values in by_run.values()}) >= 3
 
 
 def test_differences_are_to_the_unedited_model_with_a_paired_interval(found):
@@ -308,7 +308,7 @@ def test_what_cannot_be_run_is_refused(tasks):
     refused(OptionError, "no first generated tokens", steer=replace(PUBLISHED, tokens="generated"))
     refused(TextError, "no neurons of ja", languages=("ja",))
     refused(MismatchError, "3 × 40", stats=made_stats(space=NeuronSpace.dense(3, 40), sums=True, of=None))
-    refused(OptionError, "Record them", stats=made_stats(space=SPACE, of=None))
+    refused(OptionError, "record that text again", stats=made_stats(space=SPACE, of=None))
     refused(OptionError, r"lost.*check the network", names=["lost"])
 
 

@@ -129,6 +129,9 @@ def test_sums_and_ratios_are_those_of_the_units_written_out_one_by_one(count, se
 def test_kinds_are_drawn_as_often_as_their_units(times, seed):
     drawn = Resamples(np.array(times), 2000, seed)
     assert drawn.weights[0].tolist() == times
+    amount, size = np.arange(len(times), dtype=float), np.ones(len(times))
+    whole = sum(k * n for k, n in enumerate(times)) / sum(times)
+    assert drawn.ratio(amount, size)[0] == pytest.approx(whole), "a kind counts as often as it has units"
     assert drawn.weights.sum(1) == pytest.approx(np.full(len(drawn.weights), sum(times)))
     if sum(times) < 20:
         assert len(drawn.weights) == 1

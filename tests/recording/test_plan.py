@@ -91,9 +91,9 @@ def test_as_many_passes_are_planned_as_perplexity_runs(tmp_path):
     texts = {language: Documents(some_texts(20, seed)) for seed, language in enumerate(("en", "fr", "ja"))}
     neurons = identify(record(model, tokenizer, texts), rate=0.1)
     assert all(len(found) for found in neurons.values())
-    options = PerplexityOptions(draws=2, allow_recorded=True)
+    options = PerplexityOptions(draws=2, elsewhere=1, allow_recorded=True)
     run = line_losses(model, tokenizer, neurons, texts, options).unique(["off", "kind", "draw", "language"])
-    made = plan(path, languages=3, draws=2, evaluate=100, batch_tokens=64)
+    made = plan(path, languages=3, draws=2, elsewhere=1, evaluate=100, batch_tokens=64)
     assert made.passes == len(run)
     assert made.evaluate_tokens == 100 * len(run)
 

@@ -152,7 +152,7 @@ def test_a_run_that_was_stopped_goes_on_and_ends_the_same(whole, stats, tmp_path
     assert before > 10
     again = run(study_of(stats, folder), CLAIMS, some)
     resumed = len(calls) - before
-    for name in ("perplexity", "frontier", "advantages", "sweep", "growth"):
+    for name in ("perplexity", "frontier", "advantages", "sweep", "sweep_growth"):
         assert again.tables[name].equals(whole[1].tables[name]), name
     unbroken, finished = study_of(stats, tmp_path / "fresh.partial"), study_of(stats, folder)
     fresh = run(unbroken, CLAIMS, some)

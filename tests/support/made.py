@@ -40,6 +40,7 @@ def made_stats(
             for name in ("sum", "square", "positive"):  # the last two are never below 0
                 drawn = torch.tensor(random.normal(size=len(space)) * 1000)
                 tensors[name] = drawn if name == "sum" else drawn.abs()
+            tensors |= {"written": tensors["sum"] / 2, "written_square": tensors["square"] / 4}
             tensors["residual"] = torch.tensor(random.normal(size=(len(space.layers), 6)))
         by_language[language] = LanguageStats(tensors)
     manifest = {

@@ -21,12 +21,14 @@ from lape.recording.record import record
 from lape.store.draft import Draft
 
 ROW_TOKENS = 256
+_ELSEWHERE = 1
+"""Draws of the matched control that are measured on the other languages too."""
 
 
 def demo(
     *,
     to: Out = DEMO,
-    documents: int = 8,
+    documents: int = 5,
     draws: int = 20,
     overwrite: Switch = False,
 ) -> None:
@@ -37,7 +39,7 @@ def demo(
     to
         The run's folder.
     documents
-        How many of the 20 bundled documents are evaluated in each language. With all 20 the table has intervals (about 12 minutes).
+        How many of the 20 bundled documents are evaluated in each language. With all 20 the table has intervals (about a quarter of an hour).
     draws
         Draws of each kind of control.
     overwrite
@@ -48,7 +50,7 @@ def demo(
         raise OptionError(f"documents is {documents}. Expected 1 to {samples.EVALUATED}.")
     draft = Draft(to, overwrite)
     recording = RecordOptions(row_tokens=ROW_TOKENS, residual=True)
-    measuring = PerplexityOptions(row_tokens=ROW_TOKENS, draws=draws)
+    measuring = PerplexityOptions(row_tokens=ROW_TOKENS, draws=draws, elsewhere=_ELSEWHERE)
     with draft.anew():
         with progress() as report:
             model, tokenizer = load_proven("sample", LOADING, report)

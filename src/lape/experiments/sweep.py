@@ -42,7 +42,7 @@ def _run(context: Context, options: SweepStudy) -> Tables:
     measured = effects(context.work, sets, context.languages, context.progress)
     table = frontier(measured, context.over, shared.resamples, shared.seed)
     grown = growth(measured, "lape", context.over, shared.resamples, shared.seed)
-    return {"sweep": table.with_columns((pl.col("size") / space).alias("rate")), "growth": grown}
+    return {"sweep": table.with_columns((pl.col("size") / space).alias("rate")), "sweep_growth": grown}
 
 
 def _cost(context: Context, options: SweepStudy) -> Cost:
@@ -76,7 +76,7 @@ EXPERIMENT = Experiment(
             "LAPE's own effect and others, in nats per sentence, at several shares of all neurons.",
             {**FRONTIER, "rate": pl.Float64},
         ),
-        "growth": Table(
+        "sweep_growth": Table(
             "The paired change of the mean own effect, in nats per sentence, from one size to a larger one.", GROWTH
         ),
     },

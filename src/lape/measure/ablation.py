@@ -79,6 +79,12 @@ class Ablations:
         >>> f"{damage:.1f}"
         '1.6'
 
+        What each neuron adds to the residual stream there, by which controls are matched, and the neurons that lead in a language:
+
+        >>> strongest = int(work.energy("fr").argmax())
+        >>> strongest in neurons["fr"], len(work.leading(0.01)) >= 28
+        (True, True)
+
         Mean ablation instead of zero ablation, and how many tokens it would take to measure more:
 
         >>> patched = work.at(neurons["fr"], stats.mean("zh"), "fr")

@@ -137,8 +137,9 @@ class Resamples:
         Not a number where the size is 0, and but for the first wherever fewer than 20 units hold any.
         """
         # all units by a plain sum: a table has the very same number beside the interval
-        over = np.concatenate([[size.sum()], self.weights[1:] @ size])
-        drawn = np.concatenate([[amount.sum()], self.weights[1:] @ amount])
+        times = self.weights[0]
+        over = np.concatenate([[(times * size).sum()], self.weights[1:] @ size])
+        drawn = np.concatenate([[(times * amount).sum()], self.weights[1:] @ amount])
         ratios: Floats = np.divide(drawn, over, out=np.full(len(over), np.nan), where=over > 0)
         if self.weights[0][size > 0].sum() < FEWEST:
             ratios[1:] = np.nan

@@ -42,8 +42,10 @@ class PlanOptions:
     """Tokens recorded of each language."""
     evaluate: Tokens = 10_000
     """Tokens of each language on which perplexity is measured."""
-    draws: int = 3
+    draws: int = 20
     """Draws of each control."""
+    elsewhere: int = 4
+    """How many of the matched draws are measured on the other languages too."""
     batch_tokens: int = 2048
     """Tokens that run through the model at once."""
     gpus: int = 0
@@ -136,7 +138,8 @@ def plan(
     languages: int = 7,
     tokens: Tokens = 1_000_000,
     evaluate: Tokens = 10_000,
-    draws: int = 3,
+    draws: int = 20,
+    elsewhere: int = 4,
     batch_tokens: int = 2048,
     gpus: int = 0,
     gpu_memory: float = 80.0,
@@ -169,7 +172,8 @@ def plan(
     weights = 2 * parameters
     room = options.gpu_memory * 2**30 if options.gpus else _room(device)
     kept = quantities(RecordOptions()).values()
-    passes = (languages + 1) * languages + 2 * options.draws * languages
+    elsewhere = min(options.draws, options.elsewhere) * (languages - 1)
+    passes = languages * (languages + 1 + 2 * options.draws + elsewhere)
     return Plan(
         layers=few.of,
         parameters=parameters,

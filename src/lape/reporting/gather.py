@@ -173,7 +173,11 @@ def gather(folder: str | Path) -> Gathered:
             if place is not None:
                 found.facts[name] = run.record_of(place)
                 if _belongs(found, name, table, place):
-                    found.tables[name] = table.check(name, table.of_earlier(read_table(place)), str(place))
+                    frame = table.of_earlier(read_table(place))
+                    if run.is_study and set(frame.columns) != set(table.schema):
+                        found.why[name] = "a version of lape that measured something else under this name"
+                        continue
+                    found.tables[name] = table.check(name, frame, str(place))
         if neurons is not None and experiment.of_neurons is not None:
             made = {name: one for name, one in experiment.of_neurons(neurons).items() if name not in found.tables}
             said = {"model": neurons.manifest.get("model"), **run.record, "chosen": {neurons.method: neurons.options}}

@@ -79,7 +79,7 @@ def _run(context: Context, options: FrontierStudy) -> Tables:
     measured, shared = effects(context.work, sets, context.languages, context.progress), context.options
     tables = {
         "frontier": frontier(measured, context.over, shared.resamples, shared.seed),
-        "matrix": matrix(measured, shared.resamples, shared.seed),
+        "frontier_matrix": matrix(measured, shared.resamples, shared.seed),
         **_compared(context, measured, reference),
     }
     if options.finalists:
@@ -217,7 +217,9 @@ EXPERIMENT = Experiment(
             "Own effect, mean of the others and worst other in nats per sentence, and selectivity, of each method and size.",
             FRONTIER,
         ),
-        "matrix": Table("Change of each language's loss with each language's set off, nats per sentence.", MATRIX),
+        "frontier_matrix": Table(
+            "Change of each language's loss with each language's set off, nats per sentence.", MATRIX
+        ),
         "levels": Table(
             "What each method costs the other languages, in nats per sentence, at fixed own effects: shares of that of LAPE's published sets. "
             "Nothing stands where a level lies outside of the sizes measured.",

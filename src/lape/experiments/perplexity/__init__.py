@@ -86,6 +86,7 @@ EXPERIMENT = Experiment(
             file="perplexity/perplexity.parquet",
             key=("off", "language"),
             known=("neurons", "tokens", "units", "delta_token"),
+            added=("matched_energy",),
         ),
         "controlled": Table(
             "Change of loss with a language's set off less that with control neurons off, paired: of the language's own loss (difference), and how much more "

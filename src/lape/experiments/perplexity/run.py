@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -79,7 +79,7 @@ def perplexity(
     row_tokens: int = 512,
     batch_tokens: int = 2048,
     one_per_row: bool = False,
-    controls: Sequence[str] = ("random", "matched"),
+    controls: tuple[str, ...] = ("random", "matched"),
     draws: int = 20,
     elsewhere: int = 4,
     resamples: int = 2000,
