@@ -41,6 +41,7 @@ STANDS_FOR = {
     "RUN --parallel fr=aligned-fr.txt ...": f"RUN {PARALLEL}",
     "--text fr=fr.txt …": TEXTS,
     "--evaluation fr=other.txt …": " ".join(f"--evaluation {language}={language}2.txt" for language in LANGUAGES),
+    "--native fr=native.txt …": " ".join(f"--native {language}=native-{language}.txt" for language in LANGUAGES),
     "--shard 3/16": "--shard 3/16 --batch-tokens 64 --row-tokens 64",
     "$SLURM_ARRAY_TASK_ID": "3",
     "SmolLM2-135M-Instruct.Q4_1.gguf": "sample",
@@ -89,6 +90,7 @@ def _texts(folder: Path) -> None:
     for language in LANGUAGES:
         for name, seed in ((f"{language}.txt", 1), (f"{language}2.txt", 2), (f"para-{language}.txt", 3)):
             (folder / name).write_text("\n".join(sentences(language, 150, seed)) + "\n")
+        (folder / f"native-{language}.txt").write_text("\n".join(sentences(language, 30, 4)) + "\n")
     for name, language in (("french.txt", "fr"), ("other.txt", "fr"), ("other-zh.txt", "zh")):
         (folder / name).write_text("\n".join(sentences(language, 60, len(name))) + "\n")
     records = [{"text": text} for text in sentences("fr", 40, 5)]
