@@ -33,7 +33,7 @@ from support.made import made_stats
 from support.tiny import LAYERS
 
 SPACE = NeuronSpace.dense(LAYERS, 44)
-STATS = made_stats(languages=("en", "fr", "sw"), space=SPACE, sums=True, of=None)
+STATS = made_stats(languages=("en", "fr", "sw"), space=SPACE, sums=True, written=True, of=None)
 SETS = {"en": range(12), "fr": [*range(8, 16), *range(50, 58), *range(90, 93)], "sw": range(60, 64), "de": range(0)}
 CALM = settings(
     deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow]

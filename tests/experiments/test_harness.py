@@ -31,7 +31,7 @@ from support.tiny import LAYERS
 from support.told import without_steps
 
 SPACE = NeuronSpace.dense(LAYERS, 44)
-STATS = made_stats(1, languages=("en", "fr", "zh"), space=SPACE, sums=True, of=None)
+STATS = made_stats(1, languages=("en", "fr", "zh"), space=SPACE, sums=True, written=True, of=None)
 SETS = {"en": range(12), "fr": [*range(8, 16), *range(50, 58)], "zh": range(0)}
 DOCS = 24
 

@@ -160,4 +160,6 @@ def test_the_command_line_says_all_of_it(tmp_path, capsys):
     said = capsys.readouterr().out
     assert f"{LAYERS} layers, {LAYERS * 44} neurons" in said
     assert "6,000 tokens" in said
-    assert "30 passes" in said  # (3 + 1) · 3 and 2 controls · 3 draws · 3
+    assert (
+        "156 passes" in said
+    )  # (3 + 1) · 3, 2 controls · 20 draws · 3, and 4 of the matched draws in 2 other languages · 3

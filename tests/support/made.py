@@ -23,6 +23,7 @@ def made_stats(
     folds: int = 8,
     tokens: int = 400,
     sums: bool = False,
+    written: bool = False,
     of: str | None = "made",
 ) -> ActivationStats:
     """Random counts of `tokens` to 2 · `tokens` a fold; in an expert, fewer tokens arrive. `of`: the model that they say they are of."""
@@ -40,7 +41,8 @@ def made_stats(
             for name in ("sum", "square", "positive"):  # the last two are never below 0
                 drawn = torch.tensor(random.normal(size=len(space)) * 1000)
                 tensors[name] = drawn if name == "sum" else drawn.abs()
-            tensors |= {"written": tensors["sum"] / 2, "written_square": tensors["square"] / 4}
+            if written:
+                tensors |= {"written": tensors["sum"] / 2, "written_square": tensors["square"] / 4}
             tensors["residual"] = torch.tensor(random.normal(size=(len(space.layers), 6)))
         by_language[language] = LanguageStats(tensors)
     manifest = {

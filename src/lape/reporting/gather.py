@@ -58,6 +58,8 @@ class Gathered:
     """Table -> with what it was measured instead of what is there now, so that it is not shown."""
     unsure: list[str] = field(default_factory=list)
     """Tables of which nothing says what they were measured with."""
+    earlier: list[str] = field(default_factory=list)
+    """Tables of a study by a version of lape that measured something else under these names."""
 
     @property
     def folder(self) -> Path:
@@ -148,6 +150,9 @@ class Gathered:
             found.append(Stale("Language neurons", said, self.known.identify))
         if self.run.is_study and self.why:  # its tables were made together
             return [*found, Stale("The study", f"made with {next(iter(self.why.values()))}", self._study)]
+        if self.earlier:
+            said = "made by an earlier version of lape, which measured something else under these names"
+            found.append(Stale(f"A part of the study ({', '.join(self.earlier)})", said, self._study))
         for experiment in experiments().values():
             for table in [name for name in experiment.tables if name in self.why][:1]:
                 why = f"measured with {self.why[table]}"
@@ -175,7 +180,7 @@ def gather(folder: str | Path) -> Gathered:
                 if _belongs(found, name, table, place):
                     frame = table.of_earlier(read_table(place))
                     if run.is_study and set(frame.columns) != set(table.schema):
-                        found.why[name] = "a version of lape that measured something else under this name"
+                        found.earlier.append(name)
                         continue
                     found.tables[name] = table.check(name, frame, str(place))
         if neurons is not None and experiment.of_neurons is not None:
