@@ -200,6 +200,12 @@ class _Changes:
         return result
 
 
+def ratio_to_mean(ratios: Sequence[float]) -> float:
+    """The energy of a set over the mean of its draws', from its ratio to each of them."""
+    with np.errstate(divide="ignore"):  # a set without energy
+        return 1 / float(np.mean(1 / np.array(ratios)))
+
+
 def _row(known: _Changes, language: str, kind: str) -> dict[str, Any]:
     drawn = known.drawn
     own = known.change(language, OWN, language, known.tokens[language])
@@ -224,8 +230,7 @@ def _row(known: _Changes, language: str, kind: str) -> dict[str, Any]:
         **drawn.named("difference", own - control, quantiles=True),
     }
     if ratios := known.ratios.get(language, {}).get(kind, []):
-        with np.errstate(divide="ignore"):  # a set without energy
-            ratio = 1 / float(np.mean(1 / np.array(ratios)))  # over the mean energy of the draws
+        ratio = ratio_to_mean(ratios)
         row |= {"energy_ratio": ratio, "unlike": unlike(ratio)}
     if others and all(on in weights for on in others):
         of_set, of_control = known.more(language, OWN, others, {}), known.more(language, kind, others, weights)

@@ -17,7 +17,7 @@ from lape.data.texts import Texts
 from lape.measure.ablation import Ablations, PlannedRuns, depends_on, refuse_recorded, unreported
 from lape.measure.bootstrap import Resamples
 from lape.measure.changes import resampled_ends
-from lape.measure.controlled import lines_of, sets_and_controls, unedited_lines
+from lape.measure.controlled import lines_of, ratio_to_mean, sets_and_controls, unedited_lines
 from lape.measure.controls import MATCHED, RANDOM, kinds_of
 from lape.model.identity import check_made_with, describe
 from lape.options import Tokens, check_choices, given, not_negative, positive
@@ -193,7 +193,7 @@ def summary(lines: pl.DataFrame, neurons: LanguageNeurons, options: PerplexityOp
     `nll_base`, `nll_off` (per token); `delta_token` with its 95 % interval `low`, `high` (null under 20 units);
     `delta_character`, `delta_sentence`; `perplexity_base`, `perplexity_off`, `percent` (change of perplexity, for convenience);
     `random_mean`, `random_max`, `matched_mean`, `matched_max`: `delta_token` of the control draws, null where none was measured;
-    `matched_energy`: the set's written energy over that of its matched control, the mean over draws.
+    `matched_energy`: the set's written energy over the mean of its matched draws.
 
     `lines`: the loss of every line in every condition, as `lape.experiments.perplexity.run.line_losses` gives it.
 
@@ -225,7 +225,7 @@ def summary(lines: pl.DataFrame, neurons: LanguageNeurons, options: PerplexityOp
                     f"{kind}_max": max(draws, default=None),
                 }
             ratios = [frame["energy_ratio"][0] for key, frame in parts.items() if key[:2] == (off, MATCHED.name)]
-            rows.append(row | {"matched_energy": float(np.mean(ratios)) if ratios else None})
+            rows.append(row | {"matched_energy": ratio_to_mean(ratios) if ratios else None})
     return pl.DataFrame(rows, schema=SUMMARY)
 
 
