@@ -11,7 +11,7 @@ CORE = tests/values tests/store tests/data tests/detect tests/model tests/edit t
 help:  ## what there is to type
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: .venv/demo  ## find the language neurons of a small real model and show what they do (about 3 minutes)
+demo: .venv/demo  ## find the language neurons of a small real model and show what they do (about 5 minutes)
 	$(BIN)/lape demo --out runs/demo --overwrite
 
 docs: .venv/docs  ## the documentation as a site, docs/_build/html/index.html
