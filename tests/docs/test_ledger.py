@@ -211,7 +211,11 @@ def test_wrong_files_are_told(tmp_path: Any) -> None:
     for old, new, why in [
         ('source = "news"', 'source = "olds"', "no source 'olds'"),
         ('standing = "withdrawn"', 'standing = "doubtful"', "standing 'doubtful'"),
-        ('says = "| own loss, nats per token: own neurons off | {} |"', 'say = "| own loss, nats per token: own neurons off | {} |"', "no such key: say"),
+        (
+            'says = "| own loss, nats per token: own neurons off | {} |"',
+            'say = "| own loss, nats per token: own neurons off | {} |"',
+            "no such key: say",
+        ),
         ('says = "| own loss, nats per token: own neurons off | {} |"', "", "either `says` or `lines`"),
     ]:
         assert old in given

@@ -122,16 +122,6 @@ def interval(values: Floats) -> Interval:
     return float(values[0]), float(low), float(high)
 
 
-def named_interval(name: str, values: Floats) -> dict[str, float | None]:
-    """`interval` as columns of a row: the name, and with `_low` and `_high` after it."""
-    return dict(zip((f"{name}{end}" for end in ENDS), interval(values), strict=True))
-
-
-def plain_interval(name: str, values: Floats) -> dict[str, float | None]:
-    """`interval` as columns of a row: the name, then `low` and `high`."""
-    return dict(zip((name, "low", "high"), interval(values), strict=True))
-
-
 def two_sided(values: Floats) -> float | None:
     """The bootstrap's two-sided p of a difference being 0: twice the smaller share of draws at or beyond 0, the value itself counted as a draw.
 
