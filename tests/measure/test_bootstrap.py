@@ -13,7 +13,7 @@ from scipy.stats import t as student
 
 from lape.errors import MismatchError
 from lape.measure.bootstrap import MANY, Resamples, by_unit, paired_units, units
-from lape.measure.intervals import LEVELS, interval, named_interval, p_at
+from lape.measure.intervals import LEVELS, interval, p_at
 
 NORMAL = statistics.NormalDist()
 LAW = settings(max_examples=30, deadline=None)
@@ -307,7 +307,6 @@ def test_the_interval_is_of_the_draws_that_have_a_value(values):
         assert (value, low, high) == (values[0], None, None)
     else:
         assert (value, low, high) == (values[0], *np.quantile(known, [0.025, 0.975]))
-    assert named_interval("x", np.array(values)) == {"x": value, "x_low": low, "x_high": high}
 
 
 def test_a_text_of_several_documents_has_the_document_as_its_unit():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import statistics
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,9 +13,7 @@ from lape.measure.intervals import (
     LEVELS,
     holm,
     holm_known,
-    named_interval,
     p_at,
-    plain_interval,
     resampled,
     wilson,
     wilson_quantiles,
@@ -99,12 +96,6 @@ def test_holm_passes_over_what_has_no_p():
         pytest.approx(0.06),
     ]
     assert holm_known([None]) == [None]
-
-
-def test_an_interval_s_columns_are_named_after_it_or_plain():
-    values = np.array([1.0, *np.linspace(0, 2, 41)])
-    assert plain_interval("change", values) == pytest.approx({"change": 1.0, "low": 0.05, "high": 1.95})
-    assert list(named_interval("change", values).values()) == list(plain_interval("change", values).values())
 
 
 def test_levels_are_symmetric_and_hold_the_ends_of_90_and_95_per_cent():
