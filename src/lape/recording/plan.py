@@ -91,9 +91,9 @@ class Plan:
         >>> from lape.recording.plan import plan
         >>> planned = plan("model", languages=4, tokens=10**9, gpus=8, tflops=989)
         >>> planned.record_tokens, planned.passes
-        (4000000000, 44)
+        (4000000000, 228)
         >>> f"{planned.record_seconds:.1f} s, then {1000 * planned.evaluate_seconds:.1f} ms"
-        '1.4 s, then 0.2 ms'
+        '1.4 s, then 0.8 ms'
     """
 
     layers: int
