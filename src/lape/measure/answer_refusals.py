@@ -151,7 +151,7 @@ WHOLE: dict[str, tuple[str, ...]] = {
 """Language -> what is a refusal where the answer says nothing else."""
 _SIGNS = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "，": ",", "！": "!", "。": "。"})
 _ARABIC = str.maketrans({**dict.fromkeys("أإآ", "ا"), **dict.fromkeys(map(chr, range(0x064B, 0x0653)), None), "ى": "ي"})
-_BEFORE = re.compile(r"[\W_]+")
+_BEFORE = re.compile(r"\A[\W_]+")
 _AFTER = re.compile(r"[\W_]+$")
 
 
@@ -174,7 +174,7 @@ def _plain(answer: str) -> str:
     """Lower case, composed, with plain apostrophes and single spaces, without marks of Arabic, and without what stands before the first letter."""
     text = unicodedata.normalize("NFKC", answer).casefold().translate(_SIGNS).translate(_ARABIC)
     text = unicodedata.normalize("NFC", text)
-    return _BEFORE.sub("", " ".join(text.split()), count=1) if not text[:1].isalpha() else " ".join(text.split())
+    return _BEFORE.sub("", " ".join(text.split()))
 
 
 @cache

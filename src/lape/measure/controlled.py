@@ -84,6 +84,12 @@ def sets_and_controls(
     return result
 
 
+def control_passes(controls: Sequence[str], *, draws: int, elsewhere: int, others: int) -> tuple[int, int]:
+    """How often the controls that `sets_and_controls` draws for a language are run on its own text, and on that of `others` other languages together."""
+    matched = sum(kind.energy is not None for kind in kinds_of(controls))
+    return len(controls) * draws, matched * min(draws, elsewhere) * others
+
+
 def lines_of(work: Ablations, condition: Condition, language: str, loss: Loss) -> pl.DataFrame:
     """A condition's `loss` on a language, line by line: `document`, `line`, `unit` of resampling, scored `tokens`, `characters`, `nll` in nats."""
     corpus = work.corpora[language]
@@ -211,8 +217,9 @@ def _row(known: _Changes, language: str, kind: str) -> dict[str, Any]:
     own = known.change(language, OWN, language, known.tokens[language])
     others = [on for on in known.tokens if on != language and (OWN, 0, on) in known.nats[language]]
     row: dict[str, Any] = {"own": float(own[0]), "draws": 0}
-    if others:
-        row["own_more"] = float(known.more(language, OWN, others, {})[0])
+    of_set = known.more(language, OWN, others, {}) if others else None
+    if of_set is not None:
+        row["own_more"] = float(of_set[0])
     draws = known.draws(language, kind, language)
     if not draws:
         return row
@@ -232,8 +239,8 @@ def _row(known: _Changes, language: str, kind: str) -> dict[str, Any]:
     if ratios := known.ratios.get(language, {}).get(kind, []):
         ratio = ratio_to_mean(ratios)
         row |= {"energy_ratio": ratio, "unlike": unlike(ratio)}
-    if others and all(on in weights for on in others):
-        of_set, of_control = known.more(language, OWN, others, {}), known.more(language, kind, others, weights)
+    if of_set is not None and all(on in weights for on in others):
+        of_control = known.more(language, kind, others, weights)
         row["control_more"] = float(of_control[0])
         row |= drawn.named("more", of_set - of_control, quantiles=True)
     return row

@@ -12,7 +12,8 @@ from lape.experiments.table import Table
 from lape.figures.captions import sentences
 from lape.figures.dots import dots
 from lape.figures.figure import Figure
-from lape.measure.controlled import CONTROLLED
+from lape.measure.controlled import CONTROLLED, control_passes
+from lape.measure.controls import MATCHED
 from lape.options import not_negative
 
 __all__ = ["EXPERIMENT", "patching"]
@@ -40,7 +41,8 @@ def _run(context: Context, own: PatchingStudy) -> Tables:
 def _cost(context: Context, options: PatchingStudy) -> Cost:
     """One more condition, since zeroing is measured already, and the controls."""
     languages = len(context.languages)
-    passes = languages * (languages + options.draws + min(options.draws, options.elsewhere) * (languages - 1))
+    drawn = control_passes([MATCHED.name], draws=options.draws, elsewhere=options.elsewhere, others=languages - 1)
+    passes = languages * (languages + sum(drawn))
     return Cost(passes, passes * context.options.tokens)
 
 

@@ -17,7 +17,7 @@ from lape.experiments.perplexity.run import SUMMARY, PerplexityOptions, losses, 
 from lape.experiments.perplexity.section import section
 from lape.experiments.table import Table
 from lape.figures.figure import Figure
-from lape.measure.controlled import CONTROLLED, controlled
+from lape.measure.controlled import CONTROLLED, control_passes, controlled
 from lape.measure.controls import MATCHED, kinds_of
 from lape.measure.effects import effects
 from lape.measure.frontier import FRONTIER, frontier
@@ -67,9 +67,8 @@ def _run(context: Context, own_options: PerplexityStudy) -> Tables:
 def _cost(context: Context, options: PerplexityStudy) -> Cost:
     """The matrix, the controls, and the unedited model."""
     languages = len(context.languages)
-    matched = sum(one.energy is not None for one in kinds_of(options.controls))
-    elsewhere = matched * min(options.draws, options.elsewhere) * (languages - 1)
-    passes = languages * (languages + len(options.controls) * options.draws + elsewhere + 1)
+    drawn = control_passes(options.controls, draws=options.draws, elsewhere=options.elsewhere, others=languages - 1)
+    passes = languages * (languages + sum(drawn) + 1)
     return Cost(passes, passes * context.options.tokens)
 
 

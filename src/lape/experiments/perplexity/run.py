@@ -17,7 +17,7 @@ from lape.data.texts import Texts
 from lape.measure.ablation import Ablations, PlannedRuns, depends_on, refuse_recorded, unreported
 from lape.measure.bootstrap import Resamples
 from lape.measure.changes import resampled_ends
-from lape.measure.controlled import lines_of, ratio_to_mean, sets_and_controls, unedited_lines
+from lape.measure.controlled import control_passes, lines_of, ratio_to_mean, sets_and_controls, unedited_lines
 from lape.measure.controls import MATCHED, RANDOM, kinds_of
 from lape.model.identity import check_made_with, describe
 from lape.options import Tokens, check_choices, given, not_negative, positive
@@ -177,12 +177,13 @@ def losses(
 def _planned_tokens(work: Ablations, neurons: LanguageNeurons, options: PerplexityOptions) -> int:
     """Of all passes together, whether they are known already or not."""
     own = {language for language, found in neurons.items() if len(found)}
-    matched = sum(kind.energy is not None for kind in kinds_of(options.controls))
     passes = {}
     for language in work.corpora:
-        drawn = len(options.controls) * options.draws * (language in own)
-        others = len((own & set(work.corpora)) - {language})
-        passes[language] = 1 + len(own) + drawn + matched * min(options.draws, options.elsewhere) * others
+        others = len((own & set(work.corpora)) - {language})  # whose controls are run on this language too
+        here, elsewhere = control_passes(
+            options.controls, draws=options.draws, elsewhere=options.elsewhere, others=others
+        )
+        passes[language] = 1 + len(own) + here * (language in own) + elsewhere
     return sum(len(corpus.tokens) * passes[language] for language, corpus in work.corpora.items())
 
 
