@@ -117,6 +117,32 @@ def test_each_of_the_ten_nearest_is_drawn_as_often():
     assert all(20 < drawn.count(flat) < 65 for flat in set(drawn))
 
 
+@settings(max_examples=60, deadline=None)
+@given(seeds, st.sampled_from([10, 2000]), st.booleans())
+def test_one_neuron_more_moves_the_controls_of_few_others(seed, nearest, excluded):
+    """Whether a neuron passes the bar hangs on rounding; the controls of a whole set must not."""
+    space = NeuronSpace.dense(2, 1000)
+    energy = torch.rand(len(space), generator=seeded(seed), dtype=torch.float64)
+    draw = partial(matched_like, energy=energy, nearest=nearest)
+    flat = torch.randperm(len(space), generator=seeded(seed))
+    chosen = NeuronSet(space, flat[:60])
+    larger = chosen if excluded else NeuronSet(space, flat[:61])
+    pool = NeuronSet(space, flat[60:61]) if excluded else chosen
+    before, after = draw(chosen, chosen, generator=seeded(seed)), draw(larger, pool, generator=seeded(seed))
+    assert len(before - after) <= 6
+
+
+def test_near_neurons_draw_independently():
+    """Two neurons far apart in energy, side by side in the layer: each pair of their ten is as likely."""
+    space = NeuronSpace.dense(1, 60)
+    energy = torch.arange(60.0).exp()
+    chosen = NeuronSet(space, torch.tensor([20, 40]))
+    pairs = [tuple(matched_like(chosen, chosen, energy, seeded(seed)).flat.tolist()) for seed in range(3000)]
+    counts = torch.tensor([pairs.count(pair) for pair in set(pairs)]).double()
+    assert len(counts) == 100
+    assert float(((counts - 30).pow(2) / 30).sum()) < 150  # chi-squared with 99 degrees of freedom: .001 beyond 149
+
+
 def test_the_strongest_neuron_chooses_first():
     """Two neurons with one strong and one weak free neuron: the strong one gets the strong one, whichever index is lower."""
     space = NeuronSpace.dense(1, 4)

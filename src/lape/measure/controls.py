@@ -135,7 +135,7 @@ def matched_like(
         >>> len(others), len(others & neurons.union)
         (8, 0)
     """
-    space = chosen.space
+    space, own = chosen.space, int(torch.randint(2**31, (1,), generator=generator))
     free = torch.ones(len(space), dtype=torch.bool)
     free[excluded.flat] = False
     free[chosen.flat] = False
@@ -147,7 +147,9 @@ def matched_like(
             raise OptionError(
                 f"Only {int(free[part].sum())} neurons of a layer are left for a control of {len(local)}. Choose smaller sets."
             )
-        drawn.append(stretch.start + _near(_level(energy[part]), local, free[part], nearest, generator))
+        drawn.append(
+            stretch.start + _near(_level(energy[part]), local, free[part], nearest, stream(own, stretch.start))
+        )
     return NeuronSet(space, torch.cat(drawn))
 
 
@@ -156,13 +158,18 @@ def _level(energy: Tensor) -> Tensor:
     return (energy.double().clamp_min(torch.finfo(torch.float64).tiny).log() * 100).round()
 
 
-def _near(level: Tensor, chosen: Tensor, free: Tensor, nearest: int, generator: torch.Generator) -> Tensor:
-    """For each chosen neuron of a stretch, the highest level first, one of the nearest that are still free."""
+def _near(level: Tensor, chosen: Tensor, free: Tensor, nearest: int, seed: int) -> Tensor:
+    """For each chosen neuron of a stretch, the highest level first, one of the nearest that are still free.
+
+    Each has an order of its own in which it prefers the others, so that a neuron more or less in the set, or in the pool, moves the control of the few that
+    it is near to, and leaves the others theirs.
+    """
     left, taken = free.clone(), []
     for one in chosen[level[chosen].sort(descending=True, stable=True).indices].tolist():
         pool = torch.nonzero(left)[:, 0]
         near = pool[(level[pool] - level[one]).abs().sort(stable=True).indices[:nearest]]
-        picked = int(near[int(torch.randint(len(near), (1,), generator=generator))])
+        order = torch.rand(len(level), generator=torch.Generator().manual_seed(seed + one))
+        picked = int(near[order[near].argmin()])
         left[picked] = False
         taken.append(picked)
     return torch.tensor(taken)
