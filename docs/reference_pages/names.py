@@ -85,7 +85,6 @@ PAGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
             "lape.measure.bootstrap.Resamples",
             "lape.measure.intervals.selectivity",
             "lape.measure.intervals.interval",
-            "lape.measure.intervals.two_sided",
             "lape.measure.intervals.p_at",
             "lape.measure.correlation.rank_correlation",
             "lape.measure.generation.generate",

@@ -15,7 +15,7 @@ from lape.experiments.frontier.table import ADVANTAGES, AT_LEVELS, advantages, a
 from lape.measure.bootstrap import Resamples
 from lape.measure.effects import Effects
 from lape.measure.frontier import FRONTIER, GROWTH, MATRIX, frontier, growth, matrix
-from lape.measure.intervals import MEAN, holm, interval, selectivity, two_sided
+from lape.measure.intervals import MEAN, holm, interval, selectivity
 
 LANGUAGES = ("en", "fr", "zh")
 OVER = ("fr", "zh")
@@ -388,18 +388,9 @@ def test_holm_is_over_the_languages_of_one_pair_and_level_and_the_mean_stands_al
     assert alone.equals(table.filter(against="b")), "what else it is compared with changes nothing"
 
 
-def test_p_is_two_sided_and_never_0():
-    assert two_sided(np.array([1.0, *[1.0] * 99])) == 0.02
-    assert two_sided(np.array([1.0, *[1.0] * 79, *[-1.0] * 20])) == 0.42
-    assert two_sided(np.array([-1.0, *[-1.0] * 99])) == 0.02
-    assert two_sided(np.array([0.0, *[0.0] * 99])) == 1.0
-    assert two_sided(np.array([1.0])) is None
-
-
-def test_what_is_not_known_has_neither_interval_nor_p():
+def test_what_is_not_known_has_no_interval():
     unknown = np.full(50, np.nan)
     assert interval(unknown) == (None, None, None)
-    assert two_sided(unknown) is None
 
 
 # --- units ---

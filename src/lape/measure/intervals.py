@@ -122,24 +122,6 @@ def interval(values: Floats) -> Interval:
     return float(values[0]), float(low), float(high)
 
 
-def two_sided(values: Floats) -> float | None:
-    """The bootstrap's two-sided p of a difference being 0: twice the smaller share of draws at or beyond 0, the value itself counted as a draw.
-
-    `values`: as for `interval`. None where there are no draws, or the value is nan.
-
-    Example:
-        >>> import numpy as np
-        >>> from lape.measure.intervals import two_sided
-        >>> two_sided(np.concatenate([[0.5], np.linspace(0.1, 1, 199)]))
-        0.01
-    """
-    if len(values) < 2 or np.isnan(values[0]):
-        return None
-    drawn = values[1:]
-    tail = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
-    return min(1.0, 2 * (tail + 1) / (len(drawn) + 1))
-
-
 def holm(p: Sequence[float]) -> list[float]:
     """Holm's correction of several p values (Holm 1979).
 
