@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
@@ -47,3 +51,20 @@ def test_ten_million_tokens_take_no_more_memory_and_no_more_time_each_than_a_few
     )  # after the first batches, which warm up
     print(f"\ncompile {how}: tokens/s of each tenth {rates.round(-3)}, last of first {rates[-1] / rates[0]:.3f}")  # noqa: T201
     assert rates[-1] > 0.8 * rates[0]  # a machine's own ups and downs are less than that
+
+
+@pytest.mark.soak
+def test_the_demo_says_the_same_to_the_last_digit_whatever_the_number_of_threads(tmp_path: Path) -> None:
+    """Sums in bfloat16 are rounded otherwise by another number of threads, and a neuron at the bar would pass or not."""
+    said = []
+    for threads in (1, 4):
+        command = [sys.executable, "-m", "lape", "demo", "--out", str(tmp_path / str(threads))]
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "COLUMNS": "80"}
+        done = subprocess.run(
+            [*command, "--documents", "1", "--draws", "2"], env=environment, capture_output=True, text=True, check=True
+        )
+        said.append(done.stdout.split("Everything is in")[0])
+    assert "beside control neurons" in said[0]
+    assert said[0] == said[1]
+    one, other = (pl.read_parquet(tmp_path / threads / "lines.parquet") for threads in ("1", "4"))
+    assert one.equals(other)
