@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 from datetime import date
 from typing import Any
 
@@ -11,11 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lape.cli.common import Terminal
+from lape.cli.study import claims_table
 from lape.errors import FileError, OptionError
 from lape.experiments.claim import Claim, parsed, read
 from lape.measure.bootstrap import Resamples
 from lape.measure.intervals import LEVELS, QUANTILES, holm, p_at
-from lape.study.claims import judge, standing
+from lape.study.claims import NOT_ASKED, judge, standing
+from lape.study.register import Standing
+from lape.study.studied import Studied
 
 
 def claim(**changes: Any) -> Claim:
@@ -297,3 +303,15 @@ def test_a_file_that_is_wrong_is_refused(tmp_path, text, said):
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(FileError, match="no file"):
         read(tmp_path / "c.toml")
+
+
+def test_the_terminal_shows_what_was_asked_for_and_counts_the_rest():
+    asked, others = table(("fr", 2.0, 1.5, 2.5)), [claim(name=f"other {k}", table="elsewhere") for k in range(3)]
+    judged = [judge(one, asked, {"elsewhere": NOT_ASKED}, ["fr"]) for one in (claim(name="c"), *others)]
+    standing = {one.claim.name: Standing("exploratory", "", "", "", False) for one in judged}
+    file = io.StringIO()
+    Terminal(file=file, width=80).print(claims_table(Studied(asked, judged, {}, standing)))
+    said = file.getvalue()
+    assert re.search(r"\bc +holds +exploratory", said)
+    assert "other" not in said
+    assert "Not run, as their parts were not asked for: 3 more." in said

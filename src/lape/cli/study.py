@@ -21,7 +21,7 @@ from lape.recording.record import record
 from lape.store import files
 from lape.store.draft import Draft
 from lape.store.run import read_record
-from lape.study.claims import standing
+from lape.study.claims import NOT_ASKED, standing
 from lape.study.options import study_options
 from lape.study.plan import plan as planned
 from lape.study.plan import speed
@@ -179,6 +179,9 @@ def plan_table(plan: Any) -> Any:
 
 
 def claims_table(found: Studied) -> Any:
-    """Each claim, its verdict, and whether it is confirmatory here."""
-    rows = [[one.claim.name, one.verdict, found.standing[one.claim.name].kind] for one in found.judged]
-    return titled("Claims", ["claim", "verdict", "standing"], rows)
+    """Each claim, its verdict, and whether it is confirmatory here; those of parts that nobody asked for are counted."""
+    asked = [one for one in found.judged if one.why != NOT_ASKED]
+    rows = [[one.claim.name, one.verdict, found.standing[one.claim.name].kind] for one in asked]
+    left = len(found.judged) - len(asked)
+    caption = f"Not run, as their parts were not asked for: {left} more." if left else ""
+    return titled("Claims", ["claim", "verdict", "standing"], rows, caption)

@@ -32,6 +32,8 @@ class Judged:
     """Of a claim on a spread: over how many halvings or draws it is, the fewest of its members."""
 
 
+NOT_ASKED = "not asked for"
+"""Why something was not run that nobody asked for."""
 MEMBERS = {
     "member": pl.String,
     **dict.fromkeys(("value", "low", "high", "p", "p_holm"), pl.Float64),
@@ -58,7 +60,7 @@ def judge(claim: Claim, tables: Mapping[str, pl.DataFrame], why_not: Mapping[str
     """
     nothing = pl.DataFrame(schema=MEMBERS)
     if claim.table not in tables:
-        return Judged(claim, "not run", nothing, why_not.get(claim.table, "its part was not asked for"))
+        return Judged(claim, "not run", nothing, why_not.get(claim.table, NOT_ASKED))
     rows = _deciding(claim, tables[claim.table], over)
     if not len(rows):
         asked = [str(wanted) for wanted in claim.where.values() if not isinstance(wanted, list)]

@@ -24,7 +24,7 @@ from lape.store import files
 from lape.store.cells import Cells
 from lape.store.draft import Draft
 from lape.store.files import PARTS
-from lape.study.claims import judge
+from lape.study.claims import NOT_ASKED, judge
 from lape.study.plan import plan
 from lape.study.register import Standing, measured_before, registration, standing_of
 from lape.study.studied import Studied
@@ -72,7 +72,7 @@ def run(
             tables |= _part(context, part)
     asked = {part.name for part in parts}
     studied = [one for one in experiments().values() if one.study != "asked" or one.name in asked]
-    why |= {one.name: "not asked for" for one in studied if one.name not in asked}
+    why |= {one.name: NOT_ASKED for one in studied if one.name not in asked}
     reasons = {table: why[one.name] for one in studied if one.name in why for table in one.tables} | context.left_out
     why |= {f"the selection method {method}": reason for method, reason in context.left_out.items()}
     judged = [judge(claim, tables, reasons, context.over) for claim in claims]
