@@ -7,9 +7,12 @@ import copy
 import pytest
 import torch
 
+import lape
 from lape.errors import ModelError
+from lape.model.identity import describe
 from lape.model.precision import in_float32
-from support.tiny import CONFIGS, tiny
+from lape.values.same import compared
+from support.tiny import CONFIGS, tiny, tiny_tokenizer
 
 
 @pytest.mark.parametrize("kind", sorted(CONFIGS))
@@ -52,3 +55,19 @@ def test_weights_that_are_not_there_are_refused_and_nothing_is_changed():
     with pytest.raises(ModelError, match="offloaded"), in_float32(model):
         pass
     assert model.model.layers[0].mlp.up_proj.weight.dtype == torch.bfloat16
+
+
+def test_it_is_still_the_model_that_was_loaded(tmp_path):
+    """What was made with it in its own format is known to be its own, without a guess."""
+    tiny("llama", torch.bfloat16).save_pretrained(tmp_path)
+    tiny_tokenizer().save_pretrained(tmp_path)
+    model, tokenizer = lape.load(tmp_path)
+    before = describe(model, tokenizer)
+    with in_float32(model):
+        inside = describe(model, tokenizer)
+        assert inside["model"]["dtype"] == "float32"
+        assert compared(before, inside).unsure == compared(before, inside).differ == ()
+        with torch.no_grad():
+            model.model.layers[0].mlp.up_proj.weight.add_(1)
+        assert describe(model, tokenizer)["model"]["source"] is None
+    assert describe(model, tokenizer) == before

@@ -223,6 +223,15 @@ def remember(model: nn.Module, path: Path | None, content: str | None) -> None:
     _SOURCES[inner] = _Source(_signature(inner), None if path is None else str(path.absolute()), content)
 
 
+def loaded_from(model: nn.Module) -> tuple[Path | None, str | None] | None:
+    """What `remember` noted; None where nothing was, or the weights are no longer those."""
+    inner = unwrapped(model)
+    source = _SOURCES.get(inner)
+    if source is None or source.signature is None or source.signature != _signature(inner):
+        return None
+    return None if source.path is None else Path(source.path), source.content
+
+
 def describe(
     model: PreTrainedModel | nn.Module, tokenizer: PreTrainedTokenizerBase | None, bos: str | None = None
 ) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from lape.errors import ModelError
+from lape.model.identity import loaded_from, remember
 
 _HALF = (torch.bfloat16, torch.float16)
 
@@ -18,9 +19,10 @@ def in_float32(model: Any) -> Iterator[None]:
     """While inside, all half-precision weights and buffers are float32; afterwards the very same tensors are back.
 
     For what is smaller than half precision's rounding, such as the damage of a single neuron. A weight shared by two modules
-    stays shared. Takes twice the model's memory on top. Raises ModelError for weights that are not there to be converted
-    (quantised, or offloaded).
+    stays shared, and the model is still the one that was loaded, in another number format. Takes twice the model's memory on top.
+    Raises ModelError for weights that are not there to be converted (quantised, or offloaded).
     """
+    loaded = loaded_from(model)
     kept: list[tuple[str, dict[str, Any], Any]] = []
     wide: dict[int, Any] = {}
     for module in model.modules():
@@ -40,7 +42,11 @@ def in_float32(model: Any) -> Iterator[None]:
                 is_weight = isinstance(tensor, torch.nn.Parameter)
                 wide[id(tensor)] = torch.nn.Parameter(made, requires_grad=tensor.requires_grad) if is_weight else made
             store[name] = wide[id(tensor)]
+        if loaded is not None:
+            remember(model, *loaded)
         yield
     finally:
         for name, store, tensor in kept:
             store[name] = tensor
+        if loaded is not None:
+            remember(model, *loaded)
