@@ -63,6 +63,29 @@ def test_piped_progress_tells_the_last_step_of_what_takes_long(monkeypatch):
     assert [line.split(",")[0] for line in lines] == ["recording en: 60 of 100", "recording en: 100 of 100"]
 
 
+def test_what_is_done_again_under_the_same_name_is_told_again(monkeypatch):
+    now = iter([0.0, 20.0, 21.0, 41.0])
+    file = io.StringIO()
+    monkeypatch.setattr(common, "err", Terminal(file=file))
+    monkeypatch.setattr(common.time, "monotonic", lambda: next(now))
+    with progress() as report:
+        for done, total in ((0, 9), (9, 9), (1, 5), (3, 5)):
+            report("switching neurons off", done, total)
+    assert [line.split(",")[0][-6:] for line in file.getvalue().splitlines()] == ["9 of 9", "3 of 5"]
+
+
+def test_a_terminal_shows_the_bar_of_what_is_done_again(monkeypatch):
+    file = io.StringIO()
+    monkeypatch.setattr(common, "err", Terminal(file=file, width=80, force_terminal=True))
+    with progress() as report:
+        report("switching neurons off", 9, 9)
+        report("measuring the unedited model", 0, 2)
+        report("switching neurons off", 1, 5)
+        common._shown[-1].refresh()
+        shown = file.getvalue()
+    assert "1/5" in shown
+
+
 @pytest.mark.parametrize("size", [1, 3, 1000])
 def test_an_answer_breaks_between_words_on_a_terminal_and_nowhere_else(size, monkeypatch):
     text = "Un deux trois quatre cinq six\nsept, huit neuf dix onze 天空为什么是蓝色的呢请回答我 fin"

@@ -142,10 +142,16 @@ def progress() -> Iterator[Report]:
         disable=not err.is_terminal,
     )
     tasks: dict[str, TaskID] = {}
+    reached: dict[str, int] = {}
     told: dict[str, tuple[float, int, float]] = {}
     doing = _Unmeasured()
 
     def report(task: str, done: int, total: int | None) -> None:
+        if done < reached.get(task, 0):  # begun anew under the same name
+            told.pop(task, None)
+            if task in tasks:
+                bar.remove_task(tasks.pop(task))
+        reached[task] = done
         if err.is_terminal:
             if task not in tasks:
                 for other in tasks.values():
