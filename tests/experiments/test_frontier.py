@@ -11,7 +11,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from lape.errors import LapeError, MismatchError, ModelError, OptionError, TextError
-from lape.experiments.frontier.table import ADVANTAGES, AT_LEVELS, advantages, at_levels
+from lape.experiments.frontier.table import ADVANTAGES, AT_LEVELS, advantages, at_levels, enough
 from lape.measure.bootstrap import Resamples
 from lape.measure.effects import Effects
 from lape.measure.frontier import FRONTIER, GROWTH, MATRIX, frontier, growth, matrix
@@ -296,8 +296,10 @@ def test_a_way_of_choosing_that_does_the_same_has_no_advantage(seed):
     both = Effects(LANGUAGES, effects.sentences, nats, dict.fromkeys(nats, (1, 1, 1)))
     known = compare(both, ["same"], seed=seed).drop_nulls("difference")
     assert len(known)
-    assert set(known["difference"]) == set(known["low"]) == set(known["worst_difference"]) == {0.0}
-    assert set(known["p"]) == set(known["p_holm"]) == {1.0}
+    assert set(known["difference"]) == set(known["worst_difference"]) == {0.0}
+    judged = known.drop_nulls("low")  # the mean of one of two languages has no interval
+    assert set(judged["low"]) == set(judged["high"]) == {0.0}
+    assert set(judged["p"]) == set(judged["p_holm"]) == {1.0}
 
 
 def test_others_are_read_off_the_line_between_the_sizes_around_the_level():
@@ -448,8 +450,26 @@ def test_a_language_without_any_set_of_a_way_is_not_won_and_left_out_of_the_mean
     assert all(fr[name] is None for name in ("own", "selectivity", "difference", "low", "high", "p", "p_holm"))
     assert [row["languages"] for row in (fr, zh, mean)] == [0, 1, 1]
     assert mean["difference"] == zh["difference"]
+    assert [mean[name] for name in ("low", "high", "quantiles", "worst_difference_low", "p")] == [None] * 5
     known = [row for row in table.iter_rows(named=True) if row["language"] in ("en", "zh")]
     assert [row["p_holm"] for row in known] == pytest.approx(holm([row["p"] for row in known]))
+
+
+@pytest.mark.parametrize(
+    ("compared", "languages", "says"),
+    [
+        (0, 1, False),
+        (1, 1, True),
+        (1, 2, False),
+        (2, 2, True),
+        (2, 3, False),
+        (3, 4, True),
+        (3, 6, True),
+        (3, 7, False),
+    ],
+)
+def test_a_mean_speaks_for_languages_of_which_most_were_compared(compared, languages, says):
+    assert enough(compared, languages) is says
 
 
 def test_where_no_language_can_be_compared_the_mean_is_null():

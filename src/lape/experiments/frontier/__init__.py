@@ -16,7 +16,7 @@ from lape.experiments.claim import beside
 from lape.experiments.context import Context, Tables
 from lape.experiments.experiment import MODEL, PARALLEL, Cost, Experiment, matrices
 from lape.experiments.frontier.figures import frontier as draw
-from lape.experiments.frontier.table import ADVANTAGES, AREA, AT_LEVELS, Key, advantages, at_levels
+from lape.experiments.frontier.table import ADVANTAGES, AREA, AT_LEVELS, Key, advantages, at_levels, enough
 from lape.experiments.table import Table
 from lape.figures.captions import sentences
 from lape.figures.figure import Figure
@@ -105,7 +105,15 @@ def _compared(context: Context, measured: Effects, reference: Key) -> dict[str, 
         if method == methods[0] or method == "lape"
     ]
     levels = at_levels(measured, context.over, **how).filter(pl.col("method").is_in(methods))
-    return {"levels": levels, "advantages": pl.concat(pairs)}
+    table = pl.concat(pairs)
+    for row in table.filter(language=MEAN, at=AREA).iter_rows(named=True):
+        if not enough(row["languages"], len(context.over)):
+            both, those = (
+                f"{row['method']} and {row['against']}",
+                f"{row['languages']} of {len(context.over)} languages",
+            )
+            context.note("frontier", f"{both} reach equal own effects in {those} only: their mean has no interval")
+    return {"levels": levels, "advantages": table}
 
 
 def _best(table: pl.DataFrame, count: int) -> list[str]:
@@ -203,7 +211,8 @@ def _cost(context: Context, options: FrontierStudy) -> Cost:
 
 _ADVANTAGES = (
     "How much less one method's sets disturb the other languages than another's do at equal own effect, nats per sentence: at each level, and "
-    "averaged over all levels at which both were measured (area). In the row mean, languages are resampled too."
+    "averaged over all levels at which both were measured (area). In the row mean, languages are resampled too; it has an "
+    "interval where most could be compared."
 )
 
 EXPERIMENT = Experiment(

@@ -39,6 +39,7 @@ ADVANTAGES = {
 """Columns of `advantages`."""
 AREA = "area"
 """Stands for the mean over all levels that both methods were measured at."""
+_INTERVALS = [name for name in ADVANTAGES if name.endswith(("low", "high", QUANTILES))] + ["p"]
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,8 @@ def advantages(
 
     One row per language and level, and one of the mean over those of `over` that could be compared (`languages`, how many; `favoured`, how many of
     them have a difference above 0). Intervals are paired over units of text; in the row of the mean languages are resampled too, as a random effect: it
-    says what another sample of languages might show. `p` is the bootstrap's, two-sided, of no difference, `p_holm` corrected over the languages
+    says what another sample of languages might show, and there is none where fewer than half of
+    them, or fewer than three of three or more, could be compared. `p` is the bootstrap's, two-sided, of no difference, `p_holm` corrected over the languages
     of the same pair and level, and `units` of the language that has fewest. Ours. Raises OptionError for a method, a reference, or a language of
     `over`, that was not measured.
 
@@ -199,10 +201,23 @@ def advantages(
             corrected = holm_known([row["p"] for row in each])
             each = [row | {"p_holm": p} for row, p in zip(each, corrected, strict=True)]
             whole = _compared(curves, [found[k] for k in chosen])
+            if not enough(whole["languages"], len(chosen)):
+                whole |= dict.fromkeys(_INTERVALS)
             named = zip([*effects.languages, MEAN], [*each, whole | {"p_holm": whole["p"]}], strict=True)
             about = {"method": method, "against": other, "at": str(at), "units": curves.drawn.units}
             rows += [{**about, "language": language, **row} for language, row in named]
     return pl.DataFrame(rows, schema=ADVANTAGES)
+
+
+def enough(compared: int, languages: int) -> bool:
+    """Whether a mean over the languages that could be compared says something of all: at least half of them, and three where there are so many.
+
+    Example:
+        >>> from lape.experiments.frontier.table import enough
+        >>> enough(2, 2), enough(1, 2), enough(2, 4), enough(3, 7), enough(4, 7)
+        (True, False, False, False, True)
+    """
+    return 2 * compared >= languages and compared >= min(3, languages)
 
 
 @dataclass(frozen=True)
