@@ -28,6 +28,6 @@ def setup(app: Any) -> None:
 
 def _with_tree(_app: Any, page: str, source: list[str]) -> None:
     study = page.startswith("studies/") and page.endswith("/README")
-    tree = "*" if study else _TREES.get(page)
+    tree = "**" if study else _TREES.get(page)
     if tree:
         source[0] += f"\n```{{toctree}}\n:hidden:\n:glob:\n\n{tree}\n```\n"
