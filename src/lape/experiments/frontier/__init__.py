@@ -108,11 +108,9 @@ def _compared(context: Context, measured: Effects, reference: Key) -> dict[str, 
     table = pl.concat(pairs)
     for row in table.filter(language=MEAN, at=AREA).iter_rows(named=True):
         if not enough(row["languages"], len(context.over)):
-            both, those = (
-                f"{row['method']} and {row['against']}",
-                f"{row['languages']} of {len(context.over)} languages",
-            )
-            context.note("frontier", f"{both} reach equal own effects in {those} only: their mean has no interval")
+            both, of = f"{row['method']} and {row['against']}", len(context.over)
+            said = f"{both} reach equal own effects in {row['languages']} of {of} languages: their mean has no interval"
+            context.note("frontier", said)
     return {"levels": levels, "advantages": table}
 
 
