@@ -123,6 +123,10 @@ class _Source:
     path: str | None
     content: str | None
 
+    def holds(self, signature: str | None) -> bool:
+        """Whether a model with this signature still has the weights that were loaded."""
+        return signature is not None and signature == self.signature
+
 
 _KNOWN: WeakKeyDictionary[nn.Module, _Known] = WeakKeyDictionary()
 _SOURCES: WeakKeyDictionary[nn.Module, _Source] = WeakKeyDictionary()
@@ -227,7 +231,7 @@ def loaded_from(model: nn.Module) -> tuple[Path | None, str | None] | None:
     """What `remember` noted; None where nothing was, or the weights are no longer those."""
     inner = unwrapped(model)
     source = _SOURCES.get(inner)
-    if source is None or source.signature is None or source.signature != _signature(inner):
+    if source is None or not source.holds(_signature(inner)):
         return None
     return None if source.path is None else Path(source.path), source.content
 
@@ -253,7 +257,7 @@ def describe(
     name = str(getattr(inner.config, "_name_or_path", "") or type(inner).__name__)
     there = Path(name).expanduser()
     path = source.path if source is not None else str(there.absolute()) if there.exists() else None
-    as_loaded = source is not None and source.signature is not None and source.signature == known.signature
+    as_loaded = source is not None and source.holds(known.signature)
     described: dict[str, Any] = {
         "model": {
             "id": Path(path).name if path is not None else name,
