@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lape.model.load import load
     from lape.recording.record import record
     from lape.reporting import report
-    from lape.ship.checkpoint import export
+    from lape.ship.export import export
     from lape.values.neurons import LanguageNeurons
     from lape.values.stats import ActivationStats
 
@@ -33,7 +33,7 @@ _HOMES = {
     "Scale": "lape.edit.edit",
     "edited": "lape.edit.edit",
     "steer": "lape.edit.steer",
-    "export": "lape.ship.checkpoint",
+    "export": "lape.ship.export",
     "perplexity": "lape.experiments.perplexity.run",
     "forcing": "lape.experiments.forcing.run",
     "report": "lape.reporting",

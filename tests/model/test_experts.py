@@ -25,7 +25,7 @@ from lape.model.loss import find_head
 from lape.model.weights import down_norms
 from lape.recording.reader import Reader
 from lape.recording.record import record
-from lape.ship.checkpoint import export
+from lape.ship.export import export
 from lape.values.neurons import NeuronSet
 from lape.values.stats import ActivationStats, merge
 from support.brute import assert_near, logits_of, some_texts, tokenizer_of

@@ -18,7 +18,7 @@ from lape.model.find import find
 from lape.model.identity import check_made_with, checksum, describe
 from lape.model.load import load
 from lape.recording.record import record
-from lape.ship.checkpoint import export
+from lape.ship.export import export
 from lape.values.neurons import NeuronSet
 from lape.values.space import NeuronSpace
 from lape.values.stats import ActivationStats

@@ -398,7 +398,7 @@ def context():
         [
             "support.child",
             "lape.model.discover",
-            "lape.ship.checkpoint",
+            "lape.ship.export",
             "lape.experiments.perplexity.run",
             "transformers",
         ]

@@ -1,33 +1,62 @@
-"""`lape export`: a checkpoint with languages switched off in its weights."""
+"""`lape export`: edits of language neurons as an adapter or a checkpoint, for engines that know nothing of lape."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
-from lape.cli.common import out, progress
+import polars as pl
+from rich.text import Text as Line
+
+from lape.cli.common import out, progress, written
 from lape.cli.flags import Out, Several, Switch
-from lape.cli.inputs import LOADING, Loading, load_matching, neurons_of
-from lape.edit.edit import Off, Scale
+from lape.cli.inputs import LOADING, Loading, load_matching, neurons_of, texts_of
+from lape.cli.tables import between, titled
+from lape.data import samples
+from lape.data.texts import Texts
+from lape.edit.edit import Edit, Off, Scale
+from lape.edit.steer import SHIPPED, steering
 from lape.errors import OptionError
-from lape.ship.checkpoint import export as bake
+from lape.experiments.known import texts_in
+from lape.measure.bench import Bench, named_sets
+from lape.measure.generation import GenerationOptions
+from lape.options import Tokens
+from lape.progress import Progress
+from lape.recording.run import checked_texts
+from lape.ship.constant import TOKENS
+from lape.ship.export import MANIFEST, Format
+from lape.ship.export import export as ship
+from lape.ship.strength import best, strengths
 from lape.store import files
+from lape.store.documents import read_json
+from lape.store.run import read_record
+from lape.values.neurons import LanguageNeurons
+from lape.values.stats import ActivationStats
 
 
 def export(
     model: str,
     neurons: Path,
     *,
+    to: str | None = None,
     off: Several | None = None,
     scale: Several | None = None,
-    to: Out,
+    folder: Out,
+    format: Format | None = None,
+    strength: float | None = None,
+    sets: str = "difference:100",
+    text: Several | None = None,
+    tokens: Tokens = TOKENS,
+    evaluation: Several | None = None,
     languages: str | None = None,
     width: int | None = None,
     overwrite: Switch = False,
     loading: Loading = LOADING,
 ) -> None:
-    """Write a plain checkpoint in which the neurons of some languages are switched off or made stronger.
+    """Write the switch: an adapter, or a checkpoint, with which a model writes a language, or does without some, in any engine.
 
     Parameters
     ----------
@@ -35,12 +64,26 @@ def export(
         A Hugging Face id, a local folder or GGUF file, or sample; or a run's folder alone, which knows its model.
     neurons
         A run's folder, a file of neurons, or a published .pth.
+    to
+        The language to write. Its neurons are raised at the gate, which needs text of several languages.
     off
         A language to switch off; may be given several times.
     scale
         TAG=FACTOR, such as fr=1.5: a language whose activations are multiplied; may be given several times.
-    to
+    folder
         The folder to write.
+    format
+        lora (peft, vLLM, SGLang), gguf-lora (llama.cpp) or checkpoint (the whole model). Default: lora with --to, else checkpoint.
+    strength
+        How strong the switch of --to is. Default: chosen on development questions, for languages that have bundled ones; else 1.
+    sets
+        Which neurons --to raises: lape (those of the run), or difference:N (the N largest differences of mean activation).
+    text
+        TAG=PATH: text that the constant is fitted to, of several languages. Default: what the run recorded; for sample the bundled text.
+    tokens
+        How many tokens of it, of each language.
+    evaluation
+        TAG=PATH: other text, on which costs are measured. Default for sample: the bundled text that the demo evaluates; else none is.
     languages
         For a .pth: its languages in order.
     width
@@ -48,20 +91,90 @@ def export(
     overwrite
         Replace an existing folder.
     """
-    files.refuse_existing(to, overwrite)
-    found = neurons_of(neurons, languages, width)
-    edits = _edits(found, off or [], scale or [])
+    files.refuse_existing(folder, overwrite)
+    found = neurons_of(neurons, languages, width) if off or scale or to is None or neurons.is_file() else None
+    edits: list[Edit] = _edits(found, off or [], scale or []) if found is not None and (off or scale) else []
+    about = [*(f"without {language}" for language in off or []), *(f"with {one}" for one in scale or [])]
+    if to is None and not edits:
+        raise OptionError("No edit was given. Expected --to TAG, --off TAG, --scale TAG=FACTOR, or several of them.")
+    wanted = to and _Wanted(model, neurons, to, sets)
+    texts = _texts(model, neurons, text) if wanted else None
+    others = (
+        texts_of(evaluation, "--evaluation") if evaluation else samples.texts("evaluate") if model == "sample" else None
+    )
     with progress() as report:
-        loaded, tokenizer = load_matching(model, loading, report, neurons=found)
-        bake(loaded, edits, to, tokenizer=tokenizer, overwrite=overwrite)
-    done = [*(f"without {language}" for language in off or []), *(f"with {one}" for one in scale or [])]
-    out.print(f"Written: {to}, a plain checkpoint {', '.join(done)}.", soft_wrap=True)
+        loaded, tokenizer = load_matching(model, loading, report, neurons=wanted.neurons if wanted else found)
+        choices = None
+        if wanted:
+            if strength is None:
+                strength, choices = wanted.strength(loaded, tokenizer, report)
+            edits += wanted.edits(strength)
+            about = [f"writes {wanted.to} (strength {strength:g})", *about]
+        how: dict[str, Any] = {"evaluation": others, "choices": choices, "about": about, "progress": report}
+        kind = format or ("lora" if to else "checkpoint")
+        ship(
+            loaded,
+            edits,
+            folder,
+            format=kind,
+            tokenizer=tokenizer,
+            texts=texts,
+            tokens=tokens,
+            overwrite=overwrite,
+            **how,
+        )
+    _show(folder, about, choices)
+    written(folder)
+
+
+class _Wanted:
+    """The language to write: its neurons, and what raises them."""
+
+    def __init__(self, model: str, place: Path, to: str, sets: str) -> None:
+        self.model, self.stats = model, None
+        if place.is_dir() or place.name == "stats.safetensors":
+            self.stats = ActivationStats.load(place)
+            self.neurons, self.sets = named_sets(self.stats, sets, place if place.is_dir() else None), sets
+        else:
+            self.neurons, self.sets = LanguageNeurons.load(place), "lape"
+        self.to = self.stats.canonical(to) if self.stats else to
+        self.edits(1.0)  # refuses before the model is loaded
+
+    def edits(self, strength: float) -> list[Edit]:
+        return steering(self.neurons, self.stats, replace(SHIPPED, strength=strength), to=self.to)
+
+    def strength(self, model: Any, tokenizer: Any, report: Progress) -> tuple[float, pl.DataFrame | None]:
+        """The strength that suits, and how it was chosen; 1 where there are no questions."""
+        if self.stats is None or self.to not in samples.LANGUAGES:
+            return 1.0, None
+        sources = [one for one in self.stats.languages if one in samples.LANGUAGES and one != self.to][:2]
+        if not sources:
+            return 1.0, None
+        named = (*sources, self.to)
+        bench = Bench(model, tokenizer, self.stats, None, GenerationOptions(), neurons=self.neurons)
+        asked, native = (samples.questions(part, languages=named) for part in ("development", "choosing"))
+        found = strengths(bench, asked, native, to=self.to, sources=sources, sets=self.sets, progress=report)
+        return best(found), found
+
+
+def _texts(model: str, place: Path, flags: Sequence[str] | None) -> Texts:
+    """The text that a constant is fitted to."""
+    if flags:
+        return texts_of(flags)
+    if model == "sample":
+        return samples.texts("record", languages=(*samples.LANGUAGES, *samples.FURTHER))
+    record = read_record(place if place.is_dir() else place.parent)
+    recorded = texts_in(record) if record.get("verb") in ("record", "merge", "study") else {}
+    if not recorded:
+        raise OptionError(
+            "The run does not say which text was recorded, and --to needs text of several languages, to which a constant is fitted. Type: "
+            f"lape export {quote(model)} {quote(str(place))} --text TAG=PATH --text TAG=PATH …"
+        )
+    return checked_texts({language: [*paths] for language, paths in recorded.items()})
 
 
 def _edits(neurons: Any, off: Sequence[str], scale: Sequence[str]) -> list[Any]:
     """The edits that are asked for."""
-    if not off and not scale:
-        raise OptionError("No edit was given. Expected --off TAG, --scale TAG=FACTOR, or both.")
     edits: list[Any] = [Off(neurons[language]) for language in off]
     for one in scale:
         language, _, factor = one.partition("=")
@@ -73,3 +186,57 @@ def _edits(neurons: Any, off: Sequence[str], scale: Sequence[str]) -> list[Any]:
             ) from error
         edits.append(Scale(neurons[language], number))
     return edits
+
+
+def _show(folder: Path, about: Sequence[str], choices: pl.DataFrame | None) -> None:
+    """What was written, and how near it is to the edit."""
+    said = read_json(folder / MANIFEST)
+    if choices is not None:
+        rows = [
+            [row["setting"], *(f"{row[share]:.2f}{_ends(row, share)}" for share in ("in_language", "good"))]
+            for row in choices.iter_rows(named=True)
+        ]
+        out.print(titled("Answers to development questions", ["", "in the language", "good"], rows))
+    if "largest_difference" in said:
+        out.print(
+            f"Largest difference of a logit from the edit at run time: {said['largest_difference']:.1e} of their range.",
+            soft_wrap=True,
+        )
+    if "fit" in said:
+        fitted = [
+            [
+                row["language"],
+                row["read_as"],
+                row["position"],
+                f"{row['kl']:.4f}",
+                f"{row['agreement']:.2f}",
+                f"{row['edit']:.2f}",
+            ]
+            for row in said["fit"]
+        ]
+        out.print(
+            titled(
+                "KL of the adapter from the edit at run time, nats",
+                ["language", "read as", "position", "KL", "same token", "edit"],
+                fitted,
+                keys=3,
+            )
+        )
+    if "cost" in said:
+        rows = [
+            [row["language"], f"{row['cost']:+.2f}", between(row["low"], row["high"], "+.2f")] for row in said["cost"]
+        ]
+        out.print(titled("Change of loss on text, nats per token", ["language", "change", "95 % interval"], rows))
+    size = sum(path.stat().st_size for path in folder.iterdir() if path.suffix in (".safetensors", ".gguf"))
+    rank = f", rank {said['rank']}" if "rank" in said else ""
+    out.print(Line(f"{said['kind']}, {size / 1000:,.0f} kB{rank}: {', '.join(about)}"))
+    if "max_lora_rank" in said:
+        out.print(
+            f"vLLM: --enable-lora --max-lora-rank {said['max_lora_rank']} --lora-modules {folder.name}={folder}",
+            soft_wrap=True,
+        )
+
+
+def _ends(row: dict[str, Any], share: str) -> str:
+    found = between(row[f"{share}_low"], row[f"{share}_high"], ".2f", "–")
+    return f" ({found})" if found else ""

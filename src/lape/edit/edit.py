@@ -6,20 +6,25 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
 
 from lape.edit.positions import Positions, Tokens
-from lape.errors import OptionError
+from lape.errors import ModelError, OptionError
 from lape.model.editing import editing
 from lape.model.find import find
-from lape.model.hooks import Alter, Rows, change, hooked
+from lape.model.hooks import Alter, Rows, at_gate, change, hooked
 from lape.model.identity import check_made_with
+from lape.model.site import Sites
+from lape.model.weights import preactivation
 from lape.values.neurons import NeuronSet
 from lape.values.same import check_same_model
 from lape.values.space import NeuronSpace
+
+At: TypeAlias = Literal["activation", "gate"]
+"""Where a value is added: to the activation, or to what goes into the activation function (in a gated MLP, what its gate projection gives)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +65,10 @@ class Add:
 
     Tang et al. (2024) steer by it, with the mean activation in the language to be written.
 
+    `at="gate"`: the pre-activation is raised instead, by `strength` times the pre-activation whose activation is `value` (of two, the larger), so
+    that `value` has the same unit. The neuron still responds to the text, and the first position of each text is left as it is: what massive
+    activations there carry (Sun et al. 2024) is no text. Only this form of addition can be shipped as a LoRA of rank one: `lape.export`. Ours.
+
     Example:
         >>> with lape.edited(model, [lape.Off(neurons["en"]), lape.Add(neurons["fr"], stats.mean("fr"), strength=1.5)]):
         ...     logits = model(**tokenizer("en02 en03", return_tensors="pt")).logits
@@ -68,9 +77,11 @@ class Add:
     neurons: NeuronSet
     value: float | Tensor
     strength: float = 1.0
+    at: At = "activation"
 
     def __repr__(self) -> str:
-        return f"Add({self.neurons}, value={_between(self)}, strength={self.strength:g})"
+        where = "" if self.at == "activation" else f", at={self.at!r}"
+        return f"Add({self.neurons}, value={_between(self)}, strength={self.strength:g}{where})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,13 +108,15 @@ def edited(
     tokens: Tokens = "both",
     first: int | None = None,
     fade: float = 1.0,
+    spare: bool = False,
 ) -> Iterator[nn.Module]:
     """Intervention on activations: inside the `with`, the model runs with the edits, applied in order; on leaving, exceptions included, it is
     what it was.
 
     `tokens`: edit all positions ("both"), those whose output picks a new token ("generated", the last prompt position
     included), or the others ("prompt"). `first`: of the generated ones only the first N, after which the model writes on
-    by itself. `fade`: each generated position is changed by so much of the change of the one before.
+    by itself. `fade`: each generated position is changed by so much of the change of the one before. `spare`: leave the first position of each
+    text as it is, whatever the edit; what is added at the gate does so in any case.
 
     It holds for the thread or task that enters it and for threads and tasks started inside (`generate` with a streamer, `asyncio.to_thread`).
     Any other that runs the model meanwhile gets a ModelError, unless it is inside of an edit of its own, for which `edited(model, [])` will do.
@@ -122,16 +135,21 @@ def edited(
         True
     """
     todo = list(edits) if isinstance(edits, Iterable) else [edits]
-    where = None if (tokens, first, fade) == ("both", None, 1.0) else Positions(model, tokens, first, fade)
+    everywhere = (tokens, first, fade) == ("both", None, 1.0)
+    where = Positions(model, tokens, first, fade)
     found = find(model)
     check_edits(model, todo, found.space)
     with ExitStack() as stack:
-        alterations = _alterations(todo, found.space)
-        stack.enter_context(editing(model, changes=bool(alterations)))
-        if where is not None:
+        alterations = _alterations([edit for edit in todo if not _at_gate(edit)], found.space)
+        raised = raised_gates(model, todo, found)
+        stack.enter_context(editing(model, changes=bool(alterations or raised)))
+        if raised or spare or not everywhere:
             stack.enter_context(where.followed())
-            alterations = {k: where.only(alter) for k, alter in alterations.items()}
-        handles = [handle for k, alter in alterations.items() for handle in change(model, found.sites[k], alter)]
+        if spare or not everywhere:
+            alterations = {k: where.only(alter, spare=spare) for k, alter in alterations.items()}
+        raising = {k: where.only(_added(_Resident(by)), spare=True) for k, by in raised.items()}
+        handles = [handle for k, alter in raising.items() for handle in at_gate(model, found.sites[k], alter)]
+        handles += [handle for k, alter in alterations.items() for handle in change(model, found.sites[k], alter)]
         stack.enter_context(hooked(handles))
         yield model
 
@@ -152,6 +170,8 @@ def check(edit: Edit, space: NeuronSpace) -> None:
     amount = edit.factor if isinstance(edit, Scale) else edit.strength if isinstance(edit, Add) else 1.0
     if not math.isfinite(amount):
         raise OptionError(f"{amount} is not a finite number. Expected a factor or strength such as 0.5.")
+    if isinstance(edit, Add) and edit.at not in get_args(At):
+        raise OptionError(f"at is {edit.at!r}. Expected {' or '.join(get_args(At))}.")
     if isinstance(edit, (Set, Add)):
         value = torch.as_tensor(edit.value)
         if value.dim() and value.shape != (len(space),):
@@ -175,10 +195,37 @@ def _alterations(edits: Sequence[Edit], space: NeuronSpace) -> dict[int, Alter]:
     return found
 
 
-def _affine_map(keep: _Resident, shift: _Resident) -> Alter:
+def _at_gate(edit: Edit) -> bool:
+    return isinstance(edit, Add) and edit.at == "gate"
+
+
+def raised_gates(model: nn.Module, edits: Sequence[Edit], found: Sites) -> dict[int, Tensor]:
+    """By how much all edits together raise what goes into the activation function of each site that they touch there: (width,) float64 each, on
+    the CPU. Raises ModelError where that cannot be changed, OptionError for a value that no input gives.
+    """
+    raised: dict[int, Tensor] = {}
+    for edit in edits:
+        if not isinstance(edit, Add) or edit.at != "gate":
+            continue
+        for position, local in found.space.split(edit.neurons.flat).items():
+            site, start = found.sites[position], found.space.stretches[position].start
+            by = raised.setdefault(position, torch.zeros(site.width, dtype=torch.float64))
+            try:
+                value = preactivation(model, site, values_at(edit.value, local + start))
+            except ModelError as error:
+                raise OptionError(f"Nothing can be added at the gate of layer {site.layer}: {error}") from error
+            by[local] += edit.strength * value
+    return {position: by for position, by in raised.items() if bool(by.any())}
+
+
+def _added(shift: _Resident) -> Alter:
     def added(a: Tensor, _rows: Rows) -> Tensor:
         return a + shift.on(a.device, a.dtype)
 
+    return added
+
+
+def _affine_map(keep: _Resident, shift: _Resident) -> Alter:
     def scaled(a: Tensor, _rows: Rows) -> Tensor:
         return a * keep.on(a.device, a.dtype)
 
@@ -186,14 +233,21 @@ def _affine_map(keep: _Resident, shift: _Resident) -> Alter:
         return torch.addcmul(shift.on(a.device, a.dtype), a, keep.on(a.device, a.dtype))
 
     if bool((keep.tensor == 1).all()):
-        return added
+        return _added(shift)
     return both if bool(shift.tensor.any()) else scaled
 
 
 def affine(edits: Sequence[Edit], space: NeuronSpace) -> dict[int, tuple[Tensor, Tensor]]:
-    """What all edits together do to the neurons of each site that they touch, a · keep + shift: (width,) float64 each, on the CPU."""
+    """What all edits together do to the activations of each site that they touch, a · keep + shift: (width,) float64 each, on the CPU.
+
+    Raises OptionError for what is added at the gate, which is no such map.
+    """
     found: dict[int, tuple[Tensor, Tensor]] = {}
     for edit in edits:
+        if _at_gate(edit):
+            raise OptionError(
+                f"{edit} acts on what goes into the activation function, and here activations alone can be changed."
+            )
         for position, local in space.split(edit.neurons.flat).items():
             stretch = space.stretches[position]
             if position not in found:

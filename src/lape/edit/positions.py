@@ -36,6 +36,8 @@ class _Forward(threading.local):
     """The positions that are edited: from, to; or (tokens,) bool where only the device knows."""
     weight: float | Tensor = 1.0
     """How much of the change those positions get: one number, or (positions edited, 1)."""
+    begins: Tensor | None = None
+    """(rows, tokens) bool, the first position of each text; None where there is none."""
 
 
 class Positions:
@@ -74,8 +76,19 @@ class Positions:
         with editing(self._model, generating=self._in_generate), held(handles):
             yield self
 
-    def only(self, alter: Alter) -> Alter:
-        """`alter`, at these positions alone: activations (rows, tokens, width), (rows · tokens, width), or those of some tokens."""
+    def only(self, alter: Alter, *, spare: bool = False) -> Alter:
+        """`alter`, at these positions alone: activations (rows, tokens, width), (rows · tokens, width), or those of some tokens.
+
+        `spare`: and not at the first position of a text.
+        """
+
+        def sparing(activation: Tensor, which: Rows) -> Tensor:
+            changed, begins = limited(activation, which), self._now.begins
+            if begins is None:
+                return changed
+            here = begins.to(activation.device).flatten()
+            here = here if which is None else here[which]
+            return torch.where(here.view(*activation.shape[:-1], 1), activation, changed)
 
         def limited(activation: Tensor, which: Rows) -> Tensor:
             rows, tokens = self._now.shape
@@ -90,7 +103,7 @@ class Positions:
             blended = self._blend(lambda a: alter(a, None), activation.reshape(rows, tokens, -1))
             return blended.reshape(activation.shape)
 
-        return limited
+        return sparing if spare else limited
 
     def _weights(self, device: torch.device) -> Tensor:
         """(tokens,) how much of the change each position gets."""
@@ -144,6 +157,7 @@ class Positions:
         start = _length(cache)
         if not now.generating:
             now.last = self._prompt_of(cache) if int(start) else now.shape[1] - 1
+        now.begins = _begins(given, start, now.shape)
         self._mark(now.last - start, start.device if isinstance(start, Tensor) else None)
 
     def _leave(self, _module: nn.Module, _args: Any, out: Any) -> None:
@@ -187,6 +201,24 @@ class Positions:
             yield
         finally:
             now.generating, now.last = before
+
+
+def _begins(given: Mapping[str, Any], start: int | Tensor, shape: tuple[int, int]) -> Tensor | None:
+    """Where texts begin in a forward, whose first position comes after `start` others: where position ids begin again, where padding ends, or
+    at the beginning of the cache.
+    """
+    positions, mask = given.get("position_ids"), given.get("attention_mask")
+    mask = mask if isinstance(mask, Tensor) and mask.dim() == 2 else None
+    if isinstance(positions, Tensor) and positions.shape[-2:] in (shape, (1, shape[1])) and positions.dim() == 2:
+        begins = (positions == 0).expand(shape)
+        if mask is not None:  # padding may have any number
+            begins = begins & mask[:, -shape[1] :].bool()
+    elif mask is not None and not isinstance(start, Tensor):
+        begins = ((mask.cumsum(1) == 1) & mask.bool())[:, start : start + shape[1]]
+    else:
+        at = torch.arange(shape[1], device=start.device if isinstance(start, Tensor) else None)
+        begins = (at + start == 0).expand(shape)
+    return begins if isinstance(start, Tensor) or bool(begins.any()) else None
 
 
 _CACHES = ("cache", "past_key_values", "cache_params")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lape.data.languages import tag
-from lape.edit.edit import Add, Edit, Off, Scale, Set, edited
+from lape.edit.edit import Add, At, Edit, Off, Scale, Set, edited
 from lape.edit.positions import Tokens
 from lape.errors import OptionError
 from lape.model.identity import check_made_with
@@ -50,16 +50,24 @@ class SteerOptions:
     """The change at each generated position, as a share of that at the one before; 1 is no fading."""
     layers: tuple[int, ...] | None = None
     """Only these layers. Default: all."""
+    at: At = "activation"
+    """Where `how` adds: to the activation, or to what goes into the activation function, which an adapter can do as well (gate)."""
 
     def __post_init__(self) -> None:
         check_choices(self)
         positive(self, "first")
         if isinstance(self.value, str) and self.value not in ("mean", "firing", "difference"):
             raise OptionError(f"value is {self.value!r}. Expected mean, firing, difference or a number.")
+        if self.at == "gate" and not self.how.endswith("add"):
+            raise OptionError(
+                f"how is {self.how}, and at is gate. Only what is added can be added at the gate: give how='add' or 'off+add'."
+            )
 
 
 PUBLISHED = SteerOptions(how="off+add", strength=1.0, rise=1.0, tokens="both", first=None, fade=1.0)
 """The edit of Tang et al. (2024): the source's neurons off and the target's mean activation added, at every position of every layer."""
+SHIPPED = SteerOptions(how="add", strength=1.0, rise=1.0, tokens="both", first=None, fade=1.0, at="gate")
+"""What `lape.export` writes as an adapter of rank one: the target's neurons raised at the gate, at every position but the first."""
 
 
 def steer(
@@ -77,6 +85,7 @@ def steer(
     first: int | None = 16,
     fade: float = 0.85,
     layers: tuple[int, ...] | None = None,
+    at: At = "activation",
     target: str | None = None,
 ) -> AbstractContextManager[nn.Module]:
     """Activation steering by language neurons: inside the `with`, the model leans towards writing `to`, and on leaving it is what it was.
@@ -85,7 +94,7 @@ def steer(
     generated positions and fading; those of `source`, where one is named, are off (zero ablation). `neurons.steer(model, to=…)` is the same.
 
     `stats`: where the values come from; by default what the neurons carry of the statistics they were found in (`LanguageNeurons.profile`),
-    which gives the same edit bit for bit. `how` to `layers`: see `SteerOptions`. `target`: the former name of `to`. The edit works in `generate`
+    which gives the same edit bit for bit. `how` to `at`: see `SteerOptions`. `target`: the former name of `to`. The edit works in `generate`
     as `edited` does.
 
     Raises OptionError for a language without neurons, a source that is `to`, or neurons that carry no profile, where `stats` are needed;
@@ -179,7 +188,7 @@ def _switched_on(
     if how == "scale":
         return Scale(own, options.strength)
     value = _value(neurons, stats, to, options.value) * _rising(neurons.space, options.rise)
-    return Add(own, value, options.strength) if how == "add" else Set(own, value * options.strength)
+    return Add(own, value, options.strength, options.at) if how == "add" else Set(own, value * options.strength)
 
 
 def _value(neurons: LanguageNeurons, stats: ActivationStats | None, to: str, value: str | float) -> Tensor | float:

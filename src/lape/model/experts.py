@@ -18,8 +18,8 @@ from torch.nn import functional as F
 
 from lape.model.scope import eagerly
 
-Point: TypeAlias = Literal["activation", "product", "output"]
-"""The activation, the input of the expert's down projection, or its output before it is weighed."""
+Point: TypeAlias = Literal["gate", "activation", "product", "output"]
+"""What goes into the activation function, the activation, the input of the expert's down projection, or its output before it is weighed."""
 Callback: TypeAlias = Callable[[Tensor, Tensor], "Tensor | None"]
 """(rows (n, …), flat token number of each row (n,) int64) -> what takes their place, or None to leave them."""
 Called: TypeAlias = Literal["index", "all", "blocks"]
@@ -157,7 +157,12 @@ class Runner:
 
     def __init__(self, module: nn.Module, layout: Layout) -> None:
         self._module, self.layout = ref(module), layout
-        self._callbacks: dict[Point, dict[int, dict[int, Callback]]] = {"activation": {}, "product": {}, "output": {}}
+        self._callbacks: dict[Point, dict[int, dict[int, Callback]]] = {
+            "gate": {},
+            "activation": {},
+            "product": {},
+            "output": {},
+        }
         self._attached = 0
         self._before: Any = None
         """A forward that the module itself was given, by what offloads its weights for instance."""
@@ -256,7 +261,14 @@ class Runner:
     def _expert(self, module: nn.Module, expert: int, rows: Tensor, token: Tensor) -> Tensor:
         layout = self.layout
         up = layout.up.run(module, expert, rows) if layout.up is not None else None
-        product = Product(module, layout, layout.gate.run(module, expert, rows), up)
+        z = layout.gate.run(module, expert, rows)
+        raising = self._callbacks["gate"].get(expert)
+        if raising:
+            fused = layout.halves in ("concatenated", "interleaved")
+            gate, other = layout.split(z) if fused else (z, z)
+            gate = _through(raising, gate, token)
+            z = layout.join(gate, other) if fused else gate
+        product = Product(module, layout, z, up)
         x = product.value()
         watching = self._callbacks["activation"].get(expert)
         if watching:

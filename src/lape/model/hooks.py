@@ -18,6 +18,7 @@ from lape.model.experts import Point, Runner
 from lape.model.numerics import limited
 from lape.model.scope import Handle, Put, Scope
 from lape.model.site import FUNCTIONS, Branch, Site
+from lape.model.weights import check_gate
 
 Rows: TypeAlias = "Tensor | None"
 """Flat token number of each row (rows,) int64 where an expert sees some tokens only; None where all tokens come in order."""
@@ -30,7 +31,7 @@ Alter: TypeAlias = Callable[[Tensor, Rows], Tensor]
 
 
 At: TypeAlias = Callable[[nn.Module, Site, Callback], list[Handle]]
-"""Calls back at every forward with what passes a point of a site: `change`, `at_product` or `at_output`."""
+"""Calls back at every forward with what passes a point of a site: `change`, `at_gate`, `at_product` or `at_output`."""
 
 
 def reset_compile_cache() -> None:
@@ -86,6 +87,29 @@ def change(model: nn.Module, site: Site, alter: Callback) -> list[Handle]:
     gate, down = _FunctionalGate.of(model, site), model.get_submodule(site.reader)
     put = turn.only(lambda _m, args: gate.rewrite(args, lambda a: alter(a, None)))
     return [*gate.attach(), *turn.handles, Put(down.register_forward_pre_hook, put)]
+
+
+def at_gate(model: nn.Module, site: Site, callback: Callback) -> list[Handle]:
+    """Call back with what the gate projection gives, (..., width), on its way to the activation function; what is returned takes its place.
+
+    Raises ModelError where that is not known.
+    """
+    model = unwrapped(model)
+    if site.layout is not None:
+        return _at_expert(model, site, "gate", callback)
+    gate = check_gate(site)
+    linear = model.get_submodule(gate.module)
+
+    def hook(_module: nn.Module, _args: Any, out: Tensor) -> Tensor | None:
+        part = _part(out, gate, site.width)
+        changed = callback(part, None)
+        if changed is None or part.shape == out.shape:
+            return changed
+        return torch.cat([out[..., : gate.offset], changed, out[..., gate.offset + site.width :]], -1)
+
+    # before those that remember what a gate gave, whoever came first
+    turn = _Turn(model, site.turn, site.runs)
+    return [*turn.handles, Put(linear.register_forward_hook, turn.only(hook), prepend=True)]
 
 
 def at_product(model: nn.Module, site: Site, callback: Callback) -> list[Handle]:

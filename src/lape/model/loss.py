@@ -33,6 +33,12 @@ class Head:
     what: str
     """In words, for `lape doctor`."""
 
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(tokens, width) hidden states -> (tokens, vocabulary) float32 logits."""
+        weight: Any = self.linear.weight
+        out: Tensor = self.after(F.linear(hidden.to(weight.device), weight, getattr(self.linear, "bias", None)))
+        return out.float()
+
     def nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """(tokens, width) hidden states and (tokens,) ids -> (tokens,) float32 nats."""
         weight: Any = self.linear.weight

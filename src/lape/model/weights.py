@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lape.errors import ModelError
 from lape.model.body import body, present, unwrapped
 from lape.model.experts import activation_of
-from lape.model.site import FUNCTIONS, Site
+from lape.model.site import FUNCTIONS, Branch, Site
 
 
 def is_linear(module: nn.Module) -> bool:
@@ -48,15 +49,67 @@ def down_norms(model: nn.Module, site: Site) -> Tensor:
 def keeps_sign(model: nn.Module, site: Site) -> bool:
     """Whether the activation is above 0 exactly where its input is. Fires means activation > 0 in any case."""
     parameter = next(unwrapped(model).get_submodule(site.down).parameters())
-    line = torch.linspace(-4, 4, 801, device=parameter.device)[:, None].expand(-1, site.width)
-    line = line.to(parameter.dtype) if parameter.is_floating_point() else line
+    line = torch.linspace(-4, 4, 801, dtype=parameter.dtype if parameter.is_floating_point() else None)
+    return bool(((activations(model, site, line) > 0) == (line > 0)).all())
+
+
+def activations(model: nn.Module, site: Site, z: Tensor) -> Tensor:
+    """(n,) inputs of a site's activation function -> (n,) activations, on the CPU, in the number format of the inputs or the model's finer one."""
+    module: Any = unwrapped(model).get_submodule(site.down)
+    rows = nn.functional.pad(z, (0, -len(z) % site.width)).view(-1, site.width)  # it is the same for every neuron
+    rows = rows.to(next(module.parameters()).device)
     if site.layout is not None:
-        a = activation_of(unwrapped(model).get_submodule(site.down), site.layout, line)
+        with present(module):
+            a = activation_of(module, site.layout, rows)
     elif site.rule == "activation":
-        a = unwrapped(model).get_submodule(site.activation)(line)
+        a = unwrapped(model).get_submodule(site.activation)(rows)
     else:
-        a = FUNCTIONS[site.activation](line)
-    return bool(((a > 0) == (line > 0)).all())
+        a = FUNCTIONS[site.activation](rows)
+    return a.detach().flatten()[: len(z)].cpu()
+
+
+def check_gate(site: Site) -> Branch:
+    """What gives the input of a dense site's activation function. Raises ModelError where that is not one projection as it is."""
+    if site.gate is None:
+        raise ModelError(
+            "it is not known what goes into its activation function: more than one projection (an adapter: merge it first), or sites named by hand."
+        )
+    if not site.gate.plain:
+        raise ModelError(f"{site.gate.module} is scaled or clamped before its activation function.")
+    return site.gate
+
+
+_GRID = torch.linspace(-8, 8, 4097, dtype=torch.float64)
+_WIDEST = 2.0**20
+"""Beyond any pre-activation."""
+
+
+@torch.inference_mode()
+def preactivation(model: nn.Module, site: Site, values: Tensor) -> Tensor:
+    """(n,) activations of a site's neurons -> (n,) float64 what goes into the activation function there: where two inputs give a value, the larger.
+
+    Found by bisection, for any activation function that rises from its lowest point on. Raises ModelError for a value that no such input gives.
+
+    Example:
+        >>> from lape.model.find import find
+        >>> from lape.model.weights import preactivation
+        >>> preactivation(model, find(model).sites[0], torch.tensor([0.0, 1.0])).round(decimals=3)
+        tensor([0.0000, 1.2780], dtype=torch.float64)
+    """
+    values = values.double()
+    curve = activations(model, site, _GRID)
+    lowest = float(_GRID[int((curve == curve.min()).nonzero()[-1])])
+    low, high = torch.full_like(values, lowest), torch.full_like(values, float(_GRID[-1]))
+    while bool((short := activations(model, site, high) < values).any()) and float(high.max()) < _WIDEST:
+        high = torch.where(short, high * 2, high)
+    for _ in range(80):
+        middle = (low + high) / 2
+        below = activations(model, site, middle) < values
+        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+    wrong = (activations(model, site, high) - values).abs() > 1e-3 * values.abs() + 1e-6
+    if bool(wrong.any()):
+        raise ModelError(f"no input of its activation function gives {float(values[wrong][0]):.4g}.")
+    return high.where(values != 0, high.where(high.abs() > 1e-6, 0.0))
 
 
 def no_number(model: nn.Module) -> str:

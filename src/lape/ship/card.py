@@ -1,0 +1,178 @@
+"""The card of an export, README.md beside its weights: what it does, how it is served, how near it is to the edit and what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from lape.signs import many
+from lape.values.same import place_of
+
+CARD = "README.md"
+
+
+def card(said: Mapping[str, Any], name: str) -> str:
+    """The card's Markdown, from what the manifest says; `name`: of the folder."""
+    base = place_of(said["made_from"].get("model", {})) or "the base model"
+    adapter = said["kind"] != "exported checkpoint"
+    parts = [
+        *_front(base, adapter),
+        f"# {name}",
+        f"{said['kind'][0].upper()}{said['kind'][1:]} made by [lape](https://pypi.org/project/lape/) from edits of neurons of `{base}`, without training.",
+        *_what(said),
+        *(_use(said, base, name) if adapter else _load(name)),
+        *_fit(said),
+        *_cost(said),
+        *_choices(said),
+        *_constants(said),
+        "## Limits",
+        f"Made for the very weights of `{base}` (checksum {said['made_from'].get('model', {}).get('checksum', 'unknown')[:12]}…): on another model, or another "
+        "revision of this one, it does something else. It acts on every token of a request. The licence is that of the base model.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _front(base: str, adapter: bool) -> list[str]:
+    lines = ["---", f"base_model: {base}", *(["library_name: peft"] if adapter else [])]
+    return ["\n".join([*lines, "tags:", "- language-neurons", "- lape", *(["- lora"] if adapter else []), "---"])]
+
+
+def _what(said: Mapping[str, Any]) -> Iterator[str]:
+    if said["about"]:
+        yield "What it is for: " + "; ".join(said["about"]) + "."
+    yield "\n".join(f"- {_edit(one)}" for one in said["edits"])
+
+
+def _edit(one: Mapping[str, Any]) -> str:
+    neurons = many(one["neurons"], "neuron")
+    if one["edit"] == "off":
+        return f"{neurons} switched off (zero ablation)"
+    if one["edit"] == "scale":
+        return f"{neurons} multiplied by {one['factor']:g}"
+    if one["edit"] == "set":
+        return f"{neurons} set to a value of their own"
+    where = "what goes into the activation function of" if one["at"] == "gate" else "the activation of"
+    return f"{where} {neurons} raised by {one['strength']:g} times what their value comes from"
+
+
+def _use(said: Mapping[str, Any], base: str, name: str) -> Iterator[str]:
+    yield "## Use"
+    if "llama.cpp" in said["kind"]:
+        yield (
+            "With llama.cpp, beside the base model in GGUF (the scale, 1 here, is its strength, also per request):\n\n"
+            f"```sh\nllama-server -m base.gguf --lora {name}/adapter.gguf\n```"
+        )
+        return
+    yield f'```python\nfrom peft import PeftModel\n\nmodel = PeftModel.from_pretrained(base_model, "{name}")\n```'
+    if "max_lora_rank" in said:
+        yield (
+            "With vLLM, per request, as the model's name:\n\n"
+            f"```sh\nvllm serve {base} --enable-lora --max-lora-rank {said['max_lora_rank']} --lora-modules {name}=./{name}\n```"
+        )
+    yield f"That the server uses it: `lape doctor http://127.0.0.1:8000 --adapter {name}`."
+
+
+def _load(name: str) -> Iterator[str]:
+    yield "## Use"
+    yield f"Any engine that serves the base model serves this folder, `{name}`, in its place."
+
+
+def _fit(said: Mapping[str, Any]) -> Iterator[str]:
+    if "largest_difference" in said:
+        yield "## How near it is to the edit"
+        yield (
+            f"It is the edit: the largest difference of a logit from the model edited at run time is {said['largest_difference']:.1e} of the range of "
+            "all logits, on a few fixed tokens."
+        )
+    if "fit" in said:
+        yield "## How near it is to the edit"
+        yield (
+            "KL divergence of the next token's distribution, the model edited at run time ‖ this adapter, in nats, on text that nothing was fitted to and on "
+            "its "
+            "beginnings put as questions; the mean, that of the worst row, the share of positions with the same likeliest token, and beside "
+            "them the same mean against the unedited model: what the edit itself does. Position 0 is spared by the edit."
+        )
+        yield _table(
+            ["language", "read as", "position", "positions", "KL", "worst row", "same token", "edit ‖ unedited"],
+            [
+                [
+                    row["language"],
+                    row["read_as"],
+                    row["position"],
+                    str(row["positions"]),
+                    f"{row['kl']:.4f}",
+                    f"{row['kl_worst']:.4f}",
+                    f"{row['agreement']:.3f}",
+                    f"{row['edit']:.3f}",
+                ]
+                for row in said["fit"]
+            ],
+        )
+
+
+def _cost(said: Mapping[str, Any]) -> Iterator[str]:
+    if "cost" in said:
+        yield "## What it costs"
+        yield "Change of loss on text while it acts on every token, nats per token, with 95 % intervals over documents."
+        yield _table(
+            ["language", "tokens", "change of loss"],
+            [
+                [row["language"], str(row["tokens"]), f"{row['cost']:+.2f}{_between(row, 'low', 'high', '+.2f')}"]
+                for row in said["cost"]
+            ],
+        )
+
+
+def _choices(said: Mapping[str, Any]) -> Iterator[str]:
+    if "choices" in said:
+        yield "## How its strength was chosen"
+        yield (
+            "Greedy answers to development questions, asked in other languages: the share in the language, and of good ones (fluent and on topic too, by "
+            "automatic proxies), with 95 % intervals over questions. The strength with the most good answers was taken; it reports on the "
+            "questions that it was chosen on."
+        )
+        yield _table(
+            ["", "answers", "in the language", "good"],
+            [
+                [
+                    row["setting"],
+                    str(row["answers"]),
+                    *(
+                        f"{row[share]:.2f}{_between(row, f'{share}_low', f'{share}_high', '.2f')}"
+                        for share in ("in_language", "good")
+                    ),
+                ]
+                for row in said["choices"]
+            ],
+        )
+
+
+def _constants(said: Mapping[str, Any]) -> Iterator[str]:
+    if "constants" in said:
+        yield "## The constant"
+        yield (
+            "What is added at the gate stands on a direction along which the gate's input is nearly 1: root mean square of its distance from 1, on text that "
+            "was "
+            "held out, for the language where it is largest; and the same of its distance from 0 at first positions."
+        )
+        yield _table(
+            ["gate projection", "distance from 1", "language", "at first positions"],
+            [
+                [
+                    f"`{name}`",
+                    f"{max(one['spread'].values()):.3f}",
+                    max(one["spread"], key=one["spread"].get),
+                    f"{one['first']:.3f}",
+                ]
+                for name, one in said["constants"].items()
+            ],
+        )
+
+
+def _between(row: Mapping[str, Any], low: str, high: str, form: str) -> str:
+    return "" if row[low] is None or row[high] is None else f" ({row[low]:{form}} to {row[high]:{form}})"
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

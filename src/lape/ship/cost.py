@@ -1,0 +1,47 @@
+"""What an adapter costs: the change of loss on text while it acts on every token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import polars as pl
+
+from lape.data.corpus import TextOptions, prepare
+from lape.data.languages import tag
+from lape.data.texts import Texts
+from lape.measure.bootstrap import Resamples, units
+from lape.measure.changes import loss_change
+from lape.model.loss import find_head, line_loss
+from lape.progress import Progress, each, silent
+from lape.ship.changes import LowRank
+from lape.ship.fit import served
+
+COST = {"language": pl.String, "tokens": pl.Int64, **dict.fromkeys(("cost", "low", "high"), pl.Float64)}
+"""A row per language: `tokens` (scored), `cost` (change of loss, nats per token) with its 95 % interval `low`, `high` over documents (null under 20)."""
+
+
+def cost(
+    model: Any,
+    tokenizer: Any,
+    parts: Sequence[LowRank],
+    texts: Texts,
+    *,
+    tokens: int = 1000,
+    resamples: int = 2000,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> pl.DataFrame:
+    """The change of loss on `tokens` tokens of each language: `COST`."""
+    options, head = TextOptions(tokens=tokens, bos="auto"), find_head(model)
+    rows = []
+    for language, source in each(list(texts.items()), "cost on text", progress):
+        corpus = prepare(tag(language), source, tokenizer, options, lines=True)
+        assert corpus.lines is not None  # prepared with lines
+        before = line_loss(model, head, corpus, options)
+        with served(model, parts):
+            after = line_loss(model, head, corpus, options)
+        unit = units(corpus.lines.document)
+        drawn = Resamples(int(unit.max()) + 1 if len(unit) else 1, resamples, seed)
+        rows.append({"language": tag(language), **loss_change("cost", unit, before, after, drawn)})
+    return pl.DataFrame(rows, schema=COST)

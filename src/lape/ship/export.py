@@ -1,0 +1,223 @@
+"""`export`: edits of neurons as files, for engines that know nothing of lape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+import polars as pl
+import torch
+from torch import nn
+
+from lape.data.texts import Texts
+from lape.edit.edit import Add, Edit, Off, Scale, Set, check_edits, values_at
+from lape.errors import FileError, OptionError
+from lape.model.body import unwrapped
+from lape.model.find import find
+from lape.model.identity import describe
+from lape.progress import Progress, silent
+from lape.ship import checkpoint, gguf_lora, lora
+from lape.ship.card import CARD, card
+from lape.ship.changes import Change, LowRank, canonical, changes, gates
+from lape.ship.constant import TOKENS, Constant, Read, constants, read
+from lape.ship.cost import cost
+from lape.ship.fit import Reference, fit, largest_difference
+from lape.store import files
+from lape.store.documents import read_json
+from lape.store.draft import Draft
+from lape.values.neurons import NeuronSet
+from lape.values.space import NeuronSpace
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Format: TypeAlias = Literal["checkpoint", "lora", "gguf-lora"]
+MANIFEST = "lape.json"
+"""Beside the weights: which model this was, what was done to it, and how near the files are to the edit."""
+KINDS: dict[str, str] = {
+    "checkpoint": "exported checkpoint",
+    "lora": "LoRA adapter",
+    "gguf-lora": "LoRA adapter for llama.cpp",
+}
+"""Format -> what the manifest calls it."""
+
+
+def export(
+    model: PreTrainedModel | nn.Module,
+    edits: Edit | Sequence[Edit],
+    out: str | Path,
+    *,
+    format: Format = "checkpoint",
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    texts: Texts | None = None,
+    tokens: int = TOKENS,
+    evaluation: Texts | None = None,
+    cost_tokens: int = 1000,
+    choices: pl.DataFrame | None = None,
+    about: Sequence[str] = (),
+    overwrite: bool = False,
+    progress: Progress = silent,
+) -> Path:
+    """Write edits as files that any engine serves; the model itself is not changed. Gives the folder.
+
+    `format`: *checkpoint*, the whole model with the edits in its weights; *lora*, an adapter in PEFT's format, which peft, vLLM and SGLang load
+    beside the base model and use per request; *gguf-lora*, the same for llama.cpp.
+
+    A neuron's contribution is its activation times its column of the down projection, so `Off` and `Scale` are exact: scaled columns, as an adapter
+    an update of as many ranks as there are neurons in the layer (512 at most). `Add(…, at="gate")` is an update of the gate projection of rank one,
+    and `Set` one of a rank for each neuron: both need a constant, which a linear layer without bias does not have, and take for it the direction
+    along which its input is nearly 1 on `texts`, `tokens` of each of several languages, such as were recorded. In a plain MLP whose
+    down projection has a bias, a checkpoint holds `Set` and `Add` exactly, there. `Add` at the activation of a gated MLP cannot be written.
+
+    Beside the weights lie `lape.json` and a card, README.md: from which model, which edits, how near the files are to the edit (on a part of `texts`
+    that nothing is fitted to), and where `evaluation` is given, other text by language, what they cost there, on `cost_tokens` of each. For the card
+    too: `choices`, how the strength was chosen, as `lape.ship.strength.strengths` gives it, and `about`, what the edits are for, such as "writes
+    fr". With `tokenizer` a checkpoint has that too.
+
+    Raises OptionError for an edit that cannot be written, or text that is missing, ModelError for weights that cannot be read, FileError where
+    `out` exists and `overwrite` is not given. Ours.
+
+    Example:
+        >>> folder = lape.export(model, [lape.Off(neurons["fr"])], "no-fr", format="lora")
+        >>> sorted(path.name for path in folder.iterdir())
+        ['README.md', 'adapter_config.json', 'adapter_model.safetensors', 'lape.json']
+    """
+    if format not in KINDS:
+        raise OptionError(f"format is {format!r}. Expected {', '.join(get_args(Format))}.")
+    draft = Draft(Path(out), overwrite)
+    listed = list(edits) if isinstance(edits, Sequence) else [edits]
+    inner: Any = unwrapped(model)
+    found = find(inner)
+    check_edits(model, listed, found.space)
+    todo = changes(inner, found, listed, biases=format == "checkpoint")
+    modules = gates(todo)
+    if modules and (texts is None or tokenizer is None):
+        raise OptionError(
+            "What is set, or added at the gate, needs a constant, which is fitted to text: give texts= of several languages and tokenizer=; on "
+            "the command line --text TAG=PATH."
+        )
+    updates = checkpoint.updates if format == "checkpoint" else lora.updates
+    if not modules:
+        updates(inner, todo, {})  # refuses before text is read
+    known = read(tokenizer, texts, tokens=tokens) if texts is not None and tokenizer is not None else {}
+    fitted = constants(inner, modules, known, progress=progress) if modules else {}
+    parts = updates(inner, todo, fitted)
+    said = {
+        "kind": KINDS[format],
+        "about": list(about),
+        "made_from": describe(inner, tokenizer),
+        "edits": [_described(edit) for edit in listed],
+        **({"constants": _spreads(fitted)} if fitted else {}),
+        **_measured(
+            inner,
+            tokenizer,
+            Reference(*canonical(found, todo, listed)),
+            parts,
+            todo,
+            known,
+            evaluation,
+            cost_tokens,
+            progress,
+        ),
+        **({"choices": choices.to_dicts()} if choices is not None else {}),
+    }
+    with draft.anew() as working:
+        with files.writing(working):
+            said |= _write(format, inner, tokenizer, todo, parts, working)
+            (working / CARD).write_text(card(said, Path(out).name), encoding="utf-8")
+        files.write_json(working / MANIFEST, said)
+    return Path(out)
+
+
+def _write(
+    format: Format, model: Any, tokenizer: Any, todo: Sequence[Change], parts: Sequence[LowRank], folder: Path
+) -> dict[str, Any]:
+    if format == "checkpoint":
+        return checkpoint.write(model, tokenizer, todo, parts, folder)
+    if not parts:
+        raise OptionError(
+            "The edits change nothing: they name no neurons, or scale by 1. Name a language that has neurons."
+        )
+    if format == "lora":
+        return lora.write(model, parts, folder)
+    return gguf_lora.write(model, parts, folder)
+
+
+def _measured(
+    model: Any,
+    tokenizer: Any,
+    reference: Reference,
+    parts: Sequence[LowRank],
+    todo: Sequence[Change],
+    known: Mapping[str, Read],
+    evaluation: Texts | None,
+    cost_tokens: int,
+    progress: Progress,
+) -> dict[str, Any]:
+    """How near the updates are to the edit, and what they cost. What is not an update, in experts and biases, is exact and not looked at."""
+    if not parts or any(change.site.layout is not None or bool(change.added.any()) for change in todo):
+        return {}
+    found: dict[str, Any] = {}
+    if not any(change.at_gate for change in todo):
+        found["largest_difference"] = largest_difference(model, reference, parts)
+    elif known:
+        rows = {language: text.apart for language, text in known.items() if text.apart}
+        found["fit"] = fit(model, tokenizer, reference, parts, rows, progress=progress).to_dicts()
+    if evaluation is not None and tokenizer is not None:
+        found["cost"] = cost(model, tokenizer, parts, evaluation, tokens=cost_tokens, progress=progress).to_dicts()
+    return found
+
+
+def _described(edit: Edit) -> dict[str, Any]:
+    return {
+        "edit": type(edit).__name__.lower(),
+        "neurons": len(edit.neurons),
+        **({"factor": edit.factor} if isinstance(edit, Scale) else {}),
+        **({"strength": edit.strength, "at": edit.at} if isinstance(edit, Add) else {}),
+        **({"value": values_at(edit.value, edit.neurons.flat).tolist()} if isinstance(edit, (Set, Add)) else {}),
+        "flat": edit.neurons.flat.tolist(),
+    }
+
+
+def edits_in(folder: str | Path, space: NeuronSpace) -> list[Edit]:
+    """The edits that an exported folder stands for, of a model's neurons; raises FileError where it says none, MismatchError of another space.
+
+    What is set acts at run time on the first position of a text too, unless `edited(..., spare=True)`.
+
+    Example:
+        >>> from lape.model.find import find
+        >>> from lape.ship.export import edits_in
+        >>> folder = lape.export(model, lape.Scale(neurons["fr"], 2.0), "more-fr", format="lora")
+        >>> edits_in(folder, find(model).space)
+        [Scale(...)]
+    """
+    path = Path(folder) / MANIFEST
+    read = read_json(path, {"edits": [dict], "made_from": dict, ...: object})
+    return [_edit(one, space, path) for one in read["edits"]]
+
+
+def _edit(said: Mapping[str, Any], space: NeuronSpace, path: Path) -> Edit:
+    try:
+        neurons = NeuronSet(space, torch.tensor(said["flat"], dtype=torch.int64))
+        value = torch.zeros(len(space), dtype=torch.float64)
+        value[neurons.flat] = torch.tensor(said.get("value", 0.0), dtype=torch.float64)
+        made: dict[str, Callable[[], Edit]] = {
+            "off": lambda: Off(neurons),
+            "scale": lambda: Scale(neurons, said["factor"]),
+            "set": lambda: Set(neurons, value),
+            "add": lambda: Add(neurons, value, said["strength"], said["at"]),
+        }
+        return made[said["edit"]]()
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise FileError(
+            f"{path} holds an edit that cannot be read ({type(error).__name__}). Export it again: lape export."
+        ) from error
+
+
+def _spreads(fitted: Mapping[str, Constant]) -> dict[str, Any]:
+    """How far the constant is from one, by module and language."""
+    return {
+        name: {"spread": one.spread, "first": one.first, "ridge": one.ridge, "tokens": one.tokens}
+        for name, one in fitted.items()
+    }

@@ -1,0 +1,81 @@
+"""How strong a switch has to be: answers to development questions under an edit that acts on every token, as an adapter does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import polars as pl
+
+from lape.data.language_id import identifier
+from lape.edit.steer import SHIPPED
+from lape.errors import OptionError
+from lape.measure.answer_table import Judge
+from lape.measure.bench import Bench
+from lape.measure.bootstrap import Resamples
+from lape.measure.methods import CEILING, NONE, Setting
+from lape.progress import Progress, each, silent
+
+STRENGTHS = (0.5, 0.75, 1.0, 1.5, 2.0)
+"""What is tried."""
+CHOICES = {
+    "setting": pl.String,
+    "strength": pl.Float64,
+    "answers": pl.Int64,
+    **{f"{share}{end}": pl.Float64 for share in ("in_language", "good") for end in ("", "_low", "_high")},
+}
+"""A row per strength, and for the unedited model and the one asked in the target language: `answers`, and the shares in the target language
+(`in_language`) and good (`good`: and fluent, on topic, neither refused nor mixed), with 95 % intervals `_low`, `_high` over questions (null under 20).
+"""
+
+
+def strengths(
+    bench: Bench,
+    questions: Mapping[str, Sequence[str]],
+    native: Mapping[str, Sequence[str]],
+    *,
+    to: str,
+    sources: Sequence[str],
+    sets: str,
+    tried: Sequence[float] = STRENGTHS,
+    progress: Progress = silent,
+) -> pl.DataFrame:
+    """Each strength on questions asked in the source languages: `CHOICES`. `native`: other questions, whose unedited answers bound what is fluent."""
+    names = list(dict.fromkeys([*sources, to, *bench.stats.languages]))
+    known = [name for name in names if name in questions]
+    judge = Judge(bench, identifier("lingua", known), identifier("langid", known), {"development": 0, "report": 0})
+    judge.learn(to, bench.answers(CEILING, native, to, to))
+    some = {f"× {one:g}": one for one in tried}
+    settings = [NONE, CEILING, *(_shipped(name, sets, one) for name, one in some.items())]
+    rows = []
+    for setting in each(settings, "choosing the strength on development questions", progress):
+        pairs = [(to, to)] if setting.ceiling else [(source, to) for source in sources]
+        found = [
+            judge.verdicts("development", setting, pair, bench.answers(setting, questions, *pair), questions[to])
+            for pair in pairs
+        ]
+        rows.append(_row(setting, some.get(setting.name), pl.concat(found), len(questions[to])))
+    return pl.DataFrame(rows, schema=CHOICES)
+
+
+def best(choices: pl.DataFrame) -> float:
+    """The strength with the most good answers; of equal ones that with the most in the language; then the weakest."""
+    tried = choices.filter(pl.col("strength").is_not_null())
+    if not len(tried):
+        raise OptionError("No strength was tried. Name one: --strength 1.")
+    chosen = tried.sort(["good", "in_language", "strength"], descending=[True, True, False]).row(0, named=True)
+    return float(chosen["strength"])
+
+
+def _shipped(name: str, sets: str, strength: float) -> Setting:
+    return Setting("neurons", name, sets=sets, steer=replace(SHIPPED, strength=strength))
+
+
+def _row(setting: Setting, strength: float | None, answers: pl.DataFrame, questions: int) -> dict[str, object]:
+    """The shares of a setting's answers, resampled over questions."""
+    drawn = Resamples(questions, 2000, 0)
+    row: dict[str, object] = {"setting": setting.name, "strength": strength, "answers": len(answers)}
+    for share in ("in_language", "good"):
+        each_question = answers.group_by("question").agg(pl.col(share).cast(pl.Float64).mean()).sort("question")
+        row |= drawn.named(share, drawn.weights @ each_question[share].to_numpy() / questions)
+    return row
