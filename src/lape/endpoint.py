@@ -16,7 +16,6 @@ from urllib.request import HTTPRedirectHandler, OpenerDirector, ProxyHandler, Re
 
 PAUSE = 1.0
 """Seconds before the second try; twice as long before each further one."""
-_SECONDS = 120.0
 _LONGEST = 2**26
 """Bytes of the longest answer that is read."""
 _SAID = 300
@@ -49,6 +48,8 @@ class Endpoint:
     """The environment variable that holds the server's key, where it wants one. The key itself is never written anywhere."""
     tries: int = 1
     """How often a server that is busy or breaks off is asked."""
+    seconds: float = 120.0
+    """How long an answer is waited for."""
 
     @property
     def local(self) -> bool:
@@ -87,7 +88,7 @@ class Endpoint:
             headers["Authorization"] = f"Bearer {key}"
         try:
             with self._opener().open(
-                Request(f"{self.url.rstrip('/')}{path}", data, headers), timeout=_SECONDS
+                Request(f"{self.url.rstrip('/')}{path}", data, headers), timeout=self.seconds
             ) as reply:
                 text = reply.read(_LONGEST)
         except HTTPError as error:

@@ -121,6 +121,10 @@ def test_prompts_come_from_a_file(start: Any, told: None, tmp_path: Path) -> Non
         (["URL", "--adapter", "to-fr", "--folder", "HERE", "--local", "HERE"], "does not say which edits"),
         (["URL", "--adapter", "to-fr", "--base", "none"], "It serves: org/base"),
         (["URL", "--adapter", "to-fr", "--new-tokens", "0"], "Expected 1 or more"),
+        (
+            ["http://127.0.0.1:9", "--adapter", "to-fr", "--local", "nowhere"],
+            "could not be used",
+        ),  # before any is loaded
         (["http://192.0.2.1", "--adapter", "to-fr"], "Type --remote to allow that"),
     ],
 )

@@ -17,6 +17,8 @@ from lape.signs import many
 
 KEY = "LAPE_SERVER_KEY"
 """The environment variable that holds the server's key, where it wants one; it is never written anywhere."""
+SECONDS = 600.0
+"""How long an answer is waited for: a server on a few cores, which gives all of it at once, takes minutes."""
 FIRST = 16
 """Tokens of an answer that are compared with the local one: later ones follow from any rounding before."""
 SLACK = 0.1
@@ -275,7 +277,7 @@ def _endpoint(url: str, options: ServerOptions) -> Endpoint:
         raise OptionError(
             f"The address of a server is given without user, query or fragment, such as http://127.0.0.1:8000. A key is given by {KEY}."
         )
-    endpoint = Endpoint(url.rstrip("/").removesuffix("/v1"), KEY)
+    endpoint = Endpoint(url.rstrip("/").removesuffix("/v1"), KEY, seconds=SECONDS)
     if not (endpoint.local or options.remote):
         raise OptionError(
             f"The server {url} is not on this machine. The prompts would be sent there, and {KEY} where it is set. Type remote=True to allow that."
