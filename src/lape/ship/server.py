@@ -82,8 +82,9 @@ LLAMA = Engine(
 )
 TRANSFORMERS = Engine(
     "transformers serve",
-    "transformers serve, in an environment that has peft, and the adapter's folder as model of the request",
-    "it needs peft to load adapters, and weights that have no place in the model are left out with a warning in its log",
+    "transformers serve, with peft installed beside it; the model that a request names is a folder with the base's configuration, tokenizer and "
+    "weights (links will do) and, beside them, adapter_config.json and adapter_model.safetensors",
+    "without peft it loads such a folder's base without a word; weights that have no place in the model are left out with a warning in its log",
 )
 OTHER = Engine(
     "an OpenAI-compatible server",
@@ -198,9 +199,9 @@ class Served:
         if not self.changed:
             raise MismatchError(
                 f"The answers with {name} are those without it, byte for byte, on {'' if len(self.answers) == 1 else 'all '}{of}: "
-                f"{self.engine.name} does not use the adapter. What to try: {self.engine.ignored}. It is loaded by: {self.engine.load}. Or the "
-                "adapter itself changes nothing here: compare with the edited model at hand (local=… and folder=…), or ask for more tokens "
-                f"(new_tokens={2 * max(FIRST, 32)})."
+                f"{self.engine.name} does not use the adapter, or it changes nothing here. What to try: {self.engine.ignored}. It is loaded by: "
+                f"{self.engine.load}. To see what the adapter itself does, compare with the edited model at hand (local=MODEL and folder=FOLDER), or "
+                "ask for more tokens (new_tokens=64)."
             )
         if self.changed <= self.noise:
             raise MismatchError(
@@ -448,7 +449,8 @@ def _unusable(endpoint: Endpoint, what: str, error: Unanswered) -> str:
         hint = "Of a model without a chat template, ask for prompts as they are: bare=True. Of an adapter, its log says whether rank and modules were taken"
     else:
         hint = "Look in its log: it says whether the model, and an adapter's rank and modules, were taken"
-    return f"The server at {endpoint.url} could not be used ({what}): {error.why}. {hint}."
+    why = error.why.rstrip(".")
+    return f"The server at {endpoint.url} could not be used ({what}): {why}. {hint}."
 
 
 def _beside(served: Served, local: Local, prompts: Sequence[Prompt]) -> Served:
