@@ -8,10 +8,10 @@ from threading import Thread
 
 import pytest
 
+from lape import endpoint as module
 from lape.errors import OptionError
 from lape.experiments.forcing.run import ForcingOptions
 from lape.experiments.generation.run import SilencedOptions
-from lape.measure import grader as module
 from lape.measure.grader import GRADES, KEY, MARKS, TRIES, Grader, prompt
 
 
@@ -148,6 +148,16 @@ def test_an_endpoint_that_refuses_is_said_so(endpoint, status, reply, why, times
     assert url in str(error.value)
     assert "grader_url" in str(error.value)
     assert len(seen) == times
+
+
+def test_a_redirect_is_not_followed(endpoint, monkeypatch):
+    """The key would go along."""
+    monkeypatch.setenv(KEY, "secret")
+    url, seen = endpoint(lambda *_: (302, {}))
+    with pytest.raises(OptionError, match="302.*not followed") as error:
+        Grader(url, "m").grades([("q", "a")], "fr")
+    assert len(seen) == 1
+    assert "secret" not in str(error.value)
 
 
 def test_an_endpoint_that_is_not_there_is_said_so(monkeypatch):

@@ -1,17 +1,20 @@
-"""`lape doctor`: what was found in a model, and what running it proved."""
+"""`lape doctor`: what was found in a model, and what running it proved; of a server, whether it uses an adapter."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from cyclopts import Parameter
 from rich.text import Text
 
 from lape.cli.common import out, progress
-from lape.cli.flags import Switch
+from lape.cli.flags import SWITCHES, Switch
 from lape.cli.inputs import LOADING, Loading, load_proven
+from lape.cli.served import Asked, is_address, show_served
 from lape.data.corpus import bos_id
-from lape.errors import ModelError
+from lape.errors import ModelError, OptionError
 from lape.model.configuration import number_format
 from lape.model.find import find
 from lape.model.identity import checksum
@@ -20,26 +23,56 @@ from lape.model.loss import find_head
 from lape.model.site import SiteNames
 from lape.model.skeleton import is_bare, skeleton
 from lape.model.weights import keeps_sign
+from lape.ship.server import ServerOptions
 
 if TYPE_CHECKING:
     from lape.model.site import Site, Sites
+
+_SERVER = ServerOptions()
 
 
 def doctor(
     model: str,
     *,
     config_only: Switch = False,
+    adapter: str | None = None,
+    prompts: Path | None = None,
+    source: Annotated[str, Parameter(name=("--from", "--source"))] = "en",
+    local: str | None = None,
+    folder: Path | None = None,
+    server: Annotated[ServerOptions, SWITCHES] = _SERVER,
     loading: Loading = LOADING,
 ) -> None:
-    """Find a model's neurons, verify them by running it, and say what was found.
+    """Find a model's neurons, verify them by running it, and say what was found; or ask a running server whether it uses an adapter.
+
+    A server is asked the same prompts with and without the adapter. Exit code 2 where all answers are the same: it does not use it.
 
     Parameters
     ----------
     model
-        A Hugging Face id, a local folder, a config.json, or sample.
+        A Hugging Face id, a local folder, a config.json, or sample; or the address of a server, such as http://127.0.0.1:8000.
     config_only
         Load no weights: verify a few layers with random ones. This is also done for a config.json and for a folder without weights.
+    adapter
+        Of a server: the adapter's name there; of llama.cpp its file's name or number.
+    prompts
+        Of a server: prompts to ask, one per line; in a .jsonl file also conversations. Default: the bundled development questions.
+    source
+        Of a server: the language of the bundled questions.
+    local
+        Of a server: the model that it serves, as lape loads it, to compare its answers with.
+    folder
+        With --local: the adapter's folder, to compare with the edited model too.
     """
+    if is_address(model):
+        if adapter is None:
+            raise OptionError(f"No adapter was named. Type: lape doctor {quote(model)} --adapter NAME")
+        show_served(model, adapter, Asked(prompts, source, local, folder), server, loading)
+        return
+    if adapter is not None:
+        raise OptionError(
+            f"adapter={adapter} is asked of a server, and {model} is no address. Expected one such as http://127.0.0.1:8000."
+        )
     if config_only or is_bare(model):
         _bare(model, loading)
         return

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
-from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
 
+from lape.endpoint import Endpoint, Unanswered
 from lape.errors import OptionError
 from lape.measure.prompts import language_name
 
@@ -21,10 +17,7 @@ KEY = "LAPE_GRADER_KEY"
 """The environment variable that holds the endpoint's key, where it wants one; it is never written anywhere."""
 TRIES = 4
 """How often an endpoint that is busy or breaks off is asked."""
-PAUSE = 1.0
-"""Seconds before the second try; twice as long before each further one."""
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)?")
-_SECONDS = 120.0
 _AT_ONCE = 8
 
 
@@ -80,31 +73,16 @@ class Grader:
             "temperature": 0,
             "max_tokens": 8,
         }
-        for attempt in range(TRIES):
-            if attempt:
-                time.sleep(PAUSE * 2 ** (attempt - 1))
-            try:
-                return str(self._post(body)["choices"][0]["message"]["content"])
-            except HTTPError as error:
-                why = f"it answered {error.code} {error.reason}"
-                if error.code != 429 and error.code < 500:
-                    break
-            except (URLError, OSError) as error:
-                why = str(getattr(error, "reason", error))
-            except (KeyError, IndexError, TypeError, ValueError):
-                why = "its reply is not a chat completion"
-                break
+        try:
+            reply = Endpoint(self.url, KEY, TRIES).post("/chat/completions", body)
+            return str(reply["choices"][0]["message"]["content"])
+        except Unanswered as error:
+            why = error.why
+        except (KeyError, IndexError, TypeError):
+            why = "its reply is not a chat completion"
         raise OptionError(
             f"The grader at {self.url} could not be used: {why}. Check grader_url, grader_model and {KEY}, or leave them out; finished answers are kept."
         )
-
-    def _post(self, body: dict[str, Any]) -> Any:
-        headers = {"Content-Type": "application/json"}
-        if key := os.environ.get(KEY):
-            headers["Authorization"] = f"Bearer {key}"
-        request = Request(f"{self.url.rstrip('/')}/chat/completions", json.dumps(body).encode(), headers)
-        with urlopen(request, timeout=_SECONDS) as reply:
-            return json.load(reply)
 
 
 def grader_of(options: Any, scale: Scale = GRADES) -> Grader | None:
