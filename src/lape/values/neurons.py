@@ -407,9 +407,11 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
     def load(
         cls, path: str | Path, *, languages: Sequence[str] | None = None, width: int | None = None
     ) -> LanguageNeurons:
-        """Read a file, or a run's folder. A published .pth names neither its languages nor its width: give both.
+        """Read a file, or a run's folder. A published mask, a file of PyTorch's under any name, says neither its languages nor its width: give both.
 
-        Raises FileError for a file that is not there or damaged, OptionError for a .pth without its languages and width.
+        Such a mask is a list by language of lists by layer of index tensors, or a mapping of language tags to such lists, whose `languages` need
+        not be given. Nothing in it is ever run. Raises FileError for a file that is not there or damaged, OptionError for a mask without its
+        languages and width.
 
         Example:
             >>> path = neurons.save("published.pth")
@@ -418,7 +420,7 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
             True
         """
         path = Path(path)
-        if path.suffix == ".pth":
+        if published.is_published(path):
             space, flat = published.read(path, languages, width)
             sets = {language: NeuronSet(space, one) for language, one in flat.items()}
             return cls(space=space, sets=sets, method="published", options={"file": path.name})
