@@ -292,7 +292,7 @@ def test_the_card_says_which_model_text_and_method(made: Path, tmp_path: Path) -
 def test_no_effect_stands_without_its_control(made: Path, tmp_path: Path) -> None:
     import polars as pl
 
-    card = (write(made / "run", tmp_path / "look") / "README.md").read_text()
+    card = (write(made / "run", tmp_path / "look", repo_id="me/x") / "README.md").read_text()
     measured = pl.read_parquet(made / "run" / "perplexity" / "controlled.parquet")
     assert len(measured.filter(pl.col("draws") > 0))
     for row in measured.iter_rows(named=True):
@@ -302,8 +302,14 @@ def test_no_effect_stands_without_its_control(made: Path, tmp_path: Path) -> Non
     neurons = LanguageNeurons.load(made / "run")
     others = LanguageNeurons(neurons.space, {"fr": neurons["fr"]}, manifest=neurons.manifest)
     shutil.copytree(made / "run", tmp_path / "run")
-    others.save(tmp_path / "run" / "neurons.safetensors", overwrite=True)
+    own = tmp_path / "run" / "neurons.safetensors"
+    others.save(own, overwrite=True)
     assert "Not measured here" in (write(tmp_path / "run", tmp_path / "other") / "README.md").read_text()
+    neurons.save(own, overwrite=True)  # and measured by a study, within the run
+    (tmp_path / "run" / "study").mkdir()
+    (tmp_path / "run" / "perplexity" / "run.json").rename(tmp_path / "run" / "study" / "run.json")
+    (tmp_path / "run" / "perplexity").rename(tmp_path / "run" / "study" / "tables")
+    assert (write(tmp_path / "run", tmp_path / "studied", repo_id="me/x") / "README.md").read_text() == card
 
 
 def test_the_base_models_licence_is_said_where_its_card_is_at_hand(made: Path, tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def push(
 def _no_name(repo_id: str) -> OptionError:
     """What is said of a name that cannot be one."""
     return OptionError(
-        f"repo_id is {repo_id!r}, which cannot be a name on the Hugging Face Hub. Expected OWNER/NAME, such as me/gemma-3-270m-neurons."
+        f"{repo_id!r} cannot be a name on the Hugging Face Hub. Expected OWNER/NAME, such as me/gemma-3-270m-neurons."
     )
 
 

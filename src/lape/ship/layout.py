@@ -130,14 +130,15 @@ def _is_laid_out(folder: Path, found: Found) -> bool:
 
 
 def _effects(run: Run, neurons: LanguageNeurons | None) -> dict[str, Any]:
-    """What was measured with these very neurons off, and its run.json; nothing where nothing was."""
-    place = run.place("controlled", "perplexity/controlled.parquet")
-    if neurons is None or place is None:
-        return {}
-    measured = run.record_of(place)
-    if (measured.get("made_from") or {}).get(made.NEURONS) != neurons.digest:
-        return {}
-    return {"effects": check_table("controlled", read_table(place), CONTROLLED, str(place)), "measured": measured}
+    """What was measured with these very neurons off, in the run or in a study within it, and its run.json; nothing where nothing was."""
+    for folder in (run.folder, *sorted(path for path in run.folder.iterdir() if path.is_dir())):
+        within = Run(folder)
+        place = within.place("controlled", "perplexity/controlled.parquet")
+        measured = within.record_of(place) if place is not None else {}
+        if place is None or neurons is None or (measured.get("made_from") or {}).get(made.NEURONS) != neurons.digest:
+            continue
+        return {"effects": check_table("controlled", read_table(place), CONTROLLED, str(place)), "measured": measured}
+    return {}
 
 
 def contents(found: Found, scratch: Path, name: str, base_model: str | None = None) -> dict[str, Path]:
