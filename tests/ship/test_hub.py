@@ -103,6 +103,22 @@ def test_a_folder_of_the_layout_is_what_is_pushed_and_needs_no_network(made: Pat
     assert files_of(folder) == pushed
 
 
+def test_what_is_published_is_not_written_over(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made / "run", tmp_path / "run")
+    before = files_of(tmp_path / "run")
+    for folder in (tmp_path / "run", tmp_path / "run" / ".." / "run"):
+        with pytest.raises(FileError, match="not written over"):
+            write(tmp_path / "run", folder, overwrite=True)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "mine.txt").write_text("mine")
+    with pytest.raises(FileError, match="did not write"):
+        write(made / "run", tmp_path / "notes", overwrite=True)
+    with pytest.raises(FileError, match="overwrite=True"):
+        write(made / "run", tmp_path / "run")
+    assert files_of(tmp_path / "run") == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes", "run"]
+
+
 def test_a_folder_that_was_looked_at_is_pushed_as_it_is(made: Path, tmp_path: Path, hub: Hub) -> None:
     folder = write(made / "run", tmp_path / "look", repo_id="me/planted")
     with (folder / "README.md").open("a") as file:

@@ -71,6 +71,8 @@ def write(
     """
     out = Path(folder)
     files.refuse_existing(out, overwrite)
+    if isinstance(source, (str, Path)) and out.resolve() == Path(source).resolve():
+        raise FileError(f"{out} is the folder that is to be published, so it is not written over. Choose another name.")
     found = found_in(source)
     with Draft(out, overwrite).anew() as working, files.writing(out):
         for name, path in contents(found, working, repo_id or str(folder), base_model).items():
