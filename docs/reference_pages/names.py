@@ -121,6 +121,11 @@ PAGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
             "lape.data.samples",
         ),
     ),
+    "publish": (
+        "Publishing and fetching",
+        "Beside the methods of `LanguageNeurons` and `ActivationStats`; in practice: [publishing](../howto-publish.md).",
+        ("lape.ship.hub.write", "lape.ship.hub.push", "lape.ship.hub.fetch"),
+    ),
     "files": (
         "Runs, errors and progress",
         "What every step leaves behind and says.",

@@ -42,6 +42,7 @@ COMMANDS = {
     "report": "report HERE/run --out OUT.html",
     "figures": "figures HERE/run --out OUT",
     "export": "export HERE/model HERE/run --off fr --device cpu --out OUT",
+    "push": "push HERE/run me/planted --out OUT",
     "plan": "plan HERE/model --languages 4 --tokens 10k",
     "doctor": "doctor HERE/model --device cpu",
     "evaluate": "eval HERE/model --run HERE/run --tasks choose --include-path HERE --limit 20 --resamples 50 --device cpu --out OUT",
@@ -155,7 +156,7 @@ def test_its_tables_are_as_their_experiment_declares(verb, ran):
 
 @pytest.mark.parametrize("verb", [verb for verb in WRITING if verb not in ("identify", "report", "samples")])
 def test_its_folder_says_how_it_was_made(verb, ran):
-    name = {"export": "lape.json", "figures": "figures.json"}.get(verb, "run.json")
+    name = {"export": "lape.json", "figures": "figures.json", "push": "reproduce.json"}.get(verb, "run.json")
     said = json.loads((ran[verb] / name).read_text())
     if name == "run.json":
         assert said["verb"] == {"evaluate": "eval", "run": "layers"}.get(verb, verb)

@@ -24,6 +24,7 @@ from peft import LoraConfig, get_peft_model
 import lape
 from lape.cli import app, run
 from lape.recording.record import record
+from support.hub import fake_hub
 from support.pages import PAGES, ROOT, Block, blocks, words
 from support.planted import planted, planted_tokenizer, sentences
 
@@ -46,6 +47,7 @@ STANDS_FOR = {
     "$SLURM_ARRAY_TASK_ID": "3",
     "SmolLM2-135M-Instruct.Q4_1.gguf": "sample",
     "--width 11008": "--width 1400",
+    "width=11008": "width=1400",
     "--documents 20": "--documents 1",
     "第一篇。": "zh01 zh02 zh03",
     "第二篇。": "zh04 zh05 zh06",
@@ -130,7 +132,8 @@ def _adapter(folder: Path) -> None:
 def test_a_page_runs(page: str, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(made, tmp_path / "here")
     monkeypatch.chdir(tmp_path / "here")
-    _run([one for one in blocks(page) if not one.mark])
+    with fake_hub(tmp_path / "cache"):
+        _run([one for one in blocks(page) if not one.mark])
 
 
 @pytest.fixture(scope="module")

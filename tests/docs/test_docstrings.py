@@ -11,7 +11,7 @@ import inspect
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from pkgutil import resolve_name
 from types import MappingProxyType
@@ -23,6 +23,7 @@ import torch
 import lape
 from lape.measure.result import Result
 from lape.values.stats import ActivationStats, LanguageStats
+from support.hub import fake_hub
 from support.pages import referenced
 from support.planted import planted, planted_folder, planted_stats, planted_texts, planted_tokenizer
 
@@ -71,6 +72,13 @@ def known() -> dict[str, Any]:
     neurons = lape.identify(stats, reliability=False)
     here = {"model": planted(), "tokenizer": planted_tokenizer(), "texts": planted_texts(1, 60)}
     return {"lape": lape, "stats": stats, "neurons": neurons, **here}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Where examples push to and fetch from."""
+    with fake_hub(tmp_path_factory.mktemp("cache")):
+        yield
 
 
 @pytest.fixture

@@ -304,6 +304,25 @@ def test_a_file_made_elsewhere_is_read(tmp_path):
     assert neurons["zh-Hant"].by_layer() == {0: [0], 1: [1]}
 
 
+@pytest.mark.parametrize("name", ["llama-1", "llama-3.1-5", "mask.pt", "mask"])
+def test_a_mask_is_known_by_what_it_holds_whatever_it_is_called(tmp_path, name):
+    neurons = LanguageNeurons.load(published(tmp_path / name, DATA), languages=["en", "fr"], width=7)
+    assert {k: one.by_layer() for k, one in neurons.items()} == {"en": {0: [2, 6]}, "fr": {0: [0], 1: [1]}}
+    assert neurons.options == {"file": name}
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["zip", "pickle"])
+@pytest.mark.parametrize("kind", [list, tuple], ids=["lists", "tuples"])
+def test_a_mask_may_say_which_languages_it_holds(tmp_path, kind, old):
+    data = {"eng_Latn": kind(DATA[0]), "fr": kind(DATA[1])}
+    torch.save(data, tmp_path / "mask", _use_new_zipfile_serialization=not old)
+    neurons = LanguageNeurons.load(tmp_path / "mask", width=7)
+    assert {k: one.by_layer() for k, one in neurons.items()} == {"en": {0: [2, 6]}, "fr": {0: [0], 1: [1]}}
+    assert list(LanguageNeurons.load(tmp_path / "mask", languages=["de", "zh"], width=7)) == ["de", "zh"]
+    with pytest.raises(OptionError, match=r"2 languages × 2 layers, without width.*Give width="):
+        LanguageNeurons.load(tmp_path / "mask")
+
+
 @pytest.mark.parametrize(
     "given_", [{}, {"languages": ["en", "zh"]}, {"width": 7}], ids=["nothing", "no width", "no languages"]
 )

@@ -11,12 +11,12 @@ from cyclopts.help import DefaultFormatter, HelpEntry, HelpPanel
 EXPERT = "Expert"
 _LISTED = {
     "Data": "run stats neurons a b text tokens document column prompts file system to from parallel questions evaluation development pairs "
-    "languages documents evaluate tasks limit include-path width adapter",
-    "Model": "model place dtype device config-only local folder",
+    "languages documents evaluate tasks limit include-path width adapter name",
+    "Model": "model place dtype device config-only local folder base-model",
     "Method": "method sets rate per-language reliability residual attribution histogram per-text tuned until off scale parts claims methods sizes "
     "quick plan-only draws families candidates experts strength how value steer new-tokens temperature bare effects keep length "
     "rates other forcing answering",
-    "Output": "out overwrite format language-names browser port",
+    "Output": "out overwrite private format language-names browser port",
 }
 PANELS = {panel: flags.split() for panel, flags in _LISTED.items()}
 """Panel -> its flags, in this order, for all verbs. All others are for experts, in the order in which they are declared."""

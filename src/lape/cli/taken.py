@@ -17,10 +17,15 @@ from lape.cli.common import err
 from lape.cli.flags import argument_of
 from lape.errors import LapeError, OptionError
 
+READING = ("show", "steer", "play", "export", "compare", "merge", "push", "plan")
+"""Verbs that put nothing into the run that they are given."""
+RUNS = ("run", "neurons", "stats", "a", "b")
+"""Arguments that may be a run, and so one on the Hub: hf:OWNER/NAME. Beside a run, it may stand where the model would."""
 LOADED = ("dtype", "revision", "bits", "sites")
 """Options with which a model was loaded, without which it would be another."""
 READ = ("document", "column", "bos")
 """Options of how texts become tokens."""
+SCHEME = "hf:"
 _MADE = re.compile(r"\w+(ForCausalLM|ForConditionalGeneration|Model)")
 """What stands for the name of a model that was made in memory: its class."""
 _FILES = ("run.json", "stats.safetensors", "neurons.safetensors")
@@ -31,6 +36,29 @@ def is_run(path: Path) -> bool:
     if path.is_file():
         return path.suffix == ".safetensors"
     return not (path / "config.json").is_file() and any((path / name).is_file() for name in _FILES)
+
+
+def fetched(_app: Any, commands: tuple[str, ...], arguments: Any) -> None:
+    """A hook of cyclopts' `config`, before `from_run`: a run that is named by its place on the Hub, hf:OWNER/NAME, is fetched from there.
+
+    Raises OptionError for a verb that would put its result into the run, unless it is told where else.
+    """
+    places = [one for name in RUNS if (one := argument_of(arguments, name))]
+    for argument in [*places, argument_of(arguments, "model")] if places else []:
+        for k, token in enumerate(argument.tokens if argument else ()):
+            if not token.value.startswith(SCHEME):
+                continue
+            if commands[0] not in READING and not _value(argument_of(arguments, "out")):
+                there = token.value.removeprefix(SCHEME)
+                raise OptionError(
+                    f"lape {commands[0]} puts its result into the run, and {token.value} lies on the Hub. Say where it goes, --out OUT, or fetch the run "
+                    f"into a folder of yours: hf download {there} --local-dir {there.partition('/')[2]}"
+                )
+            from lape.ship.hub import fetch
+
+            folder = fetch(token.value)
+            err.print(f"{token.value} is at {folder}", soft_wrap=True)
+            argument.tokens[k] = token.evolve(value=str(folder))
 
 
 def from_run(_app: Any, commands: tuple[str, ...], arguments: Any) -> None:

@@ -25,8 +25,8 @@ REGISTERED = "registered.json"
 """What a study wrote down before it read any data: it outlasts whatever is begun anew."""
 _FINISHED = (".parquet", ".safetensors", ".json")
 """What a part that is no folder ends in."""
-OURS = ("run.json", "config.json", "figures.json", "lape.json")
-"""A folder that may be overwritten holds one of these: it is a run, a checkpoint, figures, or what was exported."""
+OURS = ("run.json", "config.json", "figures.json", "lape.json", "reproduce.json")
+"""A folder that may be overwritten holds one of these: it is a run, a checkpoint, figures, what was exported, or what is published."""
 
 
 @contextmanager

@@ -407,9 +407,11 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
     def load(
         cls, path: str | Path, *, languages: Sequence[str] | None = None, width: int | None = None
     ) -> LanguageNeurons:
-        """Read a file, or a run's folder. A published .pth names neither its languages nor its width: give both.
+        """Read a file, or a run's folder. A published mask, a file of PyTorch's under any name, says neither its languages nor its width: give both.
 
-        Raises FileError for a file that is not there or damaged, OptionError for a .pth without its languages and width.
+        Such a mask is a list by language of lists by layer of index tensors, or a mapping of language tags to such lists, whose `languages` need
+        not be given. Nothing in it is ever run. Raises FileError for a file that is not there or damaged, OptionError for a mask without its
+        languages and width.
 
         Example:
             >>> path = neurons.save("published.pth")
@@ -418,13 +420,55 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
             True
         """
         path = Path(path)
-        if path.suffix == ".pth":
+        if published.is_published(path):
             space, flat = published.read(path, languages, width)
             sets = {language: NeuronSet(space, one) for language, one in flat.items()}
             return cls(space=space, sets=sets, method="published", options={"file": path.name})
         held = neurons_file.read(path / NEURONS if path.is_dir() else path)
         same_names = {one.name: getattr(held, one.name) for one in fields(Content)}
         return cls(**{**same_names, "sets": {k: NeuronSet(held.space, flat) for k, flat in held.sets.items()}})
+
+    def save_pretrained(
+        self, folder: str | Path, *, repo_id: str | None = None, base_model: str | None = None, overwrite: bool = False
+    ) -> Path:
+        """Write a folder of exactly what `push_to_hub` would publish, and give its path: see `lape.ship.hub.write`.
+
+        Example:
+            >>> folder = neurons.save_pretrained("published")
+            >>> lape.LanguageNeurons.from_pretrained(folder).digest == neurons.digest
+            True
+        """
+        from lape.ship.hub import write  # upward: the contract of imports names this line
+
+        return write(self, folder, repo_id=repo_id, base_model=base_model, overwrite=overwrite)
+
+    def push_to_hub(
+        self, repo_id: str, *, base_model: str | None = None, private: bool = False, overwrite: bool = False
+    ) -> str:
+        """Publish them on the Hugging Face Hub, with a card, and give the address: see `lape.ship.hub.push`.
+
+        Example:
+            >>> _ = neurons.push_to_hub("me/neurons")
+            >>> lape.LanguageNeurons.from_pretrained("me/neurons").digest == neurons.digest
+            True
+        """
+        from lape.ship.hub import push  # upward, as above
+
+        return push(self, repo_id, base_model=base_model, private=private, overwrite=overwrite)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, *, revision: str | None = None) -> LanguageNeurons:
+        """Read what was published: from a folder, or by its name on the Hugging Face Hub, OWNER/NAME, which is fetched once: see `lape.ship.hub.fetch`.
+
+        Raises FileError where there is neither, where it holds no language neurons, and where the Hub cannot be reached.
+
+        Example:
+            >>> lape.LanguageNeurons.from_pretrained("run").languages
+            ['en', 'fr', 'id', 'zh']
+        """
+        from lape.ship.hub import fetch_file  # upward, as above
+
+        return cls.load(fetch_file(name, NEURONS, "language neurons", revision=revision))
 
 
 def layers_of(neurons: NeuronSet) -> str:

@@ -1,4 +1,7 @@
-"""The published format: for each language in order, and each layer in order, the numbers of its neurons; neither names nor width."""
+"""The published format: for each language in order, and each layer in order, the numbers of its neurons; neither names nor width.
+
+PyTorch files of the field hold this, under any name (`x.neuron.pth`, `llama-1`); some say which languages they are.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,18 @@ from lape.data.languages import tag
 from lape.errors import FileError, OptionError, foreign
 from lape.store import files
 from lape.values.space import NeuronSpace, Stretch
+
+SUFFIXES = (".pth", ".pt")
+_SAVED = (b"PK\x03\x04", b"\x80")
+"""What files that PyTorch saves begin with: a zip archive, and once a pickle."""
+
+
+def is_published(path: Path) -> bool:
+    """Whether a file is PyTorch's, by its name, or by how it begins: many masks are published without a suffix."""
+    if path.suffix in SUFFIXES or not path.is_file():
+        return path.suffix in SUFFIXES
+    with path.open("rb") as file:
+        return file.read(4).startswith(_SAVED)
 
 
 def write(path: Path, space: NeuronSpace, sets: Sequence[Tensor]) -> None:
@@ -39,17 +54,26 @@ def _local(flat: Tensor, stretch: Stretch | None) -> Tensor:
 
 
 def read(path: Path, languages: Sequence[str] | None, width: int | None) -> tuple[NeuronSpace, dict[str, Tensor]]:
-    """The neurons' space, and flat indices by language. Raises FileError for other content, OptionError where names or width do not fit."""
+    """The neurons' space, and flat indices by language. Raises FileError for other content, OptionError where names or width do not fit.
+
+    `languages` may be None for a file that is a mapping of language tags to layers, and names them otherwise.
+    """
     data = _unpickled(path)
+    if isinstance(data, dict) and all(isinstance(name, str) for name in data):
+        languages = list(data) if languages is None else languages
+        data = list(data.values())
     if not _fits(data, path.stat().st_size):
         raise FileError(
             f"{path} does not hold a list of lists of tensors of neuron numbers, which is the published format, or more of them than a file "
             "of its size has room for."
         )
     if languages is None or width is None:
+        lacks, names = "width", ""
+        if languages is None:
+            lacks, names = "names or width", 'languages=["en", "zh", …], '
         raise OptionError(
-            f"{path.name} holds {len(data)} languages × {len(data[0])} layers, without names or width. Give both: "
-            'languages=["en", "zh", …], width=11008. The paper\'s files hold en, zh, fr, es, vi, id and, where there are seven, ja, in this order.'
+            f"{path.name} holds {len(data)} languages × {len(data[0])} layers, without {lacks}. Give {names}width=11008, for instance. "
+            "The paper's files hold en, zh, fr, es, vi, id and, where there are seven, ja, in this order."
         )
     if len(languages) != len(data):
         raise OptionError(
@@ -77,7 +101,9 @@ def _fits(data: Any, size: int) -> bool:
 
     A pickle may name one list, or one number of a tensor, a billion times.
     """
-    if not isinstance(data, list) or not data or not all(isinstance(layers, list) and layers for layers in data):
+    if not isinstance(data, (list, tuple)) or not data:
+        return False
+    if not all(isinstance(layers, (list, tuple)) and layers for layers in data):
         return False
     if sum(map(len, data)) > size or not all(_is_index(layer) for layers in data for layer in layers):
         return False

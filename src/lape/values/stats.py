@@ -18,7 +18,7 @@ from lape.store import files, shards
 from lape.store.documents import Schema
 from lape.store.lazy import FromFile, later, like
 from lape.store.lock import Lock
-from lape.store.run import MANIFEST
+from lape.store.run import MANIFEST, STATS
 from lape.store.tensors import TensorFile, write_tensors
 from lape.values import made
 from lape.values.laws import broken
@@ -519,7 +519,7 @@ class ActivationStats:
             ['en', 'fr', 'id', 'zh']
         """
         path = Path(path)
-        file = TensorFile(path / "stats.safetensors" if path.is_dir() else path, KIND, HEADER, format=FORMAT)
+        file = TensorFile(path / STATS if path.is_dir() else path, KIND, HEADER, format=FORMAT)
         with file.reading():
             space, languages = NeuronSpace.from_json(file.header["space"]), file.header["languages"]
             check_tags(languages)
@@ -543,6 +543,48 @@ class ActivationStats:
 
         file.obey(laws)
         return stats
+
+    def save_pretrained(
+        self, folder: str | Path, *, repo_id: str | None = None, base_model: str | None = None, overwrite: bool = False
+    ) -> Path:
+        """Write a folder of exactly what `push_to_hub` would publish, and give its path: see `lape.ship.hub.write`.
+
+        Example:
+            >>> folder = stats.save_pretrained("published")
+            >>> lape.ActivationStats.from_pretrained(folder).digest == stats.digest
+            True
+        """
+        from lape.ship.hub import write  # upward: the contract of imports names this line
+
+        return write(self, folder, repo_id=repo_id, base_model=base_model, overwrite=overwrite)
+
+    def push_to_hub(
+        self, repo_id: str, *, base_model: str | None = None, private: bool = False, overwrite: bool = False
+    ) -> str:
+        """Publish them on the Hugging Face Hub, with a card, and give the address: see `lape.ship.hub.push`.
+
+        Example:
+            >>> _ = stats.push_to_hub("me/stats")
+            >>> lape.ActivationStats.from_pretrained("me/stats").digest == stats.digest
+            True
+        """
+        from lape.ship.hub import push  # upward, as above
+
+        return push(self, repo_id, base_model=base_model, private=private, overwrite=overwrite)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, *, revision: str | None = None) -> ActivationStats:
+        """Read what was published: from a folder, or by its name on the Hugging Face Hub, OWNER/NAME, which is fetched once: see `lape.ship.hub.fetch`.
+
+        Raises FileError where there is neither, where it holds no activation statistics, and where the Hub cannot be reached.
+
+        Example:
+            >>> lape.ActivationStats.from_pretrained("run").languages
+            ['en', 'fr', 'id', 'zh']
+        """
+        from lape.ship.hub import fetch_file  # upward, as above
+
+        return cls.load(fetch_file(name, STATS, "activation statistics", revision=revision))
 
 
 def others_mean(language: str, others: Sequence[Tensor]) -> Tensor:
