@@ -154,7 +154,7 @@ def test_a_redirect_is_not_followed(endpoint, monkeypatch):
     """The key would go along."""
     monkeypatch.setenv(KEY, "secret")
     url, seen = endpoint(lambda *_: (302, {}))
-    with pytest.raises(OptionError, match="302.*not followed") as error:
+    with pytest.raises(OptionError, match=r"302.*not followed") as error:
         Grader(url, "m").grades([("q", "a")], "fr")
     assert len(seen) == 1
     assert "secret" not in str(error.value)

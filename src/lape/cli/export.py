@@ -27,11 +27,10 @@ from lape.options import Tokens
 from lape.progress import Progress
 from lape.recording.run import checked_texts
 from lape.ship.constant import TOKENS
-from lape.ship.export import MANIFEST, Format
+from lape.ship.export import Format, said_in
 from lape.ship.export import export as ship
 from lape.ship.strength import best, strengths
 from lape.store import files
-from lape.store.documents import read_json
 from lape.store.run import read_record
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
@@ -190,7 +189,7 @@ def _edits(neurons: Any, off: Sequence[str], scale: Sequence[str]) -> list[Any]:
 
 def _show(folder: Path, about: Sequence[str], choices: pl.DataFrame | None) -> None:
     """What was written, and how near it is to the edit."""
-    said = read_json(folder / MANIFEST)
+    said = said_in(folder)
     if choices is not None:
         rows = [
             [row["setting"], *(f"{row[share]:.2f}{_ends(row, share)}" for share in ("in_language", "good"))]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -190,29 +189,9 @@ class _AtHand:
 
 
 def _edits_of(folder: Path) -> Callable[[Any], list[Any]]:
-    """Model -> the edits that an exported folder's lape.json names. Making them raises MismatchError where they are of another model."""
-    import torch
-
-    from lape.edit.edit import Off, Scale
+    """Model -> the edits of an exported folder. Making them raises MismatchError where they are of another model."""
     from lape.model.find import find
-    from lape.ship.checkpoint import MANIFEST
-    from lape.values.neurons import NeuronSet
+    from lape.ship.export import edits_in, said_in
 
-    try:
-        said = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        todo = [(str(one["edit"]), torch.tensor(one["flat"]), one.get("factor")) for one in said["edits"]]
-        made_from = dict(said["made_from"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise FileError(
-            f"{folder / MANIFEST} does not say which edits the adapter makes. Expected a folder that lape export wrote."
-        ) from error
-    if refused := sorted({name for name, _, _ in todo} - {"off", "scale"}):
-        raise OptionError(
-            f"{folder / MANIFEST} holds edits that cannot be made again from it: {', '.join(refused)}. Leave folder out."
-        )
-
-    def edits(model: Any) -> list[Any]:
-        sets = [(name, NeuronSet(find(model).space, flat, made_from), factor) for name, flat, factor in todo]
-        return [Off(one) if name == "off" else Scale(one, float(factor)) for name, one, factor in sets]
-
-    return edits
+    said_in(folder)  # refuses before a model is loaded
+    return lambda model: edits_in(folder, find(model).space)

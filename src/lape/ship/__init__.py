@@ -1,1 +1,1 @@
-"""Changing files: an edit as a checkpoint that any engine serves."""
+"""Shipping: edits as adapters and checkpoints that any engine serves, asked whether it does; published and fetched by name."""

@@ -24,7 +24,7 @@ from lape.ship.constant import TOKENS, Constant, Read, constants, read
 from lape.ship.cost import cost
 from lape.ship.fit import Reference, fit, largest_difference
 from lape.store import files
-from lape.store.documents import read_json
+from lape.store.documents import Whole, read_json
 from lape.store.draft import Draft
 from lape.values.neurons import NeuronSet
 from lape.values.space import NeuronSpace
@@ -192,14 +192,26 @@ def edits_in(folder: str | Path, space: NeuronSpace) -> list[Edit]:
         >>> edits_in(folder, find(model).space)
         [Scale(...)]
     """
+    said = said_in(folder)
+    return [_edit(one, space, said["made_from"], Path(folder) / MANIFEST) for one in said["edits"]]
+
+
+def said_in(folder: str | Path) -> dict[str, Any]:
+    """What an exported folder says of itself. Raises FileError where it says nothing."""
     path = Path(folder) / MANIFEST
-    read = read_json(path, {"edits": [dict], "made_from": dict, ...: object})
-    return [_edit(one, space, path) for one in read["edits"]]
+    if not path.is_file():
+        raise FileError(
+            f"There is no {path}, which says which edits the files make. Expected a folder that lape export wrote."
+        )
+    said: dict[str, Any] = read_json(
+        path, Whole({"kind": str, "edits": [dict], "made_from": dict, ...: object}, "kind", "edits", "made_from")
+    )
+    return said
 
 
-def _edit(said: Mapping[str, Any], space: NeuronSpace, path: Path) -> Edit:
+def _edit(said: Mapping[str, Any], space: NeuronSpace, made_from: Mapping[str, Any], path: Path) -> Edit:
     try:
-        neurons = NeuronSet(space, torch.tensor(said["flat"], dtype=torch.int64))
+        neurons = NeuronSet(space, torch.tensor(said["flat"], dtype=torch.int64), made_from)
         value = torch.zeros(len(space), dtype=torch.float64)
         value[neurons.flat] = torch.tensor(said.get("value", 0.0), dtype=torch.float64)
         made: dict[str, Callable[[], Edit]] = {

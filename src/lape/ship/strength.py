@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import get_args
 
 import polars as pl
 
 from lape.data.language_id import identifier
 from lape.edit.steer import SHIPPED
 from lape.errors import OptionError
-from lape.measure.answer_table import Judge
+from lape.measure.answer_table import Judge, Split
 from lape.measure.bench import Bench
 from lape.measure.bootstrap import Resamples
 from lape.measure.methods import CEILING, NONE, Setting
 from lape.progress import Progress, each, silent
 
-STRENGTHS = (0.5, 0.75, 1.0, 1.5, 2.0)
+STRENGTHS = (0.5, 1.0, 1.5, 2.0)
 """What is tried."""
+_CANDIDATES = 8
+"""An answer is on topic if its own question makes it likelier than the others of this many do."""
 CHOICES = {
     "setting": pl.String,
     "strength": pl.Float64,
@@ -43,7 +46,9 @@ def strengths(
     """Each strength on questions asked in the source languages: `CHOICES`. `native`: other questions, whose unedited answers bound what is fluent."""
     names = list(dict.fromkeys([*sources, to, *bench.stats.languages]))
     known = [name for name in names if name in questions]
-    judge = Judge(bench, identifier("lingua", known), identifier("langid", known), {"development": 0, "report": 0})
+    judge = Judge(
+        bench, identifier("lingua", known), identifier("langid", known), dict.fromkeys(get_args(Split), _CANDIDATES)
+    )
     judge.learn(to, bench.answers(CEILING, native, to, to))
     some = {f"× {one:g}": one for one in tried}
     settings = [NONE, CEILING, *(_shipped(name, sets, one) for name, one in some.items())]
