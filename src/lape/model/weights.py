@@ -62,7 +62,8 @@ def activations(model: nn.Module, site: Site, z: Tensor) -> Tensor:
         with present(module):
             a = activation_of(module, site.layout, rows)
     elif site.rule == "activation":
-        a = unwrapped(model).get_submodule(site.activation)(rows)
+        function: Any = unwrapped(model).get_submodule(site.activation)
+        a = function.forward(rows)  # without hooks: an edit may be acting
     else:
         a = FUNCTIONS[site.activation](rows)
     return a.detach().flatten()[: len(z)].cpu()
