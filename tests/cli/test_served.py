@@ -118,7 +118,7 @@ def test_prompts_come_from_a_file(start: Any, told: None, tmp_path: Path) -> Non
         (["URL", "--adapter", "to-fr", "--prompts", "HERE/empty.txt"], "holds no prompt"),
         (["URL", "--adapter", "to-fr", "--prompts", "HERE/talk.jsonl", "--bare"], "no messages can be used"),
         (["URL", "--adapter", "to-fr", "--folder", "HERE"], "Name the model too: --local MODEL"),
-        (["URL", "--adapter", "to-fr", "--folder", "HERE", "--local", "HERE"], "does not say which edits"),
+        (["URL", "--adapter", "to-fr", "--folder", "HERE", "--local", "HERE"], "which says which edits"),
         (["URL", "--adapter", "to-fr", "--base", "none"], "It serves: org/base"),
         (["URL", "--adapter", "to-fr", "--new-tokens", "0"], "Expected 1 or more"),
         (

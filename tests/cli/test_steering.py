@@ -27,6 +27,7 @@ from lape.measure.answer_table import DEFINITIONS
 from lape.measure.bench import Bench
 from lape.measure.methods import tried
 from lape.recording.record import record
+from lape.ship.export import edits_in
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.stats import ActivationStats
 from support.polyglot import (
@@ -570,7 +571,9 @@ def export(folder, out, *more, of="run"):
 def test_export_scales_the_columns_of_a_language_s_neurons(folder, tmp_path, capsys):
     neurons = LanguageNeurons.load(folder / "run")
     said = said_by(capsys, export(folder, tmp_path / "out", "--scale", "fr=1.5", "--off", "en", "--scale", "id=-2"))
-    assert "a plain checkpoint without en, with fr=1.5, with id=-2." in said
+    assert "exported checkpoint" in said
+    assert "without en, with fr=1.5, with id=-2" in said
+    assert "Largest difference of a logit from the edit at run time" in said
     expected = copy.deepcopy(polyglot()).state_dict()
     for language, factor in (("fr", 1.5), ("en", 0), ("id", -2)):
         for flat in neurons[language].flat.tolist():
@@ -584,10 +587,52 @@ def test_export_scales_the_columns_of_a_language_s_neurons(folder, tmp_path, cap
     )
 
 
+def test_export_writes_a_language_as_an_adapter_of_rank_one(folder, tmp_path, capsys):
+    """Read with peft, it is the edit at the gate: the very neurons, raised as they are at run time."""
+    from peft import PeftModel
+
+    texts = [
+        word
+        for tag in LANGUAGES
+        for word in ("--text", f"{tag}={folder}/text.{tag}.txt", "--evaluation", f"{tag}={folder}/other.{tag}.txt")
+    ]
+    more = ["--to", "fr", "--strength", "2", "--sets", "lape", "--format", "lora", *texts]
+    said = said_by(capsys, export(folder, tmp_path / "to-fr", *more))
+    assert "LoRA adapter" in said
+    assert "rank 1: writes fr (strength 2)" in said
+    assert "KL of the adapter from the edit" in said
+    assert "Change of loss on text" in said
+    assert "--max-lora-rank 1 " in said
+    model, neurons = polyglot(), LanguageNeurons.load(folder / "run")
+    (edit,) = edits_in(tmp_path / "to-fr", neurons.space)
+    assert edit.neurons == neurons["fr"]
+    ids = torch.randint(5, len(polyglot_tokenizer()), (2, 12), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad(), lape.edited(model, edit):
+        expected = model(ids).logits
+    with torch.no_grad():
+        plain = model(ids).logits
+        found = PeftModel.from_pretrained(copy.deepcopy(model), tmp_path / "to-fr")(ids).logits
+    assert float((found - expected).abs().mean()) < 0.2 * float((plain - expected).abs().mean())
+
+
+def test_export_joins_a_language_to_write_with_one_to_do_without(folder, tmp_path, capsys):
+    texts = [word for tag in LANGUAGES for word in ("--text", f"{tag}={folder}/text.{tag}.txt")]
+    said = said_by(
+        capsys,
+        export(folder, tmp_path / "out", "--to", "fr", "--strength", "1", "--off", "en", "--sets", "lape", *texts),
+    )
+    assert "writes fr (strength 1), without en" in said
+    kinds = [type(one).__name__ for one in edits_in(tmp_path / "out", LanguageNeurons.load(folder / "run").space)]
+    assert kinds == ["Off", "Add"]
+
+
 @pytest.mark.parametrize(
     ("more", "of", "words"),
     [
-        ((), "run", ["No edit was given", "--off TAG", "--scale TAG=FACTOR"]),
+        ((), "run", ["No edit was given", "--to TAG", "--off TAG", "--scale TAG=FACTOR"]),
+        (("--to", "fr"), "run", ["does not say which text was recorded", "--text en=PATH --text fr=PATH"]),
+        (("--to", "zh"), "run", ["zh"]),
+        (("--to", "fr", "--format", "exe"), "run", ["lora"]),
         (("--scale", "fr"), "run", ["--scale fr has no factor", "--scale fr=1.5"]),
         (("--scale", "fr="), "run", ["has no factor", "--scale fr=1.5"]),
         (("--scale", "fr=much"), "run", ["fr=much has no factor", "--scale fr=1.5"]),

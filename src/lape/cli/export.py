@@ -20,7 +20,7 @@ from lape.data.texts import Texts
 from lape.edit.edit import Edit, Off, Scale
 from lape.edit.steer import SHIPPED, steering
 from lape.errors import OptionError
-from lape.experiments.known import texts_in
+from lape.experiments.known import placeholders, texts_in
 from lape.measure.bench import Bench, named_sets
 from lape.measure.generation import GenerationOptions
 from lape.options import Tokens
@@ -97,7 +97,7 @@ def export(
     if to is None and not edits:
         raise OptionError("No edit was given. Expected --to TAG, --off TAG, --scale TAG=FACTOR, or several of them.")
     wanted = to and _Wanted(model, neurons, to, sets)
-    texts = _texts(model, neurons, text) if wanted else None
+    texts = _texts(model, neurons, text, list(wanted.neurons)) if wanted else None
     others = (
         texts_of(evaluation, "--evaluation") if evaluation else samples.texts("evaluate") if model == "sample" else None
     )
@@ -156,7 +156,7 @@ class _Wanted:
         return best(found), found
 
 
-def _texts(model: str, place: Path, flags: Sequence[str] | None) -> Texts:
+def _texts(model: str, place: Path, flags: Sequence[str] | None, languages: Sequence[str]) -> Texts:
     """The text that a constant is fitted to."""
     if flags:
         return texts_of(flags)
@@ -167,7 +167,7 @@ def _texts(model: str, place: Path, flags: Sequence[str] | None) -> Texts:
     if not recorded:
         raise OptionError(
             "The run does not say which text was recorded, and --to needs text of several languages, to which a constant is fitted. Type: "
-            f"lape export {quote(model)} {quote(str(place))} --text TAG=PATH --text TAG=PATH …"
+            f"lape export {quote(model)} {quote(str(place))} {placeholders('--text', languages)}"
         )
     return checked_texts({language: [*paths] for language, paths in recorded.items()})
 

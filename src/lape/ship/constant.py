@@ -26,6 +26,7 @@ from lape.progress import Progress, each, silent
 TOKENS = 3000
 """Of each language, unless said otherwise."""
 ROW_TOKENS = 256
+_ROWS = 16
 _RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 """Of the mean square of the input, tried on text that was held out."""
 _FIRST = 10.0
@@ -69,7 +70,10 @@ def read(tokenizer: Any, texts: Texts, *, tokens: int = TOKENS) -> dict[str, Rea
     found = {}
     for language, source in texts.items():
         corpus = prepare(tag(language), source, tokenizer, options)
-        every = rows(corpus, ROW_TOKENS, apart=False)
+        length = min(
+            ROW_TOKENS, max(len(corpus.tokens) // _ROWS, 8)
+        )  # of a short text too there are rows to leave apart
+        every = rows(corpus, length, apart=False)
         apart = [row for k, row in enumerate(every) if k % _APART == _APART - 1][:_MOST_APART]
         rest = [row for row in every if row not in apart]
         size = at_once(options)
