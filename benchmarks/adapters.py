@@ -10,7 +10,9 @@ paired differences, adapter less hooks, with 95 % intervals over questions. Goes
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 
 import polars as pl
@@ -19,7 +21,7 @@ import torch
 import lape
 from lape.data import samples
 from lape.data.language_id import identifier
-from lape.edit.edit import edited
+from lape.edit.edit import Edit, edited
 from lape.edit.steer import SHIPPED, steering
 from lape.measure.answer_table import Judge
 from lape.measure.bench import Bench, named_sets
@@ -28,8 +30,8 @@ from lape.measure.generation import GenerationOptions, generate
 from lape.measure.methods import CEILING, Setting
 from lape.measure.prompts import ask, cut
 from lape.model.find import find
-from lape.ship.changes import changes, gates
-from lape.ship.constant import constants, read
+from lape.ship.changes import Change, changes, gates
+from lape.ship.constant import Constant, constants, read
 from lape.ship.fit import served
 from lape.ship.lora import updates
 from lape.store.cells import Cells
@@ -71,27 +73,29 @@ def main() -> None:
     found = find(model)
     for target in samples.LANGUAGES:
         edits = steering(sets, stats, replace(SHIPPED, strength=given.strength), to=target)
-        parts = None
-        for source in SOURCES:
-            if source == target:
-                continue
-
-            def make(way: str, source: str = source, target: str = target) -> pl.DataFrame:
-                nonlocal parts
-                if not judge.knows(target):
-                    judge.learn(target, bench.answers(CEILING, native, target, target))
-                if parts is None and way == "adapter":
-                    todo = changes(model, found, edits, biases=False)
-                    parts = updates(model, todo, constants(model, gates(todo), texts))
-                prompts = [ask(tokenizer, one, source=source, target=target) for one in questions[source]]
-                with edited(model, edits) if way == "hooks" else served(model, parts):
-                    answers = [cut(one, target=target) for one in generate(model, tokenizer, prompts, bench.generation)]
-                return judge.verdicts(
-                    "development", Setting("neurons", way), (source, target), answers, questions[target]
-                )
-
+        todo = changes(model, found, edits, biases=False)
+        fitted = cache(partial(constants, model, gates(todo), texts))
+        for source in (one for one in SOURCES if one != target):
             for way in ("hooks", "adapter"):
-                cells.table(f"{source}-{target}.{way}", lambda way=way: make(way))
+
+                def make(
+                    way: str = way,
+                    source: str = source,
+                    target: str = target,
+                    edits: Sequence[Edit] = edits,
+                    todo: Sequence[Change] = todo,
+                    fitted: Callable[[], Mapping[str, Constant]] = fitted,
+                ) -> pl.DataFrame:
+                    if not judge.knows(target):
+                        judge.learn(target, bench.answers(CEILING, native, target, target))
+                    prompts = [ask(tokenizer, one, source=source, target=target) for one in questions[source]]
+                    with edited(model, edits) if way == "hooks" else served(model, updates(model, todo, fitted())):
+                        found = generate(model, tokenizer, prompts, bench.generation)
+                    answers = [cut(one, target=target) for one in found]
+                    setting = Setting("neurons", way)
+                    return judge.verdicts("development", setting, (source, target), answers, questions[target])
+
+                cells.table(f"{source}-{target}.{way}", make)
             print(source, target, flush=True)
     show(given.out)
 
