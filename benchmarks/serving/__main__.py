@@ -28,10 +28,11 @@ def main() -> int:
     parser.add_argument("--questions", type=int, default=50)
     parser.add_argument("--tokens", type=int, default=16)
     parser.add_argument("--answers", type=int, default=8, help="how many answers are read by language")
+    parser.add_argument("--answer-tokens", type=int, default=24, help="and how long they are")
     parser.add_argument("--at-once", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=5, help="of the costs; 0 for none")
     asked = parser.parse_args()
-    made = materials(asked.folder.resolve(), asked.questions, asked.tokens)
+    made = materials(asked.folder.resolve(), asked.questions, asked.tokens, asked.engines)
     tokenizer = AutoTokenizer.from_pretrained(made.folder / "base")
     failed = 0
     for name in asked.engines:
@@ -39,7 +40,7 @@ def main() -> int:
         print(f"\n## {name}", flush=True)
         with running(engine, made) as server:
             for check in (
-                *switches(server, asked.answers, 24, "lingua"),
+                *switches(server, asked.answers, asked.answer_tokens, "lingua"),
                 *at_once(server, asked.at_once, asked.tokens),
                 *agrees(server, asked.tokens, lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]),
             ):

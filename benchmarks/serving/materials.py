@@ -23,6 +23,7 @@ from lape.data import samples
 from lape.edit.edit import Edit
 from lape.edit.steer import SHIPPED, steering
 from lape.measure.generation import GenerationOptions, generate
+from lape.ship.export import Format
 
 LANGUAGES = ("fr", "zh", "vi")
 """What the switches write."""
@@ -31,6 +32,9 @@ OFF = "zh"
 STRENGTH = 1.5
 DOCUMENTS = 12
 """How many bundled texts of each language are recorded."""
+FORMATS: Mapping[str, Format] = {"llamacpp": "gguf-lora", "transformers": "checkpoint"}
+"""What an engine takes; the others, and lape's own answers, take PEFT's."""
+ENDS: Mapping[Format, str] = {"lora": "", "gguf-lora": "-gguf", "checkpoint": "-checkpoint"}
 MADE = "made.json"
 
 
@@ -48,19 +52,20 @@ class Materials:
     """What lape answers: `base`, and by adapter; `NAME, at run time` is the edit by hooks that the adapter stands for."""
 
 
-def materials(folder: Path, questions: int, tokens: int) -> Materials:
-    """What was made before, or is made now (some minutes)."""
+def materials(folder: Path, questions: int, tokens: int, engines: Sequence[str]) -> Materials:
+    """What was made before, or is made now (some minutes), for these engines."""
     wanted = {"questions": questions, "tokens": tokens, "languages": LANGUAGES, "strength": STRENGTH}
+    wanted |= {"formats": ["lora", *(FORMATS[one] for one in engines if one in FORMATS)]}
     at = folder / MADE
     made = json.loads(at.read_text()) if at.is_file() else {}
     if made.get("wanted") != json.loads(json.dumps(wanted)):
-        made = {"wanted": wanted, **_make(folder, questions, tokens)}
+        made = {"wanted": wanted, **_make(folder, **wanted)}
         at.write_text(json.dumps(made, ensure_ascii=False, indent=1))
     given = {key: made[key] for key in ("adapters", "languages", "prompts", "local")}
     return Materials(folder, **given)
 
 
-def _make(folder: Path, questions: int, tokens: int) -> dict[str, Any]:
+def _make(folder: Path, *, questions: int, tokens: int, formats: Sequence[Format], **_: Any) -> dict[str, Any]:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     print("making the model, its adapters and lape's own answers", flush=True)
@@ -76,9 +81,9 @@ def _make(folder: Path, questions: int, tokens: int) -> dict[str, Any]:
     edits[f"off-{OFF}"] = [lape.Off(lape.identify(stats)[OFF])]
     for name, todo in edits.items():
         how: dict[str, Any] = {"tokenizer": tokenizer, "texts": texts, "tokens": 1000}
-        lape.export(model, todo, folder / name, format="lora", **how)
-        lape.export(model, todo, folder / f"{name}-gguf", format="gguf-lora", **how)
-        lape.export(model, todo, folder / f"{name}-checkpoint", format="checkpoint", **how)
+        for kind in formats:
+            print(f"{name}: {kind}", flush=True)
+            lape.export(model, todo, folder / f"{name}{ENDS[kind]}", format=kind, **how)
     asked = [*samples.questions("development")["en"], *samples.questions("choosing")["en"]][:questions]
     prompts = [f"Q: {one}\nA:" for one in asked]
     return {

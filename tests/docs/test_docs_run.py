@@ -1,7 +1,7 @@
 """Every code block of README.md and docs/*.md is run, page by page, in a folder with a made model and texts of the pages' names.
 
 What a page says is never changed, but for the words in the tables below: names that need a network, what `...` stands for, and options
-that make a command small. Blocks marked `soak` are run on the real model by `make soak`; blocks that cannot be run here say why, and their
+that make a command small. Blocks marked `soak` are run on the real model by `make soak`, those marked so by `make serve-test`; blocks that cannot be run here say why, and their
 options are parsed.
 """
 
@@ -200,10 +200,10 @@ def _small(arguments: list[str]) -> list[str]:
 
 
 def _installs(arguments: list[str]) -> None:
-    """The extras that are named exist."""
+    """The extras of lape that are named exist."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert arguments[0] == "install"
-    for one in re.findall(r"\[(.+?)\]", " ".join(arguments)):
+    for one in re.findall(r"(?:lape|\.)\[(.+?)\]", " ".join(arguments)):
         assert set(one.split(",")) <= set(extras), one
 
 
