@@ -12,13 +12,15 @@ from importlib.metadata import version
 from pathlib import Path
 
 LANGUAGES = ("en", "fr", "zh")
+SHORT = "--evaluation en=texts/evaluate/en.jsonl"
+"""Costs are measured on this text alone; by itself on all that is bundled."""
 VERBS = (
     "samples texts",
     f"record sample {' '.join(f'--text {one}=texts/record/{one}.jsonl' for one in LANGUAGES)} --tokens 3000 --out run",
     "identify run",
     "steer run --to fr --from en --new-tokens 8",
-    "export run run --off zh --format lora --out off-zh",
-    "export run run --to fr --strength 1.5 --tokens 500 --out to-fr",
+    f"export run run --off zh --format lora {SHORT} --out off-zh",
+    f"export run run --to fr --strength 1.5 --tokens 500 {SHORT} --out to-fr",
 )
 PROMPT = "How can I manage my time better?"
 
