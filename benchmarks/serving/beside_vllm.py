@@ -20,7 +20,7 @@ VERBS = (
     "identify run",
     "steer run --to fr --from en --new-tokens 8",
     f"export run run --off zh --format lora {SHORT} --out off-zh",
-    f"export run run --to fr --strength 1.5 --tokens 500 {SHORT} --out to-fr",
+    f"export run run --to fr --strength 1.5 --tokens 1000 {SHORT} --out to-fr",
 )
 PROMPT = "How can I manage my time better?"
 
