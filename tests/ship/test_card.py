@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -13,14 +14,10 @@ from markdown_it import MarkdownIt
 from lape.ship.card import card
 
 MARKDOWN = MarkdownIt("commonmark").enable("table")
-FIT = {
-    **{"language": "fr", "read_as": "text", "position": "1–3", "positions": 12},
-    **{"kl": 0.0012, "kl_worst": 0.0034, "agreement": 0.985, "edit": 3.25},
-}
-CHOICE = {
-    **{"setting": "× 1", "strength": 1.0, "answers": 16, "in_language": 0.75, "good": 0.5},
-    **{"in_language_low": 0.5, "in_language_high": 0.9, "good_low": None, "good_high": None},
-}
+FIT = {"language": "fr", "read_as": "text", "position": "1–3", "positions": 12, "kl": 0.0012, "kl_worst": 0.0034}
+FIT |= {"agreement": 0.985, "edit": 3.25}
+CHOICE = {"setting": "× 1", "strength": 1.0, "answers": 16, "in_language": 0.75, "good": 0.5}
+CHOICE |= {"in_language_low": 0.5, "in_language_high": 0.9, "good_low": None, "good_high": None}
 SECTIONS: dict[str, tuple[str, Any]] = {
     "largest_difference": ("How near it is to the edit", 3e-7),
     "fit": ("How near it is to the edit", [FIT, FIT | {"language": "en"}]),
@@ -60,13 +57,13 @@ def parsed(text: str) -> tuple[dict[str, Any], list[Any]]:
 
 
 def headings(tokens: list[Any]) -> list[str]:
-    return [after.content for one, after in zip(tokens, tokens[1:], strict=False) if one.type == "heading_open"]
+    return [after.content for one, after in pairwise(tokens) if one.type == "heading_open"]
 
 
 def tables(tokens: list[Any]) -> list[list[list[str]]]:
     """Each table: rows of cells, the columns' names first."""
     found: list[list[list[str]]] = []
-    for one, after in zip(tokens, tokens[1:], strict=False):
+    for one, after in pairwise(tokens):
         if one.type == "table_open":
             found.append([])
         elif one.type == "tr_open":
