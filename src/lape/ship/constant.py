@@ -182,4 +182,5 @@ def _fitted(name: str, fit: _Moments, held: Mapping[str, _Moments]) -> Constant:
     whole = fit + apart
     inverse = whole.solved(ridge)
     v = inverse @ whole.total
-    return Constant(v, whole.square @ inverse, spread, apart.at_first(tried[ridge]) ** 0.5, ridge, whole.count)
+    kept = torch.eye(hidden).double() - _FIRST * whole.first @ inverse
+    return Constant(v, kept, spread, apart.at_first(tried[ridge]) ** 0.5, ridge, whole.count)
