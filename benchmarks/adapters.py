@@ -1,17 +1,20 @@
-"""An adapter beside the same edit by hooks: answers to questions, as a served model gives them.
+"""An adapter beside the same edit by hooks, and beside what only hooks can do: answers to questions, as a served model gives them.
 
     python benchmarks/adapters.py MODEL RUN --strength 1.0 --out FOLDER
 
 For 18 pairs of languages (from en, zh and fr into each other language of the paper) the 40 questions that settings may be chosen by are answered
-greedily under `lape.Add(..., at="gate")` and under the adapter that `lape.export` writes of it, and judged as `lape force` judges. Prints and writes the
-paired differences, adapter less hooks, with 95 % intervals over questions. Goes on where it was stopped.
+greedily, and judged as `lape force` judges: under `lape.Add(..., at="gate")` by hooks; under the adapter that `lape.export` writes of it; with the adapter for
+16 tokens and without it from there, as two requests to a server (handover); as `lape steer` does by default, on 16 tokens and fading (steer); and unedited.
+Prints and writes the paired differences of each from hooks, with 95 % intervals over questions. Goes on where it was stopped.
 """
 
 from __future__ import annotations
 
 import argparse
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import torch
@@ -20,7 +23,7 @@ import lape
 from lape.data import samples
 from lape.data.language_id import identifier
 from lape.edit.edit import edited
-from lape.edit.steer import SHIPPED, steering
+from lape.edit.steer import SHIPPED, SteerOptions, steered, steering
 from lape.measure.answer_table import Judge
 from lape.measure.bench import Bench, named_sets
 from lape.measure.bootstrap import Resamples
@@ -28,7 +31,7 @@ from lape.measure.generation import GenerationOptions, generate
 from lape.measure.methods import CEILING, Setting
 from lape.measure.prompts import ask, cut
 from lape.model.find import find
-from lape.ship.changes import changes, gates
+from lape.ship.changes import LowRank, changes, gates
 from lape.ship.constant import constants, read
 from lape.ship.fit import served
 from lape.ship.lora import updates
@@ -36,6 +39,43 @@ from lape.store.cells import Cells
 from lape.values.stats import ActivationStats
 
 SOURCES = ("en", "zh", "fr")
+WAYS = ("hooks", "adapter", "handover", "steer", "unedited")
+FIRST = 16
+"""Tokens after which a request goes on without the adapter."""
+
+
+class Target:
+    """A language that is to be written, and the ways to it."""
+
+    def __init__(self, bench: Bench, sets: Any, language: str, strength: float, texts: Any) -> None:
+        self.bench, self.language, self.texts = bench, language, texts
+        self.model, self.tokenizer = bench.model, bench.tokenizer
+        self.edits = steering(sets, bench.stats, replace(SHIPPED, strength=strength), to=language)
+        self.usual = steering(sets, bench.stats, SteerOptions(), to=language)
+
+    @cached_property
+    def adapter(self) -> list[LowRank]:
+        todo = changes(self.model, find(self.model), self.edits, biases=False)
+        return updates(self.model, todo, constants(self.model, gates(todo), self.texts))
+
+    def answers(self, way: str, prompts: list[str]) -> list[str]:
+        options = self.bench.generation
+        if way == "hooks":
+            with edited(self.model, self.edits):
+                return generate(self.model, self.tokenizer, prompts, options)
+        if way == "steer":
+            with steered(self.model, self.usual, SteerOptions()):
+                return generate(self.model, self.tokenizer, prompts, options)
+        if way == "unedited":
+            return generate(self.model, self.tokenizer, prompts, options)
+        first = options if way == "adapter" else replace(options, new_tokens=FIRST)
+        with served(self.model, self.adapter):
+            begun = generate(self.model, self.tokenizer, prompts, first)
+        if way == "adapter":
+            return begun
+        rest = replace(options, new_tokens=options.new_tokens - FIRST)
+        more = [prompt + text for prompt, text in zip(prompts, begun, strict=True)]
+        return [a + b for a, b in zip(begun, generate(self.model, self.tokenizer, more, rest), strict=True)]
 
 
 def main() -> None:
@@ -44,6 +84,7 @@ def main() -> None:
     parser.add_argument("run")
     parser.add_argument("--strength", type=float, default=1.0)
     parser.add_argument("--sets", default="difference:100")
+    parser.add_argument("--ways", nargs="+", default=WAYS)
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--new-tokens", type=int, default=32)
     parser.add_argument("--tokens", type=int, default=3000)
@@ -57,61 +98,50 @@ def main() -> None:
     bench = Bench(model, tokenizer, stats, None, GenerationOptions(new_tokens=given.new_tokens))
     sets = named_sets(stats, given.sets)
     questions, native = samples.questions("choosing"), samples.questions("development")
-    judge = Judge(
-        bench,
-        identifier("lingua", samples.LANGUAGES),
-        identifier("langid", samples.LANGUAGES),
-        {"development": 8, "report": 8},
-    )
-    texts = read(
-        tokenizer, samples.texts("record", languages=(*samples.LANGUAGES, *samples.FURTHER)), tokens=given.tokens
-    )
+    both = (identifier(name, samples.LANGUAGES) for name in ("lingua", "langid"))
+    judge = Judge(bench, *both, {"development": 8, "report": 8})
+    recorded = samples.texts("record", languages=(*samples.LANGUAGES, *samples.FURTHER))
+    texts = read(tokenizer, recorded, tokens=given.tokens)
     given.out.mkdir(parents=True, exist_ok=True)
     cells = Cells(given.out)
-    found = find(model)
-    for target in samples.LANGUAGES:
-        edits = steering(sets, stats, replace(SHIPPED, strength=given.strength), to=target)
-        parts = None
-        for source in SOURCES:
-            if source == target:
-                continue
+    for language in samples.LANGUAGES:
+        target = Target(bench, sets, language, given.strength, texts)
+        for source in (one for one in SOURCES if one != language):
+            for way in given.ways:
 
-            def make(way: str, source: str = source, target: str = target) -> pl.DataFrame:
-                nonlocal parts
-                if not judge.knows(target):
-                    judge.learn(target, bench.answers(CEILING, native, target, target))
-                if parts is None and way == "adapter":
-                    todo = changes(model, found, edits, biases=False)
-                    parts = updates(model, todo, constants(model, gates(todo), texts))
-                prompts = [ask(tokenizer, one, source=source, target=target) for one in questions[source]]
-                with edited(model, edits) if way == "hooks" else served(model, parts):
-                    answers = [cut(one, target=target) for one in generate(model, tokenizer, prompts, bench.generation)]
-                return judge.verdicts(
-                    "development", Setting("neurons", way), (source, target), answers, questions[target]
-                )
+                def make(way: str = way, source: str = source, target: Target = target) -> pl.DataFrame:
+                    to = target.language
+                    if not judge.knows(to):
+                        judge.learn(to, bench.answers(CEILING, native, to, to))
+                    prompts = [ask(tokenizer, one, source=source, target=to) for one in questions[source]]
+                    answers = [cut(one, target=to) for one in target.answers(way, prompts)]
+                    return judge.verdicts("development", Setting("neurons", way), (source, to), answers, questions[to])
 
-            for way in ("hooks", "adapter"):
-                cells.table(f"{source}-{target}.{way}", lambda way=way: make(way))
-            print(source, target, flush=True)
+                cells.table(f"{source}-{language}.{way}", make)
+            print(source, language, flush=True)
     show(given.out)
 
 
 def show(out: Path) -> None:
-    """The paired differences, over questions: of the mean over pairs."""
+    """The paired differences from hooks, over questions: of the mean over pairs."""
     every = pl.concat([pl.read_parquet(path) for path in sorted(out.glob("*-*.*.parquet"))])
     rows = []
     for target in ("all", *every["target"].unique(maintain_order=True)):
         some = every if target == "all" else every.filter(pl.col("target") == target)
         for share in ("in_language", "good"):
-            wide = (
-                some.group_by("question", "setting")
-                .agg(pl.col(share).cast(pl.Float64).mean())
-                .pivot("setting", index="question", values=share)
-            )
+            each = some.group_by("question", "setting").agg(pl.col(share).cast(pl.Float64).mean()).sort("question")
+            wide = each.pivot("setting", index="question", values=share).drop_nulls()
             drawn = Resamples(len(wide), 2000, 0)
-            ours, theirs = (wide[way].to_numpy() for way in ("adapter", "hooks"))
-            row = {"target": target, "share": share, "hooks": theirs.mean(), "adapter": ours.mean()}
-            rows.append(row | drawn.plain("difference", drawn.weights @ (ours - theirs) / len(wide)))
+            for way in (one for one in WAYS if one in wide.columns):
+                ours, hooks = wide[way].to_numpy(), wide["hooks"].to_numpy()
+                row = {
+                    "target": target,
+                    "share": share,
+                    "way": way,
+                    "pairs": some["source"].n_unique(),
+                    "value": ours.mean(),
+                }
+                rows.append(row | drawn.plain("less_hooks", drawn.weights @ (ours - hooks) / len(wide)))
     table = pl.DataFrame(rows)
     table.write_parquet(out / "differences.parquet")
     with pl.Config(tbl_rows=-1, float_precision=3):

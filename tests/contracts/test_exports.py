@@ -14,6 +14,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from lape.data.texts import Documents
 from lape.edit.edit import Add, Off, Scale, Set, edited
 from lape.errors import FileError, MismatchError, OptionError
 from lape.model.find import find
@@ -112,7 +113,7 @@ def test_it_says_where_it_comes_from(form, tmp_path):
 
 @each
 def test_it_tells_its_edits_to_whoever_compares(form, tmp_path):
-    model, texts = model_of("llama"), {"en": ["the cat sat on the mat. " * 200]}
+    model, texts = model_of("llama"), {"en": Documents(["the cat sat on the mat. " * 200])}
     edits = [
         Off(some("llama", 0, 5)),
         Scale(some("llama", 1, 5), 2.0),
@@ -126,13 +127,17 @@ def test_it_tells_its_edits_to_whoever_compares(form, tmp_path):
         assert torch.equal(logits_of(model, IDS), expected)
 
 
-@each
+@pytest.mark.parametrize("form", [EXPORTS["lora"], EXPORTS["gguf-lora"]], ids=["lora", "gguf-lora"])
 def test_what_is_added_at_the_gate_is_there_where_the_input_holds_a_constant(form, tmp_path):
     """In a model whose gates read a constant beside the text, the direction is found and the edit is exact, but at first positions."""
     model = constant_input()
     edit = Add(some("llama", 0, 5), 0.5, 2.0, at="gate")
     path = form.write(
-        model, edit, tmp_path / "out", tokenizer=tokenizer_of(), texts={"en": ["the cat sat on the mat. " * 200]}
+        model,
+        edit,
+        tmp_path / "out",
+        tokenizer=tokenizer_of(),
+        texts={"en": Documents(["the cat sat on the mat. " * 200])},
     )
     with edited(model, edit):
         expected = logits_of(model, IDS)
@@ -148,7 +153,7 @@ def constant_input() -> Any:
     class Norm(torch.nn.Module):
         def __init__(self, inner: Any) -> None:
             super().__init__()
-            self.inner, self.weight = inner, inner.weight
+            self.inner = inner
 
         def forward(self, x: Any) -> Any:
             first = torch.arange(x.shape[1]) == 0
@@ -174,7 +179,9 @@ def test_a_constant_needs_text_and_enough_of_it(form, edit, tmp_path):
     with pytest.raises(OptionError, match="texts="):
         form.write(model_of("llama"), edit, tmp_path / "out")
     with pytest.raises(OptionError, match="Expected at least 64"):
-        form.write(model_of("llama"), edit, tmp_path / "out", tokenizer=tokenizer_of(), texts={"en": ["the cat"]})
+        form.write(
+            model_of("llama"), edit, tmp_path / "out", tokenizer=tokenizer_of(), texts={"en": Documents(["the cat"])}
+        )
     assert list(tmp_path.iterdir()) == []
 
 

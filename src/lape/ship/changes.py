@@ -75,6 +75,10 @@ def changes(model: nn.Module, found: Sites, edits: Sequence[Edit], *, biases: bo
 def _change(model: nn.Module, site: Site, keep: Tensor, shift: Tensor, up: Tensor, edits: Sequence[Edit]) -> Change:
     held, value = torch.full_like(keep, torch.nan), torch.full_like(keep, torch.nan)
     setting = shift != 0
+    if site.layout is not None and bool((setting | (up != 0)).any()):
+        raise OptionError(
+            f"What is set or added cannot be written into weights in layer {site.layer}: its neurons are routed experts'. {AT_RUN_TIME}"
+        )
     if bool((setting & (keep != 0)).any()):
         raise OptionError(
             f"Add at the activation cannot be written into weights in layer {site.layer}. Add at the gate instead: "
@@ -124,20 +128,27 @@ def _refuse_one_depth(model: nn.Module, found: Sites, todo: Sequence[Change]) ->
 def canonical(found: Sites, todo: Sequence[Change], edits: Sequence[Edit]) -> tuple[list[Edit], list[Edit]]:
     """The same as edits at run time: those that act everywhere, and those that spare the first position of a text."""
     space = found.space
-    keep, value = torch.ones(len(space), dtype=torch.float64), torch.full((len(space),), torch.nan, dtype=torch.float64)
-    place = {id(site): space.stretches[k].start for k, site in enumerate(found.sites)}
+    whole = {name: torch.full((len(space),), one, dtype=torch.float64) for name, one in _NOTHING.items()}
+    place = {site: stretch.start for site, stretch in zip(found.sites, space.stretches, strict=True)}
     for change in todo:
-        start = place[id(change.site)]
-        keep[start : start + change.site.width] = change.keep
-        value[start : start + change.site.width] = change.value
-    scaled: list[Edit] = [
+        start = place[change.site]
+        for name, values in whole.items():
+            values[start : start + change.site.width] = getattr(change, name)
+    keep, value, added = whole["keep"], whole["value"], whole["added"]
+    everywhere: list[Edit] = [
         Scale(NeuronSet(space, (keep == factor).nonzero()[:, 0]), factor)
         for factor in torch.unique(keep).tolist()
         if factor != 1
     ]
+    if bool(added.any()):
+        everywhere.append(Add(NeuronSet(space, added.nonzero()[:, 0]), added))
     pinned = (~value.isnan()).nonzero()[:, 0]
     sparing: list[Edit] = [Set(NeuronSet(space, pinned), value.nan_to_num())] if len(pinned) else []
-    return scaled, [*sparing, *(edit for edit in edits if isinstance(edit, Add) and edit.at == "gate")]
+    return everywhere, [*sparing, *(edit for edit in edits if isinstance(edit, Add) and edit.at == "gate")]
+
+
+_NOTHING = {"keep": 1.0, "value": torch.nan, "added": 0.0}
+"""What a `Change` does to a neuron that it leaves alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,18 +227,8 @@ def _merged(parts: Sequence[LowRank]) -> list[LowRank]:
 
 
 def gates(todo: Sequence[Change]) -> list[str]:
-    """The gate projections whose input stands for a constant in some change. Raises OptionError where there is none."""
-    names = []
-    for change in todo:
-        if not change.at_gate:
-            continue
-        if change.site.layout is not None:
-            raise OptionError(
-                f"What is set, or added at the gate, cannot be written into weights in layer {change.site.layer}: its neurons are "
-                f"routed experts'. {AT_RUN_TIME}"
-            )
-        names.append(check_gate(change.site).module)
-    return list(dict.fromkeys(names))
+    """The gate projections whose input stands for a constant in some change. Raises ModelError where that is not one projection."""
+    return list(dict.fromkeys(check_gate(change.site).module for change in todo if change.at_gate))
 
 
 def matrix(linear: Any) -> Tensor:

@@ -18,16 +18,15 @@ def updates(model: Any, todo: Sequence[Change], fitted: Mapping[str, Constant]) 
     return low_rank(model, [change for change in todo if change.site.layout is None], fitted)
 
 
-def write(model: Any, tokenizer: Any, todo: Sequence[Change], found: Sequence[LowRank], folder: Path) -> dict[str, Any]:
+def write(model: Any, tokenizer: Any, changed: Mapping[str, Tensor], folder: Path) -> dict[str, Any]:
     """Write all weights, with those that are changed, and the tokenizer where there is one. Nothing more is to be said in the manifest."""
-    changed = _changed(model, todo, found)
     type(model).save_pretrained(model, folder, state_dict={**model.state_dict(), **changed})
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
     return {}
 
 
-def _changed(model: Any, todo: Sequence[Change], found: Sequence[LowRank]) -> dict[str, Tensor]:
+def weights(model: Any, todo: Sequence[Change], found: Sequence[LowRank]) -> dict[str, Tensor]:
     """The parameters that differ, by name."""
     changed: dict[str, Tensor] = {}
     for one in found:

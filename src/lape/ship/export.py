@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import polars as pl
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lape.data.texts import Texts
 from lape.edit.edit import Add, Edit, Off, Scale, Set, check_edits, values_at
@@ -19,10 +19,10 @@ from lape.model.identity import describe
 from lape.progress import Progress, silent
 from lape.ship import checkpoint, gguf_lora, lora
 from lape.ship.card import CARD, card
-from lape.ship.changes import Change, LowRank, canonical, changes, gates
+from lape.ship.changes import LowRank, canonical, changes, gates
 from lape.ship.constant import TOKENS, Constant, Read, constants, read
 from lape.ship.cost import cost
-from lape.ship.fit import Reference, fit, largest_difference
+from lape.ship.fit import Reference, fit, largest_difference, logits_of, served
 from lape.store import files
 from lape.store.documents import Whole, read_json
 from lape.store.draft import Draft
@@ -100,73 +100,73 @@ def export(
     updates = checkpoint.updates if format == "checkpoint" else lora.updates
     if not modules:
         updates(inner, todo, {})  # refuses before text is read
-    known = read(tokenizer, texts, tokens=tokens) if texts is not None and tokenizer is not None else {}
+    known = read(tokenizer, texts, tokens=tokens) if modules and texts is not None else {}
     fitted = constants(inner, modules, known, progress=progress) if modules else {}
     parts = updates(inner, todo, fitted)
+    weights = checkpoint.weights(inner, todo, parts) if format == "checkpoint" else None
+    reference = Reference(*canonical(found, todo, listed))
     said = {
         "kind": KINDS[format],
         "about": list(about),
         "made_from": describe(inner, tokenizer),
         "edits": [_described(edit) for edit in listed],
         **({"constants": _spreads(fitted)} if fitted else {}),
-        **_measured(
-            inner,
-            tokenizer,
-            Reference(*canonical(found, todo, listed)),
-            parts,
-            todo,
-            known,
-            evaluation,
-            cost_tokens,
-            progress,
-        ),
+        **_near(inner, tokenizer, reference, parts, weights, known, progress),
+        **_costs(inner, tokenizer, parts, evaluation, cost_tokens, progress),
         **({"choices": choices.to_dicts()} if choices is not None else {}),
     }
     with draft.anew() as working:
         with files.writing(working):
-            said |= _write(format, inner, tokenizer, todo, parts, working)
+            said |= _write(format, inner, tokenizer, parts, weights, working)
             (working / CARD).write_text(card(said, Path(out).name), encoding="utf-8")
         files.write_json(working / MANIFEST, said)
     return Path(out)
 
 
 def _write(
-    format: Format, model: Any, tokenizer: Any, todo: Sequence[Change], parts: Sequence[LowRank], folder: Path
+    format: Format,
+    model: Any,
+    tokenizer: Any,
+    parts: Sequence[LowRank],
+    weights: Mapping[str, Tensor] | None,
+    folder: Path,
 ) -> dict[str, Any]:
-    if format == "checkpoint":
-        return checkpoint.write(model, tokenizer, todo, parts, folder)
-    if not parts:
-        raise OptionError(
-            "The edits change nothing: they name no neurons, or scale by 1. Name a language that has neurons."
-        )
+    if weights is not None:
+        return checkpoint.write(model, tokenizer, weights, folder)
     if format == "lora":
         return lora.write(model, parts, folder)
     return gguf_lora.write(model, parts, folder)
 
 
-def _measured(
+def _near(
     model: Any,
     tokenizer: Any,
     reference: Reference,
     parts: Sequence[LowRank],
-    todo: Sequence[Change],
+    weights: Mapping[str, Tensor] | None,
     known: Mapping[str, Read],
-    evaluation: Texts | None,
-    cost_tokens: int,
     progress: Progress,
 ) -> dict[str, Any]:
-    """How near the updates are to the edit, and what they cost. What is not an update, in experts and biases, is exact and not looked at."""
-    if not parts or any(change.site.layout is not None or bool(change.added.any()) for change in todo):
-        return {}
-    found: dict[str, Any] = {}
-    if not any(change.at_gate for change in todo):
-        found["largest_difference"] = largest_difference(model, reference, parts)
-    elif known:
+    """How near the files are to the edit: with a constant in them by the next token's distribution on text, else to the last digits."""
+    if known:
         rows = {language: text.apart for language, text in known.items() if text.apart}
-        found["fit"] = fit(model, tokenizer, reference, parts, rows, progress=progress).to_dicts()
-    if evaluation is not None and tokenizer is not None:
-        found["cost"] = cost(model, tokenizer, parts, evaluation, tokens=cost_tokens, progress=progress).to_dicts()
-    return found
+        return {"fit": fit(model, tokenizer, reference, parts, rows, progress=progress).to_dicts()}
+
+    def exported(ids: Tensor) -> Tensor:
+        if weights is not None:
+            return logits_of(model, ids, weights)
+        with served(model, parts):
+            return logits_of(model, ids)
+
+    return {"largest_difference": largest_difference(model, reference, exported)}
+
+
+def _costs(
+    model: Any, tokenizer: Any, parts: Sequence[LowRank], evaluation: Texts | None, tokens: int, progress: Progress
+) -> dict[str, Any]:
+    if evaluation is None or tokenizer is None or not parts:
+        return {}
+    return {"cost": cost(model, tokenizer, parts, evaluation, tokens=tokens, progress=progress).to_dicts()}
 
 
 def _described(edit: Edit) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional as F
 
 from lape.edit.edit import Edit, edited
@@ -76,15 +77,24 @@ class Reference:
 
 
 @torch.inference_mode()
-def largest_difference(model: Any, reference: Reference, parts: Sequence[LowRank]) -> float:
-    """The largest difference of a logit between edit and adapter on a few fixed tokens, as a share of the range of all logits."""
+def largest_difference(model: Any, reference: Reference, exported: Callable[[Tensor], Tensor]) -> float:
+    """The largest difference of a logit between the edit and what was exported, on a few fixed tokens, as a share of the range of all logits.
+
+    `exported`: (rows, tokens) ids -> (rows, tokens, vocabulary) logits.
+    """
     ids = tiny_ids(model)
     with evaluating(model):
         with reference.on(model):
-            wanted = unwrapped(model)(input_ids=ids, use_cache=False).logits.double()
-        with served(model, parts):
-            found = unwrapped(model)(input_ids=ids, use_cache=False).logits.double()
+            wanted = logits_of(model, ids).double()
+        found = exported(ids).double()
     return float((found - wanted).abs().max() / (wanted.max() - wanted.min()))
+
+
+def logits_of(model: Any, ids: Tensor, weights: Mapping[str, Tensor] | None = None) -> Tensor:
+    """(rows, tokens, vocabulary) logits, with some weights in the place of the model's own."""
+    given = {"input_ids": ids, "use_cache": False}
+    logits: Tensor = functional_call(unwrapped(model), dict(weights or {}), (), given, tie_weights=False).logits
+    return logits
 
 
 @torch.inference_mode()

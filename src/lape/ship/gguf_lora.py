@@ -32,8 +32,8 @@ def write(model: Any, found: Sequence[LowRank], folder: Path) -> dict[str, Any]:
             raise ModelError(
                 f"llama.cpp has no name for {one.module} in {gguf.MODEL_ARCH_NAMES[kind]}. Write a PEFT adapter: format='lora'."
             )
-        writer.add_tensor(f"{name}.weight.lora_a", np.ascontiguousarray(one.a.float().numpy()))
-        writer.add_tensor(f"{name}.weight.lora_b", np.ascontiguousarray(one.b.float().numpy()))
+        writer.add_tensor(f"{name}.lora_a", np.ascontiguousarray(one.a.float().numpy()))
+        writer.add_tensor(f"{name}.lora_b", np.ascontiguousarray(one.b.float().numpy()))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

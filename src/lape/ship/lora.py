@@ -28,6 +28,10 @@ def updates(model: Any, todo: Sequence[Change], fitted: Mapping[str, Constant]) 
                 f"Write a checkpoint: format='checkpoint'. {AT_RUN_TIME}"
             )
     found = low_rank(model, todo, fitted)
+    if not found:
+        raise OptionError(
+            "The edits change nothing: they name no neurons, or scale by 1. Name a language that has neurons."
+        )
     for one in found:
         if len(one.a) > LARGEST:
             raise OptionError(
