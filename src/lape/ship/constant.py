@@ -31,7 +31,7 @@ TOKENS = 3000
 """Of each language, unless said otherwise."""
 ROW_TOKENS = 256
 _ROWS = 16
-_RIDGES = (1e-4, 1e-3)
+_RIDGES = (1e-5, 1e-4, 1e-3)
 """Of the mean square of the input, tried on text that was held out. Larger ones are no better there, and worse on code and in other languages."""
 _FIRSTS = (10.0, 1.0, 0.0)
 """How much a first position, where the direction is to be 0, weighs against another: they are few, and the same again and again."""
