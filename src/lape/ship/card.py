@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from huggingface_hub import ModelCardData
+
 from lape.signs import many
 from lape.values.same import place_of
 
@@ -16,7 +18,7 @@ def card(said: Mapping[str, Any], name: str) -> str:
     base = place_of(said["made_from"].get("model", {})) or "the base model"
     adapter = said["kind"] != "exported checkpoint"
     parts = [
-        *_front(base, adapter),
+        _front(base, said["kind"]),
         f"# {name}",
         f"{said['kind'][0].upper()}{said['kind'][1:]} made by [lape](https://pypi.org/project/lape/) from edits of neurons of `{base}`, without training.",
         *_what(said),
@@ -32,9 +34,11 @@ def card(said: Mapping[str, Any], name: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _front(base: str, adapter: bool) -> list[str]:
-    lines = ["---", f"base_model: {base}", *(["library_name: peft"] if adapter else [])]
-    return ["\n".join([*lines, "tags:", "- language-neurons", "- lape", *(["- lora"] if adapter else []), "---"])]
+def _front(base: str, kind: str) -> str:
+    """The fields that a Hub reads; peft loads none of llama.cpp's files."""
+    tags = ["language-neurons", "lape", *(["lora"] if kind != "exported checkpoint" else [])]
+    data = ModelCardData(base_model=base, library_name="peft" if kind == "LoRA adapter" else None, tags=tags)
+    return f"---\n{data.to_yaml()}\n---"
 
 
 def _what(said: Mapping[str, Any]) -> Iterator[str]:
@@ -175,4 +179,9 @@ def _between(row: Mapping[str, Any], low: str, high: str, form: str) -> str:
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(_cell(one) for one in line) + " |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    """On one line, and no end of a cell within."""
+    return " ".join(text.split()).replace("|", "\\|")

@@ -1,23 +1,27 @@
 """One thought, a constant in weights: the direction along which the input of a gate projection is 1, so that what is added there is a LoRA of rank one.
 
 An MLP's input is no constant, but 1 is nearly a linear function of it: least squares over text, in closed form and without training. At the first
-position of a text, where massive activations live (Sun et al. 2024), the same direction is fitted to 0, so that an edit leaves it as it is.
+position of a text, where massive activations live (Sun et al. 2024), the same direction is fitted to 0, so that an edit leaves it as it is; not where
+other positions look the same, as those of a chat template's marks do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from lape.data.corpus import Corpus, TextOptions, prepare
 from lape.data.languages import tag
 from lape.data.texts import Texts
 from lape.data.windows import Batch, at_once, batch, rows
 from lape.errors import OptionError
+from lape.measure.prompts import ask, prompt_ids
 from lape.model.body import evaluating, run_batch
 from lape.model.hooks import hooked
 from lape.model.scope import Put
@@ -27,12 +31,16 @@ TOKENS = 3000
 """Of each language, unless said otherwise."""
 ROW_TOKENS = 256
 _ROWS = 16
-_RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
-"""Of the mean square of the input, tried on text that was held out."""
-_FIRST = 10.0
-"""How much a first position weighs against another: they are few, and the same again and again."""
+_RIDGES = (1e-5, 1e-4, 1e-3)
+"""Of the mean square of the input, tried on text that was held out. Larger ones are no better there, and worse on code and in other languages."""
+_FIRSTS = (10.0, 1.0, 0.0)
+"""How much a first position, where the direction is to be 0, weighs against another: they are few, and the same again and again."""
+_WORTH = 1.3
+"""The largest of those weights is taken with which the constant is at most so many times as far from one elsewhere as without any."""
 _HELD_OUT = 5
-"""Of so many rows, one is held out to choose the ridge and to say how far the constant is from one."""
+"""Of so many rows, one is held out to choose by and to say how far the constant is from one."""
+_ASKED, _BEGINNING = 8, 24
+"""Of so many rows, so many tokens are put as a question too: in a chat model's template, inputs are others than in text."""
 _APART, _MOST_APART = 8, 4
 """Of so many rows, one is left apart altogether, of the first of them."""
 
@@ -42,9 +50,11 @@ class Constant:
     """What stands for 1 in the input of one gate projection."""
 
     direction: Tensor
-    """(hidden,) float64: direction · input is about 1 at every position of a text but the first, and about 0 there."""
+    """(hidden,) float64: direction · input is about 1 at every position of a text but the first, and at `first` there."""
     kept: Tensor
-    """(hidden, hidden) float64: a row of weights times it gives what the row gives at every position but the first, and about 0 there."""
+    """(hidden, hidden) float64: a row of weights times it gives what the row gives at every position but the first, and about 0 there where the
+    direction does.
+    """
     spread: dict[str, float]
     """Language -> root mean square of direction · input − 1 on text that was held out."""
     first: float
@@ -59,13 +69,13 @@ class Read:
 
     corpus: Corpus
     fitted: list[Batch]
-    """What a constant is fitted to; a fifth of its rows, every fifth, choose the ridge before."""
+    """What a constant is fitted to, text and beginnings put as questions; a fifth of the rows, every fifth, choose how before."""
     apart: list[Tensor]
     """Rows (1, tokens) that nothing is fitted to: on them the adapter is compared with the edit."""
 
 
 def read(tokenizer: Any, texts: Texts, *, tokens: int = TOKENS) -> dict[str, Read]:
-    """Language -> `tokens` tokens of its text in rows, one of eight left apart."""
+    """Language -> `tokens` tokens of its text in rows, one of eight left apart, and the beginnings of some of the others as questions."""
     options = TextOptions(tokens=tokens, row_tokens=ROW_TOKENS, one_per_row=True)
     found = {}
     for language, source in texts.items():
@@ -78,8 +88,25 @@ def read(tokenizer: Any, texts: Texts, *, tokens: int = TOKENS) -> dict[str, Rea
         rest = [row for row in every if row not in apart]
         size = at_once(options)
         fitted = [batch(corpus, rest[at : at + size]) for at in range(0, len(rest), size)]
-        found[tag(language)] = Read(corpus, fitted, [batch(corpus, [row]).input_ids for row in apart])
+        asked = [question(tokenizer, batch(corpus, [row]).input_ids, tag(language)) for row in rest[:_ASKED]]
+        found[tag(language)] = Read(
+            corpus, [*fitted, _side_by_side(asked)], [batch(corpus, [row]).input_ids for row in apart]
+        )
     return found
+
+
+def question(tokenizer: Any, row: Tensor, language: str) -> Tensor:
+    """(1, tokens) ids of a text -> (1, tokens) ids of its beginning as a question."""
+    text = tokenizer.decode(row[0, :_BEGINNING], skip_special_tokens=True).strip()
+    return torch.tensor([prompt_ids(tokenizer, ask(tokenizer, text, source=language, target=language))])
+
+
+def _side_by_side(some: Sequence[Tensor]) -> Batch:
+    """(1, tokens) ids each as one batch, padded on the right."""
+    ids = pad_sequence([one[0] for one in some], batch_first=True)
+    at = torch.arange(ids.shape[1])
+    source = torch.stack([torch.where(at < one.shape[1], at, -1) for one in some])
+    return Batch(ids, None, source, source)
 
 
 def constants(
@@ -130,11 +157,10 @@ class _Moments:
         """Mean of (v · x)² over first positions."""
         return max(float(v @ self.first @ v) / max(self.firsts, 1), 0.0)
 
-    def solved(self, ridge: float) -> Tensor:
-        """(hidden, hidden) inverse of what is weighed together, and the ridge."""
-        both = self.square + _FIRST * self.first
-        inverse: Tensor = torch.linalg.inv(both + ridge * self.square.diagonal().mean() * torch.eye(len(both)).double())
-        return inverse
+    def weighed(self, ridge: float, first: float) -> Tensor:
+        """(hidden, hidden) squares, with the ridge, of positions but the first and, so many times, of those."""
+        both: Tensor = self.square + first * self.first
+        return both + ridge * self.square.diagonal().mean() * torch.eye(len(both)).double()
 
 
 _Found = Mapping[str, tuple[_Moments, dict[str, _Moments]]]
@@ -176,10 +202,13 @@ def _fitted(name: str, fit: _Moments, held: Mapping[str, _Moments]) -> Constant:
             f"{fit.count} tokens of text were given to fit a constant to the {hidden} dimensions that go into {name}. "
             f"Expected at least {2 * max(hidden, 1)}: give texts= of several languages, on the command line --text TAG=PATH."
         )
-    tried = {ridge: fit.solved(ridge) @ fit.total for ridge in _RIDGES}
-    ridge = min(tried, key=lambda one: apart.error(tried[one]))
-    spread = {language: apart_.error(tried[ridge]) ** 0.5 for language, apart_ in held.items() if apart_.count}
+    tried = {given: torch.linalg.solve(fit.weighed(*given), fit.total) for given in product(_RIDGES, _FIRSTS)}
+    off = {first: min((apart.error(tried[ridge, first]) ** 0.5, ridge) for ridge in _RIDGES) for first in _FIRSTS}
+    first = next(one for one in _FIRSTS if off[one][0] <= _WORTH * off[0.0][0])
+    ridge = off[first][1]
+    held_out = tried[ridge, first]
+    spread = {language: one.error(held_out) ** 0.5 for language, one in held.items() if one.count}
     whole = fit + apart
-    inverse = whole.solved(ridge)
-    v = inverse @ whole.total
-    return Constant(v, whole.square @ inverse, spread, apart.at_first(tried[ridge]) ** 0.5, ridge, whole.count)
+    inverse = torch.linalg.inv(whole.weighed(ridge, first))
+    kept = torch.eye(hidden).double() - first * whole.first @ inverse
+    return Constant(inverse @ whole.total, kept, spread, apart.at_first(held_out) ** 0.5, ridge, whole.count)

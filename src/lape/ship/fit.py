@@ -14,7 +14,6 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from lape.edit.edit import Edit, edited
-from lape.measure.prompts import ask, prompt_ids
 from lape.model.body import device_of, evaluating, hidden_states, tiny_ids, unwrapped
 from lape.model.editing import editing
 from lape.model.hooks import hooked
@@ -22,6 +21,7 @@ from lape.model.loss import Head, find_head
 from lape.model.scope import Put
 from lape.progress import Progress, each, silent
 from lape.ship.changes import LowRank
+from lape.ship.constant import question
 
 FIT = {
     **dict.fromkeys(("language", "read_as", "position"), pl.String),
@@ -35,8 +35,6 @@ FIT = {
 _EACH = 24
 """Positions of a row, beside the first four, at which distributions are compared."""
 _PARTS = (("0", 0, 1), ("1–3", 1, 4), ("4 and on", 4, 1 << 30))
-_PROMPT = 24
-"""Tokens of a text that are put as a question."""
 
 
 @contextmanager
@@ -113,7 +111,7 @@ def fit(
     head, device = find_head(model), device_of(model)
     kinds = [(language, "text", list(some)) for language, some in rows.items()]
     kinds += [
-        (language, "prompt", [_asked(tokenizer, one, language) for one in some]) for language, some in rows.items()
+        (language, "prompt", [question(tokenizer, one, language) for one in some]) for language, some in rows.items()
     ]
     found = []
     with evaluating(model):
@@ -121,12 +119,6 @@ def fit(
             every = [_compared(model, head, reference, parts, one.to(device)) for one in some]
             found += [{"language": language, "read_as": read_as, **row} for row in _summed(every)]
     return pl.DataFrame(found, schema=FIT)
-
-
-def _asked(tokenizer: Any, row: Tensor, language: str) -> Tensor:
-    """The beginning of a text as a question."""
-    text = tokenizer.decode(row[0, :_PROMPT], skip_special_tokens=True).strip()
-    return torch.tensor([prompt_ids(tokenizer, ask(tokenizer, text, source=language, target=language))])
 
 
 @dataclass(frozen=True)
