@@ -53,7 +53,7 @@ def export(
     texts: Texts | None = None,
     tokens: int = TOKENS,
     evaluation: Texts | None = None,
-    cost_tokens: int = 1000,
+    cost_tokens: int = 5000,
     choices: pl.DataFrame | None = None,
     about: Sequence[str] = (),
     overwrite: bool = False,
