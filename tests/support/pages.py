@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = ("README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md")))
 REFERENCE = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs/reference").glob("*.md"))}
 """File name -> text of the pages of the reference."""
-_MARK = re.compile(r"<!-- (soak|not run: .+?) -->")
+_MARK = re.compile(r"<!-- (soak|not run: .+?|run by make serve-test: \w+) -->")
 _GLOB = re.compile(r"(?<=\s)[\w./-]+\*[\w./*-]*(?=\s|$)")
 
 
@@ -34,7 +34,7 @@ class Block:
     language: str
     text: str
     mark: str
-    """`soak`, `not run: why`, or nothing: what the comment before it says."""
+    """`soak`, `not run: why`, `run by make serve-test: ENGINE`, or nothing: what the comment before it says."""
 
     def __str__(self) -> str:
         return f"{self.page}:{self.line}"
