@@ -157,8 +157,9 @@ class _Moments:
 
     def weighed(self, ridge: float, first: float) -> Tensor:
         """(hidden, hidden) squares, with the ridge, of positions but the first and, so many times, of those."""
-        both: Tensor = self.square + first * self.first
-        return both + ridge * self.square.diagonal().mean() * torch.eye(len(both)).double()
+        ridges = ridge * self.square.diagonal().mean() * torch.eye(len(self.total)).double()
+        both: Tensor = self.square + first * self.first + ridges
+        return both
 
 
 _Found = Mapping[str, tuple[_Moments, dict[str, _Moments]]]
