@@ -1,15 +1,14 @@
 """One thought, a constant in weights: the direction along which the input of a gate projection is 1, so that what is added there is a LoRA of rank one.
 
 An MLP's input is no constant, but 1 is nearly a linear function of it: least squares over text, in closed form and without training. At the first
-position of a text, where massive activations live (Sun et al. 2024), the same direction is fitted to 0, so that an edit leaves it as it is; not where
-other positions look the same, as those of a chat template's marks do.
+position of a text, where massive activations live (Sun et al. 2024), the same direction is fitted to 0, so that an edit leaves it as it is; but only where
+BOS stands there, which comes nowhere else. A first token that may come again, as a chat template's marks do, looks the same later, where 1 is wanted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import torch
@@ -33,10 +32,8 @@ ROW_TOKENS = 256
 _ROWS = 16
 _RIDGES = (1e-5, 1e-4, 1e-3)
 """Of the mean square of the input, tried on text that was held out. Larger ones are no better there, and worse on code and in other languages."""
-_FIRSTS = (10.0, 1.0, 0.0)
-"""How much a first position, where the direction is to be 0, weighs against another: they are few, and the same again and again."""
-_WORTH = 1.3
-"""The largest of those weights is taken with which the constant is at most so many times as far from one elsewhere as without any."""
+_FIRST = 10.0
+"""How much a first position weighs against another, where it holds BOS: they are few, and the same again and again."""
 _HELD_OUT = 5
 """Of so many rows, one is held out to choose by and to say how far the constant is from one."""
 _COMPARED = 512
@@ -52,10 +49,10 @@ class Constant:
     """What stands for 1 in the input of one gate projection."""
 
     direction: Tensor
-    """(hidden,) float64: direction · input is about 1 at every position of a text but the first, and at `first` there."""
+    """(hidden,) float64: direction · input is about 1 at every position of a text but the first, and about 0 there if BOS stands there."""
     kept: Tensor
     """(hidden, hidden) float64: a row of weights times it gives what the row gives at every position but the first, and about 0 there where the
-    direction does.
+    direction is fitted to 0.
     """
     spread: dict[str, float]
     """Language -> root mean square of direction · input − 1 on text that was held out."""
@@ -121,7 +118,8 @@ def constants(
     found = {name: _Inputs() for name in modules}
     for language, text in each(list(texts.items()), "fitting a constant to the input of the gates", progress):
         _collect(model, text, language, found)
-    return {name: _fitted(name, inputs) for name, inputs in found.items()}
+    first = _FIRST if all(text.corpus.bos is not None for text in texts.values()) else 0.0
+    return {name: _fitted(name, inputs, first) for name, inputs in found.items()}
 
 
 class _Moments:
@@ -201,7 +199,7 @@ def _seen(model: nn.Module, name: str, one: Batch, out: Tensor, language: str, i
     return Put(model.get_submodule(name).register_forward_pre_hook, see)
 
 
-def _fitted(name: str, found: _Inputs) -> Constant:
+def _fitted(name: str, found: _Inputs, first: float) -> Constant:
     fit = found.fitted
     hidden = len(fit.total) if fit.count else 0
     if fit.count < 2 * hidden or not found.held.count:
@@ -212,12 +210,10 @@ def _fitted(name: str, found: _Inputs) -> Constant:
         )
     some = {language: torch.cat(rows).double() for language, rows in found.some.items()}
     every = torch.cat(list(some.values()))
-    tried = {given: torch.linalg.solve(fit.weighed(*given), fit.total) for given in product(_RIDGES, _FIRSTS)}
-    off = {first: min((_distance(every, tried[ridge, first]), ridge) for ridge in _RIDGES) for first in _FIRSTS}
-    first = next(one for one in _FIRSTS if off[one][0] <= _WORTH * off[0.0][0])
-    ridge = off[first][1]
-    spread = {language: _distance(rows, tried[ridge, first]) for language, rows in some.items() if len(rows)}
-    at_first = float((torch.cat(found.held.firsts).double() @ tried[ridge, first]).square().mean().sqrt())
+    tried = {ridge: torch.linalg.solve(fit.weighed(ridge, first), fit.total) for ridge in _RIDGES}
+    ridge = min(tried, key=lambda one: _distance(every, tried[one]))
+    spread = {language: _distance(rows, tried[ridge]) for language, rows in some.items() if len(rows)}
+    at_first = float((torch.cat(found.held.firsts).double() @ tried[ridge]).square().mean().sqrt())
     fit.include(found.held)
     inverse = torch.linalg.inv(fit.weighed(ridge, first))
     kept = torch.eye(hidden).double() - first * fit.first() @ inverse
