@@ -332,6 +332,7 @@ def test_what_was_measured_as_published_is_said_field_by_field():
     """Tang et al. 2024: on and off everywhere, once the mean. Measured numbers depend on it."""
     assert vars(PUBLISHED) == {
         "how": "off+add", "value": "mean", "strength": 1.0, "rise": 1.0, "tokens": "both", "first": None, "fade": 1.0, "layers": None,
+        "at": "activation",
     }  # fmt: skip
     assert Condition("off").where == PUBLISHED
     assert [one.steer for one in tried("neurons", 12)][:2] == [PUBLISHED, SteerOptions()]

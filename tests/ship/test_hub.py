@@ -142,7 +142,7 @@ def test_an_exported_folder_is_pushed_as_it_is_with_how_it_was_made(made: Path, 
     assert set(pushed) - {".gitattributes"} == set(before) - {".cache/x"} | {"README.md", "reproduce.json"}
     assert all(pushed[name] == before[name] for name in ("model.safetensors", "config.json", "tokenizer.json"))
     assert json.loads(pushed["reproduce.json"])["exported"]["edits"][0]["edit"] == "off"
-    assert "| off |" in pushed["README.md"].decode()
+    assert "switched off (zero ablation)" in pushed["README.md"].decode()
 
 
 def test_an_adapter_keeps_its_card(tmp_path: Path, hub: Hub) -> None:

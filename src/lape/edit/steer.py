@@ -26,6 +26,7 @@ from lape.values.stats import ActivationStats
 How: TypeAlias = Literal["off+set", "off+add", "off+scale", "set", "add", "scale", "off"]
 Value: TypeAlias = Literal["mean", "firing", "difference"] | float
 Where: TypeAlias = Tokens
+Point: TypeAlias = At
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class SteerOptions:
     """The change at each generated position, as a share of that at the one before; 1 is no fading."""
     layers: tuple[int, ...] | None = None
     """Only these layers. Default: all."""
-    at: At = "activation"
+    at: Point = "activation"
     """Where `how` adds: to the activation, or to what goes into the activation function, which an adapter can do as well (gate)."""
 
     def __post_init__(self) -> None:
@@ -85,7 +86,7 @@ def steer(
     first: int | None = 16,
     fade: float = 0.85,
     layers: tuple[int, ...] | None = None,
-    at: At = "activation",
+    at: Point = "activation",
     target: str | None = None,
 ) -> AbstractContextManager[nn.Module]:
     """Activation steering by language neurons: inside the `with`, the model leans towards writing `to`, and on leaving it is what it was.

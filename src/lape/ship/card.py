@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelCardData
@@ -15,7 +16,7 @@ CARD = "README.md"
 
 def card(said: Mapping[str, Any], name: str) -> str:
     """The card's Markdown, from what the manifest says; `name`: of the folder."""
-    base = place_of(said["made_from"].get("model", {})) or "the base model"
+    base = _base(said["made_from"].get("model", {}))
     adapter = said["kind"] != "exported checkpoint"
     parts = [
         _front(base, said["kind"]),
@@ -32,6 +33,12 @@ def card(said: Mapping[str, Any], name: str) -> str:
         "revision of this one, it does something else. It acts on every token of a request. The licence is that of the base model.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _base(model: Mapping[str, Any]) -> str:
+    """What the base model is called; of one that was loaded from a folder, that folder's name, since its place is no one else's affair."""
+    place = place_of(model) or "the base model"
+    return Path(place).name if model.get("path") else place
 
 
 def _front(base: str, kind: str) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lape.data.texts import Texts
 from lape.edit.edit import Add, Edit, Off, Scale, Set, check_edits, values_at
-from lape.errors import FileError, OptionError
+from lape.errors import FileError, OptionError, warn
 from lape.model.body import unwrapped
 from lape.model.find import find
 from lape.model.identity import describe
@@ -96,6 +96,11 @@ def export(
         raise OptionError(
             "What is set, or added at the gate, needs a constant, which is fitted to text: give texts= of several languages and tokenizer=; on "
             "the command line --text TAG=PATH."
+        )
+    if format == "lora" and any(site.layout is not None for site in found.sites):
+        warn(
+            "peft 0.21 takes down_proj and gate_proj for the routed experts' own in some models that have such, and leaves an adapter of the dense layers "
+            "out, with a warning of missing keys. Look whether answers change, or serve it with vLLM."
         )
     updates = checkpoint.updates if format == "checkpoint" else lora.updates
     if not modules:

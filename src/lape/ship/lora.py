@@ -63,13 +63,14 @@ def write(model: Any, found: Sequence[LowRank], folder: Path) -> dict[str, Any]:
 
 def _config(model: Any, found: Sequence[LowRank]) -> dict[str, Any]:
     """As PEFT reads it: the factor is 1 in every layer, whatever its rank."""
+    name = str(getattr(model.config, "_name_or_path", None) or "")
     ranks = {one.module: len(one.a) for one in found}
     largest = max(ranks.values())
     others = {name: rank for name, rank in ranks.items() if rank != largest}
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": getattr(model.config, "_name_or_path", None) or None,
+        "base_model_name_or_path": Path(name).name if Path(name).exists() else name or None,
         "inference_mode": True,
         "r": largest,
         "lora_alpha": largest,

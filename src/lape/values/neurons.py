@@ -27,7 +27,7 @@ from lape.values.shown import lines, listed, of_model, strip, table
 from lape.values.space import NeuronSpace
 
 if TYPE_CHECKING:
-    from lape.edit.steer import How, Value, Where
+    from lape.edit.steer import How, Point, Value, Where
 
 
 @dataclass(frozen=True, eq=False)
@@ -354,6 +354,7 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
         first: int | None = 16,
         fade: float = 0.85,
         layers: tuple[int, ...] | None = None,
+        at: Point = "activation",
     ) -> AbstractContextManager[nn.Module]:
         """Activation steering: inside the `with`, the model leans towards writing `to`, by what these neurons carry alone. See `lape.steer`.
 
@@ -377,6 +378,7 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
             first=first,
             fade=fade,
             layers=layers,
+            at=at,
         )
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
