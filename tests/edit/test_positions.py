@@ -16,8 +16,12 @@ from lape.edit import positions as module
 from lape.edit.edit import Add, Off, Scale, Set, edited
 from lape.edit.positions import Positions, cache_in
 from lape.errors import ModelError, OptionError
+from lape.model.find import find
+from lape.values.neurons import NeuronSet
 from support.brute import KINDS, assert_near, hooks_on, lively, logits_of, model_of
 from support.by_hand import chosen, edited_where, one_of_each, values
+from support.zoo.table import KINDS as ZOO
+from support.zoo.written import build
 
 IDS = torch.tensor([[1, 20, 30, 40, 50, 60, 70]])
 LONG = torch.tensor([[1, *range(20, 41)]])
@@ -403,3 +407,62 @@ def test_an_edit_that_is_refused_leaves_nothing_on():
         pass
     assert hooks_on(model) == 0
     assert "generate" not in vars(model)
+
+
+# --- models that see other tokens than they were given, and caches of their own ---
+
+
+def of_zoo(name):
+    model = build(name, ZOO[name])
+    space = find(model).space
+    return model, NeuronSet(space, torch.arange(0, len(space), 3))
+
+
+@pytest.mark.parametrize("where", [*WHERE, ("both", None)], ids=[*WHERE_IDS, "both"])
+def test_layers_that_run_on_the_last_tokens_only_are_edited_as_all_are(where):
+    """Gemma 4's last layers, and routed experts there: `generate` asks for the last logits alone."""
+    model, neurons = of_zoo("gemma4_text")
+    edits = [Off(neurons), Add(neurons, 0.3, 2.0, at="gate")]
+    ids = torch.randint(40, 300, (2, 9), generator=torch.Generator().manual_seed(1))
+    with edited(model, edits, tokens=where[0], first=where[1]), torch.no_grad():
+        whole = model(input_ids=ids, use_cache=False).logits
+        last = model(input_ids=ids, use_cache=False, logits_to_keep=1).logits
+    assert last.shape[1] == 1
+    assert_near(last, whole[:, -1:])
+
+
+def test_a_recurrent_state_that_counts_its_tokens_is_a_cache():
+    """xLSTM's: what is read in two parts is edited as if it were read at once, and `generate` knows its prompt."""
+    model, neurons = of_zoo("xlstm")
+    ids = IDS.repeat(1, 2)
+    with torch.no_grad(), edited(model, Add(neurons, 0.3, 2.0, at="gate")):
+        whole = model(input_ids=ids, use_cache=False).logits
+        read = model(input_ids=ids[:, :9], use_cache=True)
+        rest = model(input_ids=ids[:, 9:], cache=read.cache, use_cache=True).logits
+    assert_near(rest, whole[:, 9:], 1e-4)
+    options = {
+        "max_new_tokens": 3,
+        "do_sample": False,
+        "pad_token_id": 0,
+        "output_logits": True,
+        "return_dict_in_generate": True,
+    }
+    ones = {"attention_mask": torch.ones_like(IDS)}
+    with edited(model, Off(neurons), tokens="generated", first=1):
+        answer = model.generate(IDS, **ones, **options)
+    with torch.no_grad(), edited(model, Off(neurons), tokens="generated", first=1):
+        assert_near(answer.logits[0], model(input_ids=IDS, use_cache=False).logits[:, -1], 1e-4)
+
+
+def test_what_is_added_at_the_gate_spares_no_token_of_a_text_that_goes_on():
+    """RWKV's state says nothing of how much was read."""
+    model, neurons = of_zoo("rwkv")
+    edit = Add(neurons, 0.3, 2.0, at="gate")
+    with torch.no_grad():
+        read = model(input_ids=IDS, use_cache=True)
+        before = model(input_ids=IDS[:, :1], state=[part.clone() for part in read.state]).logits
+        with edited(model, edit):
+            after = model(input_ids=IDS[:, :1], state=[part.clone() for part in read.state]).logits
+            first = model(input_ids=IDS[:, :1]).logits
+        assert not torch.equal(before, after)
+        assert torch.equal(first, model(input_ids=IDS[:, :1]).logits)

@@ -10,6 +10,10 @@ from lape.edit.edit import Add, Off, Scale, Set, edited
 from lape.errors import FileError, LapeError, MismatchError, ModelError, OptionError
 from lape.model.find import find
 from lape.model.load import load
+from lape.model.weights import activations
+from lape.ship.changes import changes, low_rank
+from lape.ship.checkpoint import changed
+from lape.ship.constant import Constant
 from lape.ship.export import export
 from lape.values.neurons import NeuronSet
 from lape.values.space import NeuronSpace
@@ -181,3 +185,68 @@ def test_an_adapter_has_to_be_merged_first(tmp_path):
     model = get_peft_model(lively("llama", torch.float32), LoraConfig(target_modules=["down_proj"])).eval()
     with pytest.raises(ModelError, match="merge_and_unload"):
         export(model, Off(of_layers(model, 0)), tmp_path / "out")
+
+
+def test_experts_that_run_in_several_layers_are_scaled_once():
+    model = build("inkling2_loop_text", ZOO["inkling2_loop_text"])
+    found = find(model)
+    looped = [site for site in found.sites if site.runs > 1]
+    edit = Scale(of_layers(model, *(site.layer for site in found.sites)), 3.0)
+    differing = changed(model, changes(model, found, [edit], biases=False), [])
+    name = f"{looped[0].down}.{looped[0].layout.down.parameter}"
+    before, after = model.get_parameter(name), differing[name]
+    columns = torch.arange(before.shape[-1]) % 2 == 0
+    torch.testing.assert_close(after[..., columns], 3 * before[..., columns], rtol=0, atol=0)
+    torch.testing.assert_close(after[..., ~columns], before[..., ~columns], rtol=0, atol=0)
+
+
+def test_weights_that_a_model_changes_as_it_runs_are_not_written(tmp_path):
+    """RWKV's: what was divided when it first ran would be divided again."""
+    model = build("rwkv", ZOO["rwkv"])
+    with pytest.raises(OptionError, match=r"divides some of its weights.*format='lora'"):
+        export(model, Off(of_layers(model, 0)), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert export(model, Off(of_layers(model, 0)), tmp_path / "adapter", format="lora").exists()
+
+
+@pytest.mark.parametrize(
+    "edit", [lambda some: Set(some, 0.5), lambda some: Add(some, 0.5, at="gate")], ids=["Set", "Add"]
+)
+@pytest.mark.parametrize(
+    ("name", "why"), [("gemma3n_text", "not known what goes into"), ("falcon_h1", "scaled or clamped before")]
+)
+def test_a_gate_that_is_more_than_a_projection_is_refused_with_its_layer(name, why, edit, tmp_path):
+    model = build(name, ZOO[name])
+    with pytest.raises(OptionError, match=rf"layer 0: .*{why}"):
+        export(model, edit(of_layers(model, 0)), tmp_path / "out", format="lora")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["llama", "phi3", "gpt2", "smollm3", "minimax_m3_vl_text"])
+def test_a_neuron_that_is_set_is_held_where_the_direction_says_one(name):
+    """Apart, in one matrix with the up projection, in a Conv1D, with biases, clamped: the others are as they were."""
+    model = build(name, ZOO[name])
+    found = find(model)
+    chosen = of_layers(model, 0)
+    (change,) = changes(model, found, [Set(chosen, 0.3)], biases=False)
+    linear = model.get_submodule(change.site.gate.module)
+    x = torch.randn(32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    fitted = Constant(x / (x @ x), torch.eye(32, dtype=torch.float64), {}, 0.0, 0.0, 0)
+    (one,) = low_rank(model, [change], {change.site.gate.module: fitted})
+    with torch.no_grad():
+        before = linear(x[None])[0]
+    after = before + one.b @ (one.a @ x)
+    mine = torch.zeros(len(before), dtype=torch.bool)
+    mine[chosen.flat + change.site.gate.offset] = True
+    assert_near(activations(model, change.site, after[mine]), torch.full((len(chosen.flat),), 0.3).double(), 1e-6)
+    assert torch.equal(after[~mine], before[~mine])
+
+
+def test_a_value_above_a_clamped_gate_is_given_by_no_input():
+    """The clamp is part of the activation function: silu of 1 is .73 here, and quick gelu .85."""
+    model = build("minimax_m3_vl_text", ZOO["minimax_m3_vl_text"])
+    with (
+        pytest.raises(OptionError, match=r"layer 0: no input of its activation function gives 0\.9"),
+        edited(model, Add(of_layers(model, 0), 0.9, at="gate")),
+    ):
+        pass

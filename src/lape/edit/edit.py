@@ -18,7 +18,7 @@ from lape.model.find import find
 from lape.model.hooks import Alter, Rows, at_gate, change, hooked
 from lape.model.identity import check_made_with
 from lape.model.site import Sites
-from lape.model.weights import preactivation
+from lape.model.weights import check_gate, preactivation
 from lape.values.neurons import NeuronSet
 from lape.values.same import check_same_model
 from lape.values.space import NeuronSpace
@@ -201,7 +201,7 @@ def _at_gate(edit: Edit) -> bool:
 
 def raised_gates(model: nn.Module, edits: Sequence[Edit], found: Sites) -> dict[int, Tensor]:
     """By how much all edits together raise what goes into the activation function of each site that they touch there: (width,) float64 each, on
-    the CPU. Raises ModelError where that cannot be changed, OptionError for a value that no input gives.
+    the CPU. Raises OptionError where that cannot be changed, or for a value that no input gives.
     """
     raised: dict[int, Tensor] = {}
     for edit in edits:
@@ -211,6 +211,8 @@ def raised_gates(model: nn.Module, edits: Sequence[Edit], found: Sites) -> dict[
             site, start = found.sites[position], found.space.stretches[position].start
             by = raised.setdefault(position, torch.zeros(site.width, dtype=torch.float64))
             try:
+                if site.layout is None:
+                    check_gate(site)
                 value = preactivation(model, site, values_at(edit.value, local + start))
             except ModelError as error:
                 raise OptionError(f"Nothing can be added at the gate of layer {site.layer}: {error}") from error

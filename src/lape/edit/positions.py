@@ -60,6 +60,7 @@ class Positions:
         self._model = unwrapped(model)
         self._body = body(model)
         self._where, self._most, self._fade = where, first, fade
+        self._everywhere = (where, first, fade) == ("both", None, 1.0)
         self._now = _Forward()
         self._last: int | Tensor = 0
         self._prompts: WeakKeyDictionary[Any, int | Tensor] = WeakKeyDictionary()
@@ -91,6 +92,8 @@ class Positions:
             return torch.where(here.view(*activation.shape[:-1], 1), activation, changed)
 
         def limited(activation: Tensor, which: Rows) -> Tensor:
+            if self._everywhere:
+                return alter(activation, which)
             rows, tokens = self._now.shape
             if which is not None:
                 weight = self._weights(activation.device)[which % tokens][:, None].to(activation.dtype)
@@ -140,8 +143,8 @@ class Positions:
         return start, tokens if self._most is None else first + self._most
 
     def _enter(
-        self, signature: inspect.Signature, _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
+        self, signature: inspect.Signature, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         given = signature.bind_partial(*args, **kwargs).arguments
         given = {**given, **given.get("kwargs", {})}
         ids = given.get("input_ids")
@@ -149,7 +152,9 @@ class Positions:
         now = self._now
         now.shape = (shape[0], shape[1])
         cache = cache_in(given)
-        if now.generating and cache is None and shape[1] <= now.last:
+        goes_on = given.get("state") is not None or (now.generating and shape[1] <= now.last)  # RWKV has a state
+        unseen = cache is None and goes_on
+        if unseen and now.generating and not self._everywhere:
             raise ModelError(
                 f"{type(self._model).__name__} generates {shape[1]} tokens at a time without a cache that can be seen, so prompt and generated tokens "
                 "cannot be told apart. Edit all of them: tokens='both', without first or fade."
@@ -157,8 +162,11 @@ class Positions:
         start = _length(cache)
         if not now.generating:
             now.last = self._prompt_of(cache) if int(start) else now.shape[1] - 1
-        now.begins = _begins(given, start, now.shape)
+        now.begins = None if unseen else _begins(given, start, now.shape)
         self._mark(now.last - start, start.device if isinstance(start, Tensor) else None)
+        if module is self._model or not isinstance(kwargs.get(_KEEP), int):
+            return None
+        return args, {**kwargs, _KEEP: 0}  # else Gemma 4's last layers run on some of the tokens only
 
     def _leave(self, _module: nn.Module, _args: Any, out: Any) -> None:
         self._last = self._now.last
@@ -221,6 +229,7 @@ def _begins(given: Mapping[str, Any], start: int | Tensor, shape: tuple[int, int
     return begins if isinstance(start, Tensor) or bool(begins.any()) else None
 
 
+_KEEP = "logits_to_keep"
 _CACHES = ("cache", "past_key_values", "cache_params")
 """What transformers calls a cache: the first since 5.24, the second before, the third in state-space models before."""
 
@@ -237,6 +246,8 @@ def _length(cache: Any) -> int | Tensor:
     if hasattr(cache, "get_seq_length"):
         length: int | Tensor = cache.get_seq_length()
         return length
+    if hasattr(cache, "seqlen_offset"):  # xLSTM's
+        return int(cache.seqlen_offset)
     return int(cache[0][0].shape[-2])
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from lape.errors import ModelError
 from lape.model.body import body, present, unwrapped
 from lape.model.experts import activation_of
+from lape.model.numerics import limited
 from lape.model.site import FUNCTIONS, Branch, Site
 
 
@@ -65,7 +66,7 @@ def activations(model: nn.Module, site: Site, z: Tensor) -> Tensor:
         function: Any = unwrapped(model).get_submodule(site.activation)
         a = function.forward(rows)  # without hooks: an edit may be acting
     else:
-        a = FUNCTIONS[site.activation](rows)
+        a = FUNCTIONS[site.activation](limited(rows, site.limit, above_only=True))
     return a.detach().flatten()[: len(z)].cpu()
 
 
@@ -103,7 +104,7 @@ def preactivation(model: nn.Module, site: Site, values: Tensor) -> Tensor:
     low, high = torch.full_like(values, lowest), torch.full_like(values, float(_GRID[-1]))
     while bool((short := activations(model, site, high) < values).any()) and float(high.max()) < _WIDEST:
         high = torch.where(short, high * 2, high)
-    for _ in range(80):
+    for _ in range(60):
         middle = (low + high) / 2
         below = activations(model, site, middle) < values
         low, high = torch.where(below, middle, low), torch.where(below, high, middle)

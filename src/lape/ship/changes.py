@@ -177,8 +177,10 @@ def low_rank(model: nn.Module, todo: Sequence[Change], fitted: Mapping[str, Cons
             continue  # the same module runs in several layers
         seen.add(site.down)
         if change.at_gate:
-            gate = check_gate(site)
-            result.append(_gate(plain_linear(model, gate.module), gate, change, fitted[gate.module]))
+            gate = _gate_of(site)
+            holds = not bool(change.held.isnan().all())
+            linear = (plain_linear if holds else without_adapter)(model, gate.module)
+            result.append(_gate(linear, gate, change, fitted[gate.module]))
         if change.scales:
             refuse_norm(site)
             result.append(_columns(plain_linear(model, site.down), site, change))
@@ -227,8 +229,20 @@ def _merged(parts: Sequence[LowRank]) -> list[LowRank]:
 
 
 def gates(todo: Sequence[Change]) -> list[str]:
-    """The gate projections whose input stands for a constant in some change. Raises ModelError where that is not one projection."""
-    return list(dict.fromkeys(check_gate(change.site).module for change in todo if change.at_gate))
+    """The gate projections whose input stands for a constant in some change. Raises OptionError where there is none."""
+    return list(dict.fromkeys(_gate_of(change.site).module for change in todo if change.at_gate))
+
+
+def _gate_of(site: Site) -> Branch:
+    why = "its neurons are routed experts'."
+    if site.layout is None:
+        try:
+            return check_gate(site)
+        except ModelError as error:
+            why = str(error)
+    raise OptionError(
+        f"What is set, or added at the gate, cannot be written into weights in layer {site.layer}: {why} {AT_RUN_TIME}"
+    )
 
 
 def matrix(linear: Any) -> Tensor:
@@ -246,11 +260,17 @@ def matrix(linear: Any) -> Tensor:
     return weight.T if hasattr(linear, "nx") else weight
 
 
-def plain_linear(model: nn.Module, name: str) -> Any:
-    """A linear layer whose weights can be read. Raises ModelError where it has an adapter, lies elsewhere, or is quantised to 8 bits."""
+def without_adapter(model: nn.Module, name: str) -> Any:
+    """A linear layer, whatever its weights. Raises ModelError where it has an adapter."""
     linear: Any = model.get_submodule(name)
     if has_adapter(linear):
         raise ModelError(f"{name} has an adapter. Merge it first: model = model.merge_and_unload().")
+    return linear
+
+
+def plain_linear(model: nn.Module, name: str) -> Any:
+    """A linear layer whose weights can be read. Raises ModelError where it has an adapter, lies elsewhere, or is quantised to 8 bits."""
+    linear = without_adapter(model, name)
     if linear.weight.device.type == "meta":
         raise ModelError(
             f"{name} is kept on disk or in main memory until it is used. Load the model without offloading to export it."

@@ -8,52 +8,60 @@ from typing import Any
 
 from torch import Tensor
 
-from lape.errors import ModelError
-from lape.ship.changes import Change, LowRank, low_rank, matrix, plain_linear, refuse_norm
+from lape.errors import ModelError, OptionError
+from lape.ship.changes import AT_RUN_TIME, Change, LowRank, low_rank, matrix, plain_linear, refuse_norm
 from lape.ship.constant import Constant
 
 
 def updates(model: Any, todo: Sequence[Change], fitted: Mapping[str, Constant]) -> list[LowRank]:
-    """The updates of dense layers."""
+    """The updates of dense layers. Raises OptionError for a model whose weights are not those that it was loaded with."""
+    if any(getattr(module, "layers_are_rescaled", False) for module in model.modules()):
+        raise OptionError(
+            f"{type(model).__name__} divides some of its weights as it first runs, and would divide those of a checkpoint again. "
+            f"Write an adapter: format='lora'. {AT_RUN_TIME}"
+        )
     return low_rank(model, [change for change in todo if change.site.layout is None], fitted)
 
 
-def write(model: Any, tokenizer: Any, changed: Mapping[str, Tensor], folder: Path) -> dict[str, Any]:
+def write(model: Any, tokenizer: Any, differing: Mapping[str, Tensor], folder: Path) -> dict[str, Any]:
     """Write all weights, with those that are changed, and the tokenizer where there is one. Nothing more is to be said in the manifest."""
-    type(model).save_pretrained(model, folder, state_dict={**model.state_dict(), **changed})
+    type(model).save_pretrained(model, folder, state_dict={**model.state_dict(), **differing})
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
     return {}
 
 
-def weights(model: Any, todo: Sequence[Change], found: Sequence[LowRank]) -> dict[str, Tensor]:
+def changed(model: Any, todo: Sequence[Change], found: Sequence[LowRank]) -> dict[str, Tensor]:
     """The parameters that differ, by name."""
-    changed: dict[str, Tensor] = {}
+    differing: dict[str, Tensor] = {}
     for one in found:
         linear = _unquantised(model, one.module)
         weight = matrix(linear) + one.b @ one.a
-        changed[f"{one.module}.weight"] = _like(weight.T if one.transposed else weight, linear.weight)
+        differing[f"{one.module}.weight"] = _like(weight.T if one.transposed else weight, linear.weight)
     for change in todo:
         if bool(change.added.any()):
             refuse_norm(change.site)
             linear = _unquantised(model, change.site.down)
             bias = linear.bias.detach().cpu().double() + matrix(linear) @ change.added
-            changed[f"{change.site.down}.bias"] = _like(bias, linear.bias)
+            differing[f"{change.site.down}.bias"] = _like(bias, linear.bias)
+    done = set()  # the same experts may run in several layers
     for change in todo:
-        if change.site.layout is not None and change.scales:
-            _scale_expert(model, change, changed)
-    return changed
+        key = change.site.down, change.site.expert
+        if change.site.layout is not None and change.scales and key not in done:
+            done.add(key)
+            _scale_expert(model, change, differing)
+    return differing
 
 
-def _scale_expert(model: Any, change: Change, changed: dict[str, Tensor]) -> None:
+def _scale_expert(model: Any, change: Change, differing: dict[str, Tensor]) -> None:
     """Scale one expert's columns in the stacked down projection."""
     site = change.site
     assert site.layout is not None  # it is an expert's
     assert site.expert is not None
     name = f"{site.down}.{site.layout.down.parameter}"
-    if name not in changed:
-        changed[name] = model.get_parameter(name).detach().clone()
-    site.layout.down.of(changed[name], site.expert).mul_(change.keep.to(changed[name]))
+    if name not in differing:
+        differing[name] = model.get_parameter(name).detach().clone()
+    site.layout.down.of(differing[name], site.expert).mul_(change.keep.to(differing[name]))
 
 
 def _unquantised(model: Any, name: str) -> Any:

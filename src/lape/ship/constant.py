@@ -36,6 +36,8 @@ _FIRST = 10.0
 """How much a first position weighs against another, where it holds BOS: they are few, and the same again and again."""
 _HELD_OUT = 5
 """Of so many rows, one is held out to choose by and to say how far the constant is from one."""
+_COMPARED = 512
+"""Inputs held out of each language that are compared with one."""
 _ASKED, _BEGINNING = 8, 24
 """Of so many rows, so many tokens are put as a question too: in a chat model's template, inputs are others than in text."""
 _APART, _MOST_APART = 8, 4
@@ -111,74 +113,78 @@ def constants(
 ) -> dict[str, Constant]:
     """The constant of each gate projection, named by its module, fitted to text.
 
-    Takes hidden² · 32 bytes for each module while it runs. Raises OptionError for less text than there are dimensions to fit.
+    Takes hidden² · 24 bytes for each module, those of the result included. Raises OptionError for less text than there are dimensions to fit.
     """
-    found = {name: (_Moments(), dict[str, _Moments]()) for name in modules}
+    found = {name: _Inputs() for name in modules}
     for language, text in each(list(texts.items()), "fitting a constant to the input of the gates", progress):
         _collect(model, text, language, found)
     first = _FIRST if all(text.corpus.bos is not None for text in texts.values()) else 0.0
-    return {name: _fitted(name, fit, held, first) for name, (fit, held) in found.items()}
+    return {name: _fitted(name, inputs, first) for name, inputs in found.items()}
 
 
 class _Moments:
-    """Sums over inputs: what least squares needs of them."""
+    """Sums over inputs, float64: what least squares needs of them."""
 
     def __init__(self) -> None:
-        self.count = self.firsts = 0
+        self.count = 0
         self.square: Any = 0.0
         self.total: Any = 0.0
-        self.first: Any = 0.0
+        self.firsts: list[Tensor] = []
+        """Inputs at first positions, (n, hidden) each: they are few."""
 
-    def add(self, x: Tensor, first: Tensor) -> None:
-        """Inputs (n, hidden), and (n,) bool whether each is at a first position."""
-        later, begins = x[~first], x[first]
+    def add(self, later: Tensor, first: Tensor) -> None:
+        """Inputs (n, hidden) at positions but the first, and at first positions."""
         self.square = self.square + (later.T @ later).double()  # of one batch, in float32: many times as fast
         self.total = self.total + later.double().sum(0)
-        self.first = self.first + (begins.T @ begins).double()
-        self.count, self.firsts = self.count + len(later), self.firsts + len(begins)
+        self.count += len(later)
+        self.firsts.append(first)
 
-    def __add__(self, other: _Moments) -> _Moments:
-        both = _Moments()
-        both.count, both.firsts = self.count + other.count, self.firsts + other.firsts
-        both.square, both.total, both.first = (
-            self.square + other.square,
-            self.total + other.total,
-            self.first + other.first,
-        )
-        return both
-
-    def error(self, v: Tensor) -> float:
-        """Mean of (v · x − 1)² over positions but the first."""
-        return max(float((v @ self.square @ v - 2 * (v @ self.total)) / max(self.count, 1) + 1), 0.0)
-
-    def at_first(self, v: Tensor) -> float:
-        """Mean of (v · x)² over first positions."""
-        return max(float(v @ self.first @ v) / max(self.firsts, 1), 0.0)
+    def include(self, other: _Moments) -> None:
+        """Add another's, in place: there are as many as there are gates."""
+        self.square, self.total = self.square + other.square, self.total + other.total
+        self.count, self.firsts = self.count + other.count, self.firsts + other.firsts
 
     def weighed(self, ridge: float, first: float) -> Tensor:
         """(hidden, hidden) squares, with the ridge, of positions but the first and, so many times, of those."""
-        ridges = ridge * self.square.diagonal().mean() * torch.eye(len(self.total)).double()
-        both: Tensor = self.square + first * self.first + ridges
+        both: Tensor = self.square + first * self.first()
+        both += ridge * self.square.diagonal().mean() * torch.eye(len(both)).double()
         return both
 
+    def first(self) -> Tensor:
+        """(hidden, hidden) squares of first positions."""
+        every = torch.cat(self.firsts).double()
+        return every.T @ every
 
-_Found = Mapping[str, tuple[_Moments, dict[str, _Moments]]]
+
+class _Inputs:
+    """What goes into one gate projection: sums of what is fitted and of what is held out, and some inputs held out of each language."""
+
+    def __init__(self) -> None:
+        self.fitted, self.held = _Moments(), _Moments()
+        self.some: dict[str, list[Tensor]] = {}
+
+    def add(self, x: Tensor, first: Tensor, language: str, *, held: bool) -> None:
+        """Inputs (n, hidden), and (n,) bool whether each is at a first position."""
+        later = x[~first]
+        (self.held if held else self.fitted).add(later, x[first])
+        if held:
+            kept = self.some.setdefault(language, [])
+            kept.append(later[: _COMPARED - sum(map(len, kept))])
 
 
 @torch.inference_mode()
-def _collect(model: nn.Module, text: Read, language: str, found: _Found) -> None:
+def _collect(model: nn.Module, text: Read, language: str, found: Mapping[str, _Inputs]) -> None:
     """Add the inputs on one language's text: four rows of five to what is fitted, the fifth to what is held out."""
-    held = {name: apart.setdefault(language, _Moments()) for name, (_, apart) in found.items()}
     count = 0
     with evaluating(model):
         for one in text.fitted:
             out = (torch.arange(len(one.source)) + count) % _HELD_OUT == _HELD_OUT - 1
             count += len(one.source)
-            with hooked([_seen(model, name, one, out, found[name][0], held[name]) for name in found]):
+            with hooked([_seen(model, name, one, out, language, into) for name, into in found.items()]):
                 run_batch(model, one)
 
 
-def _seen(model: nn.Module, name: str, one: Batch, out: Tensor, fit: _Moments, held: _Moments) -> Put:
+def _seen(model: nn.Module, name: str, one: Batch, out: Tensor, language: str, into: _Inputs) -> Put:
     """A hook that adds what goes into a module."""
     first = torch.zeros_like(one.source, dtype=torch.bool)
     first[:, 0] = True
@@ -186,25 +192,34 @@ def _seen(model: nn.Module, name: str, one: Batch, out: Tensor, fit: _Moments, h
 
     def see(_module: nn.Module, args: tuple[Any, ...]) -> None:
         x = args[0].reshape(*one.source.shape, -1).cpu().float()
-        for some, into in ((~out, fit), (out, held)):
+        for held, some in ((False, ~out), (True, out)):
             where = counted[some]
-            into.add(x[some][where], first[some][where])
+            into.add(x[some][where], first[some][where], language, held=held)
 
     return Put(model.get_submodule(name).register_forward_pre_hook, see)
 
 
-def _fitted(name: str, fit: _Moments, held: Mapping[str, _Moments], first: float) -> Constant:
-    apart = sum(held.values(), _Moments())
+def _fitted(name: str, found: _Inputs, first: float) -> Constant:
+    fit = found.fitted
     hidden = len(fit.total) if fit.count else 0
-    if fit.count < 2 * hidden or not apart.count:
+    if fit.count < 2 * hidden or not found.held.count:
         raise OptionError(
-            f"{fit.count} tokens of text were given to fit a constant to the {hidden} dimensions that go into {name}. "
-            f"Expected at least {2 * max(hidden, 1)}: give texts= of several languages, on the command line --text TAG=PATH."
+            f"{fit.count} tokens of text were given to fit a constant to the {hidden} dimensions that go into {name}, and {found.held.count} to choose "
+            f"how. Expected at least {2 * max(hidden, 1)}, in several rows of each of several languages: give more texts=, or tokens=; on the command "
+            "line --text TAG=PATH and --tokens."
         )
+    some = {language: torch.cat(rows).double() for language, rows in found.some.items()}
+    every = torch.cat(list(some.values()))
     tried = {ridge: torch.linalg.solve(fit.weighed(ridge, first), fit.total) for ridge in _RIDGES}
-    ridge = min(tried, key=lambda one: apart.error(tried[one]))
-    spread = {language: one.error(tried[ridge]) ** 0.5 for language, one in held.items() if one.count}
-    whole = fit + apart
-    inverse = torch.linalg.inv(whole.weighed(ridge, first))
-    kept = torch.eye(hidden).double() - first * whole.first @ inverse
-    return Constant(inverse @ whole.total, kept, spread, apart.at_first(tried[ridge]) ** 0.5, ridge, whole.count)
+    ridge = min(tried, key=lambda one: _distance(every, tried[one]))
+    spread = {language: _distance(rows, tried[ridge]) for language, rows in some.items() if len(rows)}
+    at_first = float((torch.cat(found.held.firsts).double() @ tried[ridge]).square().mean().sqrt())
+    fit.include(found.held)
+    inverse = torch.linalg.inv(fit.weighed(ridge, first))
+    kept = torch.eye(hidden).double() - first * fit.first() @ inverse
+    return Constant(inverse @ fit.total, kept, spread, at_first, ridge, fit.count)
+
+
+def _distance(x: Tensor, v: Tensor) -> float:
+    """Root mean square of v · x − 1."""
+    return float((x @ v - 1).square().mean().sqrt())

@@ -53,7 +53,7 @@ def export(
     texts: Texts | None = None,
     tokens: int = TOKENS,
     evaluation: Texts | None = None,
-    cost_tokens: int = 1000,
+    cost_tokens: int = 5000,
     choices: pl.DataFrame | None = None,
     about: Sequence[str] = (),
     overwrite: bool = False,
@@ -103,7 +103,7 @@ def export(
     known = read(tokenizer, texts, tokens=tokens) if modules and texts is not None else {}
     fitted = constants(inner, modules, known, progress=progress) if modules else {}
     parts = updates(inner, todo, fitted)
-    weights = checkpoint.weights(inner, todo, parts) if format == "checkpoint" else None
+    weights = checkpoint.changed(inner, todo, parts) if format == "checkpoint" else None
     reference = Reference(*canonical(found, todo, listed))
     said = {
         "kind": KINDS[format],

@@ -34,6 +34,11 @@ def relu_squared(x: Tensor) -> Tensor:
     return relu(x) ** 2
 
 
+Function = Callable[[Tensor], Tensor]
+"""What the gate projection gave -> the activation."""
+Fire = Callable[[int | None, Tensor, Tensor, Function, Tensor], Tensor]
+"""(expert or None, input (rows, hidden), what the gate projection gave (rows, width), its activation function, token numbers (rows,)) -> activation
+(rows, width), with what a test does to both."""
 Glu = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(what the gate projection gave, what the up projection gave) -> (the activation, what it is multiplied by)."""
 
@@ -65,8 +70,7 @@ class Own:
     down: str
     """Its down projection."""
     by_hand: Callable[..., Tensor]
-    """(module, change, call arguments …) -> what the module returns. `change(None, activation (rows, width), token numbers (rows,))`
-    must be called once for each call of the module."""
+    """(module, fire, call arguments …) -> what the module returns. `fire(None, …)` must be called once for each call of the module."""
     layers: Sequence[int] | None = None
 
 
@@ -92,8 +96,8 @@ class Experts:
     number: str = ""
     """The attribute that says how many experts there are, where the down parameter has no such dimension."""
     by_hand: Callable[..., Tensor] | None = None
-    """(module, change, call arguments …) -> what the module returns, where the convention above does not hold.
-    `change(expert, activation (rows, width), token numbers (rows,)) -> activation` must be called for every expert's rows."""
+    """(module, fire, call arguments …) -> what the module returns, where the convention above does not hold. `fire(expert, …)` must be
+    called for every expert's rows."""
 
 
 @dataclass(frozen=True)

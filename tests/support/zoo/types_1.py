@@ -9,7 +9,21 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from support.zoo.kinds import LLAMA, Experts, Kind, Mlp, Own, gated, gelu, gelu_tanh, plain, relu, relu_squared, silu
+from support.zoo.kinds import (
+    LLAMA,
+    Experts,
+    Fire,
+    Kind,
+    Mlp,
+    Own,
+    gated,
+    gelu,
+    gelu_tanh,
+    plain,
+    relu,
+    relu_squared,
+    silu,
+)
 
 SPARSE = (1, 2)
 ROUTED = LLAMA + "experts"
@@ -51,30 +65,32 @@ def bert(prefix: str, function: Callable[[Tensor], Tensor] = gelu) -> tuple[Mlp,
     return (plain(prefix + ".layer.{}.", "intermediate.dense", "output.dense", function),)
 
 
-def xielu_mlp(module: Any, change: Callable[..., Tensor], hidden: Tensor) -> Tensor:
+def xielu_mlp(module: Any, fire: Fire, hidden: Tensor) -> Tensor:
     """Each block's activation function has parameters of its own, which `Mlp.function` cannot reach."""
     x = hidden.flatten(0, -2)
     z = x @ module.up_proj.weight.detach().T
     positive = softplus(module.act_fn.alpha_p.detach())
     negative = 0.5 + softplus(module.act_fn.alpha_n.detach())
-    below = (torch.expm1(z.clamp(max=-1e-6)) - z) * negative
-    a = torch.where(z > 0, positive * z**2, below) + 0.5 * z
-    a = change(None, a, torch.arange(len(a)))
+
+    def xielu(z: Tensor) -> Tensor:
+        below = (torch.expm1(z.clamp(max=-1e-6)) - z) * negative
+        return torch.where(z > 0, positive * z**2, below) + 0.5 * z
+
+    a = fire(None, x, z, xielu, torch.arange(len(x)))
     return (a @ module.down_proj.weight.detach().T).view_as(hidden)
 
 
-def normed_mlp(module: Any, change: Callable[..., Tensor], hidden: Tensor) -> Tensor:
+def normed_mlp(module: Any, fire: Fire, hidden: Tensor) -> Tensor:
     """The product of activation and up projection is normalised before the down projection."""
     x = hidden.flatten(0, -2)
-    a = relu_squared(x @ module.gate_proj.weight.detach().T)
-    a = change(None, a, torch.arange(len(a)))
+    a = fire(None, x, x @ module.gate_proj.weight.detach().T, relu_squared, torch.arange(len(x)))
     h = a * (x @ module.up_proj.weight.detach().T)
     norm = module.ffn_sub_norm
     h = h * torch.rsqrt((h**2).mean(-1, keepdim=True) + norm.variance_epsilon) * norm.weight.detach()
     return (h @ module.down_proj.weight.detach().T).view_as(hidden)
 
 
-def dbrx_experts(module: Any, change: Callable[..., Tensor], hidden: Tensor, index: Tensor, weights: Tensor) -> Tensor:
+def dbrx_experts(module: Any, fire: Fire, hidden: Tensor, index: Tensor, weights: Tensor) -> Tensor:
     """Three matrices of (experts · width, hidden), and hidden states that still have their batch dimension."""
     x = hidden.flatten(0, -2)
     shape = (module.num_experts, -1, x.shape[1])
@@ -84,7 +100,7 @@ def dbrx_experts(module: Any, change: Callable[..., Tensor], hidden: Tensor, ind
         rows, slots = (index == expert).nonzero(as_tuple=True)
         if not len(rows):
             continue
-        a = change(expert, silu(x[rows] @ w1[expert].T), rows)
+        a = fire(expert, x[rows], x[rows] @ w1[expert].T, silu, rows)
         out = (a * (x[rows] @ v1[expert].T)) @ w2[expert]
         result.index_add_(0, rows, out * weights[rows, slots][:, None])
     return result.view_as(hidden)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,7 +9,21 @@ from torch import Tensor, nn
 from transformers import AutoModel, Gemma3nVisionConfig, PreTrainedModel
 
 from support.tiny import COMMON
-from support.zoo.kinds import LLAMA, Experts, Kind, Mlp, Own, gated, gelu, gelu_tanh, plain, relu, relu_squared, silu
+from support.zoo.kinds import (
+    LLAMA,
+    Experts,
+    Fire,
+    Kind,
+    Mlp,
+    Own,
+    gated,
+    gelu,
+    gelu_tanh,
+    plain,
+    relu,
+    relu_squared,
+    silu,
+)
 
 DENSE, SPARSE = (0,), (1, 2)
 WRAPPED: dict[str, Any] = dict.fromkeys(COMMON, ...)
@@ -61,14 +74,14 @@ DOTS3_NOTE = "Block 2 has sliding attention, the others attend to what an indexe
 # --- single families -----------------------------------------------------------------------------------------------
 
 
-def dory(module: nn.Module, change: Callable[..., Tensor], hidden: Tensor) -> Tensor:
+def dory(module: nn.Module, fire: Fire, hidden: Tensor) -> Tensor:
     """Learned scales after gate and up, and the product is brought to length 1 before the down projection."""
     x = hidden.flatten(0, -2)
     gate, up = (
         x @ getattr(module, f"{name}_proj").weight.detach().T * getattr(module, f"suv_{name}").detach() * 32**0.5
         for name in ("gate", "up")
     )
-    product = change(None, silu(gate), torch.arange(len(x))) * up
+    product = fire(None, x, gate, silu, torch.arange(len(x))) * up
     product = product / (product.square().sum(-1, keepdim=True) + 1e-6).sqrt()
     return (product @ module.get_submodule("down_proj").weight.detach().T).view_as(hidden)
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from support.tiny import COMMON
-from support.zoo.kinds import Experts, Glu, Kind, Mlp, gated, gelu, gelu_tanh, plain, relu_squared, silu
-
-Change = Callable[[int, Tensor, Tensor], Tensor]
-"""(expert, activation (rows, width), token numbers (rows,)) -> activation."""
+from support.zoo.kinds import Experts, Fire, Glu, Kind, Mlp, gated, gelu, gelu_tanh, plain, relu_squared, silu
 
 BLOCK = "model.layers.{}."
 SPARSE = (1, 2)
@@ -67,7 +64,7 @@ def softcapped(gate_cap: float, up_cap: float) -> Glu:
     return glu
 
 
-def longcat_experts(module: Any, change: Change, hidden: Tensor, index: Tensor, weights: Tensor) -> Tensor:
+def longcat_experts(module: Any, fire: Fire, hidden: Tensor, index: Tensor, weights: Tensor) -> Tensor:
     """LongcatFlashExperts: the experts after the routed ones return their input."""
     enter, leave = module.gate_up_proj.detach(), module.down_proj.detach()
     result = torch.zeros_like(hidden)
@@ -78,12 +75,12 @@ def longcat_experts(module: Any, change: Change, hidden: Tensor, index: Tensor, 
         out = hidden[rows]
         if expert < len(leave):
             gate, up = (out @ enter[expert].T).chunk(2, dim=-1)
-            out = (change(expert, silu(gate), rows) * up) @ leave[expert].T
+            out = (fire(expert, out, gate, silu, rows) * up) @ leave[expert].T
         result.index_add_(0, rows, (out * weights[rows, slots][:, None]).to(result.dtype))
     return result
 
 
-def jetmoe_block(module: Any, change: Change, hidden: Tensor) -> Tensor:
+def jetmoe_block(module: Any, fire: Fire, hidden: Tensor) -> Tensor:
     """JetMoeMoE: it routes by itself, sorts the rows by expert, and adds one bias to every token."""
     enter, leave = module.input_linear.weight.detach(), module.output_linear.weight.detach()
     flat = hidden.reshape(-1, hidden.shape[-1])
@@ -96,12 +93,12 @@ def jetmoe_block(module: Any, change: Change, hidden: Tensor) -> Tensor:
         if not size:
             continue
         gate, up = (flat[rows] @ enter[expert].T).chunk(2, dim=-1)
-        out = (change(expert, silu(gate), rows) * up) @ leave[expert].T
+        out = (fire(expert, flat[rows], gate, silu, rows) * up) @ leave[expert].T
         result.index_add_(0, rows, out * weights[:, None])
     return result.view_as(hidden) + module.bias.detach()
 
 
-def llama4_experts(module: Any, change: Change, routed: Tensor) -> Tensor:
+def llama4_experts(module: Any, fire: Fire, routed: Tensor) -> Tensor:
     """Llama4TextExperts: every expert gets all tokens, multiplied by their router scores (0 where not routed to it)."""
     enter, leave = module.gate_up_proj.detach(), module.down_proj.detach()
     results = []
@@ -109,12 +106,12 @@ def llama4_experts(module: Any, change: Change, routed: Tensor) -> Tensor:
         sent = rows.any(-1).nonzero()[:, 0]
         gate, up = (rows[sent] @ enter[expert]).chunk(2, dim=-1)
         out = torch.zeros_like(rows)
-        out[sent] = (change(expert, silu(gate), sent) * up) @ leave[expert]
+        out[sent] = (fire(expert, rows[sent], gate, silu, sent) * up) @ leave[expert]
         results.append(out)
     return torch.cat(results)
 
 
-def inkling_shared(module: Any, change: Change, hidden: Tensor, gammas: Tensor) -> Tensor:
+def inkling_shared(module: Any, fire: Fire, hidden: Tensor, gammas: Tensor) -> Tensor:
     """InklingSharedExperts: every token goes through all of them, weighted by what the router gave for them."""
     enter, lift, leave = (getattr(module, name).detach() for name in ("gate_proj", "up_proj", "down_proj"))
     flat = hidden.reshape(-1, hidden.shape[-1])
@@ -122,7 +119,7 @@ def inkling_shared(module: Any, change: Change, hidden: Tensor, gammas: Tensor) 
     tokens = torch.arange(len(flat))
     result = torch.zeros_like(flat, dtype=torch.float32)
     for expert in range(len(leave)):
-        activation = change(expert, silu(flat @ enter[expert].T), tokens)
+        activation = fire(expert, flat, flat @ enter[expert].T, silu, tokens)
         result += (activation * (flat @ lift[expert].T) * gammas[:, expert, None]) @ leave[expert].T
     return result.to(hidden.dtype).view_as(hidden)
 

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from support.tiny import COMMON
-from support.zoo.kinds import LLAMA, Experts, Kind, Mlp, Own, gated, gelu, gelu_tanh, plain, relu, relu_squared, silu
+from support.zoo.kinds import (
+    LLAMA,
+    Experts,
+    Fire,
+    Kind,
+    Mlp,
+    Own,
+    gated,
+    gelu,
+    gelu_tanh,
+    plain,
+    relu,
+    relu_squared,
+    silu,
+)
 
 SPARSE = (1, 2)
 """The blocks with experts where block 0 is dense."""
@@ -99,15 +113,13 @@ GLM_SPARSE = (gated(layers=(0,)), experts(SPARSE), gated(LLAMA + "shared_experts
 LATENT = {"num_key_value_heads": 4, "kv_lora_rank": 16, "qk_rope_head_dim": 4, "qk_nope_head_dim": 8, "v_head_dim": 8}
 
 
-def zamba2_mlp(
-    module: Any, change: Callable[[int | None, Tensor, Tensor], Tensor], hidden: Tensor, layer_idx: int
-) -> Tensor:
+def zamba2_mlp(module: Any, fire: Fire, hidden: Tensor, layer_idx: int) -> Tensor:
     """A fused gated MLP, the low-rank adapter of the block that calls it added to its first weight."""
     tokens = hidden.flatten(0, -2)
     inner, outer = module.gate_up_proj_adapter_list[module.layer_dic[layer_idx]]
     weight = module.gate_up_proj.weight.detach() + outer.weight.detach() @ inner.weight.detach()
     gate, up = (tokens @ weight.T).chunk(2, dim=-1)
-    changed = change(None, gelu(gate), torch.arange(len(tokens)))
+    changed = fire(None, tokens, gate, gelu, torch.arange(len(tokens)))
     return ((changed * up) @ module.down_proj.weight.detach().T).view_as(hidden)
 
 

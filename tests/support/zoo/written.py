@@ -19,12 +19,13 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from support.tiny import COMMON
-from support.zoo.kinds import Experts, Kind, Mlp, Own
+from support.zoo.kinds import Experts, Fire, Function, Kind, Mlp, Own
 
 Change = Callable[[int, int | None, Tensor, Tensor], Tensor]
 """(position of the stretch's MLP among all, expert or None, activation (rows, width), token numbers (rows,)) -> activation."""
 
-
+Raise = Callable[[int, int | None, Tensor, Tensor, Function], Tensor]
+"""(position, expert or None, input (rows, hidden), token numbers (rows,), activation function) -> what is added to what the gate projection gave."""
 Wrote = Callable[[int, int | None, Tensor, Tensor], None]
 """The same of what the down projection reads: activation times up. Not called where a type computes an MLP by a function of its own."""
 
@@ -64,32 +65,37 @@ def width_of(model: Any, mlp: Mlp, block: int) -> int:
     return affine(model.get_submodule(mlp.down.format(block)))[0].shape[1]
 
 
-def halves(model: Any, mlp: Mlp, block: int, x: Tensor) -> tuple[Tensor, Tensor]:
-    """The activation of a dense MLP for its input, and what it is multiplied by."""
+def halves(model: Any, mlp: Mlp, block: int, x: Tensor) -> tuple[Tensor, Function, Tensor]:
+    """What the gate projection of a dense MLP gives for its input, its activation function, and what the activation is multiplied by."""
     width = width_of(model, mlp, block)
     weight, bias = affine(model.get_submodule(mlp.gate.format(block)))
     z = x @ weight.T + bias
     if mlp.up is None:
-        a = mlp.function(z)
-        return a, torch.ones_like(a)
+        return z, mlp.function, torch.ones_like(z)
     if mlp.up == mlp.gate:
         gate, up = (z[..., width:], z[..., :width]) if mlp.up_first else (z[..., :width], z[..., width:])
     else:
         weight, bias = affine(model.get_submodule(mlp.up.format(block)))
         gate, up = z, x @ weight.T + bias
-    return mlp.glu(gate, up) if mlp.glu else (mlp.function(gate), up)
+    return gate, *_of_glu(mlp, gate, up)
+
+
+def _of_glu(mlp: Mlp | Experts, gate: Tensor, up: Tensor) -> tuple[Function, Tensor]:
+    """The activation function, and what the activation is multiplied by, which does not depend on the gate."""
+    glu = mlp.glu
+    return (mlp.function, up) if glu is None else (lambda z: glu(z, up)[0], glu(gate, up)[1])
 
 
 def run_experts(
     module: Any,
     mlp: Experts,
-    change: Callable[[int, Tensor, Tensor], Tensor],
+    fire: Fire,
     *args: Any,
     wrote: Callable[[int, Tensor, Tensor], None] = lambda *_: None,
 ) -> Tensor:
     """Routed experts, one token and one expert after the other."""
     if mlp.by_hand is not None:
-        return mlp.by_hand(module, change, *args)
+        return mlp.by_hand(module, fire, *args)
     hidden, index, weights = args[:3]
     enter, leave = (getattr(module, name).detach() for name in (mlp.gate_up, mlp.down))
     if mlp.transposed:
@@ -103,13 +109,12 @@ def run_experts(
         if mlp.biases:
             z = z + getattr(module, mlp.biases[0]).detach()[expert]
         if not mlp.gated:
-            a = mlp.function(z)
-            h = torch.ones_like(a)
+            gate, function, h = z, mlp.function, torch.ones_like(z)
         else:
             half = z.shape[1] // 2
             gate, up = (z[:, ::2], z[:, 1::2]) if mlp.interleaved else (z[:, :half], z[:, half:])
-            a, h = mlp.glu(gate, up) if mlp.glu else (mlp.function(gate), up)
-        product = change(expert, a, rows) * h
+            function, h = _of_glu(mlp, gate, up)
+        product = fire(expert, hidden[rows], gate, function, rows) * h
         wrote(expert, product, rows)
         out = product @ leave[expert].T
         if mlp.biases:
@@ -127,18 +132,35 @@ def places(kind: Kind) -> list[tuple[int, Mlp | Own | Experts]]:
 
 @contextmanager
 def rewritten(
-    model: Any, kind: Kind, change: Change, ran: list[int] | None = None, wrote: Wrote = lambda *_: None
+    model: Any,
+    kind: Kind,
+    change: Change,
+    ran: list[int] | None = None,
+    wrote: Wrote = lambda *_: None,
+    raised: Raise | None = None,
 ) -> Iterator[None]:
-    """While inside, every MLP computes down(change(activation) · up) by the formulas of the table; the positions of those that
+    """While inside, every MLP computes down(change(function(gate + raised)) · up) by the formulas of the table; the positions of those that
     have run are added to `ran`.
     """
     undo: list[Callable[[], None]] = []
     ran = [] if ran is None else ran
+
+    def fire(position: int, expert: int | None, x: Tensor, gate: Tensor, function: Function, rows: Tensor) -> Tensor:
+        if raised is not None:
+            gate = gate + raised(position, expert, x, rows, function)
+        return change(position, expert, function(gate), rows)
+
     for position, (block, mlp) in enumerate(places(kind)):
         if isinstance(mlp, Mlp):
-            undo += [handle.remove for handle in _dense(model, position, block, mlp, change, ran, wrote)]
+            undo += [
+                handle.remove for handle in _dense(model, position, block, mlp, partial(fire, position), ran, wrote)
+            ]
         else:
-            undo.append(_replaced(model.get_submodule(mlp.module.format(block)), position, mlp, change, ran, wrote))
+            undo.append(
+                _replaced(
+                    model.get_submodule(mlp.module.format(block)), position, mlp, partial(fire, position), ran, wrote
+                )
+            )
     try:
         yield
     finally:
@@ -146,7 +168,7 @@ def rewritten(
             step()
 
 
-def _dense(model: Any, position: int, block: int, mlp: Mlp, change: Change, ran: list[int], wrote: Wrote) -> list[Any]:
+def _dense(model: Any, position: int, block: int, mlp: Mlp, fire: Fire, ran: list[int], wrote: Wrote) -> list[Any]:
     inputs: list[Tensor] = []
     down = model.get_submodule(mlp.down.format(block))
 
@@ -154,28 +176,25 @@ def _dense(model: Any, position: int, block: int, mlp: Mlp, change: Change, ran:
         inputs[:] = [args[0]]
 
     def replace(_module: Any, _args: Any, out: Tensor) -> Tensor:
-        a, h = halves(model, mlp, block, inputs[0])
-        rows = a.flatten(0, -2)
-        changed = change(position, None, rows.clone(), torch.arange(len(rows))).view_as(a)
+        gate, function, h = halves(model, mlp, block, inputs[0].flatten(0, -2))
+        rows = torch.arange(len(gate))
+        product = fire(None, inputs[0].flatten(0, -2), gate, function, rows) * h
         weight, bias = affine(down)
-        wrote(position, None, (changed * h).flatten(0, -2), torch.arange(len(rows)))
+        wrote(position, None, product, rows)
         ran.append(position)
-        return ((changed * h) @ weight.T + bias).to(out.dtype)
+        return (product @ weight.T + bias).view(out.shape).to(out.dtype)
 
     gate = model.get_submodule(mlp.gate.format(block))
     return [gate.register_forward_pre_hook(keep), down.register_forward_hook(replace)]
 
 
 def _replaced(
-    module: Any, position: int, mlp: Own | Experts, change: Change, ran: list[int], wrote: Wrote
+    module: Any, position: int, mlp: Own | Experts, fire: Fire, ran: list[int], wrote: Wrote
 ) -> Callable[[], None]:
-    def changed(expert: int | None, a: Tensor, rows: Tensor) -> Tensor:
-        return change(position, expert, a.clone(), rows)
-
     def forward(*args: Any, **kwargs: Any) -> Tensor:
         run = mlp.by_hand if isinstance(mlp, Own) else partial(run_experts, wrote=partial(wrote, position))
         first = (module,) if isinstance(mlp, Own) else (module, mlp)
-        out: Tensor = run(*first, changed, *args, *kwargs.values())
+        out: Tensor = run(*first, fire, *args, *kwargs.values())
         ran.append(position)
         return out
 
