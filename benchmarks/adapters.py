@@ -56,7 +56,8 @@ class Target:
     @cached_property
     def adapter(self) -> list[LowRank]:
         todo = changes(self.model, find(self.model), self.edits, biases=False)
-        return updates(self.model, todo, constants(self.model, gates(todo), self.texts))
+        with edited(self.model, self.edits):  # as lape.export fits it
+            return updates(self.model, todo, constants(self.model, gates(todo), self.texts))
 
     def answers(self, way: str, prompts: list[str]) -> list[str]:
         options = self.bench.generation

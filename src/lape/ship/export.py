@@ -106,10 +106,11 @@ def export(
     if not modules:
         updates(inner, todo, {})  # refuses before text is read
     known = read(tokenizer, texts, tokens=tokens) if modules and texts is not None else {}
-    fitted = constants(inner, modules, known, progress=progress) if modules else {}
+    reference = Reference(*canonical(found, todo, listed))
+    with reference.on(inner):  # what comes to later layers is what an edited model gives
+        fitted = constants(inner, modules, known, progress=progress) if modules else {}
     parts = updates(inner, todo, fitted)
     weights = checkpoint.changed(inner, todo, parts) if format == "checkpoint" else None
-    reference = Reference(*canonical(found, todo, listed))
     said = {
         "kind": KINDS[format],
         "about": list(about),
