@@ -134,7 +134,9 @@ def test_published_format_goes_out_and_comes_back(
     path = tmp_path / "x.pth"
     LanguageNeurons.load(folder / "run").save(path)
     assert run(["show", str(path), "--languages", "en,fr", "--width", "44"]) == 0
-    _refused(capsys, tmp_path, ["show", str(path)], "Give both: --languages en,zh,… --width 11008.", "in this order")
+    _refused(
+        capsys, tmp_path, ["show", str(path)], "Give --languages en,zh,… --width 11008, for instance.", "in this order"
+    )
 
 
 def test_merge_adds_shards(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -75,7 +75,7 @@ def changes(model: nn.Module, found: Sites, edits: Sequence[Edit], *, biases: bo
 def _change(model: nn.Module, site: Site, keep: Tensor, shift: Tensor, up: Tensor, edits: Sequence[Edit]) -> Change:
     held, value = torch.full_like(keep, torch.nan), torch.full_like(keep, torch.nan)
     setting = shift != 0
-    if site.layout is not None and bool((setting | (up != 0)).any()):
+    if site.layout is not None and bool(setting.any()):
         raise OptionError(
             f"What is set or added cannot be written into weights in layer {site.layer}: its neurons are routed experts'. {AT_RUN_TIME}"
         )

@@ -205,8 +205,7 @@ def _fitted(name: str, found: _Inputs, first: float) -> Constant:
     if fit.count < 2 * hidden or not found.held.count:
         raise OptionError(
             f"{fit.count} tokens of text were given to fit a constant to the {hidden} dimensions that go into {name}, and {found.held.count} to choose "
-            f"how. Expected at least {2 * max(hidden, 1)}, in several rows of each of several languages: give more texts=, or tokens=; on the command "
-            "line --text TAG=PATH and --tokens."
+            f"how. Expected at least {2 * max(hidden, 1)}, in several rows of each of several languages: give more texts=, or tokens=."
         )
     some = {language: torch.cat(rows).double() for language, rows in found.some.items()}
     every = torch.cat(list(some.values()))
