@@ -94,8 +94,7 @@ def export(
     modules = gates(todo)
     if modules and (texts is None or tokenizer is None):
         raise OptionError(
-            "What is set, or added at the gate, needs a constant, which is fitted to text: give texts= of several languages and tokenizer=; on "
-            "the command line --text TAG=PATH."
+            "What is set, or added at the gate, needs a constant, which is fitted to text: give texts= of several languages, and tokenizer=."
         )
     if format == "lora" and any(site.layout is not None for site in found.sites):
         warn(

@@ -67,7 +67,7 @@ def best(choices: pl.DataFrame) -> float:
     """The strength with the most good answers; of equal ones that with the most in the language; then the weakest."""
     tried = choices.filter(pl.col("strength").is_not_null())
     if not len(tried):
-        raise OptionError("No strength was tried. Name one: --strength 1.")
+        raise OptionError("No strength was tried. Name one, such as strength=1.")
     chosen = tried.sort(["good", "in_language", "strength"], descending=[True, True, False]).row(0, named=True)
     return float(chosen["strength"])
 
