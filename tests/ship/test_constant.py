@@ -242,7 +242,7 @@ def planted():
 
 def test_too_little_text_is_refused_with_what_to_give():
     few = read(tokenizer_of(), {"en": Documents(["the cat"])})
-    with pytest.raises(OptionError, match=rf"{MODULE}.*Expected at least 64.*--text TAG=PATH"):
+    with pytest.raises(OptionError, match=rf"{MODULE}.*Expected at least 64.*texts="):
         constants(model_of("llama"), [MODULE], few)
 
 

@@ -59,7 +59,7 @@ def test_the_best_strength(rows, expected):
 
 @pytest.mark.parametrize("rows", [[], [(None, 1.0, 1.0)]])
 def test_without_a_strength_there_is_none_to_choose(rows):
-    with pytest.raises(OptionError, match="--strength"):
+    with pytest.raises(OptionError, match="strength=1"):
         best(table(*rows))
 
 
