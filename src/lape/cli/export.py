@@ -20,7 +20,7 @@ from lape.data.texts import Texts
 from lape.edit.edit import Edit, Off, Scale
 from lape.edit.steer import SHIPPED, steering
 from lape.errors import OptionError
-from lape.experiments.known import placeholders, texts_in
+from lape.experiments.known import placeholders, recorded_in
 from lape.measure.bench import Bench, named_sets
 from lape.measure.generation import GenerationOptions
 from lape.options import Tokens
@@ -96,7 +96,7 @@ def export(
     about = [*(f"without {language}" for language in off or []), *(f"with {one}" for one in scale or [])]
     if to is None and not edits:
         raise OptionError("No edit was given. Expected --to TAG, --off TAG, --scale TAG=FACTOR, or several of them.")
-    wanted = to and _Wanted(model, neurons, to, sets)
+    wanted = to and _Wanted(neurons, to, sets)
     texts = _texts(model, neurons, text, list(wanted.neurons)) if wanted else None
     others = (
         texts_of(evaluation, "--evaluation") if evaluation else samples.texts("evaluate") if model == "sample" else None
@@ -129,8 +129,8 @@ def export(
 class _Wanted:
     """The language to write: its neurons, and what raises them."""
 
-    def __init__(self, model: str, place: Path, to: str, sets: str) -> None:
-        self.model, self.stats = model, None
+    def __init__(self, place: Path, to: str, sets: str) -> None:
+        self.stats = None
         if place.is_dir() or place.name == "stats.safetensors":
             self.stats = ActivationStats.load(place)
             self.neurons, self.sets = named_sets(self.stats, sets, place if place.is_dir() else None), sets
@@ -162,8 +162,7 @@ def _texts(model: str, place: Path, flags: Sequence[str] | None, languages: Sequ
         return texts_of(flags)
     if model == "sample":
         return samples.texts("record", languages=(*samples.LANGUAGES, *samples.FURTHER))
-    record = read_record(place if place.is_dir() else place.parent)
-    recorded = texts_in(record) if record.get("verb") in ("record", "merge", "study") else {}
+    recorded = recorded_in(read_record(place if place.is_dir() else place.parent))
     if not recorded:
         raise OptionError(
             "The run does not say which text was recorded, and --to needs text of several languages, to which a constant is fitted. Type: "

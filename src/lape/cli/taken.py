@@ -91,7 +91,7 @@ def from_run(_app: Any, commands: tuple[str, ...], arguments: Any) -> None:
 
 def known(place: Path, needs: frozenset[str], *, with_model: bool) -> dict[str, Any]:
     """Option -> what a run knows of it. `needs`: the flags of what an experiment cannot do without."""
-    from lape.experiments.known import texts_in, typed_after
+    from lape.experiments.known import recorded_in, typed_after
     from lape.store.run import read_record
 
     folder = place if place.is_dir() else place.parent
@@ -102,7 +102,7 @@ def known(place: Path, needs: frozenset[str], *, with_model: bool) -> dict[str, 
         found["model"] = name
         how = record.get("loading")
         found |= {name: how[name] for name in LOADED if isinstance(how, dict) and how.get(name) is not None}
-    recorded = texts_in(record) if record.get("verb") in ("record", "merge", "study") else {}
+    recorded = recorded_in(record)
     if "{recorded}" in needs and recorded:
         found["text"] = [f"{language}={path}" for language, paths in recorded.items() for path in paths]
     if "{parallel}" in needs:

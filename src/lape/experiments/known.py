@@ -38,7 +38,7 @@ def known_of(
 ) -> Known:
     """What the run.json of a run or study knows; `others`: those beside results in it."""
     languages = [*languages]
-    recorded = texts_in(record) if record.get("verb") in ("record", "merge", "study") else {}
+    recorded = recorded_in(record)
     parallel = next((some for one in (record, *others) if (some := typed_after(one, "--parallel"))), [])
     return Known(
         model=_model(record, model, *others),
@@ -70,6 +70,11 @@ def given(option: str, paths: Mapping[str, Iterable[str]]) -> str:
 def placeholders(option: str, languages: Iterable[str]) -> str:
     """The same where only the languages are known."""
     return given(option, {language: ["PATH"] for language in languages} or {"TAG": ["PATH"]})
+
+
+def recorded_in(record: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Language -> paths of the text that a run recorded; empty where its run.json does not say it."""
+    return texts_in(record) if record.get("verb") in ("record", "merge", "study") else {}
 
 
 def texts_in(record: Mapping[str, Any], *names: str) -> dict[str, list[str]]:
