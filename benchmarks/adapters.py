@@ -139,7 +139,7 @@ def show(out: Path) -> None:
                     "target": target,
                     "share": share,
                     "way": way,
-                    "pairs": some["source"].n_unique(),
+                    "pairs": some.select("source", "target").n_unique(),
                     "value": ours.mean(),
                 }
                 rows.append(row | drawn.plain("less_hooks", drawn.weights @ (ours - hooks) / len(wide)))

@@ -4,7 +4,7 @@
 
 `lape.Add(..., at="gate")` and `lape.Set` to the mean, 100 neurons by `difference`, each as the adapter that `lape.export` writes: constants are fitted to
 the bundled texts, in the paper's seven languages or all twelve, with the model as it is (`plain`) or under the edit (`under`). Prints and writes
-`lape.ship.fit.fit` on two rows of 200 tokens of each other text.
+`lape.ship.fit.fit` on rows of 200 tokens of each other text and on their beginnings put as questions.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ def main() -> None:
     parser.add_argument("--to", required=True)
     parser.add_argument("--other", nargs="+", required=True)
     parser.add_argument("--strength", type=float, default=1.0)
-    parser.add_argument("--tokens", type=int, default=2000)
+    parser.add_argument("--tokens", type=int, default=3000)
+    parser.add_argument("--rows", type=int, default=5)
+    parser.add_argument("--ways", nargs="+", choices=("plain", "under"), default=("plain", "under"))
     parser.add_argument("--languages", type=int, choices=(7, 12), default=12)
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--threads", type=int, default=1)
@@ -52,9 +54,9 @@ def main() -> None:
     begin = [] if (bos := bos_id(tokenizer, "auto")) is None else [bos]
     rows = {}
     for tag, _, path in (one.partition("=") for one in given.other):
-        text = Path(path).read_text(encoding="utf-8")[: 20 * ROW]
-        ids = tokenizer(text, add_special_tokens=False).input_ids[: 2 * ROW]
-        rows[tag] = [torch.tensor([[*begin, *ids[at : at + ROW]]]) for at in (0, ROW)]
+        text = Path(path).read_text(encoding="utf-8")[: 10 * ROW * given.rows]
+        ids = tokenizer(text, add_special_tokens=False).input_ids
+        rows[tag] = [torch.tensor([[*begin, *ids[at * ROW : (at + 1) * ROW]]]) for at in range(given.rows)]
     edits: dict[str, Edit] = {
         "add": Add(neurons, value, given.strength, at="gate"),
         "set": Set(neurons, value * given.strength),
@@ -63,7 +65,7 @@ def main() -> None:
     for kind, edit in edits.items():
         todo = changes(model, found, [edit], biases=False)
         reference = Reference(*canonical(found, todo, [edit]))
-        for way in ("plain", "under"):
+        for way in given.ways:
             with reference.on(model) if way == "under" else nullcontext():
                 fitted = constants(model, gates(todo), texts)
             table = fit(model, tokenizer, reference, low_rank(model, todo, fitted), rows)
@@ -72,7 +74,7 @@ def main() -> None:
     every.write_parquet(given.out)
     with pl.Config(tbl_rows=-1, float_precision=4):
         index = ["edit_by", "language", "read_as", "position"]
-        print(every.pivot("fitted", index=index, values="kl", maintain_order=True))
+        print(every.pivot("fitted", index=index, values=["kl", "kl_median"], maintain_order=True))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 from lape.ship.card import card
 
 MARKDOWN = MarkdownIt("commonmark").enable("table")
-FIT = {"language": "fr", "read_as": "text", "position": "1–3", "positions": 12, "kl": 0.0012, "kl_worst": 0.0034}
+FIT = {"language": "fr", "read_as": "text", "position": "1–3", "positions": 12, "kl": 0.0012, "kl_median": 0.0004, "kl_worst": 0.0034}
 FIT |= {"agreement": 0.985, "edit": 3.25}
 CHOICE = {"setting": "× 1", "strength": 1.0, "answers": 16, "in_language": 0.75, "good": 0.5}
 CHOICE |= {"in_language_low": 0.5, "in_language_high": 0.9, "good_low": None, "good_high": None}
@@ -92,14 +92,14 @@ def test_of_everything_there_are_tables_with_as_many_cells_as_columns():
     _, tokens = parsed(text)
     found = tables(tokens)
     assert [len(rows) - 1 for rows in found] == [2, 2, 1, 1]
-    assert [{len(row) for row in rows} for rows in found] == [{8}, {3}, {4}, {4}]
-    assert raw_cells(text) == [8] * 4 + [3] * 4 + [4] * 3 + [4] * 3
+    assert [{len(row) for row in rows} for rows in found] == [{9}, {3}, {4}, {4}]
+    assert raw_cells(text) == [9] * 4 + [3] * 4 + [4] * 3 + [4] * 3
 
 
 def test_figures_are_those_that_were_measured():
     _, tokens = parsed(card(said("fit", "cost", "choices", "constants"), "to-fr"))
     fit, cost, choices, constants = tables(tokens)
-    assert fit[1] == ["fr", "text", "1–3", "12", "0.0012", "0.0034", "0.985", "3.250"]
+    assert fit[1] == ["fr", "text", "1–3", "12", "0.0012", "0.0004", "0.0034", "0.985", "3.250"]
     assert cost[1:] == [["fr", "980", "+0.15 (+0.10 to +0.20)"], ["en", "990", "-0.50"]]
     assert choices[1] == ["× 1", "16", "0.75 (0.50 to 0.90)", "0.50"]
     assert constants[1] == ["`model.layers.0.mlp.gate_proj`", "0.080", "fr", "0.040"], (
@@ -182,8 +182,8 @@ def check(name: str) -> None:
     front, tokens = parsed(text)
     assert front["base_model"] == name
     assert front["tags"] == ["language-neurons", "lape", "lora"]
-    assert [{len(row) for row in rows} for rows in tables(tokens)] == [{8}, {3}, {4}, {4}]
-    assert raw_cells(text) == [8] * 3 + [3] * 3 + [4] * 3 + [4] * 3
+    assert [{len(row) for row in rows} for rows in tables(tokens)] == [{9}, {3}, {4}, {4}]
+    assert raw_cells(text) == [9] * 3 + [3] * 3 + [4] * 3 + [4] * 3
 
 
 def test_a_base_named_as_it_is_keeps_its_name():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from statistics import median
 from typing import Any
 
 import polars as pl
@@ -130,7 +131,7 @@ def softmax(model: Any, ids: Tensor) -> Tensor:
 
 
 def brute(model: Any, edits: list[Any], parts: list[LowRank], rows: list[Tensor], spare: bool) -> dict[str, Any]:
-    """Position -> kl, worst, agreement, edit and positions, token by token."""
+    """Position -> positions, mean, median, worst, agreement and edit, token by token."""
     found: dict[str, list[list[tuple[float, bool, float]]]] = {}
     for ids in rows:
         plain = softmax(model, ids)
@@ -139,7 +140,7 @@ def brute(model: Any, edits: list[Any], parts: list[LowRank], rows: list[Tensor]
         ours = softmax(merged("llama", parts), ids)
         here: dict[str, list[tuple[float, bool, float]]] = {}
         for at in range(ids.shape[1]):
-            name = "0" if at == 0 else "1–3" if at < 4 else "4 and on"
+            name = "0" if at == 0 else "1–3" if at < 4 else "4–63"
             p = wanted[at].exp()
             kl, edit = (float((p * (wanted[at] - q[at])).sum()) for q in (ours, plain))
             here.setdefault(name, []).append((kl, bool(wanted[at].argmax() == ours[at].argmax()), edit))
@@ -149,7 +150,7 @@ def brute(model: Any, edits: list[Any], parts: list[LowRank], rows: list[Tensor]
     for name, each in found.items():
         kl, same, edit = zip(*(value for one in each for value in one), strict=True)
         worst = max(sum(value[0] for value in one) / len(one) for one in each)
-        table[name] = (len(kl), sum(kl) / len(kl), worst, sum(same) / len(same), sum(edit) / len(edit))
+        table[name] = (len(kl), sum(kl) / len(kl), median(kl), worst, sum(same) / len(same), sum(edit) / len(edit))
     return table
 
 
@@ -174,7 +175,7 @@ def test_the_table_is_the_divergence_token_by_token(spare):
                     & (pl.col("position") == position),
                     named=True,
                 )
-                columns = ("positions", "kl", "kl_worst", "agreement", "edit")
+                columns = ("positions", "kl", "kl_median", "kl_worst", "agreement", "edit")
                 assert tuple(one[name] for name in columns) == pytest.approx(expected, rel=1e-3, abs=1e-6)
     assert set(table["read_as"]) == {"text", "prompt"}
     assert hooks_on(model) == 0
@@ -199,7 +200,7 @@ def test_of_a_long_row_the_beginning_and_24_positions_are_compared():
     ids = torch.randint(20, 300, (1, 200), generator=torch.Generator().manual_seed(0))
     table = fit(model_of("llama"), tokenizer_of(), Reference([Off(some())], []), [], {"en": [ids]})
     text = table.filter(read_as="text")
-    assert dict(text.select("position", "positions").iter_rows()) == {"0": 1, "1–3": 3, "4 and on": 24}
+    assert dict(text.select("position", "positions").iter_rows()) == {"0": 1, "1–3": 3, "4–63": 8, "64 and on": 16}
 
 
 def test_edits_of_both_kinds_act_together():

@@ -207,6 +207,7 @@ def _show(folder: Path, about: Sequence[str], choices: pl.DataFrame | None) -> N
                 row["read_as"],
                 row["position"],
                 f"{row['kl']:.4f}",
+                f"{row['kl_median']:.4f}",
                 f"{row['agreement']:.2f}",
                 f"{row['edit']:.2f}",
             ]
@@ -215,7 +216,7 @@ def _show(folder: Path, about: Sequence[str], choices: pl.DataFrame | None) -> N
         out.print(
             titled(
                 "KL of the adapter from the edit at run time, nats",
-                ["language", "read as", "position", "KL", "same token", "edit"],
+                ["language", "read as", "position", "KL", "median", "same token", "edit"],
                 fitted,
                 keys=3,
             )

@@ -100,11 +100,11 @@ def _fit(said: Mapping[str, Any]) -> Iterator[str]:
         yield (
             "KL divergence of the next token's distribution, the model edited at run time ‖ this adapter, in nats, on text that nothing was fitted to and on "
             "its "
-            "beginnings put as questions; the mean, that of the worst row, the share of positions with the same likeliest token, and beside "
+            "beginnings put as questions; the mean, the median, the mean of the worst row, the share of positions with the same likeliest token, and beside "
             "them the same mean against the unedited model: what the edit itself does. Position 0 is spared by the edit."
         )
         yield _table(
-            ["language", "read as", "position", "positions", "KL", "worst row", "same token", "edit ‖ unedited"],
+            ["language", "read as", "position", "positions", "KL", "median", "worst row", "same token", "edit ‖ unedited"],
             [
                 [
                     row["language"],
@@ -112,6 +112,7 @@ def _fit(said: Mapping[str, Any]) -> Iterator[str]:
                     row["position"],
                     str(row["positions"]),
                     f"{row['kl']:.4f}",
+                    f"{row['kl_median']:.4f}",
                     f"{row['kl_worst']:.4f}",
                     f"{row['agreement']:.3f}",
                     f"{row['edit']:.3f}",

@@ -26,15 +26,15 @@ from lape.ship.constant import question
 FIT = {
     **dict.fromkeys(("language", "read_as", "position"), pl.String),
     "positions": pl.Int64,
-    **dict.fromkeys(("kl", "kl_worst", "agreement", "edit"), pl.Float64),
+    **dict.fromkeys(("kl", "kl_median", "kl_worst", "agreement", "edit"), pl.Float64),
 }
-"""A row per language, way of reading (text, or prompt: as a question, in a chat model's template) and part of it (position 0, 1–3, 4 and on):
-`positions` looked at, `kl` (mean KL divergence of the next token's distribution, edit ‖ adapter, nats), `kl_worst` (the largest mean of one row of text),
-`agreement` (share of positions with the same likeliest token), and beside them `edit` (the same mean of edit ‖ unedited: what the edit itself does).
+"""A row per language, way of reading (text, or prompt: as a question, in a chat model's template) and part of it (position 0, 1–3, 4–63, 64 and on):
+`positions` looked at, `kl` (mean KL divergence of the next token's distribution, edit ‖ adapter, nats), `kl_median` (its median: a few rare tokens, which
+the model treats as the first of a text, weigh on the mean), `kl_worst` (the largest mean of one row of text), `agreement` (share of positions with the same likeliest token), and beside them `edit` (the same mean of edit ‖ unedited: what the edit itself does).
 """
 _EACH = 24
 """Positions of a row, beside the first four, at which distributions are compared."""
-_PARTS = (("0", 0, 1), ("1–3", 1, 4), ("4 and on", 4, 1 << 30))
+_PARTS = (("0", 0, 1), ("1–3", 1, 4), ("4–63", 4, 64), ("64 and on", 64, 1 << 30))
 
 
 @contextmanager
@@ -160,6 +160,7 @@ def _summed(every: Sequence[_Row]) -> Iterator[dict[str, Any]]:
             worst = max(float(row.kl[where].mean()) for row, where in here)
             mean = {
                 "kl": float(kl.mean()),
+                "kl_median": float(kl.quantile(0.5)),
                 "kl_worst": worst,
                 "agreement": float(same.mean()),
                 "edit": float(edit.mean()),
