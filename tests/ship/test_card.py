@@ -14,7 +14,15 @@ from markdown_it import MarkdownIt
 from lape.ship.card import card
 
 MARKDOWN = MarkdownIt("commonmark").enable("table")
-FIT = {"language": "fr", "read_as": "text", "position": "1–3", "positions": 12, "kl": 0.0012, "kl_median": 0.0004, "kl_worst": 0.0034}
+FIT = {
+    "language": "fr",
+    "read_as": "text",
+    "position": "1–3",
+    "positions": 12,
+    "kl": 0.0012,
+    "kl_median": 0.0004,
+    "kl_worst": 0.0034,
+}
 FIT |= {"agreement": 0.985, "edit": 3.25}
 CHOICE = {"setting": "× 1", "strength": 1.0, "answers": 16, "in_language": 0.75, "good": 0.5}
 CHOICE |= {"in_language_low": 0.5, "in_language_high": 0.9, "good_low": None, "good_high": None}

@@ -104,7 +104,17 @@ def _fit(said: Mapping[str, Any]) -> Iterator[str]:
             "them the same mean against the unedited model: what the edit itself does. Position 0 is spared by the edit."
         )
         yield _table(
-            ["language", "read as", "position", "positions", "KL", "median", "worst row", "same token", "edit ‖ unedited"],
+            [
+                "language",
+                "read as",
+                "position",
+                "positions",
+                "KL",
+                "median",
+                "worst row",
+                "same token",
+                "edit ‖ unedited",
+            ],
             [
                 [
                     row["language"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
@@ -87,10 +88,54 @@ def export(
         raise OptionError(f"format is {format!r}. Expected {', '.join(get_args(Format))}.")
     draft = Draft(Path(out), overwrite)
     listed = list(edits) if isinstance(edits, Sequence) else [edits]
-    inner: Any = unwrapped(model)
-    found = find(inner)
-    check_edits(model, listed, found.space)
-    todo = changes(inner, found, listed, biases=format == "checkpoint")
+    plan = _planned(unwrapped(model), listed, format, tokenizer, texts, tokens, progress)
+    said = {
+        "kind": KINDS[format],
+        "about": list(about),
+        "made_from": describe(plan.model, tokenizer),
+        "edits": [_described(edit) for edit in listed],
+        **({"constants": _spreads(plan.fitted)} if plan.fitted else {}),
+        **_near(plan, progress),
+        **_costs(plan, evaluation, cost_tokens, progress),
+        **({"choices": choices.to_dicts()} if choices is not None else {}),
+    }
+    with draft.anew() as working:
+        with files.writing(working):
+            said |= _write(plan, working)
+            (working / CARD).write_text(card(said, Path(out).name), encoding="utf-8")
+        files.write_json(working / MANIFEST, said)
+    return Path(out)
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """What is written: edits as changes of weights, with the constants that they need."""
+
+    format: Format
+    model: Any
+    tokenizer: Any
+    reference: Reference
+    """The same at run time."""
+    known: Mapping[str, Read]
+    """The text that constants were fitted to, or none."""
+    fitted: Mapping[str, Constant]
+    parts: Sequence[LowRank]
+    weights: Mapping[str, Tensor] | None
+    """Of a checkpoint, those that differ."""
+
+
+def _planned(
+    model: Any,
+    edits: Sequence[Edit],
+    format: Format,
+    tokenizer: Any,
+    texts: Texts | None,
+    tokens: int,
+    progress: Progress,
+) -> _Plan:
+    found = find(model)
+    check_edits(model, edits, found.space)
+    todo = changes(model, found, edits, biases=format == "checkpoint")
     modules = gates(todo)
     if modules and (texts is None or tokenizer is None):
         raise OptionError(
@@ -103,75 +148,45 @@ def export(
         )
     updates = checkpoint.updates if format == "checkpoint" else lora.updates
     if not modules:
-        updates(inner, todo, {})  # refuses before text is read
+        updates(model, todo, {})  # refuses before text is read
     known = read(tokenizer, texts, tokens=tokens) if modules and texts is not None else {}
-    reference = Reference(*canonical(found, todo, listed))
-    with reference.on(inner):  # what comes to later layers is what an edited model gives
-        fitted = constants(inner, modules, known, progress=progress) if modules else {}
-    parts = updates(inner, todo, fitted)
-    weights = checkpoint.changed(inner, todo, parts) if format == "checkpoint" else None
-    said = {
-        "kind": KINDS[format],
-        "about": list(about),
-        "made_from": describe(inner, tokenizer),
-        "edits": [_described(edit) for edit in listed],
-        **({"constants": _spreads(fitted)} if fitted else {}),
-        **_near(inner, tokenizer, reference, parts, weights, known, progress),
-        **_costs(inner, tokenizer, parts, evaluation, cost_tokens, progress),
-        **({"choices": choices.to_dicts()} if choices is not None else {}),
-    }
-    with draft.anew() as working:
-        with files.writing(working):
-            said |= _write(format, inner, tokenizer, parts, weights, working)
-            (working / CARD).write_text(card(said, Path(out).name), encoding="utf-8")
-        files.write_json(working / MANIFEST, said)
-    return Path(out)
+    reference = Reference(*canonical(found, todo, edits))
+    with reference.on(model):  # what comes to later layers is what an edited model gives
+        fitted = constants(model, modules, known, progress=progress) if modules else {}
+    parts = updates(model, todo, fitted)
+    weights = checkpoint.changed(model, todo, parts) if format == "checkpoint" else None
+    return _Plan(format, model, tokenizer, reference, known, fitted, parts, weights)
 
 
-def _write(
-    format: Format,
-    model: Any,
-    tokenizer: Any,
-    parts: Sequence[LowRank],
-    weights: Mapping[str, Tensor] | None,
-    folder: Path,
-) -> dict[str, Any]:
-    if weights is not None:
-        return checkpoint.write(model, tokenizer, weights, folder)
-    if format == "lora":
-        return lora.write(model, parts, folder)
-    return gguf_lora.write(model, parts, folder)
+def _write(plan: _Plan, folder: Path) -> dict[str, Any]:
+    if plan.weights is not None:
+        return checkpoint.write(plan.model, plan.tokenizer, plan.weights, folder)
+    if plan.format == "lora":
+        return lora.write(plan.model, plan.parts, folder)
+    return gguf_lora.write(plan.model, plan.parts, folder)
 
 
-def _near(
-    model: Any,
-    tokenizer: Any,
-    reference: Reference,
-    parts: Sequence[LowRank],
-    weights: Mapping[str, Tensor] | None,
-    known: Mapping[str, Read],
-    progress: Progress,
-) -> dict[str, Any]:
+def _near(plan: _Plan, progress: Progress) -> dict[str, Any]:
     """How near the files are to the edit: with a constant in them by the next token's distribution on text, else to the last digits."""
-    if known:
-        rows = {language: text.apart for language, text in known.items() if text.apart}
-        return {"fit": fit(model, tokenizer, reference, parts, rows, progress=progress).to_dicts()}
+    if plan.known:
+        rows = {language: text.apart for language, text in plan.known.items() if text.apart}
+        found = fit(plan.model, plan.tokenizer, plan.reference, plan.parts, rows, progress=progress)
+        return {"fit": found.to_dicts()}
 
     def exported(ids: Tensor) -> Tensor:
-        if weights is not None:
-            return logits_of(model, ids, weights)
-        with served(model, parts):
-            return logits_of(model, ids)
+        if plan.weights is not None:
+            return logits_of(plan.model, ids, plan.weights)
+        with served(plan.model, plan.parts):
+            return logits_of(plan.model, ids)
 
-    return {"largest_difference": largest_difference(model, reference, exported)}
+    return {"largest_difference": largest_difference(plan.model, plan.reference, exported)}
 
 
-def _costs(
-    model: Any, tokenizer: Any, parts: Sequence[LowRank], evaluation: Texts | None, tokens: int, progress: Progress
-) -> dict[str, Any]:
-    if evaluation is None or tokenizer is None or not parts:
+def _costs(plan: _Plan, evaluation: Texts | None, tokens: int, progress: Progress) -> dict[str, Any]:
+    if evaluation is None or plan.tokenizer is None or not plan.parts:
         return {}
-    return {"cost": cost(model, tokenizer, parts, evaluation, tokens=tokens, progress=progress).to_dicts()}
+    found = cost(plan.model, plan.tokenizer, plan.parts, evaluation, tokens=tokens, progress=progress)
+    return {"cost": found.to_dicts()}
 
 
 def _described(edit: Edit) -> dict[str, Any]:

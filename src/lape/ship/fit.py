@@ -30,7 +30,8 @@ FIT = {
 }
 """A row per language, way of reading (text, or prompt: as a question, in a chat model's template) and part of it (position 0, 1–3, 4–63, 64 and on):
 `positions` looked at, `kl` (mean KL divergence of the next token's distribution, edit ‖ adapter, nats), `kl_median` (its median: a few rare tokens, which
-the model treats as the first of a text, weigh on the mean), `kl_worst` (the largest mean of one row of text), `agreement` (share of positions with the same likeliest token), and beside them `edit` (the same mean of edit ‖ unedited: what the edit itself does).
+the model treats as the first of a text, weigh on the mean), `kl_worst` (the largest mean of one row of text), `agreement` (share of positions with the same
+likeliest token), and beside them `edit` (the same mean of edit ‖ unedited: what the edit itself does).
 """
 _EACH = 24
 """Positions of a row, beside the first four, at which distributions are compared."""
