@@ -1,11 +1,12 @@
 """An adapter beside the same edit by hooks, and beside what only hooks can do: answers to questions, as a served model gives them.
 
-    python benchmarks/adapters.py MODEL RUN --strength 1.0 --out FOLDER
+    python benchmarks/adapters.py MODEL RUN --out FOLDER
 
 For 18 pairs of languages (from en, zh and fr into each other language of the paper) the 40 questions that settings may be chosen by are answered
 greedily, and judged as `lape force` judges: under `lape.Add(..., at="gate")` by hooks; under the adapter that `lape.export` writes of it; with the adapter for
 16 tokens and without it from there, as two requests to a server (handover); as `lape steer` does by default, on 16 tokens and fading (steer); and unedited.
-Prints and writes the paired differences of each from hooks, with 95 % intervals over questions. Goes on where it was stopped.
+The strength is one for all languages (`--strength`), or chosen for each on the other half of the questions, as `lape export` chooses it. Prints and writes
+the paired differences of each from hooks, with 95 % intervals over questions. Goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from lape.ship.changes import LowRank, changes, gates
 from lape.ship.constant import constants, read
 from lape.ship.fit import served
 from lape.ship.lora import updates
+from lape.ship.strength import best, strengths
 from lape.store.cells import Cells
 from lape.values.stats import ActivationStats
 
@@ -48,7 +50,7 @@ class Target:
     """A language that is to be written, and the ways to it."""
 
     def __init__(self, bench: Bench, sets: Any, language: str, strength: float, texts: Any) -> None:
-        self.bench, self.language, self.texts = bench, language, texts
+        self.bench, self.language, self.strength, self.texts = bench, language, strength, texts
         self.model, self.tokenizer = bench.model, bench.tokenizer
         self.edits = steering(sets, bench.stats, replace(SHIPPED, strength=strength), to=language)
         self.usual = steering(sets, bench.stats, SteerOptions(), to=language)
@@ -75,17 +77,21 @@ class Target:
         if way == "adapter":
             return begun
         rest = replace(options, new_tokens=options.new_tokens - FIRST)
-        more = [prompt + text for prompt, text in zip(prompts, begun, strict=True)]
-        return [a + b for a, b in zip(begun, generate(self.model, self.tokenizer, more, rest), strict=True)]
+        longer = [k for k, text in enumerate(begun) if len(self.tokenizer.tokenize(text)) >= FIRST]  # others have ended
+        more = generate(self.model, self.tokenizer, [prompts[k] + begun[k] for k in longer], rest)
+        ends = dict(zip(longer, more, strict=True))
+        return [text + ends.get(k, "") for k, text in enumerate(begun)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("run")
-    parser.add_argument("--strength", type=float, default=1.0)
+    parser.add_argument("--strength", type=float, help="by default chosen for each language")
     parser.add_argument("--sets", default="difference:100")
     parser.add_argument("--ways", nargs="+", default=WAYS)
+    parser.add_argument("--targets", nargs="+", default=samples.LANGUAGES)
+    parser.add_argument("--sources", nargs="+", default=SOURCES)
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--new-tokens", type=int, default=32)
     parser.add_argument("--tokens", type=int, default=3000)
@@ -105,9 +111,20 @@ def main() -> None:
     texts = read(tokenizer, recorded, tokens=given.tokens)
     given.out.mkdir(parents=True, exist_ok=True)
     cells = Cells(given.out)
-    for language in samples.LANGUAGES:
-        target = Target(bench, sets, language, given.strength, texts)
-        for source in (one for one in SOURCES if one != language):
+
+    def chosen(language: str) -> float:
+        """As `lape export` chooses: on development questions in two languages."""
+        sources = [one for one in stats.languages if one in samples.LANGUAGES and one != language][:2]
+        named = (*sources, language)
+        asked, answered = (samples.questions(part, languages=named) for part in ("development", "choosing"))
+        at_hand = Bench(model, tokenizer, stats, None, GenerationOptions(), neurons=sets)
+        how = {"to": language, "sources": sources, "sets": given.sets}
+        found = cells.table(f"strengths-{language}", lambda: strengths(at_hand, asked, answered, **how))
+        return best(found)
+
+    for language in given.targets:
+        target = Target(bench, sets, language, given.strength or chosen(language), texts)
+        for source in (one for one in given.sources if one != language):
             for way in given.ways:
 
                 def make(way: str = way, source: str = source, target: Target = target) -> pl.DataFrame:
@@ -119,12 +136,12 @@ def main() -> None:
                     return judge.verdicts("development", Setting("neurons", way), (source, to), answers, questions[to])
 
                 cells.table(f"{source}-{language}.{way}", make)
-            print(source, language, flush=True)
+            print(source, language, f"{target.strength:g}", flush=True)
     show(given.out)
 
 
 def show(out: Path) -> None:
-    """The paired differences from hooks, over questions: of the mean over pairs."""
+    """The paired differences from hooks, over questions: of the mean over pairs, for each way that all pairs were answered by."""
     every = pl.concat([pl.read_parquet(path) for path in sorted(out.glob("*-*.*.parquet"))])
     rows = []
     for target in ("all", *every["target"].unique(maintain_order=True)):
@@ -133,7 +150,7 @@ def show(out: Path) -> None:
             each = some.group_by("question", "setting").agg(pl.col(share).cast(pl.Float64).mean()).sort("question")
             wide = each.pivot("setting", index="question", values=share).drop_nulls()
             drawn = Resamples(len(wide), 2000, 0)
-            for way in (one for one in WAYS if one in wide.columns):
+            for way in (one for one in WAYS if some.filter(setting=one).height == some.filter(setting="hooks").height):
                 ours, hooks = wide[way].to_numpy(), wide["hooks"].to_numpy()
                 row = {
                     "target": target,

@@ -4,7 +4,7 @@
 
 `lape.Add(..., at="gate")` and `lape.Set` to the mean, 100 neurons by `difference`, each as the adapter that `lape.export` writes: constants are fitted to
 the bundled texts, in the paper's seven languages or all twelve, with the model as it is (`plain`) or under the edit (`under`). Prints and writes
-`lape.ship.fit.fit` on rows of 200 tokens of each other text and on their beginnings put as questions.
+`lape.ship.fit.fit` on rows of text of each other language and on their beginnings put as questions.
 """
 
 from __future__ import annotations
@@ -27,8 +27,6 @@ from lape.ship.constant import constants, read
 from lape.ship.fit import Reference, fit
 from lape.values.stats import ActivationStats
 
-ROW = 200
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -39,6 +37,7 @@ def main() -> None:
     parser.add_argument("--strength", type=float, default=1.0)
     parser.add_argument("--tokens", type=int, default=3000)
     parser.add_argument("--rows", type=int, default=5)
+    parser.add_argument("--length", type=int, default=200, help="tokens of a row")
     parser.add_argument("--ways", nargs="+", choices=("plain", "under"), default=("plain", "under"))
     parser.add_argument("--languages", type=int, choices=(7, 12), default=12)
     parser.add_argument("--dtype", default="bfloat16")
@@ -54,9 +53,12 @@ def main() -> None:
     begin = [] if (bos := bos_id(tokenizer, "auto")) is None else [bos]
     rows = {}
     for tag, _, path in (one.partition("=") for one in given.other):
-        text = Path(path).read_text(encoding="utf-8")[: 10 * ROW * given.rows]
+        text = Path(path).read_text(encoding="utf-8")[: 10 * given.length * given.rows]
         ids = tokenizer(text, add_special_tokens=False).input_ids
-        rows[tag] = [torch.tensor([[*begin, *ids[at * ROW : (at + 1) * ROW]]]) for at in range(given.rows)]
+        rows[tag] = [
+            torch.tensor([[*begin, *ids[at : at + given.length]]])
+            for at in range(0, given.rows * given.length, given.length)
+        ]
     edits: dict[str, Edit] = {
         "add": Add(neurons, value, given.strength, at="gate"),
         "set": Set(neurons, value * given.strength),

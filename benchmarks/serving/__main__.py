@@ -2,7 +2,8 @@
 
 For each engine one server on loopback with the sample model in float32 and four adapters, three of which write a language:
 each request names its adapter and is answered in its language, and the base stays as it was; requests at once are answered as alone; greedy
-tokens agree with lape's own; what an adapter costs in throughput and time to the first token. Ends with 1 where something does not hold.
+tokens agree with lape's own; what an adapter costs in throughput and time to the first token. Figures go into figures.json in the folder.
+Ends with 1 where something does not hold.
 
 usage: python benchmarks/serving [vllm] [llamacpp] [transformers] [--questions 50] [--rounds 5]
 """
@@ -13,6 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
+import polars as pl
 from checks import agrees, at_once, costs, switches
 from engines import ENGINES
 from materials import materials
@@ -34,7 +36,7 @@ def main() -> int:
     asked = parser.parse_args()
     made = materials(asked.folder.resolve(), asked.questions, asked.tokens, asked.engines)
     tokenizer = AutoTokenizer.from_pretrained(made.folder / "base")
-    failed = 0
+    failed, figures = 0, []
     for name in asked.engines:
         engine = ENGINES[name](name, Path(asked.environments.format(name)).resolve())
         print(f"\n## {name}", flush=True)
@@ -46,8 +48,13 @@ def main() -> int:
             ):
                 failed += not check.holds
                 print("holds " if check.holds else "FAILS ", check.said, flush=True)
+                figures += [(name, *one) for one in check.figures.items()]
             if asked.rounds:
-                print(*costs(server, asked.rounds, asked.tokens), sep="\n", flush=True)
+                table, measured = costs(server, asked.rounds, asked.tokens)
+                print(*table, sep="\n", flush=True)
+                figures += [(name, *one) for one in measured.items()]
+    found = pl.DataFrame(figures, schema=["engine", "measure", "value"], orient="row")
+    found.write_json(asked.folder / "figures.json")
     print(f"\n{failed} failed" if failed else "\nall hold")
     return 1 if failed else 0
 

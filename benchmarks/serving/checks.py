@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from engines import BASE
 from server import Answer, Server
@@ -26,6 +26,8 @@ class Check:
 
     holds: bool
     said: str
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """Measure -> what was found; of agreement by what was asked: `agreement: to-fr`."""
 
 
 def switches(server: Server, questions: int, tokens: int, identify: str) -> list[Check]:
@@ -40,7 +42,8 @@ def switches(server: Server, questions: int, tokens: int, identify: str) -> list
         share = statistics.mean(one.language == language for one in guess(wrote))
         moved = sum(a != b for a, b in zip(wrote, before, strict=True))
         said = f"{name}: {share:.0%} of {len(prompts)} answers in {language}, {moved} differ from the base's"
-        checks.append(Check(share >= IN_LANGUAGE and moved > 0, f"{said}; the first: {wrote[0]!r}"))
+        figures = {f"in language: {name}": share}
+        checks.append(Check(share >= IN_LANGUAGE and moved > 0, f"{said}; the first: {wrote[0]!r}", figures))
     share = statistics.mean(one.language in made.languages.values() for one in guess(before))
     checks.append(Check(share <= 1 - IN_LANGUAGE, f"base: {share:.0%} in one of these; the first: {before[0]!r}"))
     wrote = server.curl()
@@ -69,7 +72,8 @@ def at_once(server: Server, requests: int, tokens: int) -> list[Check]:
             changed[label] = sum(a != b for a, b in zip(alone, pool.map(ask, many), strict=True))
     holds = changed["mixed"] <= changed["base alone"] + NOISE
     said = f"{requests} requests at once: {changed['mixed']} answered otherwise than alone, over {len(names) - 1} adapters and the base"
-    return [Check(holds, f"{said}; {changed['base alone']} where all ask the base")]
+    said = f"{said}; {changed['base alone']} where all ask the base"
+    return [Check(holds, said, {f"changed at once: {label}": float(many) for label, many in changed.items()})]
 
 
 def agrees(server: Server, tokens: int, split: Callable[[str], Sequence[int]], workers: int = 8) -> list[Check]:
@@ -92,13 +96,14 @@ def agrees(server: Server, tokens: int, split: Callable[[str], Sequence[int]], w
             said = f"{share:.3f} of the first {tokens} tokens as lape's, {whole} of {len(made.prompts)} answers whole: {label}"
             # an edit that is fitted is not its adapter: what it is here is said, and judged at export
             judged = label == name or name.startswith("off-")
-            checks.append(Check(share >= least or not judged, said if judged else f"{said} (not judged)"))
+            figures = {f"agreement: {label}": share}
+            checks.append(Check(share >= least or not judged, said if judged else f"{said} (not judged)", figures))
             if name == BASE:
                 least = share - WORSE
     return checks
 
 
-def costs(server: Server, rounds: int, tokens: int, workers: int = 8) -> list[str]:
+def costs(server: Server, rounds: int, tokens: int, workers: int = 8) -> tuple[list[str], dict[str, float]]:
     """Throughput and time to the first piece, in turns, as ratios to the base; the ratio of the base to itself is the noise."""
     made = server.made
     names = [BASE, "base again", *made.adapters]
@@ -118,14 +123,21 @@ def costs(server: Server, rounds: int, tokens: int, workers: int = 8) -> list[st
             if number:  # the first round warms up
                 speed[name].append(sum(one.tokens for one in begun) / max(one.seconds for one in begun))
                 first[name].append(opened.first)
-    rows = ["| | tokens/s, ratio | first token, ratio | tokens/s | first token, s |", "|---|---|---|---|---|"]
+    rows, figures = (
+        ["| | tokens/s, ratio | first token, ratio | tokens/s | first token, s |", "|---|---|---|---|---|"],
+        {},
+    )
     for name in names:
-        ratio = [
-            statistics.median(a / b for a, b in zip(times[name], times[BASE], strict=True)) for times in (speed, first)
-        ]
-        middle = [statistics.median(times[name]) for times in (speed, first)]
-        rows.append(f"| {name} | {ratio[0]:.2f} | {ratio[1]:.2f} | {middle[0]:.1f} | {middle[1]:.2f} |")
-    return rows
+        found = {}
+        for measure, times in (("tokens per second", speed), ("first token", first)):
+            found[f"{measure}, ratio"] = statistics.median(a / b for a, b in zip(times[name], times[BASE], strict=True))
+            found[measure] = statistics.median(times[name])
+        figures |= {f"{measure}: {name}": value for measure, value in found.items()}
+        speeds, firsts = (
+            [found[f"{measure}, ratio"], found[measure]] for measure in ("tokens per second", "first token")
+        )
+        rows.append(f"| {name} | {speeds[0]:.2f} | {firsts[0]:.2f} | {speeds[1]:.1f} | {firsts[1]:.2f} |")
+    return rows, figures
 
 
 def _asker(server: Server, prompts: Sequence[str], tokens: int) -> Callable[[str], list[str]]:

@@ -294,6 +294,54 @@ def calibration() -> Iterator[str]:
     yield f"| share of fresh answers called fluent | {' | '.join(f'{one:.2f}' for one in bands()['fresh'])} |"
 
 
+def adapter_fit(which: str) -> Iterator[str]:
+    """KL of an adapter from its edit, by where it is read: the target language's mean and median, what the edit does there, and the worst of the others."""
+    found, target = table("adapters", f"fit-{which}"), which.split("-")[1]
+    for (kind, read_as, position), rows in found.group_by("edit_by", "read_as", "position", maintain_order=True):
+        if position != "0":
+            own, others = rows.filter(language=target), rows.filter(pl.col("language") != target)
+            worst = others.sort("kl").row(-1, named=True)
+            name = {"text": "text", "prompt": "question"}[str(read_as)]
+            own_figures = (
+                f"{_thousandths(own['kl'][0])} | {_thousandths(own['kl_median'][0])} | {_bare(own['edit'][0])}"
+            )
+            yield f"| {kind}, {name}, {position} | {own_figures} | {_thousandths(worst['kl'])} ({worst['language']}) |"
+
+
+def _thousandths(value: float) -> str:
+    return f"{value:.4f}".removeprefix("0")
+
+
+def _bare(value: float) -> str:
+    return f"{value:.2f}".replace("0.", ".", 1) if 0 <= value < 1 else f"{value:.2f}"
+
+
+def adapter_answers(model: str) -> Iterator[str]:
+    """What answers are by each way, and less those by hooks, with 95 % intervals over questions."""
+    found = table("adapters", f"answers-{model}").filter(target="all")
+    for way in found["way"].unique(maintain_order=True):
+        cells = []
+        for share in ("in_language", "good"):
+            row = found.filter(way=way, share=share).row(0, named=True)
+            apart = f"{row['less_hooks']:+.3f} ({row['less_hooks_low']:+.3f} to {row['less_hooks_high']:+.3f})"
+            cells += [f"{row['value']:.3f}", "–" if way == "hooks" else apart.replace("-", "−")]
+        yield f"| {way} | {' | '.join(cells)} |"
+
+
+def engines(engine: str) -> Iterator[str]:
+    """What an engine does with adapters: how far its greedy tokens are lape's, and its speed, as ratios to the unedited model."""
+    found = json.loads((STUDIES / "adapters/engines.json").read_text(encoding="utf-8"))
+    measures = {one["measure"]: one["value"] for one in found if one["engine"] == engine}
+    for name in ("base", "base again", "to-fr", "to-zh", "to-vi", "off-zh"):
+        shares = (f"agreement: {name}", f"agreement: {name}, at run time")
+        ratios = (f"tokens per second, ratio: {name}", f"first token, ratio: {name}")
+        every = [
+            *(f"{measures[one]:.3f}" if one in measures else "–" for one in shares),
+            *(f"{measures[one]:.2f}" for one in ratios),
+        ]
+        yield f"| {name} | {' | '.join(every)} |"
+
+
 TABLES = (curves, english, controls, bottom, attribution, steering, calibration)
 
 if __name__ == "__main__":

@@ -104,9 +104,9 @@ def found(bos):
 
 @pytest.fixture(scope="module")
 def chosen(brute, bos):
-    """The ridge that is best on rows held out and the weight of first positions, which is 10 for BOS, else none; and the direction without those rows."""
+    """The ridge that is best on rows held out and the weight of first positions, which is 10 for BOS, else 1; and the direction without those rows."""
     _, held, kept = brute
-    weight = 10.0 if bos else 0.0
+    weight = 10.0 if bos else 1.0
     tried = {ridge: solved(kept, (ridge, weight), mean_square(kept)) for ridge in RIDGES}
     apart = [x for rows in held.values() for x in rows]
     ridge = min(tried, key=lambda one: error(apart, tried[one]))
@@ -134,7 +134,7 @@ def test_the_spread_is_that_of_rows_that_were_held_out(brute, found, chosen):
 
 
 def test_what_is_kept_is_the_least_squares_map_that_keeps_inputs_but_first_ones(brute, found, chosen):
-    """Inputs at later positions stay, those at first positions, if they hold BOS, become 0; the ridge holds it near keeping everything."""
+    """Inputs at later positions stay, those at first positions become 0; the ridge holds it near keeping everything."""
     every, _, _ = brute
     rows = [x for one in every.values() for x in one]
     later, first = torch.cat([x[1:] for x in rows]), torch.cat([x[:1] for x in rows])

@@ -1,8 +1,9 @@
 """One thought, a constant in weights: the direction along which the input of a gate projection is 1, so that what is added there is a LoRA of rank one.
 
 An MLP's input is no constant, but 1 is nearly a linear function of it: least squares over text, in closed form and without training. At the first
-position of a text, where massive activations live (Sun et al. 2024), the same direction is fitted to 0, so that an edit leaves it as it is; but only where
-BOS stands there, which comes nowhere else. A first token that may come again, as a chat template's marks do, looks the same later, where 1 is wanted.
+position of a text, where massive activations live (Sun et al. 2024), the same direction is fitted to 0, so that an edit leaves it as it is: with some weight
+where BOS stands there, which comes nowhere else; else as much as any other position, since a first token that may come again, as a chat template's marks
+do, looks the same later, where 1 is wanted.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ ROW_TOKENS = 256
 _ROWS = 16
 _RIDGES = (1e-5, 1e-4, 1e-3)
 """Of the mean square of the input, tried on text that was held out. Larger ones are no better there, and worse on code and in other languages."""
-_FIRST = 10.0
-"""How much a first position weighs against another, where it holds BOS: they are few, and the same again and again."""
+_FIRST_WITH_BOS, _FIRST = 10.0, 1.0
+"""How much a first position weighs against another. Where it holds BOS: they are few, and the same again and again."""
 _HELD_OUT = 5
 """Of so many rows, one is held out to choose by and to say how far the constant is from one."""
 _COMPARED = 512
@@ -49,11 +50,9 @@ class Constant:
     """What stands for 1 in the input of one gate projection."""
 
     direction: Tensor
-    """(hidden,) float64: direction · input is about 1 at every position of a text but the first, and about 0 there if BOS stands there."""
+    """(hidden,) float64: direction · input is about 1 at every position of a text but the first, and about 0 there."""
     kept: Tensor
-    """(hidden, hidden) float64: a row of weights times it gives what the row gives at every position but the first, and about 0 there where the
-    direction is fitted to 0.
-    """
+    """(hidden, hidden) float64: a row of weights times it gives what the row gives at every position but the first, and about 0 there."""
     spread: dict[str, float]
     """Language -> root mean square of direction · input − 1 on text that was held out."""
     first: float
@@ -118,7 +117,7 @@ def constants(
     found = {name: _Inputs() for name in modules}
     for language, text in each(list(texts.items()), "fitting a constant to the input of the gates", progress):
         _collect(model, text, language, found)
-    first = _FIRST if all(text.corpus.bos is not None for text in texts.values()) else 0.0
+    first = _FIRST_WITH_BOS if all(text.corpus.bos is not None for text in texts.values()) else _FIRST
     return {name: _fitted(name, inputs, first) for name, inputs in found.items()}
 
 
