@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 project = "lape"
@@ -26,8 +27,9 @@ def setup(app: Any) -> None:
     app.connect("source-read", _with_tree)
 
 
-def _with_tree(_app: Any, page: str, source: list[str]) -> None:
-    study = page.startswith("studies/") and page.endswith("/README")
+def _with_tree(app: Any, page: str, source: list[str]) -> None:
+    neighbours = [one for one in (Path(app.srcdir) / page).parent.rglob("*.md") if one.name != "README.md"]
+    study = page.startswith("studies/") and page.endswith("/README") and neighbours
     tree = "**" if study else _TREES.get(page)
     if tree:
         source[0] += f"\n```{{toctree}}\n:hidden:\n:glob:\n\n{tree}\n```\n"

@@ -11,14 +11,16 @@ usage: python benchmarks/serving [vllm] [llamacpp] [transformers] [--questions 5
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-import polars as pl
-from checks import agrees, at_once, costs, switches
+from checks import Check, agrees, at_once, costs, switches
 from engines import ENGINES
 from materials import materials
-from server import running
+from server import Server, running
 from transformers import AutoTokenizer
 
 
@@ -36,27 +38,37 @@ def main() -> int:
     asked = parser.parse_args()
     made = materials(asked.folder.resolve(), asked.questions, asked.tokens, asked.engines)
     tokenizer = AutoTokenizer.from_pretrained(made.folder / "base")
-    failed, figures = 0, []
+    failed = 0
     for name in asked.engines:
-        engine = ENGINES[name](name, Path(asked.environments.format(name)).resolve())
+        engine, figures = ENGINES[name](name, Path(asked.environments.format(name)).resolve()), {}
         print(f"\n## {name}", flush=True)
         with running(engine, made) as server:
-            for check in (
-                *switches(server, asked.answers, asked.answer_tokens, "lingua"),
-                *at_once(server, asked.at_once, asked.tokens),
-                *agrees(server, asked.tokens, lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]),
-            ):
+            for check in looked_at(server, asked, tokenizer):
                 failed += not check.holds
                 print("holds " if check.holds else "FAILS ", check.said, flush=True)
-                figures += [(name, *one) for one in check.figures.items()]
+                figures |= check.figures
             if asked.rounds:
                 table, measured = costs(server, asked.rounds, asked.tokens)
                 print(*table, sep="\n", flush=True)
-                figures += [(name, *one) for one in measured.items()]
-    found = pl.DataFrame(figures, schema=["engine", "measure", "value"], orient="row")
-    found.write_json(asked.folder / "figures.json")
+                figures |= measured
+        keep(asked.folder / "figures.json", name, figures)
     print(f"\n{failed} failed" if failed else "\nall hold")
     return 1 if failed else 0
+
+
+def looked_at(server: Server, asked: argparse.Namespace, tokenizer: Any) -> Iterator[Check]:
+    """All checks of a server, each as it is made."""
+    yield from switches(server, asked.answers, asked.answer_tokens, "lingua")
+    yield from at_once(server, asked.at_once, asked.tokens)
+    yield from agrees(server, asked.tokens, lambda text: tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def keep(path: Path, engine: str, figures: Mapping[str, float]) -> None:
+    """Put an engine's figures into the table, beside those of others."""
+    rows = json.loads(path.read_text()) if path.is_file() else []
+    rows = [row for row in rows if row["engine"] != engine]
+    rows += [{"engine": engine, "measure": measure, "value": value} for measure, value in figures.items()]
+    path.write_text(json.dumps(rows, indent=0))
 
 
 if __name__ == "__main__":

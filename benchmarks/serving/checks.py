@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -30,33 +30,30 @@ class Check:
     """Measure -> what was found; of agreement by what was asked: `agreement: to-fr`."""
 
 
-def switches(server: Server, questions: int, tokens: int, identify: str) -> list[Check]:
+def switches(server: Server, questions: int, tokens: int, identify: str) -> Iterator[Check]:
     """One server, each request with its adapter: answers in its language, and the base as it was before."""
     made = server.made
     prompts = made.prompts[:questions]
     guess = identifier(identify, ("en", *made.languages.values()))
     ask = _asker(server, prompts, tokens)
-    before, checks = ask(BASE), []
+    before = ask(BASE)
     for name, language in made.languages.items():
         wrote = ask(name)
         share = statistics.mean(one.language == language for one in guess(wrote))
         moved = sum(a != b for a, b in zip(wrote, before, strict=True))
         said = f"{name}: {share:.0%} of {len(prompts)} answers in {language}, {moved} differ from the base's"
         figures = {f"in language: {name}": share}
-        checks.append(Check(share >= IN_LANGUAGE and moved > 0, f"{said}; the first: {wrote[0]!r}", figures))
+        yield Check(share >= IN_LANGUAGE and moved > 0, f"{said}; the first: {wrote[0]!r}", figures)
     share = statistics.mean(one.language in made.languages.values() for one in guess(before))
-    checks.append(Check(share <= 1 - IN_LANGUAGE, f"base: {share:.0%} in one of these; the first: {before[0]!r}"))
+    yield Check(share <= 1 - IN_LANGUAGE, f"base: {share:.0%} in one of these; the first: {before[0]!r}")
     wrote = server.curl()
-    checks.append(
-        Check(guess([wrote])[0].language == next(iter(made.languages.values())), f"the page's request: {wrote!r}")
-    )
+    yield Check(guess([wrote])[0].language == next(iter(made.languages.values())), f"the page's request: {wrote!r}")
     changed = sum(a != b for a, b in zip(ask(BASE), before, strict=True))
-    checks.append(Check(not changed, f"base after that: {changed} of {len(prompts)} answers differ from before"))
-    return checks
+    yield Check(not changed, f"base after that: {changed} of {len(prompts)} answers differ from before")
 
 
-def at_once(server: Server, requests: int, tokens: int) -> list[Check]:
-    """Requests of all adapters at once: each is answered as it is alone, as far as the base is."""
+def at_once(server: Server, requests: int, tokens: int) -> Iterator[Check]:
+    """Requests of all adapters at once: each is answered as it is alone, as far as the base is; and the base among them most of all."""
     made = server.made
     names = [BASE, *made.adapters]
     mixed = [(names[k % len(names)], made.prompts[k % len(made.prompts)]) for k in range(requests)]
@@ -65,18 +62,22 @@ def at_once(server: Server, requests: int, tokens: int) -> list[Check]:
     def ask(one: tuple[str, str]) -> str:
         return server.ask(*one, tokens).text
 
-    changed = {}
-    for label, many in (("base alone", plain), ("mixed", mixed)):
+    def changed(many: Sequence[tuple[str, str]]) -> list[bool]:
         alone = [ask(one) for one in many]
         with ThreadPoolExecutor(requests) as pool:
-            changed[label] = sum(a != b for a, b in zip(alone, pool.map(ask, many), strict=True))
-    holds = changed["mixed"] <= changed["base alone"] + NOISE
-    said = f"{requests} requests at once: {changed['mixed']} answered otherwise than alone, over {len(names) - 1} adapters and the base"
-    said = f"{said}; {changed['base alone']} where all ask the base"
-    return [Check(holds, said, {f"changed at once: {label}": float(many) for label, many in changed.items()})]
+            return [a != b for a, b in zip(alone, pool.map(ask, many), strict=True)]
+
+    by_itself, among = changed(plain), changed(mixed)
+    said = f"{requests} requests at once: {sum(among)} answered otherwise than alone, over {len(names) - 1} adapters and the base"
+    figures = {"changed at once: base alone": float(sum(by_itself)), "changed at once: mixed": float(sum(among))}
+    said = f"{said}; {sum(by_itself)} where all ask the base"
+    yield Check(sum(among) <= sum(by_itself) + NOISE, said, figures)
+    its_own = [k for k, (name, _) in enumerate(mixed) if name == BASE]
+    said = f"the base among adapters: {sum(among[k] for k in its_own)} of {len(its_own)} answered otherwise than alone"
+    yield Check(sum(among[k] for k in its_own) <= sum(by_itself[k] for k in its_own) + 1, said)
 
 
-def agrees(server: Server, tokens: int, split: Callable[[str], Sequence[int]], workers: int = 8) -> list[Check]:
+def agrees(server: Server, tokens: int, split: Callable[[str], Sequence[int]], workers: int = 8) -> Iterator[Check]:
     """Greedy tokens equal lape's own as often with an adapter as without."""
     made = server.made
 
@@ -90,17 +91,16 @@ def agrees(server: Server, tokens: int, split: Callable[[str], Sequence[int]], w
                 found[label] = (statistics.mean(same), sum(one == 1 for one in same))
         return found
 
-    checks, least = [], 0.0
+    least = 0.0
     for name in (BASE, *made.adapters):
         for label, (share, whole) in shares(name).items():
             said = f"{share:.3f} of the first {tokens} tokens as lape's, {whole} of {len(made.prompts)} answers whole: {label}"
             # an edit that is fitted is not its adapter: what it is here is said, and judged at export
             judged = label == name or name.startswith("off-")
             figures = {f"agreement: {label}": share}
-            checks.append(Check(share >= least or not judged, said if judged else f"{said} (not judged)", figures))
+            yield Check(share >= least or not judged, said if judged else f"{said} (not judged)", figures)
             if name == BASE:
                 least = share - WORSE
-    return checks
 
 
 def costs(server: Server, rounds: int, tokens: int, workers: int = 8) -> tuple[list[str], dict[str, float]]:

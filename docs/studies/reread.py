@@ -323,23 +323,9 @@ def adapter_answers(model: str) -> Iterator[str]:
         cells = []
         for share in ("in_language", "good"):
             row = found.filter(way=way, share=share).row(0, named=True)
-            apart = f"{row['less_hooks']:+.3f} ({row['less_hooks_low']:+.3f} to {row['less_hooks_high']:+.3f})"
+            apart = f"{row['less_hooks']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
             cells += [f"{row['value']:.3f}", "–" if way == "hooks" else apart.replace("-", "−")]
         yield f"| {way} | {' | '.join(cells)} |"
-
-
-def engines(engine: str) -> Iterator[str]:
-    """What an engine does with adapters: how far its greedy tokens are lape's, and its speed, as ratios to the unedited model."""
-    found = json.loads((STUDIES / "adapters/engines.json").read_text(encoding="utf-8"))
-    measures = {one["measure"]: one["value"] for one in found if one["engine"] == engine}
-    for name in ("base", "base again", "to-fr", "to-zh", "to-vi", "off-zh"):
-        shares = (f"agreement: {name}", f"agreement: {name}, at run time")
-        ratios = (f"tokens per second, ratio: {name}", f"first token, ratio: {name}")
-        every = [
-            *(f"{measures[one]:.3f}" if one in measures else "–" for one in shares),
-            *(f"{measures[one]:.2f}" for one in ratios),
-        ]
-        yield f"| {name} | {' | '.join(every)} |"
 
 
 TABLES = (curves, english, controls, bottom, attribution, steering, calibration)

@@ -30,6 +30,7 @@ BOOK = ledger.read()
 COVERED = (
     "README.md",
     *(f"docs/{name}.md" for name in ("results", "choosing", "steering", "honest", "concepts", "start")),
+    "docs/studies/adapters/README.md",
 )
 MEASURED = [page for page in COVERED if page != "docs/concepts.md"]
 

@@ -231,7 +231,7 @@ def _show(folder: Path, about: Sequence[str], choices: pl.DataFrame | None) -> N
     out.print(Line(f"{said['kind']}, {size / 1000:,.0f} kB{rank}: {', '.join(about)}"))
     if "max_lora_rank" in said:
         out.print(
-            f"vLLM: --enable-lora --max-lora-rank {said['max_lora_rank']} --lora-modules {folder.name}={folder}",
+            f"vLLM: --enable-lora --max-loras 2 --max-lora-rank {said['max_lora_rank']} --lora-modules {folder.name}={folder}",
             soft_wrap=True,
         )
 

@@ -77,8 +77,9 @@ def _use(said: Mapping[str, Any], base: str, name: str) -> Iterator[str]:
     yield f'```python\nfrom peft import PeftModel\n\nmodel = PeftModel.from_pretrained(base_model, "{name}")\n```'
     if "max_lora_rank" in said:
         yield (
-            "With vLLM, per request, as the model's name:\n\n"
-            f"```sh\nvllm serve {base} --enable-lora --max-lora-rank {said['max_lora_rank']} --lora-modules {name}=./{name}\n```"
+            "With vLLM, per request, as the model's name (max-loras is one more than there are adapters: on a CPU, vLLM 0.32 computes requests for the base "
+            "that share a batch with others with whatever lies in the last place):\n\n"
+            f"```sh\nvllm serve {base} --enable-lora --max-loras 2 --max-lora-rank {said['max_lora_rank']} --lora-modules {name}=./{name}\n```"
         )
     yield f"That the server uses it: `lape doctor http://127.0.0.1:8000 --adapter {name}`."
 

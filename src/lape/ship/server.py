@@ -61,7 +61,7 @@ class Engine:
 
 VLLM = Engine(
     "vLLM",
-    "vllm serve MODEL --enable-lora --max-lora-rank RANK --lora-modules NAME=FOLDER",
+    "vllm serve MODEL --enable-lora --max-loras 2 --max-lora-rank RANK --lora-modules NAME=FOLDER",
     "look in its log for modules of the adapter that it does not know; start it without --lora-target-modules, or with all of the "
     "adapter's target_modules: those left out are ignored without a word",
     {"repetition_penalty": 1.0},  # else the default of the model's generation_config.json
