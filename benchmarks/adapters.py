@@ -36,7 +36,7 @@ from lape.ship.changes import LowRank, changes, gates
 from lape.ship.constant import constants, read
 from lape.ship.fit import served
 from lape.ship.lora import updates
-from lape.ship.strength import best, strengths
+from lape.ship.strength import best, on_samples
 from lape.store.cells import Cells
 from lape.values.stats import ActivationStats
 
@@ -114,13 +114,13 @@ def main() -> None:
 
     def chosen(language: str) -> float:
         """As `lape export` chooses: on development questions in two languages."""
-        sources = [one for one in stats.languages if one in samples.LANGUAGES and one != language][:2]
-        named = (*sources, language)
-        asked, answered = (samples.questions(part, languages=named) for part in ("development", "choosing"))
-        at_hand = Bench(model, tokenizer, stats, None, GenerationOptions(), neurons=sets)
-        how = {"to": language, "sources": sources, "sets": given.sets}
-        found = cells.table(f"strengths-{language}", lambda: strengths(at_hand, asked, answered, **how))
-        return best(found)
+
+        def make() -> pl.DataFrame:
+            found = on_samples(model, tokenizer, stats, sets, to=language, sets=given.sets)
+            assert found is not None  # it has questions
+            return found
+
+        return best(cells.table(f"strengths-{language}", make))
 
     for language in given.targets:
         target = Target(bench, sets, language, given.strength or chosen(language), texts)

@@ -21,15 +21,15 @@ from lape.edit.edit import Edit, Off, Scale
 from lape.edit.steer import SHIPPED, steering
 from lape.errors import OptionError
 from lape.experiments.known import placeholders, recorded_in
-from lape.measure.bench import Bench, named_sets
-from lape.measure.generation import GenerationOptions
+from lape.measure.bench import named_sets
 from lape.options import Tokens
 from lape.progress import Progress
 from lape.recording.run import checked_texts
+from lape.ship.card import vllm_options
 from lape.ship.constant import TOKENS
 from lape.ship.export import Format, said_in
 from lape.ship.export import export as ship
-from lape.ship.strength import best, strengths
+from lape.ship.strength import best, on_samples
 from lape.store import files
 from lape.store.run import read_record
 from lape.values.neurons import LanguageNeurons
@@ -144,16 +144,10 @@ class _Wanted:
 
     def strength(self, model: Any, tokenizer: Any, report: Progress) -> tuple[float, pl.DataFrame | None]:
         """The strength that suits, and how it was chosen; 1 where there are no questions."""
-        if self.stats is None or self.to not in samples.LANGUAGES:
+        if self.stats is None:
             return 1.0, None
-        sources = [one for one in self.stats.languages if one in samples.LANGUAGES and one != self.to][:2]
-        if not sources:
-            return 1.0, None
-        named = (*sources, self.to)
-        bench = Bench(model, tokenizer, self.stats, None, GenerationOptions(), neurons=self.neurons)
-        asked, native = (samples.questions(part, languages=named) for part in ("development", "choosing"))
-        found = strengths(bench, asked, native, to=self.to, sources=sources, sets=self.sets, progress=report)
-        return best(found), found
+        found = on_samples(model, tokenizer, self.stats, self.neurons, to=self.to, sets=self.sets, progress=report)
+        return (1.0 if found is None else best(found)), found
 
 
 def _texts(model: str, place: Path, flags: Sequence[str] | None, languages: Sequence[str]) -> Texts:
@@ -230,10 +224,7 @@ def _show(folder: Path, about: Sequence[str], choices: pl.DataFrame | None) -> N
     rank = f", rank {said['rank']}" if "rank" in said else ""
     out.print(Line(f"{said['kind']}, {size / 1000:,.0f} kB{rank}: {', '.join(about)}"))
     if "max_lora_rank" in said:
-        out.print(
-            f"vLLM: --enable-lora --max-loras 2 --max-lora-rank {said['max_lora_rank']} --lora-modules {folder.name}={folder}",
-            soft_wrap=True,
-        )
+        out.print(f"vLLM: {vllm_options(said, folder.name, str(folder))}", soft_wrap=True)
 
 
 def _ends(row: dict[str, Any], share: str) -> str:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import get_args
+from typing import Any, get_args
 
 import polars as pl
 
+from lape.data import samples
 from lape.data.language_id import identifier
 from lape.edit.steer import SHIPPED
 from lape.errors import OptionError
 from lape.measure.answer_table import Judge, Split
 from lape.measure.bench import Bench
 from lape.measure.bootstrap import Resamples
+from lape.measure.generation import GenerationOptions
 from lape.measure.methods import CEILING, NONE, Setting
 from lape.progress import Progress, each, silent
+from lape.values.neurons import LanguageNeurons
+from lape.values.stats import ActivationStats
 
 STRENGTHS = (0.5, 1.0, 1.5, 2.0)
 """What is tried."""
@@ -61,6 +65,29 @@ def strengths(
         ]
         rows.append(_row(setting, some.get(setting.name), pl.concat(found), len(questions[to])))
     return pl.DataFrame(rows, schema=CHOICES)
+
+
+def on_samples(
+    model: Any,
+    tokenizer: Any,
+    stats: ActivationStats,
+    neurons: LanguageNeurons,
+    *,
+    to: str,
+    sets: str,
+    progress: Progress = silent,
+) -> pl.DataFrame | None:
+    """`strengths` on the bundled development questions, asked in the first two other languages of the statistics that have some.
+
+    None where there are none in the language that is to be written, or in any other.
+    """
+    known = [one for one in stats.languages if one in samples.LANGUAGES]
+    sources = [one for one in known if one != to][:2]
+    if to not in samples.LANGUAGES or not sources:
+        return None
+    asked, native = (samples.questions(part, languages=(*sources, to)) for part in ("development", "choosing"))
+    bench = Bench(model, tokenizer, stats, None, GenerationOptions(), neurons=neurons)
+    return strengths(bench, asked, native, to=to, sources=sources, sets=sets, progress=progress)
 
 
 def best(choices: pl.DataFrame) -> float:
