@@ -2,9 +2,9 @@
 
     python benchmarks/fit.py MODEL RUN --to fr --other TAG=PATH ... --out TABLE.parquet
 
-`lape.Add(..., at="gate")` and `lape.Set` to the mean, 100 neurons by `difference`, each as the adapter that `lape.export` writes: constants are fitted to
-the bundled texts, in the paper's seven languages or all twelve, with the model as it is (`plain`) or under the edit (`under`). Prints and writes
-`lape.ship.fit.fit` on rows of text of each other language and on their beginnings put as questions.
+`lape.Add(..., at="gate")`, `lape.Set` to the mean and `lape.Off`, 100 neurons by `difference`, each as the adapter that `lape.export` writes: constants are
+fitted to the bundled texts, in the paper's seven languages or all twelve, with the model as it is (`plain`) or under the edit (`under`). Prints and
+writes `lape.ship.fit.fit` on rows of text of each other language and on their beginnings put as questions.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 import lape
 from lape.data import samples
 from lape.data.corpus import bos_id
-from lape.edit.edit import Add, Edit, Set
+from lape.edit.edit import Add, Edit, Off, Set
 from lape.measure.bench import named_sets
 from lape.model.find import find
 from lape.ship.changes import canonical, changes, gates, low_rank
@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=3000)
     parser.add_argument("--rows", type=int, default=5)
     parser.add_argument("--length", type=int, default=200, help="tokens of a row")
+    parser.add_argument("--edits", nargs="+", choices=("add", "set", "off"), default=("add", "set"))
     parser.add_argument("--ways", nargs="+", choices=("plain", "under"), default=("plain", "under"))
     parser.add_argument("--languages", type=int, choices=(7, 12), default=12)
     parser.add_argument("--dtype", default="bfloat16")
@@ -62,9 +63,11 @@ def main() -> None:
     edits: dict[str, Edit] = {
         "add": Add(neurons, value, given.strength, at="gate"),
         "set": Set(neurons, value * given.strength),
+        "off": Off(neurons),
     }
     tables = []
-    for kind, edit in edits.items():
+    for kind in given.edits:
+        edit = edits[kind]
         todo = changes(model, found, [edit], biases=False)
         reference = Reference(*canonical(found, todo, [edit]))
         for way in given.ways:

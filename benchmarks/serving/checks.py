@@ -115,7 +115,7 @@ def costs(server: Server, rounds: int, tokens: int, workers: int = 8) -> tuple[l
             some = [f"{number}. {prompt}" for prompt in made.prompts[:workers]]  # nobody has this in a cache
 
             def ask(prompt: str, model: str = model, tokens: int = tokens) -> Answer:
-                return server.ask(model, prompt, tokens, ignore_eos=True)
+                return server.ask(model, prompt, tokens, **server.engine.endless)
 
             opened = ask(f"{name} {number}. {made.prompts[-1]}", tokens=2)
             with ThreadPoolExecutor(workers) as pool:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "tests"))
@@ -27,6 +27,8 @@ class Engine:
 
     name: str
     environment: Path
+    endless: ClassVar[Mapping[str, Any]] = {"ignore_eos": True}
+    """What a request holds to be answered with all the tokens that it asks for, where the engine knows that."""
 
     def names(self, adapters: Sequence[str], name: str) -> dict[str, Any]:
         """What a request says to be answered by an adapter, or by the base."""
@@ -70,6 +72,8 @@ class Scaled(Engine):
 
 class Folders(Engine):
     """transformers serve: no adapters, but each folder with a model that a request names."""
+
+    endless: ClassVar[Mapping[str, Any]] = {}
 
     def names(self, adapters: Sequence[str], name: str) -> dict[str, Any]:
         return {"model": f"./{name}" if name == BASE else f"./{name}-checkpoint"}

@@ -328,6 +328,44 @@ def adapter_answers(model: str) -> Iterator[str]:
         yield f"| {way} | {' | '.join(cells)} |"
 
 
+ENGINES = {
+    "vllm": "vLLM",
+    "vllm, rank 1": "vLLM, max-lora-rank 1",
+    "llamacpp": "llama.cpp",
+    "llamacpp, half precision": "llama.cpp, attention in half precision",
+    "llamacpp, prompts kept": "llama.cpp, both by default (prompts kept)",
+    "transformers": "transformers serve",
+}
+
+
+@cache
+def engine_figures() -> dict[tuple[str, str], float]:
+    """(Engine, measure) -> what `make serve-test` found."""
+    found = json.loads((STUDIES / "adapters/engines.json").read_text(encoding="utf-8"))
+    return {(one["engine"], one["measure"]): one["value"] for one in found}
+
+
+def engine_agreement() -> Iterator[str]:
+    """How far an engine's greedy tokens are lape's, and how many of 20 answers change when all are asked at once."""
+    found = engine_figures()
+    names = ("base", "to-fr", "to-zh", "to-vi", "off-zh")
+    for engine in ("vllm", "llamacpp", "llamacpp, half precision", "llamacpp, prompts kept", "transformers"):
+        shares = " | ".join(f"{found[engine, f'agreement: {name}']:.3f}" for name in names)
+        changed = found.get((engine, "changed at once: mixed"))
+        yield f"| {ENGINES[engine]} | {shares} | {'–' if changed is None else f'{changed:.0f}'} |"
+
+
+def engine_costs() -> Iterator[str]:
+    """Speed of engines with adapters, as ratios to the unedited model in the same run."""
+    found = engine_figures()
+    for engine in ("vllm", "vllm, rank 1", "llamacpp", "transformers"):
+        for name in ("base again", "to-fr", "to-zh", "to-vi", "off-zh"):
+            measures = ("tokens per second, ratio", "first token, ratio")
+            if all((engine, f"{one}: {name}") in found for one in measures):
+                ratios = " | ".join(f"{found[engine, f'{one}: {name}']:.2f}" for one in measures)
+                yield f"| {ENGINES[engine]} | {name} | {ratios} |"
+
+
 TABLES = (curves, english, controls, bottom, attribution, steering, calibration)
 
 if __name__ == "__main__":

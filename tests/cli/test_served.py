@@ -18,7 +18,7 @@ from lape.data.language_id import Guess
 from lape.errors import OptionError
 from lape.measure.generation import GenerationOptions, generate
 from support.planted import planted_folder
-from support.serving import ADAPTER, Fake, serving
+from support.serving import ADAPTER, BASE, Fake, serving
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 FRENCH = "Le ciel paraît bleu pendant la journée parce que la lumière du soleil est diffusée par l'air."
@@ -93,6 +93,15 @@ def test_a_server_that_ignores_the_adapter_fails(start: Any, told: None, capsys:
     assert "The server uses" not in said.out
     assert "byte for byte" in said.err
     assert "--new-tokens 64" in said.err
+    assert said.err.count("\n") == 1
+
+
+def test_a_server_that_goes_on_from_another_adapter_s_prompt_is_warned_of(start: Any, told: None, capsys: Any) -> None:
+    assert run(["doctor", start(engine="llamacpp", keeps=True).url, "--adapter", ADAPTER, "--base", BASE]) == 0
+    said = capsys.readouterr()
+    assert "The server uses" in said.out
+    assert "answers 24 of 24 prompts otherwise once" in said.err
+    assert "--no-cache-prompt" in said.err
     assert said.err.count("\n") == 1
 
 

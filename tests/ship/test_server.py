@@ -75,11 +75,11 @@ def test_every_request_is_greedy_and_stands_alone(engine: str, start: Start) -> 
     fake = start(engine=engine)
     ask(fake, new_tokens=7)
     asked = posted(fake)
-    assert len(asked) == 3 * len(PROMPTS)
-    for body in asked:
+    assert len(asked) == (5 if engine == "llamacpp" else 3) * len(PROMPTS)
+    for number, body in enumerate(asked):
         assert (body["temperature"], body["seed"], body["max_tokens"]) == (0, 0, 7)
-        if engine == "llamacpp":  # what is kept of a prompt would be of another adapter
-            assert body["cache_prompt"] is False
+        if engine == "llamacpp":  # what is kept of a prompt would be of another adapter; but then it is asked as usual
+            assert body.get("cache_prompt") is (False if number < 4 * len(PROMPTS) else None)
             assert [one["id"] for one in body["lora"]] == [0, 1]
         if engine in ("vllm", "sglang"):  # else a default of the model's
             assert body["repetition_penalty"] == 1.0
@@ -96,7 +96,15 @@ def test_sglang_is_asked_for_base_and_adapter(start: Start) -> None:
 def test_llama_cpp_s_adapters_go_by_number_file_and_path(name: str, start: Start) -> None:
     fake = start(engine="llamacpp")
     ask(fake, name, ["x"]).check()
-    assert [[one["scale"] for one in body["lora"]] for body in posted(fake)] == [[0, 0], [1, 0], [0, 0]]
+    assert [[one["scale"] for one in body["lora"]] for body in posted(fake)] == [[0, 0], [1, 0], [0, 0], [1, 0], [0, 0]]
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_a_server_that_goes_on_from_another_adapter_s_prompt_is_told(keeps: bool, start: Start) -> None:
+    served = ask(start(engine="llamacpp", keeps=keeps))
+    served.check()
+    assert served.changed == len(PROMPTS)
+    assert served.mixed == (len(PROMPTS) if keeps else 0)
 
 
 def test_llama_cpp_s_adapters_of_one_name_are_told_apart(start: Start) -> None:

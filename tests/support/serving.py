@@ -31,6 +31,8 @@ class Fake:
     """Prompt, and whether the adapter acts -> the answer."""
     noise: Callable[[str, int], str] = lambda *_: ""
     """What is added to an answer: of the prompt, and how many requests came before."""
+    keeps: bool = False
+    """Of llama.cpp: whether it goes on from what it kept of a prompt, whichever adapter that was under."""
     extra: tuple[Mapping[str, Any], ...] = ()
     """More models that it lists."""
     loras: tuple[str, ...] = ("adapters/to-fr.gguf", "adapters/to-de.gguf")
@@ -39,6 +41,7 @@ class Fake:
     root: str | None = None
     """Where it says that the adapter lies."""
     url: str = ""
+    kept: dict[str, bool] = field(default_factory=dict)
     seen: list[tuple[str, dict[str, Any], dict[str, str]]] = field(default_factory=list)
 
     def get(self, path: str) -> Reply:
@@ -73,7 +76,11 @@ class Fake:
             "max_tokens",
         }:
             return 422, {"detail": "Unexpected fields in the request"}
-        answer = self.says(prompt, self.asked_for(body) and self.uses(prompt)) + self.noise(prompt, len(self.seen))
+        acts = self.asked_for(body) and self.uses(prompt)
+        if self.keeps and body.get("cache_prompt", True):
+            acts = self.kept.get(prompt, acts)
+        self.kept[prompt] = acts
+        answer = self.says(prompt, acts) + self.noise(prompt, len(self.seen))
         return 200, said(answer, chat=chat)
 
     def asked_for(self, body: dict[str, Any]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
@@ -122,7 +122,7 @@ def export(
             overwrite=overwrite,
             **how,
         )
-    _show(folder, about, choices)
+    _show(folder, about, choices, wanted.to if wanted else None)
     written(folder)
 
 
@@ -180,7 +180,7 @@ def _edits(neurons: Any, off: Sequence[str], scale: Sequence[str]) -> list[Any]:
     return edits
 
 
-def _show(folder: Path, about: Sequence[str], choices: pl.DataFrame | None) -> None:
+def _show(folder: Path, about: Sequence[str], choices: pl.DataFrame | None, to: str | None) -> None:
     """What was written, and how near it is to the edit."""
     said = said_in(folder)
     if choices is not None:
@@ -195,26 +195,14 @@ def _show(folder: Path, about: Sequence[str], choices: pl.DataFrame | None) -> N
             soft_wrap=True,
         )
     if "fit" in said:
-        fitted = [
-            [
-                row["language"],
-                row["read_as"],
-                row["position"],
-                f"{row['kl']:.4f}",
-                f"{row['kl_median']:.4f}",
-                f"{row['agreement']:.2f}",
-                f"{row['edit']:.2f}",
-            ]
-            for row in said["fit"]
+        measures = (("kl", ".4f"), ("kl_median", ".4f"), ("agreement", ".2f"), ("edit", ".2f"))
+        rows = [
+            [row["read_as"], row["position"], name, *(f"{row[measure]:{spec}}" for measure, spec in measures)]
+            for name, row in _told(said["fit"], to)
         ]
-        out.print(
-            titled(
-                "KL of the adapter from the edit at run time, nats",
-                ["language", "read as", "position", "KL", "median", "same token", "edit"],
-                fitted,
-                keys=3,
-            )
-        )
+        columns = ["read as", "position", "language", "KL", "median", "same token", "edit"]
+        out.print(titled("KL of the adapter from the edit at run time, nats", columns, rows, keys=3))
+        out.print("The card, README.md, has all languages.")
     if "cost" in said:
         rows = [
             [row["language"], f"{row['cost']:+.2f}", between(row["low"], row["high"], "+.2f")] for row in said["cost"]
@@ -225,6 +213,16 @@ def _show(folder: Path, about: Sequence[str], choices: pl.DataFrame | None) -> N
     out.print(Line(f"{said['kind']}, {size / 1000:,.0f} kB{rank}: {', '.join(about)}"))
     if "max_lora_rank" in said:
         out.print(f"vLLM: {vllm_options(said, folder.name, str(folder))}", soft_wrap=True)
+
+
+def _told(fit: Sequence[Mapping[str, Any]], to: str | None) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Of each place within a text: the language that is written, and the farthest of the others, each with its name."""
+    for place in dict.fromkeys((row["read_as"], row["position"]) for row in fit):
+        here = [row for row in fit if (row["read_as"], row["position"]) == place]
+        yield from ((row["language"], row) for row in here if row["language"] == to)
+        if others := [row for row in here if row["language"] != to]:
+            worst = max(others, key=lambda row: row["kl"])
+            yield f"{worst['language']}, worst of {len(others)}", worst
 
 
 def _ends(row: dict[str, Any], share: str) -> str:

@@ -83,6 +83,12 @@ def show_served(url: str, adapter: str, asked: Asked, options: ServerOptions, lo
         out.print()
     _summary(served, told, names)
     served.check()
+    if served.mixed > served.noise:
+        warn(
+            f"Without {served.adapter} the server answers {served.mixed} of {many(len(served.answers), 'prompt')} otherwise once the same was asked "
+            f"with it: {served.engine.name} goes on from what it kept of a prompt, whichever adapter that was under. Start it so that it keeps nothing "
+            f'({served.engine.load}), or put "{served.engine.kept}": false into each request.'
+        )
     if served.short:
         warn(
             f"With {served.adapter} the server agrees less with the edited model at hand than without it does with the unedited one. It may use a part "

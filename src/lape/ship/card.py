@@ -70,8 +70,9 @@ def _use(said: Mapping[str, Any], base: str, name: str) -> Iterator[str]:
     yield "## Use"
     if "llama.cpp" in said["kind"]:
         yield (
-            "With llama.cpp, beside the base model in GGUF (the scale, 1 here, is its strength, also per request):\n\n"
-            f"```sh\nllama-server -m base.gguf --lora {name}/adapter.gguf\n```"
+            "With llama.cpp, beside the base model in GGUF (the scale, 1 here, is its strength, also per request; what is kept of a prompt would be used for "
+            "other scales too):\n\n"
+            f"```sh\nllama-server -m base.gguf --lora {name}/adapter.gguf --no-cache-prompt\n```"
         )
         return
     yield f'```python\nfrom peft import PeftModel\n\nmodel = PeftModel.from_pretrained(base_model, "{name}")\n```'

@@ -55,6 +55,8 @@ class Engine:
     """Why it may answer as if there were none."""
     fields: Mapping[str, Any] = field(default_factory=dict)
     """What a request needs besides so that an answer depends on nothing but model, adapter and prompt."""
+    kept: str = ""
+    """Which of `fields` keeps it from answering out of what it has of the same prompt under another adapter; requests usually lack it."""
     joined: str = ""
     """What an adapter's name is put behind, with the base's before it; the name alone where this is empty."""
 
@@ -75,10 +77,10 @@ SGLANG = Engine(
 )
 LLAMA = Engine(
     "llama.cpp",
-    "llama-server -m MODEL.gguf --lora ADAPTER.gguf --lora-init-without-apply",
-    'each request must hold "lora": [{"id": ID, "scale": 1.0}], which versions before 2025 do not know; and "cache_prompt": false, since what '
-    "is kept of a prompt is used again for other adapters",
+    "llama-server -m MODEL.gguf --lora ADAPTER.gguf --lora-init-without-apply --no-cache-prompt",
+    'each request must hold "lora": [{"id": ID, "scale": 1.0}], which versions before 2025 do not know',
     {"cache_prompt": False, "repeat_penalty": 1.0},
+    kept="cache_prompt",
 )
 TRANSFORMERS = Engine(
     "transformers serve",
@@ -125,6 +127,8 @@ class Answered:
     base: str
     adapter: str
     again: str
+    after: str | None = None
+    """Of an engine that keeps prompts: without the adapter, as requests usually are, where the adapter was the last to be asked the same."""
 
     @property
     def changed(self) -> bool:
@@ -135,6 +139,11 @@ class Answered:
     def steady(self) -> bool:
         """Whether both answers without the adapter are the same."""
         return self.base == self.again
+
+    @property
+    def mixed(self) -> bool:
+        """Whether the answer without the adapter becomes another by what the server kept of the same prompt with it."""
+        return self.after not in (None, self.base, self.again)
 
 
 @dataclass(frozen=True)
@@ -181,6 +190,11 @@ class Served:
     def noise(self) -> int:
         """Prompts on which the base itself gives two answers."""
         return sum(not one.steady for one in self.answers)
+
+    @property
+    def mixed(self) -> int:
+        """Prompts on which the answer without the adapter depends on whether the adapter was asked before."""
+        return sum(one.mixed for one in self.answers)
 
     @property
     def short(self) -> bool:
@@ -255,6 +269,15 @@ def ask_server(
     for prompt in each(prompts, "asking the server", progress):
         first, second, third = (_answer(endpoint, engine, one, prompt, options) for one in (without, with_it, without))
         answers.append(Answered(last_of(prompt), first, second, third))
+    if engine.kept:
+        usual = replace(engine, fields={name: value for name, value in engine.fields.items() if name != engine.kept})
+        for prompt in each(prompts, "asking the adapter once more", progress):
+            _answer(endpoint, engine, with_it, prompt, options)
+        after = [
+            _answer(endpoint, usual, without, prompt, options)
+            for prompt in each(prompts, "asking without it, as usual", progress)
+        ]
+        answers = [replace(one, after=said) for one, said in zip(answers, after, strict=True)]
     served = Served(endpoint.url, engine, without.name, with_it.name, tuple(answers))
     return served if local is None else _beside(served, local, prompts)
 
