@@ -308,8 +308,28 @@ def adapter_fit(which: str) -> Iterator[str]:
             yield f"| {kind}, {name}, {position} | {own_figures} | {_thousandths(worst['kl'])} ({worst['language']}) |"
 
 
+FORMATS = {"float32": "fit-gemma-fr-float32", "bfloat16": "fit-gemma-fr-bfloat16", "NF4": "fit-gemma-fr-nf4"}
+
+
+def adapter_formats() -> Iterator[str]:
+    """KL of an adapter from its edit on French, and on the worst other language, by the number format of the model's weights."""
+    tables = [table("adapters", name) for name in FORMATS.values()]
+    keys = tables[0].select("edit_by", "read_as", "position").unique(maintain_order=True)
+    for kind, read_as, position in keys.iter_rows():
+        if position != "0":
+            cells = []
+            for found in tables:
+                rows = found.filter(edit_by=kind, read_as=read_as, position=position)
+                own, others = (
+                    rows.filter(language="fr")["kl"].item(),
+                    rows.filter(pl.col("language") != "fr")["kl"].max(),
+                )
+                cells.append(f"{_thousandths(own)} ({_thousandths(others)})")
+            yield f"| {kind}, {'text' if read_as == 'text' else 'question'}, {position} | {' | '.join(cells)} |"
+
+
 def _thousandths(value: float) -> str:
-    return f"{value:.4f}".removeprefix("0")
+    return f"{max(value, 0.0):.4f}".removeprefix("0")
 
 
 def _bare(value: float) -> str:
