@@ -601,17 +601,12 @@ def test_export_writes_a_language_as_an_adapter_of_rank_one(folder, tmp_path, ca
     assert "LoRA adapter" in said
     assert "rank 1: writes fr (strength 2)" in said
     assert "KL of the adapter from the edit" in said
-    others = {row["language"] for row in said_in(tmp_path / "to-fr")["fit"]} - {"fr"}
+    fit = said_in(tmp_path / "to-fr")["fit"]
+    others = {row["language"] for row in fit} - {"fr"}
     for place in ("text", "prompt"):
-        row = next(
-            row for row in said_in(tmp_path / "to-fr")["fit"] if (row["language"], row["read_as"]) == ("fr", place)
-        )
+        row = next(row for row in fit if (row["language"], row["read_as"]) == ("fr", place))
         assert f"{row['kl']:.4f}" in said, "the language that is written"
-        worst = max(
-            row["kl"]
-            for row in said_in(tmp_path / "to-fr")["fit"]
-            if row["read_as"] == place and row["language"] != "fr"
-        )
+        worst = max(row["kl"] for row in fit if row["read_as"] == place and row["language"] != "fr")
         assert f"{worst:.4f}" in said
     assert f"worst of {len(others)}" in said
     assert "Change of loss on text" in said

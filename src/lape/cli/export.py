@@ -25,10 +25,10 @@ from lape.measure.bench import named_sets
 from lape.options import Tokens
 from lape.progress import Progress
 from lape.recording.run import checked_texts
-from lape.ship.card import vllm_options
 from lape.ship.constant import TOKENS
 from lape.ship.export import Format, said_in
 from lape.ship.export import export as ship
+from lape.ship.server import vllm_options
 from lape.ship.strength import best, on_samples
 from lape.store import files
 from lape.store.run import read_record
@@ -212,7 +212,7 @@ def _show(folder: Path, about: Sequence[str], choices: pl.DataFrame | None, to: 
     rank = f", rank {said['rank']}" if "rank" in said else ""
     out.print(Line(f"{said['kind']}, {size / 1000:,.0f} kB{rank}: {', '.join(about)}"))
     if "max_lora_rank" in said:
-        out.print(f"vLLM: {vllm_options(said, folder.name, str(folder))}", soft_wrap=True)
+        out.print(f"vLLM: {vllm_options(said['max_lora_rank'], folder.name, str(folder))}", soft_wrap=True)
 
 
 def _told(fit: Sequence[Mapping[str, Any]], to: str | None) -> Iterator[tuple[str, Mapping[str, Any]]]:

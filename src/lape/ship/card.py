@@ -8,6 +8,7 @@ from typing import Any
 
 from huggingface_hub import ModelCardData
 
+from lape.ship.server import vllm_options
 from lape.signs import many
 from lape.values.same import place_of
 
@@ -80,18 +81,9 @@ def _use(said: Mapping[str, Any], base: str, name: str) -> Iterator[str]:
         yield (
             "With vLLM, per request, as the model's name (max-loras is one more than there are adapters: on a CPU, vLLM 0.32 computes requests for the base "
             "that share a batch with others with whatever lies in the last place):\n\n"
-            f"```sh\nvllm serve {base} {vllm_options(said, name, f'./{name}')}\n```"
+            f"```sh\nvllm serve {base} {vllm_options(said['max_lora_rank'], name, f'./{name}')}\n```"
         )
     yield f"That the server uses it: `lape doctor http://127.0.0.1:8000 --adapter {name}`."
-
-
-def vllm_options(said: Mapping[str, Any], name: str, folder: str) -> str:
-    """What vLLM is started with to serve one adapter, of which the manifest says this.
-
-    One place more than there are adapters: on a CPU, vLLM 0.32 computes requests for the base that share a batch with others with whatever lies in the
-    last place (its pull request 48421).
-    """
-    return f"--enable-lora --max-loras 2 --max-lora-rank {said['max_lora_rank']} --lora-modules {name}={folder}"
 
 
 def _load(name: str) -> Iterator[str]:

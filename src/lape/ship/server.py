@@ -61,9 +61,18 @@ class Engine:
     """What an adapter's name is put behind, with the base's before it; the name alone where this is empty."""
 
 
+def vllm_options(rank: int | str, name: str, folder: str) -> str:
+    """What vLLM is started with to serve one adapter of a rank that it allows.
+
+    One place more than there are adapters: on a CPU, vLLM 0.32 computes requests for the base that share a batch with others with whatever lies in the
+    last place (its pull request 48421).
+    """
+    return f"--enable-lora --max-loras 2 --max-lora-rank {rank} --lora-modules {name}={folder}"
+
+
 VLLM = Engine(
     "vLLM",
-    "vllm serve MODEL --enable-lora --max-loras 2 --max-lora-rank RANK --lora-modules NAME=FOLDER",
+    f"vllm serve MODEL {vllm_options('RANK', 'NAME', 'FOLDER')}",
     "look in its log for modules of the adapter that it does not know; start it without --lora-target-modules, or with all of the "
     "adapter's target_modules: those left out are ignored without a word",
     {"repetition_penalty": 1.0},  # else the default of the model's generation_config.json
