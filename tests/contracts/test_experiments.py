@@ -44,7 +44,7 @@ SMALL = {
 RUN = [
     one
     for one in EVERY
-    if one.name not in ("generation", "scripts", "forcing", "answering", "eval", "routing", "seeds")
+    if one.name not in ("generation", "scripts", "forcing", "confusion", "answering", "eval", "routing", "seeds")
 ]
 """Those that the planted model can run: it answers no questions, its words have one script, and it has no experts."""
 

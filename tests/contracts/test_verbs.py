@@ -33,6 +33,7 @@ COMMANDS = {
     "samples": "samples OUT",
     "perplexity": f"perplexity HERE/model HERE/run{OTHER} --draws 1 --resamples 50 --device cpu --out OUT",
     "steer": "steer HERE/model 'fr01 fr02 fr03' --from fr --to en --run HERE/run --new-tokens 4 --device cpu",
+    "confusion": "confusion HERE/model --languages fr,id --limit 3 --new-tokens 3 --resamples 20 --device cpu --out OUT",
     "force": "force HERE/model --run HERE/run --questions en=HERE/en2.txt --questions fr=HERE/fr2.txt --pairs en-fr --new-tokens 4"
     f" --candidates 2 --resamples 50 --families none neurons ceiling --device cpu{TEXT}{EACH.format('evaluation', '2')} --out OUT",
     "merge": "merge HERE/run --out OUT",
@@ -151,7 +152,9 @@ def test_its_tables_are_as_their_experiment_declares(verb, ran):
         if path.stem == "lines":  # the loss of every line, which nothing of lape reads again
             continue
         declared[path.stem].check(path.stem, pl.read_parquet(path, glob=False))
-    assert bool(found) == (verb in ("perplexity", "force", "study", "examples", "evaluate", "run", "compare"))
+    assert bool(found) == (
+        verb in ("perplexity", "force", "confusion", "study", "examples", "evaluate", "run", "compare")
+    )
 
 
 @pytest.mark.parametrize("verb", [verb for verb in WRITING if verb not in ("identify", "report", "samples")])

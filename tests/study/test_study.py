@@ -49,7 +49,7 @@ SMALL = StudyOptions(
     groups=8,
     necessity_tokens=150,
 )
-LEFT = ("generation", "scripts", "forcing", "answering")
+LEFT = ("generation", "scripts", "forcing", "confusion", "answering")
 """Not run here: the planted model answers no questions, and its words have one script."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, TypeAlias
 
 from lape.data.languages import tag
@@ -37,11 +38,13 @@ Identifier: TypeAlias = Callable[[Sequence[str]], list[Guess]]
 """Texts -> one guess each. Any function of this shape can take the place of the two here."""
 
 
+@cache
 def base(language: str) -> str:
     """A tag's language alone, which is all that identifiers know: zh-Hant -> zh."""
     return tag(language).split("-")[0]
 
 
+@cache
 def alike(language: str) -> frozenset[str]:
     """A language, with those it is taken for on short text: `ALIKE`.
 

@@ -29,6 +29,7 @@ NAMES = (
     "scripts",
     "generation",
     "forcing",
+    "confusion",
     "answering",
     "examples",
     "routing",

@@ -189,8 +189,11 @@ def _by_language(
     """Adds to `found` the pieces that both identifiers call the same other language; gives back the others."""
     asked = [(k, place) for k, some in enumerate(places) for place in some if _worth_asking(answers[k][slice(*place)])]
     texts = [answers[k][slice(*place)] for k, place in asked]
-    both = zip(*(identify(texts) for identify in identifiers), strict=True) if texts else ()
-    told = {one: _other(mine, theirs, target) for one, (mine, theirs) in zip(asked, both, strict=True)}
+    first, second = identifiers
+    mine = first(texts) if texts else []
+    doubted = [at for at, guess in enumerate(mine) if guess.language and guess.language not in alike(target)]
+    theirs = dict(zip(doubted, second([texts[at] for at in doubted]), strict=True)) if doubted else {}
+    told = {asked[at]: _other(mine[at], theirs[at], target) for at in doubted}
     left: list[list[Place]] = [[] for _ in answers]
     for k, some in enumerate(places):
         for place in some:
@@ -205,10 +208,10 @@ def _by_language(
 
 
 def _worth_asking(text: str) -> bool:
-    words = _WORD.findall(text)
-    signs = sum(script_of(sign) in _UNSPACED for sign in text)
+    signs = 0 if text.isascii() else sum(script_of(sign) in _UNSPACED for sign in text)
     if signs >= SENTENCE_SIGNS:
         return True
+    words = _WORD.findall(text)
     letters = sum(sign.isalpha() for sign in text)
     return len(words) >= SENTENCE_WORDS and letters >= SENTENCE_LETTERS and _lower(words) >= WORDS
 

@@ -131,17 +131,21 @@ class Resamples:
         summed: Floats = self.weights @ values
         return summed
 
-    def ratio(self, amount: Floats, size: Floats) -> Floats:
+    def ratio(
+        self, amount: Floats, size: Floats, *, at: NDArray[np.int64] | None = None, fewest: int = FEWEST
+    ) -> Floats:
         """(rows,) Σ amount / Σ size over units (units,): on all units, on each resample, and with each unit left out.
 
-        Not a number where the size is 0, and but for the first wherever fewer than 20 units hold any.
+        `at`: the units that amounts and sizes are of, where the others hold none. Not a number where the size is 0, and but for the first wherever fewer
+        than `fewest` units hold any: 20, unless it is one of several ratios whose mean is over more.
         """
         # all units by a plain sum: a table has the very same number beside the interval
-        times = self.weights[0]
-        over = np.concatenate([[(times * size).sum()], self.weights[1:] @ size])
-        drawn = np.concatenate([[(times * amount).sum()], self.weights[1:] @ amount])
+        weights = self.weights if at is None else self.weights[:, at]
+        times = weights[0]
+        over = np.concatenate([[(times * size).sum()], weights[1:] @ size])
+        drawn = np.concatenate([[(times * amount).sum()], weights[1:] @ amount])
         ratios: Floats = np.divide(drawn, over, out=np.full(len(over), np.nan), where=over > 0)
-        if self.weights[0][size > 0].sum() < FEWEST:
+        if times[size > 0].sum() < fewest:
             ratios[1:] = np.nan
         return ratios
 

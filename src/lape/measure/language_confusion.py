@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 import polars as pl
 
-from lape.data.language_id import base
+from lape.data.language_id import Guess, base
 from lape.data.languages import script, tag
 from lape.errors import FileError, OptionError, TextError, foreign
 from lape.extras import need
@@ -47,7 +47,7 @@ Rates: TypeAlias = dict[str, float | None]
 
 
 @dataclass(frozen=True)
-class _Verdict:
+class Verdict:
     """What is counted of one completion."""
 
     lines: int
@@ -57,7 +57,22 @@ class _Verdict:
     english: bool
     """Whether one of these lines holds an English word."""
     switched: bool
+    """Whether more letters are of other scripts than of the language's own."""
     refused: bool
+
+    @property
+    def skipped(self) -> bool:
+        """Whether no line is long enough to be judged."""
+        return not self.lines
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether every judged line is in the language; None where none is judged."""
+        return None if self.skipped else not self.wrong
+
+    def without_english(self, language: str) -> bool | None:
+        """Of a completion that passed: whether it holds no English word; None for others, and in languages written in Latin letters."""
+        return not self.english if self.passed and base(language) in WORD_LANGUAGES else None
 
 
 def language_confusion(
@@ -112,7 +127,7 @@ def language_confusion(
     """
     need("lcb", "Language confusion", *_PACKAGES)
     groups = _groups(completions)
-    judge = _Judge(lid, english_words(words), refused)
+    judge = Judge(lid, words, refused)
     rows, of_source, of_language = [], defaultdict(list), defaultdict(list)
     for (source, language), texts in sorted(groups.items()):
         rates = _rates([judge(text, language) for text in texts], language, refused is not None)
@@ -181,10 +196,26 @@ def _triples(completions: Completions) -> Iterator[tuple[str, str, str]]:
     yield from completions.select(pl.col(GIVEN[:2]), pl.col("completion").fill_null("")).iter_rows()
 
 
-class _Judge:
-    """Judges completions one by one, by one identifier and list of words."""
+class Judge:
+    r"""Judges completions one by one, by one identifier and list of words: see `language_confusion`, which raises the same.
 
-    def __init__(self, lid: str | Path | None, words: frozenset[str], refused: Refused | None) -> None:
+    Example:
+        >>> from lape.measure.language_confusion import Judge
+        >>> judge = Judge(words=["tell", "more"])
+        >>> verdict = judge("Je ne sais pas du tout.\nBut I can tell you more.", judge.check("fr"))
+        >>> verdict.lines, verdict.wrong, verdict.passed
+        (2, 1, False)
+        >>> judge.identify(["Je ne sais pas du tout."])[0].language
+        'fr'
+    """
+
+    def __init__(
+        self,
+        lid: str | Path | None = None,
+        words: str | Path | Collection[str] | None = None,
+        refused: Refused | None = None,
+    ) -> None:
+        need("lcb", "Language confusion", *_PACKAGES)
         import fasttext
 
         path = Path(lid) if lid else _compressed()
@@ -194,31 +225,50 @@ class _Judge:
             self._lid = fasttext.load_model(str(path))
             labels, _ = self._lid.predict(".", k=-1)
         self._labels = {label.removeprefix("__label__") for label in labels}
-        self._words, self._refused = words, refused
+        self._words, self._refused = english_words(words), refused
 
-    def __call__(self, completion: str, language: str) -> _Verdict:
+    def check(self, language: str) -> str:
+        """The language's label. Raises TextError where there is none."""
         wanted = base(language)
         if wanted not in self._labels:
             raise TextError(
                 f"The identifier has no label for {language}. Expected languages among {', '.join(sorted(self._labels))}."
             )
+        return wanted
+
+    def __call__(self, completion: str, language: str) -> Verdict:
+        """What is counted of a completion that should be in a language."""
+        wanted = self.check(language)
         cut = _cutter(wanted)
         split = [(line, cut(line)) for line in normalised(completion).split("\n")]
         lines = [(line, tokens) for line, tokens in split if len(tokens) >= LINE]
-        return _Verdict(
+        return Verdict(
             lines=len(lines),
             wrong=sum(self._label(line) != wanted for line, _ in lines),
             english=any(token.strip() in self._words for _, tokens in lines for token in tokens),
-            switched=_switched(completion, language),
+            switched=switched(completion, language),
             refused=self._refused is not None and self._refused(completion, language),
         )
+
+    def identify(self, texts: Sequence[str]) -> list[Guess]:
+        """A guess for each text, whatever lines it has; an `Identifier`."""
+        found = []
+        for text in texts:
+            plain = " ".join(_whole(text).split())
+            if not plain:
+                found.append(Guess(None, 0.0))
+                continue
+            (label,), (score,) = self._lid.predict(plain)
+            named = str(label).removeprefix("__label__") if score > CERTAIN else None
+            found.append(Guess(named, min(1.0, float(score))))
+        return found
 
     def _label(self, line: str) -> str | None:
         (label,), (score,) = self._lid.predict(line)
         return str(label).removeprefix("__label__") if score > CERTAIN else None
 
 
-def _switched(completion: str, language: str) -> bool:
+def switched(completion: str, language: str) -> bool:
     """Whether more letters are of other scripts than of the language's own."""
     own, others = _letters(language)
     text = _answer(completion)
@@ -237,8 +287,13 @@ def _letters(language: str) -> tuple[Any, Any]:
 
 
 def _answer(completion: str) -> str:
-    """A completion without the question that it goes on with. Halves of surrogate pairs, which no library takes, become question marks."""
-    return completion.split("\nQ:")[0].strip().encode("utf-8", "replace").decode("utf-8")
+    """A completion without the question that it goes on with."""
+    return _whole(completion.split("\nQ:")[0].strip())
+
+
+def _whole(text: str) -> str:
+    """A text with question marks for halves of surrogate pairs, which no library takes."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def normalised(completion: str) -> str:
@@ -276,7 +331,7 @@ def _cutter(language: str) -> Callable[[str], Sequence[str]]:
     return str.split
 
 
-def _rates(verdicts: Sequence[_Verdict], language: str, asked: bool) -> Rates:
+def _rates(verdicts: Sequence[Verdict], language: str, asked: bool) -> Rates:
     """LCB's figures of one source and language, and what they pass over."""
     judged = [one for one in verdicts if one.lines]
     clean = [one for one in judged if not one.wrong]

@@ -70,6 +70,8 @@ PLAIN = Asking()
 Message: TypeAlias = dict[str, str]
 """One message of a conversation: who says it (`role`), and what (`content`)."""
 ROLES = ("system", "user", "assistant")
+_THINKING = "enable_thinking"
+"""What templates call their switch."""
 
 
 def ask(
@@ -81,21 +83,22 @@ def ask(
     asking: Asking = PLAIN,
     examples: Sequence[tuple[str, str]] = (),
     system: str | None = None,
+    thinking: bool | None = None,
 ) -> str:
     """The prompt's text, without the tokenizer's own special tokens where it adds them itself.
 
-    `system`: what a chat model is told before; other models read it as a paragraph before the question.
+    `system`: what a chat model is told before; other models read it as a paragraph before the question. `thinking`: see `conversation`.
     Raises OptionError where fewer examples are given than `asking` wants.
     """
     if len(examples) < asking.shots:
         raise OptionError(f"{len(examples)} examples were given. Expected {asking.shots}.")
     shots = examples[: asking.shots]
-    wish = _wish(source, target, asking)
+    wish = wished(source, target, asking)
     words = WORDS.get(base(target), WORDS["en"])
     if getattr(tokenizer, "chat_template", None):
         frame = f"{words.question}: {{}}\n{words.answer}:" if asking.frame == "target" else "{}"
         exchanges = [(frame.format(_with(one, wish)), answer) for one, answer in (*shots, (question, ""))]
-        return chat(tokenizer, exchanges, system=system)
+        return chat(tokenizer, exchanges, system=system, thinking=thinking)
     q, a = (words.question, words.answer) if asking.frame == "target" else _PLAIN
     parts = [f"{q}: {_with(one, wish)}\n{a}: {answer.strip()}\n" for one, answer in shots]
     before = [f"{system}\n\n"] if system else []
@@ -135,7 +138,8 @@ def _with(question: str, wish: str) -> str:
     return f"{question} {wish}" if wish else question
 
 
-def _wish(source: str, target: str, asking: Asking) -> str:
+def wished(source: str, target: str, asking: Asking) -> str:
+    """How the target language is asked for, in words of the source or of the target language; empty where it is not."""
     if asking.wish == "none":
         return ""
     if asking.wish == "target" and base(target) in WORDS:
@@ -154,33 +158,47 @@ def language_name(language: str, within: str) -> str:
     return str(langcodes.Language.get(base(language)).display_name(within))
 
 
-def chat(tokenizer: Any, exchanges: Sequence[tuple[str, str]], *, system: str | None = None) -> str:
+def chat(
+    tokenizer: Any,
+    exchanges: Sequence[tuple[str, str]],
+    *,
+    system: str | None = None,
+    thinking: bool | None = None,
+) -> str:
     """Exchanges in the model's own template, up to where it answers the last. Raises ModelError where that fails."""
     turns: list[Message] = []
     for asked, answer in exchanges:
         turns += [{"role": "user", "content": asked}, {"role": "assistant", "content": answer.strip()}]
-    return conversation(tokenizer, turns[:-1], system=system)
+    return conversation(tokenizer, turns[:-1], system=system, thinking=thinking)
 
 
-def conversation(tokenizer: Any, messages: Sequence[Message], *, system: str | None = None) -> str:
+def conversation(
+    tokenizer: Any, messages: Sequence[Message], *, system: str | None = None, thinking: bool | None = None
+) -> str:
     """Messages in the model's own template, up to where it answers the last.
 
     `system` is told first where the messages hold no system prompt. A template that has no place for one, such as Gemma's, reads it at the
-    beginning of the first message of the user. Raises ModelError for a model without a template, and where filling it in fails.
+    beginning of the first message of the user. `thinking`: whether a model that reasons before it answers should; None: as its template does by itself.
+    Raises ModelError for a model without a template, and where filling it in fails, OptionError for `thinking` where the template has no switch for it.
     """
     if not getattr(tokenizer, "chat_template", None):
         raise ModelError(
             "This model has no chat template, so it cannot be given messages. Expected a chat model, often called -it or -Instruct; or ask "
             "single questions."
         )
+    if thinking is not None and _THINKING not in str(tokenizer.chat_template):
+        raise OptionError(
+            f"thinking is {thinking}, and this model's chat template has no switch for it ({_THINKING}). Leave it out."
+        )
     turns = [dict(one) for one in messages]
     if system and turns[0]["role"] != "system":
         turns.insert(0, {"role": "system", "content": system})
+    how = {} if thinking is None else {_THINKING: thinking}
     if turns[0]["role"] == "system" and not _tells(tokenizer, turns):
         told = turns.pop(0)["content"]
         first = next((one for one in turns if one["role"] == "user"), turns[0])
         first["content"] = f"{told}\n\n{first['content']}"
-    return _filled(tokenizer, turns)
+    return _filled(tokenizer, turns, **how)
 
 
 def _tells(tokenizer: Any, turns: Sequence[Message]) -> bool:
@@ -191,11 +209,11 @@ def _tells(tokenizer: Any, turns: Sequence[Message]) -> bool:
         return False
 
 
-def _filled(tokenizer: Any, turns: Sequence[Message]) -> str:
+def _filled(tokenizer: Any, turns: Sequence[Message], **how: bool) -> str:
     with foreign(
         ModelError, lambda said: f"The model's chat template could not be filled in: {said} Ask without it: --bare."
     ):
-        text = str(tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=True))
+        text = str(tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=True, **how))
     added = tokenizer.bos_token if tokenizer("")["input_ids"][:1] == [tokenizer.bos_token_id] else None
     return text.removeprefix(added) if added else text
 

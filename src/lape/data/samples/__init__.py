@@ -2,6 +2,7 @@
 
 In the paper's seven languages 48 documents of 8 sentences: 28 to record, 20 to evaluate; and 104 questions: 24 for development, 40 for reporting,
 40 others to choose settings by. In five further languages the 28 documents to record, and the first 64 questions.
+And 40 requests in English for an answer in any language.
 """
 
 from __future__ import annotations
@@ -88,6 +89,18 @@ def questions(
         104
     """
     return _bundled(_QUESTIONS, part, languages, between="\n")
+
+
+def requests(language: str) -> list[str]:
+    """40 requests in English for an answer in a language, such as a letter, a list or an explanation; the wish stands at the beginning, within, or at the end.
+
+    Example:
+        >>> from lape.data import samples
+        >>> samples.requests("French")[1:3]
+        ['Explain in French how a refrigerator keeps food cold.', 'Answer in French. Give five reasons to learn a musical instrument as an adult.']
+    """
+    found = files("lape.data.samples").joinpath("bundled", "requests.txt").read_text(encoding="utf-8")
+    return [line.replace("{language}", language) for line in found.splitlines()]
 
 
 def _bundled(parts: Mapping[str, _Part], name: str, languages: Sequence[str], between: str) -> dict[str, list[str]]:

@@ -1,0 +1,63 @@
+"""The pictures of answers in the wrong language."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from lape.figures.captions import QUESTIONS, Facts, resamples, span
+from lape.figures.dots import interval, rows
+from lape.figures.heat import heat
+from lape.figures.style import BLUE, Canvas, Paper, Tables, blank, ends
+from lape.measure.answer_failures import KINDS
+from lape.measure.language_confusion import ALL
+
+
+def confusion(tables: Tables, paper: Paper) -> Canvas:
+    """The share of answers that fail, a row per condition, task and language."""
+    table = _each(tables)
+    figure, axes = blank(paper, 0.55 + 0.17 * max(len(table), 2))
+    for k, row in enumerate(table.iter_rows(named=True)):
+        interval(axes, k, *ends(row, "failing"))
+        axes.plot(row["failing"], k, "o", color=BLUE, markersize=3.5, zorder=3)
+    rows(axes, _names(table, paper))
+    axes.set_xlim(0, None)
+    axes.set_xlabel("share of answers that fail")
+    return figure
+
+
+def kinds(tables: Tables, paper: Paper) -> Canvas:
+    """The share of answers by how they fail."""
+    table = _each(tables)
+    there = [kind for kind in KINDS if table[kind].sum() > 0] or list(KINDS)
+    values = table.select(there).to_numpy().astype(np.float64)
+    return heat(paper, _names(table, paper), [one.replace("_", " ") for one in there], values, "share of answers")
+
+
+def _each(tables: Tables) -> pl.DataFrame:
+    return tables["confusion"].filter((pl.col("source") == ALL) & (pl.col("language") != ALL))
+
+
+def _names(table: pl.DataFrame, paper: Paper) -> list[str]:
+    several = {name: table[name].n_unique() > 1 for name in ("condition", "task")}
+    return [
+        ", ".join([paper.name(row["language"]), *(row[name] for name, shown in several.items() if shown and row[name])])
+        for row in table.iter_rows(named=True)
+    ]
+
+
+def caption(tables: Tables, facts: Facts) -> str:
+    """Of the shares."""
+    return (
+        "Share of answers that fail, by the language that was wanted: nothing is written, in another script or language as a whole or for a sentence, refused, "
+        f"repeating itself, or a line or word that the Language Confusion Benchmark does not let pass. n: {span(_each(tables)['answers'])} answers. "
+        f"{QUESTIONS.format(resamples=resamples(facts))}"
+    )
+
+
+def kinds_caption(tables: Tables, _facts: Facts) -> str:
+    """Of the kinds."""
+    return (
+        "Share of answers by how they fail, each counted in the first way that holds, from left to right; colours start at 0 and follow the square root. "
+        f"n: {span(_each(tables)['answers'])} answers in each row."
+    )

@@ -1,0 +1,250 @@
+"""How often a model answers in another language than the one asked for: asked and judged, or answers of elsewhere judged."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+from torch import nn
+
+from lape.errors import OptionError, TextError
+from lape.experiments.confusion.answers import GIVEN
+from lape.experiments.confusion.prompts import Prompt
+from lape.experiments.confusion.table import JUDGED, rates
+from lape.measure.answer_failures import Failing, Failures, without_thought
+from lape.measure.generation import SamplingOptions, write
+from lape.measure.language_confusion import ALL, Judge
+from lape.measure.prompts import ask, conversation, cut, language_name
+from lape.measure.result import Result
+from lape.model.identity import checksum
+from lape.options import given, positive
+from lape.progress import Progress, silent
+from lape.store import files
+from lape.store.cells import Cells
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class ConfusionOptions(SamplingOptions):
+    """How a model is asked whose answers are judged by their language."""
+
+    new_tokens: int = 100
+    """At most this many new tokens per answer; the Language Confusion Benchmark gives 100."""
+    batch: int = 40
+    """Prompts that run at once."""
+    system: str | None = None
+    """What a chat model is told first; {language} stands for the language that is wanted: "Always answer in {language}."."""
+    thinking: bool | None = None
+    """Whether a model that reasons before it answers should. Default: as its chat template does by itself."""
+    seeds: int = 1
+    """Draws of each answer, from `seed` on; from several, the noise floor. Needs a temperature; the benchmark draws at 0.3 with top-p 0.75."""
+    resamples: int = 2000
+    """Bootstrap resamples of the questions behind the 95 % intervals."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "seeds", "resamples")
+        if self.seeds > 1 and not self.temperature:
+            raise OptionError(f"seeds is {self.seeds}, but nothing is drawn. Give a temperature too, such as 0.3.")
+
+
+def confusion(
+    model: PreTrainedModel | nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    *,
+    new_tokens: int = 100,
+    repetition_penalty: float = 1.1,
+    batch: int = 40,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int = 0,
+    system: str | None = None,
+    thinking: bool | None = None,
+    seeds: int = 1,
+    resamples: int = 2000,
+    condition: str = "",
+    words: str | Path | None = None,
+    lid: str | Path | None = None,
+    folder: Path | None = None,
+    progress: Progress = silent,
+) -> Result:
+    """Ask a model, and judge by their language what it answers: LCB's rates (Marchisio et al. 2024), and the failures that they pass over.
+
+    Inside of `lape.edited` or `lape.steer`, what the edited model answers. `prompts`: `bundled(["fr", "ko"])` or `read_prompts(path)` of
+    `lape.experiments.confusion.prompts`. `condition`: what this way of asking is called. `words`, `lid`: as in
+    `lape.measure.language_confusion`. `folder`: where finished parts are kept, so that a run that was stopped goes on. Further: see `ConfusionOptions`.
+
+    Gives the tables of `scored`. Raises OptionError for missing packages, TextError for no prompts, or a language without an identifier.
+
+    Example:
+        >>> from lape.experiments.confusion.prompts import bundled
+        >>> from lape.experiments.confusion.run import confusion
+        >>> found = confusion(model, tokenizer, bundled(["fr"], most=2), new_tokens=4)
+        >>> found["confusion"].filter(source="all", language="all").select("task", "answers").rows()
+        [('crosslingual', 2), ('monolingual', 2)]
+    """
+    options = given(ConfusionOptions, locals())
+    check_prompts(prompts)
+    judge = Judge(lid, words)
+    Failures([one.language for one in prompts], judge=judge)  # refuses before the model is asked
+    if folder is not None:
+        files.same_run(folder, _described(model, prompts, options, condition))
+    cells = Cells(folder and folder / files.CELLS)
+    answers = asked(model, tokenizer, prompts, options, condition, cells, progress)
+    return _result(answers, judge, options.resamples, progress)
+
+
+def _described(model: Any, prompts: Sequence[Prompt], options: ConfusionOptions, condition: str) -> dict[str, Any]:
+    """What finished cells depend on: a folder with cells of another run is refused."""
+    how = {name: value for name, value in asdict(options).items() if name != "resamples"}
+    asked = [asdict(one) for one in prompts]
+    return {"options": how, "condition": condition, "prompts": asked, "model": checksum(model)}
+
+
+def scored(
+    answers: pl.DataFrame,
+    *,
+    words: str | Path | None = None,
+    lid: str | Path | None = None,
+    resamples: int = 2000,
+    progress: Progress = silent,
+) -> Result:
+    """Judge answers that were given elsewhere; no model is needed.
+
+    `answers`: columns of `lape.experiments.confusion.answers.GIVEN`, of which `answer` and `language` must be there; `read_answers` reads files.
+
+    Gives the tables `confusion` (`RATES` of `lape.experiments.confusion.table`), `confusion_changes` (`CHANGES`; no rows for a single condition) and
+    `confused_answers` (`JUDGED`). Raises OptionError for missing packages, TextError for missing columns, or a language without an identifier.
+
+    Example:
+        >>> import polars as pl
+        >>> from lape.experiments.confusion.run import scored
+        >>> found = scored(pl.DataFrame({"language": ["ko", "ko"], "answer": ["天空是蓝色的，因为光被散射了。", "하늘은 파랗습니다."]}))
+        >>> found["confused_answers"].select("kind", "identified").rows()
+        [('other_script', 'zh'), (None, 'ko')]
+    """
+    return _result(_whole(answers), Judge(lid, words), resamples, progress)
+
+
+def check_prompts(prompts: Sequence[Prompt]) -> None:
+    """Refuse no prompts, and names that stand for averages. Raises TextError or OptionError."""
+    if not prompts:
+        raise TextError("There are no prompts. Expected at least one.")
+    if ALL in {name for one in prompts for name in (one.source, one.language)}:
+        raise OptionError(f"A source or language is called {ALL}, which is what averages are called. Rename it.")
+
+
+def asked(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Prompt],
+    options: ConfusionOptions,
+    condition: str,
+    cells: Cells,
+    progress: Progress,
+) -> pl.DataFrame:
+    """What a model answers: `GIVEN`, in the order of the prompts, seed by seed; in cells of a task and language."""
+    groups: dict[tuple[str, str], list[int]] = {}
+    for at, one in enumerate(prompts):
+        groups.setdefault((one.task, one.language), []).append(at)
+    found: list[tuple[int, int, dict[str, Any]]] = []
+    total, done = len(prompts) * options.seeds, 0
+    for draw in range(options.seeds):
+        for (task, language), places in groups.items():
+            progress("answering", done, total)
+            some = [prompts[at] for at in places]
+
+            def make(some: Sequence[Prompt] = some, draw: int = draw) -> pl.DataFrame:
+                return _answered(model, tokenizer, some, options, condition, options.seed + draw)
+
+            kept = cells.table(f"{draw}-{task}-{language}", make)
+            found += [(draw, at, row) for at, row in zip(places, kept.iter_rows(named=True), strict=True)]
+            done += len(some)
+    progress("answering", total, total)
+    return pl.DataFrame([row for _, _, row in sorted(found, key=lambda one: one[:2])], schema=GIVEN)
+
+
+def _answered(
+    model: Any, tokenizer: Any, prompts: Sequence[Prompt], options: ConfusionOptions, condition: str, seed: int
+) -> pl.DataFrame:
+    texts = [text_of(tokenizer, one, options) for one in prompts]
+    how = SamplingOptions(**{name: getattr(options, name) for name in vars(SamplingOptions())} | {"seed": seed})
+    rows = []
+    for one, written in zip(prompts, write(model, tokenizer, texts, how), strict=True):
+        thought, said = without_thought(written.text)
+        said = said if getattr(tokenizer, "chat_template", None) else cut(said, target=one.language)
+        key = (condition, one.task, one.source, one.language, one.question, seed)
+        rows.append(dict(zip(GIVEN, (*key, one.text, said.strip(), thought, written.cut), strict=True)))
+    return pl.DataFrame(rows, schema=GIVEN)
+
+
+def text_of(tokenizer: Any, prompt: Prompt, options: ConfusionOptions) -> str:
+    """What the model goes on from. What the system is told is the prompt's own, or else the options'."""
+    told = prompt.system or options.system
+    told = told and re.sub(r"\{language\}", lambda _: language_name(prompt.language, "en"), told)
+    if prompt.messages:
+        return conversation(tokenizer, prompt.messages, system=told, thinking=options.thinking)
+    target = prompt.language
+    return ask(tokenizer, prompt.text, source=target, target=target, system=told, thinking=options.thinking)
+
+
+def _whole(answers: pl.DataFrame) -> pl.DataFrame:
+    """The answers with all columns of `GIVEN`. Raises TextError for those that must be there, or hold something else than text."""
+    missing = [name for name in ("answer", "language") if answers.schema.get(name) != pl.String]
+    if missing:
+        raise TextError(f"The answers have no text in {', '.join(missing)}. Found {', '.join(answers.columns)}.")
+    empty: Mapping[str, Any] = {"seed": 0, "prompt": None, "reasoning": None, "cut": None}
+    columns = []
+    for name, kind in GIVEN.items():
+        there = pl.col(name) if name in answers.columns else pl.lit(empty.get(name, ""))
+        columns.append(there.cast(kind).alias(name) if name in empty else there.cast(kind).fill_null("").alias(name))
+    whole = answers.with_row_index("at").select(*columns, "at")
+    named = pl.when(pl.col("question") == "").then(pl.format("{} {}", "source", "at")).otherwise("question")
+    return whole.with_columns(named.alias("question")).drop("at")
+
+
+def _result(answers: pl.DataFrame, judge: Judge, resamples: int, progress: Progress) -> Result:
+    if not len(answers):
+        raise TextError("There are no answers. Expected at least one.")
+    judged = _judged(answers, judge, progress)
+    table, changes = rates(judged, resamples=resamples)
+    return Result({"confusion": table, "confusion_changes": changes, "confused_answers": judged}, _notes(table))
+
+
+def _judged(answers: pl.DataFrame, judge: Judge, progress: Progress) -> pl.DataFrame:
+    """The answers with their verdicts: `JUDGED`, in the order in which they came."""
+    languages = answers["language"].unique(maintain_order=True).to_list()
+    failures = Failures(languages, judge=judge)
+    parts, done = [], 0
+    indexed = answers.with_row_index("at")
+    for language in languages:
+        progress("judging", done, len(answers))
+        some = indexed.filter(language=language)
+        found = failures(some["answer"].to_list(), language)
+        thoughts = failures.language_of(some["reasoning"].to_list())
+        rows = [_verdict(one, thought, language) for one, thought in zip(found, thoughts, strict=True)]
+        kinds = {name: kind for name, kind in JUDGED.items() if name not in GIVEN}
+        parts.append(some.hstack(pl.DataFrame(rows, schema=kinds)))
+        done += len(some)
+    progress("judging", done, len(answers))
+    return pl.concat(parts).sort("at").select(*JUDGED)
+
+
+def _verdict(one: Failing, thought: str | None, language: str) -> dict[str, Any]:
+    verdict = one.verdict
+    by_rule = (verdict.skipped, verdict.passed, verdict.without_english(language), verdict.switched)
+    judged = (one.kind, one.language, one.span, one.span_language, thought, *by_rule)
+    return dict(zip([name for name in JUDGED if name not in GIVEN], judged, strict=True))
+
+
+def _notes(table: pl.DataFrame) -> tuple[str, ...]:
+    whole = table.filter((pl.col("source") == ALL) & (pl.col("language") != ALL))
+    few = whole.filter(pl.col("failing_low").is_null())["language"].unique(maintain_order=True).to_list()
+    return (f"There is no interval for {', '.join(few)}: under 20 questions.",) if few else ()

@@ -1,0 +1,119 @@
+"""What a report says of answers in the wrong language: how many fail, how, and some of them as they came."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import polars as pl
+
+from lape.experiments.context import Tables
+from lape.experiments.section import Answer, Answers, Asked, Block, Picture, Rows, Section, interval, number
+from lape.experiments.table import Table
+from lape.measure.answer_failures import KINDS, MEANT
+from lape.measure.intervals import ENDS
+from lape.measure.language_confusion import ALL
+
+TITLE = "Answers in the wrong language"
+_SHOWN = 3
+"""Answers of each kind that are shown."""
+KEYS = ("condition", "task", "language")
+RATES_SHOWN = Table(
+    "LPR and WPR: line and word pass rate of the Language Confusion Benchmark (Marchisio et al. 2024). Failing: the share of answers that fail in any way. "
+    "Means over sources; 95 % bootstrap over questions.",
+    {
+        **dict.fromkeys(KEYS, pl.String),
+        "answers": pl.Int64,
+        **{f"{rate}{end}": pl.Float64 for rate in ("lpr", "wpr", "failing") for end in ENDS},
+    },
+    labels={"lpr": "LPR", "wpr": "WPR"},
+)
+_RULES = "; ".join(f"{kind.replace('_', ' ')}: {meant}" for kind, meant in MEANT.items())
+KINDS_SHOWN = Table(
+    f"Shares of all answers by how they fail, each in the first way that holds. {_RULES}. Skipped: no line is long enough for the benchmark, "
+    "which passes over it; no failure by itself.",
+    {**dict.fromkeys(KEYS, pl.String), **dict.fromkeys((*KINDS, "skipped", "reasoning_right"), pl.Float64)},
+    labels={"reasoning_right": "reasoning in it"},
+    digits=2,
+)
+CHANGES_SHOWN = Table(
+    "What changes from the first condition, paired over questions.",
+    {
+        **dict.fromkeys(("condition", "than", "task", "language"), pl.String),
+        **{f"{rate}_change{end}": pl.Float64 for rate in ("lpr", "failing") for end in ENDS},
+    },
+    labels={"lpr_change": "LPR", "failing_change": "failing"},
+)
+
+
+def section(tables: Tables) -> Section:
+    """The section."""
+    about = "How often answers are in another language than the one asked for, and what else goes wrong with them."
+    if "confusion" not in tables:
+        return Section(TITLE, about)
+    whole = tables["confusion"].filter(source=ALL)
+    each = told(whole)
+    blocks: list[Block] = [
+        _rows("rates", RATES_SHOWN, each),
+        _rows("failures by kind", KINDS_SHOWN, each),
+        Picture("confusion"),
+        Picture("confusion_kinds"),
+    ]
+    if len(changes := tables.get("confusion_changes", pl.DataFrame())):
+        blocks.insert(1, _rows("changes", CHANGES_SHOWN, changes))
+    if "confused_answers" in tables and (shown := failed(tables["confused_answers"])):
+        note = "The first answers of each kind of failure in each language, as they came."
+        blocks.append(Answers("Answers that fail", note, shown))
+    return Section(TITLE, about, findings(whole), tuple(blocks))
+
+
+def told(whole: pl.DataFrame) -> pl.DataFrame:
+    """The rows that are shown: without one for the mean of a single language."""
+    several = whole.filter(pl.col("language") != ALL).group_by("condition", "task").agg(pl.len().alias("several"))
+    kept = whole.join(several, on=["condition", "task"], maintain_order="left")
+    return kept.filter((pl.col("language") != ALL) | (pl.col("several") > 1)).drop("several")
+
+
+def _rows(name: str, table: Table, frame: pl.DataFrame) -> Rows:
+    """A table without the columns that say nothing: those in which every row has the same word, and those that are empty."""
+    dull: set[str] = {
+        one for one in ("condition", "than", "task") if one in frame.columns and frame[one].n_unique() == 1
+    }
+    dull |= {one for one in table.schema if frame[one].null_count() == len(frame)}
+    ends = {end for one in dull for end in table.interval(one)}
+    shown = replace(table, shown=tuple(one for one in table.schema if one not in dull | ends))
+    return Rows(name, shown, frame.select(*table.schema), open=True)
+
+
+def findings(whole: pl.DataFrame) -> tuple[str, ...]:
+    """A sentence for each condition and task: how many fail, how that compares with noise, and where it is worst."""
+    said = []
+    for (condition, task), some in whole.group_by("condition", "task", maintain_order=True):
+        mean = some.filter(language=ALL).row(0, named=True)
+        each = some.filter(pl.col("language") != ALL).sort("failing", descending=True)
+        worst = each.row(0, named=True)
+        where = ", ".join(filter(None, (str(condition), str(task))))
+        floor = mean["failing_floor"]
+        noise = "" if floor is None else f"; between seeds it differs by {number(floor)}"
+        beside = (
+            f", most in {worst['language']} ({number(worst['failing'])})" if len(each) > 1 and worst["failing"] else ""
+        )
+        named = worst["language"] if len(each) == 1 else f"{len(each)} languages"
+        begun = f"{where[:1].upper()}{where[1:]}: a share" if where else "A share"
+        failing = f"{number(mean['failing'])} {interval(mean['failing_low'], mean['failing_high'])}"
+        passing = f"{number(mean['lpr'])} {interval(mean['lpr_low'], mean['lpr_high'])}"
+        said.append(
+            f"{begun} of {failing} of {mean['answers']:,} answers wanted in {named} fails{beside}; LPR {passing}{noise}."
+        )
+    return tuple(said)
+
+
+def failed(judged: pl.DataFrame) -> list[Asked]:
+    """Some answers of each kind of failure in each language, of the first condition that has them."""
+    first = judged.filter(pl.col("kind").is_not_null()).group_by("language", "kind", maintain_order=True).head(_SHOWN)
+    shown = []
+    for number_, row in enumerate(first.sort("language", maintain_order=True).iter_rows(named=True)):
+        slip = f": {row['span']}" if row["kind"] == "slipped" else ""
+        condition = ", ".join(filter(None, (row["condition"], row["task"], f"{row['kind'].replace('_', ' ')}{slip}")))
+        answer = Answer(condition, row["identified"], row["identified"] == row["language"], None, row["answer"])
+        shown.append(Asked(number_, row["prompt"] or row["source"], row["language"], (answer,)))
+    return shown
