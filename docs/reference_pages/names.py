@@ -35,6 +35,7 @@ PAGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
             "lape.experiments.similarity.run.pairs",
             "lape.experiments.null.run.topic_slices",
             "lape.experiments.confusion.run.scored",
+            "lape.experiments.confusion.run.served_confusion",
             "lape.experiments.confusion.prompts.Prompt",
             "lape.experiments.confusion.prompts.bundled",
             "lape.experiments.confusion.prompts.read_prompts",

@@ -60,6 +60,7 @@ SMALL = {
     "export": "--overwrite",
     "merge": "--overwrite",
     "steer": "--from en --new-tokens 4",
+    "confusion": "--new-tokens 4 --resamples 20",
     "force": "--overwrite --pairs en-fr --new-tokens 4 --candidates 2 --resamples 50 --families none neurons ceiling",
     "run": "--overwrite --tokens 150 --resamples 50",
     "study": "--overwrite --quick --tokens 150 --sizes 4 --rates 0.002 --draws 1 --resamples 50 --sentences 20 --domain-tokens 300",
@@ -103,8 +104,23 @@ def _texts(folder: Path) -> None:
         with gzip.open(folder / "zh" / f"{part}.jsonl.gz", "wt") as file:
             file.writelines(json.dumps({"text": text}) + "\n" for text in sentences("zh", 40, 5 + part))
     (folder / "prompts.txt").write_text("How are you?\n")
+    _answers(folder)
     # a prompt, since the made model has no chat template
     (folder / "conversations.jsonl").write_text(json.dumps({"prompt": "How are you?"}) + "\n")
+
+
+def _answers(folder: Path) -> None:
+    """What `lape confusion` reads: prompts, answers, and the benchmark's test sets and outputs."""
+    lines = [{"prompt": "How are you?", "language": "fr"}, {"prompt": "Comment vas-tu ?", "language": "fr"}]
+    (folder / "prompts.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
+    lines = [{"answer": "Je vais bien, merci beaucoup.", "language": "fr"}]
+    (folder / "log.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
+    sets = folder / "test_sets/crosslingual/okapi"
+    sets.mkdir(parents=True)
+    wish = "reply in {language_requested}"
+    (sets / "fr.csv").write_text(f"prompt,phrasing,language,source\nReply in French. How are you?,{wish},fr,okapi\n")
+    said = "0,mine,Je vais bien et toi aussi.,crosslingual,okapi,fr"
+    (folder / "outputs.csv").write_text(f"id,model,completion,task,source,language\n{said}\n")
 
 
 def _runs(folder: Path) -> None:

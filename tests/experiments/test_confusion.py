@@ -19,13 +19,14 @@ pytest.importorskip("lingua", reason="needs the extra lid")
 from lape.errors import FileError, OptionError, TextError
 from lape.experiments.confusion.answers import GIVEN, read_answers
 from lape.experiments.confusion.prompts import Prompt, bundled, read_prompts
-from lape.experiments.confusion.run import ConfusionOptions, confusion, scored, text_of
+from lape.experiments.confusion.run import ConfusionOptions, confusion, scored, served_confusion, text_of
 from lape.experiments.confusion.section import failed, section
 from lape.experiments.confusion.table import CHANGES, JUDGED, RATES, rates
 from lape.measure.answer_failures import KINDS
 from lape.measure.bootstrap import Resamples
 from lape.measure.language_confusion import language_confusion
 from support.planted import planted, planted_tokenizer
+from support.serving import ADAPTER, BASE, ENGINES, Fake, serving
 
 FR = "Le ciel est bleu parce que la lumière du soleil est diffusée."
 EN = "The sky is blue because the light of the sun is scattered."
@@ -452,3 +453,64 @@ def test_the_section_says_what_failed_and_shows_some():
     assert names == ["language", "answers", "lpr", "failing"], "columns that say nothing are not shown"
     shown = failed(found["confused_answers"])
     assert [(one.target, one.answers[0].condition) for one in shown] == [("fr", "other_language".replace("_", " "))] * 3
+
+
+# A server that is asked
+
+
+def says(prompt, acts):
+    return FR if acts or "French" in prompt else EN
+
+
+def test_a_server_is_asked_for_its_model_and_for_an_adapter():
+    prompts = [Prompt(f"Question {k}?", "fr", "", "mine", str(k)) for k in range(6)]
+    how = {"words": _words(), "batch": 3, "resamples": 20}
+    with serving(Fake(says=says)) as fake:
+        plain = served_confusion(fake.url, prompts, served=BASE, **how)
+        switched = served_confusion(fake.url, prompts, served=ADAPTER, **how, temperature=0.3, seeds=2)
+        told = served_confusion(fake.url, prompts, served=BASE, system="Answer in {language}.", **how)
+    assert plain["confused_answers"]["kind"].to_list() == ["other_language"] * 6
+    assert switched["confused_answers"]["kind"].to_list() == [None] * 12
+    assert told["confused_answers"]["prompt"].to_list() == [one.text for one in prompts], "in their order"
+    bodies = [body for path, body, _ in fake.seen if path.endswith("completions")]
+    assert [body["model"] for body in bodies] == [BASE] * 6 + [ADAPTER] * 12 + [BASE] * 6
+    assert {body["temperature"] for body in bodies[:6]} == {0}
+    assert {body["seed"] for body in bodies[6:18]} == {0, 1}
+    assert {body["repetition_penalty"] for body in bodies} == {1.1}
+    assert bodies[-1]["messages"][0] == {"role": "system", "content": "Answer in French."}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_each_engine_is_asked_in_its_manner(engine):
+    with serving(Fake(engine=engine, says=says)) as fake:
+        name = "to-fr" if engine == "llamacpp" else ADAPTER
+        found = served_confusion(
+            fake.url, [Prompt("Why?", "fr", question="q")], served=name, words=_words(), resamples=20
+        )
+    assert found["confused_answers"]["kind"].to_list() == [None]
+
+
+def test_reasoning_that_a_server_tells_apart_is_kept_apart():
+    message = {"role": "assistant", "content": FR, "reasoning_content": EN}
+    reply = (200, {"choices": [{"message": message, "finish_reason": "length"}]})
+    with serving(Fake(replies={"/v1/chat/completions": reply})) as fake:
+        found = served_confusion(
+            fake.url, [Prompt("Why?", "fr")], served=BASE, thinking=True, words=_words(), resamples=20
+        )
+    row = found["confused_answers"].row(0, named=True)
+    assert (row["answer"], row["reasoning"], row["reasoning_language"], row["cut"]) == (FR, EN, "en", True)
+    asked = next(body for path, body, _ in fake.seen if path.endswith("completions"))
+    assert asked["chat_template_kwargs"] == {"enable_thinking": True}
+
+
+def test_a_server_that_cannot_be_asked_so_is_refused():
+    one = [Prompt("Why?", "fr")]
+    with serving(Fake()) as fake, pytest.raises(OptionError, match="has no adapter to-de"):
+        served_confusion(fake.url, one, served="to-de", words=_words())
+    with serving(Fake(engine="other")) as fake, pytest.raises(OptionError, match="serves org/base, to-fr"):
+        served_confusion(fake.url, one, words=_words())
+    with serving(Fake(engine="other")) as fake, pytest.raises(OptionError, match="has no field for it"):
+        served_confusion(fake.url, one, served=BASE, thinking=True, words=_words())
+    broken = {"/v1/chat/completions": (200, {"choices": []})}
+    with serving(Fake(replies=broken)) as fake, pytest.raises(OptionError, match="something else than a completion"):
+        served_confusion(fake.url, one, served=BASE, words=_words())

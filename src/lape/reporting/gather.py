@@ -78,7 +78,7 @@ class Gathered:
             return list(self.neurons)
         if self.stats is not None:
             return self.stats.languages
-        for name, column in (("histogram", "language"), ("perplexity", "off")):
+        for name, column in (("histogram", "language"), ("perplexity", "off"), ("confused_answers", "language")):
             if name in self.tables:
                 return list(self.tables[name][column].unique(maintain_order=True))
         return []

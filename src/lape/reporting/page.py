@@ -138,11 +138,11 @@ def pictures(run: Gathered) -> dict[str, dict[str, str]]:
 def sentence(run: Gathered) -> str:
     """What was run, in one sentence."""
     model, languages = run.model, run.languages
-    what = "A study of" if run.record.get("verb") == "study" else "Language neurons of"
+    what = {"study": "A study of", "confusion": "Answers of"}.get(str(run.record.get("verb")), "Language neurons of")
     parts = [f"{what} {model.get('id', 'a model')}"]
     if model.get("dtype"):
         parts.append(f"in {model['dtype']}")
-    parts.append(f"in {len(languages)} languages ({', '.join(languages)})")
+    parts.append(f"in {many(len(languages), 'language')} ({', '.join(languages)})")
     tokens = recorded_tokens(run)
     if tokens:
         low, high = min(tokens.values()), max(tokens.values())

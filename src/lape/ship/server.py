@@ -291,6 +291,77 @@ def ask_server(
     return served if local is None else _beside(served, local, prompts)
 
 
+@dataclass(frozen=True)
+class Answering:
+    """A model, or an adapter on one, that a running server answers with, in the manner of its engine.
+
+    Example:
+        >>> from lape.ship.server import Answering
+        >>> try:
+        ...     Answering.at("http://192.0.2.1:8000")
+        ... except lape.LapeError as error:
+        ...     print(error)
+        The server http://192.0.2.1:8000 is not on this machine. ... Type remote=True to allow that.
+    """
+
+    endpoint: Endpoint
+    engine: Engine
+    model: Model
+
+    @classmethod
+    def at(cls, url: str, name: str | None = None, *, remote: bool = False) -> Answering:
+        """The model or adapter of a name at an address; by default the only model that it serves. Raises as `ask_server` does."""
+        options = ServerOptions(remote=remote)
+        endpoint = _endpoint(url, options)
+        engine, models = served_by(endpoint)
+        plain = [one for one in models if not one.adapter]
+        if name is None:
+            if len(plain) != 1:
+                raise OptionError(
+                    f"The server at {endpoint.url} ({engine.name}) serves {_listed(models)}. Name the one that is asked: served=NAME."
+                )
+            return cls(endpoint, engine, plain[0])
+        found = _adapter(endpoint, engine, models, name)
+        if found.adapter:
+            base = _base(endpoint, engine, models, found, options)
+            called = {"model": f"{base.name}{engine.joined}{found.name}"} if engine.joined else {}
+            found = replace(found, fields={**base.fields, **found.fields, **called})
+        return cls(endpoint, engine, found)
+
+    def answer(
+        self,
+        messages: Sequence[Mapping[str, str]],
+        *,
+        new_tokens: int = 100,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int = 0,
+        repetition_penalty: float = 1.0,
+        thinking: bool | None = None,
+    ) -> tuple[str, str | None, bool]:
+        """What is answered to a conversation, what was thought before where the server tells it apart, and whether it was cut at the number of tokens.
+
+        `repetition_penalty`: of engines that take one in a request; others use what the model's own settings say. Raises OptionError where the server
+        gives no usable answer, and for `thinking` where its engine has no field for it.
+        """
+        how: dict[str, Any] = {"temperature": temperature, "seed": seed, "max_tokens": new_tokens}
+        how |= {"top_p": top_p} if top_p < 1 else {}  # what says nothing some engines do not know
+        penalty = {name: repetition_penalty for name in self.engine.fields if name.startswith("repe")}
+        if thinking is not None and not penalty:
+            raise OptionError(
+                f"thinking is {thinking}, and a request to {self.engine.name} has no field for it. Leave it out, or set it in the server."
+            )
+        template = {} if thinking is None else {"chat_template_kwargs": {"enable_thinking": thinking}}
+        body = {**self.model.fields, **self.engine.fields, **penalty, **template, **how}
+        choice = _choice(self.endpoint, self.model, "/v1/chat/completions", {**body, "messages": list(messages)})
+        try:
+            message = choice["message"]
+            thought = message.get("reasoning_content") or message.get("reasoning")
+            return str(message["content"] or ""), thought and str(thought), choice.get("finish_reason") == "length"
+        except (KeyError, TypeError, AttributeError) as error:
+            raise _no_completion(self.endpoint, self.model, "/v1/chat/completions") from error
+
+
 def last_of(prompt: Prompt) -> str:
     """The question; of a conversation, its last message."""
     return prompt if isinstance(prompt, str) else prompt[-1]["content"]
@@ -452,16 +523,28 @@ def _answer(endpoint: Endpoint, engine: Engine, model: Model, prompt: Prompt, op
     body = {**model.fields, **engine.fields, "temperature": 0, "seed": 0, "max_tokens": options.new_tokens}
     path = "/v1/completions" if options.bare else "/v1/chat/completions"
     asked = {"prompt": last_of(prompt)} if options.bare else {"messages": messages_of(prompt)}
+    choice = _choice(endpoint, model, path, {**body, **asked})
     try:
-        choice = endpoint.post(path, {**body, **asked})["choices"][0]
         said = choice["text"] if options.bare else _said(choice["message"])
+    except (KeyError, TypeError) as error:
+        raise _no_completion(endpoint, model, path) from error
+    return str(said or "")
+
+
+def _choice(endpoint: Endpoint, model: Model, path: str, body: Mapping[str, Any]) -> Any:
+    """The first completion that a server gives. Raises OptionError where it gives none."""
+    try:
+        return endpoint.post(path, body)["choices"][0]
     except Unanswered as error:
         raise OptionError(_unusable(endpoint, f"POST {path} for {model.name}", error)) from error
     except (KeyError, IndexError, TypeError) as error:
-        raise OptionError(
-            f"The server at {endpoint.url} answers POST {path} for {model.name} with something else than a completion. Look in its log."
-        ) from error
-    return str(said or "")
+        raise _no_completion(endpoint, model, path) from error
+
+
+def _no_completion(endpoint: Endpoint, model: Model, path: str) -> OptionError:
+    return OptionError(
+        f"The server at {endpoint.url} answers POST {path} for {model.name} with something else than a completion. Look in its log."
+    )
 
 
 def _said(message: Mapping[str, Any]) -> object:

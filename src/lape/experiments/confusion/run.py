@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import polars as pl
 from torch import nn
@@ -18,16 +18,20 @@ from lape.experiments.confusion.table import JUDGED, rates
 from lape.measure.answer_failures import Failing, Failures, without_thought
 from lape.measure.generation import SamplingOptions, write
 from lape.measure.language_confusion import ALL, Judge
-from lape.measure.prompts import ask, conversation, cut, language_name
+from lape.measure.prompts import Message, ask, conversation, cut, language_name
 from lape.measure.result import Result
 from lape.model.identity import checksum
 from lape.options import given, positive
 from lape.progress import Progress, silent
+from lape.ship.server import Answering
 from lape.store import files
 from lape.store.cells import Cells
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Answer: TypeAlias = Callable[[Sequence[Prompt], int], "list[tuple[str, str | None, bool]]"]
+"""Prompts and a seed -> of each its answer, the reasoning before it or None, and whether it was cut."""
 
 
 @dataclass(frozen=True)
@@ -91,21 +95,74 @@ def confusion(
         [('crosslingual', 2), ('monolingual', 2)]
     """
     options = given(ConfusionOptions, locals())
-    check_prompts(prompts)
-    judge = Judge(lid, words)
-    Failures([one.language for one in prompts], judge=judge)  # refuses before the model is asked
+    judge = _judge(prompts, lid, words)
     if folder is not None:
-        files.same_run(folder, _described(model, prompts, options, condition))
+        files.same_run(folder, _described(prompts, options, condition, model=checksum(model)))
     cells = Cells(folder and folder / files.CELLS)
-    answers = asked(model, tokenizer, prompts, options, condition, cells, progress)
+    answers = _all(prompts, options, condition, cells, _by_model(model, tokenizer, options), progress)
     return _result(answers, judge, options.resamples, progress)
 
 
-def _described(model: Any, prompts: Sequence[Prompt], options: ConfusionOptions, condition: str) -> dict[str, Any]:
+def served_confusion(
+    url: str,
+    prompts: Sequence[Prompt],
+    *,
+    served: str | None = None,
+    remote: bool = False,
+    new_tokens: int = 100,
+    repetition_penalty: float = 1.1,
+    batch: int = 40,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    seed: int = 0,
+    system: str | None = None,
+    thinking: bool | None = None,
+    seeds: int = 1,
+    resamples: int = 2000,
+    condition: str = "",
+    words: str | Path | None = None,
+    lid: str | Path | None = None,
+    folder: Path | None = None,
+    progress: Progress = silent,
+) -> Result:
+    """The same of a model, or an adapter, that a running server answers with: vLLM, SGLang, llama.cpp, transformers serve or another of OpenAI's interface.
+
+    `url`: such as http://127.0.0.1:8000. `served`: the model's or adapter's name there; by default the only model. `batch`: requests at once. `remote`: let the
+    server be on another machine. The key is taken from LAPE_SERVER_KEY. Further: see `confusion`. Raises OptionError for a server that gives no usable
+    answer too.
+
+    Example:
+        >>> from lape.experiments.confusion.prompts import bundled
+        >>> from lape.experiments.confusion.run import served_confusion
+        >>> try:
+        ...     served_confusion("http://192.0.2.1:8000", bundled(["fr"], most=1))
+        ... except lape.LapeError as error:
+        ...     print(error)
+        The server http://192.0.2.1:8000 is not on this machine. ... Type remote=True to allow that.
+    """
+    options = given(ConfusionOptions, locals())
+    judge = _judge(prompts, lid, words)
+    answering = Answering.at(url, served, remote=remote)
+    if folder is not None:
+        files.same_run(folder, _described(prompts, options, condition, served=[url, answering.model.name]))
+    cells = Cells(folder and folder / files.CELLS)
+    answers = _all(prompts, options, condition, cells, _by_server(answering, options), progress)
+    return _result(answers, judge, options.resamples, progress)
+
+
+def _judge(prompts: Sequence[Prompt], lid: str | Path | None, words: str | Path | None) -> Judge:
+    """Who judges; what cannot be asked or judged is refused before anything is asked."""
+    check_prompts(prompts)
+    judge = Judge(lid, words)
+    Failures([one.language for one in prompts], judge=judge)
+    return judge
+
+
+def _described(prompts: Sequence[Prompt], options: ConfusionOptions, condition: str, **asked_of: Any) -> dict[str, Any]:
     """What finished cells depend on: a folder with cells of another run is refused."""
     how = {name: value for name, value in asdict(options).items() if name != "resamples"}
     asked = [asdict(one) for one in prompts]
-    return {"options": how, "condition": condition, "prompts": asked, "model": checksum(model)}
+    return {"options": how, "condition": condition, "prompts": asked, **asked_of}
 
 
 def scored(
@@ -141,16 +198,15 @@ def check_prompts(prompts: Sequence[Prompt]) -> None:
         raise OptionError(f"A source or language is called {ALL}, which is what averages are called. Rename it.")
 
 
-def asked(
-    model: Any,
-    tokenizer: Any,
+def _all(
     prompts: Sequence[Prompt],
     options: ConfusionOptions,
     condition: str,
     cells: Cells,
+    answer: Answer,
     progress: Progress,
 ) -> pl.DataFrame:
-    """What a model answers: `GIVEN`, in the order of the prompts, seed by seed; in cells of a task and language."""
+    """What is answered: `GIVEN`, in the order of the prompts, seed by seed; in cells of a task and language."""
     groups: dict[tuple[str, str], list[int]] = {}
     for at, one in enumerate(prompts):
         groups.setdefault((one.task, one.language), []).append(at)
@@ -161,8 +217,8 @@ def asked(
             progress("answering", done, total)
             some = [prompts[at] for at in places]
 
-            def make(some: Sequence[Prompt] = some, draw: int = draw) -> pl.DataFrame:
-                return _answered(model, tokenizer, some, options, condition, options.seed + draw)
+            def make(some: Sequence[Prompt] = some, seed: int = options.seed + draw) -> pl.DataFrame:
+                return _table(some, condition, seed, answer(some, seed))
 
             kept = cells.table(f"{draw}-{task}-{language}", make)
             found += [(draw, at, row) for at, row in zip(places, kept.iter_rows(named=True), strict=True)]
@@ -171,28 +227,70 @@ def asked(
     return pl.DataFrame([row for _, _, row in sorted(found, key=lambda one: one[:2])], schema=GIVEN)
 
 
-def _answered(
-    model: Any, tokenizer: Any, prompts: Sequence[Prompt], options: ConfusionOptions, condition: str, seed: int
+def _table(
+    prompts: Sequence[Prompt], condition: str, seed: int, answers: Sequence[tuple[str, str | None, bool]]
 ) -> pl.DataFrame:
-    texts = [text_of(tokenizer, one, options) for one in prompts]
-    how = SamplingOptions(**{name: getattr(options, name) for name in vars(SamplingOptions())} | {"seed": seed})
+    """Prompts with their answers, reasoning, and whether they were cut."""
     rows = []
-    for one, written in zip(prompts, write(model, tokenizer, texts, how), strict=True):
-        thought, said = without_thought(written.text)
-        said = said if getattr(tokenizer, "chat_template", None) else cut(said, target=one.language)
+    for one, (answer, thought, cut_short) in zip(prompts, answers, strict=True):
         key = (condition, one.task, one.source, one.language, one.question, seed)
-        rows.append(dict(zip(GIVEN, (*key, one.text, said.strip(), thought, written.cut), strict=True)))
+        rows.append(dict(zip(GIVEN, (*key, one.text, answer.strip(), thought, cut_short), strict=True)))
     return pl.DataFrame(rows, schema=GIVEN)
 
 
-def text_of(tokenizer: Any, prompt: Prompt, options: ConfusionOptions) -> str:
-    """What the model goes on from. What the system is told is the prompt's own, or else the options'."""
+def _by_model(model: Any, tokenizer: Any, options: ConfusionOptions) -> Answer:
+    """Answers of a model at hand."""
+    usual = {name: getattr(options, name) for name in vars(SamplingOptions())}
+    chats = bool(getattr(tokenizer, "chat_template", None))
+
+    def answer(prompts: Sequence[Prompt], seed: int) -> list[tuple[str, str | None, bool]]:
+        how = SamplingOptions(**usual | {"seed": seed})
+        found = []
+        texts = [text_of(tokenizer, one, options) for one in prompts]
+        for one, written in zip(prompts, write(model, tokenizer, texts, how), strict=True):
+            thought, said = without_thought(written.text)
+            found.append((said if chats else cut(said, target=one.language), thought, written.cut))
+        return found
+
+    return answer
+
+
+def _by_server(served: Answering, options: ConfusionOptions) -> Answer:
+    """Answers of a running server, several requests at once."""
+    names = ("new_tokens", "temperature", "top_p", "repetition_penalty", "thinking")
+    how = {name: getattr(options, name) for name in names}
+
+    def answer(prompts: Sequence[Prompt], seed: int) -> list[tuple[str, str | None, bool]]:
+        def one(prompt: Prompt) -> tuple[str, str | None, bool]:
+            said, apart, cut_short = served.answer(messages_of(prompt, options), **how, seed=seed)
+            thought, rest = without_thought(said)
+            return rest, apart or thought, cut_short
+
+        with ThreadPoolExecutor(options.batch) as pool:
+            return list(pool.map(one, prompts))
+
+    return answer
+
+
+def told_to(prompt: Prompt, options: ConfusionOptions) -> str | None:
+    """What the system is told: the prompt's own, or else the options', with the language's English name in its place."""
     told = prompt.system or options.system
-    told = told and re.sub(r"\{language\}", lambda _: language_name(prompt.language, "en"), told)
+    return told and told.replace("{language}", language_name(prompt.language, "en"))
+
+
+def messages_of(prompt: Prompt, options: ConfusionOptions) -> list[Message]:
+    """A prompt as a conversation, with what the system is told where it says nothing of its own."""
+    turns = [dict(one) for one in prompt.messages] or [{"role": "user", "content": prompt.text}]
+    told = told_to(prompt, options)
+    return turns if told is None or turns[0]["role"] == "system" else [{"role": "system", "content": told}, *turns]
+
+
+def text_of(tokenizer: Any, prompt: Prompt, options: ConfusionOptions) -> str:
+    """What a model at hand goes on from."""
+    how: dict[str, Any] = {"system": told_to(prompt, options), "thinking": options.thinking}
     if prompt.messages:
-        return conversation(tokenizer, prompt.messages, system=told, thinking=options.thinking)
-    target = prompt.language
-    return ask(tokenizer, prompt.text, source=target, target=target, system=told, thinking=options.thinking)
+        return conversation(tokenizer, prompt.messages, **how)
+    return ask(tokenizer, prompt.text, source=prompt.language, target=prompt.language, **how)
 
 
 def _whole(answers: pl.DataFrame) -> pl.DataFrame:
