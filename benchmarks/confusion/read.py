@@ -118,10 +118,9 @@ def show(table: pl.DataFrame, kl: pl.DataFrame, best: pl.DataFrame) -> None:
             for one in languages
         ]
         ends = "" if row["failing_low"] is None else f" ({row['failing_low']:.2f}–{row['failing_high']:.2f})"
-        divergence = means.get(row["condition"])
-        print(
-            f"| {row['condition']} | {row['lpr']:.3f} | {row['failing']:.3f}{ends} | {'' if divergence is None else f'{divergence:.3f}'} | {' | '.join(parts)} |"
-        )
+        near = means.get(row["condition"])
+        numbers = [f"{row['lpr']:.3f}", f"{row['failing']:.3f}{ends}", "" if near is None else f"{near:.3f}"]
+        print(f"| {' | '.join([row['condition'], *numbers, *parts])} |")
     with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=200, float_precision=3):
         print(best)
 

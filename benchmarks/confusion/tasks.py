@@ -2,8 +2,9 @@
 
     python benchmarks/confusion/tasks.py MODEL RUN --xquad FOLDER --languages de vi zh --ways none "add × .5" … --out FOLDER
 
-Python: 40 functions, asked for in English, run in a process of their own against what they should give; a share of 40, with the paired difference from `none`.
-Passages: XQuAD in the language (where it is in it), F1 of the first line, of `--questions`. The system line is told where a way tells it. Goes on where it was stopped.
+Python: 40 functions, asked for in English, run in a process of their own against what they should give. Passages: XQuAD in the language (where it is in it), F1
+of the first line, on `--questions`. Both with the paired difference from `none`. The system line is told where a way tells it. Goes on where it was
+stopped.
 """
 
 from __future__ import annotations

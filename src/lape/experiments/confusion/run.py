@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import polars as pl
 from torch import nn
@@ -30,8 +31,9 @@ from lape.store.cells import Cells
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-Answer: TypeAlias = Callable[[Sequence[Prompt], int], "list[tuple[str, str | None, bool]]"]
-"""Prompts and a seed -> of each its answer, the reasoning before it or None, and whether it was cut."""
+T = TypeVar("T")
+Answer: TypeAlias = Callable[[Sequence[Prompt], int], "Iterator[tuple[str, str | None, bool]]"]
+"""Prompts and a seed -> of each, as they come, its answer, the reasoning before it or None, and whether it was cut."""
 
 
 @dataclass(frozen=True)
@@ -217,8 +219,11 @@ def _all(
             progress("answering", done, total)
             some = [prompts[at] for at in places]
 
-            def make(some: Sequence[Prompt] = some, seed: int = options.seed + draw) -> pl.DataFrame:
-                return _table(some, condition, seed, answer(some, seed))
+            def make(
+                some: Sequence[Prompt] = some, seed: int = options.seed + draw, before: int = done
+            ) -> pl.DataFrame:
+                told = partial(progress, "answering", total=total)
+                return _table(some, condition, seed, _counted(answer(some, seed), before, told))
 
             kept = cells.table(f"{draw}-{task}-{language}", make)
             found += [(draw, at, row) for at, row in zip(places, kept.iter_rows(named=True), strict=True)]
@@ -227,8 +232,15 @@ def _all(
     return pl.DataFrame([row for _, _, row in sorted(found, key=lambda one: one[:2])], schema=GIVEN)
 
 
+def _counted(answers: Iterator[T], before: int, told: Callable[[int], None]) -> Iterator[T]:
+    """Answers as they come, each told of."""
+    for done, one in enumerate(answers, before + 1):
+        told(done)
+        yield one
+
+
 def _table(
-    prompts: Sequence[Prompt], condition: str, seed: int, answers: Sequence[tuple[str, str | None, bool]]
+    prompts: Sequence[Prompt], condition: str, seed: int, answers: Iterable[tuple[str, str | None, bool]]
 ) -> pl.DataFrame:
     """Prompts with their answers, reasoning, and whether they were cut."""
     rows = []
@@ -243,14 +255,14 @@ def _by_model(model: Any, tokenizer: Any, options: ConfusionOptions) -> Answer:
     usual = {name: getattr(options, name) for name in vars(SamplingOptions())}
     chats = bool(getattr(tokenizer, "chat_template", None))
 
-    def answer(prompts: Sequence[Prompt], seed: int) -> list[tuple[str, str | None, bool]]:
-        how = SamplingOptions(**usual | {"seed": seed})
-        found = []
-        texts = [text_of(tokenizer, one, options) for one in prompts]
-        for one, written in zip(prompts, write(model, tokenizer, texts, how), strict=True):
-            thought, said = without_thought(written.text)
-            found.append((said if chats else cut(said, target=one.language), thought, written.cut))
-        return found
+    def answer(prompts: Sequence[Prompt], seed: int) -> Iterator[tuple[str, str | None, bool]]:
+        for number, at in enumerate(range(0, len(prompts), options.batch)):
+            some = prompts[at : at + options.batch]
+            how = SamplingOptions(**usual | {"seed": seed + 10_007 * number})  # else every batch has the same draws
+            texts = [text_of(tokenizer, one, options) for one in some]
+            for one, written in zip(some, write(model, tokenizer, texts, how), strict=True):
+                thought, said = without_thought(written.text)
+                yield said if chats else cut(said, target=one.language), thought, written.cut
 
     return answer
 
@@ -260,14 +272,14 @@ def _by_server(served: Answering, options: ConfusionOptions) -> Answer:
     names = ("new_tokens", "temperature", "top_p", "repetition_penalty", "thinking")
     how = {name: getattr(options, name) for name in names}
 
-    def answer(prompts: Sequence[Prompt], seed: int) -> list[tuple[str, str | None, bool]]:
+    def answer(prompts: Sequence[Prompt], seed: int) -> Iterator[tuple[str, str | None, bool]]:
         def one(prompt: Prompt) -> tuple[str, str | None, bool]:
             said, apart, cut_short = served.answer(messages_of(prompt, options), **how, seed=seed)
             thought, rest = without_thought(said)
             return rest, apart or thought, cut_short
 
         with ThreadPoolExecutor(options.batch) as pool:
-            return list(pool.map(one, prompts))
+            yield from pool.map(one, prompts)
 
     return answer
 
