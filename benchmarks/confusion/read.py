@@ -54,8 +54,8 @@ def chosen(judged: pl.DataFrame, kl: pl.DataFrame, bound: float) -> pl.DataFrame
                 tried = []
                 for row in shares.filter(half=half).iter_rows(named=True):
                     way, divergence = row["condition"], near.get((row["condition"], language), 0.0)
-                    bound_by = FAMILY[way] not in ("none", "prompt") and "line" not in way
-                    if FAMILY[way] in families and "control" not in way and not (bound_by and divergence > bound):
+                    edits = FAMILY[way] not in ("none", "prompt")
+                    if FAMILY[way] in families and "control" not in way and not (edits and divergence > bound):
                         tried.append((row["failing"], divergence, way))
                 best[side] = min(tried)[2] if tried else None
             if None in best.values():

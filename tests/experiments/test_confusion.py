@@ -370,6 +370,10 @@ def test_a_model_is_asked_and_goes_on_where_it_was_stopped(tmp_path, monkeypatch
     how = {"new_tokens": 4, "resamples": 20, "words": _words()}
     whole = confusion(model, tokenizer, prompts, **how)
     assert whole["confused_answers"]["prompt"].to_list() == [one.text for one in prompts]
+    said = (
+        "Asked as a question, Q: … A:, with no system prompt of ours, thinking as it is set; greedy, at most 4 tokens"
+    )
+    assert whole.notes[0].startswith(said)
     calls = []
     import lape.experiments.confusion.run as module
 
@@ -385,7 +389,11 @@ def test_a_model_is_asked_and_goes_on_where_it_was_stopped(tmp_path, monkeypatch
     with pytest.raises(KeyboardInterrupt):
         confusion(model, tokenizer, prompts, **how, folder=tmp_path)
     calls.clear()
-    again = confusion(model, tokenizer, prompts, **how, folder=tmp_path)
+    told = []
+    note = lambda task, done, total: told.append((done, total)) if task == "answering" else None  # noqa: E731
+    again = confusion(model, tokenizer, prompts, **how, folder=tmp_path, progress=note)
+    assert told == sorted(told)
+    assert told[-1] == (len(prompts), len(prompts))
     assert len(calls) == 2, "of four parts two were kept"
     assert again["confused_answers"].equals(whole["confused_answers"])
     monkeypatch.undo()

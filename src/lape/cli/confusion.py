@@ -23,6 +23,7 @@ from lape.experiments.section import Rows
 from lape.measure.language_confusion import ALL
 from lape.measure.result import Result
 from lape.model.identity import describe
+from lape.model.load import ModelOptions
 from lape.store import files
 from lape.store.draft import Draft
 
@@ -87,40 +88,61 @@ def confusion(
         raise OptionError(f"at_most is {at_most}. Expected a share of answers, such as 0.05.")
     judge = {"words": words, "lid": lid}
     if answers:
-        others = {"limit": limit, "served": served, "system": options.system, "thinking": options.thinking}
-        given = [f"The model {model}"] if model is not None else [k for k, v in others.items() if v is not None]
-        if given:
-            raise OptionError(
-                f"{given[0]} has no use here: answers are judged as they were given. Leave one of the two out."
-            )
+        _check_unasked(model, limit=limit, served=served, system=options.system, thinking=options.thinking)
         listed = read_prompts(prompts, wanted) if prompts is not None else []
         found = _of_logs(answers, wanted, listed, options, judge, to, overwrite)
     else:
-        asked = _prompts(wanted, prompts, limit)
-        if model is None:
-            raise OptionError(
-                "No model was named. Type: lape confusion MODEL --languages fr,zh,ko, or for answers that were given elsewhere: lape confusion --answers FILE"
-            )
-        if served is not None and not is_address(model):
-            raise OptionError(
-                f"served={served} is asked of a server, and {model} is no address. Expected one such as http://127.0.0.1:8000."
-            )
-        check_prompts(asked)
-        draft = Draft(to or _WHERE, overwrite)
-        how: dict[str, Any] = {**vars(options), **judge, "folder": draft.folder}
-        with progress() as report:
-            if is_address(model):
-                about: dict[str, Any] = {"served": served, "url": model}
-                found = served_confusion(model, asked, served=served, remote=remote, **how, progress=report)
-            else:
-                loaded, tokenizer = load_proven(model, loading, report)
-                about = describe(loaded, tokenizer)
-                found = measure(loaded, tokenizer, asked, **how, progress=report)
-        _write(draft, found, options=options, judge=judge, **about)
-        _show(found)
-        written(draft.target, found.notes)
+        found = _asked(
+            model, _prompts(wanted, prompts, limit), options, judge, (served, remote), to, overwrite, loading
+        )
     if at_most is not None:
         _end(found, at_most)
+
+
+def _check_unasked(model: str | None, **others: object) -> None:
+    """Refuse what only a model that is asked has a use for."""
+    given = [f"The model {model}"] if model is not None else [k for k, value in others.items() if value is not None]
+    if given:
+        raise OptionError(
+            f"{given[0]} has no use here: answers are judged as they were given. Leave one of the two out."
+        )
+
+
+def _asked(
+    model: str | None,
+    prompts: Sequence[Prompt],
+    options: ConfusionOptions,
+    judge: dict[str, Any],
+    server: tuple[str | None, bool],
+    to: Path | None,
+    overwrite: bool,
+    loading: ModelOptions,
+) -> Result:
+    """Ask a model or a server, write what it answers, and show it."""
+    served, remote = server
+    if model is None:
+        raise OptionError(
+            "No model was named. Type: lape confusion MODEL --languages fr,zh,ko, or for answers that were given elsewhere: lape confusion --answers FILE"
+        )
+    if served is not None and not is_address(model):
+        raise OptionError(
+            f"served={served} is asked of a server, and {model} is no address. Expected one such as http://127.0.0.1:8000."
+        )
+    check_prompts(prompts)
+    draft = Draft(to or _WHERE, overwrite)
+    how: dict[str, Any] = {**vars(options), **judge, "folder": draft.folder}
+    with progress() as report:
+        if is_address(model):
+            about: dict[str, Any] = {"served": served, "url": model}
+            found = served_confusion(model, prompts, served=served, remote=remote, **how, progress=report)
+        else:
+            loaded, tokenizer = load_proven(model, loading, report)
+            about = describe(loaded, tokenizer)
+            found = measure(loaded, tokenizer, prompts, **how, progress=report)
+    _write(draft, found, options=options, judge=judge, **about)
+    _show(found)
+    written(draft.target, found.notes)
+    return found
 
 
 def _write(draft: Draft, found: Result, **how: Any) -> None:

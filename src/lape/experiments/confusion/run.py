@@ -25,6 +25,7 @@ from lape.model.identity import checksum
 from lape.options import given, positive
 from lape.progress import Progress, silent
 from lape.ship.server import Answering
+from lape.signs import many
 from lape.store import files
 from lape.store.cells import Cells
 
@@ -102,7 +103,8 @@ def confusion(
         files.same_run(folder, _described(prompts, options, condition, model=checksum(model)))
     cells = Cells(folder and folder / files.CELLS)
     answers = _all(prompts, options, condition, cells, _by_model(model, tokenizer, options), progress)
-    return _result(answers, judge, options.resamples, progress)
+    template = "in the model's chat template" if getattr(tokenizer, "chat_template", None) else "as a question, Q: … A:"
+    return _result(answers, judge, options.resamples, progress, (_how(options, template),))
 
 
 def served_confusion(
@@ -149,7 +151,8 @@ def served_confusion(
         files.same_run(folder, _described(prompts, options, condition, served=[url, answering.model.name]))
     cells = Cells(folder and folder / files.CELLS)
     answers = _all(prompts, options, condition, cells, _by_server(answering, options), progress)
-    return _result(answers, judge, options.resamples, progress)
+    template = f"through {answering.engine.name}, which answers as {answering.model.name}"
+    return _result(answers, judge, options.resamples, progress, (_how(options, template),))
 
 
 def _judge(prompts: Sequence[Prompt], lid: str | Path | None, words: str | Path | None) -> Judge:
@@ -320,12 +323,28 @@ def _whole(answers: pl.DataFrame) -> pl.DataFrame:
     return whole.with_columns(named.alias("question")).drop("at")
 
 
-def _result(answers: pl.DataFrame, judge: Judge, resamples: int, progress: Progress) -> Result:
+def _how(options: ConfusionOptions, template: str) -> str:
+    """How it was asked, without which a rate means little."""
+    system = "no system prompt of ours" if options.system is None else f"the system told {options.system!r}"
+    thinking = {None: "as it is set", True: "on", False: "off"}[options.thinking]
+    drawn = f"drawn at temperature {options.temperature:g}, top-p {options.top_p:g}, {many(options.seeds, 'seed')} from {options.seed}"
+    decoded = drawn if options.temperature else "greedy"
+    return (
+        f"Asked {template}, with {system}, thinking {thinking}; {decoded}, at most {options.new_tokens} tokens, repetition penalty "
+        f"{options.repetition_penalty:g}."
+    )
+
+
+def _result(
+    answers: pl.DataFrame, judge: Judge, resamples: int, progress: Progress, notes: tuple[str, ...] = ()
+) -> Result:
     if not len(answers):
         raise TextError("There are no answers. Expected at least one.")
     judged = _judged(answers, judge, progress)
     table, changes = rates(judged, resamples=resamples)
-    return Result({"confusion": table, "confusion_changes": changes, "confused_answers": judged}, _notes(table))
+    return Result(
+        {"confusion": table, "confusion_changes": changes, "confused_answers": judged}, (*notes, *_notes(table))
+    )
 
 
 def _judged(answers: pl.DataFrame, judge: Judge, progress: Progress) -> pl.DataFrame:
