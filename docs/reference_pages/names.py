@@ -37,7 +37,7 @@ PAGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
             "lape.experiments.confusion.run.scored",
             "lape.experiments.confusion.run.served_confusion",
             "lape.experiments.confusion.prompts.Prompt",
-            "lape.experiments.confusion.prompts.bundled",
+            "lape.experiments.confusion.prompts.default_prompts",
             "lape.experiments.confusion.prompts.read_prompts",
             "lape.experiments.confusion.answers.read_answers",
             "lape.experiments.experiments",

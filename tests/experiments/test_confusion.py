@@ -18,7 +18,7 @@ pytest.importorskip("lingua", reason="needs the extra lid")
 
 from lape.errors import FileError, OptionError, TextError
 from lape.experiments.confusion.answers import GIVEN, read_answers
-from lape.experiments.confusion.prompts import Prompt, bundled, read_prompts
+from lape.experiments.confusion.prompts import Prompt, default_prompts, read_prompts
 from lape.experiments.confusion.run import ConfusionOptions, confusion, scored, served_confusion, text_of
 from lape.experiments.confusion.section import failed, section
 from lape.experiments.confusion.table import CHANGES, JUDGED, RATES, rates
@@ -65,7 +65,7 @@ def _word_file(tmp_path_factory):
 
 
 def test_bundled_prompts_ask_for_each_language_and_in_it():
-    prompts = bundled(["fr", "ko", "en", "tr"])
+    prompts = default_prompts(["fr", "ko", "en", "tr"])
     count = {(task, language): 0 for task in ("crosslingual", "monolingual") for language in ("fr", "ko", "en", "tr")}
     for one in prompts:
         count[one.task, one.language] += 1
@@ -83,7 +83,7 @@ def test_bundled_prompts_ask_for_each_language_and_in_it():
     same = [{one.question for one in prompts if one.task == "crosslingual" and one.language == k} for k in ("fr", "tr")]
     assert same[0] == same[1], "the same question is known in every language"
     assert {one.question for one in prompts if one.task == "monolingual"} <= same[0]
-    assert [len(bundled(["fr"], most)) for most in (1, 5, 104, 1000)] == [2, 10, 104 + 64, 104 + 64]
+    assert [len(default_prompts(["fr"], most)) for most in (1, 5, 104, 1000)] == [2, 10, 104 + 64, 104 + 64]
 
 
 def lcb_folder(folder: Path) -> Path:
@@ -365,7 +365,7 @@ def test_rates_of_very_many_questions_have_fewer_resamples():
 
 
 def test_a_model_is_asked_and_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
-    prompts = bundled(["fr", "ko"], most=3)
+    prompts = default_prompts(["fr", "ko"], most=3)
     model, tokenizer = planted(), planted_tokenizer()
     how = {"new_tokens": 4, "resamples": 20, "words": _words()}
     whole = confusion(model, tokenizer, prompts, **how)
@@ -402,7 +402,7 @@ def test_a_model_is_asked_and_goes_on_where_it_was_stopped(tmp_path, monkeypatch
 
 
 def test_seeds_are_draws_of_the_same_prompts():
-    prompts = bundled(["fr"], most=2)
+    prompts = default_prompts(["fr"], most=2)
     found = confusion(
         planted(), planted_tokenizer(), prompts, new_tokens=3, temperature=5.0, seeds=2, seed=4, resamples=20
     )["confused_answers"]

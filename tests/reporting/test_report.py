@@ -145,7 +145,13 @@ def test_a_study_is_shown_with_its_claims_and_its_figures():
     held = sum(one["verdict"] == "holds" for one in record["claims"])
     said = f"Of {len(record['claims'])} claims, {held} hold here; none of those judged were confirmatory."
     assert said in text
-    gone = ("answering", "frontier", "sweep", "necessity")  # not run, or measured otherwise by an earlier version
+    gone = (
+        "answering",
+        "confusion",
+        "frontier",
+        "sweep",
+        "necessity",
+    )  # not run, or measured otherwise by an earlier version
     ran = [one for one in experiments().values() if one.study != "asked" and one.name not in gone]
     assert len(ran) == 13
     assert "A part of the study (controlled, published, main, frontier, advantages, sweep)" in text

@@ -15,7 +15,7 @@ from lape.cli.served import is_address
 from lape.cli.tables import rows_table
 from lape.errors import OptionError
 from lape.experiments.confusion.answers import read_answers
-from lape.experiments.confusion.prompts import Prompt, bundled, read_prompts
+from lape.experiments.confusion.prompts import Prompt, default_prompts, read_prompts
 from lape.experiments.confusion.run import ConfusionOptions, check_prompts, scored, served_confusion
 from lape.experiments.confusion.run import confusion as measure
 from lape.experiments.confusion.section import failed, section
@@ -155,7 +155,7 @@ def _prompts(wanted: Sequence[str], prompts: Path | None, limit: int | None) -> 
         return read_prompts(prompts, wanted, limit)
     if not wanted:
         raise OptionError("No language was named. Expected those that answers are wanted in: --languages fr,zh,ko")
-    return bundled(wanted, limit)
+    return default_prompts(wanted, limit)
 
 
 def _of_logs(

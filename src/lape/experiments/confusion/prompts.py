@@ -18,7 +18,7 @@ from lape.measure.prompts import Asking, Message, checked_messages, language_nam
 
 CROSSLINGUAL, MONOLINGUAL = "crosslingual", "monolingual"
 """The benchmark's tasks: asked in another language for an answer in this one, and asked in it."""
-BUNDLED = "bundled"
+OURS = "lape"
 """The source of the bundled questions."""
 Row: TypeAlias = Mapping[str, Any]
 _EXPECTED = 'Expected lines such as {"prompt": "…", "language": "ko"} or {"messages": […], "language": "ko"}.'
@@ -49,15 +49,15 @@ class Prompt:
     """What the system is told here."""
 
 
-def bundled(languages: Sequence[str], most: int | None = None) -> list[Prompt]:
+def default_prompts(languages: Sequence[str], most: int | None = None) -> list[Prompt]:
     """The bundled prompts that nothing is reported on elsewhere: 104 in English that ask for each language, and questions in each language that has some.
 
     In English: 40 requests with the wish in various places, and 64 questions with it at the end. In the language: the same 64 questions in those of
     `samples.LANGUAGES`, 24 of them in those of `samples.FURTHER`. `most`: of each task and language.
 
     Example:
-        >>> from lape.experiments.confusion.prompts import bundled
-        >>> prompts = bundled(["fr", "ko"], most=2)
+        >>> from lape.experiments.confusion.prompts import default_prompts
+        >>> prompts = default_prompts(["fr", "ko"], most=2)
         >>> [(one.task, one.language) for one in prompts][:5]
         [('crosslingual', 'fr'), ('crosslingual', 'fr'), ('monolingual', 'fr'), ('monolingual', 'fr'), ('crosslingual', 'ko')]
         >>> prompts[1].text
@@ -71,7 +71,7 @@ def bundled(languages: Sequence[str], most: int | None = None) -> list[Prompt]:
             wish = wished("en", language, Asking(wish="source"))
             asked += [(CROSSLINGUAL, str(k), f"{one} {wish}") for k, one in enumerate(_questions("en"))]
         asked += [(MONOLINGUAL, str(k), one) for k, one in enumerate(_questions(language))]
-        found += [Prompt(text, language, task, BUNDLED, f"{BUNDLED} {name}") for task, name, text in asked]
+        found += [Prompt(text, language, task, OURS, f"{OURS} {name}") for task, name, text in asked]
     return found if most is None else _spread(found, most)
 
 

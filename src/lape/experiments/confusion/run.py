@@ -84,16 +84,16 @@ def confusion(
 ) -> Result:
     """Ask a model, and judge by their language what it answers: LCB's rates (Marchisio et al. 2024), and the failures that they pass over.
 
-    Inside of `lape.edited` or `lape.steer`, what the edited model answers. `prompts`: `bundled(["fr", "ko"])` or `read_prompts(path)` of
+    Inside of `lape.edited` or `lape.steer`, what the edited model answers. `prompts`: `default_prompts(["fr", "ko"])` or `read_prompts(path)` of
     `lape.experiments.confusion.prompts`. `condition`: what this way of asking is called. `words`, `lid`: as in
     `lape.measure.language_confusion`. `folder`: where finished parts are kept, so that a run that was stopped goes on. Further: see `ConfusionOptions`.
 
     Gives the tables of `scored`. Raises OptionError for missing packages, TextError for no prompts, or a language without an identifier.
 
     Example:
-        >>> from lape.experiments.confusion.prompts import bundled
+        >>> from lape.experiments.confusion.prompts import default_prompts
         >>> from lape.experiments.confusion.run import confusion
-        >>> found = confusion(model, tokenizer, bundled(["fr"], most=2), new_tokens=4)
+        >>> found = confusion(model, tokenizer, default_prompts(["fr"], most=2), new_tokens=4)
         >>> found["confusion"].filter(source="all", language="all").select("task", "answers").rows()
         [('crosslingual', 2), ('monolingual', 2)]
     """
@@ -136,10 +136,10 @@ def served_confusion(
     answer too.
 
     Example:
-        >>> from lape.experiments.confusion.prompts import bundled
+        >>> from lape.experiments.confusion.prompts import default_prompts
         >>> from lape.experiments.confusion.run import served_confusion
         >>> try:
-        ...     served_confusion("http://192.0.2.1:8000", bundled(["fr"], most=1))
+        ...     served_confusion("http://192.0.2.1:8000", default_prompts(["fr"], most=1))
         ... except lape.LapeError as error:
         ...     print(error)
         The server http://192.0.2.1:8000 is not on this machine. ... Type remote=True to allow that.
