@@ -26,6 +26,17 @@ RU = "Небо голубое, потому что солнечный свет �
 KO = "하늘이 파란 것은 햇빛이 공기 중에서 흩어지기 때문입니다."
 ZH = "天空是蓝色的，因为阳光在空气中被散射了。"
 JA = "空が青いのは、太陽の光が空気の中で散らばるからです。"
+OTHERS = {
+    "de": "Der Himmel ist blau, weil das Licht der Sonne in der Luft gestreut wird.",
+    "es": "El cielo es azul porque la luz del sol se dispersa en el aire.",
+    "id": "Langit berwarna biru karena cahaya matahari dihamburkan oleh udara di sekitar kita.",
+    "it": "Il cielo è azzurro perché la luce del sole viene diffusa nell'aria.",
+    "pt": "O céu é azul porque a luz do sol se espalha no ar.",
+    "tr": "Gökyüzü mavidir çünkü güneş ışığı havada saçılır ve dağılır.",
+    "vi": "Bầu trời có màu xanh vì ánh sáng mặt trời bị tán xạ trong không khí.",
+}
+LCB = ("ar", "de", "en", "es", "fr", "hi", "id", "it", "ja", "ko", "pt", "ru", "tr", "vi", "zh")
+"""The benchmark's languages."""
 CODE = "for i in range(10):\n    print(i, i ** 2)  # squares of i"
 LINES = {
     "fr": FR, "en": EN, "ar": AR, "hi": HI, "ru": RU, "ko": KO, "zh": ZH, "ja": JA, "code": CODE,
@@ -33,7 +44,7 @@ LINES = {
     "mixed zh": "天空是蓝色的，因为 light 在空气中被 scattered 了。", "mixed hi": "आसमान नीला है क्योंकि light हवा में scattered हो जाती है।",
     "mixed ja": "空が青いのは light が空気の中で scattered されるからです。", "name ru": "Небо над London голубое, потому что свет рассеивается.",
     "short zh": "好的，谢谢。", "short ja": "はい。",
-    "dash": "Le ciel—bleu—est—beau aujourd'hui", "next": "\nQ: What is that?\nThe sky is blue because of light.",
+    **OTHERS, "dash": "Le ciel—bleu—est—beau aujourd'hui", "next": "\nQ: What is that?\nThe sky is blue because of light.",
 }  # fmt: skip
 WORDS = ["light", "scattered", "London", "the", "squares", "sky"]
 
@@ -47,12 +58,12 @@ def of(language, *completions, words=WORDS, **options):
 # The rule
 
 
-@settings(deadline=None, max_examples=35, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(
         st.tuples(
             st.sampled_from(["okapi", "aya", "native"]),
-            st.sampled_from(["fr", "en", "ar", "hi", "ru", "ko", "zh", "ja"]),
+            st.sampled_from(LCB),
             st.lists(st.sampled_from([*LINES.values()]), max_size=3).map("\n".join),
         ),
         min_size=1,
@@ -68,12 +79,10 @@ def test_it_is_the_benchmarks_rule(triples):
             assert row[name] == (None if value is None else pytest.approx(value, abs=1e-12)), (row, name)
 
 
-@pytest.mark.parametrize(
-    ("language", "line"), [(k, LINES[k]) for k in ("fr", "en", "ar", "hi", "ru", "ko", "zh", "ja")]
-)
+@pytest.mark.parametrize(("language", "line"), [(k, LINES[k]) for k in LCB])
 def test_an_answer_in_its_language_passes_and_in_each_other_that_is_long_enough_fails(language, line):
     assert of(language, line)["lpr"] == 1
-    for other in ("fr", "en", "ar", "hi", "ru", "ko", "zh", "ja"):
+    for other in LCB:
         found = of(other, line)
         if other != language:
             assert (found["lpr"], found["skipped"]) in ((0.0, 0.0), (1.0, 1.0))
