@@ -11,18 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lape.data.languages import script
 from lape.detect.identify import identify
 from lape.edit.edit import Edit, Off, Set, edited
 from lape.edit.positions import Positions
 from lape.edit.steer import SHIPPED, steering
+from lape.measure.language_confusion import letters
 from lape.measure.mask import VocabularyMask, endings
 from lape.measure.prompts import language_name
 from lape.model.body import blocks
 from lape.model.find import find
 from lape.values.stats import ActivationStats
-
-SCRIPTS = {"Hans": "Hani", "Hant": "Hani", "Kore": "Hang", "Jpan": "Hani Hira Kana"}
 
 
 def line(language: str) -> str:
@@ -62,10 +60,7 @@ class Bench:
 
     def unwanted(self, language: str) -> tuple[Tensor, Tensor]:
         """(vocabulary,) bool: tokens with a letter of another script than the language's; and tokens that are pieces of such letters alone."""
-        import regex
-
-        own = "".join(rf"\p{{sc={one}}}" for one in SCRIPTS.get(script(language) or "", script(language) or "").split())
-        foreign = regex.compile(rf"[\p{{L}}--[{own}\p{{sc=Zyyy}}\p{{sc=Zinh}}]]", regex.V1)
+        _, foreign = letters(language)
         size = self.model.get_output_embeddings().weight.shape[0]
         whole, broken = torch.zeros(size, dtype=torch.bool), torch.zeros(size, dtype=torch.bool)
         for k, piece in enumerate(self.pieces):
@@ -81,10 +76,7 @@ class Bench:
         ids = broken.nonzero()[:, 0].tolist()
         shares = torch.zeros(len(whole))
         generator = torch.Generator().manual_seed(0)
-        import regex
-
-        own = "".join(rf"\p{{sc={one}}}" for one in SCRIPTS.get(script(language) or "", script(language) or "").split())
-        foreign = regex.compile(rf"[\p{{L}}--[{own}\p{{sc=Zyyy}}\p{{sc=Zinh}}]]", regex.V1)
+        _, foreign = letters(language)
         for k in ids:
             others = torch.randint(len(ids), (most,), generator=generator).tolist()
             texts = [(self.pieces[k] + self.pieces[ids[other]]).decode("utf-8", "ignore") for other in others]

@@ -12,7 +12,7 @@ from lape.extras import need
 from lape.measure.answer_fluency import repetition
 from lape.measure.answer_refusals import refused
 from lape.measure.answer_spans import Span, mixed, spans
-from lape.measure.language_confusion import Judge, Verdict
+from lape.measure.language_confusion import Judge, Verdict, switched
 from lape.signs import visible
 
 Kind: TypeAlias = Literal["empty", "other_script", "other_language", "slipped", "refused", "repeats", "line", "word"]
@@ -141,17 +141,11 @@ class Failures:
         verdict = self.judge(answer, language)
         if not any(sign.isalnum() for sign in answer):
             return Failing("empty", verdict, None)
-        if _other_script(plain, language):
+        if switched(plain, language):
             return Failing("other_script", verdict, told if told != base(language) else None)
         if told is not None and told != base(language):
             return Failing("other_language", verdict, told)
         return Failing(_rest(answer, verdict, language), verdict, told)
-
-
-def _other_script(plain: str, language: str) -> bool:
-    from lape.measure.language_confusion import switched
-
-    return switched(plain, language)
 
 
 def _rest(answer: str, verdict: Verdict, language: str) -> Kind | None:

@@ -252,31 +252,27 @@ class Judge:
 
     def identify(self, texts: Sequence[str]) -> list[Guess]:
         """A guess for each text, whatever lines it has; an `Identifier`."""
-        found = []
-        for text in texts:
-            plain = " ".join(_whole(text).split())
-            if not plain:
-                found.append(Guess(None, 0.0))
-                continue
-            (label,), (score,) = self._lid.predict(plain)
-            named = str(label).removeprefix("__label__") if score > CERTAIN else None
-            found.append(Guess(named, min(1.0, float(score))))
-        return found
+        return [self._guess(" ".join(_whole(text).split())) for text in texts]
 
     def _label(self, line: str) -> str | None:
+        return self._guess(line).language
+
+    def _guess(self, line: str) -> Guess:
+        if not line:
+            return Guess(None, 0.0)
         (label,), (score,) = self._lid.predict(line)
-        return str(label).removeprefix("__label__") if score > CERTAIN else None
+        return Guess(str(label).removeprefix("__label__") if score > CERTAIN else None, min(1.0, float(score)))
 
 
 def switched(completion: str, language: str) -> bool:
     """Whether more letters are of other scripts than of the language's own."""
-    own, others = _letters(language)
+    own, others = letters(language)
     text = _answer(completion)
     return len(others.findall(text)) > len(own.findall(text))
 
 
 @cache
-def _letters(language: str) -> tuple[Any, Any]:
+def letters(language: str) -> tuple[Any, Any]:
     """Patterns of the letters of a language's own scripts, and of other scripts."""
     import regex
 

@@ -57,6 +57,8 @@ class Engine:
     """What a request needs besides so that an answer depends on nothing but model, adapter and prompt."""
     kept: str = ""
     """Which of `fields` keeps it from answering out of what it has of the same prompt under another adapter; requests usually lack it."""
+    penalty: str = ""
+    """Which of `fields` is the repetition penalty; engines that take one in a request take fields of the chat template too."""
     joined: str = ""
     """What an adapter's name is put behind, with the base's before it; the name alone where this is empty."""
 
@@ -76,12 +78,14 @@ VLLM = Engine(
     "look in its log for modules of the adapter that it does not know; start it without --lora-target-modules, or with all of the "
     "adapter's target_modules: those left out are ignored without a word",
     {"repetition_penalty": 1.0},  # else the default of the model's generation_config.json
+    penalty="repetition_penalty",
 )
 SGLANG = Engine(
     "SGLang",
     "python -m sglang.launch_server --model-path MODEL --enable-lora --lora-paths NAME=FOLDER --max-lora-rank RANK",
     "requests must name BASE:NAME, since any other name is answered by the base without a word; start it with --lora-target-modules all",
     {"repetition_penalty": 1.0},
+    penalty="repetition_penalty",
     joined=":",
 )
 LLAMA = Engine(
@@ -90,6 +94,7 @@ LLAMA = Engine(
     'each request must hold "lora": [{"id": ID, "scale": 1.0}], which versions before 2025 do not know',
     {"cache_prompt": False, "repeat_penalty": 1.0},
     kept="cache_prompt",
+    penalty="repeat_penalty",
 )
 TRANSFORMERS = Engine(
     "transformers serve",
@@ -272,8 +277,7 @@ def ask_server(
     with_it = _adapter(endpoint, engine, models, adapter)
     without = _base(endpoint, engine, models, with_it, options)
     _compare_names(endpoint, without, with_it)
-    called = {"model": f"{without.name}{engine.joined}{with_it.name}"} if engine.joined else {}
-    with_it = replace(with_it, fields={**without.fields, **with_it.fields, **called})
+    with_it = _on(without, with_it, engine)
     answers = []
     for prompt in each(prompts, "asking the server", progress):
         first, second, third = (_answer(endpoint, engine, one, prompt, options) for one in (without, with_it, without))
@@ -323,9 +327,7 @@ class Answering:
             return cls(endpoint, engine, plain[0])
         found = _adapter(endpoint, engine, models, name)
         if found.adapter:
-            base = _base(endpoint, engine, models, found, options)
-            called = {"model": f"{base.name}{engine.joined}{found.name}"} if engine.joined else {}
-            found = replace(found, fields={**base.fields, **found.fields, **called})
+            found = _on(_base(endpoint, engine, models, found, options), found, engine)
         return cls(endpoint, engine, found)
 
     def answer(
@@ -346,7 +348,7 @@ class Answering:
         """
         how: dict[str, Any] = {"temperature": temperature, "seed": seed, "max_tokens": new_tokens}
         how |= {"top_p": top_p} if top_p < 1 else {}  # what says nothing some engines do not know
-        penalty = {name: repetition_penalty for name in self.engine.fields if name.startswith("repe")}
+        penalty = {self.engine.penalty: repetition_penalty} if self.engine.penalty else {}
         if thinking is not None and not penalty:
             raise OptionError(
                 f"thinking is {thinking}, and a request to {self.engine.name} has no field for it. Leave it out, or set it in the server."
@@ -495,6 +497,12 @@ def _base(endpoint: Endpoint, engine: Engine, models: Sequence[Model], adapter: 
             f"The server at {endpoint.url} has {adapter.name} as an adapter of {meant.name}, not of {named.name}. Type base={meant.name}, or leave it out."
         )
     return named
+
+
+def _on(base: Model, adapter: Model, engine: Engine) -> Model:
+    """An adapter as a request names it that is for it and its base."""
+    called = {"model": f"{base.name}{engine.joined}{adapter.name}"} if engine.joined else {}
+    return replace(adapter, fields={**base.fields, **adapter.fields, **called})
 
 
 def _listed(models: Sequence[Model], most: int = 12) -> str:

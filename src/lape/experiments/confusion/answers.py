@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +12,7 @@ import polars as pl
 
 from lape.data.languages import tag
 from lape.errors import TextError
-from lape.experiments.confusion.prompts import (
-    CROSSLINGUAL,
-    Prompt,
-    Row,
-    files_of,
-    rows_of,
-    text_in,
-    without_wish,
-)
+from lape.experiments.confusion.prompts import Prompt, Questions, Row, files_of, language_in, rows_of, text_in
 from lape.measure.answer_failures import without_thought
 
 GIVEN = {
@@ -60,8 +52,8 @@ def read_answers(
         [('fr', 'log fr 0', 'Because light is scattered.')]
     """
     wanted = [tag(one) for one in languages or ()]
-    files = [(file, Path(path)) for path in paths for file in files_of(Path(path))]
-    rows = [row for file, _ in files for row in _read(file, wanted, file.stem if len(files) > 1 else "")]
+    files = [file for path in paths for file in files_of(Path(path))]
+    rows = [row for file in files for row in _read(file, wanted, file.stem if len(files) > 1 else "")]
     rows = [row for row in rows if not wanted or row["language"] in wanted]
     if not rows:
         raise TextError(f"There are no answers in {', '.join(map(str, paths))}. {_EXPECTED}")
@@ -74,17 +66,13 @@ def _read(file: Path, wanted: Sequence[str], condition: str) -> Iterator[dict[st
         answer = next((row[name] for name in _ANSWER if isinstance(row.get(name), str)), None)
         if answer is None and not any(name in row for name in _ANSWER) and file.suffix != ".csv":
             raise TextError(f"{where} holds no answer. {_EXPECTED}")
-        named = text_in(row, "language") or (wanted[0] if len(wanted) == 1 else None)
-        if named is None:
-            raise TextError(
-                f"{where} names no language for the answer. {_EXPECTED} Or name one for all: languages=['ko']."
-            )
+        language = language_in(where, row, wanted, _EXPECTED)
         thought, said = without_thought(answer or "")  # an empty answer is null where a table was written as CSV
         yield {
             "condition": text_in(row, *_CONDITION) or condition,
             "task": text_in(row, "task") or "",
             "source": text_in(row, "source") or file.stem,
-            "language": tag(named),
+            "language": language,
             "question": text_in(row, "question") or "",
             "seed": _whole(row.get("seed")),
             "prompt": _asked(row),
@@ -128,7 +116,7 @@ def _name_questions(rows: Sequence[dict[str, Any]], prompts: Sequence[Prompt]) -
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         groups[row["condition"], str(row["seed"]), row["task"], row["source"], row["language"]].append(row)
-    known: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
+    questions = Questions()
     for (_, _, task, source, language), some in groups.items():
         listed = places.get((task, source, language), [])
         for place, row in enumerate(some):
@@ -137,12 +125,5 @@ def _name_questions(rows: Sequence[dict[str, Any]], prompts: Sequence[Prompt]) -
             if row["prompt"] is None and len(listed) == len(some):
                 row["question"] = listed[place]
                 continue
-            shared = task == CROSSLINGUAL and row["phrasing"] is not None
-            names = known[source, "" if shared else language]
-            key = str(place) if row["prompt"] is None else _key(row)
-            number = names.setdefault(key, len(names))
-            row["question"] = " ".join(filter(None, (source, "" if shared else language, str(number))))
-
-
-def _key(row: Mapping[str, Any]) -> str:
-    return without_wish(row["prompt"], row, row["language"])
+            text = str(place) if row["prompt"] is None else row["prompt"]
+            row["question"] = questions.name(text, row, task, source, language)

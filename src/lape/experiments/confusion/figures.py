@@ -6,9 +6,9 @@ import numpy as np
 import polars as pl
 
 from lape.figures.captions import QUESTIONS, Facts, resamples, span
-from lape.figures.dots import interval, rows
+from lape.figures.dots import dots
 from lape.figures.heat import heat
-from lape.figures.style import BLUE, Canvas, Paper, Tables, blank, ends
+from lape.figures.style import Canvas, Paper, Tables
 from lape.measure.answer_failures import KINDS
 from lape.measure.language_confusion import ALL
 
@@ -16,14 +16,8 @@ from lape.measure.language_confusion import ALL
 def confusion(tables: Tables, paper: Paper) -> Canvas:
     """The share of answers that fail, a row per condition, task and language."""
     table = _each(tables)
-    figure, axes = blank(paper, 0.55 + 0.17 * max(len(table), 2))
-    for k, row in enumerate(table.iter_rows(named=True)):
-        interval(axes, k, *ends(row, "failing"))
-        axes.plot(row["failing"], k, "o", color=BLUE, markersize=3.5, zorder=3)
-    rows(axes, _names(table, paper))
-    axes.set_xlim(0, None)
-    axes.set_xlabel("share of answers that fail")
-    return figure
+    named = table.with_columns(pl.Series("row", _names(table, paper), pl.String))
+    return dots("confusion", ("row",), "failing", "share of answers that fail", least=0.0)({"confusion": named}, paper)
 
 
 def kinds(tables: Tables, paper: Paper) -> Canvas:

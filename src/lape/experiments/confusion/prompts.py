@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -159,22 +160,40 @@ def text_in(row: Row, *names: str) -> str | None:
 def _prompts(path: Path, file: Path, wanted: Sequence[str]) -> Iterator[Prompt]:
     """The prompts of one file, each with a name for its question."""
     inside = file.relative_to(path).parts[:-1] if path.is_dir() else ()
-    numbers: dict[tuple[str, str], dict[str, int]] = {}
+    questions = Questions()
     for where, row in rows_of(file):
         one = _prompt(where, row, wanted)
         task = one.task or next((part for part in inside if part in (CROSSLINGUAL, MONOLINGUAL)), "")
-        source = one.source or (inside[-1] if inside else file.stem)
         task = task or (CROSSLINGUAL if "phrasing" in row else "")
-        one = replace(one, task=task, source=source)
-        if not one.question:
-            shared = (
-                task == CROSSLINGUAL and "phrasing" in row
-            )  # the same questions, in the same order, for every language
-            key = (source, "" if shared else one.language)
-            known = numbers.setdefault(key, {})
-            number = known.setdefault(without_wish(one.text, row, one.language), len(known))
-            one = replace(one, question=" ".join([*filter(None, key), str(number)]))
-        yield one
+        one = replace(one, task=task, source=one.source or (inside[-1] if inside else file.stem))
+        yield (
+            one
+            if one.question
+            else replace(one, question=questions.name(one.text, row, task, one.source, one.language))
+        )
+
+
+class Questions:
+    """Names of questions: what is the same question, in other words or for another language, has the same."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
+
+    def name(self, text: str, row: Row, task: str, source: str, language: str) -> str:
+        """By its source, and but for the benchmark's cross-lingual ones, which are the same for every language, its language; then its number there."""
+        shared = task == CROSSLINGUAL and row.get("phrasing") is not None
+        key = source, "" if shared else language
+        known = self._known[key]
+        number = known.setdefault(without_wish(text, row, language), len(known))
+        return " ".join([*filter(None, key), str(number)])
+
+
+def language_in(where: str, row: Row, wanted: Sequence[str], expected: str) -> str:
+    """The language that a line wants an answer in: its own, or the only one that is wanted. Raises TextError where there is none."""
+    named = text_in(row, "language") or (wanted[0] if len(wanted) == 1 else None)
+    if named is None:
+        raise TextError(f"{where} names no language for the answer. {expected} Or name one for all: languages=['ko'].")
+    return tag(named)
 
 
 def _prompt(where: str, row: Row, wanted: Sequence[str]) -> Prompt:
@@ -182,11 +201,9 @@ def _prompt(where: str, row: Row, wanted: Sequence[str]) -> Prompt:
     text = messages[-1]["content"] if messages else text_in(row, "prompt")
     if text is None:
         raise TextError(f"{where} holds no prompt. {_EXPECTED}")
-    named = text_in(row, "language") or (wanted[0] if len(wanted) == 1 else None)
-    if named is None:
-        raise TextError(f"{where} names no language for the answer. {_EXPECTED} Or name one for all: languages=['ko'].")
+    language = language_in(where, row, wanted, _EXPECTED)
     parts = {name: text_in(row, name) or "" for name in ("task", "source", "question")}
-    return Prompt(text.strip(), tag(named), **parts, messages=tuple(messages), system=text_in(row, "system"))
+    return Prompt(text.strip(), language, **parts, messages=tuple(messages), system=text_in(row, "system"))
 
 
 def without_wish(prompt: str, row: Row, language: str) -> str:

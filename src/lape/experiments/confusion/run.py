@@ -99,9 +99,7 @@ def confusion(
     """
     options = given(ConfusionOptions, locals())
     judge = _judge(prompts, lid, words)
-    if folder is not None:
-        files.same_run(folder, _described(prompts, options, condition, model=checksum(model)))
-    cells = Cells(folder and folder / files.CELLS)
+    cells = _kept(folder, prompts, options, condition, model=checksum(model))
     answers = _all(prompts, options, condition, cells, _by_model(model, tokenizer, options), progress)
     template = "in the model's chat template" if getattr(tokenizer, "chat_template", None) else "as a question, Q: … A:"
     return _result(answers, judge, options.resamples, progress, (_how(options, template),))
@@ -147,27 +145,28 @@ def served_confusion(
     options = given(ConfusionOptions, locals())
     judge = _judge(prompts, lid, words)
     answering = Answering.at(url, served, remote=remote)
-    if folder is not None:
-        files.same_run(folder, _described(prompts, options, condition, served=[url, answering.model.name]))
-    cells = Cells(folder and folder / files.CELLS)
+    cells = _kept(folder, prompts, options, condition, served=[url, answering.model.name])
     answers = _all(prompts, options, condition, cells, _by_server(answering, options), progress)
     template = f"through {answering.engine.name}, which answers as {answering.model.name}"
     return _result(answers, judge, options.resamples, progress, (_how(options, template),))
 
 
-def _judge(prompts: Sequence[Prompt], lid: str | Path | None, words: str | Path | None) -> Judge:
+def _judge(prompts: Sequence[Prompt], lid: str | Path | None, words: str | Path | None) -> Failures:
     """Who judges; what cannot be asked or judged is refused before anything is asked."""
     check_prompts(prompts)
-    judge = Judge(lid, words)
-    Failures([one.language for one in prompts], judge=judge)
-    return judge
+    return Failures(dict.fromkeys(one.language for one in prompts), judge=Judge(lid, words))
 
 
-def _described(prompts: Sequence[Prompt], options: ConfusionOptions, condition: str, **asked_of: Any) -> dict[str, Any]:
-    """What finished cells depend on: a folder with cells of another run is refused."""
+def _kept(
+    folder: Path | None, prompts: Sequence[Prompt], options: ConfusionOptions, condition: str, **asked_of: Any
+) -> Cells:
+    """Where finished parts are kept. A folder with those of another run is refused: all that answers depend on is noted in it."""
+    if folder is None:
+        return Cells(None)
     how = {name: value for name, value in asdict(options).items() if name != "resamples"}
     asked = [asdict(one) for one in prompts]
-    return {"options": how, "condition": condition, "prompts": asked, **asked_of}
+    files.same_run(folder, {"options": how, "condition": condition, "prompts": asked, **asked_of})
+    return Cells(folder / files.CELLS)
 
 
 def scored(
@@ -192,7 +191,9 @@ def scored(
         >>> found["confused_answers"].select("kind", "identified").rows()
         [('other_script', 'zh'), (None, 'ko')]
     """
-    return _result(_whole(answers), Judge(lid, words), resamples, progress)
+    whole = _whole(answers)
+    judge = Failures(whole["language"].unique(maintain_order=True), judge=Judge(lid, words))
+    return _result(whole, judge, resamples, progress)
 
 
 def check_prompts(prompts: Sequence[Prompt]) -> None:
@@ -336,7 +337,7 @@ def _how(options: ConfusionOptions, template: str) -> str:
 
 
 def _result(
-    answers: pl.DataFrame, judge: Judge, resamples: int, progress: Progress, notes: tuple[str, ...] = ()
+    answers: pl.DataFrame, judge: Failures, resamples: int, progress: Progress, notes: tuple[str, ...] = ()
 ) -> Result:
     if not len(answers):
         raise TextError("There are no answers. Expected at least one.")
@@ -347,17 +348,15 @@ def _result(
     )
 
 
-def _judged(answers: pl.DataFrame, judge: Judge, progress: Progress) -> pl.DataFrame:
+def _judged(answers: pl.DataFrame, judge: Failures, progress: Progress) -> pl.DataFrame:
     """The answers with their verdicts: `JUDGED`, in the order in which they came."""
-    languages = answers["language"].unique(maintain_order=True).to_list()
-    failures = Failures(languages, judge=judge)
     parts, done = [], 0
     indexed = answers.with_row_index("at")
-    for language in languages:
+    for language in answers["language"].unique(maintain_order=True):
         progress("judging", done, len(answers))
         some = indexed.filter(language=language)
-        found = failures(some["answer"].to_list(), language)
-        thoughts = failures.language_of(some["reasoning"].to_list())
+        found = judge(some["answer"].to_list(), language)
+        thoughts = judge.language_of(some["reasoning"].to_list())
         rows = [_verdict(one, thought, language) for one, thought in zip(found, thoughts, strict=True)]
         kinds = {name: kind for name, kind in JUDGED.items() if name not in GIVEN}
         parts.append(some.hstack(pl.DataFrame(rows, schema=kinds)))

@@ -118,10 +118,8 @@ class _Cell:
     @classmethod
     def mean(cls, cells: Sequence[_Cell]) -> _Cell:
         """The mean over groups of each rate that they have."""
-        answers, questions = (
-            sum(one.answers for one in cells),
-            frozenset[str]().union(*(one.questions for one in cells)),
-        )
+        answers = sum(one.answers for one in cells)
+        questions = frozenset[str]().union(*(one.questions for one in cells))
         three = {}
         for name in _RATES:
             if some := [one.drawn[name] for one in cells if name in one.drawn]:
