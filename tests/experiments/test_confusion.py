@@ -355,6 +355,16 @@ def test_answers_of_other_columns_are_refused_and_missing_ones_filled():
     assert found["question"].n_unique() == 2, "nothing says that they are to one question"
 
 
+def test_a_second_time_gives_the_same_bytes():
+    draw = np.random.default_rng(1)
+    names = [*TEXTS]
+    rows = [("", "", "s", "fr", str(k), TEXTS[names[draw.integers(len(names))]]) for k in range(300)]
+    frame = judged(rows, resamples=50)["confused_answers"]
+    first = rates(frame, resamples=50)
+    for _ in range(10):
+        assert all(again.equals(one) for again, one in zip(rates(frame, resamples=50), first, strict=True))
+
+
 def test_rates_of_very_many_questions_have_fewer_resamples():
     frame = judged([("", "", "s", "fr", str(k), FR) for k in range(25)])["confused_answers"]
     table, _ = rates(frame, resamples=100)

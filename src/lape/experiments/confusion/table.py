@@ -64,7 +64,9 @@ class _Drawn:
 
     def rate(self, frame: pl.DataFrame, holds: pl.Expr, of: pl.Expr) -> Floats:
         """Σ holds / Σ of, over answers."""
-        each = frame.group_by("question").agg((holds & of).sum().alias("amount"), of.sum().alias("size"))
+        each = frame.group_by("question", maintain_order=True).agg(
+            (holds & of).sum().alias("amount"), of.sum().alias("size")
+        )
         at = np.array([self.place[one] for one in each["question"]], np.int64)
         amount, size = (each[name].to_numpy().astype(np.float64) for name in ("amount", "size"))
         return self.drawn.ratio(amount, size, at=at, fewest=_FEWEST)
