@@ -11,7 +11,6 @@ own answers in the right language. RUN: statistics recorded with `--residual`. G
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import re
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from ways import WAYS, Bench, Way, heads_put, line
 import lape
 from lape.data import samples
 from lape.data.language_id import identifier
+from lape.experiments.confusion.prompts import CROSSLINGUAL, MONOLINGUAL, read_prompts
 from lape.measure.answer_loss import answer_losses, ids_of
 from lape.measure.generation import SamplingOptions, filler, padded, write
 from lape.measure.prompts import Message, conversation, language_name
@@ -34,61 +34,29 @@ from lape.model.loss import find_head
 from lape.store import files
 from lape.values.stats import ActivationStats
 
-WISH = re.compile(
-    r"^(Reply|Write|Respond|Answer|Use) (in )?\w+\. |[.?!]? (Reply|Write|Respond|Answer|Use) (in )?\w+\.$", re.I
-)
+EVERY = 10_000
+"""More questions than there are."""
+LONGEST = 400
+"""Signs of a monolingual prompt; a longer one makes a whole batch slow."""
 KL_ANSWERS = 16
 """Right-language answers of each language on which a way's KL divergence is measured."""
 KL_TOKENS = 48
 
 
 def questions(folder: Path, language: str, monolingual: int, most: int | None) -> list[dict[str, str]]:
-    """One phrasing of each cross-lingual question, and some in the language."""
-    found = []
-    for source in ("okapi", "sharegpt"):
-        rows = list(csv.DictReader((folder / "crosslingual" / source / f"{language}.csv").open(encoding="utf-8")))
-        groups: list[list[dict[str, str]]] = []
-        for row in rows:
-            if groups and same(groups[-1][0]["prompt"], row["prompt"], language):
-                groups[-1].append(row)
-            else:
-                groups.append([row])
-        for number, group in enumerate(groups):
-            chosen = group[number % len(group)]
-            found.append(
-                {"task": "crosslingual", "source": source, "question": f"{source}-{number}", "prompt": chosen["prompt"]}
-            )
-    found = found[:: max(1, len(found) // most)][:most] if most else found
-    sources = [path.parent.name for path in sorted((folder / "monolingual").glob(f"*/{language}.csv"))]
-    for source in sources[:1] if monolingual else []:
-        rows = list(csv.DictReader((folder / "monolingual" / source / f"{language}.csv").open(encoding="utf-8")))
-        for number in range(0, len(rows), max(1, len(rows) // monolingual)):
-            found.append(
-                {
-                    "task": "monolingual",
-                    "source": source,
-                    "question": f"{source}-{number}",
-                    "prompt": rows[number]["prompt"].strip(),
-                }
-            )
-    return found
+    """One phrasing of each cross-lingual question, and some of one source in the language."""
+    every = read_prompts(folder, [language], most=EVERY)
+    cross = [one for one in every if one.task == CROSSLINGUAL]
+    inside = [one for one in every if one.task == MONOLINGUAL]
+    inside = [one for one in inside if one.source == inside[0].source and len(one.text) <= LONGEST]
+    found = cross[:: max(1, len(cross) // most)][:most] if most else cross
+    found += inside[:: max(1, len(inside) // monolingual)][:monolingual] if monolingual else []
+    return [{"task": one.task, "source": one.source, "question": one.question, "prompt": one.text} for one in found]
 
 
 def named(way: Way) -> str:
     """A way's name in a file's."""
     return re.sub(r"[^\w.+-]+", "_", way.name)
-
-
-def same(first: str, second: str, language: str) -> bool:
-    """Whether two prompts are phrasings of one question: the words but for the wish are the same."""
-    name = language_name(language, "en").lower()
-    dull = {"reply", "write", "respond", "answer", "use", "in", name}
-
-    def words(text: str) -> set[str]:
-        return set(re.findall(r"\w+", text.lower())) - dull
-
-    one, two = words(first), words(second)
-    return len(one & two) >= 0.7 * max(len(one), len(two))
 
 
 class Pilot:
@@ -109,7 +77,7 @@ class Pilot:
         for question, answer in shown:
             turns += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
         turns.append({"role": "user", "content": asked})
-        return conversation(self.tokenizer, turns, system=line(language) if way.line else None)
+        return conversation(self.tokenizer, turns, system=way.told(language))
 
     def examples(self, language: str) -> list[tuple[str, str]]:
         """Other questions with the model's own answers in the language, of those it gives when the system asks for it too."""
@@ -129,6 +97,7 @@ class Pilot:
     def answers(self, way: Way, language: str, asked: Sequence[dict[str, str]]) -> list[dict[str, Any]]:
         path = self.out / f"{language}.{named(way)}.jsonl"
         if not path.is_file():
+            asked = sorted(asked, key=lambda one: len(one["prompt"]))  # so that little is padded
             prompts = [self.prompt(way, one["prompt"], language) for one in asked]
             with way.under(self.bench, language):
                 found = write(

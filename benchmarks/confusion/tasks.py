@@ -19,7 +19,7 @@ from typing import Any
 
 import polars as pl
 from pilot import named
-from ways import WAYS, Bench, Way, line
+from ways import WAYS, Bench, Way
 
 import lape
 from lape.experiments.answering.passages import first_line, passage_prompt, shots_for, spread
@@ -149,7 +149,7 @@ class Tasks:
         def make() -> list[dict[str, Any]]:
             asked = [f"Write a Python function {head} that {what}." for head, what, _ in PYTHON]
             turns = [[{"role": "user", "content": one}] for one in asked]
-            told = line(language) if way.line else None
+            told = way.told(language)
             prompts = [conversation(self.bench.tokenizer, one, system=told) for one in turns]
             found = self._answers(way, language, prompts, 192)
             return [

@@ -28,6 +28,17 @@ def line(language: str) -> str:
     return f"Always answer in {language_name(language, 'en')}."
 
 
+OWN = {
+    "de": "Antworte immer auf Deutsch.",
+    "id": "Selalu jawab dalam bahasa Indonesia.",
+    "ja": "必ず日本語で答えてください。",
+    "ko": "항상 한국어로 대답하세요.",
+    "vi": "Luôn trả lời bằng tiếng Việt.",
+    "zh": "请始终用中文回答。",
+}
+"""The same in the language itself."""
+
+
 class Bench:
     """A model with what the ways need: statistics, sets of neurons, scripts of tokens, heads."""
 
@@ -99,11 +110,17 @@ class Way:
     name: str
     family: str
     line: bool = False
+    own: bool = False
+    """Whether the line is in the language itself."""
     shots: int = 0
     under: Under = field(default=_nothing)
     mask: bool = False
     draw: int | None = None
     """Seed of a draw at temperature .3 and top-p .75, as the benchmark draws; None: greedy."""
+
+    def told(self, language: str) -> str | None:
+        """What the system is told."""
+        return None if not self.line else OWN[language] if self.own else line(language)
 
     def processors(self, bench: Bench, language: str) -> list[Any]:
         if not self.mask:
@@ -254,34 +271,35 @@ def _head(what: str) -> Under:
 WAYS: Sequence[Way] = (
     Way("none", "none"),
     Way("line", "prompt", line=True),
+    Way("line in the language", "prompt", line=True, own=True),
+    Way("line + add × .25", "neurons", line=True, under=_add(0.25)),
     Way("few-shot", "prompt", shots=3),
-    Way("line + few-shot", "prompt", line=True, shots=3),
+    Way("add × .25", "neurons", under=_add(0.25)),
     Way("add × .5", "neurons", under=_add(0.5)),
+    Way("lm_head × .5", "output", under=_smoothie),
+    Way("line + lm_head × .5", "output", line=True, under=_smoothie),
+    Way("script mask", "output", mask=True),
+    Way("line + script mask", "output", line=True, mask=True),
     Way("line + add × .5", "neurons", line=True, under=_add(0.5)),
     Way("add × 1", "neurons", under=_add(1.0)),
-    Way("line + add × .25", "neurons", line=True, under=_add(0.25)),
     Way("ReCoVeR", "residual", under=_recover),
-    Way("lm_head × .5", "output", under=_smoothie),
-    Way("script mask", "output", mask=True),
+    Way("line + ReCoVeR", "residual", line=True, under=_recover),
     Way("DiffMean 5, 1/2", "residual", under=_diffmean(1 / 2)),
     Way("DiffMean 5, 2/3", "residual", under=_diffmean(2 / 3)),
+    Way("line + DiffMean 5, 1/2", "residual", line=True, under=_diffmean(1 / 2)),
     Way("head mean", "head", under=_head("steer")),
     Way("line + head mean", "head", line=True, under=_head("steer")),
     Way("head mean, control", "head", under=_head("control")),
+    Way("head zero", "head", under=_head("zero")),
     Way("set × 1", "neurons", under=_set(1.0)),
-    Way("add × .25", "neurons", under=_add(0.25)),
-    Way("line + add × 1", "neurons", line=True, under=_add(1.0)),
     Way("add × .5 of LAPE", "neurons", under=_add(0.5, "lape")),
+    Way("line + add × .25 of LAPE", "neurons", line=True, under=_add(0.25, "lape")),
     Way("off en", "neurons", under=_off("difference")),
-    Way("line + ReCoVeR", "residual", line=True, under=_recover),
-    Way("line + script mask", "output", line=True, mask=True),
-    Way("add × 1 of LAPE", "neurons", under=_add(1.0, "lape")),
+    Way("line + few-shot", "prompt", line=True, shots=3),
+    *(Way(f"line, seed {seed}", "noise", line=True, draw=seed) for seed in range(3)),
+    *(Way(f"none, seed {seed}", "noise", draw=seed) for seed in range(3)),
     Way("off en of LAPE", "neurons", under=_off("lape")),
     Way("DiffMean .25 of the norm, 1/2", "residual", under=_diffmean(1 / 2, 0.25, True)),
-    Way("DiffMean .25 of the norm, 2/3", "residual", under=_diffmean(2 / 3, 0.25, True)),
-    Way("head zero", "head", under=_head("zero")),
     Way("head, mean over languages", "head", under=_head("mean")),
-    *(Way(f"none, seed {seed}", "noise", draw=seed) for seed in range(3)),
-    *(Way(f"line, seed {seed}", "noise", line=True, draw=seed) for seed in range(3)),
 )
 """All of them, those that matter most first."""
