@@ -36,6 +36,7 @@ PAGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
             "lape.experiments.null.run.topic_slices",
             "lape.experiments.confusion.run.scored",
             "lape.experiments.confusion.run.served_confusion",
+            "lape.experiments.confusion.cure.cure",
             "lape.experiments.confusion.prompts.Prompt",
             "lape.experiments.confusion.prompts.default_prompts",
             "lape.experiments.confusion.prompts.read_prompts",

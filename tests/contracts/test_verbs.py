@@ -34,6 +34,8 @@ COMMANDS = {
     "perplexity": f"perplexity HERE/model HERE/run{OTHER} --draws 1 --resamples 50 --device cpu --out OUT",
     "steer": "steer HERE/model 'fr01 fr02 fr03' --from fr --to en --run HERE/run --new-tokens 4 --device cpu",
     "confusion": "confusion HERE/model --languages fr,id --limit 3 --new-tokens 3 --resamples 20 --device cpu --out OUT",
+    "fix": "fix HERE/model --answer fr --run HERE/run --limit 4 --new-tokens 3 --minutes 0.001 --resamples 20 --sets difference:4 --device cpu"
+    f"{TEXT} --out OUT",
     "force": "force HERE/model --run HERE/run --questions en=HERE/en2.txt --questions fr=HERE/fr2.txt --pairs en-fr --new-tokens 4"
     f" --candidates 2 --resamples 50 --families none neurons ceiling --device cpu{TEXT}{EACH.format('evaluation', '2')} --out OUT",
     "merge": "merge HERE/run --out OUT",
@@ -50,6 +52,8 @@ COMMANDS = {
     "run": "run layers --run HERE/run --resamples 50 --out OUT",
 }
 """A command of each verb; HERE stands for the planted folder and OUT for what is written."""
+CODES = {"fix": 3}
+"""Exit codes that are not 0: no adapter makes the planted model write French."""
 WRITING = [verb for verb, command in COMMANDS.items() if "OUT" in command]
 TASK = """
 task: choose
@@ -86,6 +90,14 @@ def words(verb: str, here: Path, out: Path) -> list[str]:
     return [word.replace("HERE", str(here)).replace("OUT", str(out)) for word in shlex.split(COMMANDS[verb])]
 
 
+def code_of(typed: list[str]) -> int:
+    """The exit code of a command."""
+    try:
+        return run(typed)
+    except SystemExit as ended:
+        return int(str(ended.code))
+
+
 def result(verb: str, out: Path) -> Path:
     """What a verb writes."""
     return Path(next(word for word in words(verb, Path("HERE"), out) if word.startswith(str(out))))
@@ -105,7 +117,7 @@ def ran(here: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
             folder = tmp_path_factory.mktemp(verb) / "out["  # what is written has a name that would be markup: out[/x]
             folder.mkdir()
             out = folder / "x]"
-            assert run(words(verb, here, out)) == 0
+            assert code_of(words(verb, here, out)) == CODES.get(verb, 0)
             path = self[verb] = result(verb, out)
             return path
 
@@ -153,7 +165,7 @@ def test_its_tables_are_as_their_experiment_declares(verb, ran):
             continue
         declared[path.stem].check(path.stem, pl.read_parquet(path, glob=False))
     assert bool(found) == (
-        verb in ("perplexity", "force", "confusion", "study", "examples", "evaluate", "run", "compare")
+        verb in ("perplexity", "force", "confusion", "fix", "study", "examples", "evaluate", "run", "compare")
     )
 
 
@@ -168,7 +180,7 @@ def test_its_folder_says_how_it_was_made(verb, ran):
 USING = dict.fromkeys(
     ("perplexity", "examples", "force", "evaluate", "study", "run", "compare"), ("neurons", "statistics")
 )
-USING["merge"] = ("statistics",)
+USING["merge"] = USING["fix"] = ("statistics",)
 
 
 @pytest.mark.parametrize("verb", USING)

@@ -25,7 +25,7 @@ ORDER = {
     "Start here": ("demo", "samples", "doctor"),
     "Find: which neurons a model uses for each language": ("record", "identify", "show"),
     "Measure: what they do, beside control neurons": ("perplexity", "examples", "evaluate"),
-    "Switch: the language a model writes": ("confusion", "steer", "play", "force"),
+    "Switch: the language a model writes": ("confusion", "fix", "steer", "play", "force"),
     "Ship": ("export", "push"),
     "Write up": ("report", "figures", "study"),
     "More": ("compare", "merge", "plan"),

@@ -28,6 +28,7 @@ def card(said: Mapping[str, Any], name: str) -> str:
         *_fit(said),
         *_cost(said),
         *_choices(said),
+        *_answers(said),
         *_constants(said),
         "## Limits",
         f"Made for the very weights of `{base}` (checksum {said['made_from'].get('model', {}).get('checksum', 'unknown')[:12]}…): on another model, or another "
@@ -170,6 +171,33 @@ def _choices(said: Mapping[str, Any]) -> Iterator[str]:
                 for row in said["choices"]
             ],
         )
+
+
+def _answers(said: Mapping[str, Any]) -> Iterator[str]:
+    if "answers" in said:
+        yield "## Answers with it and without"
+        yield (
+            f"Answers wanted in {said['answers'][0]['language']}, on questions that nothing was chosen on: the share that fails in any way (another "
+            "language or script, a stretch of another language, refused, repeating itself), and the line pass rate of the Language Confusion "
+            "Benchmark (LPR), with 95 % intervals over questions."
+        )
+        yield _table(
+            ["", "questions in", "answers", "failing", "LPR"],
+            [
+                [
+                    row["condition"],
+                    row["task"],
+                    str(row["answers"]),
+                    *(
+                        f"{row[rate]:.2f}{_between(row, f'{rate}_low', f'{rate}_high', '.2f')}"
+                        for rate in ("failing", "lpr")
+                    ),
+                ]
+                for row in said["answers"]
+            ],
+        )
+        if line := said.get("line"):
+            yield f"The line, which the system is told: `{line}`"
 
 
 def _constants(said: Mapping[str, Any]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -198,6 +199,16 @@ def _described(edit: Edit) -> dict[str, Any]:
         **({"value": values_at(edit.value, edit.neurons.flat).tolist()} if isinstance(edit, (Set, Add)) else {}),
         "flat": edit.neurons.flat.tolist(),
     }
+
+
+def placed(made: Path, target: Path, **more: Any) -> None:
+    """Put a folder that `export` made in another place, with more said in its manifest and on its card. What is in that place goes."""
+    said = said_in(made) | more
+    with files.writing(target):
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(made, target)
+        (target / CARD).write_text(card(said, target.name), encoding="utf-8")
+    files.write_json(target / MANIFEST, said)
 
 
 def edits_in(folder: str | Path, space: NeuronSpace) -> list[Edit]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
+import torch
+from safetensors.torch import load_file, save_file
 
-from lape.errors import OptionError
+from lape.errors import FileError, OptionError, foreign
 from lape.ship.changes import AT_RUN_TIME, Change, LowRank, low_rank
 from lape.ship.constant import Constant
 from lape.store import files
@@ -17,6 +19,9 @@ LARGEST = 512
 """The largest rank that vLLM serves."""
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM's --max-lora-rank may be."""
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+"""PEFT's names of the two files."""
+_OF, _A, _B = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
 
 
 def updates(model: Any, todo: Sequence[Change], fitted: Mapping[str, Constant]) -> list[LowRank]:
@@ -53,12 +58,39 @@ def write(model: Any, found: Sequence[LowRank], folder: Path) -> dict[str, Any]:
     """Write adapter_config.json and adapter_model.safetensors; gives what the manifest says of them."""
     weights = {}
     for one in found:
-        name = f"base_model.model.{one.module}"
-        weights[f"{name}.lora_A.weight"] = one.a.float().contiguous()
-        weights[f"{name}.lora_B.weight"] = one.b.float().contiguous()
-    save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-    files.write_json(folder / "adapter_config.json", _config(model, found))
+        name = f"{_OF}{one.module}"
+        weights[f"{name}{_A}"] = one.a.float().contiguous()
+        weights[f"{name}{_B}"] = one.b.float().contiguous()
+    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    files.write_json(folder / CONFIG, _config(model, found))
     return {"rank": max(len(one.a) for one in found), "max_lora_rank": served_rank(found), "modules": len(found)}
+
+
+def read(folder: Path) -> list[LowRank]:
+    """The updates that a folder of `write` holds. Raises FileError for one that is damaged or another's.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from lape.ship import lora
+        >>> folder = lape.export(model, [lape.Off(neurons["fr"])], "no-fr", format="lora")
+        >>> {one.module.rpartition(".")[2] for one in lora.read(Path(folder))}
+        {'down_proj'}
+    """
+    with foreign(
+        FileError, lambda said: f"{folder} holds no adapter that can be read: {said} Export it again: lape export."
+    ):
+        weights = load_file(folder / WEIGHTS)
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        names = [name.removesuffix(_A) for name in weights if name.endswith(_A)]
+        return [
+            LowRank(
+                name.removeprefix(_OF),
+                weights[f"{name}{_A}"].to(torch.float64),
+                weights[f"{name}{_B}"].to(torch.float64),
+                bool(config["fan_in_fan_out"]),
+            )
+            for name in names
+        ]
 
 
 def _config(model: Any, found: Sequence[LowRank]) -> dict[str, Any]:

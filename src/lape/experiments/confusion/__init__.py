@@ -11,7 +11,7 @@ from lape.experiments.confusion.figures import caption, kinds, kinds_caption
 from lape.experiments.confusion.figures import confusion as draw_confusion
 from lape.experiments.confusion.run import confusion
 from lape.experiments.confusion.section import TITLE, section
-from lape.experiments.confusion.table import CHANGES, JUDGED, RATES
+from lape.experiments.confusion.table import CHANGES, CURES, JUDGED, RATES
 from lape.experiments.context import Context, Tables
 from lape.experiments.experiment import Experiment, named
 from lape.experiments.table import Table
@@ -26,9 +26,11 @@ class ConfusionStudy:
     """What of it a study sets."""
 
     confusion: Path | None = None
-    """The folder of lape confusion, whose results are joined."""
+    """The folder of lape confusion or lape fix, whose results are joined."""
 
 
+CURE = "confusion_cures"
+"""The table that lape fix alone makes."""
 GIVEN = named(
     "confusion",
     "answers take long and are measured separately: lape confusion MODEL --languages TAGS --out FOLDER, then --confusion FOLDER",
@@ -46,9 +48,10 @@ def _reads(options: ConfusionStudy) -> Mapping[str, Path]:
     if options.confusion is None:
         return {}
     found = {name: options.confusion / f"{name}.parquet" for name in EXPERIMENT.tables}
-    if missing := [path for path in found.values() if not path.is_file()]:
-        raise FileError(f"There is no {missing[0]}. Expected the folder that lape confusion made.")
-    return found
+    there = {name: path for name, path in found.items() if path.is_file() or name != CURE}
+    if missing := [path for path in there.values() if not path.is_file()]:
+        raise FileError(f"There is no {missing[0]}. Expected the folder that lape confusion or lape fix made.")
+    return there
 
 
 EXPERIMENT = Experiment(
@@ -70,6 +73,7 @@ EXPERIMENT = Experiment(
             key=("condition", "task", "language"),
         ),
         "confused_answers": Table("Every answer, with its verdicts.", JUDGED),
+        CURE: Table("What lape fix tried as a cure.", CURES, key=("setting",)),
     },
     needs=(GIVEN,),
     figures=(

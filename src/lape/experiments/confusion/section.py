@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import polars as pl
 
+from lape.data.language_id import base
+from lape.experiments.confusion.table import CURES
 from lape.experiments.context import Tables
 from lape.experiments.section import Answer, Answers, Asked, Block, Picture, Rows, Section, interval, number
 from lape.experiments.table import Table
@@ -43,6 +46,21 @@ CHANGES_SHOWN = Table(
     },
     labels={"lpr_change": "LPR", "failing_change": "failing"},
 )
+CURES_SHOWN = Table(
+    "What was tried as a cure. Wrong at first: share of the first eight tokens in another language. KL: from the unedited model on its own right answers, "
+    "nats a token; kept KL: the largest on what is kept. Failing: on the half of the questions that is chosen on; reported failing: on the other.",
+    {name: kind for name, kind in CURES.items() if name not in ("family", "line", "sets", "strength")},
+    labels={
+        "wrong_mass": "wrong at first",
+        "kl": "KL",
+        "kept_kl": "kept KL",
+        "kept_worst": "of",
+        "reported_failing": "reported",
+    },
+    digits=3,
+)
+_SIDE_BY_SIDE = 12
+"""Questions whose answers are shown side by side."""
 
 
 def section(tables: Tables) -> Section:
@@ -63,7 +81,83 @@ def section(tables: Tables) -> Section:
     if "confused_answers" in tables and (shown := failed(tables["confused_answers"])):
         note = "The first answers of each kind of failure in each language, as they came."
         blocks.append(Answers("Answers that fail", note, shown))
+    if len(tables.get("confusion_cures", pl.DataFrame())):
+        blocks = [cures_shown(tables), *blocks, side_by_side(tables)]
+        return Section(TITLE, about, (*cured(tables), *findings(whole)), tuple(blocks))
     return Section(TITLE, about, findings(whole), tuple(blocks))
+
+
+def cures_shown(tables: Tables) -> Rows:
+    """What was tried as a cure: what answered, then what was screened alone."""
+    frame = tables["confusion_cures"].sort(pl.col("failing").is_null(), maintain_order=True)
+    return _rows("what was tried", CURES_SHOWN, frame)
+
+
+def cured(tables: Tables) -> tuple[str, ...]:
+    """What to use, and what it does on questions that nothing was chosen on."""
+    tried, whole = (
+        tables["confusion_cures"],
+        tables["confusion"].filter(pl.col("source") == ALL, pl.col("language") != ALL),
+    )
+    row = tried.filter("used").row(0, named=True)
+    advice = {
+        "none": "Use the model as it is: neither line nor edit fails less.",
+        "prompt": "Use the prompt: nothing beat it.",
+        "adapter": f"Use the adapter ({row['setting']}).",
+        "both": f"Use the adapter and the line in the prompt ({row['setting']}).",
+    }
+    said = [advice[row["family"]]]
+    for (task,), some in whole.group_by("task", maintain_order=True):
+        shares = [
+            f"{one['condition']} {number(one['failing'])} {interval(one['failing_low'], one['failing_high'])}"
+            for one in some.iter_rows(named=True)
+        ]
+        said.append(
+            f"Failing{f', {task}' if task else ''}, on {some['questions'][0]} questions that nothing was chosen on: {'; '.join(shares)}."
+        )
+    return tuple(said)
+
+
+def into(tables: Tables, language: str) -> tuple[str, ...]:
+    """How many answers are in a language that is to be avoided, as a whole or in a stretch."""
+    there = (pl.col("identified") == base(language)) | (pl.col("span_language") == base(language))
+    shares = (
+        tables["confused_answers"]
+        .group_by("condition", maintain_order=True)
+        .agg(there.fill_null(False).mean().alias("share"))
+    )
+    return (
+        f"In {base(language)}, whole or in part: {'; '.join(f'{name} {number(share)}' for name, share in shares.iter_rows())}.",
+    )
+
+
+def side_by_side(tables: Tables) -> Answers:
+    """Answers to the same question under each condition: of questions whose answers fail in some, evenly spread."""
+    judged = tables["confused_answers"]
+    asked: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for row in judged.iter_rows(named=True):
+        asked.setdefault((row["task"], row["question"], row["prompt"] or ""), []).append(row)
+    differing = [(key, rows) for key, rows in asked.items() if any(row["kind"] for row in rows)]
+    shown = []
+    for number_, ((_, _, prompt), rows) in enumerate(
+        differing[:: max(1, len(differing) // _SIDE_BY_SIDE)][:_SIDE_BY_SIDE]
+    ):
+        answers = tuple(
+            Answer(
+                ", ".join(filter(None, (row["condition"], (row["kind"] or "").replace("_", " ")))),
+                row["identified"],
+                row["identified"] == row["language"],
+                None,
+                row["answer"],
+            )
+            for row in rows
+        )
+        shown.append(Asked(number_, prompt, rows[0]["language"], answers))
+    return Answers(
+        "Answers side by side",
+        "Of the questions that are failed under some condition, evenly spread; as they came.",
+        shown,
+    )
 
 
 def told(whole: pl.DataFrame) -> pl.DataFrame:

