@@ -1,17 +1,17 @@
-"""What the pilot's answers say: every way with its failures by kind, beside the best that is not neurons, with intervals over questions.
+"""What the pilot's answers say: every way with its failures by kind, and neurons beside the best that is not neurons, chosen on other questions.
 
-    python benchmarks/confusion/read.py ANSWERS --words lcb/words.txt --out docs/studies/confusion/qwen2.5-coder-0.5b
+    python benchmarks/confusion/read.py ANSWERS --words lcb/words.txt --name qwen2.5-coder-0.5b --out docs/studies/confusion/tables
 
-Writes the tables `confusion` and `confusion_changes` of `lape confusion` (each way is a condition, the first is `none`), `kl` of each way, and `chosen`: on
-one half of the cross-lingual questions the best way with neurons and the best without are chosen for each language, by failures and then by KL, among
-those within `--bound` nats of KL divergence (ways that change the prompt too are not bound); on the other half both are reported, with their paired
-difference; and the halves change places.
+ANSWERS: the pilot's folder. Writes NAME-answers (judged, without the benchmark's prompts), NAME-confusion and NAME-confusion_changes (the tables of `lape
+confusion`: each way is a condition, the first is `none`; draws of a way are its seeds), NAME-kl of each way, and NAME-chosen (`CHOSEN`).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,60 +21,134 @@ from ways import WAYS
 
 from lape.experiments.confusion.answers import read_answers
 from lape.experiments.confusion.run import scored
+from lape.experiments.confusion.table import rates
 from lape.measure.bootstrap import Resamples
+from lape.measure.intervals import ENDS
 from lape.store.run import write_table
 
-RIVALS = ("none", "prompt", "output", "residual", "head")
 FAMILY = {way.name: way.family for way in WAYS}
+ROOM = 0.12
+"""A rival that fails less than this leaves no room."""
+SIDES: Mapping[str, Sequence[str]] = {
+    "neurons": [way.name for way in WAYS if way.family == "neurons"],
+    "neurons alone": [way.name for way in WAYS if way.family == "neurons" and not way.line],
+    "one rival": [
+        way.name
+        for way in WAYS
+        if way.family not in ("neurons", "noise")
+        and "control" not in way.name
+        and (way.family in ("none", "prompt") or not way.line)
+    ],
+    "any rival": [way.name for way in WAYS if way.family not in ("neurons", "noise") and "control" not in way.name],
+}
+"""Who is compared: neurons with the line or without; rivals one at a time, or the line together with another one."""
+PAIRS = (("neurons", "one rival"), ("neurons", "any rival"), ("neurons alone", "one rival"))
+CHOSEN = {
+    **dict.fromkeys(("side", "rival", "language"), pl.String),
+    "questions": pl.Int64,
+    **dict.fromkeys(("ways", "rivals"), pl.String),
+    **{
+        f"{name}{end}": pl.Float64
+        for name in ("none", "failing", "rival_failing", "difference", "ratio")
+        for end in ENDS
+    },
+}
+"""A row per pair of sides and language, the mean of all languages, and of those with `room` (where the rival fails in .12 or more). On each half of the
+cross-lingual questions the best way of a side is chosen for each language by failures, then by KL divergence, among those within the bound (ways that change
+the prompt alone are not bound); `ways` and `rivals` name the two. `failing` and the others are shares on the half that the choice was not made on, both halves
+together.
+"""
 
 
 def divergences(folder: Path) -> pl.DataFrame:
     """The KL divergence of every way, nats a token, on the unedited model's own answers in the right language."""
     rows = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.kl.json"))]
-    return pl.DataFrame(
-        rows,
-        schema={"way": pl.String, "language": pl.String, "kl": pl.Float64, "kl_median": pl.Float64, "tokens": pl.Int64},
-    )
+    kinds = {"way": pl.String, "language": pl.String, "kl": pl.Float64, "kl_median": pl.Float64, "tokens": pl.Int64}
+    return ordered(pl.DataFrame(rows, schema=kinds), "way")
 
 
-def chosen(judged: pl.DataFrame, kl: pl.DataFrame, bound: float) -> pl.DataFrame:
-    """The best with and without neurons, chosen on one half of the questions and reported on the other."""
-    cross = judged.filter(task="crosslingual").with_columns(pl.col("kind").is_not_null().alias("failing"))
-    names = sorted(cross["question"].unique())
-    halves = {one: k % 2 for k, one in enumerate(names)}
-    cross = cross.with_columns(pl.col("question").replace_strict(halves).alias("half"))
-    near = {(row["way"], row["language"]): row["kl"] for row in kl.iter_rows(named=True)}
-    rows = []
-    for language in cross["language"].unique(maintain_order=True):
-        mine = cross.filter(language=language)
-        shares = mine.group_by("condition", "half").agg(pl.col("failing").mean(), pl.len())
-        for half in (0, 1):
-            best = {}
-            for side, families in (("neurons", ("neurons",)), ("rival", RIVALS)):
-                tried = []
-                for row in shares.filter(half=half).iter_rows(named=True):
-                    way, divergence = row["condition"], near.get((row["condition"], language), 0.0)
-                    edits = FAMILY[way] not in ("none", "prompt")
-                    if FAMILY[way] in families and "control" not in way and not (edits and divergence > bound):
-                        tried.append((row["failing"], divergence, way))
-                best[side] = min(tried)[2] if tried else None
-            if None in best.values():
+def ordered(frame: pl.DataFrame, column: str) -> pl.DataFrame:
+    """In the order of the ways."""
+    order = {way.name: k for k, way in enumerate(WAYS)}
+    place = pl.col(column).replace_strict(order, return_dtype=pl.Int64)
+    return frame.with_columns(place.alias("order")).sort("order", maintain_order=True).drop("order")
+
+
+def drawn(frame: pl.DataFrame) -> pl.DataFrame:
+    """Draws of a way as seeds of one condition."""
+    seed = pl.col("condition").str.extract(r", seed (\d+)$").cast(pl.Int64)
+    named = pl.col("condition").str.replace(r", seed \d+$", ", drawn")
+    return frame.with_columns(seed.fill_null(0).alias("seed"), named)
+
+
+class Halves:
+    """Cross-lingual answers that fail, by way, language and question; questions in two halves by turns."""
+
+    def __init__(self, judged: pl.DataFrame, kl: pl.DataFrame, bound: float) -> None:
+        cross = judged.filter(pl.col("condition").is_in([*FAMILY]), task="crosslingual")
+        self.questions = sorted(cross["question"].unique())
+        self.half = np.arange(len(self.questions)) % 2
+        self.near = {(row["way"], row["language"]): row["kl"] for row in kl.iter_rows(named=True)}
+        self.bound = bound
+        self.fails: dict[tuple[str, str], np.ndarray[Any, Any]] = {}
+        place = {name: k for k, name in enumerate(self.questions)}
+        for (way, language), some in cross.group_by("condition", "language", maintain_order=True):
+            fails = np.full(len(self.questions), np.nan)
+            fails[[place[one] for one in some["question"]]] = some["kind"].is_not_null()
+            self.fails[str(way), str(language)] = fails
+        self.languages = list(dict.fromkeys(language for _, language in self.fails))
+
+    def best(self, side: str, language: str, half: int) -> str | None:
+        """The way of a side that fails least on a half."""
+        tried = []
+        for way in SIDES[side]:
+            if (way, language) not in self.fails:
                 continue
-            row = {"language": language, "chosen_on": half, **best}
-            rows.append(row | reported(mine.filter(half=1 - half), best["neurons"], best["rival"]))
-    return pl.DataFrame(rows)
+            divergence = self.near.get((way, language), 0.0)
+            edits = FAMILY[way] not in ("none", "prompt")
+            if not (edits and divergence > self.bound):
+                tried.append((float(np.mean(self.fails[way, language][self.half == half])), divergence, way))
+        return min(tried)[2] if tried else None
 
+    def held_out(self, side: str, language: str) -> tuple[np.ndarray[Any, Any], str] | None:
+        """Which answers of a side fail, each question under the way that was chosen on the other half."""
+        ways = [self.best(side, language, half) for half in (0, 1)]
+        if None in ways:
+            return None
+        fails = np.where(self.half == 1, *(self.fails[str(way), language] for way in ways))
+        return fails, "; ".join(map(str, dict.fromkeys(ways)))
 
-def reported(answers: pl.DataFrame, ours: str, theirs: str) -> dict[str, Any]:
-    """Failures of both, and their paired difference, over questions."""
-    wide = answers.filter(pl.col("condition").is_in([ours, theirs, "none"])).pivot(
-        "condition", index="question", values="failing"
-    )
-    drawn = Resamples(len(wide), 2000, 0)
-    a, b = (wide[name].cast(pl.Float64).to_numpy() for name in (ours, theirs))
-    row: dict[str, Any] = {"questions": len(wide), "none_failing": float(wide["none"].mean())}  # type: ignore[arg-type]
-    row |= {"neurons_failing": float(np.mean(a)), "rival_failing": float(np.mean(b))}
-    return row | drawn.named("difference", drawn.weights @ (a - b) / len(wide))
+    def rows(self) -> Iterator[dict[str, Any]]:
+        resamples = Resamples(len(self.questions), 2000, 0)
+        for side, rival in PAIRS:
+            known = {}
+            for language in self.languages:
+                ours, theirs = self.held_out(side, language), self.held_out(rival, language)
+                if ours and theirs:
+                    known[language] = ours, theirs
+            groups = {language: [language] for language in known}
+            room = [language for language, (_, theirs) in known.items() if theirs[0].mean() >= ROOM]
+            for name, languages in {**groups, "all": [*known], "room": room}.items():
+                if not languages:
+                    continue
+                three = {
+                    "none": np.mean([self.fails["none", k] for k in languages], 0),
+                    "failing": np.mean([known[k][0][0] for k in languages], 0),
+                    "rival_failing": np.mean([known[k][1][0] for k in languages], 0),
+                }
+                means = {key: resamples.weights @ value / len(self.questions) for key, value in three.items()}
+                means["difference"] = means["failing"] - means["rival_failing"]
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    means["ratio"] = means["failing"] / means["rival_failing"]
+                row: dict[str, Any] = {"side": side, "rival": rival, "language": name, "questions": len(self.questions)}
+                row |= (
+                    {"ways": known[name][0][1], "rivals": known[name][1][1]}
+                    if name in known
+                    else {"ways": " ".join(languages), "rivals": None}
+                )
+                for key, values in means.items():
+                    row |= resamples.named(key, values) if np.isfinite(values).all() else {}
+                yield row
 
 
 def main() -> None:
@@ -82,28 +156,25 @@ def main() -> None:
     parser.add_argument("answers", type=Path)
     parser.add_argument("--words", type=Path)
     parser.add_argument("--bound", type=float, default=0.1)
+    parser.add_argument("--name", required=True)
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    order = {way.name: k for k, way in enumerate(WAYS)}
-    found = read_answers(sorted(given.answers.glob("*.jsonl")))
-    found = (
-        found.with_columns(pl.col("condition").replace_strict(order, return_dtype=pl.Int64).alias("order"))
-        .sort("order", maintain_order=True)
-        .drop("order")
-    )
-    result = scored(found, words=given.words)
+    found = ordered(read_answers(sorted(given.answers.glob("*.jsonl"))), "condition")
+    judged = scored(drawn(found), words=given.words, resamples=1)["confused_answers"]
+    table, changes = rates(judged)
     kl = divergences(given.answers)
-    given.out.mkdir(parents=True, exist_ok=True)
-    best = chosen(result["confused_answers"], kl, given.bound)
+    best = pl.DataFrame([*Halves(judged, kl, given.bound).rows()], schema=CHOSEN)
     tables = {
-        "confusion": result["confusion"],
-        "confusion_changes": result["confusion_changes"],
+        "answers": judged.drop("prompt", "reasoning", "reasoning_language"),
+        "confusion": table,
+        "confusion_changes": changes,
         "kl": kl,
         "chosen": best,
     }
-    for name, table in tables.items():
-        write_table(given.out / f"{name}.parquet", table)
-    show(result["confusion"], kl, best)
+    given.out.mkdir(parents=True, exist_ok=True)
+    for name, one in tables.items():
+        write_table(given.out / f"{given.name}-{name}.parquet", one)
+    show(table, kl, best)
 
 
 def show(table: pl.DataFrame, kl: pl.DataFrame, best: pl.DataFrame) -> None:
@@ -118,11 +189,17 @@ def show(table: pl.DataFrame, kl: pl.DataFrame, best: pl.DataFrame) -> None:
             for one in languages
         ]
         ends = "" if row["failing_low"] is None else f" ({row['failing_low']:.2f}–{row['failing_high']:.2f})"
-        near = means.get(row["condition"])
+        near = means.get(re.sub(", drawn$", "", row["condition"]))
         numbers = [f"{row['lpr']:.3f}", f"{row['failing']:.3f}{ends}", "" if near is None else f"{near:.3f}"]
         print(f"| {' | '.join([row['condition'], *numbers, *parts])} |")
-    with pl.Config(tbl_rows=-1, tbl_cols=-1, tbl_width_chars=200, float_precision=3):
-        print(best)
+    for row in best.iter_rows(named=True):
+        said = [
+            f"{row[name]:.3f}" if row[name] is not None else ""
+            for name in ("none", "failing", "rival_failing", "difference_low", "difference_high", "ratio")
+        ]
+        print(
+            f"| {row['side']} | {row['rival']} | {row['language']} | {row['ways']} | {row['rivals']} | {' | '.join(said)} |"
+        )
 
 
 if __name__ == "__main__":

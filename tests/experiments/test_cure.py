@@ -197,7 +197,8 @@ def test_a_model_that_does_not_answer_in_the_language_is_cured_by_an_adapter_and
     strong, weak = by["difference:4 × 20"], by["difference:4 × 0.01"]
     assert (strong["failing"], strong["reported_failing"], strong["used"]) == (0, 0, True)
     assert strong["wrong_mass"] < weak["wrong_mass"]
-    assert found.notes == ("The model gives no right answer in fr, even where it is told to: there is nothing to measure the KL divergence on.",)  # fmt: skip
+    assert found.notes[0].startswith("The model gives no right answer in fr, even where it is told to")
+    assert found.notes[1].endswith("chosen on 4 prompts, reported on 4 to other questions.")
     answers = found["confused_answers"]
     assert answers["question"].n_unique() == 4, "half of the questions"
     said = said_in(folder / ADAPTER)

@@ -76,6 +76,10 @@ class CureOptions(GenerationOptions):
     """At most this many new tokens per answer."""
     batch: int = 40
     """Prompts that run at once."""
+    system: str | None = None
+    """What a chat model is told first in any case, where a prompt says nothing of its own; {language} as in line."""
+    thinking: bool | None = None
+    """Whether a model that reasons before it answers should. Default: as its chat template does by itself."""
     line: str = "Always answer in {language}."
     """What the system is told, alone and beside edits; {language} stands for the language's English name."""
     minutes: float = 60.0
@@ -130,6 +134,8 @@ def cure(
     new_tokens: int = 100,
     repetition_penalty: float = 1.1,
     batch: int = 40,
+    system: str | None = None,
+    thinking: bool | None = None,
     line: str = "Always answer in {language}.",
     minutes: float = 60.0,
     sets: tuple[str, ...] = ("difference:100", "difference:200", "difference:50", "lape:100"),
@@ -170,7 +176,7 @@ def cure(
     """
     options = given(CureOptions, locals())
     to = tag(to)
-    asked = [one for one in prompts if one.language == to]
+    asked = [_told(one, options.system) for one in prompts if one.language == to]
     first, second = halves(asked)
     kept = [*map(_kept_name, keep)]
     folder = Path(folder)
@@ -202,6 +208,12 @@ def with_line(prompt: Prompt, line: str) -> Prompt:
     return replace(prompt, system=f"{prompt.system}\n\n{told}" if prompt.system else told)
 
 
+def _told(prompt: Prompt, system: str | None) -> Prompt:
+    """A prompt with what the system is told, where it says nothing of its own."""
+    own = prompt.system or (prompt.messages and prompt.messages[0]["role"] == "system")
+    return prompt if own or not system else with_line(prompt, system)
+
+
 def told_line(line: str, language: str) -> str:
     """The line with the language's English name in its place."""
     return line.replace("{language}", language_name(language, "en"))
@@ -230,8 +242,8 @@ def _searched(search: _Search, first: Sequence[Prompt], second: Sequence[Prompt]
     bounds = search.bounds(first, keep)
     plan = search.plan(first, second)
     search.notes += (
-        f"Of edits alone and of edits beside the line {plan['screened']} were screened each, and the best {plan['answered']} within the bounds answered; "
-        f"chosen on {len(first)} prompts, reported on {len(second)} to other questions.",
+        f"Of edits alone and of edits beside the line {plan['screened']} were screened each, of which at most {plan['answered']}, the best within the "
+        f"bounds, answered; chosen on {len(first)} prompts, reported on {len(second)} to other questions.",
     )
     for family in ("adapter", "both"):
         rows |= search.family(family, first, bounds, plan)
@@ -299,7 +311,7 @@ class _Search:
     ) -> pl.DataFrame:
         """The judged answers of one condition."""
         usual = {key: getattr(self.options, key) for key in vars(GenerationOptions())}
-        more: dict[str, Any] = {"words": self.words, "lid": self.lid, "resamples": 1}
+        more: dict[str, Any] = {"words": self.words, "lid": self.lid, "resamples": 1, "thinking": self.options.thinking}
         with under:
             found = confusion(
                 self.model,
@@ -361,8 +373,8 @@ class _Search:
             return [one.text for one in write(self.model, self.tokenizer, self._texts(trial, prompts), how)]
 
     def _texts(self, trial: Trial, prompts: Sequence[Prompt]) -> list[str]:
-        plain = ConfusionOptions()
-        return [text_of(self.tokenizer, one, plain) for one in self.asked(trial, prompts)]
+        how = ConfusionOptions(thinking=self.options.thinking)
+        return [text_of(self.tokenizer, one, how) for one in self.asked(trial, prompts)]
 
     def divergence(self, trial: Trial, answers: Sequence[tuple[Prompt, str]]) -> float | None:
         """The KL divergence of a trial from the unedited model on answers; None where there are none."""
