@@ -51,6 +51,8 @@ STANDS_FOR = {
     "--documents 20": "--documents 1",
     "第一篇。": "zh01 zh02 zh03",
     "第二篇。": "zh04 zh05 zh06",
+    "fix MODEL --answer fr": f"fix MODEL --answer fr {TEXTS}",
+    "--answer ko --avoid en": f"--answer fr {TEXTS}",
     " ...": "",
 }
 SMALL = {
@@ -61,11 +63,14 @@ SMALL = {
     "merge": "--overwrite",
     "steer": "--from en --new-tokens 4",
     "confusion": "--new-tokens 4 --resamples 20",
+    "fix": "--limit 4 --new-tokens 3 --resamples 20 --sets difference:4 --strengths 1",
     "force": "--overwrite --pairs en-fr --new-tokens 4 --candidates 2 --resamples 50 --families none neurons ceiling",
     "run": "--overwrite --tokens 150 --resamples 50",
     "study": "--overwrite --quick --tokens 150 --sizes 4 --rates 0.002 --draws 1 --resamples 50 --sentences 20 --domain-tokens 300",
     "demo": "--overwrite --documents 2 --draws 1",
 }
+CODES = {"fix": 3}
+"""Exit codes that are not 0: no adapter makes the made model write French."""
 NOT_RUN = {
     "lape eval ": "lm-eval fetches the data of its tasks",
     "--address ": "there is no cluster to be part of",
@@ -203,7 +208,14 @@ def _do(command: str) -> None:
         _parse(command)
     else:
         assert program == "lape", command
-        assert run([*arguments, *_small(arguments)]) == 0, command
+        assert _code([*arguments, *_small(arguments)]) == CODES.get(arguments[0], 0), command
+
+
+def _code(arguments: list[str]) -> int:
+    try:
+        return run(arguments)
+    except SystemExit as ended:
+        return int(str(ended.code))
 
 
 def _meant(command: str) -> str:

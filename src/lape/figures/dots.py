@@ -69,7 +69,8 @@ def _cut(axes: Axes, table: pl.DataFrame, value: str, least: float) -> None:
     for k, row in enumerate(table.iter_rows(named=True)):
         if row[value] < least:
             axes.plot(least, k, "<", color=BLUE, markersize=4, clip_on=False, zorder=3)
-    axes.set_xlim(least, max(shown, default=least) + 0.05 * (max(shown, default=least + 1) - least))
+    most = max(shown, default=least)
+    axes.set_xlim(least, most + 0.05 * (most - least) if most > least else least + 1)
 
 
 def _name(row: dict[str, Any], labels: Sequence[str], paper: Paper) -> str:

@@ -29,14 +29,17 @@ class ConfusionStudy:
     """The folder of lape confusion or lape fix, whose results are joined."""
 
 
-CURE = "confusion_cures"
-"""The table that lape fix alone makes."""
 GIVEN = named(
     "confusion",
     "answers take long and are measured separately: lape confusion MODEL --languages TAGS --out FOLDER, then --confusion FOLDER",
     "--confusion FOLDER",
 )
 """What `lape confusion` measured is joined, not measured again."""
+
+
+def _file(name: str) -> str:
+    """Where a table lies in a run's folder; in the own folder of lape confusion, or lape fix, under its name."""
+    return f"confusion/{name}.parquet"
 
 
 def _run(_context: Context, options: ConfusionStudy) -> Tables:
@@ -48,7 +51,7 @@ def _reads(options: ConfusionStudy) -> Mapping[str, Path]:
     if options.confusion is None:
         return {}
     found = {name: options.confusion / f"{name}.parquet" for name in EXPERIMENT.tables}
-    there = {name: path for name, path in found.items() if path.is_file() or name != CURE}
+    there = {name: path for name, path in found.items() if path.is_file() or not EXPERIMENT.tables[name].optional}
     if missing := [path for path in there.values() if not path.is_file()]:
         raise FileError(f"There is no {missing[0]}. Expected the folder that lape confusion or lape fix made.")
     return there
@@ -66,14 +69,18 @@ EXPERIMENT = Experiment(
             RATES,
             labels={"lpr": "LPR", "wpr": "WPR"},
             key=("condition", "task", "source", "language"),
+            file=_file("confusion"),
         ),
         "confusion_changes": Table(
             "What changes from the first condition, paired over questions.",
             CHANGES,
             key=("condition", "task", "language"),
+            file=_file("confusion_changes"),
         ),
-        "confused_answers": Table("Every answer, with its verdicts.", JUDGED),
-        CURE: Table("What lape fix tried as a cure.", CURES, key=("setting",)),
+        "confused_answers": Table("Every answer, with its verdicts.", JUDGED, file=_file("confused_answers")),
+        "confusion_cures": Table(
+            "What lape fix tried as a cure.", CURES, key=("setting",), file=_file("confusion_cures"), optional=True
+        ),
     },
     needs=(GIVEN,),
     figures=(

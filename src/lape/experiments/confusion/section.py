@@ -48,8 +48,16 @@ CHANGES_SHOWN = Table(
 )
 CURES_SHOWN = Table(
     "What was tried as a cure. Wrong at first: share of the first eight tokens in another language. KL: from the unedited model on its own right answers, "
-    "nats a token; kept KL: the largest on what is kept. Failing: on the half of the questions that is chosen on; reported failing: on the other.",
-    {name: kind for name, kind in CURES.items() if name not in ("family", "line", "sets", "strength")},
+    "nats a token; kept KL: the largest on what is kept. Failing: on the half of the questions that is chosen on; reported: on the other.",
+    {
+        "setting": pl.String,
+        **{
+            name: kind
+            for name, kind in CURES.items()
+            if kind != pl.Boolean and name not in ("family", "setting", "sets", "strength")
+        },
+        "verdict": pl.String,
+    },
     labels={
         "wrong_mass": "wrong at first",
         "kl": "KL",
@@ -77,19 +85,31 @@ def section(tables: Tables) -> Section:
         Picture("confusion_kinds"),
     ]
     if len(changes := tables.get("confusion_changes", pl.DataFrame())):
-        blocks.insert(1, _rows("changes", CHANGES_SHOWN, changes))
+        blocks.insert(1, _rows("changes", CHANGES_SHOWN, told(changes)))
     if "confused_answers" in tables and (shown := failed(tables["confused_answers"])):
         note = "The first answers of each kind of failure in each language, as they came."
         blocks.append(Answers("Answers that fail", note, shown))
     if len(tables.get("confusion_cures", pl.DataFrame())):
         blocks = [cures_shown(tables), *blocks, side_by_side(tables)]
-        return Section(TITLE, about, (*cured(tables), *findings(whole)), tuple(blocks))
+        return Section(TITLE, about, cured(tables), tuple(blocks))
     return Section(TITLE, about, findings(whole), tuple(blocks))
 
 
 def cures_shown(tables: Tables) -> Rows:
     """What was tried as a cure: what answered, then what was screened alone."""
-    frame = tables["confusion_cures"].sort(pl.col("failing").is_null(), maintain_order=True)
+    verdict = (
+        pl.when("used")
+        .then(pl.lit("to be used"))
+        .when("chosen")
+        .then(pl.lit("best of its kind"))
+        .when(~pl.col("within"))
+        .then(pl.lit("too far"))
+    )
+    frame = (
+        tables["confusion_cures"]
+        .sort(pl.col("failing").is_null(), maintain_order=True)
+        .with_columns(verdict=verdict.otherwise(pl.lit("")))
+    )
     return _rows("what was tried", CURES_SHOWN, frame)
 
 
