@@ -90,14 +90,14 @@ def tried(*rows):
     )
 
 
-def judged(**failing):
-    """Ten answers of each condition, of which so many fail."""
+def judged(questions=40, **failing):
+    """Forty answers of each condition, of which so many tenths fail."""
     rows = [
-        {"condition": name.replace("_", " "), "kind": "empty" if k < number else None}
+        {"condition": name.replace("_", " "), "kind": "empty" if k % 10 < number else None, "question": f"q{k}"}
         for name, number in failing.items()
-        for k in range(10)
+        for k in range(questions)
     ]
-    return pl.DataFrame(rows, schema={"condition": pl.String, "kind": pl.String})
+    return pl.DataFrame(rows, schema=dict.fromkeys(("condition", "kind", "question"), pl.String))
 
 
 ROWS = (
@@ -121,6 +121,7 @@ def test_the_best_of_each_family_fails_least_and_then_diverges_least():
         ({"none": 5, "line": 3, "weak": 2, "line_+_weak": 1}, "line + weak"),
         ({"none": 5, "line": 3, "weak": 2, "line_+_weak": 3}, "line"),
         ({"none": 1, "line": 3, "weak": 2, "line_+_weak": 2}, "line"),
+        ({"questions": 12, "none": 5, "line": 3, "weak": 2, "line_+_weak": 1}, "line"),
     ],
 )
 def test_an_adapter_has_to_fail_less_on_the_other_half_too(reported, expected):
@@ -130,8 +131,21 @@ def test_an_adapter_has_to_fail_less_on_the_other_half_too(reported, expected):
     assert found.filter("used")["setting"].to_list() == [expected]
     assert found.schema == CURES
     shares = dict(found.select("setting", "reported_failing").rows())
-    assert shares["line"] == reported["line"] / 10
+    assert shares["line"] == pytest.approx(reported["line"] / 10, abs=0.15)
     assert shares["screened"] is None
+
+
+def test_a_gain_within_chance_is_none():
+    """One question of forty less: it may be chance."""
+    line = judged(line=3)
+    ours = judged(x=3).with_columns(condition=pl.lit("line + weak")).with_row_index("at")
+    ours = ours.with_columns(kind=pl.when(pl.col("at") == 0).then(None).otherwise("kind")).drop("at")
+    answers = pl.concat([judged(none=5), line, judged(weak=3), ours])
+    found = used(chosen(tried(*ROWS)), answers)
+    assert found.filter("used")["setting"].to_list() == ["line"]
+    row = found.filter(setting="line + weak").row(0, named=True)
+    assert row["gain"] == pytest.approx(-1 / 40)
+    assert row["gain_low"] < row["gain"] <= row["gain_high"]
 
 
 def test_of_equals_the_simplest_is_used():
@@ -163,9 +177,9 @@ def language_of(text):
     return count.most_common(1)[0][0] if count else None
 
 
-def prompts(count=8, **more):
+def prompts(count=48, **more):
     return [
-        Prompt(f"{word('en', k + 2)} {word('en', k + 3)}", "fr", "crosslingual", "mine", f"q{k}", **more)
+        Prompt(f"{word('en', k % 20 + 2)} {word('en', k // 20 + 3)}", "fr", "crosslingual", "mine", f"q{k}", **more)
         for k in range(count)
     ]
 
@@ -198,18 +212,21 @@ def test_a_model_that_does_not_answer_in_the_language_is_cured_by_an_adapter_and
     assert (strong["failing"], strong["reported_failing"], strong["used"]) == (0, 0, True)
     assert strong["wrong_mass"] < weak["wrong_mass"]
     assert found.notes[0].startswith("The model gives no right answer in fr, even where it is told to")
-    assert found.notes[1].endswith("chosen on 4 prompts, reported on 4 to other questions.")
+    assert found.notes[1].endswith("chosen on 24 prompts, reported on 24 to other questions.")
     answers = found["confused_answers"]
-    assert answers["question"].n_unique() == 4, "half of the questions"
+    assert answers["question"].n_unique() == 24, "half of the questions"
+    assert (strong["gain"], strong["gain_high"]) == (-1, -1)
     said = said_in(folder / ADAPTER)
     assert [row["failing"] for row in said["answers"] if row["condition"] == "difference:4 × 20"] == [0]
     assert "## Answers with it and without" in (folder / ADAPTER / "README.md").read_text(encoding="utf-8")
     assert (folder / RUN / "stats.safetensors").is_file()
     assert {one.module.rpartition(".")[2] for one in lora.read(folder / ADAPTER)} == {"gate_proj"}
-    assert cured(found)[0] == "Use the adapter (difference:4 × 20)."
+    assert cured(found)[0].startswith(
+        "Use the adapter (difference:4 × 20). On questions that nothing was chosen on it changes"
+    )
     assert into(found, "fr")[0].startswith("In fr, whole or in part: none 0.00; line 0.00; difference:4 × 20 1.00")
     shown = side_by_side(found).asked
-    assert len(shown) == 4
+    assert len(shown) == 12
     assert {len(one.answers) for one in shown} == {4}
     assert section(found).blocks[0].name == "what was tried"
 

@@ -25,8 +25,10 @@ from lape.experiments.confusion.run import ConfusionOptions, confusion, text_of
 from lape.experiments.confusion.table import CURES, LINE, NONE, rates
 from lape.measure.answer_loss import ids_of
 from lape.measure.bench import named_sets
+from lape.measure.bootstrap import Resamples
 from lape.measure.divergence import Pair, divergence
 from lape.measure.generation import GenerationOptions, write
+from lape.measure.intervals import ENDS
 from lape.measure.language_confusion import ALL
 from lape.measure.prompts import language_name
 from lape.measure.result import Result
@@ -62,6 +64,10 @@ SCREENED, FIRST = 32, 8
 """Prompts on which an edit is screened, and the first tokens of each answer that are looked at."""
 COMPARED = 16
 """Answers of each kind on which the KL divergence is measured."""
+_TURNED = ("other_script", "other_language", "slipped")
+"""Kinds of failure that are a matter of the language alone."""
+_ALIKE = 0.05
+"""Shares of wrong first tokens that differ less are not told apart by so few prompts."""
 _MOST = 6
 """Edits of a family whose answers are generated, at most."""
 _PACED = 16
@@ -249,7 +255,7 @@ def _searched(search: _Search, first: Sequence[Prompt], second: Sequence[Prompt]
         rows |= search.family(family, first, bounds, plan)
     table = chosen(pl.DataFrame([*rows.values()], schema=CURES))
     judged = search.reported(table, second)
-    table = used(table, judged)
+    table = used(table, judged, search.options.resamples)
     search.ship(table, judged)
     shown, changes = rates(judged, resamples=search.options.resamples)
     tables = {"confusion": shown, "confusion_changes": changes, "confused_answers": judged, "confusion_cures": table}
@@ -416,22 +422,30 @@ class _Search:
         """Rows of a family by setting: all that were screened, and of the best the failures of their answers."""
         tried = [*self.grid(family)][: plan["screened"]]
         task = "screening edits alone" if family == "adapter" else "screening edits beside the line"
-        rows = {one.setting: (one, self._screened(one, first, bounds)) for one in each(tried, task, self.progress)}
-        best = sorted(
-            (one for one in rows.values() if one[1]["within"]),
-            key=lambda one: (round(one[1]["wrong_mass"], 2), one[1]["kl"] or 0.0),
-        )
+        some = self._worst(PROMPT if family == "both" else UNEDITED, first)
+        rows = {one.setting: (one, self._screened(one, some, bounds)) for one in each(tried, task, self.progress)}
+        within = [one for one in rows.values() if one[1]["within"]]
+        best = sorted(within, key=lambda one: round(one[1]["wrong_mass"] / _ALIKE))  # of those alike the first
         found = {name: {**asdict(trial), **known} for name, (trial, known) in rows.items()}
         for trial, known in best[: plan["answered"]]:
             found[trial.setting] = self.answered(trial, first, **known)
         return found
 
+    def _worst(self, trial: Trial, prompts: Sequence[Prompt]) -> list[Prompt]:
+        """Prompts to screen on: those whose answers are in another language, then those that fail otherwise, then others, evenly spread."""
+        judged = self.judged(f"first {trial.setting}", trial.setting, self.asked(trial, prompts), self.under(trial))
+        kinds = judged["kind"].to_list()
+        turned = [k for k, kind in enumerate(kinds) if kind in _TURNED]
+        failed = [k for k, kind in enumerate(kinds) if kind is not None and kind not in _TURNED]
+        right = [k for k, kind in enumerate(kinds) if kind is None]
+        chosen = [*turned, *failed][:SCREENED]
+        return [prompts[k] for k in (*chosen, *_spread(right, SCREENED - len(chosen)))]
+
     def _screened(
         self, trial: Trial, prompts: Sequence[Prompt], bounds: Mapping[str, list[tuple[Prompt, str]]]
     ) -> dict[str, Any]:
         def make() -> dict[str, Any]:
-            some = _spread(prompts, SCREENED)
-            begun = self._written(trial, some, FIRST, f"screening {trial.setting}")
+            begun = self._written(trial, prompts, FIRST, f"screening {trial.setting}")
             kl = {name: self.divergence(trial, answers) for name, answers in bounds.items()}
             return {"wrong_mass": wrong_mass(self._identify, begun, self.to), "kl": kl}
 
@@ -509,19 +523,49 @@ def chosen(table: pl.DataFrame) -> pl.DataFrame:
     return table.with_columns(pl.col("setting").is_in([*best]).alias("chosen"))
 
 
-def used(table: pl.DataFrame, judged: pl.DataFrame) -> pl.DataFrame:
+def used(table: pl.DataFrame, judged: pl.DataFrame, resamples: int = 2000) -> pl.DataFrame:
     """What was tried, with what is to be used marked: the family with the fewest failures where it was chosen, if on the other half too it fails less than
-    what needs no adapter; else the better of the line and nothing.
+    what needs no adapter, by more than chance; else the better of the line and nothing.
     """
     first = table.filter("chosen")
     shares = judged.group_by("condition", maintain_order=True).agg(pl.col("kind").is_not_null().mean().alias("failing"))
     second = dict(shares.iter_rows())
-    plain = first.filter(pl.col("sets").is_null()).sort("failing", maintain_order=True).row(0, named=True)
-    best = first.sort("failing", maintain_order=True).row(0, named=True)
-    earned = all(second[best["setting"]] < second[one] for one in first.filter(pl.col("sets").is_null())["setting"])
-    name = best["setting"] if best["sets"] is not None and earned else plain["setting"]
-    reported = pl.col("setting").replace_strict(second, default=None, return_dtype=pl.Float64).alias("reported_failing")
-    return table.with_columns(reported, (pl.col("setting") == name).alias("used")).select(*CURES)
+    plain = first.filter(pl.col("sets").is_null()).sort("failing", maintain_order=True)["setting"].to_list()
+    edits = first.filter(pl.col("sets").is_not_null())["setting"].to_list()
+    against = min(plain, key=lambda one: second[one])
+    gains = {one: gain(judged, one, against, resamples) for one in edits}
+    best = first.sort("failing", maintain_order=True)["setting"][0]
+    high = gains[best]["gain_high"] if best in gains else None
+    name = best if high is not None and high < 0 else plain[0]
+    of = pl.col("setting")
+    columns = [
+        of.replace_strict(second, default=None, return_dtype=pl.Float64).alias("reported_failing"),
+        *(
+            of.replace_strict(
+                {one: row[key] for one, row in gains.items()}, default=None, return_dtype=pl.Float64
+            ).alias(key)
+            for key in (f"gain{end}" for end in ENDS)
+        ),
+    ]
+    return table.with_columns(*columns, (of == name).alias("used")).select(*CURES)
+
+
+def gain(judged: pl.DataFrame, ours: str, theirs: str, resamples: int) -> dict[str, float | None]:
+    """The share of answers that fail in one condition less that in another, paired over questions, with its interval."""
+    each = (
+        judged.filter(pl.col("condition").is_in([ours, theirs]))
+        .group_by("question", maintain_order=True)
+        .agg(
+            *(
+                (pl.col("kind").is_not_null() & (pl.col("condition") == one)).sum().alias(name)
+                for name, one in (("a", ours), ("b", theirs))
+            ),
+            (pl.col("condition") == ours).sum().alias("size"),
+        )
+    )
+    a, b, size = (each[name].to_numpy().astype(float) for name in ("a", "b", "size"))
+    drawn = Resamples(len(each), resamples, 0)
+    return drawn.named("gain", drawn.ratio(a - b, size))
 
 
 def _trial(row: Mapping[str, Any]) -> Trial:

@@ -58,14 +58,15 @@ CURES = {
     "kept_worst": pl.String,
     "within": pl.Boolean,
     "answers": pl.Int64,
-    **dict.fromkeys(("failing", "reported_failing"), pl.Float64),
+    **dict.fromkeys(("failing", "reported_failing", *(f"gain{end}" for end in ENDS)), pl.Float64),
     **dict.fromkeys(("chosen", "used"), pl.Boolean),
 }
 """A row per thing that was tried as a cure: its `family` (none, prompt, adapter, both) and `setting`, whether a `line` is told, which `sets` of neurons are
 raised at which `strength`. Of edits, from the screening: `wrong_mass` (how much of the first tokens is in other languages), `kl` (KL divergence from the
 unedited model on right answers, nats a token), `kept_kl` (the largest of the languages that are kept, `kept_worst`), and whether both are `within`
 their bounds. Of what answered: `answers` and the share `failing` on the half that is chosen on, and `reported_failing` on the other (null where it was
-not asked there). `chosen`: the best of its family. `used`: what is to be used.
+not asked there). `gain`: there, of edits, its failures less those of the better of line and unedited model, with 95 % interval over questions (null under
+20). `chosen`: the best of its family. `used`: what is to be used.
 """
 _FEWEST = 5
 """Questions that each of the rates needs whose mean has an interval; all of them together need 20."""
