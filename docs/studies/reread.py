@@ -386,6 +386,56 @@ def engine_costs() -> Iterator[str]:
                 yield f"| {ENGINES[engine]} | {name} | {ratios} |"
 
 
+def confused(model: str) -> pl.DataFrame:
+    """Rates of cross-lingual answers, the mean over sources."""
+    return table("confusion", f"{model}-confusion").filter(task="crosslingual", source="all")
+
+
+def ways(model: str) -> Iterator[str]:
+    """Every way of making a model answer in a language: LPR, the share that fails with its interval, KL from the unedited model, and failures by language."""
+    found, near = confused(model), table("confusion", f"{model}-kl")
+    kl = dict(near.group_by("way", maintain_order=True).agg(pl.col("kl").mean()).iter_rows())
+    languages = [one for one in found["language"].unique(maintain_order=True) if one != "all"]
+    for row in found.filter(language="all").iter_rows(named=True):
+        each = found.filter(condition=row["condition"])
+        shares = [_bare(each.filter(language=one)["failing"].item()) for one in languages]
+        failing = f"{_bare(row['failing'])} ({_bare(row['failing_low'])} to {_bare(row['failing_high'])})"
+        far = kl.get(row["condition"])
+        cells = [_bare(row["lpr"]), failing, "–" if far is None else f"{far:.3f}".removeprefix("0"), *shares]
+        yield f"| {row['condition']} | {' | '.join(cells)} |"
+
+
+def kinds_of_failure(model: str) -> Iterator[str]:
+    """How cross-lingual answers fail, the mean over languages, of every way."""
+    kinds = ("other_language", "other_script", "slipped", "refused", "repeats", "line", "word", "empty")
+    for row in confused(model).filter(language="all").iter_rows(named=True):
+        yield f"| {row['condition']} | {' | '.join(_bare(row[kind]) for kind in kinds)} |"
+
+
+def held_out(model: str, side: str, rival: str) -> Iterator[str]:
+    """The best of two sides, chosen on one half of the questions and reported on the other, both halves together."""
+    found = table("confusion", f"{model}-chosen").filter(side=side.replace("_", " "), rival=rival.replace("_", " "))
+    for row in found.iter_rows(named=True):
+        apart = " to ".join(f"{row[f'difference_{end}']:+.2f}".replace("-", "−") for end in ("low", "high"))
+        one = row["rivals"] is not None
+        names = [row["language"], *([row["ways"], row["rivals"]] if one else [f"mean of {row['ways']}", ""])]
+        shares = [_bare(row[name]) for name in ("none", "failing", "rival_failing")]
+        ratio = "–" if row["ratio"] is None else _bare(row["ratio"])
+        difference = f"{row['difference']:+.2f}".replace("-", "−")
+        yield f"| {' | '.join([*names, *shares, f'{difference} ({apart})', ratio])} |"
+
+
+def suffered(model: str) -> Iterator[str]:
+    """What the model is good at under a way, less what it is unedited: Python that runs, and F1 on passages."""
+    found = table("confusion", f"{model}-tasks")
+    for (way, task), some in found.group_by("way", "task", maintain_order=True):
+        cells = []
+        for row in some.iter_rows(named=True):
+            ends = "" if row["low"] is None or way == "none" else f" ({row['low']:+.2f} to {row['high']:+.2f})"
+            cells.append(f"{row['language']} {_bare(row['right'])}{ends.replace('-', '−')}")
+        yield f"| {way} | {task} | {'; '.join(cells)} |"
+
+
 TABLES = (curves, english, controls, bottom, attribution, steering, calibration)
 
 if __name__ == "__main__":

@@ -70,6 +70,11 @@ def test_a_folder_is_written_that_says_how_it_was_made(log, tmp_path, capsys):
         (["confusion", "--answers", "LOG", "--languages", "ko"], "There are no answers in"),
         (["confusion", "--answers", "none.jsonl"], "There is no file none.jsonl"),
         (["confusion", "m", "--languages", "fr", "--seeds", "3"], "Give a temperature too"),
+        (["confusion", "m", "--languages", "fr", "--adapter", "none"], "none holds no adapter that can be read"),
+        (
+            ["confusion", "http://127.0.0.1:1", "--languages", "fr", "--adapter", "none"],
+            "name the adapter as it is served",
+        ),
     ],
 )
 def test_mistakes_end_in_one_paragraph(log, capsys, words, said):

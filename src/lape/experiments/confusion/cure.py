@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -36,9 +36,7 @@ from lape.model.identity import check_made_with, checksum
 from lape.options import given, positive
 from lape.progress import Progress, each, silent
 from lape.recording.record import record
-from lape.ship import lora
 from lape.ship.export import export, placed
-from lape.ship.fit import served
 from lape.store import files
 from lape.store.cells import Cells
 from lape.values.neurons import LanguageNeurons
@@ -313,21 +311,22 @@ class _Search:
     # Answers
 
     def judged(
-        self, name: str, condition: str, prompts: Sequence[Prompt], under: AbstractContextManager[object]
+        self, half: str, trial: Trial, prompts: Sequence[Prompt], *, adapter: Path | None = None
     ) -> pl.DataFrame:
-        """The judged answers of one condition."""
+        """The judged answers under a trial, or with its adapter."""
         usual = {key: getattr(self.options, key) for key in vars(GenerationOptions())}
         more: dict[str, Any] = {"words": self.words, "lid": self.lid, "resamples": 1, "thinking": self.options.thinking}
-        with under:
+        with self.under(trial) if adapter is None else nullcontext():
             found = confusion(
                 self.model,
                 self.tokenizer,
-                prompts,
+                self.asked(trial, prompts),
                 **usual,
                 **more,
-                condition=condition,
-                folder=self.folder / files.CELLS / name,
-                progress=self._told(condition),
+                condition=trial.setting,
+                adapter=adapter,
+                folder=self.folder / files.CELLS / f"{half} {trial.setting}",
+                progress=self._told(trial.setting),
             )
         return found["confused_answers"]
 
@@ -339,7 +338,7 @@ class _Search:
 
     def answered(self, trial: Trial, prompts: Sequence[Prompt], **known: Any) -> dict[str, Any]:
         """The row of a trial that answered the prompts it is chosen on."""
-        judged = self.judged(f"first {trial.setting}", trial.setting, self.asked(trial, prompts), self.under(trial))
+        judged = self.judged("first", trial, prompts)
         failing = float(judged["kind"].is_not_null().mean())  # type: ignore[arg-type]
         return {**asdict(trial), "within": True, **known, "answers": len(judged), "failing": failing}
 
@@ -358,7 +357,7 @@ class _Search:
         return found
 
     def _right(self, trial: Trial, prompts: Sequence[Prompt]) -> list[tuple[Prompt, str]]:
-        judged = self.judged(f"first {trial.setting}", trial.setting, self.asked(trial, prompts), self.under(trial))
+        judged = self.judged("first", trial, prompts)
         rows = zip(prompts, judged.iter_rows(named=True), strict=True)
         return [(prompt, row["answer"]) for prompt, row in rows if row["kind"] is None]
 
@@ -433,7 +432,7 @@ class _Search:
 
     def _worst(self, trial: Trial, prompts: Sequence[Prompt]) -> list[Prompt]:
         """Prompts to screen on: those whose answers are in another language, then those that fail otherwise, then others, evenly spread."""
-        judged = self.judged(f"first {trial.setting}", trial.setting, self.asked(trial, prompts), self.under(trial))
+        judged = self.judged("first", trial, prompts)
         kinds = judged["kind"].to_list()
         turned = [k for k, kind in enumerate(kinds) if kind in _TURNED]
         failed = [k for k, kind in enumerate(kinds) if kind is not None and kind not in _TURNED]
@@ -474,10 +473,8 @@ class _Search:
         parts = []
         for row in table.filter("chosen").iter_rows(named=True):
             trial = _trial(row)
-            under: Callable[[], AbstractContextManager[object]] = partial(self.under, trial)
-            if trial.sets is not None:
-                under = partial(served, self.model, lora.read(self._adapter(trial)))
-            parts.append(self.judged(f"second {trial.setting}", trial.setting, self.asked(trial, second), under()))
+            adapter = None if trial.sets is None else self._adapter(trial)
+            parts.append(self.judged("second", trial, second, adapter=adapter))
         return pl.concat(parts)
 
     def _adapter(self, trial: Trial) -> Path:

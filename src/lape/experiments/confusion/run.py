@@ -24,6 +24,8 @@ from lape.measure.result import Result
 from lape.model.identity import checksum
 from lape.options import given, positive
 from lape.progress import Progress, silent
+from lape.ship import lora
+from lape.ship.fit import served as with_adapter
 from lape.ship.server import Answering
 from lape.signs import many
 from lape.store import files
@@ -77,6 +79,7 @@ def confusion(
     seeds: int = 1,
     resamples: int = 2000,
     condition: str = "",
+    adapter: str | Path | None = None,
     words: str | Path | None = None,
     lid: str | Path | None = None,
     folder: Path | None = None,
@@ -85,8 +88,9 @@ def confusion(
     """Ask a model, and judge by their language what it answers: LCB's rates (Marchisio et al. 2024), and the failures that they pass over.
 
     Inside of `lape.edited` or `lape.steer`, what the edited model answers. `prompts`: `default_prompts(["fr", "ko"])` or `read_prompts(path)` of
-    `lape.experiments.confusion.prompts`. `condition`: what this way of asking is called. `words`, `lid`: as in
-    `lape.measure.language_confusion`. `folder`: where finished parts are kept, so that a run that was stopped goes on. Further: see `ConfusionOptions`.
+    `lape.experiments.confusion.prompts`. `condition`: what this way of asking is called. `adapter`: the folder of one that the model answers with, as an
+    engine would that serves it. `words`, `lid`: as in `lape.measure.language_confusion`. `folder`: where finished parts are kept, so that a run that was
+    stopped goes on; one folder for each way of editing. Further: see `ConfusionOptions`.
 
     Gives the tables of `scored`. Raises OptionError for missing packages, TextError for no prompts, or a language without an identifier.
 
@@ -99,8 +103,11 @@ def confusion(
     """
     options = given(ConfusionOptions, locals())
     judge = _judge(prompts, lid, words)
-    cells = _kept(folder, prompts, options, condition, model=checksum(model))
-    answers = _all(prompts, options, condition, cells, _by_model(model, tokenizer, options), progress)
+    parts = [] if adapter is None else lora.read(Path(adapter))
+    made = {"adapter": lora.digest(parts)} if parts else {}
+    cells = _kept(folder, prompts, options, condition, model=checksum(model), **made)
+    with with_adapter(model, parts):
+        answers = _all(prompts, options, condition, cells, _by_model(model, tokenizer, options), progress)
     template = "in the model's chat template" if getattr(tokenizer, "chat_template", None) else "as a question, Q: … A:"
     return _result(answers, judge, options.resamples, progress, (_how(options, template),))
 
