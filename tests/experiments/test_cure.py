@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import polars as pl
 import pytest
@@ -308,3 +309,32 @@ def test_an_adapter_is_read_as_it_was_written(tmp_path):
     (folder / lora.WEIGHTS).write_bytes(b"nothing")
     with pytest.raises(FileError, match="holds no adapter that can be read"):
         lora.read(folder)
+
+
+def test_routed_experts_are_refused_before_anything_is_asked(made, tmp_path, monkeypatch):
+    """An adapter cannot reach them, which the search would find at its end."""
+    _, tokenizer, texts = made
+    real = module.changes
+
+    def routed(*args, **kwargs):
+        return [replace(one, site=replace(one.site, layout=object())) for one in real(*args, **kwargs)]
+
+    monkeypatch.setattr(module, "changes", routed)
+    monkeypatch.setattr(module, "confusion", lambda *_, **__: pytest.fail("it was asked"))
+    with pytest.raises(OptionError, match="routed experts'"):
+        cure(planted(), tokenizer, prompts(), texts, to="fr", folder=tmp_path, **HOW)
+
+
+def test_kept_languages_are_asked_without_the_line(made, tmp_path, monkeypatch):
+    """The line asks for the wanted language, which whoever asks in another does not do."""
+    model, tokenizer, texts = made
+    seen = []
+    real = module.divergence
+
+    def noted(model, pairs, under, *, told):
+        seen.append(pairs == told)
+        return real(model, pairs, under, told=told)
+
+    monkeypatch.setattr(module, "divergence", noted)
+    cure(model, tokenizer, prompts(), texts, to="fr", folder=tmp_path, strengths=(20.0,), keep=["en"], **HOW)
+    assert seen == [True, True], "of edits alone, and of edits beside the line"

@@ -27,12 +27,7 @@ _OF, _A, _B = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
 
 def updates(model: Any, todo: Sequence[Change], fitted: Mapping[str, Constant]) -> list[LowRank]:
     """The updates of an adapter. Raises OptionError for what an adapter cannot hold."""
-    for change in todo:
-        if change.site.layout is not None:
-            raise OptionError(
-                f"The neurons of layer {change.site.layer} are routed experts', whose weights lie in one tensor that adapters do not name. "
-                f"Write a checkpoint: format='checkpoint'. {AT_RUN_TIME}"
-            )
+    check(todo)
     found = low_rank(model, todo, fitted)
     if not found:
         raise OptionError(
@@ -47,6 +42,16 @@ def updates(model: Any, todo: Sequence[Change], fitted: Mapping[str, Constant]) 
                 'lape.Add(neurons, value, at="gate").'
             )
     return found
+
+
+def check(todo: Sequence[Change]) -> None:
+    """Raises OptionError for neurons that adapters do not reach."""
+    for change in todo:
+        if change.site.layout is not None:
+            raise OptionError(
+                f"The neurons of layer {change.site.layer} are routed experts', whose weights lie in one tensor that adapters do not name. "
+                f"Write a checkpoint: format='checkpoint'. {AT_RUN_TIME}"
+            )
 
 
 def served_rank(found: Sequence[LowRank]) -> int:

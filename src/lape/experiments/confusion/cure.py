@@ -14,7 +14,7 @@ import polars as pl
 from torch import nn
 
 from lape.data import samples
-from lape.data.language_id import Identifier, alike, identifier
+from lape.data.language_id import Identifier, alike, base, identifier, lingua_languages
 from lape.data.languages import tag
 from lape.data.texts import Texts, listed
 from lape.edit.edit import Edit, edited
@@ -29,13 +29,16 @@ from lape.measure.bootstrap import Resamples
 from lape.measure.divergence import Pair, divergence
 from lape.measure.generation import GenerationOptions, write
 from lape.measure.intervals import ENDS
-from lape.measure.language_confusion import ALL
+from lape.measure.language_confusion import ALL, Judge
 from lape.measure.prompts import language_name
 from lape.measure.result import Result
+from lape.model.find import find
 from lape.model.identity import check_made_with, checksum
 from lape.options import given, positive
 from lape.progress import Progress, each, silent
 from lape.recording.record import record
+from lape.ship import lora
+from lape.ship.changes import changes
 from lape.ship.export import export, placed
 from lape.store import files
 from lape.store.cells import Cells
@@ -87,7 +90,7 @@ class CureOptions(GenerationOptions):
     line: str = "Always answer in {language}."
     """What the system is told, alone and beside edits; {language} stands for the language's English name."""
     minutes: float = 60.0
-    """About how long the search may take, divided equally over edits alone and edits beside the line. At least one of each is tried."""
+    """About how long the search may take once the neurons are known, divided equally over edits alone and beside the line. One of each is tried at least."""
     sets: tuple[str, ...] = ("difference:100", "difference:200", "difference:50", "lape:100")
     """Which neurons are raised: difference:N (the N largest differences of mean activation), or lape:N; the first are tried first."""
     strengths: tuple[float, ...] = (0.25, 0.5, 0.35, 0.15, 0.75, 1.0)
@@ -156,8 +159,8 @@ def cure(
     Questions are halved. On one half the unedited model, the line, and edits that raise the language's neurons at the gate (`lape.edit.steer.SHIPPED`),
     alone and beside the line, are compared: each is screened by how much of the first tokens is in other languages, and by its KL divergence from
     the unedited model; the best of those within the bounds answer, and the one of each family with the fewest failures is chosen. On the other half
-    these are reported, edits as the adapters that are shipped. An adapter is worth it if it was chosen on the first half and fails less than line and
-    unedited model on the second too.
+    these are reported, edits as the adapters that are shipped. An adapter is worth it if it failed least on the first half, and on the second fails less
+    than line and unedited model by more than chance: the 95 % interval of the difference, paired over questions, is below 0.
 
     `prompts`: as of `confusion`; those that want `to` are taken. `texts`: text of `to` and several other languages, by which its neurons are found, and
     to which the adapter's constants are fitted (see `lape.export`). `stats`: of the same model with `to` and other languages; by default they are
@@ -281,8 +284,10 @@ class _Search:
         self.cells = Cells(folder / files.CELLS)
         self.notes: tuple[str, ...] = ()
         self._sets: dict[str, LanguageNeurons] = {}
-        for one in self.grid("adapter"):
-            self.edits(one)  # refuses before anything is asked
+        self._judged: dict[tuple[str, str], pl.DataFrame] = {}
+        found = find(model)
+        for one in self.grid("adapter"):  # refuses before anything is asked
+            lora.check(changes(model, found, self.edits(one), biases=False))
 
     # What is tried
 
@@ -314,6 +319,11 @@ class _Search:
         self, half: str, trial: Trial, prompts: Sequence[Prompt], *, adapter: Path | None = None
     ) -> pl.DataFrame:
         """The judged answers under a trial, or with its adapter."""
+        if (half, trial.setting) not in self._judged:
+            self._judged[half, trial.setting] = self._asked(half, trial, prompts, adapter)
+        return self._judged[half, trial.setting]
+
+    def _asked(self, half: str, trial: Trial, prompts: Sequence[Prompt], adapter: Path | None) -> pl.DataFrame:
         usual = {key: getattr(self.options, key) for key in vars(GenerationOptions())}
         more: dict[str, Any] = {"words": self.words, "lid": self.lid, "resamples": 1, "thinking": self.options.thinking}
         with self.under(trial) if adapter is None else nullcontext():
@@ -391,7 +401,10 @@ class _Search:
             texts = self._texts(trial, prompts)
             return [ids_of(self.tokenizer, text, answer) for text, answer in zip(texts, said, strict=True)]
 
-        return divergence(self.model, pairs(UNEDITED), partial(self.under, trial), told=pairs(trial))
+        told = (
+            trial if prompts[0].language == self.to else UNEDITED
+        )  # no one asks for the language where another is wanted
+        return divergence(self.model, pairs(UNEDITED), partial(self.under, trial), told=pairs(told))
 
     # The search
 
@@ -464,7 +477,10 @@ class _Search:
 
     @cached_property
     def _identify(self) -> Identifier:
-        return identifier("lingua", [self.to, *(one for one in self.stats.languages if one != self.to)])
+        known = lingua_languages()
+        if base(self.to) not in known:
+            return Judge(self.lid, self.words).identify
+        return identifier("lingua", [one for one in (self.to, *self.stats.languages) if base(one) in known])
 
     # What is reported and shipped
 
