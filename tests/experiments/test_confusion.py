@@ -319,6 +319,16 @@ def test_changes_are_paired_and_only_where_both_were_asked_the_same():
     assert not len(judged(base, resamples=50)["confusion_changes"])
 
 
+def test_changes_are_on_the_questions_that_both_were_asked():
+    base = [("before", "t", "s", "fr", str(k), EN if k < 10 else FR) for k in range(48)]
+    fewer = [("after", "t", "s", "fr", str(k), FR) for k in range(24)]
+    found = judged([*base, *fewer], resamples=100)["confusion_changes"].filter(language="fr").row(0, named=True)
+    assert found["questions"] == 24
+    assert found["failing_change"] == pytest.approx(-10 / 24), "not −10/48: the others were not asked again"
+    apart = [("after", "t", "s", "fr", f"other {k}", FR) for k in range(24)]
+    assert not len(judged([*base, *apart], resamples=50)["confusion_changes"])
+
+
 def test_the_noise_between_seeds_is_the_largest_less_the_smallest():
     rows = []
     for seed, wrong in ((0, 3), (1, 6), (2, 4)):
@@ -569,6 +579,9 @@ def test_folders_of_ours_are_compared_question_by_question(tmp_path):
     changes = scored(read, words=_words(), resamples=20)["confusion_changes"]
     assert changes.filter(language="fr")["failing_change"].to_list() == [-1.0]
     assert read_answers(folders[:1])["condition"].unique().to_list() == [""]
+    write_table(tmp_path / "again" / "after" / TABLE, found["confused_answers"])
+    alike = read_answers([tmp_path / "after", tmp_path / "again" / "after"])["condition"].unique(maintain_order=True)
+    assert [one.removeprefix(tmp_path.as_posix()) for one in alike] == ["/after", "/again/after"]
     with pytest.raises(TextError, match="There are no answers"):
         read_answers(folders, ["ko"])
     write_table(tmp_path / "old" / TABLE, pl.DataFrame({"answer": ["Oui."]}))

@@ -17,7 +17,7 @@ pytest.importorskip("lingua", reason="needs the extra lid")
 
 import lape
 from lape.data.language_id import Guess
-from lape.errors import FileError, OptionError, TextError
+from lape.errors import FileError, MismatchError, OptionError, TextError
 from lape.experiments.confusion import cure as module
 from lape.experiments.confusion import run as asking
 from lape.experiments.confusion.cure import ADAPTER, RUN, CureOptions, chosen, cure, halves, used, with_line, wrong_mass
@@ -28,16 +28,18 @@ from lape.measure.answer_failures import Failing
 from lape.measure.language_confusion import Verdict
 from lape.ship import lora
 from lape.ship.export import said_in
-from support.planted import LANGUAGES, planted, planted_texts, planted_tokenizer, word
+from support.planted import planted, planted_texts, planted_tokenizer, word
+from support.tiny import tiny
+from support.worded import PlantedJudge, judged_by_words, prompts
 
 # Halves
 
 
-@given(st.lists(st.integers(0, 40), min_size=1, max_size=80))
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=200))
 def test_a_question_is_in_one_half_and_the_halves_are_even(numbers):
     prompts = [Prompt(f"{k}: {number}", "fr", question=f"q{number}") for k, number in enumerate(numbers)]
-    if len(set(numbers)) < 4:
-        with pytest.raises(TextError, match="Expected at least 4"):
+    if len(set(numbers)) < 40:
+        with pytest.raises(TextError, match="Expected at least 40"):
             halves(prompts)
         return
     first, second = halves(prompts)
@@ -121,7 +123,7 @@ def test_the_best_of_each_family_fails_least_and_then_diverges_least():
     [
         ({"none": 5, "line": 3, "weak": 2, "line_+_weak": 1}, "line + weak"),
         ({"none": 5, "line": 3, "weak": 2, "line_+_weak": 3}, "line"),
-        ({"none": 1, "line": 3, "weak": 2, "line_+_weak": 2}, "line"),
+        ({"none": 1, "line": 3, "weak": 2, "line_+_weak": 2}, "none"),
         ({"questions": 12, "none": 5, "line": 3, "weak": 2, "line_+_weak": 1}, "line"),
     ],
 )
@@ -158,45 +160,14 @@ def test_of_equals_the_simplest_is_used():
 # A search
 
 
-class PlantedJudge:
-    """Answers are in the language whose words they are made of."""
-
-    def __init__(self, languages, *, judge=None):
-        pass
-
-    def __call__(self, answers, language):
-        verdict = Verdict(1, 0, False, False, False)
-        told = [language_of(one) for one in answers]
-        return [Failing(None if one == language else "other_language", verdict, one) for one in told]
-
-    def language_of(self, texts):
-        return [None] * len(texts)
-
-
-def language_of(text):
-    count = Counter(one[:2] for one in text.split() if one[:2] in LANGUAGES)
-    return count.most_common(1)[0][0] if count else None
-
-
-def prompts(count=48, **more):
-    return [
-        Prompt(f"{word('en', k % 20 + 2)} {word('en', k // 20 + 3)}", "fr", "crosslingual", "mine", f"q{k}", **more)
-        for k in range(count)
-    ]
-
-
 HOW = {"sets": ("difference:4",), "new_tokens": 6, "repetition_penalty": 1.0, "resamples": 20, "line": "Be good.", "tokens": 800}  # fmt: skip
 
 
 @pytest.fixture
 def made(monkeypatch):
     """A model that answers with full stops whatever is asked, and who tells its words apart."""
-    monkeypatch.setattr(asking, "Failures", PlantedJudge)
-    monkeypatch.setattr(asking, "Judge", lambda *_: None)
-    told = lambda texts: [Guess(language_of(one), 0.9) for one in texts]  # noqa: E731
-    monkeypatch.setattr(module, "identifier", lambda *_: told)
-    texts = planted_texts(0)
-    return planted(), planted_tokenizer(), texts
+    judged_by_words(monkeypatch)
+    return planted(), planted_tokenizer(), planted_texts(0)
 
 
 def test_a_model_that_does_not_answer_in_the_language_is_cured_by_an_adapter_and_that_is_what_is_measured(
@@ -209,23 +180,28 @@ def test_a_model_that_does_not_answer_in_the_language_is_cured_by_an_adapter_and
     assert table["family"].to_list() == ["none", "prompt", "adapter", "adapter", "both", "both"]
     by = {row["setting"]: row for row in table.iter_rows(named=True)}
     assert by["none"]["failing"] == by["line"]["failing"] == 1
-    strong, weak = by["difference:4 × 20"], by["difference:4 × 0.01"]
+    strong, weak = by["difference:4 × 20.0"], by["difference:4 × 0.01"]
     assert (strong["failing"], strong["reported_failing"], strong["used"]) == (0, 0, True)
     assert strong["wrong_mass"] < weak["wrong_mass"]
-    assert found.notes[0].startswith("The model gives no right answer in fr, even where it is told to")
+    assert found.notes[0].endswith("of 16 that are wanted: there is no bound on how far an edit may go.")
     assert found.notes[1].endswith("chosen on 24 prompts, reported on 24 to other questions.")
     answers = found["confused_answers"]
     assert answers["question"].n_unique() == 24, "half of the questions"
     assert (strong["gain"], strong["gain_high"]) == (-1, -1)
     said = said_in(folder / ADAPTER)
-    assert [row["failing"] for row in said["answers"] if row["condition"] == "difference:4 × 20"] == [0]
+    assert {row["condition"]: row["failing"] for row in said["answers"]} == {
+        "unedited": 1,
+        "the line alone": 1,
+        "this adapter": 0,
+    }
+    assert said["line"] == "Be good."
     assert "## Answers with it and without" in (folder / ADAPTER / "README.md").read_text(encoding="utf-8")
     assert (folder / RUN / "stats.safetensors").is_file()
     assert {one.module.rpartition(".")[2] for one in lora.read(folder / ADAPTER)} == {"gate_proj"}
-    assert cured(found)[0].startswith(
-        "Use the adapter (difference:4 × 20). On questions that nothing was chosen on it changes"
+    assert cured(found)[0] == (
+        "Use the adapter (difference:4 × 20.0): beside what needs no adapter it changes the share that fails by −1.00 (−1.00 to −1.00)."
     )
-    assert into(found, "fr")[0].startswith("In fr, whole or in part: none 0.00; line 0.00; difference:4 × 20 1.00")
+    assert into(found, "fr")[0].startswith("In fr, whole or in part: none 0.00; line 0.00; difference:4 × 20.0 1.00")
     shown = side_by_side(found).asked
     assert len(shown) == 12
     assert {len(one.answers) for one in shown} == {4}
@@ -250,10 +226,18 @@ def test_a_search_that_was_stopped_goes_on_to_the_same_bytes(made, tmp_path, mon
     monkeypatch.setattr(module, "confusion", stopping)
     with pytest.raises(KeyboardInterrupt):
         cure(model, tokenizer, prompts(), texts, folder=tmp_path / "stopped", **how)
+    generated: list[int] = []
+    write = asking.write
+    monkeypatch.setattr(asking, "write", lambda *a: generated.append(1) or write(*a))
     again = cure(model, tokenizer, prompts(), texts, folder=tmp_path / "stopped", **how)
+    assert len(generated) == 5, "of ten conditions five had answered"
     for name, table in whole.items():
         assert again[name].equals(table), name
-    others = [Prompt("x", "id", question=f"i{k}") for k in range(4)]
+    assert again.notes == whole.notes
+    assert lora.digest(lora.read(tmp_path / "stopped" / ADAPTER)) == lora.digest(
+        lora.read(tmp_path / "whole" / ADAPTER)
+    )
+    others = [Prompt("x", "id", question=f"i{k}") for k in range(40)]
     with pytest.raises(FileError, match="holds a run that was stopped, in which to was"):
         cure(model, tokenizer, others, texts, folder=tmp_path / "stopped", **{**how, "to": "id"})
 
@@ -268,7 +252,9 @@ def test_what_is_kept_bounds_what_is_used(made, tmp_path):
     assert edits["failing"].is_null().all()
     assert found["confusion_cures"].filter("used")["setting"].to_list() == ["none"]
     assert not (tmp_path / ADAPTER).exists()
-    assert cured(found)[0] == "Use the model as it is: neither line nor edit fails less."
+    assert cured(found)[0] == (
+        "Use the model as it is: nothing that was tried fails less. None of 2 edits stayed within the bounds on the KL divergence."
+    )
 
 
 def test_more_minutes_try_more(made, tmp_path):
@@ -286,13 +272,19 @@ def test_what_cannot_be_searched_is_refused_before_anything_is_asked(made, tmp_p
     model, tokenizer, texts = made
     how = {"to": "fr", "folder": tmp_path / "fix", **HOW}
     monkeypatch.setattr(module, "confusion", lambda *_, **__: pytest.fail("it was asked"))
-    with pytest.raises(TextError, match="Expected at least 4"):
-        cure(model, tokenizer, prompts(3), texts, **how)
+    monkeypatch.setattr(module, "record", lambda *_, **__: pytest.fail("it was recorded"))
+    with pytest.raises(TextError, match="Expected at least 40"):
+        cure(model, tokenizer, prompts(39), texts, **how)
+    with pytest.raises(TextError, match="Expected vi and at least one other"):
+        cure(model, tokenizer, [replace(one, language="vi") for one in prompts()], texts, **{**how, "to": "vi"})
+    with pytest.raises(OptionError, match="keep names fr"):
+        cure(model, tokenizer, prompts(), texts, keep=["fr"], **how)
     with pytest.raises(OptionError, match="There are no bundled questions in tr"):
         cure(model, tokenizer, prompts(), texts, keep=["tr"], **how)
     with pytest.raises(OptionError, match="does not name sets of neurons"):
         cure(model, tokenizer, prompts(), texts, **{**how, "sets": ("difference:many",)})
-    for wrong in ({"minutes": 0}, {"strengths": ()}, {"strengths": (-1.0,)}, {"kl": 0.0}, {"batch": 0}):
+    assert not (tmp_path / "fix").exists()
+    for wrong in ({"minutes": 0}, {"minutes": float("nan")}, {"strengths": ()}, {"strengths": (-1.0,)}, {"sets": ("lape", "lape")}, {"kl": 0.0}):  # fmt: skip
         with pytest.raises(OptionError):
             CureOptions(**wrong)
 
@@ -306,6 +298,13 @@ def test_an_adapter_is_read_as_it_was_written(tmp_path):
     config = json.loads((folder / lora.CONFIG).read_text())
     assert sorted(one.module for one in parts) == config["target_modules"]
     assert max(len(one.a) for one in parts) == config["r"]
+    for strange in ({"lora_alpha": 2 * config["r"]}, {"use_dora": True}, {"modules_to_save": ["lm_head"]}):
+        (folder / lora.CONFIG).write_text(json.dumps({**config, **strange}))
+        with pytest.raises(FileError, match="as adapters of lape have not"):
+            lora.read(folder)
+    (folder / lora.CONFIG).write_text(json.dumps(config))
+    with pytest.raises(MismatchError, match="Expected an adapter of this model"):
+        lora.check_fits(tiny("llama"), parts, folder)
     (folder / lora.WEIGHTS).write_bytes(b"nothing")
     with pytest.raises(FileError, match="holds no adapter that can be read"):
         lora.read(folder)
@@ -314,13 +313,14 @@ def test_an_adapter_is_read_as_it_was_written(tmp_path):
 def test_routed_experts_are_refused_before_anything_is_asked(made, tmp_path, monkeypatch):
     """An adapter cannot reach them, which the search would find at its end."""
     _, tokenizer, texts = made
-    real = module.changes
+    real = module.find
 
-    def routed(*args, **kwargs):
-        return [replace(one, site=replace(one.site, layout=object())) for one in real(*args, **kwargs)]
+    def routed(model):
+        found = real(model)
+        return replace(found, sites=[replace(one, layout=object()) for one in found.sites])
 
-    monkeypatch.setattr(module, "changes", routed)
-    monkeypatch.setattr(module, "confusion", lambda *_, **__: pytest.fail("it was asked"))
+    monkeypatch.setattr(module, "find", routed)
+    monkeypatch.setattr(module, "record", lambda *_, **__: pytest.fail("it was recorded"))
     with pytest.raises(OptionError, match="routed experts'"):
         cure(planted(), tokenizer, prompts(), texts, to="fr", folder=tmp_path, **HOW)
 
@@ -331,10 +331,67 @@ def test_kept_languages_are_asked_without_the_line(made, tmp_path, monkeypatch):
     seen = []
     real = module.divergence
 
-    def noted(model, pairs, under, *, told):
-        seen.append(pairs == told)
-        return real(model, pairs, under, told=told)
+    def noted(model, pairs, under):
+        seen.append([tokenizer.decode(prompt) for prompt, _ in pairs])
+        return real(model, pairs, under)
 
     monkeypatch.setattr(module, "divergence", noted)
-    cure(model, tokenizer, prompts(), texts, to="fr", folder=tmp_path, strengths=(20.0,), keep=["en"], **HOW)
-    assert seen == [True, True], "of edits alone, and of edits beside the line"
+    told = {**HOW, "line": f"{word('zh', 3)} {word('zh', 4)}"}
+    cure(model, tokenizer, prompts(), texts, to="fr", folder=tmp_path, strengths=(20.0,), keep=["code"], **told)
+    assert len(seen) == 2, "of edits alone, and of edits beside the line"
+    assert not any(word("zh", 3) in text for some in seen for text in some)
+
+
+class Half(PlantedJudge):
+    """Every other answer is right, whatever it is."""
+
+    def __call__(self, answers, language):
+        verdict = Verdict(1, 0, False, False, False)
+        return [Failing("other_language" if k % 2 else None, verdict, language) for k, _ in enumerate(answers)]
+
+
+def test_an_edit_that_goes_too_far_is_not_used_whatever_it_mends(made, tmp_path, monkeypatch):
+    model, tokenizer, texts = made
+    monkeypatch.setattr(asking, "Failures", Half)
+    seen = []
+    real = module.divergence
+    monkeypatch.setattr(module, "divergence", lambda *given: seen.append(given[1]) or real(*given))
+    told = {**HOW, "line": word("zh", 3)}
+    found = cure(model, tokenizer, prompts(), texts, to="fr", folder=tmp_path, strengths=(0.001, 20.0), **told)
+    edits = found["confusion_cures"].filter(pl.col("sets").is_not_null())
+    by = {row["setting"]: row for row in edits.iter_rows(named=True)}
+    assert [by[f"difference:4 × {one}"]["within"] for one in (0.001, 20.0)] == [True, False]
+    assert by["difference:4 × 0.001"]["kl"] < 0.1 < by["difference:4 × 20.0"]["kl"]
+    assert by["difference:4 × 20.0"]["failing"] is None
+    assert edits["kl_answers"].to_list() == [12] * 4
+    line = [any(word("zh", 3) in tokenizer.decode(prompt) for prompt, _ in pairs) for pairs in seen]
+    assert line == [False, False, True, True], "the line is on both sides, where there is one"
+
+
+def test_the_prompts_that_fail_are_screened(made, tmp_path, monkeypatch):
+    model, tokenizer, texts = made
+    monkeypatch.setattr(asking, "Failures", Half)
+    seen = []
+    real = module._Search._begun
+    monkeypatch.setattr(module._Search, "_begun", lambda *given: seen.append((given[3], given[2])) or real(*given))
+    cure(model, tokenizer, prompts(160), texts, to="fr", folder=tmp_path, strengths=(0.01,), **HOW)
+    first, _ = halves(prompts(160))
+    screened = next(some for count, some in seen if count == module.FIRST)
+    assert [one.question for one in screened] == [one.question for one in first[1::2]][: module.SCREENED]
+
+
+def test_the_adapter_is_what_answers_the_other_half(made, tmp_path, monkeypatch):
+    model, tokenizer, texts = made
+    seen = []
+    real = module.confusion
+    monkeypatch.setattr(module, "confusion", lambda *a, **k: seen.append((k["condition"], len(a[2]), k["adapter"])) or real(*a, **k))  # fmt: skip
+    cure(model, tokenizer, prompts(49), texts, to="fr", folder=tmp_path, strengths=(20.0,), **HOW)
+    edits = [(count, adapter is not None) for condition, count, adapter in seen if "difference" in condition]
+    assert edits == [(25, False), (25, False), (24, True), (24, True)]
+
+
+def test_a_model_that_reasons_before_it_answers_is_refused(made, tmp_path, monkeypatch):
+    model, tokenizer, texts = made
+    monkeypatch.setattr(asking, "without_thought", lambda text: ("Hm.", text))
+    with pytest.raises(OptionError, match="24 of 24 answers begin with reasoning"):
+        cure(model, tokenizer, prompts(), texts, to="fr", folder=tmp_path, strengths=(20.0,), **HOW)

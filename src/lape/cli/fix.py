@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any
@@ -23,7 +23,8 @@ from lape.experiments.confusion.section import cured, cures_shown, into
 from lape.experiments.known import placeholders, recorded_in
 from lape.measure.result import Result
 from lape.model.identity import describe
-from lape.options import Tokens
+from lape.model.load import ModelOptions
+from lape.options import Tokens, flags
 from lape.recording.run import checked_texts
 from lape.ship.export import said_in
 from lape.ship.layout import without_places
@@ -35,6 +36,8 @@ from lape.values.stats import ActivationStats
 
 _CURE = CureOptions()
 _WHERE = Path("fix")
+KNOWN = (*samples.LANGUAGES, *samples.FURTHER)
+"""Languages of the bundled text."""
 NOTHING = 3
 """Exit code where no adapter is worth it."""
 
@@ -60,7 +63,8 @@ def fix(
     """Find what makes a chat model answer in a language, and write it: a line for the prompt, an adapter, or both.
 
     Edits of the language's neurons are compared with the line, and chosen on one half of the questions; on the other half it is reported what they
-    do. Exit code 0: an adapter is worth it, and is written. 3: the prompt alone does it, or nothing is to be mended. Needs the extras lcb and lid.
+    do. Exit code 0: an adapter is worth it, and is written. 3: none is; the prompt alone does as well, or nothing that was tried helps. Needs the
+    extras lcb and lid.
 
     Parameters
     ----------
@@ -69,7 +73,7 @@ def fix(
     answer
         The language that answers should be in.
     avoid
-        A language that answers slip into: how many do is said before and after.
+        A language that answers slip into; the share that is in it, whole or in part, is reported before and after.
     keep
         The adapter is to be always on: languages whose answers must stay as they are, with commas between, and code.
     prompts
@@ -101,12 +105,13 @@ def fix(
     draft = Draft(to or _WHERE, overwrite)
     kept = keep.replace(",", " ").split() if keep else []
     how: dict[str, Any] = {**vars(options), "words": words, "lid": lid, "keep": kept, "stats": stats, "tokens": tokens}
-    with draft.cells(), progress() as report:
+    with progress() as report:
         loaded, tokenizer = load_matching(model, loading, report, **({"statistics": stats} if stats else {}))
         found = cure(loaded, tokenizer, asked, texts, to=wanted, folder=draft.folder, **how, progress=report)
         about = {"options": options, "answer": wanted, "avoid": avoid, "keep": kept, **describe(loaded, tokenizer)}
     made = provenance("fix", stats or ActivationStats.load(draft.folder / RUN), **about, notes=found.notes)
-    draft.write(found, run=made, reproduce=_again(found, made, model, run, wanted))
+    again = _again(found, run or draft.target / RUN, model, wanted, text, loading)
+    draft.write(found, run=made, reproduce=without_places({**made, "kind": "Cure", "commands": again}))
     draft.finish()
     _show(found, avoid)
     _next(found, draft.target, model, wanted, options.line)
@@ -115,14 +120,28 @@ def fix(
         raise SystemExit(NOTHING)
 
 
-def _again(found: Result, made: Mapping[str, Any], model: str, run: Path | None, wanted: str) -> Any:
-    """What reproduce.json holds: how it was found, what is used, and the command that makes the same adapter without a search."""
+def _again(
+    found: Result, run: Path, model: str, wanted: str, text: Sequence[str] | None, loading: ModelOptions
+) -> list[list[str]]:
+    """The commands that make the same adapter without a search."""
     row = found["confusion_cures"].filter("used").row(0, named=True)
-    said: dict[str, Any] = {"kind": "Cure", "used": row, **{k: v for k, v in made.items() if k != "verb"}}
-    if row["sets"] is not None:
-        place, how = run or RUN, ["--sets", row["sets"], "--strength", f"{row['strength']:g}", "--out", ADAPTER]
-        said["adapter"] = ["lape", "export", model, str(place), "--to", wanted, *how]
-    return without_places(said)
+    if row["sets"] is None:
+        return []
+    given, commands = list(text or ()), []
+    if not given and not recorded_in(read_record(run)):
+        commands = [["lape", "samples", "texts"]]
+        given = [f"{language}=texts/record/{language}.jsonl" for language in KNOWN]
+    how = [
+        "--to",
+        wanted,
+        "--sets",
+        row["sets"],
+        "--strength",
+        repr(row["strength"]),
+        *flags(ModelOptions, vars(loading)),
+    ]
+    texts = [word for one in given for word in ("--text", one)]
+    return [*commands, ["lape", "export", model, str(run), *how, *texts, "--out", f"{wanted}-adapter"]]
 
 
 def _texts(model: str, wanted: str, flags: Sequence[str] | None, run: Path | None) -> Texts:
@@ -131,13 +150,12 @@ def _texts(model: str, wanted: str, flags: Sequence[str] | None, run: Path | Non
         return texts_of(flags)
     if run is not None and (recorded := recorded_in(read_record(run))):
         return checked_texts({language: [*paths] for language, paths in recorded.items()})
-    known = (*samples.LANGUAGES, *samples.FURTHER)
-    if wanted not in known:
+    if wanted not in KNOWN:
         typed = f"lape fix {quote(model)} --answer {wanted} {placeholders('--text', [wanted, 'en', 'zh'])}"
         raise OptionError(
-            f"There is no bundled text in {wanted}; there is in {', '.join(known)}. Give some of it and of other languages: {typed}"
+            f"There is no bundled text in {wanted}; there is in {', '.join(KNOWN)}. Give some of it and of other languages: {typed}"
         )
-    return samples.texts("record", languages=known)
+    return samples.texts("record", languages=KNOWN)
 
 
 def _show(found: Result, avoid: str | None) -> None:

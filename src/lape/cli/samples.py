@@ -13,7 +13,7 @@ from lape.store.draft import Draft
 
 
 def samples(to: Path = Path("texts"), /, *, overwrite: Switch = False) -> None:
-    """Write the bundled texts to files: short parallel documents in seven languages, some to record, others to measure on.
+    """Write the bundled texts to files: short parallel documents, some to record in twelve languages, others to measure on in seven.
 
     Parameters
     ----------
@@ -25,7 +25,8 @@ def samples(to: Path = Path("texts"), /, *, overwrite: Switch = False) -> None:
     with Draft(to, overwrite).anew() as folder:
         for part in bundled.PARTS:
             (folder / part).mkdir()
-            for language, documents in bundled.texts(part).items():
+            languages = (*bundled.LANGUAGES, *bundled.FURTHER) if part == "record" else bundled.LANGUAGES
+            for language, documents in bundled.texts(part, languages=languages).items():
                 lines = [json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in documents.texts]
                 files.write_text(folder / part / f"{language}.jsonl", "".join(lines))
     written(to)

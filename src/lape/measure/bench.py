@@ -15,6 +15,7 @@ from torch import Tensor
 from lape.data.corpus import TextOptions, prepare
 from lape.data.languages import tag
 from lape.data.texts import Texts
+from lape.detect import DETECTORS
 from lape.detect.identify import MethodOptions, identify
 from lape.edit.diffmean import shifted
 from lape.edit.edit import Edit
@@ -169,15 +170,22 @@ class Bench:
 
 def named_sets(stats: ActivationStats, spec: str, folder: Path | None = None) -> LanguageNeurons:
     """Language neurons by name: `lape` (those of the run's folder, where it has some), `lape:N`, `difference:N` with N a language."""
+    check_specs([spec])
     method, _, count = spec.partition(":")
-    if count and not count.isdecimal():
-        raise OptionError(
-            f"{spec!r} does not name sets of neurons. Expected lape, or a number of neurons such as difference:100."
-        )
     if spec == "lape" and folder is not None and (folder / "neurons.safetensors").is_file():
         return LanguageNeurons.load(folder)
     options: MethodOptions = {"per_language": int(count)} if count else {}
     return identify(stats, method, reliability=False, **options)
+
+
+def check_specs(specs: Sequence[str]) -> None:
+    """Raises OptionError for what does not name sets of neurons."""
+    for spec in specs:
+        method, _, count = spec.partition(":")
+        if method not in DETECTORS or (count and not count.isdecimal()):
+            raise OptionError(
+                f"{spec!r} does not name sets of neurons. Expected lape, or a number of neurons such as difference:100."
+            )
 
 
 def both_ways(setting: Setting) -> Setting:

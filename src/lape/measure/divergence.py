@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, TypeAlias
@@ -22,17 +23,11 @@ _AT_ONCE = 256
 
 
 @torch.inference_mode()
-def divergence(
-    model: Any,
-    pairs: Sequence[Pair],
-    under: Callable[[], AbstractContextManager[object]],
-    *,
-    told: Sequence[Pair] | None = None,
-) -> float:
+def divergence(model: Any, pairs: Sequence[Pair], under: Callable[[], AbstractContextManager[object]]) -> float:
     """Mean KL divergence of the next token's distribution, unedited ‖ edited, in nats a token, on the first tokens of answers.
 
-    `pairs`: prompts and answers by their ids (`lape.measure.answer_loss.ids_of`). `under`: gives the context in which the model is edited. `told`: the same
-    answers after other prompts, with which the edited model is asked, such as those with a system prompt. Raises OptionError where there is no answer.
+    `pairs`: prompts and answers by their ids (`lape.measure.answer_loss.ids_of`). `under`: gives the context in which the model is edited. Infinite where the
+    edited model gives no numbers. Raises OptionError where there is no answer.
 
     Example:
         >>> from lape.measure.answer_loss import ids_of
@@ -44,7 +39,6 @@ def divergence(
         True
     """
     asked = [(prompt, answer[:TOKENS]) for prompt, answer in pairs]
-    again = [(prompt, answer[:TOKENS]) for prompt, answer in told or pairs]
     kept = [k for k, (_, answer) in enumerate(asked) if answer]
     if not kept:
         raise OptionError("There is no answer to compare on. Expected at least one with a token.")
@@ -54,10 +48,10 @@ def divergence(
         for some in _chunks(kept, [len(answer) for _, answer in asked]):
             before = _distributions(model, head, [asked[k] for k in some])
             with under():
-                after = _distributions(model, head, [again[k] for k in some])
+                after = _distributions(model, head, [asked[k] for k in some])
             total += float((before.exp() * (before - after)).sum(dtype=torch.float64))
             count += len(before)
-    return max(0.0, total / count)
+    return max(0.0, total / count) if math.isfinite(total) else math.inf
 
 
 def _chunks(kept: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:

@@ -186,7 +186,7 @@ def conversation(
             "This model has no chat template, so it cannot be given messages. Expected a chat model, often called -it or -Instruct; or ask "
             "single questions."
         )
-    if thinking is not None and _THINKING not in str(tokenizer.chat_template):
+    if thinking is not None and not may_think(tokenizer):
         raise OptionError(
             f"thinking is {thinking}, and this model's chat template has no switch for it ({_THINKING}). Leave it out."
         )
@@ -199,6 +199,11 @@ def conversation(
         first = next((one for one in turns if one["role"] == "user"), turns[0])
         first["content"] = f"{told}\n\n{first['content']}"
     return _filled(tokenizer, turns, **how)
+
+
+def may_think(tokenizer: Any) -> bool:
+    """Whether a chat model's template has a switch for reasoning before the answer."""
+    return _THINKING in str(getattr(tokenizer, "chat_template", None))
 
 
 def _tells(tokenizer: Any, turns: Sequence[Message]) -> bool:

@@ -177,9 +177,9 @@ def _answers(said: Mapping[str, Any]) -> Iterator[str]:
     if "answers" in said:
         yield "## Answers with it and without"
         yield (
-            f"Answers wanted in {said['answers'][0]['language']}, on questions that nothing was chosen on: the share that fails in any way (another "
-            "language or script, a stretch of another language, refused, repeating itself), and the line pass rate of the Language Confusion "
-            "Benchmark (LPR), with 95 % intervals over questions."
+            f"Answers wanted in {said['answers'][0]['language']}, on other questions than its strength was chosen on (whether to use it was decided on these): "
+            "the share that fails in any way (another language or script, a stretch of another language, refused, repeating itself), and the line pass rate "
+            f"of the Language Confusion Benchmark (LPR), with 95 % intervals over questions. The line, which the system is told: `{said['line']}`"
         )
         yield _table(
             ["", "questions in", "answers", "failing", "LPR"],
@@ -196,8 +196,6 @@ def _answers(said: Mapping[str, Any]) -> Iterator[str]:
                 for row in said["answers"]
             ],
         )
-        if line := said.get("line"):
-            yield f"The line, which the system is told: `{line}`"
 
 
 def _constants(said: Mapping[str, Any]) -> Iterator[str]:

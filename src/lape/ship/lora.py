@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 
-from lape.errors import FileError, OptionError, foreign
+from lape.errors import FileError, MismatchError, OptionError, foreign
+from lape.model.body import unwrapped
+from lape.model.site import Site
 from lape.ship.changes import AT_RUN_TIME, Change, LowRank, low_rank
 from lape.ship.constant import Constant
 from lape.store import files
@@ -23,11 +25,13 @@ RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 """PEFT's names of the two files."""
 _OF, _A, _B = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
+_STRANGE = ("use_rslora", "use_dora", "modules_to_save", "lora_bias")
+"""What PEFT has besides."""
 
 
 def updates(model: Any, todo: Sequence[Change], fitted: Mapping[str, Constant]) -> list[LowRank]:
     """The updates of an adapter. Raises OptionError for what an adapter cannot hold."""
-    check(todo)
+    check([change.site for change in todo])
     found = low_rank(model, todo, fitted)
     if not found:
         raise OptionError(
@@ -44,12 +48,12 @@ def updates(model: Any, todo: Sequence[Change], fitted: Mapping[str, Constant]) 
     return found
 
 
-def check(todo: Sequence[Change]) -> None:
+def check(sites: Iterable[Site]) -> None:
     """Raises OptionError for neurons that adapters do not reach."""
-    for change in todo:
-        if change.site.layout is not None:
+    for site in sites:
+        if site.layout is not None:
             raise OptionError(
-                f"The neurons of layer {change.site.layer} are routed experts', whose weights lie in one tensor that adapters do not name. "
+                f"The neurons of layer {site.layer} are routed experts', whose weights lie in one tensor that adapters do not name. "
                 f"Write a checkpoint: format='checkpoint'. {AT_RUN_TIME}"
             )
 
@@ -73,7 +77,7 @@ def write(model: Any, found: Sequence[LowRank], folder: Path) -> dict[str, Any]:
 
 
 def read(folder: Path) -> list[LowRank]:
-    """The updates that a folder of `write` holds. Raises FileError for one that is damaged or another's.
+    """The updates that a folder of `write` holds. Raises FileError for one that is damaged, or made by another program in ways that it does not have.
 
     Example:
         >>> from pathlib import Path
@@ -87,7 +91,12 @@ def read(folder: Path) -> list[LowRank]:
     ):
         weights = load_file(folder / WEIGHTS)
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        strange = [name for name in _STRANGE if config.get(name)]
+        if strange or config["lora_alpha"] != config["r"] or config.get("alpha_pattern") != config.get("rank_pattern"):
+            raise ValueError(f"it has {', '.join(strange) or 'a factor other than 1'}, as adapters of lape have not.")
         names = [name.removesuffix(_A) for name in weights if name.endswith(_A)]
+        if not names or 2 * len(names) != len(weights):
+            raise ValueError("it has other tensors than the two of each module.")
         return [
             LowRank(
                 name.removeprefix(_OF),
@@ -106,6 +115,19 @@ def digest(parts: Sequence[LowRank]) -> str:
         whole.update(f"{one.module} {tuple(one.a.shape)} {tuple(one.b.shape)}".encode())
         whole.update(one.a.double().numpy().tobytes() + one.b.double().numpy().tobytes())
     return whole.hexdigest()
+
+
+def check_fits(model: Any, parts: Sequence[LowRank], folder: Path) -> None:
+    """Raises MismatchError for updates of modules that a model has not, or of other sizes."""
+    inner = dict(unwrapped(model).named_modules())
+    for one in parts:
+        weight = getattr(inner.get(one.module), "weight", None)
+        shape = (one.a.shape[1], one.b.shape[0]) if one.transposed else (one.b.shape[0], one.a.shape[1])
+        if weight is None or (weight.ndim == 2 and tuple(weight.shape) != shape):
+            there = "is not there" if weight is None else f"has {tuple(weight.shape)}"
+            raise MismatchError(
+                f"{folder} changes {one.module}, {shape}, which in this model {there}. Expected an adapter of this model."
+            )
 
 
 def _config(model: Any, found: Sequence[LowRank]) -> dict[str, Any]:

@@ -99,10 +99,16 @@ class Cells:
             files.dropped(path, error)
             return None
 
+    def place(self, name: str) -> Path | None:
+        """Where a folder of that name lies, for a measurement within this one, which keeps its own state; None where nothing is kept."""
+        return None if self.folder is None else self.folder / _plain(name)
+
     def _path(self, name: str, ending: str) -> Path | None:
-        if self.folder is None:
-            return None
-        return self.folder / f"{''.join(c if c.isalnum() or c in '.-%' else '_' for c in name)}.{ending}"
+        return None if self.folder is None else self.folder / f"{_plain(name)}.{ending}"
+
+
+def _plain(name: str) -> str:
+    return "".join(c if c.isalnum() or c in ".-%" else "_" for c in name)
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> str:

@@ -56,7 +56,8 @@ def read_answers(
     """
     wanted = [tag(one) for one in languages or ()]
     files = [file for path in paths for file in _files(Path(path))]
-    rows = [row for file in files for row in _rows(file, wanted, several=len(files) > 1)]
+    names = _apart([file.parent if file.name == TABLE else file.with_suffix("") for file in files])
+    rows = [row for file, name in zip(files, names, strict=True) for row in _rows(file, wanted, name)]
     rows = [row for row in rows if not wanted or row["language"] in wanted]
     if not rows:
         raise TextError(f"There are no answers in {', '.join(map(str, paths))}. {_EXPECTED}")
@@ -70,18 +71,25 @@ def _files(path: Path) -> list[Path]:
     return [ours] if ours.is_file() else files_of(path)
 
 
-def _rows(file: Path, wanted: Sequence[str], *, several: bool) -> Iterator[dict[str, Any]]:
+def _apart(places: Sequence[Path]) -> list[str]:
+    """What conditions are called by their files: by the last part of their paths, or as much as tells them apart; not at all where there is one."""
+    names = [place.name for place in places]
+    if len(places) == 1:
+        return [""]
+    return names if len(set(names)) == len(names) else [place.as_posix() for place in places]
+
+
+def _rows(file: Path, wanted: Sequence[str], name: str) -> Iterator[dict[str, Any]]:
     if file.name != TABLE:
-        yield from _read(file, wanted, file.stem if several else "")
+        yield from _read(file, wanted, name)
         return
     table = read_table(file)
     if missing := [name for name, kind in GIVEN.items() if table.schema.get(name) != kind]:
         raise FileError(
             f"{file} lacks {', '.join(missing)}: another version of lape wrote it. Ask the model again: lape confusion."
         )
-    folder = file.parent.name if several else ""
     for row in table.select(*GIVEN).iter_rows(named=True):
-        yield {**row, "condition": ", ".join(filter(None, (folder, row["condition"]))), "phrasing": None}
+        yield {**row, "condition": ", ".join(filter(None, (name, row["condition"]))), "phrasing": None}
 
 
 def _read(file: Path, wanted: Sequence[str], condition: str) -> Iterator[dict[str, Any]]:

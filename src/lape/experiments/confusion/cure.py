@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -16,29 +18,28 @@ from torch import nn
 from lape.data import samples
 from lape.data.language_id import Identifier, alike, base, identifier, lingua_languages
 from lape.data.languages import tag
-from lape.data.texts import Texts, listed
+from lape.data.texts import Documents, Source, Texts
 from lape.edit.edit import Edit, edited
 from lape.edit.steer import SHIPPED, steering
 from lape.errors import OptionError, TextError
-from lape.experiments.confusion.prompts import MONOLINGUAL, Prompt, default_prompts
+from lape.experiments.confusion.prompts import MONOLINGUAL, Prompt, default_prompts, evenly
 from lape.experiments.confusion.run import ConfusionOptions, confusion, text_of
 from lape.experiments.confusion.table import CURES, LINE, NONE, rates
 from lape.measure.answer_loss import ids_of
-from lape.measure.bench import named_sets
-from lape.measure.bootstrap import Resamples
-from lape.measure.divergence import Pair, divergence
+from lape.measure.bench import check_specs, named_sets
+from lape.measure.bootstrap import FEWEST, Resamples
+from lape.measure.divergence import TOKENS, divergence
 from lape.measure.generation import GenerationOptions, write
 from lape.measure.intervals import ENDS
 from lape.measure.language_confusion import ALL, Judge
-from lape.measure.prompts import language_name
+from lape.measure.prompts import language_name, may_think
 from lape.measure.result import Result
 from lape.model.find import find
-from lape.model.identity import check_made_with, checksum
+from lape.model.identity import check_made_with, describe
 from lape.options import given, positive
 from lape.progress import Progress, each, silent
 from lape.recording.record import record
 from lape.ship import lora
-from lape.ship.changes import changes
 from lape.ship.export import export, placed
 from lape.store import files
 from lape.store.cells import Cells
@@ -85,8 +86,6 @@ class CureOptions(GenerationOptions):
     """Prompts that run at once."""
     system: str | None = None
     """What a chat model is told first in any case, where a prompt says nothing of its own; {language} as in line."""
-    thinking: bool | None = None
-    """Whether a model that reasons before it answers should. Default: as its chat template does by itself."""
     line: str = "Always answer in {language}."
     """What the system is told, alone and beside edits; {language} stands for the language's English name."""
     minutes: float = 60.0
@@ -107,8 +106,12 @@ class CureOptions(GenerationOptions):
         positive(self, "resamples")
         if not self.sets or not self.strengths or min(self.strengths) <= 0:
             raise OptionError("sets and strengths must each name one or more, and strengths be above 0.")
-        if self.minutes <= 0 or self.kl <= 0 or self.kept_kl <= 0:
-            raise OptionError("minutes, kl and kept_kl must be above 0.")
+        if len(set(self.sets)) < len(self.sets) or len(set(self.strengths)) < len(self.strengths):
+            raise OptionError("sets or strengths name the same twice. Name each once.")
+        for name in ("minutes", "kl", "kept_kl"):
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                raise OptionError(f"{name} is {value}. Expected a number above 0.")
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,6 @@ def cure(
     repetition_penalty: float = 1.1,
     batch: int = 40,
     system: str | None = None,
-    thinking: bool | None = None,
     line: str = "Always answer in {language}.",
     minutes: float = 60.0,
     sets: tuple[str, ...] = ("difference:100", "difference:200", "difference:50", "lape:100"),
@@ -165,16 +167,16 @@ def cure(
     `prompts`: as of `confusion`; those that want `to` are taken. `texts`: text of `to` and several other languages, by which its neurons are found, and
     to which the adapter's constants are fitted (see `lape.export`). `stats`: of the same model with `to` and other languages; by default they are
     recorded, on `tokens` of each language, and kept in `folder/run`. `folder`: where finished parts are kept, and the adapter is written
-    (`folder/adapter`). `keep`: languages whose answers must stay as they are though the adapter is always on, and `code`. Further: see
-    `CureOptions` and `confusion`.
+    (`folder/adapter`). `keep`: languages whose answers must stay as they are though the adapter is always on, and `code`. Where a chat template can switch
+    reasoning off, it is. Further: see `CureOptions` and `confusion`.
 
     Gives `confusion_cures` (what was tried: `CURES` of `lape.experiments.confusion.table`) and the tables of `confusion` on the second half, a condition
-    each. Raises what `confusion` and `export` do, and TextError for too few questions.
+    each. Raises what `confusion` and `export` do, TextError for fewer than 40 questions, OptionError for a model that reasons before it answers.
 
     Example:
         >>> from lape.experiments.confusion.cure import cure
         >>> from lape.experiments.confusion.prompts import default_prompts
-        >>> asked = default_prompts(["fr"], most=4)
+        >>> asked = default_prompts(["fr"], most=40)
         >>> some = {"en": "en.txt", "fr": "fr.txt"}
         >>> few = {"sets": ("difference:5",), "strengths": (1.0,), "new_tokens": 4, "tokens": 300}
         >>> found = cure(model, tokenizer, asked, some, to="fr", folder="fix", line="fr", **few)
@@ -183,25 +185,43 @@ def cure(
     """
     options = given(CureOptions, locals())
     to = tag(to)
-    asked = [_told(one, options.system) for one in prompts if one.language == to]
+    asked = [_with_system(one, options.system) for one in prompts if one.language == to]
     first, second = halves(asked)
-    kept = [*map(_kept_name, keep)]
+    kept = [_kept_name(one, to) for one in keep]
+    check_specs(options.sets)
+    lora.check(find(model).sites)
+    _check_languages(to, [*map(tag, texts)], "texts")
     folder = Path(folder)
-    made = {"statistics": None if stats is None else stats.digest, "texts": listed(texts), "tokens": tokens}
-    state = {"to": to, "keep": kept, "options": asdict(options), **made, "prompts": [asdict(one) for one in asked]}
-    files.same_run(folder, {**state, "model": checksum(model)})
+    files.same_run(
+        folder,
+        {
+            "to": to,
+            "keep": kept,
+            "options": asdict(options),
+            "judge": [str(words), str(lid)],
+            "statistics": None if stats is None else stats.digest,
+            "texts": {language: _content(texts[language]) for language in texts},
+            "tokens": tokens,
+            "prompts": [asdict(one) for one in asked],
+            **describe(model, tokenizer),
+        },
+    )
     if stats is None:
         stats = _recorded(model, tokenizer, texts, tokens, folder / RUN, progress)
+    _check_languages(to, stats.languages, "statistics")
     check_made_with(model, tokenizer, statistics=stats)
     search = _Search(model, tokenizer, stats, texts, to, options, folder, (words, lid), progress)
     return _searched(search, first, second, kept)
 
 
 def halves(prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[Prompt]]:
-    """The prompts of every other question, to choose on, and those of the others, to report on. Raises TextError for fewer than 4 questions."""
+    """The prompts of every other question, to choose on, and those of the others, to report on. Raises TextError where there are too few to tell."""
     names = dict.fromkeys(one.question for one in prompts)
-    if len(names) < 4:
-        raise TextError(f"There are {len(names)} questions in the language. Expected at least 4; some dozens say more.")
+    if len(names) < 2 * FEWEST:
+        raise TextError(
+            f"There are {len(names)} questions in the language. Expected at least {2 * FEWEST}: one half is chosen on, and of fewer than {FEWEST} "
+            "others nothing can be told from chance."
+        )
     chosen = set([*names][::2])
     return [one for one in prompts if one.question in chosen], [one for one in prompts if one.question not in chosen]
 
@@ -215,15 +235,28 @@ def with_line(prompt: Prompt, line: str) -> Prompt:
     return replace(prompt, system=f"{prompt.system}\n\n{told}" if prompt.system else told)
 
 
-def _told(prompt: Prompt, system: str | None) -> Prompt:
+def told_line(line: str, language: str) -> str:
+    """The line with the language's English name in its place."""
+    return line.replace("{language}", language_name(language, "en"))
+
+
+def _with_system(prompt: Prompt, system: str | None) -> Prompt:
     """A prompt with what the system is told, where it says nothing of its own."""
     own = prompt.system or (prompt.messages and prompt.messages[0]["role"] == "system")
     return prompt if own or not system else with_line(prompt, system)
 
 
-def told_line(line: str, language: str) -> str:
-    """The line with the language's English name in its place."""
-    return line.replace("{language}", language_name(language, "en"))
+def _check_languages(to: str, known: Sequence[str], what: str) -> None:
+    """Raises TextError where the wanted language is not there, or no other."""
+    if to not in known or len(known) < 2:
+        raise TextError(f"The {what} are in {', '.join(known)}. Expected {to} and at least one other language.")
+
+
+def _content(source: Source) -> str:
+    """What tells texts apart: of those in memory a hash, of others where they lie."""
+    if isinstance(source, Documents):
+        return hashlib.sha256("\0".join(source.texts).encode("utf-8", "surrogatepass")).hexdigest()
+    return str(source)
 
 
 def _recorded(
@@ -235,32 +268,54 @@ def _recorded(
     return record(model, tokenizer, texts, tokens=tokens, out=place, progress=progress)
 
 
-def _kept_name(name: str) -> str:
-    """A language whose answers are kept. Raises OptionError for one without bundled questions."""
+def _kept_prompts(name: str) -> list[Prompt]:
+    if name == CODE:
+        return [Prompt(one, "en") for one in _CODE]
+    return [one for one in default_prompts([name], COMPARED) if one.task == MONOLINGUAL]
+
+
+def _kept_name(name: str, to: str) -> str:
+    """A language whose answers are kept, or code. Raises OptionError for the wanted one, and for one without bundled questions."""
     known = (*samples.LANGUAGES, *samples.FURTHER)
-    if name == CODE or tag(name) in known:
-        return name if name == CODE else tag(name)
-    raise OptionError(f"There are no bundled questions in {name}. keep takes {', '.join(known)} and {CODE}.")
+    if name != CODE and tag(name) not in known:
+        raise OptionError(f"There are no bundled questions in {name}. keep takes {', '.join(known)} and {CODE}.")
+    if name != CODE and tag(name) == to:
+        raise OptionError(f"keep names {to}, which is what answers should be in: that is bounded by kl. Leave it out.")
+    return name if name == CODE else tag(name)
 
 
 def _searched(search: _Search, first: Sequence[Prompt], second: Sequence[Prompt], keep: Sequence[str]) -> Result:
     """Choose on the first prompts, report on the second."""
     rows = {one.setting: search.answered(one, first) for one in (UNEDITED, PROMPT)}
-    bounds = search.bounds(first, keep)
+    search.refuse_reasoning(first)
+    search.learn_bounds(first, keep)
     plan = search.plan(first, second)
-    search.notes += (
+    search.notes.append(
         f"Of edits alone and of edits beside the line {plan['screened']} were screened each, of which at most {plan['answered']}, the best within the "
-        f"bounds, answered; chosen on {len(first)} prompts, reported on {len(second)} to other questions.",
+        f"bounds, answered; chosen on {len(first)} prompts, reported on {len(second)} to other questions."
     )
     for family in ("adapter", "both"):
-        rows |= search.family(family, first, bounds, plan)
+        rows |= search.family(family, first, plan)
     table = chosen(pl.DataFrame([*rows.values()], schema=CURES))
     judged = search.reported(table, second)
     table = used(table, judged, search.options.resamples)
     search.ship(table, judged)
     shown, changes = rates(judged, resamples=search.options.resamples)
     tables = {"confusion": shown, "confusion_changes": changes, "confused_answers": judged, "confusion_cures": table}
-    return Result(tables, search.notes)
+    return Result(tables, tuple(search.notes))
+
+
+@dataclass(frozen=True)
+class _Bound:
+    """Answers that an edit should leave as they are."""
+
+    name: str
+    """The language of the answers, or code."""
+    asked: Sequence[Prompt]
+    """What was asked, with the line where it was told."""
+    answers: Sequence[str]
+    most: float
+    """The largest KL divergence on them, nats a token."""
 
 
 class _Search:
@@ -282,12 +337,15 @@ class _Search:
         self.options, self.folder, self.progress = options, folder, progress
         self.words, self.lid = judge
         self.cells = Cells(folder / files.CELLS)
-        self.notes: tuple[str, ...] = ()
+        self.notes: list[str] = []
+        self.thinking = False if may_think(tokenizer) else None
+        """Off where the template has a switch: the first tokens of an answer are looked at."""
         self._sets: dict[str, LanguageNeurons] = {}
         self._judged: dict[tuple[str, str], pl.DataFrame] = {}
-        found = find(model)
-        for one in self.grid("adapter"):  # refuses before anything is asked
-            lora.check(changes(model, found, self.edits(one), biases=False))
+        self._bounds: dict[Family, _Bound | None] = {}
+        self._kept: list[_Bound] = []
+        for one in self.grid("adapter"):
+            self.edits(one)  # refuses before anything is asked
 
     # What is tried
 
@@ -296,7 +354,7 @@ class _Search:
         line = family == "both"
         for sets in self.options.sets:
             for strength in self.options.strengths:
-                name = f"{sets} × {strength:g}"
+                name = f"{sets} × {strength!r}"
                 yield Trial(family, f"{LINE} + {name}" if line else name, line, sets, strength)
 
     def edits(self, trial: Trial) -> list[Edit]:
@@ -325,7 +383,11 @@ class _Search:
 
     def _asked(self, half: str, trial: Trial, prompts: Sequence[Prompt], adapter: Path | None) -> pl.DataFrame:
         usual = {key: getattr(self.options, key) for key in vars(GenerationOptions())}
-        more: dict[str, Any] = {"words": self.words, "lid": self.lid, "resamples": 1, "thinking": self.options.thinking}
+        more: dict[str, Any] = {"words": self.words, "lid": self.lid, "resamples": 1, "thinking": self.thinking}
+
+        def told(task: str, done: int, total: int | None) -> None:
+            self.progress(f"{task}: {trial.setting}", done, total)
+
         with self.under(trial) if adapter is None else nullcontext():
             found = confusion(
                 self.model,
@@ -335,16 +397,10 @@ class _Search:
                 **more,
                 condition=trial.setting,
                 adapter=adapter,
-                folder=self.folder / files.CELLS / f"{half} {trial.setting}",
-                progress=self._told(trial.setting),
+                folder=self.cells.place(f"{half} {trial.setting}"),
+                progress=told,
             )
         return found["confused_answers"]
-
-    def _told(self, condition: str) -> Progress:
-        def report(task: str, done: int, total: int | None) -> None:
-            self.progress(f"{task}: {condition}", done, total)
-
-        return report
 
     def answered(self, trial: Trial, prompts: Sequence[Prompt], **known: Any) -> dict[str, Any]:
         """The row of a trial that answered the prompts it is chosen on."""
@@ -352,59 +408,65 @@ class _Search:
         failing = float(judged["kind"].is_not_null().mean())  # type: ignore[arg-type]
         return {**asdict(trial), "within": True, **known, "answers": len(judged), "failing": failing}
 
+    def refuse_reasoning(self, prompts: Sequence[Prompt]) -> None:
+        """Raises OptionError for a model that reasons before it answers, whatever it is told: what it begins with is no answer."""
+        thought = self.judged("first", UNEDITED, prompts)["reasoning"].is_not_null()
+        if thought.mean() > 0.5:  # type: ignore[operator]
+            raise OptionError(
+                f"{int(thought.sum())} of {len(thought)} answers begin with reasoning, and lape fix looks at how answers begin. Expected a model that answers "
+                "at once, or a template that can switch reasoning off."
+            )
+
     # Bounds
 
-    def bounds(self, prompts: Sequence[Prompt], keep: Sequence[str]) -> dict[str, list[tuple[Prompt, str]]]:
-        """Answers of the unedited model that an edit should leave as they are: those in the language, and those in the languages that are kept."""
-        mine = self._right(UNEDITED, prompts) or self._right(PROMPT, prompts)
-        if not mine:
-            self.notes += (
-                f"The model gives no right answer in {self.to}, even where it is told to: there is nothing to measure the KL divergence on.",
+    def learn_bounds(self, prompts: Sequence[Prompt], keep: Sequence[str]) -> None:
+        """The unedited model's answers that edits should leave as they are: right ones, without the line and with it, and those of what is kept."""
+        right = {one.family: self._right(one, prompts) for one in (UNEDITED, PROMPT)}
+        self._bounds["both"] = right["prompt"]
+        self._bounds["adapter"] = right["none"] or right["prompt"]
+        fewest = min(len(one.answers) if one else 0 for one in self._bounds.values())
+        if fewest < COMPARED:
+            self.notes.append(
+                f"The model gives {fewest} right answers in {self.to} to measure the KL divergence on, of {COMPARED} that are wanted"
+                f"{': there is no bound on how far an edit may go' if not fewest else ''}."
             )
-        found = {self.to: _spread(mine, COMPARED)}
-        for name in keep:
-            found[name] = self._kept(name)
-        return found
+        self._kept = [self._kept_answers(name) for name in keep]
 
-    def _right(self, trial: Trial, prompts: Sequence[Prompt]) -> list[tuple[Prompt, str]]:
+    def _right(self, trial: Trial, prompts: Sequence[Prompt]) -> _Bound | None:
         judged = self.judged("first", trial, prompts)
-        rows = zip(prompts, judged.iter_rows(named=True), strict=True)
-        return [(prompt, row["answer"]) for prompt, row in rows if row["kind"] is None]
+        rows = zip(self.asked(trial, prompts), judged.iter_rows(named=True), strict=True)
+        pairs = evenly([(prompt, row["answer"]) for prompt, row in rows if row["kind"] is None], COMPARED)
+        if not pairs:
+            return None
+        asked, answers = zip(*pairs, strict=True)
+        return _Bound(self.to, asked, answers, self.options.kl)
 
-    def _kept(self, name: str) -> list[tuple[Prompt, str]]:
-        """Questions in a language, or for code, with the unedited model's answers."""
-        own = [] if name == CODE else [one for one in default_prompts([name], COMPARED) if one.task == MONOLINGUAL]
-        asked = own or [Prompt(one, "en") for one in _CODE]
+    def _kept_answers(self, name: str) -> _Bound:
+        """Questions in a language, or for code, with the unedited model's answers. No one tells it the line there."""
+        asked = _kept_prompts(name)
 
         def make() -> dict[str, Any]:
-            return {"answers": self._written(UNEDITED, asked, 48, f"answering in {name}")}
+            return {"answers": self._begun(UNEDITED, asked, TOKENS, f"answering in {name}")}
 
-        return list(zip(asked, self.cells.record(f"kept {name}", make)["answers"], strict=True))
+        return _Bound(name, asked, self.cells.record(f"kept {name}", make)["answers"], self.options.kept_kl)
 
-    def _written(self, trial: Trial, prompts: Sequence[Prompt], new_tokens: int, task: str) -> list[str]:
+    def _begun(self, trial: Trial, prompts: Sequence[Prompt], new_tokens: int, task: str) -> list[str]:
+        """The beginnings of answers, prompts as they are."""
         how = GenerationOptions(new_tokens, self.options.repetition_penalty, self.options.batch)
         self.progress(task, 0, None)
         with self.under(trial):
-            return [one.text for one in write(self.model, self.tokenizer, self._texts(trial, prompts), how)]
+            return [one.text for one in write(self.model, self.tokenizer, self._texts(prompts), how)]
 
-    def _texts(self, trial: Trial, prompts: Sequence[Prompt]) -> list[str]:
-        how = ConfusionOptions(thinking=self.options.thinking)
-        return [text_of(self.tokenizer, one, how) for one in self.asked(trial, prompts)]
+    def _texts(self, prompts: Sequence[Prompt]) -> list[str]:
+        how = ConfusionOptions(thinking=self.thinking)
+        return [text_of(self.tokenizer, one, how) for one in prompts]
 
-    def divergence(self, trial: Trial, answers: Sequence[tuple[Prompt, str]]) -> float | None:
-        """The KL divergence of a trial from the unedited model on answers; None where there are none."""
-        if not answers:
-            return None
-        prompts, said = zip(*answers, strict=True)
-
-        def pairs(trial: Trial) -> list[Pair]:
-            texts = self._texts(trial, prompts)
-            return [ids_of(self.tokenizer, text, answer) for text, answer in zip(texts, said, strict=True)]
-
-        told = (
-            trial if prompts[0].language == self.to else UNEDITED
-        )  # no one asks for the language where another is wanted
-        return divergence(self.model, pairs(UNEDITED), partial(self.under, trial), told=pairs(told))
+    def _far(self, trial: Trial, bound: _Bound) -> float | None:
+        """How far a trial is from the unedited model on answers; None where that is infinite."""
+        texts = zip(self._texts(bound.asked), bound.answers, strict=True)
+        pairs = [ids_of(self.tokenizer, text, answer) for text, answer in texts]
+        found = divergence(self.model, pairs, partial(self.under, trial))
+        return found if math.isfinite(found) else None
 
     # The search
 
@@ -412,11 +474,14 @@ class _Search:
         """How many edits of each family are screened, and how many answer: by how fast this machine is, and the minutes that there are."""
 
         def make() -> dict[str, Any]:
-            some = _spread(first, self.options.batch)
+            some = evenly(first, self.options.batch)
             started = time.perf_counter()
-            self._written(UNEDITED, some, _PACED, "measuring how fast answers come")
+            self._begun(UNEDITED, some, _PACED, "measuring how fast answers come")
             token = (time.perf_counter() - started) / (_PACED * len(some))
-            answer, screen = token * len(first) * self.options.new_tokens, token * SCREENED * FIRST * 4
+            answer = token * len(first) * self.options.new_tokens
+            screen = (
+                token * SCREENED * FIRST * 2 * (2 + len(self._kept))
+            )  # reading answers takes about as long as beginning them
             rest = 60 * self.options.minutes - 2 * answer - 4 * token * len(second) * self.options.new_tokens
             each_family = max(0.0, rest / 2)
             screened = min(max(1, int(each_family / 2 / screen)), len([*self.grid("adapter")]))
@@ -425,17 +490,13 @@ class _Search:
         return self.cells.record("plan", make)
 
     def family(
-        self,
-        family: Literal["adapter", "both"],
-        first: Sequence[Prompt],
-        bounds: Mapping[str, list[tuple[Prompt, str]]],
-        plan: Mapping[str, int],
+        self, family: Literal["adapter", "both"], first: Sequence[Prompt], plan: Mapping[str, int]
     ) -> dict[str, dict[str, Any]]:
         """Rows of a family by setting: all that were screened, and of the best the failures of their answers."""
         tried = [*self.grid(family)][: plan["screened"]]
         task = "screening edits alone" if family == "adapter" else "screening edits beside the line"
         some = self._worst(PROMPT if family == "both" else UNEDITED, first)
-        rows = {one.setting: (one, self._screened(one, some, bounds)) for one in each(tried, task, self.progress)}
+        rows = {one.setting: (one, self._screened(one, some)) for one in each(tried, task, self.progress)}
         within = [one for one in rows.values() if one[1]["within"]]
         best = sorted(within, key=lambda one: round(one[1]["wrong_mass"] / _ALIKE))  # of those alike the first
         found = {name: {**asdict(trial), **known} for name, (trial, known) in rows.items()}
@@ -445,34 +506,34 @@ class _Search:
 
     def _worst(self, trial: Trial, prompts: Sequence[Prompt]) -> list[Prompt]:
         """Prompts to screen on: those whose answers are in another language, then those that fail otherwise, then others, evenly spread."""
-        judged = self.judged("first", trial, prompts)
-        kinds = judged["kind"].to_list()
+        kinds = self.judged("first", trial, prompts)["kind"].to_list()
         turned = [k for k, kind in enumerate(kinds) if kind in _TURNED]
         failed = [k for k, kind in enumerate(kinds) if kind is not None and kind not in _TURNED]
         right = [k for k, kind in enumerate(kinds) if kind is None]
-        chosen = [*turned, *failed][:SCREENED]
-        return [prompts[k] for k in (*chosen, *_spread(right, SCREENED - len(chosen)))]
+        taken = [*turned, *failed][:SCREENED]
+        return [prompts[k] for k in (*taken, *evenly(right, SCREENED - len(taken)))]
 
-    def _screened(
-        self, trial: Trial, prompts: Sequence[Prompt], bounds: Mapping[str, list[tuple[Prompt, str]]]
-    ) -> dict[str, Any]:
+    def _screened(self, trial: Trial, prompts: Sequence[Prompt]) -> dict[str, Any]:
+        bound = self._bounds[trial.family]
+
         def make() -> dict[str, Any]:
-            begun = self._written(trial, prompts, FIRST, f"screening {trial.setting}")
-            kl = {name: self.divergence(trial, answers) for name, answers in bounds.items()}
-            return {"wrong_mass": wrong_mass(self._identify, begun, self.to), "kl": kl}
+            begun = self._begun(trial, self.asked(trial, prompts), FIRST, f"screening {trial.setting}")
+            kept = {one.name: self._far(trial, one) for one in self._kept}
+            mine = None if bound is None else self._far(trial, bound)
+            return {"wrong_mass": wrong_mass(self._identify, begun, self.to), "kl": mine, "kept": kept}
 
         found = self.cells.record(f"screened {trial.setting}", make)
-        kl = dict(found["kl"])
-        mine = kl.pop(self.to)
-        worst = max(kl, key=lambda name: kl[name] or 0.0) if kl else None
-        kept = kl[worst] if worst else None
-        within = (mine is None or mine <= self.options.kl) and (kept is None or kept <= self.options.kept_kl)
+        mine, kept = found["kl"], found["kept"]
+        worst = max(kept, key=lambda name: math.inf if kept[name] is None else kept[name]) if kept else None
+        bounded = [(mine, self.options.kl)] if bound is not None else []
+        bounded += [(one, self.options.kept_kl) for one in kept.values()]
         return {
             "wrong_mass": found["wrong_mass"],
             "kl": mine,
-            "kept_kl": kept,
+            "kl_answers": 0 if bound is None else len(bound.answers),
+            "kept_kl": kept[worst] if worst else None,
             "kept_worst": worst,
-            "within": within,
+            "within": all(far is not None and far <= most for far, most in bounded),
         }
 
     @cached_property
@@ -495,20 +556,29 @@ class _Search:
 
     def _adapter(self, trial: Trial) -> Path:
         """The folder of a trial's adapter, made where it is not there."""
-        folder = self.folder / files.CELLS / f"adapter {trial.sets} × {trial.strength:g}"
+        folder = self.cells.place(f"adapter {trial.sets} × {trial.strength!r}")
+        assert folder is not None  # a search has a folder
         if not folder.exists():
-            about = [f"writes {self.to} ({trial.sets}, strength {trial.strength:g})"]
+            about = [f"writes {self.to} ({trial.sets}, strength {trial.strength!r})"]
             how: dict[str, Any] = {"format": "lora", "tokenizer": self.tokenizer, "texts": self.texts, "about": about}
             export(self.model, self.edits(trial), folder, **how, progress=self.progress)
         return folder
 
     def ship(self, table: pl.DataFrame, judged: pl.DataFrame) -> None:
-        """Put the adapter that is used in its place, with what was measured on its card."""
+        """Put the adapter that is used in its place, with what was measured on its card: of it, of the line, and of the unedited model."""
         for row in table.filter(pl.col("used") & pl.col("sets").is_not_null()).iter_rows(named=True):
             trial = _trial(row)
-            shown = rates(judged, resamples=self.options.resamples)[0].filter(source=ALL, language=self.to)
-            told = {"line": told_line(self.options.line, self.to)} if trial.line else {}
-            placed(self._adapter(trial), self.folder / ADAPTER, answers=shown.to_dicts(), **told)
+            named = {
+                NONE: "unedited",
+                LINE: "the line alone",
+                trial.setting: "this adapter and the line" if trial.line else "this adapter",
+            }
+            shown = rates(judged, resamples=self.options.resamples)[0].filter(
+                pl.col("condition").is_in([*named]), source=ALL, language=self.to
+            )
+            answers = shown.with_columns(pl.col("condition").replace(named)).to_dicts()
+            line = told_line(self.options.line, self.to)
+            placed(self._adapter(trial), self.folder / ADAPTER, answers=answers, line=line)
 
 
 def wrong_mass(identify: Identifier, texts: Sequence[str], language: str) -> float:
@@ -538,7 +608,7 @@ def chosen(table: pl.DataFrame) -> pl.DataFrame:
 
 def used(table: pl.DataFrame, judged: pl.DataFrame, resamples: int = 2000) -> pl.DataFrame:
     """What was tried, with what is to be used marked: the family with the fewest failures where it was chosen, if on the other half too it fails less than
-    what needs no adapter, by more than chance; else the better of the line and nothing.
+    what needs no adapter, by more than chance; else the line, if it fails less on the first half and no more on the other; else nothing.
     """
     first = table.filter("chosen")
     shares = judged.group_by("condition", maintain_order=True).agg(pl.col("kind").is_not_null().mean().alias("failing"))
@@ -549,7 +619,10 @@ def used(table: pl.DataFrame, judged: pl.DataFrame, resamples: int = 2000) -> pl
     gains = {one: gain(judged, one, against, resamples) for one in edits}
     best = first.sort("failing", maintain_order=True)["setting"][0]
     high = gains[best]["gain_high"] if best in gains else None
-    name = best if high is not None and high < 0 else plain[0]
+    steady = (
+        plain[0] if second[plain[0]] <= second[plain[-1]] else NONE
+    )  # a line that is worse on the other half is none
+    name = best if high is not None and high < 0 else steady
     of = pl.col("setting")
     columns = [
         of.replace_strict(second, default=None, return_dtype=pl.Float64).alias("reported_failing"),
@@ -583,8 +656,3 @@ def gain(judged: pl.DataFrame, ours: str, theirs: str, resamples: int) -> dict[s
 
 def _trial(row: Mapping[str, Any]) -> Trial:
     return Trial(**{name: row[name] for name in ("family", "setting", "line", "sets", "strength")})
-
-
-def _spread(things: Sequence[Any], most: int) -> list[Any]:
-    """At most so many, evenly spread."""
-    return [things[int(k * len(things) / most)] for k in range(most)] if len(things) > most else [*things]

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from lape.data import samples
 from lape.data.languages import tag
@@ -21,6 +21,7 @@ CROSSLINGUAL, MONOLINGUAL = "crosslingual", "monolingual"
 """The benchmark's tasks: asked in another language for an answer in this one, and asked in it."""
 OURS = "lape"
 """The source of the bundled questions."""
+T = TypeVar("T")
 Row: TypeAlias = Mapping[str, Any]
 _EXPECTED = 'Expected lines such as {"prompt": "…", "language": "ko"} or {"messages": […], "language": "ko"}.'
 _LETTERS = re.compile(r"\w+")
@@ -215,6 +216,11 @@ def without_wish(prompt: str, row: Row, language: str) -> str:
     return "".join(_LETTERS.findall(prompt.lower()))
 
 
+def evenly(things: Sequence[T], most: int) -> list[T]:
+    """At most so many of some things, evenly spread over them, in their order."""
+    return [things[int(k * len(things) / most)] for k in range(most)] if len(things) > most else [*things]
+
+
 def _spread(prompts: Iterable[Prompt], most: int) -> list[Prompt]:
     """At most so many questions of each task, source and language, evenly spread, in one phrasing each, by turns."""
     groups: dict[tuple[str, str, str], dict[str, list[Prompt]]] = {}
@@ -223,6 +229,5 @@ def _spread(prompts: Iterable[Prompt], most: int) -> list[Prompt]:
     found = []
     for questions in groups.values():
         each = [phrasings[number % len(phrasings)] for number, phrasings in enumerate(questions.values())]
-        step = max(1.0, len(each) / most)
-        found += [each[int(number * step)] for number in range(min(most, len(each)))]
+        found += evenly(each, most)
     return found

@@ -104,6 +104,8 @@ def confusion(
     options = given(ConfusionOptions, locals())
     judge = _judge(prompts, lid, words)
     parts = [] if adapter is None else lora.read(Path(adapter))
+    if adapter is not None:
+        lora.check_fits(model, parts, Path(adapter))
     made = {"adapter": lora.digest(parts)} if parts else {}
     cells = _kept(folder, prompts, options, condition, model=checksum(model), **made)
     with with_adapter(model, parts):

@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from lape.data.language_id import base
+from lape.experiments.confusion.prompts import evenly
 from lape.experiments.confusion.table import CURES
 from lape.experiments.context import Tables
 from lape.experiments.section import Answer, Answers, Asked, Block, Picture, Rows, Section, interval, number
@@ -16,6 +17,7 @@ from lape.experiments.table import Table
 from lape.measure.answer_failures import KINDS, MEANT
 from lape.measure.intervals import ENDS
 from lape.measure.language_confusion import ALL
+from lape.signs import many
 
 TITLE = "Answers in the wrong language"
 _SHOWN = 3
@@ -48,8 +50,8 @@ CHANGES_SHOWN = Table(
     labels={"lpr_change": "LPR", "failing_change": "failing"},
 )
 CURES_SHOWN = Table(
-    "What was tried as a cure. Wrong at first: share of the first eight tokens in another language. KL: from the unedited model on its own right answers, "
-    "nats a token; kept KL: the largest on what is kept. Failing: on the half of the questions that is chosen on; reported: on the other.",
+    "What was tried as a cure. Wrong at first: mean probability that the first eight tokens are in another language. KL: from the unedited model on its own "
+    "right answers, nats a token; kept KL: the largest on what is kept. Failing: on the half of the questions that is chosen on; reported: on the other.",
     {
         "setting": pl.String,
         **{
@@ -115,40 +117,48 @@ def cures_shown(tables: Tables) -> Rows:
 
 
 def cured(tables: Tables) -> tuple[str, ...]:
-    """What to use, and what it does on questions that nothing was chosen on."""
+    """What to use, and what it does on the half of the questions that nothing but whether to use it was decided on."""
     tried, whole = (
         tables["confusion_cures"],
         tables["confusion"].filter(pl.col("source") == ALL, pl.col("language") != ALL),
     )
     row = tried.filter("used").row(0, named=True)
-    advice = {
-        "none": "Use the model as it is: neither line nor edit fails less.",
+    edits = tried.filter(pl.col("sets").is_not_null())
+    rest = {
         "prompt": "Use the prompt: nothing beat it.",
-        "adapter": f"Use the adapter ({row['setting']}).",
-        "both": f"Use the adapter and the line in the prompt ({row['setting']}).",
+        "none": "Use the model as it is: nothing that was tried fails less.",
     }
-    said = [advice[row["family"]] + _gained(tried, row)]
+    if row["sets"] is not None:
+        what = "the adapter and the line in the prompt" if row["line"] else "the adapter"
+        said = [
+            f"Use {what} ({row['setting']}): beside what needs no adapter it changes the share that fails by {_gain(row)}."
+        ]
+    else:
+        said = [f"{rest[row['family']]} {_why_not(edits)}"]
     for (task,), some in whole.group_by("task", maintain_order=True):
         shares = [
             f"{one['condition']} {number(one['failing'])} {interval(one['failing_low'], one['failing_high'])}"
             for one in some.iter_rows(named=True)
         ]
         said.append(
-            f"Failing{f', {task}' if task else ''}, on {some['questions'][0]} questions that nothing was chosen on: {'; '.join(shares)}."
+            f"Failing{f', {task}' if task else ''}, on {some['questions'][0]} other questions than it was chosen on: {'; '.join(shares)}."
         )
     return tuple(said)
 
 
-def _gained(tried: pl.DataFrame, used: Mapping[str, Any]) -> str:
-    """By how much what is used fails less than what needs no adapter; else by how much the best adapter does, which is not more than chance."""
-    edits = tried.filter(pl.col("chosen") & pl.col("sets").is_not_null()).sort("failing", maintain_order=True)
-    if not len(edits):
-        return ""
-    row = edits.row(0, named=True) if used["sets"] is None else used
-    share = f"{number(row['gain'])} {interval(row['gain_low'], row['gain_high'])}"
-    if used["sets"] is not None:
-        return f" On questions that nothing was chosen on it changes the share that fails by {share}, beside what needs no adapter."
-    return f" The best edit ({row['setting']}) changes the share that fails by {share} on questions that nothing was chosen on: not by more than chance."
+def _gain(row: Mapping[str, Any]) -> str:
+    return f"{number(row['gain'])} {interval(row['gain_low'], row['gain_high'])}"
+
+
+def _why_not(edits: pl.DataFrame) -> str:
+    """Why no edit is used."""
+    best = edits.filter("chosen").sort("failing", maintain_order=True)
+    if not len(best):
+        return f"None of {many(len(edits), 'edit')} stayed within the bounds on the KL divergence."
+    row = best.row(0, named=True)
+    if row["gain_high"] is not None and row["gain_high"] < 0:
+        return f"The best edit ({row['setting']}) fails less on the other half ({_gain(row)}), but not where it was chosen, so that this may be chance."
+    return f"The best edit ({row['setting']}) changes the share that fails by {_gain(row)} on other questions: not less by more than chance."
 
 
 def into(tables: Tables, language: str) -> tuple[str, ...]:
@@ -172,9 +182,7 @@ def side_by_side(tables: Tables) -> Answers:
         asked.setdefault((row["task"], row["question"], row["prompt"] or ""), []).append(row)
     differing = [(key, rows) for key, rows in asked.items() if any(row["kind"] for row in rows)]
     shown = []
-    for number_, ((_, _, prompt), rows) in enumerate(
-        differing[:: max(1, len(differing) // _SIDE_BY_SIDE)][:_SIDE_BY_SIDE]
-    ):
+    for number_, ((_, _, prompt), rows) in enumerate(evenly(differing, _SIDE_BY_SIDE)):
         answers = tuple(
             Answer(
                 ", ".join(filter(None, (row["condition"], (row["kind"] or "").replace("_", " ")))),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -47,14 +47,16 @@ CHANGES = {
     "questions": pl.Int64,
     **{f"{rate}_change{end}": pl.Float64 for rate in ("lpr", "failing") for end in ENDS},
 }
-"""A row per condition, but for the first, task and language (and `all`): its rates less those of the condition `than`, paired over questions."""
+"""A row per condition, but for the first, task and language (and `all`): its rates less those of `than`, on the `questions` that both were asked."""
 NONE, LINE = "none", "line"
 """What the unedited model, and the line in its prompt, are called beside edits."""
 CURES = {
     **dict.fromkeys(("family", "setting"), pl.String),
     "line": pl.Boolean,
     "sets": pl.String,
-    **dict.fromkeys(("strength", "wrong_mass", "kl", "kept_kl"), pl.Float64),
+    **dict.fromkeys(("strength", "wrong_mass", "kl"), pl.Float64),
+    "kl_answers": pl.Int64,
+    "kept_kl": pl.Float64,
     "kept_worst": pl.String,
     "within": pl.Boolean,
     "answers": pl.Int64,
@@ -62,11 +64,12 @@ CURES = {
     **dict.fromkeys(("chosen", "used"), pl.Boolean),
 }
 """A row per thing that was tried as a cure: its `family` (none, prompt, adapter, both) and `setting`, whether a `line` is told, which `sets` of neurons are
-raised at which `strength`. Of edits, from the screening: `wrong_mass` (how much of the first tokens is in other languages), `kl` (KL divergence from the
-unedited model on right answers, nats a token), `kept_kl` (the largest of the languages that are kept, `kept_worst`), and whether both are `within`
-their bounds. Of what answered: `answers` and the share `failing` on the half that is chosen on, and `reported_failing` on the other (null where it was
-not asked there). `gain`: there, of edits, its failures less those of the better of line and unedited model, with 95 % interval over questions (null under
-20). `chosen`: the best of its family. `used`: what is to be used.
+raised at which `strength`. Of edits, from the screening: `wrong_mass` (mean probability that the beginnings of answers are in another language), `kl` (KL
+divergence from the unedited model on `kl_answers` of its right answers, nats a token, with the line on both sides where there is one; null where there
+are none, or it is infinite), `kept_kl` (the largest of the languages that are kept, `kept_worst`), and whether both are `within` their bounds. Of what
+answered: `answers` and the share `failing` on the half that is chosen on, and `reported_failing` on the other (null where it was not asked there).
+`gain`: there, of edits, its failures less those of the better of line and unedited model, with 95 % interval over questions. `chosen`: the best of its
+family. `used`: what is to be used.
 """
 _FEWEST = 5
 """Questions that each of the rates needs whose mean has an interval; all of them together need 20."""
@@ -187,6 +190,10 @@ def _average(values: Iterable[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
+_Cells: TypeAlias = Mapping[tuple[str, str], _Cell]
+"""(source, language) -> what is said of it."""
+
+
 def _cells(drawn: _Drawn, frame: pl.DataFrame) -> dict[tuple[str, str], _Cell]:
     """(source, language) -> what is said of it, and of LCB's means: over a source's languages, a language's sources, and over the languages' means."""
     cells = {
@@ -213,13 +220,24 @@ def rates(judged: pl.DataFrame, *, resamples: int = 2000, seed: int = 0) -> tupl
     """
     drawn = _Drawn(judged, resamples, seed)
     rows: list[dict[str, Any]] = []
-    found: dict[tuple[str, str], dict[tuple[str, str], _Cell]] = {}
+    found: dict[tuple[str, str], _Cells] = {}
+    frames: dict[tuple[str, str], pl.DataFrame] = {}
     for (condition, task), frame in judged.group_by("condition", "task", maintain_order=True):
-        cells = found[str(condition), str(task)] = _cells(drawn, frame)
+        key = str(condition), str(task)
+        cells, frames[key] = _cells(drawn, frame), frame
+        found[key] = cells
         for (source, language), cell in cells.items():
             row = dict(zip(KEYS, (condition, task, source, language), strict=True))
             rows.append(row | cell.row(drawn.drawn))
-    return pl.DataFrame(rows, schema=RATES), pl.DataFrame([*_changes(drawn.drawn, found)], schema=CHANGES)
+    return pl.DataFrame(rows, schema=RATES), pl.DataFrame([*_changes(drawn, found, frames)], schema=CHANGES)
+
+
+def _paired(drawn: _Drawn, one: pl.DataFrame, other: pl.DataFrame) -> tuple[_Cells, _Cells]:
+    """What is said of two conditions on the questions that both were asked."""
+    keys = ["source", "language", "question"]
+    mine = one.join(other, on=keys, how="semi", maintain_order="left")
+    theirs = other.join(one, on=keys, how="semi", maintain_order="left")
+    return (_cells(drawn, mine), _cells(drawn, theirs)) if len(mine) else ({}, {})
 
 
 def _of(cells: Mapping[tuple[str, str], _Cell], language: str) -> set[tuple[str, str]]:
@@ -228,20 +246,20 @@ def _of(cells: Mapping[tuple[str, str], _Cell], language: str) -> set[tuple[str,
 
 
 def _changes(
-    drawn: Resamples, found: Mapping[tuple[str, str], Mapping[tuple[str, str], _Cell]]
+    drawn: _Drawn, found: Mapping[tuple[str, str], _Cells], frames: Mapping[tuple[str, str], pl.DataFrame]
 ) -> Iterator[dict[str, Any]]:
     first = next(iter(found))[0]
-    for (condition, task), cells in found.items():
-        before = found.get((first, task))
-        if condition == first or before is None:
+    for (condition, task), whole in found.items():
+        if condition == first or (first, task) not in found:
             continue
+        cells, before = _paired(drawn, frames[condition, task], frames[first, task])
         for (source, language), cell in cells.items():
             other = before.get((source, language))
-            if source != ALL or other is None or _of(cells, language) != _of(before, language):
+            if source != ALL or other is None or _of(whole, language) != _of(found[first, task], language):
                 continue
             row: dict[str, Any] = {"condition": condition, "than": first, "task": task, "language": language}
             row["questions"] = len(cell.questions)
             for name in ("lpr", "failing"):
                 change = cell.drawn[name] - other.drawn[name]
-                row |= _named(drawn, f"{name}_change", change, len(cell.questions))
+                row |= _named(drawn.drawn, f"{name}_change", change, len(cell.questions))
             yield row

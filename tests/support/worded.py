@@ -1,0 +1,50 @@
+"""Who tells the planted model's words apart, in the place of identifiers of languages that people speak; and prompts in its words."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from lape.data.language_id import Guess
+from lape.experiments.confusion import cure as searching
+from lape.experiments.confusion import run as asking
+from lape.experiments.confusion.prompts import Prompt
+from lape.measure.answer_failures import Failing
+from lape.measure.language_confusion import Verdict
+from support.planted import LANGUAGES, word
+
+
+class PlantedJudge:
+    """Answers are in the language whose words they are made of."""
+
+    def __init__(self, languages, *, judge=None):
+        pass
+
+    def __call__(self, answers, language):
+        verdict = Verdict(1, 0, False, False, False)
+        told = [language_of(one) for one in answers]
+        return [Failing(None if one == language else "other_language", verdict, one) for one in told]
+
+    def language_of(self, texts):
+        return [None] * len(texts)
+
+
+def language_of(text):
+    count = Counter(one[:2] for one in text.split() if one[:2] in LANGUAGES)
+    return count.most_common(1)[0][0] if count else None
+
+
+def prompts(count=48, **more):
+    return [
+        Prompt(f"{word('en', k % 20 + 2)} {word('en', k // 20 + 3)}", "fr", "crosslingual", "mine", f"q{k}", **more)
+        for k in range(count)
+    ]
+
+
+def judged_by_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers are judged by their words in what follows."""
+    monkeypatch.setattr(asking, "Failures", PlantedJudge)
+    monkeypatch.setattr(asking, "Judge", lambda *_: None)
+    told = lambda texts: [Guess(language_of(one), 0.9) for one in texts]  # noqa: E731
+    monkeypatch.setattr(searching, "identifier", lambda *_: told)
