@@ -146,7 +146,7 @@ class Pilot:
             for prompt, answer in pairs:
                 answer = answer[:KL_TOKENS]
                 hidden = hidden_states(self.model, torch.tensor([prompt + answer]))
-                found.append(self.head.logits(hidden[0, len(prompt) - 1 : -1]))
+                found.append(self.model.get_output_embeddings()(hidden[0, len(prompt) - 1 : -1]).float())
         return found
 
     # The best attention head

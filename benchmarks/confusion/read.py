@@ -2,8 +2,9 @@
 
     python benchmarks/confusion/read.py ANSWERS --words lcb/words.txt --name qwen2.5-coder-0.5b --out docs/studies/confusion/tables
 
-ANSWERS: the pilot's folder. Writes NAME-answers (judged, without the benchmark's prompts), NAME-confusion and NAME-confusion_changes (the tables of `lape
-confusion`: each way is a condition, the first is `none`; draws of a way are its seeds), NAME-kl of each way, and NAME-chosen (`CHOSEN`).
+ANSWERS: the pilot's folder. Writes NAME-answers (judged, without the benchmark's prompts; ways that an earlier reading has stay), NAME-confusion and
+NAME-confusion_changes (the tables of `lape confusion`: each way is a condition, the first is `none`; draws of a way are its seeds), NAME-kl of each
+way (null where it is infinite), and NAME-chosen (`CHOSEN`).
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ from lape.experiments.confusion.run import scored
 from lape.experiments.confusion.table import rates
 from lape.measure.bootstrap import Resamples
 from lape.measure.intervals import ENDS
-from lape.store.run import write_table
+from lape.store.run import read_table, write_table
 
 FAMILY = {way.name: way.family for way in WAYS}
 ROOM = 0.12
 """A rival that fails less than this leaves no room."""
+PRIVATE = ("prompt", "reasoning", "reasoning_language")
+"""Columns that are not kept: the benchmark's prompts, and what is empty here."""
 SIDES: Mapping[str, Sequence[str]] = {
     "neurons": [way.name for way in WAYS if way.family == "neurons"],
     "neurons alone": [way.name for way in WAYS if way.family == "neurons" and not way.line],
@@ -64,12 +67,33 @@ def divergences(folder: Path) -> pl.DataFrame:
     """The KL divergence of every way, nats a token, on the unedited model's own answers in the right language."""
     rows = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.kl.json"))]
     kinds = {"way": pl.String, "language": pl.String, "kl": pl.Float64, "kl_median": pl.Float64, "tokens": pl.Int64}
-    return ordered(pl.DataFrame(rows, schema=kinds), "way")
+    found = ordered(pl.DataFrame(rows, schema=kinds), "way")
+    masked = pl.col("way").is_in(
+        [way.name for way in WAYS if way.mask]
+    )  # what it never lets pass is likely for the model
+    return found.with_columns(pl.when(masked).then(None).otherwise(name).alias(name) for name in ("kl", "kl_median"))
 
 
 def ordered(frame: pl.DataFrame, column: str) -> pl.DataFrame:
     """In the order of the ways."""
     order = {way.name: k for k, way in enumerate(WAYS)}
+    place = pl.col(column).replace_strict(order, return_dtype=pl.Int64)
+    return frame.with_columns(place.alias("order")).sort("order", maintain_order=True).drop("order")
+
+
+def with_earlier(frame: pl.DataFrame, column: str, path: Path) -> pl.DataFrame:
+    """With what an earlier reading has of other ways."""
+    if not path.is_file():
+        return frame
+    earlier = read_table(path).filter(~pl.col(column).is_in(frame[column].unique().to_list()))
+    return in_order(pl.concat([frame, earlier]), column)
+
+
+def in_order(frame: pl.DataFrame, column: str) -> pl.DataFrame:
+    """In the order of the ways, draws as one."""
+    order = {
+        name: k for k, name in enumerate(dict.fromkeys(re.sub(r", seed \d+$", ", drawn", way.name) for way in WAYS))
+    }
     place = pl.col(column).replace_strict(order, return_dtype=pl.Int64)
     return frame.with_columns(place.alias("order")).sort("order", maintain_order=True).drop("order")
 
@@ -88,7 +112,10 @@ class Halves:
         cross = judged.filter(pl.col("condition").is_in([*FAMILY]), task="crosslingual")
         self.questions = sorted(cross["question"].unique())
         self.half = np.arange(len(self.questions)) % 2
-        self.near = {(row["way"], row["language"]): row["kl"] for row in kl.iter_rows(named=True)}
+        self.near = {
+            (row["way"], row["language"]): np.inf if row["kl"] is None else row["kl"]
+            for row in kl.iter_rows(named=True)
+        }
         self.bound = bound
         self.fails: dict[tuple[str, str], np.ndarray[Any, Any]] = {}
         place = {name: k for k, name in enumerate(self.questions)}
@@ -160,12 +187,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     found = ordered(read_answers(sorted(given.answers.glob("*.jsonl"))), "condition")
-    judged = scored(drawn(found), words=given.words, resamples=1)["confused_answers"]
-    table, changes = rates(judged)
+    judged = scored(drawn(found), words=given.words, resamples=1)["confused_answers"].drop(PRIVATE)
     kl = divergences(given.answers)
+    judged = with_earlier(judged, "condition", given.out / f"{given.name}-answers.parquet")
+    kl = with_earlier(kl, "way", given.out / f"{given.name}-kl.parquet")
+    table, changes = rates(judged.with_columns(pl.lit(None, pl.String).alias(name) for name in PRIVATE))
     best = pl.DataFrame([*Halves(judged, kl, given.bound).rows()], schema=CHOSEN)
     tables = {
-        "answers": judged.drop("prompt", "reasoning", "reasoning_language"),
+        "answers": judged,
         "confusion": table,
         "confusion_changes": changes,
         "kl": kl,

@@ -287,6 +287,7 @@ WAYS: Sequence[Way] = (
     Way("DiffMean 5, 1/2", "residual", under=_diffmean(1 / 2)),
     Way("DiffMean 5, 2/3", "residual", under=_diffmean(2 / 3)),
     Way("line + DiffMean 5, 1/2", "residual", line=True, under=_diffmean(1 / 2)),
+    Way("line + DiffMean 5, 2/3", "residual", line=True, under=_diffmean(2 / 3)),
     Way("head mean", "head", under=_head("steer")),
     Way("line + head mean", "head", line=True, under=_head("steer")),
     Way("head mean, control", "head", under=_head("control")),

@@ -394,15 +394,18 @@ def confused(model: str) -> pl.DataFrame:
 def ways(model: str) -> Iterator[str]:
     """Every way of making a model answer in a language: LPR, the share that fails with its interval, KL from the unedited model, and failures by language."""
     found, near = confused(model), table("confusion", f"{model}-kl")
-    kl = dict(near.group_by("way", maintain_order=True).agg(pl.col("kl").mean()).iter_rows())
+    kl = {way: "∞" if far is None else f"{far:.3f}".removeprefix("0") for way, far in _mean_kl(near).iter_rows()}
     languages = [one for one in found["language"].unique(maintain_order=True) if one != "all"]
     for row in found.filter(language="all").iter_rows(named=True):
         each = found.filter(condition=row["condition"])
         shares = [_bare(each.filter(language=one)["failing"].item()) for one in languages]
         failing = f"{_bare(row['failing'])} ({_bare(row['failing_low'])} to {_bare(row['failing_high'])})"
-        far = kl.get(row["condition"])
-        cells = [_bare(row["lpr"]), failing, "–" if far is None else f"{far:.3f}".removeprefix("0"), *shares]
+        cells = [_bare(row["lpr"]), failing, kl.get(row["condition"], "–"), *shares]
         yield f"| {row['condition']} | {' | '.join(cells)} |"
+
+
+def _mean_kl(near: pl.DataFrame) -> pl.DataFrame:
+    return near.group_by("way", maintain_order=True).agg(pl.col("kl").mean())
 
 
 def kinds_of_failure(model: str) -> Iterator[str]:
