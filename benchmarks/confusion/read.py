@@ -35,17 +35,23 @@ PRIVATE = ("prompt", "reasoning", "reasoning_language")
 SIDES: Mapping[str, Sequence[str]] = {
     "neurons": [way.name for way in WAYS if way.family == "neurons"],
     "neurons alone": [way.name for way in WAYS if way.family == "neurons" and not way.line],
+    "head": [way.name for way in WAYS if way.name.startswith(("head ×", "line + head ×")) and way.family == "head"],
     "one rival": [
         way.name
         for way in WAYS
-        if way.family not in ("neurons", "noise")
+        if way.family not in ("neurons", "neurons and head", "noise")
         and "control" not in way.name
         and (way.family in ("none", "prompt") or not way.line)
     ],
-    "any rival": [way.name for way in WAYS if way.family not in ("neurons", "noise") and "control" not in way.name],
+    "prompt": [way.name for way in WAYS if way.family in ("none", "prompt")],
+    "any rival": [
+        way.name
+        for way in WAYS
+        if way.family not in ("neurons", "neurons and head", "noise") and "control" not in way.name
+    ],
 }
 """Who is compared: neurons with the line or without; rivals one at a time, or the line together with another one."""
-PAIRS = (("neurons", "one rival"), ("neurons", "any rival"), ("neurons alone", "one rival"))
+PAIRS = (("neurons", "one rival"), ("head", "prompt"), ("neurons", "any rival"), ("neurons alone", "one rival"))
 CHOSEN = {
     **dict.fromkeys(("side", "rival", "language"), pl.String),
     "questions": pl.Int64,

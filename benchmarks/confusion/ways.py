@@ -236,6 +236,42 @@ def _smoothie(bench: Bench, language: str) -> Iterator[None]:
 # Attention heads
 
 
+def _both(*ways: Under) -> Under:
+    """Several at once."""
+
+    @contextmanager
+    def under(bench: Bench, language: str) -> Iterator[None]:
+        with ExitStack() as stack:
+            for way in ways:
+                stack.enter_context(way(bench, language))
+            yield
+
+    return under
+
+
+def _head_scaled(factor: float) -> Under:
+    """The best head gives so much more than it does."""
+
+    @contextmanager
+    def scaled(bench: Bench) -> Iterator[None]:
+        assert bench.head is not None  # `find_head` was called
+        layer, number = bench.head
+        size = bench.model.config.hidden_size // bench.model.config.num_attention_heads
+
+        def hook(_m: nn.Module, args: Any) -> Any:
+            changed = args[0].clone()
+            changed[..., number * size : (number + 1) * size] *= factor
+            return (changed, *args[1:])
+
+        handle = bench.blocks[layer].self_attn.o_proj.register_forward_pre_hook(hook)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    return lambda bench, _language: scaled(bench)
+
+
 @contextmanager
 def heads_put(bench: Bench, values: dict[tuple[int, int], Tensor | None]) -> Iterator[None]:
     """While inside, (layer, head) gives a constant at every position: (head width,) or, where None, zero."""
@@ -287,15 +323,21 @@ WAYS: Sequence[Way] = (
     Way("DiffMean 5, 1/2", "residual", under=_diffmean(1 / 2)),
     Way("DiffMean 5, 2/3", "residual", under=_diffmean(2 / 3)),
     Way("line + DiffMean 5, 1/2", "residual", line=True, under=_diffmean(1 / 2)),
+    Way("head × 2", "head", under=_head_scaled(2.0)),
+    Way("line + head × 2", "head", line=True, under=_head_scaled(2.0)),
+    Way("line + head × 2 + add × .25", "neurons and head", line=True, under=_both(_head_scaled(2.0), _add(0.25))),
+    Way("head × 2 + add × .25", "neurons and head", under=_both(_head_scaled(2.0), _add(0.25))),
+    Way("head × 3", "head", under=_head_scaled(3.0)),
+    Way("line + head × 1.5", "head", line=True, under=_head_scaled(1.5)),
     Way("line + DiffMean 5, 2/3", "residual", line=True, under=_diffmean(2 / 3)),
+    Way("line + add × .25 of LAPE", "neurons", line=True, under=_add(0.25, "lape")),
     Way("head mean", "head", under=_head("steer")),
     Way("line + head mean", "head", line=True, under=_head("steer")),
-    Way("head mean, control", "head", under=_head("control")),
-    Way("head zero", "head", under=_head("zero")),
     Way("set × 1", "neurons", under=_set(1.0)),
-    Way("add × .5 of LAPE", "neurons", under=_add(0.5, "lape")),
-    Way("line + add × .25 of LAPE", "neurons", line=True, under=_add(0.25, "lape")),
     Way("off en", "neurons", under=_off("difference")),
+    Way("head zero", "head", under=_head("zero")),
+    Way("head mean, control", "head", under=_head("control")),
+    Way("add × .5 of LAPE", "neurons", under=_add(0.5, "lape")),
     Way("line + few-shot", "prompt", line=True, shots=3),
     *(Way(f"line, seed {seed}", "noise", line=True, draw=seed) for seed in range(3)),
     *(Way(f"none, seed {seed}", "noise", draw=seed) for seed in range(3)),
