@@ -87,6 +87,14 @@ def ordered(frame: pl.DataFrame, column: str) -> pl.DataFrame:
     return frame.with_columns(place.alias("order")).sort("order", maintain_order=True).drop("order")
 
 
+def whole(judged: pl.DataFrame) -> pl.DataFrame:
+    """Without ways that were not asked in every language yet."""
+    languages = judged.group_by("condition", maintain_order=True).agg(pl.col("language").n_unique().alias("count"))
+    return judged.join(
+        languages.filter(count=languages["count"].max()), on="condition", how="semi", maintain_order="left"
+    )
+
+
 def with_earlier(frame: pl.DataFrame, column: str, path: Path) -> pl.DataFrame:
     """With what an earlier reading has of other ways."""
     if not path.is_file():
@@ -197,8 +205,12 @@ def main() -> None:
     kl = divergences(given.answers)
     judged = with_earlier(judged, "condition", given.out / f"{given.name}-answers.parquet")
     kl = with_earlier(kl, "way", given.out / f"{given.name}-kl.parquet")
+    judged = whole(judged)
     table, changes = rates(judged.with_columns(pl.lit(None, pl.String).alias(name) for name in PRIVATE))
     best = pl.DataFrame([*Halves(judged, kl, given.bound).rows()], schema=CHOSEN)
+    kl = kl.filter(pl.col("way").is_in([*FAMILY])).join(
+        judged.select(way=pl.col("condition")).unique(), on="way", how="semi", maintain_order="left"
+    )
     tables = {
         "answers": judged,
         "confusion": table,
