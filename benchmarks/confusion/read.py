@@ -80,13 +80,6 @@ def divergences(folder: Path) -> pl.DataFrame:
     return found.with_columns(pl.when(masked).then(None).otherwise(name).alias(name) for name in ("kl", "kl_median"))
 
 
-def ordered(frame: pl.DataFrame, column: str) -> pl.DataFrame:
-    """In the order of the ways."""
-    order = {way.name: k for k, way in enumerate(WAYS)}
-    place = pl.col(column).replace_strict(order, return_dtype=pl.Int64)
-    return frame.with_columns(place.alias("order")).sort("order", maintain_order=True).drop("order")
-
-
 def whole(judged: pl.DataFrame) -> pl.DataFrame:
     """Without ways that were not asked in every language yet."""
     languages = judged.group_by("condition", maintain_order=True).agg(pl.col("language").n_unique().alias("count"))
@@ -100,14 +93,12 @@ def with_earlier(frame: pl.DataFrame, column: str, path: Path) -> pl.DataFrame:
     if not path.is_file():
         return frame
     earlier = read_table(path).filter(~pl.col(column).is_in(frame[column].unique().to_list()))
-    return in_order(pl.concat([frame, earlier]), column)
+    return ordered(pl.concat([frame, earlier]), column)
 
 
-def in_order(frame: pl.DataFrame, column: str) -> pl.DataFrame:
-    """In the order of the ways, draws as one."""
-    order = {
-        name: k for k, name in enumerate(dict.fromkeys(re.sub(r", seed \d+$", ", drawn", way.name) for way in WAYS))
-    }
+def ordered(frame: pl.DataFrame, column: str) -> pl.DataFrame:
+    """In the order of the ways; draws of a way one by one or together."""
+    order = {name: k for k, way in enumerate(WAYS) for name in (way.name, re.sub(r", seed \d+$", ", drawn", way.name))}
     place = pl.col(column).replace_strict(order, return_dtype=pl.Int64)
     return frame.with_columns(place.alias("order")).sort("order", maintain_order=True).drop("order")
 

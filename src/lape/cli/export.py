@@ -13,25 +13,23 @@ from rich.text import Text as Line
 
 from lape.cli.common import out, progress, written
 from lape.cli.flags import Out, Several, Switch
-from lape.cli.inputs import LOADING, Loading, load_matching, neurons_of, texts_of
+from lape.cli.inputs import LOADING, Loading, load_matching, neurons_of, recorded_texts, texts_of
 from lape.cli.tables import between, titled
 from lape.data import samples
 from lape.data.texts import Texts
 from lape.edit.edit import Edit, Off, Scale
 from lape.edit.steer import SHIPPED, steering
 from lape.errors import OptionError
-from lape.experiments.known import placeholders, recorded_in
+from lape.experiments.known import placeholders
 from lape.measure.bench import named_sets
 from lape.options import Tokens
 from lape.progress import Progress
-from lape.recording.run import checked_texts
 from lape.ship.constant import TOKENS
 from lape.ship.export import Format, said_in
 from lape.ship.export import export as ship
 from lape.ship.server import vllm_options
 from lape.ship.strength import best, on_samples
 from lape.store import files
-from lape.store.run import read_record
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
@@ -155,14 +153,14 @@ def _texts(model: str, place: Path, flags: Sequence[str] | None, languages: Sequ
     if flags:
         return texts_of(flags)
     if model == "sample":
-        return samples.texts("record", languages=(*samples.LANGUAGES, *samples.FURTHER))
-    recorded = recorded_in(read_record(place if place.is_dir() else place.parent))
+        return samples.texts("record", languages=samples.EVERY)
+    recorded = recorded_texts(place)
     if not recorded:
         raise OptionError(
             "The run does not say which text was recorded, and --to needs text of several languages, to which a constant is fitted. Type: "
             f"lape export {quote(model)} {quote(str(place))} {placeholders('--text', languages)}"
         )
-    return checked_texts({language: [*paths] for language, paths in recorded.items()})
+    return recorded
 
 
 def _edits(neurons: Any, off: Sequence[str], scale: Sequence[str]) -> list[Any]:

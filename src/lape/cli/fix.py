@@ -11,21 +11,21 @@ from rich.text import Text
 
 from lape.cli.common import out, progress, provenance, written
 from lape.cli.flags import FLAGS, Out, Several, Switch
-from lape.cli.inputs import LOADING, Loading, load_matching, run_of, texts_of
+from lape.cli.inputs import LOADING, Loading, load_matching, recorded_texts, run_of, texts_of
 from lape.cli.tables import rows_table
 from lape.data import samples
 from lape.data.languages import tag
 from lape.data.texts import Texts
 from lape.errors import OptionError
-from lape.experiments.confusion.cure import ADAPTER, RUN, CureOptions, cure, told_line
+from lape.experiments.confusion.cure import ADAPTER, RUN, CureOptions, cure
 from lape.experiments.confusion.prompts import default_prompts, read_prompts
+from lape.experiments.confusion.run import told_line
 from lape.experiments.confusion.section import cured, cures_shown, into
 from lape.experiments.known import placeholders, recorded_in
 from lape.measure.result import Result
 from lape.model.identity import describe
 from lape.model.load import ModelOptions
 from lape.options import Tokens, flags
-from lape.recording.run import checked_texts
 from lape.ship.export import said_in
 from lape.ship.layout import without_places
 from lape.ship.server import vllm_options
@@ -36,8 +36,6 @@ from lape.values.stats import ActivationStats
 
 _CURE = CureOptions()
 _WHERE = Path("fix")
-KNOWN = (*samples.LANGUAGES, *samples.FURTHER)
-"""Languages of the bundled text."""
 NOTHING = 3
 """Exit code where no adapter is worth it."""
 
@@ -130,7 +128,7 @@ def _again(
     given, commands = list(text or ()), []
     if not given and not recorded_in(read_record(run)):
         commands = [["lape", "samples", "texts"]]
-        given = [f"{language}=texts/record/{language}.jsonl" for language in KNOWN]
+        given = [f"{language}=texts/record/{language}.jsonl" for language in samples.EVERY]
     how = [
         "--to",
         wanted,
@@ -148,14 +146,14 @@ def _texts(model: str, wanted: str, flags: Sequence[str] | None, run: Path | Non
     """The text by which neurons are found, and to which constants are fitted."""
     if flags:
         return texts_of(flags)
-    if run is not None and (recorded := recorded_in(read_record(run))):
-        return checked_texts({language: [*paths] for language, paths in recorded.items()})
-    if wanted not in KNOWN:
+    if run is not None and (recorded := recorded_texts(run)):
+        return recorded
+    if wanted not in samples.EVERY:
         typed = f"lape fix {quote(model)} --answer {wanted} {placeholders('--text', [wanted, 'en', 'zh'])}"
         raise OptionError(
-            f"There is no bundled text in {wanted}; there is in {', '.join(KNOWN)}. Give some of it and of other languages: {typed}"
+            f"There is no bundled text in {wanted}; there is in {', '.join(samples.EVERY)}. Give some of it and of other languages: {typed}"
         )
-    return samples.texts("record", languages=KNOWN)
+    return samples.texts("record", languages=samples.EVERY)
 
 
 def _show(found: Result, avoid: str | None) -> None:

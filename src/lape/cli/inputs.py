@@ -14,7 +14,7 @@ from lape.data.languages import paths_by_tag
 from lape.data.parallel import aligned_lines
 from lape.data.texts import Source, Texts
 from lape.errors import FileError, OptionError, TextError
-from lape.experiments.known import given, placeholders, texts_in
+from lape.experiments.known import given, placeholders, recorded_in, texts_in
 from lape.model.find import find
 from lape.model.gguf import place
 from lape.model.identity import check_made_with
@@ -62,6 +62,12 @@ def evaluation_texts(
             return checked_texts({language: [*paths] for language, paths in texts.items()})
     typed = f"lape {verb} {quote(model)} {quote(str(place))} {placeholders('--text', languages)}"
     raise OptionError(f"No text was given to measure on. Expected text that was not recorded. Type: {typed}")
+
+
+def recorded_texts(run: Path) -> dict[str, Source]:
+    """The text that a run recorded, a folder or a file within it; nothing where its run.json does not say which."""
+    recorded = recorded_in(read_record(run if run.is_dir() else run.parent))
+    return checked_texts({language: [*paths] for language, paths in recorded.items()}) if recorded else {}
 
 
 def tuned_of(flags: Sequence[str]) -> dict[str, str]:

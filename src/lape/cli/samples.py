@@ -25,7 +25,7 @@ def samples(to: Path = Path("texts"), /, *, overwrite: Switch = False) -> None:
     with Draft(to, overwrite).anew() as folder:
         for part in bundled.PARTS:
             (folder / part).mkdir()
-            languages = (*bundled.LANGUAGES, *bundled.FURTHER) if part == "record" else bundled.LANGUAGES
+            languages = bundled.EVERY if part == "record" else bundled.LANGUAGES
             for language, documents in bundled.texts(part, languages=languages).items():
                 lines = [json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in documents.texts]
                 files.write_text(folder / part / f"{language}.jsonl", "".join(lines))

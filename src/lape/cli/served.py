@@ -44,7 +44,7 @@ class Asked:
             raise OptionError(
                 f"folder={self.folder} is compared with a model at hand, and none was named. Name the model too: local=MODEL."
             )
-        if self.prompts is None and self.source not in (known := (*samples.LANGUAGES, *samples.FURTHER)):
+        if self.prompts is None and self.source not in (known := samples.EVERY):
             raise OptionError(
                 f"source is {self.source}, and the bundled questions are in {', '.join(known)}. Name one of these, or give prompts=FILE."
             )

@@ -18,6 +18,7 @@ LANGUAGES = ("en", "zh", "fr", "es", "vi", "id", "ja")
 """The paper's seven: every part is in each of them."""
 FURTHER = ("ko", "ar", "ru", "de", "zh-Hant")
 """Languages of the documents to record and of the first 64 questions."""
+EVERY = (*LANGUAGES, *FURTHER)
 RECORDED, EVALUATED = 28, 20
 DEVELOPMENT = 24
 PARTS: tuple[Literal["record"], Literal["evaluate"]] = ("record", "evaluate")
@@ -31,14 +32,14 @@ class _Part(NamedTuple):
 
 
 _DOCUMENTS = {
-    "record": _Part(("texts",), slice(RECORDED), (*LANGUAGES, *FURTHER)),
+    "record": _Part(("texts",), slice(RECORDED), EVERY),
     "evaluate": _Part(("texts",), slice(RECORDED, None), LANGUAGES),
     "all": _Part(("texts",), slice(None), LANGUAGES),
 }
 _QUESTIONS = {
-    "development": _Part(("questions",), slice(DEVELOPMENT), (*LANGUAGES, *FURTHER)),
-    "reporting": _Part(("questions",), slice(DEVELOPMENT, None), (*LANGUAGES, *FURTHER)),
-    "all": _Part(("questions",), slice(None), (*LANGUAGES, *FURTHER)),
+    "development": _Part(("questions",), slice(DEVELOPMENT), EVERY),
+    "reporting": _Part(("questions",), slice(DEVELOPMENT, None), EVERY),
+    "all": _Part(("questions",), slice(None), EVERY),
     "choosing": _Part(("choosing",), slice(None), LANGUAGES),
     "native": _Part(("questions", "choosing"), slice(None), LANGUAGES),
 }
@@ -60,7 +61,7 @@ def texts(
         >>> evaluated = samples.texts("evaluate", documents=5)
         >>> list(evaluated), len(evaluated["ja"].texts)
         (['en', 'zh', 'fr', 'es', 'vi', 'id', 'ja'], 5)
-        >>> recorded = samples.texts("record", languages=(*samples.LANGUAGES, *samples.FURTHER))
+        >>> recorded = samples.texts("record", languages=samples.EVERY)
         >>> len(recorded), len(recorded["ko"].texts)
         (12, 28)
     """

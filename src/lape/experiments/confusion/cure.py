@@ -23,7 +23,7 @@ from lape.edit.edit import Edit, edited
 from lape.edit.steer import SHIPPED, steering
 from lape.errors import OptionError, TextError
 from lape.experiments.confusion.prompts import MONOLINGUAL, Prompt, default_prompts, evenly
-from lape.experiments.confusion.run import ConfusionOptions, confusion, text_of
+from lape.experiments.confusion.run import ConfusionOptions, confusion, text_of, told_line
 from lape.experiments.confusion.table import CURES, LINE, NONE, rates
 from lape.measure.answer_loss import ids_of
 from lape.measure.bench import check_specs, named_sets
@@ -32,7 +32,7 @@ from lape.measure.divergence import TOKENS, divergence
 from lape.measure.generation import GenerationOptions, write
 from lape.measure.intervals import ENDS
 from lape.measure.language_confusion import ALL, Judge
-from lape.measure.prompts import language_name, may_think
+from lape.measure.prompts import may_think
 from lape.measure.result import Result
 from lape.model.find import find
 from lape.model.identity import check_made_with, describe
@@ -235,11 +235,6 @@ def with_line(prompt: Prompt, line: str) -> Prompt:
     return replace(prompt, system=f"{prompt.system}\n\n{told}" if prompt.system else told)
 
 
-def told_line(line: str, language: str) -> str:
-    """The line with the language's English name in its place."""
-    return line.replace("{language}", language_name(language, "en"))
-
-
 def _with_system(prompt: Prompt, system: str | None) -> Prompt:
     """A prompt with what the system is told, where it says nothing of its own."""
     own = prompt.system or (prompt.messages and prompt.messages[0]["role"] == "system")
@@ -276,7 +271,7 @@ def _kept_prompts(name: str) -> list[Prompt]:
 
 def _kept_name(name: str, to: str) -> str:
     """A language whose answers are kept, or code. Raises OptionError for the wanted one, and for one without bundled questions."""
-    known = (*samples.LANGUAGES, *samples.FURTHER)
+    known = samples.EVERY
     if name != CODE and tag(name) not in known:
         raise OptionError(f"There are no bundled questions in {name}. keep takes {', '.join(known)} and {CODE}.")
     if name != CODE and tag(name) == to:
@@ -299,8 +294,8 @@ def _searched(search: _Search, first: Sequence[Prompt], second: Sequence[Prompt]
     table = chosen(pl.DataFrame([*rows.values()], schema=CURES))
     judged = search.reported(table, second)
     table = used(table, judged, search.options.resamples)
-    search.ship(table, judged)
     shown, changes = rates(judged, resamples=search.options.resamples)
+    search.ship(table, shown)
     tables = {"confusion": shown, "confusion_changes": changes, "confused_answers": judged, "confusion_cures": table}
     return Result(tables, tuple(search.notes))
 
@@ -564,7 +559,7 @@ class _Search:
             export(self.model, self.edits(trial), folder, **how, progress=self.progress)
         return folder
 
-    def ship(self, table: pl.DataFrame, judged: pl.DataFrame) -> None:
+    def ship(self, table: pl.DataFrame, rated: pl.DataFrame) -> None:
         """Put the adapter that is used in its place, with what was measured on its card: of it, of the line, and of the unedited model."""
         for row in table.filter(pl.col("used") & pl.col("sets").is_not_null()).iter_rows(named=True):
             trial = _trial(row)
@@ -573,9 +568,7 @@ class _Search:
                 LINE: "the line alone",
                 trial.setting: "this adapter and the line" if trial.line else "this adapter",
             }
-            shown = rates(judged, resamples=self.options.resamples)[0].filter(
-                pl.col("condition").is_in([*named]), source=ALL, language=self.to
-            )
+            shown = rated.filter(pl.col("condition").is_in([*named]), source=ALL, language=self.to)
             answers = shown.with_columns(pl.col("condition").replace(named)).to_dicts()
             line = told_line(self.options.line, self.to)
             placed(self._adapter(trial), self.folder / ADAPTER, answers=answers, line=line)

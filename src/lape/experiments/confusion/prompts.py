@@ -83,7 +83,7 @@ def _requests(language: str) -> list[str]:
 
 def _questions(language: str) -> list[str]:
     """Those for development, then those to choose by, as far as there are some in a language."""
-    parts = (("development", (*samples.LANGUAGES, *samples.FURTHER)), ("choosing", samples.LANGUAGES))
+    parts = (("development", samples.EVERY), ("choosing", samples.LANGUAGES))
     return [
         one
         for part, known in parts

@@ -300,7 +300,12 @@ def _by_server(served: Answering, options: ConfusionOptions) -> Answer:
 def told_to(prompt: Prompt, options: ConfusionOptions) -> str | None:
     """What the system is told: the prompt's own, or else the options', with the language's English name in its place."""
     told = prompt.system or options.system
-    return told and told.replace("{language}", language_name(prompt.language, "en"))
+    return told and told_line(told, prompt.language)
+
+
+def told_line(line: str, language: str) -> str:
+    """What the system is told, with the language's English name in its place."""
+    return line.replace("{language}", language_name(language, "en"))
 
 
 def messages_of(prompt: Prompt, options: ConfusionOptions) -> list[Message]:
