@@ -23,7 +23,7 @@ import torch
 import lape
 from lape.data import samples
 from lape.data.language_id import identifier
-from lape.edit.edit import edited
+from lape.edit.edit import by_unit, edited
 from lape.edit.steer import SHIPPED, SteerOptions, steered, steering
 from lape.measure.answer_table import Judge
 from lape.measure.bench import Bench, named_sets
@@ -31,7 +31,6 @@ from lape.measure.bootstrap import Resamples
 from lape.measure.generation import GenerationOptions, generate
 from lape.measure.methods import CEILING, Setting
 from lape.measure.prompts import ask, cut
-from lape.model.find import find
 from lape.ship.changes import LowRank, changes, gates
 from lape.ship.constant import constants, read
 from lape.ship.fit import served
@@ -57,7 +56,7 @@ class Target:
 
     @cached_property
     def adapter(self) -> list[LowRank]:
-        todo = changes(self.model, find(self.model), self.edits, biases=False)
+        todo = changes(self.model, by_unit(self.model, self.edits), biases=False)
         with edited(self.model, self.edits):  # as lape.export fits it
             return updates(self.model, todo, constants(self.model, gates(todo), self.texts))
 

@@ -19,9 +19,8 @@ import torch
 import lape
 from lape.data import samples
 from lape.data.corpus import bos_id
-from lape.edit.edit import Add, Edit, Off, Set
+from lape.edit.edit import Add, Edit, Off, Set, by_unit
 from lape.measure.bench import named_sets
-from lape.model.find import find
 from lape.ship.changes import canonical, changes, gates, low_rank
 from lape.ship.constant import constants, read
 from lape.ship.fit import Reference, fit
@@ -47,7 +46,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     model, tokenizer = lape.load(given.model, dtype=given.dtype)
-    stats, found = ActivationStats.load(given.run), find(model)
+    stats = ActivationStats.load(given.run)
     neurons, value = named_sets(stats, "difference:100")[given.to], stats.mean(given.to)
     languages = (*samples.LANGUAGES, *samples.FURTHER)[: given.languages]
     texts = read(tokenizer, samples.texts("record", languages=languages), tokens=given.tokens)
@@ -68,8 +67,9 @@ def main() -> None:
     tables = []
     for kind in given.edits:
         edit = edits[kind]
-        todo = changes(model, found, [edit], biases=False)
-        reference = Reference(*canonical(found, todo, [edit]))
+        parts = by_unit(model, [edit])
+        todo = changes(model, parts, biases=False)
+        reference = Reference(*canonical(parts, todo))
         for way in given.ways:
             with reference.on(model) if way == "under" else nullcontext():
                 fitted = constants(model, gates(todo), texts)

@@ -17,7 +17,6 @@ from transformers import AutoModelForCausalLM
 from lape.data.texts import Documents
 from lape.edit.edit import Add, Off, Scale, Set, edited
 from lape.errors import FileError, MismatchError, OptionError
-from lape.model.find import find
 from lape.ship.export import KINDS, edits_in, export
 from lape.values.neurons import NeuronSet
 from lape.values.space import NeuronSpace
@@ -123,7 +122,7 @@ def test_it_tells_its_edits_to_whoever_compares(form, tmp_path):
     path = form.write(model, edits, tmp_path / "out", tokenizer=tokenizer_of(), texts=texts)
     with edited(model, edits):
         expected = logits_of(model, IDS)
-    with edited(model, edits_in(path, find(model).space)):
+    with edited(model, edits_in(path, model)):
         assert torch.equal(logits_of(model, IDS), expected)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from copy import deepcopy
 from dataclasses import replace
 
 import polars as pl
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,7 +19,7 @@ pytest.importorskip("lingua", reason="needs the extra lid")
 
 import lape
 from lape.data.language_id import Guess
-from lape.errors import FileError, MismatchError, OptionError, TextError
+from lape.errors import FileError, MismatchError, ModelError, OptionError, TextError
 from lape.experiments.confusion import cure as module
 from lape.experiments.confusion import run as asking
 from lape.experiments.confusion.cure import ADAPTER, RUN, CureOptions, chosen, cure, halves, used, with_line, wrong_mass
@@ -28,7 +30,7 @@ from lape.measure.answer_failures import Failing
 from lape.measure.language_confusion import Verdict
 from lape.ship import lora
 from lape.ship.export import said_in
-from support.planted import planted, planted_texts, planted_tokenizer, word
+from support.planted import LANGUAGES, RAISED, planted, planted_texts, planted_tokenizer, word
 from support.tiny import tiny
 from support.worded import PlantedJudge, judged_by_words, prompts
 
@@ -184,7 +186,8 @@ def test_a_model_that_does_not_answer_in_the_language_is_cured_by_an_adapter_and
     assert (strong["failing"], strong["reported_failing"], strong["used"]) == (0, 0, True)
     assert strong["wrong_mass"] < weak["wrong_mass"]
     assert found.notes[0].endswith("of 16 that are wanted: there is no bound on how far an edit may go.")
-    assert found.notes[1].endswith("chosen on 24 prompts, reported on 24 to other questions.")
+    assert found.notes[1] == "The line turns no wrong answer into a right one, so no attention head was looked for."
+    assert found.notes[2].endswith("chosen on 24 prompts, reported on 24 to other questions.")
     answers = found["confused_answers"]
     assert answers["question"].n_unique() == 24, "half of the questions"
     assert (strong["gain"], strong["gain_high"]) == (-1, -1)
@@ -395,3 +398,84 @@ def test_a_model_that_reasons_before_it_answers_is_refused(made, tmp_path, monke
     monkeypatch.setattr(asking, "without_thought", lambda text: ("Hm.", text))
     with pytest.raises(OptionError, match="24 of 24 answers begin with reasoning"):
         cure(model, tokenizer, prompts(), texts, to="fr", folder=tmp_path, strengths=(20.0,), **HOW)
+
+
+# Attention heads
+
+
+@pytest.fixture
+def wishing(made):
+    """A model with a head that carries the wish: the larger the share of French words in what it is asked, the likelier it writes French."""
+    model, tokenizer = deepcopy(made[0]), deepcopy(made[1])
+    tokenizer.chat_template = "{% for one in messages %}{{ one['content'] }} {% endfor %}"
+    attention, own, french = model.model.layers[0].self_attn, slice(32, 48), LANGUAGES.index("fr")
+    with torch.no_grad():
+        attention.q_proj.weight[own] = 0
+        attention.v_proj.weight[own] = 0
+        attention.v_proj.weight[32, french] = 1
+        attention.o_proj.weight[RAISED[french], 32] = 1
+    return model, tokenizer, made[2]
+
+
+def wishes(count=48):
+    """Every other prompt is long, so that the line is too weak there."""
+    for k in range(count):
+        short, long = [word("en", 2 + k % 20), word("en", 3)], [word("en", 2 + k % 20)] * 12
+        words = [*short, word("fr", 5)] if k % 4 < 2 else [*long, *[word("fr", 5)] * 4]
+        yield Prompt(" ".join(words), "fr", "crosslingual", "mine", f"q{k}")
+
+
+WISH = {**HOW, "line": " ".join(word("fr", k) for k in (2, 3, 4, 6, 7, 8)), "strengths": (0.01,), "kl": 9.0}
+
+
+def test_the_head_that_carries_the_wish_is_found_and_shipped(wishing, tmp_path):
+    model, tokenizer, texts = wishing
+    found = cure(model, tokenizer, [*wishes()], texts, to="fr", folder=tmp_path, factors=(4.0,), **WISH)
+    by = {row["setting"]: row for row in found["confusion_cures"].iter_rows(named=True)}
+    assert (by["none"]["failing"], by["line"]["failing"]) == (1, 0.5)
+    head = by["head 0.2 × 4.0"]
+    assert (head["head"], head["factor"], head["sets"]) == ("0.2", 4.0, None)
+    assert (head["failing"], head["reported_failing"], head["gain"]) == (0, 0, -0.5)
+    assert {name for name, row in by.items() if row["used"]} <= {
+        "head 0.2 × 4.0",
+        "difference:4 × 0.01 + head 0.2 × 4.0",
+    }
+    assert any("likeliest beside wrong ones, by 12 prompts that the line mends: 0.2 (" in one for one in found.notes)
+    modules = {one.module: len(one.a) for one in lora.read(tmp_path / ADAPTER)}
+    assert modules["model.layers.0.self_attn.o_proj"] == 16
+    assert "head 2 of layer 0 multiplied by 4" in (tmp_path / ADAPTER / "README.md").read_text(encoding="utf-8")
+
+
+def test_without_heads_none_is_tried(wishing, tmp_path):
+    model, tokenizer, texts = wishing
+    found = cure(model, tokenizer, [*wishes()], texts, to="fr", folder=tmp_path, heads=0, **WISH)
+    assert found["confusion_cures"]["head"].is_null().all()
+    assert found["confusion_cures"].filter("used")["setting"].to_list() == ["line"]
+
+
+def test_heads_come_after_the_first_neurons(made, tmp_path):
+    options = CureOptions(sets=("difference:4", "lape:4"), strengths=(0.5, 1.0), factors=(2.0, 1.5))
+    search = object.__new__(module._Search)
+    search.options, search._heads = options, ["3.1"]
+    assert [one.setting for one in search.grid("both")] == [
+        "line + difference:4 × 0.5",
+        "line + difference:4 × 0.5 + head 3.1 × 2.0",
+        "line + difference:4 × 0.5 + head 3.1 × 1.5",
+        "line + head 3.1 × 2.0",
+        "line + head 3.1 × 1.5",
+        "line + difference:4 × 1.0",
+        "line + lape:4 × 0.5",
+        "line + lape:4 × 1.0",
+    ]
+    assert [one.edit for one in search.grid("both")] == [one.setting for one in search.grid("adapter")]
+
+
+def test_a_model_whose_heads_cannot_be_proven_is_searched_without(wishing, tmp_path, monkeypatch):
+    def none(*_args, **_how):
+        raise ModelError("The attention heads of X cannot be proven.")
+
+    monkeypatch.setattr(module, "rank_heads", none)
+    model, tokenizer, texts = wishing
+    found = cure(model, tokenizer, [*wishes()], texts, to="fr", folder=tmp_path, **WISH)
+    assert "No attention head was looked for: The attention heads of X cannot be proven." in found.notes
+    assert found["confusion_cures"]["head"].is_null().all()

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from lape.edit.edit import Add, Off, Scale, Set, edited
+from lape.edit.edit import Add, Off, Scale, Set, by_unit, edited
 from lape.errors import FileError, LapeError, MismatchError, ModelError, OptionError
 from lape.model.find import find
 from lape.model.load import load
@@ -192,7 +192,7 @@ def test_experts_that_run_in_several_layers_are_scaled_once():
     found = find(model)
     looped = [site for site in found.sites if site.runs > 1]
     edit = Scale(of_layers(model, *(site.layer for site in found.sites)), 3.0)
-    differing = changed(model, changes(model, found, [edit], biases=False), [])
+    differing = changed(model, changes(model, by_unit(model, [edit]), biases=False), [])
     name = f"{looped[0].down}.{looped[0].layout.down.parameter}"
     before, after = model.get_parameter(name), differing[name]
     columns = torch.arange(before.shape[-1]) % 2 == 0
@@ -226,9 +226,8 @@ def test_a_gate_that_is_more_than_a_projection_is_refused_with_its_layer(name, w
 def test_a_neuron_that_is_set_is_held_where_the_direction_says_one(name):
     """Apart, in one matrix with the up projection, in a Conv1D, with biases, clamped: the others are as they were."""
     model = build(name, ZOO[name])
-    found = find(model)
     chosen = of_layers(model, 0)
-    (change,) = changes(model, found, [Set(chosen, 0.3)], biases=False)
+    (change,) = changes(model, by_unit(model, [Set(chosen, 0.3)]), biases=False)
     linear = model.get_submodule(change.site.gate.module)
     x = torch.randn(32, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     fitted = Constant(x / (x @ x), torch.eye(32, dtype=torch.float64), {}, 0.0, 0.0, 0)

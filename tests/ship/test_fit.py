@@ -11,9 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lape.edit.edit import Add, Off, Scale, Set, edited
+from lape.edit.edit import Add, Off, Scale, Set, by_unit, edited
 from lape.measure.prompts import ask, prompt_ids
-from lape.model.find import find
 from lape.ship.changes import LowRank, changes, low_rank
 from lape.ship.fit import FIT, Reference, fit, largest_difference, served
 from lape.values.neurons import NeuronSet
@@ -82,7 +81,7 @@ def exact(kind: str) -> tuple[Reference, list[LowRank]]:
     """An edit that an adapter holds exactly, and the adapter."""
     model = model_of(kind)
     edits = [Off(some(kind)), Scale(some(kind, 1, 3), -1.5)]
-    return Reference(edits, []), low_rank(model, changes(model, find(model), edits, biases=False), {})
+    return Reference(edits, []), low_rank(model, changes(model, by_unit(model, edits), biases=False), {})
 
 
 def wrong(parts: list[LowRank]) -> list[LowRank]:

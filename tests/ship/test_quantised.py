@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from lape.edit.edit import Add, Edit, Off, Scale, Set, edited
+from lape.edit.edit import Add, Edit, Off, Scale, Set, by_unit, edited
 from lape.errors import LapeError
 from lape.model.find import find
 from lape.model.load import load
@@ -53,8 +53,7 @@ def some(model: Any, start: int) -> NeuronSet:
 
 def apart(model: Any, edits: list[Edit]) -> tuple[float, float]:
     """The largest difference of a logit between edit and adapter, and between edit and none, as shares of the range of the logits."""
-    found = find(model)
-    parts = lora.updates(model, changes(model, found, edits, biases=False), {})
+    parts = lora.updates(model, changes(model, by_unit(model, edits), biases=False), {})
     plain = logits_of(model, IDS).double()
     with edited(model, edits):
         wanted = logits_of(model, IDS).double()
@@ -81,7 +80,7 @@ def test_the_columns_are_not_those_of_the_unquantised_model(folder):
     plain = load(folder, dtype="float32", device="cpu")[0]
     model = in_float32(folder)
     edits: list[Edit] = [Off(some(model, 0)), Scale(some(model, 1), 2.0)]
-    of_plain = lora.updates(plain, changes(plain, find(plain), edits, biases=False), {})
+    of_plain = lora.updates(plain, changes(plain, by_unit(plain, edits), biases=False), {})
     with edited(model, edits):
         wanted = logits_of(model, IDS)
     with served(model, of_plain):
@@ -115,15 +114,15 @@ def test_a_checkpoint_of_4_bit_weights_is_refused(folder, tmp_path):
 def test_what_is_added_at_the_gate_needs_no_weights(bits, folder):
     """Of rank one: the direction, and how much; so 8 bits are no hindrance. What is set needs the rows of the gate."""
     model = quantised(folder, bits)
-    found, chosen = find(model), some(model, 0)
-    todo = changes(model, found, [Add(chosen, 0.3, 1.5, at="gate")], biases=False)
+    chosen = some(model, 0)
+    todo = changes(model, by_unit(model, [Add(chosen, 0.3, 1.5, at="gate")]), biases=False)
     v = torch.sin(torch.arange(64, dtype=torch.float64))
     fitted = {name: Constant(v, torch.zeros(64, 64).double(), {}, 0, 0, 0) for name in gates(todo)}
     parts = lora.updates(model, todo, fitted)
     assert [one.module for one in parts] == [f"model.layers.{k}.mlp.gate_proj" for k in range(len(parts))]
     for one, change in zip(parts, todo, strict=True):
         torch.testing.assert_close(one.b @ one.a, change.raised[:, None] * v, rtol=0, atol=0)
-    held = changes(model, found, [Set(chosen, 0.3)], biases=False)
+    held = changes(model, by_unit(model, [Set(chosen, 0.3)]), biases=False)
     if bits == 8:
         with pytest.raises(LapeError, match="quantised to 8 bits"):
             lora.updates(model, held, fitted)

@@ -442,6 +442,7 @@ def ships(model: Any, name: str, kind: Kind) -> tuple[str, str]:
     A direction that is made up stands for the constant: the adapter must then add as often as it says. The checkpoint is loaded into a model
     that has not run.
     """
+    from lape.edit.edit import by_unit
     from lape.model.find import find
     from lape.ship import checkpoint
     from lape.ship.changes import changes
@@ -455,7 +456,7 @@ def ships(model: Any, name: str, kind: Kind) -> tuple[str, str]:
         if not todo:
             continue
         if str(able) not in ready:
-            change = changes(model, found, todo, biases=False)
+            change = changes(model, by_unit(model, todo), biases=False)
             with written.changed(todo, constant=True):
                 ready[str(able)] = change, logits_of(model, IDS)
         change, expected = ready[str(able)]
@@ -504,11 +505,12 @@ def made(model: Any, todo: Sequence[Any]) -> dict[str, Any]:
 
 def tried(model: Any, found: Any, edits: Edits, positions: Sequence[int]) -> Way:
     """Whether edits of some sites can be made and shipped."""
+    from lape.edit.edit import by_unit
     from lape.errors import OptionError
     from lape.ship.changes import changes
 
     try:
-        todo = changes(model, found, edits(found, positions), biases=False)
+        todo = changes(model, by_unit(model, edits(found, positions)), biases=False)
     except OptionError as error:
         return Way((), False, few_words(error), False)
     able, why, alike = [], "", False
@@ -520,7 +522,7 @@ def tried(model: Any, found: Any, edits: Edits, positions: Sequence[int]) -> Way
             why = few_words(error)
     if len({found.sites[k].expert for k in positions}) < len(positions):
         try:
-            changes(model, found, edits(found, positions[:1]), biases=False)
+            changes(model, by_unit(model, edits(found, positions[:1])), biases=False)
         except OptionError as error:
             alike = few_words(error) == ALIKE
     return Way(tuple(able), True, why, alike)

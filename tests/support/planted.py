@@ -40,7 +40,7 @@ _JUNK = 40
 _SIZE = len(_SPECIAL) + _JUNK + 1 + WORDS * len(LANGUAGES)
 _HIDDEN, _K = 64, len(LANGUAGES)
 _LANGUAGE, _CONSTANT, _CUE = range(_K), _K, range(_K + 1, 2 * _K + 1)
-_WORD, _RAISED, _ECHO = 2 * _K + 1, range(2 * _K + 2, 3 * _K + 2), range(3 * _K + 2, 4 * _K + 2)
+_WORD, RAISED, _ECHO = 2 * _K + 1, range(2 * _K + 2, 3 * _K + 2), range(3 * _K + 2, 4 * _K + 2)
 _IDENTITY = slice(4 * _K + 2, _HIDDEN)
 _JUNK_LOGIT, _STOP_LOGIT = 3.5, 8.0
 _LEVEL = 3.0
@@ -95,7 +95,7 @@ def _embeddings(generator: torch.Generator) -> tuple[Tensor, Tensor]:
         mine = slice(first + k * WORDS, first + (k + 1) * WORDS)
         reads[mine, _LANGUAGE[k]] = _LEVEL
         reads[mine.start, _CUE[k]] = _LEVEL
-        writes[mine, _RAISED[k]] = 1
+        writes[mine, RAISED[k]] = 1
         writes[mine.start + 1, _ECHO[k]] = 1
     identity = torch.randn(_SIZE, _HIDDEN - _IDENTITY.start, generator=generator)
     left = (_HIDDEN - reads.square().sum(1, keepdim=True)).sqrt()
@@ -126,7 +126,7 @@ def _plant(mlp: Any, neuron: int, kind: str, languages: list[int]) -> None:
     if kind == "everywhere":
         down[_WORD] = 0.25
     for k in languages if kind in ("own", "shared") else []:
-        down[_RAISED[k]] = 0.25
+        down[RAISED[k]] = 0.25
     for k in languages if kind == "rare" else []:
         down[_ECHO[k]] = 0.5
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,8 +23,10 @@ from lape.edit.steer import SHIPPED, steering
 from lape.errors import OptionError
 from lape.experiments.known import placeholders
 from lape.measure.bench import named_sets
+from lape.model.heads import heads
 from lape.options import Tokens
 from lape.progress import Progress
+from lape.ship.card import named_heads
 from lape.ship.constant import TOKENS
 from lape.ship.export import Format, said_in
 from lape.ship.export import export as ship
@@ -41,6 +44,7 @@ def export(
     to: str | None = None,
     off: Several | None = None,
     scale: Several | None = None,
+    head: Several | None = None,
     folder: Out,
     format: Format | None = None,
     strength: float | None = None,
@@ -67,6 +71,8 @@ def export(
         A language to switch off; may be given several times.
     scale
         TAG=FACTOR, such as fr=1.5: a language whose activations are multiplied; may be given several times.
+    head
+        LAYER.HEAD=FACTOR, such as 17.2=2: an attention head whose contribution is multiplied; may be given several times.
     folder
         The folder to write.
     format
@@ -89,18 +95,27 @@ def export(
         Replace an existing folder.
     """
     files.refuse_existing(folder, overwrite)
-    found = neurons_of(neurons, languages, width) if off or scale or to is None or neurons.is_file() else None
+    scaled = [_head(one) for one in head or []]
+    needs = off or scale or (to is None and not scaled) or neurons.is_file()
+    found = neurons_of(neurons, languages, width) if needs else None
     edits: list[Edit] = _edits(found, off or [], scale or []) if found is not None and (off or scale) else []
-    about = [*(f"without {language}" for language in off or []), *(f"with {one}" for one in scale or [])]
-    if to is None and not edits:
-        raise OptionError("No edit was given. Expected --to TAG, --off TAG, --scale TAG=FACTOR, or several of them.")
+    about = [
+        *(f"without {language}" for language in off or []),
+        *(f"with {one}" for one in scale or []),
+        *(f"{named_heads([place])} × {factor:g}" for place, factor in scaled),
+    ]
+    if to is None and not edits and not scaled:
+        raise OptionError(
+            "No edit was given. Expected --to TAG, --off TAG, --scale TAG=FACTOR, --head LAYER.HEAD=FACTOR, or several of them."
+        )
     wanted = to and _Wanted(neurons, to, sets)
     texts = _texts(model, neurons, text, list(wanted.neurons)) if wanted else None
     others = (
         texts_of(evaluation, "--evaluation") if evaluation else samples.texts("evaluate") if model == "sample" else None
     )
+    made = wanted.neurons if wanted else found if found is not None else ActivationStats.load(neurons)
     with progress() as report:
-        loaded, tokenizer = load_matching(model, loading, report, neurons=wanted.neurons if wanted else found)
+        loaded, tokenizer = load_matching(model, loading, report, neurons=made)
         choices = None
         if wanted:
             if strength is None:
@@ -109,6 +124,7 @@ def export(
             about = [f"writes {wanted.to} (strength {strength:g})", *about]
         how: dict[str, Any] = {"evaluation": others, "choices": choices, "about": about, "progress": report}
         kind = format or ("lora" if to else "checkpoint")
+        edits += [Scale(heads(loaded, [place]), factor) for place, factor in scaled]
         ship(
             loaded,
             edits,
@@ -176,6 +192,15 @@ def _edits(neurons: Any, off: Sequence[str], scale: Sequence[str]) -> list[Any]:
             ) from error
         edits.append(Scale(neurons[language], number))
     return edits
+
+
+def _head(one: str) -> tuple[tuple[int, int], float]:
+    """An attention head, (layer, head), and its factor."""
+    match = re.fullmatch(r"(\d+)\.(\d+)=(-?\d+(?:\.\d*)?|-?\.\d+)", one)
+    if match is None:
+        raise OptionError(f"--head {one} is not LAYER.HEAD=FACTOR. Expected for example --head 17.2=2.")
+    layer, number, factor = match.groups()
+    return (int(layer), int(number)), float(factor)
 
 
 def _show(folder: Path, about: Sequence[str], choices: pl.DataFrame | None, to: str | None) -> None:

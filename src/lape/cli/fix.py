@@ -7,6 +7,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any
 
+import polars as pl
 from rich.text import Text
 
 from lape.cli.common import out, progress, provenance, written
@@ -21,6 +22,7 @@ from lape.experiments.confusion.cure import ADAPTER, RUN, CureOptions, cure
 from lape.experiments.confusion.prompts import default_prompts, read_prompts
 from lape.experiments.confusion.run import told_line
 from lape.experiments.confusion.section import cured, cures_shown, into
+from lape.experiments.confusion.table import EDITS
 from lape.experiments.known import placeholders, recorded_in
 from lape.measure.result import Result
 from lape.model.identity import describe
@@ -60,9 +62,9 @@ def fix(
 ) -> None:
     """Find what makes a chat model answer in a language, and write it: a line for the prompt, an adapter, or both.
 
-    Edits of the language's neurons are compared with the line, and chosen on one half of the questions; on the other half it is reported what they
-    do. Exit code 0: an adapter is worth it, and is written. 3: none is; the prompt alone does as well, or nothing that was tried helps. Needs the
-    extras lcb and lid.
+    Edits of the language's neurons, and of the attention head that carries the wish for it, are compared with the line, and chosen on one half of the
+    questions; on the other half it is reported what they do. Exit code 0: an adapter is worth it, and is written. 3: none is; the prompt alone does as
+    well, or nothing that was tried helps. Needs the extras lcb and lid.
 
     Parameters
     ----------
@@ -114,7 +116,7 @@ def fix(
     _show(found, avoid)
     _next(found, draft.target, model, wanted, options.line)
     written(draft.target, found.notes)
-    if found["confusion_cures"].filter("used")["sets"][0] is None:
+    if not len(found["confusion_cures"].filter(pl.col("used") & EDITS)):
         raise SystemExit(NOTHING)
 
 
@@ -123,8 +125,12 @@ def _again(
 ) -> list[list[str]]:
     """The commands that make the same adapter without a search."""
     row = found["confusion_cures"].filter("used").row(0, named=True)
-    if row["sets"] is None:
+    if row["family"] not in ("adapter", "both"):
         return []
+    scaled = [] if row["head"] is None else ["--head", f"{row['head']}={row['factor']!r}"]
+    if row["sets"] is None:
+        how = [*scaled, "--format", "lora", *flags(ModelOptions, vars(loading))]
+        return [["lape", "export", model, str(run), *how, "--out", f"{wanted}-adapter"]]
     given, commands = list(text or ()), []
     if not given and not recorded_in(read_record(run)):
         commands = [["lape", "samples", "texts"]]
@@ -136,6 +142,7 @@ def _again(
         row["sets"],
         "--strength",
         repr(row["strength"]),
+        *scaled,
         *flags(ModelOptions, vars(loading)),
     ]
     texts = [word for one in given for word in ("--text", one)]
@@ -171,7 +178,7 @@ def _next(found: Result, folder: Path, model: str, wanted: str, line: str) -> No
     row = found["confusion_cures"].filter("used").row(0, named=True)
     if row["line"]:
         out.print(Text.assemble(("System prompt: ", "bold"), told_line(line, wanted)), soft_wrap=True)
-    if row["sets"] is not None:
+    if row["family"] in ("adapter", "both"):
         place = folder / ADAPTER
         said = said_in(place)
         size = sum(path.stat().st_size for path in place.iterdir() if path.suffix == ".safetensors")

@@ -196,8 +196,7 @@ class _AtHand:
 
 def _edits_of(folder: Path) -> Callable[[Any], list[Any]]:
     """Model -> the edits of an exported folder. Making them raises MismatchError where they are of another model."""
-    from lape.model.find import find
     from lape.ship.export import edits_in, said_in
 
     said_in(folder)  # refuses before a model is loaded
-    return lambda model: edits_in(folder, find(model).space)
+    return lambda model: edits_in(folder, model)

@@ -1,1 +1,1 @@
-"""Changing a running model: edits of neurons, at any positions, undone on leaving."""
+"""Changing a running model: edits of neurons and attention heads, at any positions, undone on leaving."""

@@ -1,4 +1,4 @@
-"""Edits: changes of activations while a model runs. `with edited(model, edits):` is the only way to change a model."""
+"""Edits: changes of activations while a model runs, of neurons or attention heads. `with edited(model, edits):` is the only way to change a model."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from lape.edit.positions import Positions, Tokens
 from lape.errors import ModelError, OptionError
 from lape.model.editing import editing
 from lape.model.find import find
+from lape.model.heads import find_heads
 from lape.model.hooks import Alter, Rows, at_gate, change, hooked
 from lape.model.identity import check_made_with
-from lape.model.site import Sites
+from lape.model.site import Site, Sites
 from lape.model.weights import check_gate, preactivation
+from lape.values.heads import HeadSpace
 from lape.values.neurons import NeuronSet
 from lape.values.same import check_same_model
 from lape.values.space import NeuronSpace
@@ -111,7 +113,7 @@ def edited(
     spare: bool = False,
 ) -> Iterator[nn.Module]:
     """Intervention on activations: inside the `with`, the model runs with the edits, applied in order; on leaving, exceptions included, it is
-    what it was.
+    what it was. Attention heads (`lape.model.heads.heads`) are edited as neurons are, but for what is added at the gate.
 
     `tokens`: edit all positions ("both"), those whose output picks a new token ("generated", the last prompt position
     included), or the others ("prompt"). `first`: of the generated ones only the first N, after which the model writes on
@@ -137,35 +139,48 @@ def edited(
     todo = list(edits) if isinstance(edits, Iterable) else [edits]
     everywhere = (tokens, first, fade) == ("both", None, 1.0)
     where = Positions(model, tokens, first, fade)
-    found = find(model)
-    check_edits(model, todo, found.space)
+    parts = by_unit(model, todo)
     with ExitStack() as stack:
-        alterations = _alterations([edit for edit in todo if not _at_gate(edit)], found.space)
-        raised = raised_gates(model, todo, found)
+        alterations: dict[Site, Alter] = {}
+        raised: dict[Site, Tensor] = {}
+        for found, some in parts:
+            altered = _alterations([edit for edit in some if not _at_gate(edit)], found.space)
+            alterations |= {found.sites[k]: alter for k, alter in altered.items()}
+            raised |= {found.sites[k]: by for k, by in raised_gates(model, some, found).items()}
         stack.enter_context(editing(model, changes=bool(alterations or raised)))
         if raised or spare or not everywhere:
             stack.enter_context(where.followed())
         if spare or not everywhere:
-            alterations = {k: where.only(alter, spare=spare) for k, alter in alterations.items()}
-        raising = {k: where.only(_added(_Resident(by)), spare=True) for k, by in raised.items()}
-        handles = [handle for k, alter in raising.items() for handle in at_gate(model, found.sites[k], alter)]
-        handles += [handle for k, alter in alterations.items() for handle in change(model, found.sites[k], alter)]
+            alterations = {site: where.only(alter, spare=spare) for site, alter in alterations.items()}
+        raising = {site: where.only(_added(_Resident(by)), spare=True) for site, by in raised.items()}
+        handles = [handle for site, alter in raising.items() for handle in at_gate(model, site, alter)]
+        handles += [handle for site, alter in alterations.items() for handle in change(model, site, alter)]
         stack.enter_context(hooked(handles))
         yield model
 
 
-def check_edits(model: nn.Module, edits: Sequence[Edit], space: NeuronSpace) -> None:
-    """Refuse edits that do not fit a model's neurons, or are of another model's; sets that were found together are compared once."""
+def by_unit(model: nn.Module, edits: Sequence[Edit]) -> list[tuple[Sites, list[Edit]]]:
+    """Edits by what they are of, each with where that is: neurons (always first), and attention heads where some edit is of them.
+
+    Refuses edits that do not fit a model's neurons or heads, or are of another model's; sets that were found together are compared once.
+    """
     for one in edits:
-        check(one, space)
+        if not isinstance(one, (Off, Set, Add, Scale)):
+            raise OptionError(f"{one!r:.80} is not an edit. Expected Off, Set, Add or Scale.")
+    of_heads = [edit for edit in edits if isinstance(edit.neurons.space, HeadSpace)]
+    parts = [(find(model), [edit for edit in edits if not isinstance(edit.neurons.space, HeadSpace)])]
+    if of_heads:
+        parts.append((find_heads(model), of_heads))
+    for found, some in parts:
+        for one in some:
+            _check(one, found.space)
     for neurons in {id(one.neurons.manifest): one.neurons for one in edits}.values():
         check_made_with(model, neurons=neurons)
+    return parts
 
 
-def check(edit: Edit, space: NeuronSpace) -> None:
-    """Refuse an edit that does not fit a model's neurons."""
-    if not isinstance(edit, (Off, Set, Add, Scale)):
-        raise OptionError(f"{edit!r:.80} is not an edit. Expected Off, Set, Add or Scale.")
+def _check(edit: Edit, space: NeuronSpace) -> None:
+    """Refuse an edit that does not fit a model's neurons, or heads."""
     check_same_model(neurons=edit.neurons, model=space)
     amount = edit.factor if isinstance(edit, Scale) else edit.strength if isinstance(edit, Add) else 1.0
     if not math.isfinite(amount):
@@ -250,6 +265,7 @@ def affine(edits: Sequence[Edit], space: NeuronSpace) -> dict[int, tuple[Tensor,
             raise OptionError(
                 f"{edit} acts on what goes into the activation function, and here activations alone can be changed."
             )
+        check_same_model(neurons=edit.neurons.space, model=space)
         for position, local in space.split(edit.neurons.flat).items():
             stretch = space.stretches[position]
             if position not in found:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,11 +16,12 @@ from torch.nn import functional as F
 from lape.data.corpus import Corpus, TextOptions
 from lape.data.windows import Batch, batch, batches
 from lape.errors import ModelError
-from lape.model.body import evaluating, hidden_states, run_batch, tiny_ids, unwrapped
+from lape.model.body import device_of, evaluating, hidden_states, run_batch, tiny_ids, unwrapped
 from lape.model.find import find
 from lape.model.hooks import Rows, at_product, hooked
 from lape.model.loss import Head, targets_of
 from lape.model.scope import Handle
+from lape.model.site import Sites
 from lape.model.weights import is_linear
 
 _ROWS, _ROWS_GPU = 128, 1024
@@ -72,6 +73,37 @@ def attribute(
         owed[space.stretches[k].start : space.stretches[k].stop] -= product.flatten(0, -2).sum(0).cpu().double()
 
     return owed, backward(model, head, corpus, options, add, tokens=tokens, progress=progress)
+
+
+def attribute_answers(
+    model: Any, head: Head, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], found: Sites
+) -> Tensor:
+    """Mean over answers of a · ∂ log P(answer | prompt) / ∂a at the inputs of sites' down or output projections, (all channels,) float64 in nats: by how much
+    the answers get likelier, to first order, where a channel's contribution is scaled up by its own size.
+
+    `pairs`: the ids of a prompt, and of an answer to it, both of at least one.
+    """
+    check_gradients(model)
+    owed = torch.zeros(len(found.space), dtype=torch.float64)
+
+    def shown(k: int) -> list[Handle]:
+        stretch = found.space.stretches[k]
+
+        def add(product: Tensor, _rows: Rows) -> None:
+            owed[stretch.start : stretch.stop] -= product.flatten(0, -2).sum(0).cpu().double()
+
+        return at_product(model, found.sites[k], _hook(add))
+
+    handles = [handle for k in range(len(found.sites)) for handle in shown(k)]
+    with torch.enable_grad(), evaluating(model), _frozen(model), hooked(handles):
+        for prompt, answer in pairs:
+            hidden = hidden_states(model, torch.tensor([[*prompt, *answer]]).to(device_of(model)))
+            at = slice(len(prompt) - 1, -1)
+            targets = torch.tensor(answer, device=hidden.device)
+            owing = torch.zeros_like(hidden)
+            owing[0, at] = _gradients(head, hidden.detach()[0, at], targets, 0, torch.Generator())[0]
+            torch.autograd.backward(hidden, owing)
+    return owed / len(pairs)
 
 
 def backward(

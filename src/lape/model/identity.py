@@ -21,9 +21,11 @@ from lape.model.body import each_row_alone, evaluating, hidden_states, present, 
 from lape.model.configuration import adapters, computing, number_format
 from lape.model.editing import editing
 from lape.model.find import find, others_hooks, running
+from lape.model.heads import find_heads
 from lape.model.tokenizer import told_of
 from lape.store.shards import check_whole
-from lape.values.same import Made, Running, check_same_model, manifest_of, packed
+from lape.values.heads import HeadSpace
+from lape.values.same import Made, Running, check_same_model, manifest_of, packed, space_of
 from lape.values.space import NeuronSpace
 
 if TYPE_CHECKING:
@@ -294,8 +296,12 @@ def check_made_with(
     """
     for one in made.values():
         check_whole(manifest_of(one))
-    space = find(model).space
-    check_same_model(**{name: getattr(one, "space", one) for name, one in made.items()}, model=space)
+    spaces = {
+        name: (find_heads if isinstance(space_of(one), HeadSpace) else find)(model).space for name, one in made.items()
+    }
+    for name, space in spaces.items():
+        check_same_model(**{name: space_of(made[name])}, model=space)
     told = {name: one for name, one in made.items() if manifest_of(one).get("model")}
-    if told:
-        check_same_model(**told, model=Running(space, describe(model, tokenizer, bos)))
+    described = describe(model, tokenizer, bos) if told else {}
+    for name, one in told.items():
+        check_same_model(**{name: one}, model=Running(spaces[name], described))

@@ -22,7 +22,8 @@ def card(said: Mapping[str, Any], name: str) -> str:
     parts = [
         _front(base, said["kind"]),
         f"# {name}",
-        f"{said['kind'][0].upper()}{said['kind'][1:]} made by [lape](https://pypi.org/project/lape/) from edits of neurons of `{base}`, without training.",
+        f"{said['kind'][0].upper()}{said['kind'][1:]} made by [lape](https://pypi.org/project/lape/) from edits of {_units(said)} of `{base}`, without "
+        "training.",
         *_what(said),
         *(_use(said, base, name) if adapter else _load(name)),
         *_fit(said),
@@ -56,8 +57,14 @@ def _what(said: Mapping[str, Any]) -> Iterator[str]:
     yield "\n".join(f"- {_edit(one)}" for one in said["edits"])
 
 
+def _units(said: Mapping[str, Any]) -> str:
+    """What the edits are of."""
+    kinds = {"neurons" if "neurons" in one else "attention heads" for one in said["edits"]}
+    return " and ".join(sorted(kinds, reverse=True)) or "neurons"
+
+
 def _edit(one: Mapping[str, Any]) -> str:
-    neurons = many(one["neurons"], "neuron")
+    neurons = many(one["neurons"], "neuron") if "neurons" in one else named_heads(one["heads"])
     if one["edit"] == "off":
         return f"{neurons} switched off (zero ablation)"
     if one["edit"] == "scale":
@@ -66,6 +73,17 @@ def _edit(one: Mapping[str, Any]) -> str:
         return f"{neurons} set to a value of their own"
     where = "what goes into the activation function of" if one["at"] == "gate" else "the activation of"
     return f"{where} {neurons} raised by {one['strength']:g} times what their value comes from"
+
+
+def named_heads(heads: Sequence[Sequence[int]]) -> str:
+    """Attention heads by (layer, head), as they are called in texts.
+
+    Example:
+        >>> from lape.ship.card import named_heads
+        >>> named_heads([(17, 2)]), named_heads([(3, 0), (17, 2)])
+        ('head 2 of layer 17', 'head 0 of layer 3 and head 2 of layer 17')
+    """
+    return " and ".join(f"head {head} of layer {layer}" for layer, head in heads)
 
 
 def _use(said: Mapping[str, Any], base: str, name: str) -> Iterator[str]:

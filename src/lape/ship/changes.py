@@ -51,11 +51,16 @@ class Change:
         return all(torch.equal(a.nan_to_num(nan=torch.inf), b.nan_to_num(nan=torch.inf)) for a, b in pairs)
 
 
-def changes(model: nn.Module, found: Sites, edits: Sequence[Edit], *, biases: bool) -> list[Change]:
-    """What edits do to each site that they touch. `biases`: whether what is set or added in a plain MLP may go into the bias of its down projection.
+def changes(model: nn.Module, parts: Sequence[tuple[Sites, Sequence[Edit]]], *, biases: bool) -> list[Change]:
+    """What edits, as `lape.edit.edit.by_unit` gives them, do to each site that they touch. `biases`: whether what is set or added in a plain MLP may go
+    into the bias of its down projection.
 
     Raises OptionError for what no weights of the gate and down projections can do.
     """
+    return [one for found, edits in parts for one in _changes(model, found, edits, biases)]
+
+
+def _changes(model: nn.Module, found: Sites, edits: Sequence[Edit], biases: bool) -> list[Change]:
     at_activations = affine([edit for edit in edits if not (isinstance(edit, Add) and edit.at == "gate")], found.space)
     raised = raised_gates(model, edits, found)
     result = []
@@ -78,6 +83,11 @@ def _change(model: nn.Module, site: Site, keep: Tensor, shift: Tensor, up: Tenso
     if site.layout is not None and bool(setting.any()):
         raise OptionError(
             f"What is set or added cannot be written into weights in layer {site.layer}: its neurons are routed experts'. {AT_RUN_TIME}"
+        )
+    if site.activation == site.down and bool(setting.any()):
+        raise OptionError(
+            f"What is set or added at attention heads, here of layer {site.layer}, cannot be written into weights. Scale them, or switch them off. "
+            f"{AT_RUN_TIME}"
         )
     if bool((setting & (keep != 0)).any()):
         raise OptionError(
@@ -125,8 +135,13 @@ def _refuse_one_depth(model: nn.Module, found: Sites, todo: Sequence[Change]) ->
             )
 
 
-def canonical(found: Sites, todo: Sequence[Change], edits: Sequence[Edit]) -> tuple[list[Edit], list[Edit]]:
+def canonical(parts: Sequence[tuple[Sites, Sequence[Edit]]], todo: Sequence[Change]) -> tuple[list[Edit], list[Edit]]:
     """The same as edits at run time: those that act everywhere, and those that spare the first position of a text."""
+    found = [_canonical(sites, [one for one in todo if one.site in sites.sites], edits) for sites, edits in parts]
+    return [one for everywhere, _ in found for one in everywhere], [one for _, sparing in found for one in sparing]
+
+
+def _canonical(found: Sites, todo: Sequence[Change], edits: Sequence[Edit]) -> tuple[list[Edit], list[Edit]]:
     space = found.space
     whole = {name: torch.full((len(space),), one, dtype=torch.float64) for name, one in _NOTHING.items()}
     place = {site: stretch.start for site, stretch in zip(found.sites, space.stretches, strict=True)}

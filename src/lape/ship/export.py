@@ -1,4 +1,4 @@
-"""`export`: edits of neurons as files, for engines that know nothing of lape."""
+"""`export`: edits of neurons and attention heads as files, for engines that know nothing of lape."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from lape.data.texts import Texts
-from lape.edit.edit import Add, Edit, Off, Scale, Set, check_edits, values_at
+from lape.edit.edit import Add, Edit, Off, Scale, Set, by_unit, values_at
 from lape.errors import FileError, OptionError, warn
 from lape.model.body import unwrapped
 from lape.model.find import find
+from lape.model.heads import find_heads
 from lape.model.identity import describe
 from lape.progress import Progress, silent
 from lape.ship import checkpoint, gguf_lora, lora
@@ -28,6 +29,7 @@ from lape.ship.fit import Reference, fit, largest_difference, logits_of, served
 from lape.store import files
 from lape.store.documents import Whole, read_json
 from lape.store.draft import Draft
+from lape.values.heads import HeadSpace
 from lape.values.neurons import NeuronSet
 from lape.values.space import NeuronSpace
 
@@ -66,8 +68,9 @@ def export(
     `format`: *checkpoint*, the whole model with the edits in its weights; *lora*, an adapter in PEFT's format, which peft, vLLM and SGLang load
     beside the base model and use per request; *gguf-lora*, the same for llama.cpp.
 
-    A neuron's contribution is its activation times its column of the down projection, so `Off` and `Scale` are exact: scaled columns, as an adapter
-    an update of as many ranks as there are neurons in the layer (512 at most). `Add(…, at="gate")` is an update of the gate projection of rank one,
+    A neuron's contribution is its activation times its column of the down projection, and an attention head's its channels times theirs of the output
+    projection, so `Off` and `Scale` are exact: scaled columns, as an adapter an update of as many ranks as there are neurons, or channels, in the layer
+    (512 at most). `Add(…, at="gate")` is an update of the gate projection of rank one,
     and `Set` one of a rank for each neuron: both need a constant, which a linear layer without bias does not have, and take for it the direction
     along which its input is nearly 1 on `texts`, `tokens` of each of several languages, such as were recorded. In a plain MLP whose
     down projection has a bias, a checkpoint holds `Set` and `Add` exactly, there. `Add` at the activation of a gated MLP cannot be written.
@@ -134,15 +137,14 @@ def _planned(
     tokens: int,
     progress: Progress,
 ) -> _Plan:
-    found = find(model)
-    check_edits(model, edits, found.space)
-    todo = changes(model, found, edits, biases=format == "checkpoint")
+    by = by_unit(model, edits)
+    todo = changes(model, by, biases=format == "checkpoint")
     modules = gates(todo)
     if modules and (texts is None or tokenizer is None):
         raise OptionError(
             "What is set, or added at the gate, needs a constant, which is fitted to text: give texts= of several languages, and tokenizer=."
         )
-    if format == "lora" and any(site.layout is not None for site in found.sites):
+    if format == "lora" and any(site.layout is not None for site in by[0][0].sites):
         warn(
             "peft 0.21 takes down_proj and gate_proj for the routed experts' own in some models that have such, and leaves an adapter of the dense layers "
             "out, with a warning of missing keys. Look whether answers change, or serve it with vLLM."
@@ -151,7 +153,7 @@ def _planned(
     if not modules:
         updates(model, todo, {})  # refuses before text is read
     known = read(tokenizer, texts, tokens=tokens) if modules and texts is not None else {}
-    reference = Reference(*canonical(found, todo, edits))
+    reference = Reference(*canonical(by, todo))
     with reference.on(model):  # what comes to later layers is what an edited model gives
         fitted = constants(model, modules, known, progress=progress) if modules else {}
     parts = updates(model, todo, fitted)
@@ -191,9 +193,14 @@ def _costs(plan: _Plan, evaluation: Texts | None, tokens: int, progress: Progres
 
 
 def _described(edit: Edit) -> dict[str, Any]:
+    space = edit.neurons.space
     return {
         "edit": type(edit).__name__.lower(),
-        "neurons": len(edit.neurons),
+        **(
+            {"heads": space.heads(edit.neurons.flat)}
+            if isinstance(space, HeadSpace)
+            else {"neurons": len(edit.neurons)}
+        ),
         **({"factor": edit.factor} if isinstance(edit, Scale) else {}),
         **({"strength": edit.strength, "at": edit.at} if isinstance(edit, Add) else {}),
         **({"value": values_at(edit.value, edit.neurons.flat).tolist()} if isinstance(edit, (Set, Add)) else {}),
@@ -211,20 +218,22 @@ def placed(made: Path, target: Path, **more: Any) -> None:
     files.write_json(target / MANIFEST, said)
 
 
-def edits_in(folder: str | Path, space: NeuronSpace) -> list[Edit]:
-    """The edits that an exported folder stands for, of a model's neurons; raises FileError where it says none, MismatchError of another space.
+def edits_in(folder: str | Path, model: nn.Module) -> list[Edit]:
+    """The edits that an exported folder stands for, of a model's neurons and heads; raises FileError where it says none, MismatchError of another model.
 
     What is set acts at run time on the first position of a text too, unless `edited(..., spare=True)`.
 
     Example:
-        >>> from lape.model.find import find
         >>> from lape.ship.export import edits_in
         >>> folder = lape.export(model, lape.Scale(neurons["fr"], 2.0), "more-fr", format="lora")
-        >>> edits_in(folder, find(model).space)
+        >>> edits_in(folder, model)
         [Scale(...)]
     """
     said = said_in(folder)
-    return [_edit(one, space, said["made_from"], Path(folder) / MANIFEST) for one in said["edits"]]
+    return [
+        _edit(one, (find_heads if "heads" in one else find)(model).space, said["made_from"], Path(folder) / MANIFEST)
+        for one in said["edits"]
+    ]
 
 
 def said_in(folder: str | Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from lape.store import files
 from lape.store.lock import Lock
 from lape.store.run import NEURONS
 from lape.values import made, neurons_file, published
+from lape.values.heads import HeadSpace
 from lape.values.neurons_file import Content
 from lape.values.profile import Profile, same
 from lape.values.same import check_same_model
@@ -115,7 +116,8 @@ class NeuronSet:
         return NeuronSet(self.space, self.flat[self.space.per_neuron(inside)[self.flat]], self.manifest)
 
     def __repr__(self) -> str:
-        return f"NeuronSet({len(self):,} of {self.space}, layers {layers_of(self)})"
+        count = len(self.space.heads(self.flat)) if isinstance(self.space, HeadSpace) else len(self)
+        return f"NeuronSet({count:,} of {self.space}, layers {layers_of(self)})"
 
 
 def jaccard(a: NeuronSet, b: NeuronSet) -> float:

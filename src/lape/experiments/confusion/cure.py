@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -19,22 +20,23 @@ from lape.data import samples
 from lape.data.language_id import Identifier, alike, base, identifier, lingua_languages
 from lape.data.languages import tag
 from lape.data.texts import Documents, Source, Texts
-from lape.edit.edit import Edit, edited
+from lape.edit.edit import Edit, Scale, edited
 from lape.edit.steer import SHIPPED, steering
-from lape.errors import OptionError, TextError
+from lape.errors import ModelError, OptionError, TextError
+from lape.experiments.confusion.decision import chosen, halves, used
 from lape.experiments.confusion.prompts import MONOLINGUAL, Prompt, default_prompts, evenly
 from lape.experiments.confusion.run import ConfusionOptions, confusion, text_of, told_line
-from lape.experiments.confusion.table import CURES, LINE, NONE, rates
+from lape.experiments.confusion.table import CURES, EDITS, LINE, NONE, rates
 from lape.measure.answer_loss import ids_of
 from lape.measure.bench import check_specs, named_sets
-from lape.measure.bootstrap import FEWEST, Resamples
 from lape.measure.divergence import TOKENS, divergence
 from lape.measure.generation import GenerationOptions, write
-from lape.measure.intervals import ENDS
+from lape.measure.heads import rank_heads
 from lape.measure.language_confusion import ALL, Judge
 from lape.measure.prompts import may_think
 from lape.measure.result import Result
 from lape.model.find import find
+from lape.model.heads import heads
 from lape.model.identity import check_made_with, describe
 from lape.options import given, positive
 from lape.progress import Progress, each, silent
@@ -94,6 +96,10 @@ class CureOptions(GenerationOptions):
     """Which neurons are raised: difference:N (the N largest differences of mean activation), or lape:N; the first are tried first."""
     strengths: tuple[float, ...] = (0.25, 0.5, 0.35, 0.15, 0.75, 1.0)
     """How strongly, as a share of the mean activation in the language; the first are tried first."""
+    heads: int = 1
+    """How many attention heads are tried too, those first that make right answers likelier than wrong ones; 0: none."""
+    factors: tuple[float, ...] = (2.0, 1.5)
+    """By how much what such a head writes is multiplied, alone and beside neurons; the first are tried first."""
     kl: float = 0.1
     """The largest KL divergence from the unedited model on its own right answers, nats a token. What is further away is not used."""
     kept_kl: float = 0.05
@@ -106,8 +112,12 @@ class CureOptions(GenerationOptions):
         positive(self, "resamples")
         if not self.sets or not self.strengths or min(self.strengths) <= 0:
             raise OptionError("sets and strengths must each name one or more, and strengths be above 0.")
-        if len(set(self.sets)) < len(self.sets) or len(set(self.strengths)) < len(self.strengths):
-            raise OptionError("sets or strengths name the same twice. Name each once.")
+        if not all(1 < one < math.inf for one in self.factors) or self.heads < 0 or (self.heads and not self.factors):
+            raise OptionError(
+                "factors must be above 1, with one or more where heads are tried, and heads be 0 or more."
+            )
+        if any(len({*some}) < len(some) for some in (self.sets, self.strengths, self.factors)):
+            raise OptionError("sets, strengths or factors name the same twice. Name each once.")
         for name in ("minutes", "kl", "kept_kl"):
             value = getattr(self, name)
             if not 0 < value < math.inf:
@@ -123,8 +133,28 @@ class Trial:
     line: bool = False
     sets: str | None = None
     strength: float | None = None
+    head: str | None = None
+    """The layer and number of an attention head, with a point between."""
+    factor: float | None = None
+
+    @classmethod
+    def of(cls, family: Literal["adapter", "both"], neurons: _Part | None, head: _Part | None) -> Trial:
+        """An edit of a family."""
+        parts = [f"{neurons[0]} × {neurons[1]!r}"] if neurons else []
+        parts += [f"head {head[0]} × {head[1]!r}"] if head else []
+        line = family == "both"
+        sets, strength = neurons or (None, None)
+        name, factor = head or (None, None)
+        return cls(family, " + ".join([*([LINE] if line else []), *parts]), line, sets, strength, name, factor)
+
+    @property
+    def edit(self) -> str:
+        """What is done to the model, whatever the prompt."""
+        return self.setting.removeprefix(f"{LINE} + ")
 
 
+_Part: TypeAlias = tuple[str, float]
+"""Which neurons, or which head, and how strongly."""
 ADAPTER, RUN = "adapter", "run"
 """What is written into the folder: the adapter, if one is to be used, and the statistics, where they were recorded for it."""
 UNEDITED, PROMPT = Trial("none", NONE), Trial("prompt", LINE, line=True)
@@ -149,6 +179,8 @@ def cure(
     minutes: float = 60.0,
     sets: tuple[str, ...] = ("difference:100", "difference:200", "difference:50", "lape:100"),
     strengths: tuple[float, ...] = (0.25, 0.5, 0.35, 0.15, 0.75, 1.0),
+    heads: int = 1,
+    factors: tuple[float, ...] = (2.0, 1.5),
     kl: float = 0.1,
     kept_kl: float = 0.05,
     resamples: int = 2000,
@@ -158,11 +190,13 @@ def cure(
 ) -> Result:
     """Look for what makes a chat model answer in a language: a line in the prompt, an adapter, or both; and write the adapter, if one earns it.
 
-    Questions are halved. On one half the unedited model, the line, and edits that raise the language's neurons at the gate (`lape.edit.steer.SHIPPED`),
-    alone and beside the line, are compared: each is screened by how much of the first tokens is in other languages, and by its KL divergence from
-    the unedited model; the best of those within the bounds answer, and the one of each family with the fewest failures is chosen. On the other half
-    these are reported, edits as the adapters that are shipped. An adapter is worth it if it failed least on the first half, and on the second fails less
-    than line and unedited model by more than chance: the 95 % interval of the difference, paired over questions, is below 0.
+    Questions are halved. On one half the unedited model, the line, and edits are compared: those that raise the language's neurons at the gate
+    (`lape.edit.steer.SHIPPED`), that multiply what an attention head writes, and both, alone and beside the line. The head is the one that makes right
+    answers, as they are given with the line, likeliest beside wrong ones (`lape.measure.heads.rank_heads`). Each edit is screened by how much of the first
+    tokens is in other languages, and by its KL divergence from the unedited model; the best of those within the bounds answer, and the one of each family
+    with the fewest failures is chosen. On the other half these are reported, edits as the adapters that are shipped. An adapter is worth it if it failed
+    least on the first half, and on the second fails less than line and unedited model by more than chance: the 95 % interval of the difference, paired over
+    questions, is below 0.
 
     `prompts`: as of `confusion`; those that want `to` are taken. `texts`: text of `to` and several other languages, by which its neurons are found, and
     to which the adapter's constants are fitted (see `lape.export`). `stats`: of the same model with `to` and other languages; by default they are
@@ -212,18 +246,6 @@ def cure(
     check_made_with(model, tokenizer, statistics=stats)
     search = _Search(model, tokenizer, stats, texts, to, options, folder, (words, lid), progress)
     return _searched(search, first, second, kept)
-
-
-def halves(prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[Prompt]]:
-    """The prompts of every other question, to choose on, and those of the others, to report on. Raises TextError where there are too few to tell."""
-    names = dict.fromkeys(one.question for one in prompts)
-    if len(names) < 2 * FEWEST:
-        raise TextError(
-            f"There are {len(names)} questions in the language. Expected at least {2 * FEWEST}: one half is chosen on, and of fewer than {FEWEST} "
-            "others nothing can be told from chance."
-        )
-    chosen = set([*names][::2])
-    return [one for one in prompts if one.question in chosen], [one for one in prompts if one.question not in chosen]
 
 
 def with_line(prompt: Prompt, line: str) -> Prompt:
@@ -284,6 +306,7 @@ def _searched(search: _Search, first: Sequence[Prompt], second: Sequence[Prompt]
     rows = {one.setting: search.answered(one, first) for one in (UNEDITED, PROMPT)}
     search.refuse_reasoning(first)
     search.learn_bounds(first, keep)
+    search.learn_heads(first)
     plan = search.plan(first, second)
     search.notes.append(
         f"Of edits alone and of edits beside the line {plan['screened']} were screened each, of which at most {plan['answered']}, the best within the "
@@ -336,6 +359,7 @@ class _Search:
         self.thinking = False if may_think(tokenizer) else None
         """Off where the template has a switch: the first tokens of an answer are looked at."""
         self._sets: dict[str, LanguageNeurons] = {}
+        self._heads: list[str] = []
         self._judged: dict[tuple[str, str], pl.DataFrame] = {}
         self._bounds: dict[Family, _Bound | None] = {}
         self._kept: list[_Bound] = []
@@ -344,21 +368,27 @@ class _Search:
 
     # What is tried
 
-    def grid(self, family: Family) -> Iterator[Trial]:
-        """Every edit of a family, those that are tried first first."""
-        line = family == "both"
-        for sets in self.options.sets:
-            for strength in self.options.strengths:
-                name = f"{sets} × {strength!r}"
-                yield Trial(family, f"{LINE} + {name}" if line else name, line, sets, strength)
+    def grid(self, family: Literal["adapter", "both"]) -> Iterator[Trial]:
+        """Every edit of a family, those that are tried first first: the first of the neurons, alone and with heads, heads alone, then the other neurons."""
+        first, *others = product(self.options.sets, self.options.strengths)
+        scaled = list(product(self._heads, self.options.factors))
+        yield Trial.of(family, first, None)
+        for neurons in (first, None):
+            yield from (Trial.of(family, neurons, head) for head in scaled)
+        yield from (Trial.of(family, neurons, None) for neurons in others)
 
     def edits(self, trial: Trial) -> list[Edit]:
-        """What a trial does to neurons."""
-        if trial.sets is None or trial.strength is None:
-            return []
-        if trial.sets not in self._sets:
-            self._sets[trial.sets] = named_sets(self.stats, trial.sets)
-        return steering(self._sets[trial.sets], self.stats, replace(SHIPPED, strength=trial.strength), to=self.to)
+        """What a trial does to neurons and heads."""
+        found: list[Edit] = []
+        if trial.sets is not None and trial.strength is not None:
+            if trial.sets not in self._sets:
+                self._sets[trial.sets] = named_sets(self.stats, trial.sets)
+            how = replace(SHIPPED, strength=trial.strength)
+            found += steering(self._sets[trial.sets], self.stats, how, to=self.to)
+        if trial.head is not None and trial.factor is not None:
+            layer, _, number = trial.head.partition(".")
+            found.append(Scale(heads(self.model, [(int(layer), int(number))]), trial.factor))
+        return found
 
     def under(self, trial: Trial) -> AbstractContextManager[object]:
         return edited(self.model, self.edits(trial))
@@ -426,6 +456,41 @@ class _Search:
                 f"{': there is no bound on how far an edit may go' if not fewest else ''}."
             )
         self._kept = [self._kept_answers(name) for name in keep]
+
+    def learn_heads(self, prompts: Sequence[Prompt]) -> None:
+        """The attention heads that make right answers likelier than wrong ones, where the line turns wrong answers into right ones."""
+        if not self.options.heads:
+            return
+        without, told = (self.judged("first", one, prompts) for one in (UNEDITED, PROMPT))
+        rows = zip(self._texts(prompts), without.iter_rows(named=True), told.iter_rows(named=True), strict=True)
+        turned = [
+            (text, right["answer"], wrong["answer"])
+            for text, wrong, right in rows
+            if wrong["kind"] in _TURNED and right["kind"] is None
+        ]
+        if not turned:
+            self.notes.append("The line turns no wrong answer into a right one, so no attention head was looked for.")
+            return
+        taken = evenly(turned, COMPARED)
+
+        def make() -> dict[str, Any]:
+            self.progress("looking for an attention head", 0, None)
+            pairs = [[ids_of(self.tokenizer, text, answers[k]) for text, *answers in taken] for k in (0, 1)]
+            best = rank_heads(self.model, *pairs, first=FIRST).head(self.options.heads + 1)
+            return {"heads": best.to_dicts()}
+
+        try:
+            found = self.cells.record("heads", make)["heads"]
+        except ModelError as error:
+            self.notes.append(f"No attention head was looked for: {error}")
+            return
+        *best, next_one = found
+        self._heads = [f"{one['layer']}.{one['head']}" for one in best]
+        named = ", ".join(f"{one['layer']}.{one['head']} ({one['nats']:.1f} nats)" for one in best)
+        self.notes.append(
+            f"Attention heads (layer.head) that make right answers likeliest beside wrong ones, by {len(taken)} prompts that the line mends: {named}; the next "
+            f"has {next_one['nats']:.1f}."
+        )
 
     def _right(self, trial: Trial, prompts: Sequence[Prompt]) -> _Bound | None:
         judged = self.judged("first", trial, prompts)
@@ -545,23 +610,23 @@ class _Search:
         parts = []
         for row in table.filter("chosen").iter_rows(named=True):
             trial = _trial(row)
-            adapter = None if trial.sets is None else self._adapter(trial)
+            adapter = self._adapter(trial) if self.edits(trial) else None
             parts.append(self.judged("second", trial, second, adapter=adapter))
         return pl.concat(parts)
 
     def _adapter(self, trial: Trial) -> Path:
         """The folder of a trial's adapter, made where it is not there."""
-        folder = self.cells.place(f"adapter {trial.sets} × {trial.strength!r}")
+        folder = self.cells.place(f"adapter {trial.edit}")
         assert folder is not None  # a search has a folder
         if not folder.exists():
-            about = [f"writes {self.to} ({trial.sets}, strength {trial.strength!r})"]
+            about = [f"writes {self.to} ({trial.edit})"]
             how: dict[str, Any] = {"format": "lora", "tokenizer": self.tokenizer, "texts": self.texts, "about": about}
             export(self.model, self.edits(trial), folder, **how, progress=self.progress)
         return folder
 
     def ship(self, table: pl.DataFrame, rated: pl.DataFrame) -> None:
         """Put the adapter that is used in its place, with what was measured on its card: of it, of the line, and of the unedited model."""
-        for row in table.filter(pl.col("used") & pl.col("sets").is_not_null()).iter_rows(named=True):
+        for row in table.filter(pl.col("used") & EDITS).iter_rows(named=True):
             trial = _trial(row)
             named = {
                 NONE: "unedited",
@@ -591,61 +656,5 @@ def wrong_mass(identify: Identifier, texts: Sequence[str], language: str) -> flo
     return sum(found) / len(found)
 
 
-def chosen(table: pl.DataFrame) -> pl.DataFrame:
-    """What was tried, with the best of each family marked: the fewest failures, then the smallest KL divergence."""
-    best = set()
-    for (_family,), some in table.filter(pl.col("failing").is_not_null()).group_by("family", maintain_order=True):
-        best.add(some.sort("failing", "kl", nulls_last=False, maintain_order=True)["setting"][0])
-    return table.with_columns(pl.col("setting").is_in([*best]).alias("chosen"))
-
-
-def used(table: pl.DataFrame, judged: pl.DataFrame, resamples: int = 2000) -> pl.DataFrame:
-    """What was tried, with what is to be used marked: the family with the fewest failures where it was chosen, if on the other half too it fails less than
-    what needs no adapter, by more than chance; else the line, if it fails less on the first half and no more on the other; else nothing.
-    """
-    first = table.filter("chosen")
-    shares = judged.group_by("condition", maintain_order=True).agg(pl.col("kind").is_not_null().mean().alias("failing"))
-    second = dict(shares.iter_rows())
-    plain = first.filter(pl.col("sets").is_null()).sort("failing", maintain_order=True)["setting"].to_list()
-    edits = first.filter(pl.col("sets").is_not_null())["setting"].to_list()
-    against = min(plain, key=lambda one: second[one])
-    gains = {one: gain(judged, one, against, resamples) for one in edits}
-    best = first.sort("failing", maintain_order=True)["setting"][0]
-    high = gains[best]["gain_high"] if best in gains else None
-    steady = (
-        plain[0] if second[plain[0]] <= second[plain[-1]] else NONE
-    )  # a line that is worse on the other half is none
-    name = best if high is not None and high < 0 else steady
-    of = pl.col("setting")
-    columns = [
-        of.replace_strict(second, default=None, return_dtype=pl.Float64).alias("reported_failing"),
-        *(
-            of.replace_strict(
-                {one: row[key] for one, row in gains.items()}, default=None, return_dtype=pl.Float64
-            ).alias(key)
-            for key in (f"gain{end}" for end in ENDS)
-        ),
-    ]
-    return table.with_columns(*columns, (of == name).alias("used")).select(*CURES)
-
-
-def gain(judged: pl.DataFrame, ours: str, theirs: str, resamples: int) -> dict[str, float | None]:
-    """The share of answers that fail in one condition less that in another, paired over questions, with its interval."""
-    each = (
-        judged.filter(pl.col("condition").is_in([ours, theirs]))
-        .group_by("question", maintain_order=True)
-        .agg(
-            *(
-                (pl.col("kind").is_not_null() & (pl.col("condition") == one)).sum().alias(name)
-                for name, one in (("a", ours), ("b", theirs))
-            ),
-            (pl.col("condition") == ours).sum().alias("size"),
-        )
-    )
-    a, b, size = (each[name].to_numpy().astype(float) for name in ("a", "b", "size"))
-    drawn = Resamples(len(each), resamples, 0)
-    return drawn.named("gain", drawn.ratio(a - b, size))
-
-
 def _trial(row: Mapping[str, Any]) -> Trial:
-    return Trial(**{name: row[name] for name in ("family", "setting", "line", "sets", "strength")})
+    return Trial(**{name: row[name] for name in Trial.__dataclass_fields__})

@@ -10,7 +10,7 @@ import polars as pl
 
 from lape.data.language_id import base
 from lape.experiments.confusion.prompts import evenly
-from lape.experiments.confusion.table import CURES
+from lape.experiments.confusion.table import CURES, EDITS
 from lape.experiments.context import Tables
 from lape.experiments.section import Answer, Answers, Asked, Block, Picture, Rows, Section, interval, number
 from lape.experiments.table import Table
@@ -57,7 +57,7 @@ CURES_SHOWN = Table(
         **{
             name: kind
             for name, kind in CURES.items()
-            if kind != pl.Boolean and name not in ("family", "setting", "sets", "strength")
+            if kind != pl.Boolean and name not in ("family", "setting", "sets", "strength", "head", "factor")
         },
         "verdict": pl.String,
     },
@@ -123,12 +123,12 @@ def cured(tables: Tables) -> tuple[str, ...]:
         tables["confusion"].filter(pl.col("source") == ALL, pl.col("language") != ALL),
     )
     row = tried.filter("used").row(0, named=True)
-    edits = tried.filter(pl.col("sets").is_not_null())
+    edits = tried.filter(EDITS)
     rest = {
         "prompt": "Use the prompt: nothing beat it.",
         "none": "Use the model as it is: nothing that was tried fails less.",
     }
-    if row["sets"] is not None:
+    if row["family"] in ("adapter", "both"):
         what = "the adapter and the line in the prompt" if row["line"] else "the adapter"
         said = [
             f"Use {what} ({row['setting']}): beside what needs no adapter it changes the share that fails by {_gain(row)}."

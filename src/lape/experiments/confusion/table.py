@@ -50,11 +50,15 @@ CHANGES = {
 """A row per condition, but for the first, task and language (and `all`): its rates less those of `than`, on the `questions` that both were asked."""
 NONE, LINE = "none", "line"
 """What the unedited model, and the line in its prompt, are called beside edits."""
+EDITS = pl.col("family").is_in(["adapter", "both"])
+"""Of what was tried as a cure, what needs an adapter."""
 CURES = {
     **dict.fromkeys(("family", "setting"), pl.String),
     "line": pl.Boolean,
     "sets": pl.String,
-    **dict.fromkeys(("strength", "wrong_mass", "kl"), pl.Float64),
+    "strength": pl.Float64,
+    "head": pl.String,
+    **dict.fromkeys(("factor", "wrong_mass", "kl"), pl.Float64),
     "kl_answers": pl.Int64,
     "kept_kl": pl.Float64,
     "kept_worst": pl.String,
@@ -64,12 +68,12 @@ CURES = {
     **dict.fromkeys(("chosen", "used"), pl.Boolean),
 }
 """A row per thing that was tried as a cure: its `family` (none, prompt, adapter, both) and `setting`, whether a `line` is told, which `sets` of neurons are
-raised at which `strength`. Of edits, from the screening: `wrong_mass` (mean probability that the beginnings of answers are in another language), `kl` (KL
-divergence from the unedited model on `kl_answers` of its right answers, nats a token, with the line on both sides where there is one; null where there
-are none, or it is infinite), `kept_kl` (the largest of the languages that are kept, `kept_worst`), and whether both are `within` their bounds. Of what
-answered: `answers` and the share `failing` on the half that is chosen on, and `reported_failing` on the other (null where it was not asked there).
-`gain`: there, of edits, its failures less those of the better of line and unedited model, with 95 % interval over questions. `chosen`: the best of its
-family. `used`: what is to be used.
+raised at which `strength`, and which attention `head` (layer.head) is multiplied by which `factor`. Of edits, from the screening: `wrong_mass` (mean
+probability that the beginnings of answers are in another language), `kl` (KL divergence from the unedited model on `kl_answers` of its right answers, nats
+a token, with the line on both sides where there is one; null where there are none, or it is infinite), `kept_kl` (the largest of the languages that are
+kept, `kept_worst`), and whether both are `within` their bounds. Of what answered: `answers` and the share `failing` on the half that is chosen on, and
+`reported_failing` on the other (null where it was not asked there). `gain`: there, of edits, its failures less those of the better of line and unedited
+model, with 95 % interval over questions. `chosen`: the best of its family. `used`: what is to be used.
 """
 _FEWEST = 5
 """Questions that each of the rates needs whose mean has an interval; all of them together need 20."""
