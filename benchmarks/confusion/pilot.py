@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -28,6 +29,7 @@ from lape.data.language_id import identifier
 from lape.experiments.confusion.prompts import CROSSLINGUAL, MONOLINGUAL, read_prompts
 from lape.measure.answer_loss import answer_losses, ids_of
 from lape.measure.generation import SamplingOptions, filler, padded, write
+from lape.measure.heads import rank_heads
 from lape.measure.prompts import Message, conversation, language_name
 from lape.model.body import evaluating, hidden_states
 from lape.model.loss import find_head
@@ -62,10 +64,10 @@ def named(way: Way) -> str:
 class Pilot:
     """A bench, and what is kept of it in a folder."""
 
-    def __init__(self, bench: Bench, out: Path, new_tokens: int, batch: int) -> None:
+    def __init__(self, bench: Bench, out: Path, new_tokens: int, batch: int, rank: bool) -> None:
         self.bench, self.out, self.batch, self.new_tokens = bench, out, batch, new_tokens
         self.model, self.tokenizer = bench.model, bench.tokenizer
-        self.head = find_head(bench.model)
+        self.head, self.rank = find_head(bench.model), rank
 
     def options(self, way: Way, new_tokens: int | None = None) -> SamplingOptions:
         drawn = {} if way.draw is None else {"temperature": 0.3, "top_p": 0.75, "seed": way.draw}
@@ -156,6 +158,8 @@ class Pilot:
         path = self.out / "head.json"
         bench, config = self.bench, self.model.config
         bench.head_means = self._head_means(texts)
+        if not path.is_file() and self.rank:
+            files.write_json(path, self._ranked(languages))
         if not path.is_file():
             some = samples.questions("development", languages=("en",))["en"][12:16]
             asked = [(k, f"{one} Answer in {language_name(k, 'en')}.") for k in languages for one in some]
@@ -207,6 +211,29 @@ class Pilot:
         kept = json.loads(path.read_text(encoding="utf-8"))
         bench.head, bench.control = ((kept[k]["layer"], kept[k]["head"]) for k in ("best", "control"))
 
+    def _ranked(self, languages: Sequence[str]) -> dict[str, Any]:
+        """The head that makes right answers, as the line gives them, likeliest beside wrong ones without it, as `lape fix` finds it; on our own questions."""
+        some = samples.questions("development", languages=("en",))["en"][12:]
+        asked = [(k, f"{one} Answer in {language_name(k, 'en')}.") for k in languages for one in some]
+        prompts = [self.prompt(WAYS[0], one, k) for k, one in asked]
+        told = [self.prompt(WAYS[1], one, k) for k, one in asked]
+        tell = identifier("lingua", [*languages, "en", "zh"])
+        answers = [
+            [one.text.strip() for one in write(self.model, self.tokenizer, each, self.options(WAYS[0], 24))]
+            for each in (prompts, told)
+        ]
+        wrong, right = (
+            [guess.language == k for (k, _), guess in zip(asked, tell(each), strict=True)] for each in answers
+        )
+        turned = [k for k in range(len(asked)) if right[k] and not wrong[k]]
+        pairs = [[ids_of(self.tokenizer, prompts[k], answers[told][k]) for k in turned] for told in (1, 0)]
+        ranked = rank_heads(self.model, *pairs)
+        best = ranked.row(0, named=True)
+        same = ranked.filter(pl.col("head") != best["head"], layer=best["layer"])
+        control = same.row(len(same) // 2, named=True)
+        print("ranked", len(turned), ranked.head(5).rows(), flush=True)
+        return {"best": best, "control": control, "turned": len(turned), "ranked": ranked.head(20).to_dicts()}
+
     @torch.inference_mode()
     def _head_means(self, texts: dict[str, Sequence[str]]) -> dict[str, Tensor]:
         """(layers, heads, width of a head) of each language: the mean over positions but the first of what goes into the output projection."""
@@ -251,11 +278,16 @@ def main() -> None:
     parser.add_argument("--new-tokens", type=int, default=64)
     parser.add_argument("--batch", type=int, default=40)
     parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument(
+        "--rank", action="store_true", help="find the head by gradients, as lape fix does, instead of by its absence"
+    )
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     model, tokenizer = lape.load(given.model, dtype=given.dtype)
-    pilot = Pilot(Bench(model, tokenizer, ActivationStats.load(given.run)), given.out, given.new_tokens, given.batch)
+    pilot = Pilot(
+        Bench(model, tokenizer, ActivationStats.load(given.run)), given.out, given.new_tokens, given.batch, given.rank
+    )
     ways = [one for one in WAYS if given.ways is None or one.name in given.ways]
     asked = {k: questions(given.lcb, k, given.monolingual, given.most) for k in given.languages}
     tell = identifier("lingua", [*given.languages, "en", "zh"])

@@ -36,6 +36,16 @@ SIDES: Mapping[str, Sequence[str]] = {
     "neurons": [way.name for way in WAYS if way.family == "neurons"],
     "neurons alone": [way.name for way in WAYS if way.family == "neurons" and not way.line],
     "head": [way.name for way in WAYS if way.name.startswith(("head ×", "line + head ×")) and way.family == "head"],
+    "edits": [
+        way.name
+        for way in WAYS
+        if way.family in ("neurons", "neurons and head") or way.name.startswith(("head ×", "line + head ×"))
+    ],
+    "one other": [
+        way.name
+        for way in WAYS
+        if way.family in ("none", "prompt") or (way.family in ("output", "residual") and not way.line)
+    ],
     "one rival": [
         way.name
         for way in WAYS
@@ -50,8 +60,16 @@ SIDES: Mapping[str, Sequence[str]] = {
         if way.family not in ("neurons", "neurons and head", "noise") and "control" not in way.name
     ],
 }
-"""Who is compared: neurons with the line or without; rivals one at a time, or the line together with another one."""
-PAIRS = (("neurons", "one rival"), ("head", "prompt"), ("neurons", "any rival"), ("neurons alone", "one rival"))
+"""Who is compared: neurons with the line or without; `edits`, what `lape fix` tries: neurons, the head, both; rivals one at a time, or the line together with
+another one; `one other`: rivals one at a time, without heads.
+"""
+PAIRS = (
+    ("edits", "one other"),
+    ("neurons", "one rival"),
+    ("head", "prompt"),
+    ("neurons", "any rival"),
+    ("neurons alone", "one rival"),
+)
 CHOSEN = {
     **dict.fromkeys(("side", "rival", "language"), pl.String),
     "questions": pl.Int64,

@@ -181,6 +181,7 @@ def main() -> None:
     parser.add_argument("--xquad", type=Path)
     parser.add_argument("--languages", nargs="+", required=True)
     parser.add_argument("--ways", nargs="+", required=True)
+    parser.add_argument("--head", help="of ways that scale one: LAYER.HEAD")
     parser.add_argument("--questions", type=int, default=60)
     parser.add_argument("--batch", type=int, default=20)
     parser.add_argument("--dtype", default="bfloat16")
@@ -189,6 +190,9 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     model, tokenizer = lape.load(given.model, dtype=given.dtype)
     tasks = Tasks(Bench(model, tokenizer, ActivationStats.load(given.run)), given.out, given.batch)
+    if given.head:
+        layer, _, head = given.head.partition(".")
+        tasks.bench.head = int(layer), int(head)
     ways = {way.name: way for way in WAYS}
     rows, before = [], {}
     for name in dict.fromkeys(["none", *given.ways]):

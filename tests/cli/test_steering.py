@@ -612,7 +612,7 @@ def test_export_writes_a_language_as_an_adapter_of_rank_one(folder, tmp_path, ca
     assert "Change of loss on text" in said
     assert "--max-lora-rank 1 " in said
     model, neurons = polyglot(), LanguageNeurons.load(folder / "run")
-    (edit,) = edits_in(tmp_path / "to-fr", neurons.space)
+    (edit,) = edits_in(tmp_path / "to-fr", model)
     assert edit.neurons == neurons["fr"]
     ids = torch.randint(5, len(polyglot_tokenizer()), (2, 12), generator=torch.Generator().manual_seed(1))
     with torch.no_grad(), lape.edited(model, edit):
@@ -630,8 +630,22 @@ def test_export_joins_a_language_to_write_with_one_to_do_without(folder, tmp_pat
         export(folder, tmp_path / "out", "--to", "fr", "--strength", "1", "--off", "en", "--sets", "lape", *texts),
     )
     assert "writes fr (strength 1), without en" in said
-    kinds = [type(one).__name__ for one in edits_in(tmp_path / "out", LanguageNeurons.load(folder / "run").space)]
+    kinds = [type(one).__name__ for one in edits_in(tmp_path / "out", polyglot())]
     assert kinds == ["Off", "Add"]
+
+
+@pytest.mark.parametrize("of", ["run", "no-neurons"])
+def test_export_scales_attention_heads(folder, tmp_path, capsys, of):
+    """Heads need no neurons: a run with statistics says of which model they are."""
+    more = ["--head", "0.1=2", "--head", "1.3=0", "--format", "lora"]
+    said = said_by(capsys, export(folder, tmp_path / "out", *more, of=of))
+    assert "head 1 of layer 0 × 2, head 3 of layer 1 × 0" in said
+    assert "It is the edit" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    model = polyglot()
+    first, second = edits_in(tmp_path / "out", model)
+    assert (first.factor, second.factor) == (2.0, 0.0)
+    assert first.neurons.space.heads(first.neurons.flat) == [(0, 1)]
+    assert second.neurons.space.heads(second.neurons.flat) == [(1, 3)]
 
 
 @pytest.mark.parametrize(
@@ -648,6 +662,10 @@ def test_export_joins_a_language_to_write_with_one_to_do_without(folder, tmp_pat
         (("--scale", "zh=2"), "run", ["no neurons of zh", "en, fr, id"]),
         (("--scale", "french=2"), "run", ["'french' is not a language tag"]),
         (("--scale", "=2"), "run", ["is not a language tag"]),
+        (("--head", "0.1"), "run", ["--head 0.1 is not LAYER.HEAD=FACTOR", "--head 17.2=2"]),
+        (("--head", "0=2"), "run", ["--head 0=2 is not LAYER.HEAD=FACTOR"]),
+        (("--head", "0.9=2"), "run", ["Layer 0 has attention heads 0 to 3, not 9"]),
+        (("--head", "9.0=2"), "run", ["There is no layer 9 with attention heads"]),
         (("--off", "zh"), "run", ["no neurons of zh", "en, fr, id"]),
         (("--scale", "fr=2"), "no-neurons", ["holds no neurons yet", "lape identify"]),
         (("--scale", "fr=2"), "nowhere", ["nowhere"]),

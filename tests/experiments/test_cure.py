@@ -20,12 +20,16 @@ pytest.importorskip("lingua", reason="needs the extra lid")
 import lape
 from lape.data.language_id import Guess
 from lape.errors import FileError, MismatchError, ModelError, OptionError, TextError
-from lape.experiments.confusion import cure as module
+from lape.experiments.confusion import cure as curing
 from lape.experiments.confusion import run as asking
-from lape.experiments.confusion.cure import ADAPTER, RUN, CureOptions, chosen, cure, halves, used, with_line, wrong_mass
+from lape.experiments.confusion import search as module
+from lape.experiments.confusion.cure import RUN, cure
+from lape.experiments.confusion.decision import chosen, halves, used
 from lape.experiments.confusion.prompts import Prompt, default_prompts
+from lape.experiments.confusion.search import ADAPTER, CureOptions, wrong_mass
 from lape.experiments.confusion.section import cured, into, section, side_by_side
 from lape.experiments.confusion.table import CURES
+from lape.experiments.confusion.trial import grid, with_line
 from lape.measure.answer_failures import Failing
 from lape.measure.language_confusion import Verdict
 from lape.ship import lora
@@ -215,7 +219,7 @@ def test_a_search_that_was_stopped_goes_on_to_the_same_bytes(made, tmp_path, mon
     model, tokenizer, texts = made
     how = {"to": "fr", "strengths": (10.0, 20.0), **HOW}
     plan = {"screened": 2, "answered": 2}
-    monkeypatch.setattr(module._Search, "plan", lambda *_: plan)
+    monkeypatch.setattr(module.Search, "plan", lambda *_: plan)
     whole = cure(model, tokenizer, prompts(), texts, folder=tmp_path / "whole", **how)
     calls: list[str] = []
     real = module.confusion
@@ -275,7 +279,7 @@ def test_what_cannot_be_searched_is_refused_before_anything_is_asked(made, tmp_p
     model, tokenizer, texts = made
     how = {"to": "fr", "folder": tmp_path / "fix", **HOW}
     monkeypatch.setattr(module, "confusion", lambda *_, **__: pytest.fail("it was asked"))
-    monkeypatch.setattr(module, "record", lambda *_, **__: pytest.fail("it was recorded"))
+    monkeypatch.setattr(curing, "record", lambda *_, **__: pytest.fail("it was recorded"))
     with pytest.raises(TextError, match="Expected at least 40"):
         cure(model, tokenizer, prompts(39), texts, **how)
     with pytest.raises(TextError, match="Expected vi and at least one other"):
@@ -316,14 +320,14 @@ def test_an_adapter_is_read_as_it_was_written(tmp_path):
 def test_routed_experts_are_refused_before_anything_is_asked(made, tmp_path, monkeypatch):
     """An adapter cannot reach them, which the search would find at its end."""
     _, tokenizer, texts = made
-    real = module.find
+    real = curing.find
 
     def routed(model):
         found = real(model)
         return replace(found, sites=[replace(one, layout=object()) for one in found.sites])
 
-    monkeypatch.setattr(module, "find", routed)
-    monkeypatch.setattr(module, "record", lambda *_, **__: pytest.fail("it was recorded"))
+    monkeypatch.setattr(curing, "find", routed)
+    monkeypatch.setattr(curing, "record", lambda *_, **__: pytest.fail("it was recorded"))
     with pytest.raises(OptionError, match="routed experts'"):
         cure(planted(), tokenizer, prompts(), texts, to="fr", folder=tmp_path, **HOW)
 
@@ -375,8 +379,8 @@ def test_the_prompts_that_fail_are_screened(made, tmp_path, monkeypatch):
     model, tokenizer, texts = made
     monkeypatch.setattr(asking, "Failures", Half)
     seen = []
-    real = module._Search._begun
-    monkeypatch.setattr(module._Search, "_begun", lambda *given: seen.append((given[3], given[2])) or real(*given))
+    real = module.Search._begun
+    monkeypatch.setattr(module.Search, "_begun", lambda *given: seen.append((given[3], given[2])) or real(*given))
     cure(model, tokenizer, prompts(160), texts, to="fr", folder=tmp_path, strengths=(0.01,), **HOW)
     first, _ = halves(prompts(160))
     screened = next(some for count, some in seen if count == module.FIRST)
@@ -453,11 +457,9 @@ def test_without_heads_none_is_tried(wishing, tmp_path):
     assert found["confusion_cures"].filter("used")["setting"].to_list() == ["line"]
 
 
-def test_heads_come_after_the_first_neurons(made, tmp_path):
-    options = CureOptions(sets=("difference:4", "lape:4"), strengths=(0.5, 1.0), factors=(2.0, 1.5))
-    search = object.__new__(module._Search)
-    search.options, search._heads = options, ["3.1"]
-    assert [one.setting for one in search.grid("both")] == [
+def test_heads_come_after_the_first_neurons():
+    given = ("difference:4", "lape:4"), (0.5, 1.0), ("3.1",), (2.0, 1.5)
+    assert [one.setting for one in grid("both", *given)] == [
         "line + difference:4 × 0.5",
         "line + difference:4 × 0.5 + head 3.1 × 2.0",
         "line + difference:4 × 0.5 + head 3.1 × 1.5",
@@ -467,7 +469,7 @@ def test_heads_come_after_the_first_neurons(made, tmp_path):
         "line + lape:4 × 0.5",
         "line + lape:4 × 1.0",
     ]
-    assert [one.edit for one in search.grid("both")] == [one.setting for one in search.grid("adapter")]
+    assert [one.edit for one in grid("both", *given)] == [one.setting for one in grid("adapter", *given)]
 
 
 def test_a_model_whose_heads_cannot_be_proven_is_searched_without(wishing, tmp_path, monkeypatch):

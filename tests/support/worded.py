@@ -7,8 +7,8 @@ from collections import Counter
 import pytest
 
 from lape.data.language_id import Guess
-from lape.experiments.confusion import cure as searching
 from lape.experiments.confusion import run as asking
+from lape.experiments.confusion import search as searching
 from lape.experiments.confusion.prompts import Prompt
 from lape.measure.answer_failures import Failing
 from lape.measure.language_confusion import Verdict

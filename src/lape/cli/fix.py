@@ -18,9 +18,10 @@ from lape.data import samples
 from lape.data.languages import tag
 from lape.data.texts import Texts
 from lape.errors import OptionError
-from lape.experiments.confusion.cure import ADAPTER, RUN, CureOptions, cure
+from lape.experiments.confusion.cure import RUN, cure
 from lape.experiments.confusion.prompts import default_prompts, read_prompts
 from lape.experiments.confusion.run import told_line
+from lape.experiments.confusion.search import ADAPTER, CureOptions
 from lape.experiments.confusion.section import cured, cures_shown, into
 from lape.experiments.confusion.table import EDITS
 from lape.experiments.known import placeholders, recorded_in

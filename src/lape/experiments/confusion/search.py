@@ -1,0 +1,452 @@
+"""A search for a cure: what is tried, within which bounds, on which of the questions, and what is written of it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import polars as pl
+
+from lape.data.language_id import Identifier, alike, base, identifier, lingua_languages
+from lape.data.texts import Texts
+from lape.edit.edit import Edit, Scale, edited
+from lape.edit.steer import SHIPPED, steering
+from lape.errors import ModelError, OptionError
+from lape.experiments.confusion.prompts import MONOLINGUAL, Prompt, default_prompts, evenly
+from lape.experiments.confusion.run import ConfusionOptions, confusion, text_of, told_line
+from lape.experiments.confusion.table import EDITS, LINE, NONE
+from lape.experiments.confusion.trial import PROMPT, UNEDITED, Family, Trial, grid, with_line
+from lape.measure.answer_loss import ids_of
+from lape.measure.bench import named_sets
+from lape.measure.divergence import TOKENS, divergence
+from lape.measure.generation import GenerationOptions, write
+from lape.measure.heads import rank_heads
+from lape.measure.language_confusion import ALL, Judge
+from lape.measure.prompts import may_think
+from lape.model.heads import heads
+from lape.options import positive
+from lape.progress import Progress, each
+from lape.ship.export import export, placed
+from lape.store import files
+from lape.store.cells import Cells
+from lape.values.neurons import LanguageNeurons
+from lape.values.stats import ActivationStats
+
+if TYPE_CHECKING:
+    pass
+
+
+ADAPTER = "adapter"
+"""Where the adapter is written within the folder, if one is to be used."""
+CODE = "code"
+"""What `keep` calls answers to programming questions."""
+_CODE = (
+    "Write a Python function that returns the n-th Fibonacci number.",
+    "Write a Python function that checks whether a string is a palindrome.",
+    "Show me how to read a CSV file in Python and sum one column.",
+    "Write a SQL query that counts orders per customer.",
+    "Write a JavaScript function that removes duplicates from an array.",
+    "Write a bash one-liner that counts the lines of all .txt files.",
+    "Write a Python class for a stack with push and pop.",
+    "Explain this error: IndexError: list index out of range.",
+)
+SCREENED, FIRST = 32, 8
+"""Prompts on which an edit is screened, and the first tokens of each answer that are looked at."""
+COMPARED = 16
+"""Answers of each kind on which the KL divergence is measured."""
+_TURNED = ("other_script", "other_language", "slipped")
+"""Kinds of failure that are a matter of the language alone."""
+_ALIKE = 0.05
+"""Shares of wrong first tokens that differ less are not told apart by so few prompts."""
+_MOST = 6
+"""Edits of a family whose answers are generated, at most."""
+_PACED = 16
+"""Tokens that are generated to see how fast that is."""
+
+
+@dataclass(frozen=True)
+class CureOptions(GenerationOptions):
+    """How a cure is looked for."""
+
+    new_tokens: int = 100
+    """At most this many new tokens per answer."""
+    batch: int = 40
+    """Prompts that run at once."""
+    system: str | None = None
+    """What a chat model is told first in any case, where a prompt says nothing of its own; {language} as in line."""
+    line: str = "Always answer in {language}."
+    """What the system is told, alone and beside edits; {language} stands for the language's English name."""
+    minutes: float = 60.0
+    """About how long the search may take once the neurons are known, divided equally over edits alone and beside the line. One of each is tried at least."""
+    sets: tuple[str, ...] = ("difference:100", "difference:200", "difference:50", "lape:100")
+    """Which neurons are raised: difference:N (the N largest differences of mean activation), or lape:N; the first are tried first."""
+    strengths: tuple[float, ...] = (0.25, 0.5, 0.35, 0.15, 0.75, 1.0)
+    """How strongly, as a share of the mean activation in the language; the first are tried first."""
+    heads: int = 1
+    """How many attention heads are tried too, those first that make right answers likelier than wrong ones; 0: none."""
+    factors: tuple[float, ...] = (2.0, 1.5)
+    """By how much what such a head writes is multiplied, alone and beside neurons; the first are tried first."""
+    kl: float = 0.1
+    """The largest KL divergence from the unedited model on its own right answers, nats a token. What is further away is not used."""
+    kept_kl: float = 0.05
+    """The same on answers in the languages that are kept."""
+    resamples: int = 2000
+    """Bootstrap resamples of the questions behind the 95 % intervals."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "resamples")
+        if not self.sets or not self.strengths or min(self.strengths) <= 0:
+            raise OptionError("sets and strengths must each name one or more, and strengths be above 0.")
+        if not all(1 < one < math.inf for one in self.factors) or self.heads < 0 or (self.heads and not self.factors):
+            raise OptionError(
+                "factors must be above 1, with one or more where heads are tried, and heads be 0 or more."
+            )
+        if any(len({*some}) < len(some) for some in (self.sets, self.strengths, self.factors)):
+            raise OptionError("sets, strengths or factors name the same twice. Name each once.")
+        for name in ("minutes", "kl", "kept_kl"):
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                raise OptionError(f"{name} is {value}. Expected a number above 0.")
+
+
+@dataclass(frozen=True)
+class _Bound:
+    """Answers that an edit should leave as they are."""
+
+    name: str
+    """The language of the answers, or code."""
+    asked: Sequence[Prompt]
+    """What was asked, with the line where it was told."""
+    answers: Sequence[str]
+    most: float
+    """The largest KL divergence on them, nats a token."""
+
+
+class Search:
+    """A model, what may mend it, and what is kept of it in a folder."""
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        stats: ActivationStats,
+        texts: Texts,
+        to: str,
+        options: CureOptions,
+        folder: Path,
+        judge: tuple[Any, Any],
+        progress: Progress,
+    ) -> None:
+        self.model, self.tokenizer, self.stats, self.texts, self.to = model, tokenizer, stats, texts, to
+        self.options, self.folder, self.progress = options, folder, progress
+        self.words, self.lid = judge
+        self.cells = Cells(folder / files.CELLS)
+        self.notes: list[str] = []
+        self.thinking = False if may_think(tokenizer) else None
+        """Off where the template has a switch: the first tokens of an answer are looked at."""
+        self._sets: dict[str, LanguageNeurons] = {}
+        self._heads: list[str] = []
+        self._judged: dict[tuple[str, str], pl.DataFrame] = {}
+        self._bounds: dict[Family, _Bound | None] = {}
+        self._kept: list[_Bound] = []
+        for one in self.grid("adapter"):
+            self.edits(one)  # refuses before anything is asked
+
+    # What is tried
+
+    def grid(self, family: Literal["adapter", "both"]) -> Iterator[Trial]:
+        """Every edit of a family, those that are tried first first."""
+        return grid(family, self.options.sets, self.options.strengths, self._heads, self.options.factors)
+
+    def edits(self, trial: Trial) -> list[Edit]:
+        """What a trial does to neurons and heads."""
+        found: list[Edit] = []
+        if trial.sets is not None and trial.strength is not None:
+            if trial.sets not in self._sets:
+                self._sets[trial.sets] = named_sets(self.stats, trial.sets)
+            how = replace(SHIPPED, strength=trial.strength)
+            found += steering(self._sets[trial.sets], self.stats, how, to=self.to)
+        if trial.head is not None and trial.factor is not None:
+            layer, _, number = trial.head.partition(".")
+            found.append(Scale(heads(self.model, [(int(layer), int(number))]), trial.factor))
+        return found
+
+    def under(self, trial: Trial) -> AbstractContextManager[object]:
+        """While inside, the model is edited so."""
+        return edited(self.model, self.edits(trial))
+
+    def asked(self, trial: Trial, prompts: Sequence[Prompt]) -> list[Prompt]:
+        """Prompts as they are asked under a trial."""
+        return [with_line(one, self.options.line) for one in prompts] if trial.line else [*prompts]
+
+    # Answers
+
+    def judged(
+        self, half: str, trial: Trial, prompts: Sequence[Prompt], *, adapter: Path | None = None
+    ) -> pl.DataFrame:
+        """The judged answers under a trial, or with its adapter."""
+        if (half, trial.setting) not in self._judged:
+            self._judged[half, trial.setting] = self._asked(half, trial, prompts, adapter)
+        return self._judged[half, trial.setting]
+
+    def _asked(self, half: str, trial: Trial, prompts: Sequence[Prompt], adapter: Path | None) -> pl.DataFrame:
+        usual = {key: getattr(self.options, key) for key in vars(GenerationOptions())}
+        more: dict[str, Any] = {"words": self.words, "lid": self.lid, "resamples": 1, "thinking": self.thinking}
+
+        def told(task: str, done: int, total: int | None) -> None:
+            self.progress(f"{task}: {trial.setting}", done, total)
+
+        with self.under(trial) if adapter is None else nullcontext():
+            found = confusion(
+                self.model,
+                self.tokenizer,
+                self.asked(trial, prompts),
+                **usual,
+                **more,
+                condition=trial.setting,
+                adapter=adapter,
+                folder=self.cells.place(f"{half} {trial.setting}"),
+                progress=told,
+            )
+        return found["confused_answers"]
+
+    def answered(self, trial: Trial, prompts: Sequence[Prompt], **known: Any) -> dict[str, Any]:
+        """The row of a trial that answered the prompts it is chosen on."""
+        judged = self.judged("first", trial, prompts)
+        failing = float(judged["kind"].is_not_null().mean())  # type: ignore[arg-type]
+        return {**asdict(trial), "within": True, **known, "answers": len(judged), "failing": failing}
+
+    def refuse_reasoning(self, prompts: Sequence[Prompt]) -> None:
+        """Raises OptionError for a model that reasons before it answers, whatever it is told: what it begins with is no answer."""
+        thought = self.judged("first", UNEDITED, prompts)["reasoning"].is_not_null()
+        if thought.mean() > 0.5:  # type: ignore[operator]
+            raise OptionError(
+                f"{int(thought.sum())} of {len(thought)} answers begin with reasoning, and lape fix looks at how answers begin. Expected a model that answers "
+                "at once, or a template that can switch reasoning off."
+            )
+
+    # Bounds
+
+    def learn_bounds(self, prompts: Sequence[Prompt], keep: Sequence[str]) -> None:
+        """The unedited model's answers that edits should leave as they are: right ones, without the line and with it, and those of what is kept."""
+        right = {one.family: self._right(one, prompts) for one in (UNEDITED, PROMPT)}
+        self._bounds["both"] = right["prompt"]
+        self._bounds["adapter"] = right["none"] or right["prompt"]
+        fewest = min(len(one.answers) if one else 0 for one in self._bounds.values())
+        if fewest < COMPARED:
+            self.notes.append(
+                f"The model gives {fewest} right answers in {self.to} to measure the KL divergence on, of {COMPARED} that are wanted"
+                f"{': there is no bound on how far an edit may go' if not fewest else ''}."
+            )
+        self._kept = [self._kept_answers(name) for name in keep]
+
+    def learn_heads(self, prompts: Sequence[Prompt]) -> None:
+        """The attention heads that make right answers likelier than wrong ones, where the line turns wrong answers into right ones."""
+        if not self.options.heads:
+            return
+        without, told = (self.judged("first", one, prompts) for one in (UNEDITED, PROMPT))
+        rows = zip(self._texts(prompts), without.iter_rows(named=True), told.iter_rows(named=True), strict=True)
+        turned = [
+            (text, right["answer"], wrong["answer"])
+            for text, wrong, right in rows
+            if wrong["kind"] in _TURNED and right["kind"] is None
+        ]
+        if not turned:
+            self.notes.append("The line turns no wrong answer into a right one, so no attention head was looked for.")
+            return
+        taken = evenly(turned, COMPARED)
+
+        def make() -> dict[str, Any]:
+            self.progress("looking for an attention head", 0, None)
+            pairs = [[ids_of(self.tokenizer, text, answers[k]) for text, *answers in taken] for k in (0, 1)]
+            best = rank_heads(self.model, *pairs, first=FIRST).head(self.options.heads + 1)
+            return {"heads": best.to_dicts()}
+
+        try:
+            found = self.cells.record("heads", make)["heads"]
+        except ModelError as error:
+            self.notes.append(f"No attention head was looked for: {error}")
+            return
+        *best, next_one = found
+        self._heads = [f"{one['layer']}.{one['head']}" for one in best]
+        named = ", ".join(f"{one['layer']}.{one['head']} ({one['nats']:.1f} nats)" for one in best)
+        self.notes.append(
+            f"Attention heads (layer.head) that make right answers likeliest beside wrong ones, by {len(taken)} prompts that the line mends: {named}; the next "
+            f"has {next_one['nats']:.1f}."
+        )
+
+    def _right(self, trial: Trial, prompts: Sequence[Prompt]) -> _Bound | None:
+        judged = self.judged("first", trial, prompts)
+        rows = zip(self.asked(trial, prompts), judged.iter_rows(named=True), strict=True)
+        pairs = evenly([(prompt, row["answer"]) for prompt, row in rows if row["kind"] is None], COMPARED)
+        if not pairs:
+            return None
+        asked, answers = zip(*pairs, strict=True)
+        return _Bound(self.to, asked, answers, self.options.kl)
+
+    def _kept_answers(self, name: str) -> _Bound:
+        """Questions in a language, or for code, with the unedited model's answers. No one tells it the line there."""
+        asked = _kept_prompts(name)
+
+        def make() -> dict[str, Any]:
+            return {"answers": self._begun(UNEDITED, asked, TOKENS, f"answering in {name}")}
+
+        return _Bound(name, asked, self.cells.record(f"kept {name}", make)["answers"], self.options.kept_kl)
+
+    def _begun(self, trial: Trial, prompts: Sequence[Prompt], new_tokens: int, task: str) -> list[str]:
+        """The beginnings of answers, prompts as they are."""
+        how = GenerationOptions(new_tokens, self.options.repetition_penalty, self.options.batch)
+        self.progress(task, 0, None)
+        with self.under(trial):
+            return [one.text for one in write(self.model, self.tokenizer, self._texts(prompts), how)]
+
+    def _texts(self, prompts: Sequence[Prompt]) -> list[str]:
+        how = ConfusionOptions(thinking=self.thinking)
+        return [text_of(self.tokenizer, one, how) for one in prompts]
+
+    def _far(self, trial: Trial, bound: _Bound) -> float | None:
+        """How far a trial is from the unedited model on answers; None where that is infinite."""
+        texts = zip(self._texts(bound.asked), bound.answers, strict=True)
+        pairs = [ids_of(self.tokenizer, text, answer) for text, answer in texts]
+        found = divergence(self.model, pairs, partial(self.under, trial))
+        return found if math.isfinite(found) else None
+
+    # The search
+
+    def plan(self, first: Sequence[Prompt], second: Sequence[Prompt]) -> dict[str, int]:
+        """How many edits of each family are screened, and how many answer: by how fast this machine is, and the minutes that there are."""
+
+        def make() -> dict[str, Any]:
+            some = evenly(first, self.options.batch)
+            started = time.perf_counter()
+            self._begun(UNEDITED, some, _PACED, "measuring how fast answers come")
+            token = (time.perf_counter() - started) / (_PACED * len(some))
+            answer = token * len(first) * self.options.new_tokens
+            screen = (
+                token * SCREENED * FIRST * 2 * (2 + len(self._kept))
+            )  # reading answers takes about as long as beginning them
+            rest = 60 * self.options.minutes - 2 * answer - 4 * token * len(second) * self.options.new_tokens
+            each_family = max(0.0, rest / 2)
+            screened = min(max(1, int(each_family / 2 / screen)), len([*self.grid("adapter")]))
+            return {"screened": screened, "answered": min(max(1, int(each_family / 2 / answer)), _MOST, screened)}
+
+        return self.cells.record("plan", make)
+
+    def family(
+        self, family: Literal["adapter", "both"], first: Sequence[Prompt], plan: Mapping[str, int]
+    ) -> dict[str, dict[str, Any]]:
+        """Rows of a family by setting: all that were screened, and of the best the failures of their answers."""
+        tried = [*self.grid(family)][: plan["screened"]]
+        task = "screening edits alone" if family == "adapter" else "screening edits beside the line"
+        some = self._worst(PROMPT if family == "both" else UNEDITED, first)
+        rows = {one.setting: (one, self._screened(one, some)) for one in each(tried, task, self.progress)}
+        within = [one for one in rows.values() if one[1]["within"]]
+        best = sorted(within, key=lambda one: round(one[1]["wrong_mass"] / _ALIKE))  # of those alike the first
+        found = {name: {**asdict(trial), **known} for name, (trial, known) in rows.items()}
+        for trial, known in best[: plan["answered"]]:
+            found[trial.setting] = self.answered(trial, first, **known)
+        return found
+
+    def _worst(self, trial: Trial, prompts: Sequence[Prompt]) -> list[Prompt]:
+        """Prompts to screen on: those whose answers are in another language, then those that fail otherwise, then others, evenly spread."""
+        kinds = self.judged("first", trial, prompts)["kind"].to_list()
+        turned = [k for k, kind in enumerate(kinds) if kind in _TURNED]
+        failed = [k for k, kind in enumerate(kinds) if kind is not None and kind not in _TURNED]
+        right = [k for k, kind in enumerate(kinds) if kind is None]
+        taken = [*turned, *failed][:SCREENED]
+        return [prompts[k] for k in (*taken, *evenly(right, SCREENED - len(taken)))]
+
+    def _screened(self, trial: Trial, prompts: Sequence[Prompt]) -> dict[str, Any]:
+        bound = self._bounds[trial.family]
+
+        def make() -> dict[str, Any]:
+            begun = self._begun(trial, self.asked(trial, prompts), FIRST, f"screening {trial.setting}")
+            kept = {one.name: self._far(trial, one) for one in self._kept}
+            mine = None if bound is None else self._far(trial, bound)
+            return {"wrong_mass": wrong_mass(self._identify, begun, self.to), "kl": mine, "kept": kept}
+
+        found = self.cells.record(f"screened {trial.setting}", make)
+        mine, kept = found["kl"], found["kept"]
+        worst = max(kept, key=lambda name: math.inf if kept[name] is None else kept[name]) if kept else None
+        bounded = [(mine, self.options.kl)] if bound is not None else []
+        bounded += [(one, self.options.kept_kl) for one in kept.values()]
+        return {
+            "wrong_mass": found["wrong_mass"],
+            "kl": mine,
+            "kl_answers": 0 if bound is None else len(bound.answers),
+            "kept_kl": kept[worst] if worst else None,
+            "kept_worst": worst,
+            "within": all(far is not None and far <= most for far, most in bounded),
+        }
+
+    @cached_property
+    def _identify(self) -> Identifier:
+        known = lingua_languages()
+        if base(self.to) not in known:
+            return Judge(self.lid, self.words).identify
+        return identifier("lingua", [one for one in (self.to, *self.stats.languages) if base(one) in known])
+
+    # What is reported and shipped
+
+    def reported(self, table: pl.DataFrame, second: Sequence[Prompt]) -> pl.DataFrame:
+        """Judged answers to the other half: of the unedited model, the line, and the best of each family, as an adapter."""
+        parts = []
+        for row in table.filter("chosen").iter_rows(named=True):
+            trial = Trial.read(row)
+            adapter = self._adapter(trial) if self.edits(trial) else None
+            parts.append(self.judged("second", trial, second, adapter=adapter))
+        return pl.concat(parts)
+
+    def _adapter(self, trial: Trial) -> Path:
+        """The folder of a trial's adapter, made where it is not there."""
+        folder = self.cells.place(f"adapter {trial.edit}")
+        assert folder is not None  # a search has a folder
+        if not folder.exists():
+            about = [f"writes {self.to} ({trial.edit})"]
+            how: dict[str, Any] = {"format": "lora", "tokenizer": self.tokenizer, "texts": self.texts, "about": about}
+            export(self.model, self.edits(trial), folder, **how, progress=self.progress)
+        return folder
+
+    def ship(self, table: pl.DataFrame, rated: pl.DataFrame) -> None:
+        """Put the adapter that is used in its place, with what was measured on its card: of it, of the line, and of the unedited model."""
+        for row in table.filter(pl.col("used") & EDITS).iter_rows(named=True):
+            trial = Trial.read(row)
+            named = {
+                NONE: "unedited",
+                LINE: "the line alone",
+                trial.setting: "this adapter and the line" if trial.line else "this adapter",
+            }
+            shown = rated.filter(pl.col("condition").is_in([*named]), source=ALL, language=self.to)
+            answers = shown.with_columns(pl.col("condition").replace(named)).to_dicts()
+            line = told_line(self.options.line, self.to)
+            placed(self._adapter(trial), self.folder / ADAPTER, answers=answers, line=line)
+
+
+def wrong_mass(identify: Identifier, texts: Sequence[str], language: str) -> float:
+    """Mean share of probability that texts are in another language, by an identifier; half where it cannot tell.
+
+    Example:
+        >>> from lape.data.language_id import lingua
+        >>> from lape.experiments.confusion.cure import wrong_mass
+        >>> identify = lingua(["fr", "en"])
+        >>> wrong_mass(identify, ["Le ciel est bleu parce que la lumière"], "fr") < 0.2 < wrong_mass(identify, ["The sky is blue because"], "fr")
+        True
+    """
+    found = []
+    for guess in identify(texts):
+        right = guess.language in alike(language)
+        found.append(0.5 if guess.language is None else 1 - guess.certainty if right else guess.certainty)
+    return sum(found) / len(found)
+
+
+def _kept_prompts(name: str) -> list[Prompt]:
+    if name == CODE:
+        return [Prompt(one, "en") for one in _CODE]
+    return [one for one in default_prompts([name], COMPARED) if one.task == MONOLINGUAL]
