@@ -408,6 +408,32 @@ def _mean_kl(near: pl.DataFrame) -> pl.DataFrame:
     return near.group_by("way", maintain_order=True).agg(pl.col("kl").mean())
 
 
+def ranked_heads(model: str) -> Iterator[str]:
+    """Of each language the attention heads that make right answers likeliest beside wrong ones, as layer.head with nats, and the first over the second."""
+    for (language,), some in table("confusion", f"{model}-heads").group_by("language", maintain_order=True):
+        first, *others = some.head(3).iter_rows(named=True)
+        named = [f"{row['layer']}.{row['head']} ({row['nats']:.1f})" for row in (first, *others)]
+        yield f"| {language} | {first['answers']} | {' | '.join(named)} | {first['nats'] / others[0]['nats']:.1f} |"
+
+
+def served(model: str) -> Iterator[str]:
+    """An adapter at hand and in a server: rates of both, and their difference paired over questions."""
+    rates, changes = (table("confusion", f"{model}-{name}") for name in ("served", "served_changes"))
+    here, there = rates["condition"].unique(maintain_order=True)
+    for task in ("crosslingual", "monolingual"):
+        some = rates.filter(pl.col("source") == "all", pl.col("language") != "all", task=task)
+        change = changes.filter(pl.col("language") != "all", task=task).row(0, named=True)
+        cells = []
+        for rate in ("lpr", "failing"):
+            cells += [f"{some.filter(condition=one)[rate].item():.3f}".removeprefix("0") for one in (here, there)]
+            low, at, high = (
+                f"{change[f'{rate}_change{end}']:+.3f}".replace("0.", ".").replace("-", "−")
+                for end in ("_low", "", "_high")
+            )
+            cells.append(f"{at} ({low} to {high})")
+        yield f"| {task} | {some['answers'][0]} | {' | '.join(cells)} |"
+
+
 def kinds_of_failure(model: str) -> Iterator[str]:
     """How cross-lingual answers fail, the mean over languages, of every way."""
     kinds = ("other_language", "other_script", "slipped", "refused", "repeats", "line", "word", "empty")
@@ -426,6 +452,11 @@ def held_out(model: str, side: str, rival: str) -> Iterator[str]:
         ratio = "–" if row["ratio"] is None else _bare(row["ratio"])
         difference = f"{row['difference']:+.2f}".replace("-", "−")
         yield f"| {' | '.join([*names, *shares, f'{difference} ({apart})', ratio])} |"
+
+
+def held_out_whole(model: str, side: str, rival: str) -> Iterator[str]:
+    """The rows of `held_out` as one text: tables of the same page share some of their rows."""
+    yield "\n".join(held_out(model, side, rival))
 
 
 def suffered(model: str) -> Iterator[str]:

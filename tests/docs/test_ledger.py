@@ -31,6 +31,7 @@ COVERED = (
     "README.md",
     *(f"docs/{name}.md" for name in ("results", "choosing", "steering", "honest", "concepts", "start")),
     "docs/studies/adapters/README.md",
+    "docs/studies/confusion/README.md",
 )
 MEASURED = [page for page in COVERED if page != "docs/concepts.md"]
 

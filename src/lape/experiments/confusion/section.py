@@ -233,7 +233,7 @@ def findings(whole: pl.DataFrame) -> tuple[str, ...]:
             f", most in {worst['language']} ({number(worst['failing'])})" if len(each) > 1 and worst["failing"] else ""
         )
         named = worst["language"] if len(each) == 1 else f"{len(each)} languages"
-        begun = f"{where[:1].upper()}{where[1:]}: a share" if where else "A share"
+        begun = f"{where if condition else where.capitalize()}: a share" if where else "A share"
         failing = f"{number(mean['failing'])} {interval(mean['failing_low'], mean['failing_high'])}"
         passing = f"{number(mean['lpr'])} {interval(mean['lpr_low'], mean['lpr_high'])}"
         said.append(
