@@ -16,7 +16,7 @@ from lape.data import samples
 from lape.data.texts import documents
 from lape.ship import lora
 from support.planted import planted, planted_texts, planted_tokenizer
-from support.worded import judged_by_words, prompts
+from support.worded import WISH_LINE, judged_by_words, prompts, wishes, wishing_model
 
 
 @pytest.mark.parametrize(
@@ -111,6 +111,54 @@ def test_what_is_worth_it_is_written_and_its_command_makes_it_again(tmp_path, ca
         )
         == 0
     )
+
+
+def test_a_head_that_is_worth_it_is_made_again_by_its_command(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    judged_by_words(monkeypatch)
+    model, tokenizer = wishing_model()
+    model.save_pretrained("model")
+    tokenizer.save_pretrained("model")
+    with open("mine.jsonl", "w") as file:
+        file.writelines(json.dumps({"prompt": one.text, "language": "fr"}) + "\n" for one in wishes())
+    for language, known in planted_texts(0).items():
+        Path(f"{language}.txt").write_text("\n".join(known.texts))
+    words = [
+        "fix",
+        "model",
+        "--answer",
+        "fr",
+        "--prompts",
+        "mine.jsonl",
+        "--line",
+        WISH_LINE,
+        "--factors",
+        "4",
+        "--kl",
+        "9",
+        "--device",
+        "cpu",
+    ]
+    words += [
+        "--strengths",
+        "0.01",
+        "--sets",
+        "difference:4",
+        "--new-tokens",
+        "6",
+        "--repetition-penalty",
+        "1",
+        "--resamples",
+        "50",
+    ]
+    assert run([*words, *(f"--text={language}={language}.txt" for language in planted_texts(0))]) == 0
+    told = capsys.readouterr().out
+    assert "head 0.2 × 4.0" in told
+    assert "--max-lora-rank 16" in told
+    (command,) = json.loads(Path("fix/reproduce.json").read_text())["commands"]
+    assert command[command.index("--head") + 1] == "0.2=4.0"
+    assert run(command[1:]) == 0
+    assert lora.digest(lora.read(Path("fr-adapter"))) == lora.digest(lora.read(Path("fix/adapter")))
 
 
 def test_the_bundled_text_is_what_its_files_are(tmp_path, monkeypatch):

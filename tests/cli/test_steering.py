@@ -663,6 +663,8 @@ def test_export_scales_attention_heads(folder, tmp_path, capsys, of):
         (("--scale", "french=2"), "run", ["'french' is not a language tag"]),
         (("--scale", "=2"), "run", ["is not a language tag"]),
         (("--head", "0.1"), "run", ["--head 0.1 is not LAYER.HEAD=FACTOR", "--head 17.2=2"]),
+        (("--head", "0.1=much"), "run", ["--head 0.1=much is not LAYER.HEAD=FACTOR"]),
+        (("--head", "0.1=inf"), "run", ["inf is not a finite number"]),
         (("--head", "0=2"), "run", ["--head 0=2 is not LAYER.HEAD=FACTOR"]),
         (("--head", "0.9=2"), "run", ["Layer 0 has attention heads 0 to 3, not 9"]),
         (("--head", "9.0=2"), "run", ["There is no layer 9 with attention heads"]),

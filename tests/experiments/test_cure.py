@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from copy import deepcopy
 from dataclasses import replace
 
 import polars as pl
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,9 +32,9 @@ from lape.measure.answer_failures import Failing
 from lape.measure.language_confusion import Verdict
 from lape.ship import lora
 from lape.ship.export import said_in
-from support.planted import LANGUAGES, RAISED, planted, planted_texts, planted_tokenizer, word
+from support.planted import planted, planted_texts, planted_tokenizer, word
 from support.tiny import tiny
-from support.worded import PlantedJudge, judged_by_words, prompts
+from support.worded import WISH_LINE, PlantedJudge, judged_by_words, prompts, wishes, wishing_model
 
 # Halves
 
@@ -409,27 +407,10 @@ def test_a_model_that_reasons_before_it_answers_is_refused(made, tmp_path, monke
 
 @pytest.fixture
 def wishing(made):
-    """A model with a head that carries the wish: the larger the share of French words in what it is asked, the likelier it writes French."""
-    model, tokenizer = deepcopy(made[0]), deepcopy(made[1])
-    tokenizer.chat_template = "{% for one in messages %}{{ one['content'] }} {% endfor %}"
-    attention, own, french = model.model.layers[0].self_attn, slice(32, 48), LANGUAGES.index("fr")
-    with torch.no_grad():
-        attention.q_proj.weight[own] = 0
-        attention.v_proj.weight[own] = 0
-        attention.v_proj.weight[32, french] = 1
-        attention.o_proj.weight[RAISED[french], 32] = 1
-    return model, tokenizer, made[2]
+    return *wishing_model(), made[2]
 
 
-def wishes(count=48):
-    """Every other prompt is long, so that the line is too weak there."""
-    for k in range(count):
-        short, long = [word("en", 2 + k % 20), word("en", 3)], [word("en", 2 + k % 20)] * 12
-        words = [*short, word("fr", 5)] if k % 4 < 2 else [*long, *[word("fr", 5)] * 4]
-        yield Prompt(" ".join(words), "fr", "crosslingual", "mine", f"q{k}")
-
-
-WISH = {**HOW, "line": " ".join(word("fr", k) for k in (2, 3, 4, 6, 7, 8)), "strengths": (0.01,), "kl": 9.0}
+WISH = {**HOW, "line": WISH_LINE, "strengths": (0.01,), "kl": 9.0}
 
 
 def test_the_head_that_carries_the_wish_is_found_and_shipped(wishing, tmp_path):
@@ -472,6 +453,36 @@ def test_heads_come_after_the_first_neurons():
     assert [one.edit for one in grid("both", *given)] == [one.setting for one in grid("adapter", *given)]
 
 
+def test_a_head_that_no_adapter_reaches_is_not_tried(wishing, tmp_path, monkeypatch):
+    """Which the search would find at its end: such as that of a model in 8 bits, whose neurons an adapter does reach."""
+    real = module.lora.updates
+
+    def none(model, todo, fitted):
+        if any(change.site.down.endswith("o_proj") for change in todo):
+            raise ModelError("model.layers.0.self_attn.o_proj is quantised to 8 bits.")
+        return real(model, todo, fitted)
+
+    monkeypatch.setattr(module.lora, "updates", none)
+    model, tokenizer, texts = wishing
+    found = cure(model, tokenizer, [*wishes()], texts, to="fr", folder=tmp_path, **WISH)
+    assert "No attention head is tried: model.layers.0.self_attn.o_proj is quantised to 8 bits." in found.notes
+    assert found["confusion_cures"]["head"].is_null().all()
+
+
+def test_a_search_with_heads_goes_on_to_the_same_bytes(wishing, tmp_path, monkeypatch):
+    model, tokenizer, texts = wishing
+    how = {"to": "fr", "folder": tmp_path / "fix", "factors": (4.0,), **WISH}
+    real = module.Search.ship
+    monkeypatch.setattr(module.Search, "ship", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        cure(model, tokenizer, [*wishes()], texts, **how)
+    monkeypatch.setattr(module.Search, "ship", real)
+    monkeypatch.setattr(module, "rank_heads", lambda *_a, **_k: pytest.fail("it was ranked again"))
+    again = cure(model, tokenizer, [*wishes()], texts, **how)
+    assert again["confusion_cures"].filter(head="0.2")["failing"].min() == 0
+    assert (tmp_path / "fix" / ADAPTER).is_dir()
+
+
 def test_a_model_whose_heads_cannot_be_proven_is_searched_without(wishing, tmp_path, monkeypatch):
     def none(*_args, **_how):
         raise ModelError("The attention heads of X cannot be proven.")
@@ -479,5 +490,5 @@ def test_a_model_whose_heads_cannot_be_proven_is_searched_without(wishing, tmp_p
     monkeypatch.setattr(module, "rank_heads", none)
     model, tokenizer, texts = wishing
     found = cure(model, tokenizer, [*wishes()], texts, to="fr", folder=tmp_path, **WISH)
-    assert "No attention head was looked for: The attention heads of X cannot be proven." in found.notes
+    assert "No attention head is tried: The attention heads of X cannot be proven." in found.notes
     assert found["confusion_cures"]["head"].is_null().all()

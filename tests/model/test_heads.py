@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -13,6 +15,7 @@ from lape.ship.changes import matrix
 from lape.ship.export import edits_in, export
 from lape.ship.fit import served
 from lape.ship.lora import read
+from lape.values.heads import HeadSpace
 from lape.values.neurons import NeuronSet
 from support.brute import KINDS, assert_near, lively, logits_of, model_of
 from support.tiny import LAYERS, tiny
@@ -156,9 +159,52 @@ def test_heads_of_another_model_are_refused():
     assert len(heads(model_of("llama"), [])) == 0
 
 
-def test_a_model_without_heads_is_refused():
-    with pytest.raises(ModelError, match="The attention heads of CodeGenForCausalLM cannot be proven"):
-        find_heads(build("codegen", ZOO["codegen"]))
+@pytest.mark.parametrize("kind", ["codegen", "mamba2", "bitnet"])
+def test_a_model_without_heads_one_after_another_is_refused(kind):
+    """CodeGen's lie apart in shards, Mamba has none, and BitNet norms all of them together."""
+    with pytest.raises(ModelError, match=r"cannot be proven|No MLP neurons"):
+        find_heads(build(kind, ZOO[kind]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "down"),
+    [
+        ("gemma3n_text", "self_attn.o_proj"),
+        ("gemma4_text", "self_attn.o_proj"),
+        ("jamba", "self_attn.o_proj"),
+        ("qwen3_next", "self_attn.o_proj"),
+        ("recurrent_gemma", "temporal_block.o_proj"),
+        ("olmo2", "self_attn.o_proj"),
+        ("gpt_oss", "self_attn.o_proj"),
+        ("deepseek_v3", "self_attn.o_proj"),
+        ("falcon_h1", "self_attn.o_proj"),
+        ("llama4_text", "self_attn.o_proj"),
+    ],
+)
+def test_what_is_no_softmax_attention_has_no_heads(kind, down):
+    """Not projections of embeddings by layer, scans, linear attention or convolutions, which share a block or a model with attention."""
+    assert {site.down.removeprefix(f"{site.block}.") for site in find_heads(build(kind, ZOO[kind])).sites} == {down}
+
+
+def test_a_dead_channel_hides_no_head():
+    model = lively("llama")
+    with torch.no_grad():
+        model.model.layers[1].self_attn.v_proj.weight[3] = 0
+    assert len(find_heads(model).sites) == LAYERS
+
+
+def test_heads_that_lie_elsewhere_now_are_not_edited(tmp_path, monkeypatch):
+    from lape.model import heads as module
+
+    model = model_of("llama")
+    out = export(model, Scale(heads(model, [(1, 2)]), 2.0), tmp_path / "out", format="lora")
+    whole = find_heads(model)
+    fewer = HeadSpace.laid_out((site.layer, HEADS, 8) for site in whole.sites[1:])
+    monkeypatch.setitem(
+        module._FOUND, model, (module._FOUND[model][0], replace(whole, space=fewer, sites=whole.sites[1:]))
+    )
+    with pytest.raises(MismatchError, match="other channels than where it was made"):
+        edits_in(out, model)
 
 
 def test_an_attention_that_was_replaced_is_proven_again():
@@ -167,7 +213,10 @@ def test_an_attention_that_was_replaced_is_proven_again():
     assert find_heads(model) is first
     other = lively("llama", num_key_value_heads=4)
     model.model.layers[1].self_attn = other.model.layers[1].self_attn
-    assert find_heads(model) is not first
+    again = find_heads(model)
+    assert again is not first
+    assert again.space == first.space
+    assert find_heads(model) is again
 
 
 def test_it_is_not_proven_inside_of_an_edit():

@@ -48,3 +48,8 @@ def test_a_set_says_how_many_heads_it_holds():
     space = HeadSpace.laid_out([(0, 4, 8), (1, 4, 8)])
     chosen = NeuronSet(space, torch.cat([space.channels(0, 1), space.channels(1, 3)]))
     assert repr(chosen).startswith("NeuronSet(2 of 8 attention heads (64 channels)")
+
+
+def test_heads_are_not_kept_as_neurons():
+    with pytest.raises(OptionError, match="cannot be kept as neurons are"):
+        HeadSpace.laid_out([(0, 4, 8)]).to_json()

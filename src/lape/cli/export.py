@@ -33,6 +33,7 @@ from lape.ship.export import export as ship
 from lape.ship.server import vllm_options
 from lape.ship.strength import best, on_samples
 from lape.store import files
+from lape.store.run import NEURONS, STATS
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
@@ -113,6 +114,8 @@ def export(
     others = (
         texts_of(evaluation, "--evaluation") if evaluation else samples.texts("evaluate") if model == "sample" else None
     )
+    if found is None and wanted is None and (neurons / NEURONS).exists() and not (neurons / STATS).exists():
+        found = neurons_of(neurons, languages, width)
     made = wanted.neurons if wanted else found if found is not None else ActivationStats.load(neurons)
     with progress() as report:
         loaded, tokenizer = load_matching(model, loading, report, neurons=made)
@@ -196,11 +199,12 @@ def _edits(neurons: Any, off: Sequence[str], scale: Sequence[str]) -> list[Any]:
 
 def _head(one: str) -> tuple[tuple[int, int], float]:
     """An attention head, (layer, head), and its factor."""
-    match = re.fullmatch(r"(\d+)\.(\d+)=(-?\d+(?:\.\d*)?|-?\.\d+)", one)
-    if match is None:
-        raise OptionError(f"--head {one} is not LAYER.HEAD=FACTOR. Expected for example --head 17.2=2.")
-    layer, number, factor = match.groups()
-    return (int(layer), int(number)), float(factor)
+    match = re.fullmatch(r"(\d+)\.(\d+)=(.+)", one)
+    try:
+        layer, number, factor = match.groups() if match else ()
+        return (int(layer), int(number)), float(factor)
+    except ValueError as error:
+        raise OptionError(f"--head {one} is not LAYER.HEAD=FACTOR. Expected for example --head 17.2=2.") from error
 
 
 def _show(folder: Path, about: Sequence[str], choices: pl.DataFrame | None, to: str | None) -> None:

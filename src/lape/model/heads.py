@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lape.errors import ModelError
-from lape.model.body import evaluating, hidden_states, text_config, tiny_ids, unwrapped
+from lape.model.body import each_row_alone, evaluating, hidden_states, text_config, tiny_ids, unwrapped
 from lape.model.editing import refuse_edited
 from lape.model.find import find, running
 from lape.model.hooks import hooked
@@ -46,9 +46,9 @@ def heads(model: nn.Module, which: Iterable[tuple[int, int]]) -> NeuronSet:
 def find_heads(model: nn.Module) -> Sites:
     """Where attention heads write: the input of each attention's output projection, its channels by head (`HeadSpace`).
 
-    Proven by running: a change of the last value's last channel arrives in the last channel of the heads that share it, and in no other; a change of the
-    first query arrives in whole heads. Layers where that does not hold, such as those without attention, have no heads here. Raises ModelError where
-    no layer has.
+    Proven by running: a change of the last value's last channel arrives in the last channel of the heads that share it, at later tokens too, and in no
+    other; a change of the first query arrives in the first head alone, and not at the first token. Layers where that does not hold, such as those whose
+    attention is linear, have no heads here, and neither has a block with two attentions. Raises ModelError where no layer has.
 
     Example:
         >>> from lape.model.heads import find_heads
@@ -66,7 +66,7 @@ def find_heads(model: nn.Module) -> Sites:
         return known[1]
     sites = find(model)
     refuse_edited(model, "the verification of its attention heads")
-    with torch.inference_mode(), evaluating(model):
+    with torch.inference_mode(), evaluating(model), each_row_alone(model):
         found = _proven(model, sites)
     _FOUND[model] = now, found
     return found
@@ -84,68 +84,104 @@ class _Attention:
     layer: int
     block: str
     out: str
-    """The output projection."""
+    """What may be the output projection."""
     feeding: tuple[str, ...]
-    """The linear layers that run before it, the last first."""
+    """What runs before it in the block and gives a row for each token, the last first."""
+
+
+@dataclass(frozen=True)
+class _Proof:
+    """What running a model showed of an attention."""
+
+    shared: int = 0
+    """How many heads share a value; 0 as long as no module was found that gives values."""
+    queries: bool = False
+    """Whether a module was found that gives queries."""
 
 
 def _proven(model: nn.Module, sites: Sites) -> Sites:
     given = getattr(text_config(model), "num_attention_heads", None)
     count = given if isinstance(given, int) else 0
-    kept = []
+    by_layer: dict[int, list[tuple[_Attention, int, int]]] = defaultdict(list)
     if count:
         ids = tiny_ids(model)
-        attentions = _attentions(model, sites, ids, count)
-        inputs = _seen(model, [one.out for one in attentions], ids)
-        shares = _shares(model, attentions, inputs, ids, count)
-        for one in attentions:
-            if one.out in shares:
-                width = inputs[one.out].shape[-1]
-                site = Site(one.layer, None, width, "down input", one.out, None, None, one.out, one.block)
-                kept.append((site, shares[one.out]))
+        for some in _rounds(_attentions(model, sites, ids, count)):
+            inputs = _seen(model, [one.out for one in some], ids)
+            for one, proof in zip(some, _proofs(model, some, inputs, ids, count), strict=True):
+                if proof.shared and proof.queries:
+                    by_layer[one.layer].append((one, inputs[one.out].shape[-1], proof.shared))
+    kept = [found[0] for found in by_layer.values() if len(found) == 1]  # of two it could not be said which is meant
+    kept.sort(key=lambda one: one[0].layer)
     if not kept:
         raise ModelError(
             f"The attention heads of {type(model).__name__} cannot be proven: expected output projections whose input holds one head after another. "
             "Edit neurons instead."
         )
-    space = HeadSpace.laid_out((site.layer, count, site.width // count) for site, _ in kept)
+    space = HeadSpace.laid_out((one.layer, count, width // count) for one, width, _ in kept)
+    layers = len({site.layer for site in sites.sites})
     said = (
-        f"values of {len(kept)} of {len(attentions)} attentions arrive in the heads that share them ({kept[0][1]} a value), queries in whole heads",
+        f"values arrive in the heads that share them ({kept[0][2]} a value), queries in their own head and not at the first token, in {len(kept)} of "
+        f"{layers} layers",
     )
-    return Sites(space, tuple(site for site, _ in kept), sites.packs, said)
+    found = tuple(
+        Site(one.layer, None, width, "down input", one.out, None, None, one.out, one.block) for one, width, _ in kept
+    )
+    return Sites(space, found, sites.packs, said)
+
+
+def _rounds(attentions: Sequence[_Attention]) -> Iterator[list[_Attention]]:
+    """One attention of each block at a time, since what is changed in one is taken out before the next block alone."""
+    left = list(attentions)
+    while left:
+        first = {one.block: one for one in reversed(left)}
+        yield [one for one in left if first[one.block] is one]
+        left = [one for one in left if first[one.block] is not one]
 
 
 def _attentions(model: nn.Module, sites: Sites, ids: Tensor, count: int) -> list[_Attention]:
-    """Of each block, the last linear layer outside of its MLPs that gives the residual stream's width, once a forward, from one that heads can share."""
+    """Of each block the linear layers outside of its MLPs that run once a forward, and give the residual stream's width from one that heads can share; the last
+    first.
+    """
     of_mlps = {
         name for site in sites.sites for name in (site.down, *(one.module for one in (site.gate, site.up) if one))
     }
     blocks = {site.layer: site.block for site in sites.sites}
     ran: dict[str, list[str]] = defaultdict(list)
+    rows = ids.shape
     handles = []
     for block in dict.fromkeys(blocks.values()):
         for name, module in model.get_submodule(block).named_modules(prefix=block):
-            if is_linear(module) and name not in of_mlps:
-                handles.append(Put(module.register_forward_hook, _noting(ran[block], name)))
+            if name not in of_mlps and not [*module.children()]:
+                handles.append(Put(module.register_forward_hook, _noting(ran[block], name, rows)))
     with hooked(handles):
-        wide = hidden_states(model, ids).shape[-1]
+        hidden_states(model, ids)
+    wide = text_config(model).hidden_size
     found = []
     for layer, block in blocks.items():
-        shapes = {name: _shape(model, name) for name in ran[block]}
-        fits = [name for name in ran[block] if shapes[name][1] == wide and shapes[name][0] % count == 0]
-        if fits and ran[block].count(fits[-1]) == 1:
-            before = ran[block][: ran[block].index(fits[-1])]
-            found.append(_Attention(layer, block, fits[-1], tuple(reversed(before))))
+        for at, name in reversed([*enumerate(ran[block])]):
+            module = model.get_submodule(name)
+            if is_linear(module) and ran[block].count(name) == 1:
+                inner, outer = _shape(module)
+                if outer == wide and inner % count == 0:
+                    before = dict.fromkeys(reversed(ran[block][:at]))
+                    found.append(_Attention(layer, block, name, tuple(before)))
     return found
 
 
-def _noting(ran: list[str], name: str) -> Any:
-    return lambda *_: ran.append(name)
+def _noting(ran: list[str], name: str, rows: torch.Size) -> Any:
+    def note(_module: nn.Module, _args: Any, out: Any) -> None:
+        lead = tuple(
+            one for one in getattr(out, "shape", ())[:-1] if one > 1
+        )  # some flatten rows and tokens, or keep a place for heads
+        if isinstance(out, Tensor) and (out.shape[:2] == rows or lead in (tuple(rows), (rows.numel(),))):
+            ran.append(name)
+
+    return note
 
 
-def _shape(model: nn.Module, name: str) -> tuple[int, int]:
+def _shape(module: nn.Module) -> tuple[int, int]:
     """Of a linear layer, (in, out)."""
-    linear: Any = model.get_submodule(name)
+    linear: Any = module
     return (linear.nx, linear.nf) if hasattr(linear, "nx") else (linear.in_features, linear.out_features)
 
 
@@ -161,42 +197,56 @@ def _seen(model: nn.Module, names: Sequence[str], ids: Tensor) -> dict[str, Tens
     return found
 
 
-def _shares(
+def _proofs(
     model: nn.Module, attentions: Sequence[_Attention], inputs: dict[str, Tensor], ids: Tensor, count: int
-) -> dict[str, int]:
-    """Output projection -> how many heads share one value, of those where both proofs hold.
+) -> list[_Proof]:
+    """What running shows of each attention.
 
-    The layers that feed an attention are tried one after another: the last column of that which gives values, alone or beside queries and keys, is the last
-    value's last channel; the first of that which gives queries is of the first query, which changes all that its head says. What arrives is taken out
-    again, so that later layers see nothing of it.
+    What feeds it is tried one module after another. Of that which gives values, alone or beside queries and keys, the last column is the last channel of the
+    last value: changed at the first token, it arrives in the last channel of the heads that share it, at later tokens too, and in no other. Of that which
+    gives queries the first column is of the first head: changed, it arrives there alone, and not at the first token, where softmax has one key to choose from
+    (but for attention with sinks). What arrives is taken out again, so that later blocks see nothing of it.
     """
-    shared: dict[str, int] = {}
-    whole: set[str] = set()
+    found = [_Proof() for _ in attentions]
     for turn in range(max((len(one.feeding) for one in attentions), default=0)):
         for column in (-1, 0):
-            todo = [one for one in attentions if turn < len(one.feeding)]
-            tried = {one.out: one.feeding[turn] for one in todo if one.out not in (whole if column == 0 else shared)}
+            tried = {}
+            for one, proof in zip(attentions, found, strict=True):
+                if turn < len(one.feeding) and not (proof.queries if column == 0 else proof.shared):
+                    tried[one.out] = one.feeding[turn]
             if not tried:
                 continue
             arrived: dict[str, Tensor] = {}
-            with _changed(model, tried.values(), column), _taken_out(model, tried, inputs, arrived):
+            first_only = column == -1
+            with (
+                _changed(model, tried.values(), ids.shape, column, first_only),
+                _taken_out(model, tried, inputs, arrived),
+            ):
                 hidden_states(model, ids)
-            for out, after in arrived.items():
-                found = _moved(after - inputs[out], 1e-2 if column else 1e-5)
-                if column and (sharing := _sharing(found, count)):
-                    shared[out] = sharing
-                elif not column and _whole(found, count):
-                    whole.add(out)
-    return {out: sharing for out, sharing in shared.items() if out in whole}
+            for k, one in enumerate(attentions):
+                if one.out in arrived:
+                    moved = arrived[one.out] - inputs[one.out]
+                    if column:
+                        found[k] = replace(found[k], shared=_sharing(moved, count))
+                    else:
+                        sinks = _has_sinks(model.get_submodule(one.out.rpartition(".")[0]))
+                        found[k] = replace(found[k], queries=_is_query(moved, count, sinks))
+    return found
+
+
+def _has_sinks(attention: nn.Module) -> bool:
+    """Whether an attention may attend to nothing, so that even the first token has a choice."""
+    return any("sink" in name for name, _ in attention.named_parameters(recurse=False))
 
 
 @contextmanager
-def _changed(model: nn.Module, names: Iterable[str], column: int) -> Iterator[None]:
-    """While inside, a column of what some linear layers give is another."""
+def _changed(model: nn.Module, names: Iterable[str], rows: torch.Size, column: int, first_only: bool) -> Iterator[None]:
+    """While inside, a column of what some modules give is another, at the first token alone or at all."""
 
     def put(_module: nn.Module, _args: Any, out: Tensor) -> Tensor:
-        other = out.clone()
-        other[..., column] += 1 + out.abs().amax()
+        other = out.clone(memory_format=torch.contiguous_format)
+        where = slice(0, 1) if first_only else slice(None)
+        other.view(*rows, -1)[:, where, column] += 1 + out.abs().amax()
         return other
 
     with hooked([Put(model.get_submodule(name).register_forward_hook, put) for name in names]):
@@ -220,20 +270,22 @@ def _taken_out(
         yield
 
 
-def _moved(difference: Tensor, share: float) -> Tensor:
-    """(width,) bool: the channels of a difference (..., width) that are larger than a share of the largest."""
-    by_channel = difference.float().abs().flatten(0, -2).amax(0)
-    return by_channel > share * by_channel.max()  # nothing is, where it is not a number
+def _sharing(difference: Tensor, count: int) -> int:
+    """How many heads share the value whose last channel was changed at the first token; 0 where that did not arrive in the last channel of each of the last
+    heads alone, or not at later tokens.
+    """
+    later = difference[:, 1:].float().abs().amax((0, 1))
+    every = difference.float().abs().amax((0, 1))
+    where = (every > 1e-2 * every.max()).nonzero()[:, 0].tolist()  # nothing is, where it is not a number
+    width, shared = len(every) // count, len(where)
+    expected = [(count - shared + k + 1) * width - 1 for k in range(shared)]
+    right = bool(where) and where == expected and count % shared == 0
+    return shared if right and bool((later[where] > 1e-5 * every.max()).all()) else 0
 
 
-def _sharing(moved: Tensor, count: int) -> int:
-    """How many heads share the value whose last channel was changed; 0 where it did not arrive in the last channel of each of the last heads alone."""
-    where, width = moved.nonzero()[:, 0].tolist(), len(moved) // count
-    expected = [(count - len(where) + k + 1) * width - 1 for k in range(len(where))]
-    return len(where) if where and where == expected and count % len(where) == 0 else 0
-
-
-def _whole(moved: Tensor, count: int) -> bool:
-    """Whether all channels of some heads were changed, the first among them, and none of others."""
-    by_head = moved.view(count, -1)
-    return bool(by_head[0].all()) and bool((by_head.all(1) == by_head.any(1)).all())
+def _is_query(difference: Tensor, count: int, sinks: bool) -> bool:
+    """Whether the first head alone was changed, most of its channels (others may be dead), and, but for sinks, not at the first token."""
+    every, first = difference.float().abs().amax((0, 1)), difference[:, :1].float().abs().max()
+    moved = (every > 1e-5 * every.max()).view(count, -1)
+    alone = count == 1 or not bool(moved[1:].any())
+    return alone and float(moved[0].float().mean()) > 0.5 and (sinks or bool(first <= 1e-5 * every.max()))

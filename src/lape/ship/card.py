@@ -123,7 +123,7 @@ def _fit(said: Mapping[str, Any]) -> Iterator[str]:
             "KL divergence of the next token's distribution, the model edited at run time ‖ this adapter, in nats, on text that nothing was fitted to and on "
             "its "
             "beginnings put as questions; the mean, the median, the mean of the worst row, the share of positions with the same likeliest token, and beside "
-            "them the same mean against the unedited model: what the edit itself does. Position 0 is spared by the edit."
+            "them the same mean against the unedited model: what the edit itself does. What is added at the gate spares position 0 at run time."
         )
         yield _table(
             [

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lape.data.texts import Texts
 from lape.edit.edit import Add, Edit, Off, Scale, Set, by_unit, values_at
-from lape.errors import FileError, OptionError, warn
+from lape.errors import FileError, MismatchError, OptionError, warn
 from lape.model.body import unwrapped
 from lape.model.find import find
 from lape.model.heads import find_heads
@@ -252,6 +252,7 @@ def said_in(folder: str | Path) -> dict[str, Any]:
 def _edit(said: Mapping[str, Any], space: NeuronSpace, made_from: Mapping[str, Any], path: Path) -> Edit:
     try:
         neurons = NeuronSet(space, torch.tensor(said["flat"], dtype=torch.int64), made_from)
+        elsewhere = isinstance(space, HeadSpace) and [list(one) for one in space.heads(neurons.flat)] != said["heads"]
         value = torch.zeros(len(space), dtype=torch.float64)
         value[neurons.flat] = torch.tensor(said.get("value", 0.0), dtype=torch.float64)
         made: dict[str, Callable[[], Edit]] = {
@@ -260,11 +261,16 @@ def _edit(said: Mapping[str, Any], space: NeuronSpace, made_from: Mapping[str, A
             "set": lambda: Set(neurons, value),
             "add": lambda: Add(neurons, value, said["strength"], said["at"]),
         }
-        return made[said["edit"]]()
+        edit = made[said["edit"]]()
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise FileError(
             f"{path} holds an edit that cannot be read ({type(error).__name__}). Export it again: lape export."
         ) from error
+    if elsewhere:
+        raise MismatchError(
+            f"{path} names attention heads {said['heads']}, which in this model have other channels than where it was made. Export it again."
+        )
+    return edit
 
 
 def _spreads(fitted: Mapping[str, Constant]) -> dict[str, Any]:

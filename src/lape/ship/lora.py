@@ -35,12 +35,12 @@ def updates(model: Any, todo: Sequence[Change], fitted: Mapping[str, Constant]) 
     found = low_rank(model, todo, fitted)
     if not found:
         raise OptionError(
-            "The edits change nothing: they name no neurons, or scale by 1. Name a language that has neurons."
+            "The edits change nothing: they name no neurons or heads, or scale by 1. Name a language that has neurons, or a head."
         )
     for one in found:
         if len(one.a) > LARGEST:
             raise OptionError(
-                f"The adapter would have rank {len(one.a)} in {one.module}: one for each neuron that is scaled, off or set there. "
+                f"The adapter would have rank {len(one.a)} in {one.module}: one for each neuron, or channel of a head, that is scaled, off or set there. "
                 f"Engines serve up to {LARGEST}. "
                 "Edit fewer neurons, write a checkpoint (format='checkpoint'), or add at the gate, which has rank one whatever the number: "
                 'lape.Add(neurons, value, at="gate").'

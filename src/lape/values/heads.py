@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,6 +59,12 @@ class HeadSpace(NeuronSpace):
             for one, k in zip(flat.tolist(), self.stretch_of(flat).tolist(), strict=True)
         )
         return sorted(found)
+
+    def to_json(self) -> list[list[Any]]:
+        """Refused: files of neurons and statistics hold neurons, and would be read as such. Heads are kept as (layer, head)."""
+        raise OptionError(
+            "Attention heads cannot be kept as neurons are. Keep them as (layer, head), as lape.export does."
+        )
 
     def __repr__(self) -> str:
         return f"HeadSpace({self})"

@@ -15,9 +15,9 @@ import polars as pl
 
 from lape.data.language_id import Identifier, alike, base, identifier, lingua_languages
 from lape.data.texts import Texts
-from lape.edit.edit import Edit, Scale, edited
+from lape.edit.edit import Edit, Scale, by_unit, edited
 from lape.edit.steer import SHIPPED, steering
-from lape.errors import ModelError, OptionError
+from lape.errors import LapeError, OptionError
 from lape.experiments.confusion.prompts import MONOLINGUAL, Prompt, default_prompts, evenly
 from lape.experiments.confusion.run import ConfusionOptions, confusion, text_of, told_line
 from lape.experiments.confusion.table import EDITS, LINE, NONE
@@ -32,10 +32,13 @@ from lape.measure.prompts import may_think
 from lape.model.heads import heads
 from lape.options import positive
 from lape.progress import Progress, each
+from lape.ship import lora
+from lape.ship.changes import changes
 from lape.ship.export import export, placed
+from lape.signs import many
 from lape.store import files
 from lape.store.cells import Cells
-from lape.values.neurons import LanguageNeurons
+from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.stats import ActivationStats
 
 if TYPE_CHECKING:
@@ -266,21 +269,34 @@ class Search:
         def make() -> dict[str, Any]:
             self.progress("looking for an attention head", 0, None)
             pairs = [[ids_of(self.tokenizer, text, answers[k]) for text, *answers in taken] for k in (0, 1)]
-            best = rank_heads(self.model, *pairs, first=FIRST).head(self.options.heads + 1)
-            return {"heads": best.to_dicts()}
+            try:
+                ranked = rank_heads(self.model, *pairs, first=FIRST).filter(pl.col("nats") > 0)
+                best = ranked.head(self.options.heads).to_dicts()
+                for one in best:
+                    self._check_ships(heads(self.model, [(one["layer"], one["head"])]))
+            except (LapeError, RuntimeError) as error:  # also where memory, or a kernel, is not made for gradients
+                return {"heads": [], "why": str(error).splitlines()[0] if str(error) else type(error).__name__}
+            return {"heads": best, "next": ranked["nats"].to_list()[len(best) : len(best) + 1]}
 
-        try:
-            found = self.cells.record("heads", make)["heads"]
-        except ModelError as error:
-            self.notes.append(f"No attention head was looked for: {error}")
+        found = self.cells.record("heads", make)
+        if not found["heads"]:
+            why = found.get("why", "none makes right answers likelier.")
+            self.notes.append(f"No attention head is tried: {why}")
             return
-        *best, next_one = found
-        self._heads = [f"{one['layer']}.{one['head']}" for one in best]
-        named = ", ".join(f"{one['layer']}.{one['head']} ({one['nats']:.1f} nats)" for one in best)
-        self.notes.append(
-            f"Attention heads (layer.head) that make right answers likeliest beside wrong ones, by {len(taken)} prompts that the line mends: {named}; the next "
-            f"has {next_one['nats']:.1f}."
+        self._heads = [f"{one['layer']}.{one['head']}" for one in found["heads"]]
+        named = ", ".join(
+            f"{name} ({one['nats']:.1f} nats)" for name, one in zip(self._heads, found["heads"], strict=True)
         )
+        rest = "".join(f"; the next has {nats:.1f}" for nats in found["next"])
+        self.notes.append(
+            f"Attention heads (layer.head) that make right answers likeliest beside wrong ones, by {many(len(taken), 'prompt')} that the line mends: "
+            f"{named}{rest}."
+        )
+
+    def _check_ships(self, chosen: NeuronSet) -> None:
+        """Refuses heads that no adapter reaches, before anything is asked of them."""
+        parts = by_unit(self.model, [Scale(chosen, self.options.factors[0])])
+        lora.updates(self.model, changes(self.model, parts, biases=False), {})
 
     def _right(self, trial: Trial, prompts: Sequence[Prompt]) -> _Bound | None:
         judged = self.judged("first", trial, prompts)
@@ -434,7 +450,7 @@ def wrong_mass(identify: Identifier, texts: Sequence[str], language: str) -> flo
 
     Example:
         >>> from lape.data.language_id import lingua
-        >>> from lape.experiments.confusion.cure import wrong_mass
+        >>> from lape.experiments.confusion.search import wrong_mass
         >>> identify = lingua(["fr", "en"])
         >>> wrong_mass(identify, ["Le ciel est bleu parce que la lumière"], "fr") < 0.2 < wrong_mass(identify, ["The sky is blue because"], "fr")
         True
