@@ -186,6 +186,22 @@ def test_what_is_no_softmax_attention_has_no_heads(kind, down):
     assert {site.down.removeprefix(f"{site.block}.") for site in find_heads(build(kind, ZOO[kind])).sites} == {down}
 
 
+def test_a_projection_with_an_adapter_is_scaled_whole():
+    """What peft puts into a layer reads the layer's input too."""
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(1)
+    config = LoraConfig(r=2, target_modules=["q_proj", "v_proj", "o_proj"], init_lora_weights=False)
+    model = get_peft_model(lively("llama"), config).eval()
+    assert {site.down.removeprefix(f"{site.block}.") for site in find_heads(model).sites} == {"self_attn.o_proj"}
+    with edited(model, Scale(heads(model, [(1, 2)]), 3.0)):
+        ours = logits_of(model, IDS)
+    merged = model.merge_and_unload()
+    with torch.no_grad():
+        merged.model.layers[1].self_attn.o_proj.weight[:, 16:24] *= 3
+    assert_near(ours, logits_of(merged, IDS), 1e-6)
+
+
 def test_a_dead_channel_hides_no_head():
     model = lively("llama")
     with torch.no_grad():

@@ -150,8 +150,8 @@ def _attentions(model: nn.Module, sites: Sites, ids: Tensor, count: int) -> list
     rows = ids.shape
     handles = []
     for block in dict.fromkeys(blocks.values()):
-        for name, module in model.get_submodule(block).named_modules(prefix=block):
-            if name not in of_mlps and not [*module.children()]:
+        for name, module in _whole(block, model.get_submodule(block)):
+            if name not in of_mlps:
                 handles.append(Put(module.register_forward_hook, _noting(ran[block], name, rows)))
     with hooked(handles):
         hidden_states(model, ids)
@@ -168,11 +168,20 @@ def _attentions(model: nn.Module, sites: Sites, ids: Tensor, count: int) -> list
     return found
 
 
+def _whole(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """The linear layers of a module, those with an adapter inside as one, and what else has no parts."""
+    parts = [*module.named_children()]
+    if is_linear(module) or not parts:
+        yield name, module
+    else:
+        for own, part in parts:
+            yield from _whole(f"{name}.{own}", part)
+
+
 def _noting(ran: list[str], name: str, rows: torch.Size) -> Any:
     def note(_module: nn.Module, _args: Any, out: Any) -> None:
-        lead = tuple(
-            one for one in getattr(out, "shape", ())[:-1] if one > 1
-        )  # some flatten rows and tokens, or keep a place for heads
+        # some flatten rows and tokens, or keep a place for heads
+        lead = tuple(one for one in getattr(out, "shape", ())[:-1] if one > 1)
         if isinstance(out, Tensor) and (out.shape[:2] == rows or lead in (tuple(rows), (rows.numel(),))):
             ran.append(name)
 
