@@ -623,6 +623,18 @@ def test_export_writes_a_language_as_an_adapter_of_rank_one(folder, tmp_path, ca
     assert float((found - expected).abs().mean()) < 0.2 * float((plain - expected).abs().mean())
 
 
+@pytest.mark.parametrize(
+    ("head", "words"),
+    [
+        ("0.1=inf", "inf is not a finite number"),
+        ("0.9=2", "Layer 0 has attention heads 0 to 3, not 9"),
+        ("9.0=2", "There is no layer 9 with attention heads"),
+    ],
+)
+def test_heads_that_are_not_there_are_refused_in_a_paragraph(attentive, capsys, head, words):
+    refused(capsys, attentive, export(attentive, attentive / "out", "--head", head, of="no-neurons"), words)
+
+
 def test_export_joins_a_language_to_write_with_one_to_do_without(folder, tmp_path, capsys):
     texts = [word for tag in LANGUAGES for word in ("--text", f"{tag}={folder}/text.{tag}.txt")]
     said = said_by(
@@ -634,14 +646,34 @@ def test_export_joins_a_language_to_write_with_one_to_do_without(folder, tmp_pat
     assert kinds == ["Off", "Add"]
 
 
-@pytest.mark.parametrize("of", ["run", "no-neurons"])
-def test_export_scales_attention_heads(folder, tmp_path, capsys, of):
-    """Heads need no neurons: a run with statistics says of which model they are."""
+@pytest.fixture(scope="module")
+def attentive(tmp_path_factory) -> Path:
+    """The same with attention, which the made model has none of; a run of statistics alone, and one of neurons alone."""
+    folder = tmp_path_factory.mktemp("attentive")
+    model = copy.deepcopy(polyglot())
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for layer in model.model.layers:
+            for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
+                getattr(layer.self_attn, name).weight.normal_(0, 0.1)
+    model.save_pretrained(folder / "model")
+    polyglot_tokenizer().save_pretrained(folder / "model")
+    stats = record(model, polyglot_tokenizer(), polyglot_texts(1))
+    for name, kept in (("no-neurons", stats), ("neurons-alone", identify(stats, "difference", per_language=12))):
+        (folder / name).mkdir()
+        kept.save(folder / name / ("stats.safetensors" if kept is stats else "neurons.safetensors"))
+    return folder
+
+
+@pytest.mark.parametrize("of", ["no-neurons", "neurons-alone"])
+def test_export_scales_attention_heads(attentive, tmp_path, capsys, of):
+    """Heads need no neurons: a run with statistics, or with neurons, says of which model they are."""
+    folder = attentive
     more = ["--head", "0.1=2", "--head", "1.3=0", "--format", "lora"]
     said = said_by(capsys, export(folder, tmp_path / "out", *more, of=of))
     assert "head 1 of layer 0 × 2, head 3 of layer 1 × 0" in said
     assert "It is the edit" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
-    model = polyglot()
+    model = AutoModelForCausalLM.from_pretrained(folder / "model")
     first, second = edits_in(tmp_path / "out", model)
     assert (first.factor, second.factor) == (2.0, 0.0)
     assert first.neurons.space.heads(first.neurons.flat) == [(0, 1)]
@@ -664,10 +696,7 @@ def test_export_scales_attention_heads(folder, tmp_path, capsys, of):
         (("--scale", "=2"), "run", ["is not a language tag"]),
         (("--head", "0.1"), "run", ["--head 0.1 is not LAYER.HEAD=FACTOR", "--head 17.2=2"]),
         (("--head", "0.1=much"), "run", ["--head 0.1=much is not LAYER.HEAD=FACTOR"]),
-        (("--head", "0.1=inf"), "run", ["inf is not a finite number"]),
         (("--head", "0=2"), "run", ["--head 0=2 is not LAYER.HEAD=FACTOR"]),
-        (("--head", "0.9=2"), "run", ["Layer 0 has attention heads 0 to 3, not 9"]),
-        (("--head", "9.0=2"), "run", ["There is no layer 9 with attention heads"]),
         (("--off", "zh"), "run", ["no neurons of zh", "en, fr, id"]),
         (("--scale", "fr=2"), "no-neurons", ["holds no neurons yet", "lape identify"]),
         (("--scale", "fr=2"), "nowhere", ["nowhere"]),

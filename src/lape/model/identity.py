@@ -296,11 +296,11 @@ def check_made_with(
     """
     for one in made.values():
         check_whole(manifest_of(one))
-    spaces = {
-        name: (find_heads if isinstance(space_of(one), HeadSpace) else find)(model).space for name, one in made.items()
-    }
-    for name, space in spaces.items():
-        check_same_model(**{name: space_of(made[name])}, model=space)
+    of_heads = {name for name, one in made.items() if isinstance(space_of(one), HeadSpace)}
+    spaces = {name: (find_heads if name in of_heads else find)(model).space for name in made}
+    for some in (of_heads, made.keys() - of_heads):
+        if known := {name: space_of(one) for name, one in made.items() if name in some}:
+            check_same_model(**known, model=spaces[next(iter(known))])
     told = {name: one for name, one in made.items() if manifest_of(one).get("model")}
     described = describe(model, tokenizer, bos) if told else {}
     for name, one in told.items():
