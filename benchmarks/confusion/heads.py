@@ -15,13 +15,13 @@ from pathlib import Path
 import polars as pl
 
 import lape
+from lape.experiments.confusion.search import TURNED
 from lape.measure.answer_loss import ids_of
 from lape.measure.heads import RANKED, rank_heads
 from lape.measure.prompts import conversation
 from lape.store.run import read_table, write_table
 
 HEADS = {"language": pl.String, "answers": pl.Int64, **RANKED}
-_TURNED = ("other_script", "other_language", "slipped")
 
 
 def main() -> None:
@@ -40,7 +40,7 @@ def main() -> None:
         asked = {
             row["question"]: row["prompt"] for row in map(json.loads, path.read_text(encoding="utf-8").splitlines())
         }
-        wrong = some.filter(pl.col("kind").is_in(_TURNED), condition="none")
+        wrong = some.filter(pl.col("kind").is_in(TURNED), condition="none")
         both = wrong.join(some.filter(pl.col("kind").is_null(), condition="line"), on="question")
         pairs: list[list[tuple[list[int], list[int]]]] = [[], []]
         for row in both.iter_rows(named=True):

@@ -21,7 +21,7 @@ import polars as pl
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from ways import WAYS, Bench, Way, heads_put, line
+from ways import WAYS, Bench, Way, head_put, line
 
 import lape
 from lape.data import samples
@@ -177,14 +177,14 @@ class Pilot:
             screened = []
             for layer in range(config.num_hidden_layers):
                 for number in range(config.num_attention_heads):
-                    with heads_put(bench, {(layer, number): None}):
+                    with head_put(bench, (layer, number), None):
                         lost = answer_losses(self.model, self.head, pairs, filler(self.tokenizer))
                     screened.append((sum(float(one.sum()) for one in lost) - base, layer, number))
                 print("screened layer", layer, flush=True)
             screened.sort(reverse=True)
             generated = []
             for lost_by, layer, number in screened[:20]:
-                with heads_put(bench, {(layer, number): None}):
+                with head_put(bench, (layer, number), None):
                     answers = [
                         one.text
                         for one in write(

@@ -29,6 +29,7 @@ from lape.measure.bootstrap import Resamples
 from lape.measure.generation import SamplingOptions, write
 from lape.measure.prompts import conversation
 from lape.store import files
+from lape.values.heads import head_of
 from lape.values.stats import ActivationStats
 
 PYTHON: tuple[tuple[str, str, str], ...] = (
@@ -191,8 +192,7 @@ def main() -> None:
     model, tokenizer = lape.load(given.model, dtype=given.dtype)
     tasks = Tasks(Bench(model, tokenizer, ActivationStats.load(given.run)), given.out, given.batch)
     if given.head:
-        layer, _, head = given.head.partition(".")
-        tasks.bench.head = int(layer), int(head)
+        tasks.bench.head = head_of(given.head)
     ways = {way.name: way for way in WAYS}
     rows, before = [], {}
     for name in dict.fromkeys(["none", *given.ways]):

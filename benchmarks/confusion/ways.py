@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lape.detect.identify import identify
-from lape.edit.edit import Edit, Off, Set, edited
+from lape.edit.edit import Edit, Off, Scale, Set, edited
 from lape.edit.positions import Positions
 from lape.edit.steer import SHIPPED, steering
 from lape.measure.language_confusion import letters
@@ -20,6 +20,7 @@ from lape.measure.mask import VocabularyMask, endings
 from lape.measure.prompts import language_name
 from lape.model.body import blocks
 from lape.model.find import find
+from lape.model.heads import heads
 from lape.values.stats import ActivationStats
 
 
@@ -252,42 +253,21 @@ def _both(*ways: Under) -> Under:
 def _head_scaled(factor: float) -> Under:
     """The best head gives so much more than it does."""
 
-    @contextmanager
-    def scaled(bench: Bench) -> Iterator[None]:
+    def under(bench: Bench, _language: str) -> AbstractContextManager[Any]:
         assert bench.head is not None  # `find_head` was called
-        layer, number = bench.head
-        size = bench.model.config.hidden_size // bench.model.config.num_attention_heads
+        return edited(bench.model, Scale(heads(bench.model, [bench.head]), factor))
 
-        def hook(_m: nn.Module, args: Any) -> Any:
-            changed = args[0].clone()
-            changed[..., number * size : (number + 1) * size] *= factor
-            return (changed, *args[1:])
-
-        handle = bench.blocks[layer].self_attn.o_proj.register_forward_pre_hook(hook)
-        try:
-            yield
-        finally:
-            handle.remove()
-
-    return lambda bench, _language: scaled(bench)
+    return under
 
 
-@contextmanager
-def heads_put(bench: Bench, values: dict[tuple[int, int], Tensor | None]) -> Iterator[None]:
-    """While inside, (layer, head) gives a constant at every position: (head width,) or, where None, zero."""
-    size = bench.model.config.hidden_size // bench.model.config.num_attention_heads
-    with ExitStack() as stack:
-        for (layer, number), value in values.items():
-            part = slice(number * size, (number + 1) * size)
-
-            def hook(_m: nn.Module, args: Any, part: slice = part, value: Tensor | None = value) -> Any:
-                changed = args[0].clone()
-                changed[..., part] = 0 if value is None else value.to(changed.dtype)
-                return (changed, *args[1:])
-
-            handle = bench.blocks[layer].self_attn.o_proj.register_forward_pre_hook(hook)
-            stack.callback(handle.remove)
-        yield
+def head_put(bench: Bench, place: tuple[int, int], value: Tensor | None) -> AbstractContextManager[Any]:
+    """While inside, a head gives a constant at every position: (head width,) or, where None, zero."""
+    chosen = heads(bench.model, [place])
+    if value is None:
+        return edited(bench.model, Off(chosen))
+    whole = torch.zeros(len(chosen.space))
+    whole[chosen.flat] = value
+    return edited(bench.model, Set(chosen, whole))
 
 
 def _head(what: str) -> Under:
@@ -299,7 +279,7 @@ def _head(what: str) -> Under:
         place = bench.control if what == "control" else bench.head
         means = {k: mean[place[0], place[1]] for k, mean in bench.head_means.items()}
         value = {"zero": None, "mean": torch.stack([*means.values()]).mean(0)}.get(what, means[language])
-        return heads_put(bench, {place: value})
+        return head_put(bench, place, value)
 
     return under
 

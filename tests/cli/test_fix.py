@@ -44,16 +44,21 @@ def test_mistakes_end_in_one_paragraph(tmp_path, capsys, monkeypatch, words, sai
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "all of it"
 
 
+def saved(model, tokenizer, asked):
+    """A model, prompts that want French, and text of its languages, in the working directory."""
+    model.save_pretrained("model")
+    tokenizer.save_pretrained("model")
+    with open("mine.jsonl", "w") as file:
+        file.writelines(json.dumps({"prompt": one.text, "language": "fr"}) + "\n" for one in asked)
+    for language, known in planted_texts(0).items():
+        Path(f"{language}.txt").write_text("\n".join(known.texts))
+
+
 def test_what_is_worth_it_is_written_and_its_command_makes_it_again(tmp_path, capsys, monkeypatch):
     """With the planted model and a judge that tells its words apart; text of one's own, and the bundled text, whose files lape samples writes."""
     monkeypatch.chdir(tmp_path)
     judged_by_words(monkeypatch)
-    planted().save_pretrained("model")
-    planted_tokenizer().save_pretrained("model")
-    with open("mine.jsonl", "w") as file:
-        file.writelines(json.dumps({"prompt": one.text, "language": "fr"}) + "\n" for one in prompts())
-    for language, known in planted_texts(0).items():
-        Path(f"{language}.txt").write_text("\n".join(known.texts))
+    saved(planted(), planted_tokenizer(), prompts())
     texts = [f"--text={language}={language}.txt" for language in planted_texts(0)]
     how = [
         "--strengths",
@@ -116,13 +121,7 @@ def test_what_is_worth_it_is_written_and_its_command_makes_it_again(tmp_path, ca
 def test_a_head_that_is_worth_it_is_made_again_by_its_command(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     judged_by_words(monkeypatch)
-    model, tokenizer = wishing_model()
-    model.save_pretrained("model")
-    tokenizer.save_pretrained("model")
-    with open("mine.jsonl", "w") as file:
-        file.writelines(json.dumps({"prompt": one.text, "language": "fr"}) + "\n" for one in wishes())
-    for language, known in planted_texts(0).items():
-        Path(f"{language}.txt").write_text("\n".join(known.texts))
+    saved(*wishing_model(), wishes())
     words = [
         "fix",
         "model",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +32,8 @@ from lape.ship.export import export as ship
 from lape.ship.server import vllm_options
 from lape.ship.strength import best, on_samples
 from lape.store import files
-from lape.store.run import NEURONS, STATS
+from lape.store.run import STATS
+from lape.values.heads import head_of
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
@@ -97,7 +97,8 @@ def export(
     """
     files.refuse_existing(folder, overwrite)
     scaled = [_head(one) for one in head or []]
-    needs = off or scale or (to is None and not scaled) or neurons.is_file()
+    heads_alone = bool(scaled) and (neurons / STATS).exists()  # which say of what model they are
+    needs = off or scale or neurons.is_file() or (to is None and not heads_alone)
     found = neurons_of(neurons, languages, width) if needs else None
     edits: list[Edit] = _edits(found, off or [], scale or []) if found is not None and (off or scale) else []
     about = [
@@ -114,8 +115,6 @@ def export(
     others = (
         texts_of(evaluation, "--evaluation") if evaluation else samples.texts("evaluate") if model == "sample" else None
     )
-    if found is None and wanted is None and (neurons / NEURONS).exists() and not (neurons / STATS).exists():
-        found = neurons_of(neurons, languages, width)
     made = wanted.neurons if wanted else found if found is not None else ActivationStats.load(neurons)
     with progress() as report:
         loaded, tokenizer = load_matching(model, loading, report, neurons=made)
@@ -199,10 +198,9 @@ def _edits(neurons: Any, off: Sequence[str], scale: Sequence[str]) -> list[Any]:
 
 def _head(one: str) -> tuple[tuple[int, int], float]:
     """An attention head, (layer, head), and its factor."""
-    match = re.fullmatch(r"(\d+)\.(\d+)=(.+)", one)
+    name, _, factor = one.partition("=")
     try:
-        layer, number, factor = match.groups() if match else ()
-        return (int(layer), int(number)), float(factor)
+        return head_of(name), float(factor)
     except ValueError as error:
         raise OptionError(f"--head {one} is not LAYER.HEAD=FACTOR. Expected for example --head 17.2=2.") from error
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any
 
-import polars as pl
 from rich.text import Text
 
 from lape.cli.common import out, progress, provenance, written
@@ -23,7 +22,7 @@ from lape.experiments.confusion.prompts import default_prompts, read_prompts
 from lape.experiments.confusion.run import told_line
 from lape.experiments.confusion.search import ADAPTER, CureOptions
 from lape.experiments.confusion.section import cured, cures_shown, into
-from lape.experiments.confusion.table import EDITS
+from lape.experiments.confusion.table import SHIPPED
 from lape.experiments.known import placeholders, recorded_in
 from lape.measure.result import Result
 from lape.model.identity import describe
@@ -117,7 +116,7 @@ def fix(
     _show(found, avoid)
     _next(found, draft.target, model, wanted, options.line)
     written(draft.target, found.notes)
-    if not len(found["confusion_cures"].filter(pl.col("used") & EDITS)):
+    if found["confusion_cures"].filter("used")["family"][0] not in SHIPPED:
         raise SystemExit(NOTHING)
 
 
@@ -126,7 +125,7 @@ def _again(
 ) -> list[list[str]]:
     """The commands that make the same adapter without a search."""
     row = found["confusion_cures"].filter("used").row(0, named=True)
-    if row["family"] not in ("adapter", "both"):
+    if row["family"] not in SHIPPED:
         return []
     scaled = [] if row["head"] is None else ["--head", f"{row['head']}={row['factor']!r}"]
     if row["sets"] is None:
@@ -179,7 +178,7 @@ def _next(found: Result, folder: Path, model: str, wanted: str, line: str) -> No
     row = found["confusion_cures"].filter("used").row(0, named=True)
     if row["line"]:
         out.print(Text.assemble(("System prompt: ", "bold"), told_line(line, wanted)), soft_wrap=True)
-    if row["family"] in ("adapter", "both"):
+    if row["family"] in SHIPPED:
         place = folder / ADAPTER
         said = said_in(place)
         size = sum(path.stat().st_size for path in place.iterdir() if path.suffix == ".safetensors")

@@ -61,7 +61,7 @@ def find_heads(model: nn.Module) -> Sites:
     model = unwrapped(model)
     parts = [name for name, module in model.named_modules() if is_linear(module)]
     known = _FOUND.get(model)
-    now = running(model, [one for name in parts for one in _above(name)])
+    now = running(model, dict.fromkeys(one for name in parts for one in _above(name)))
     if known is not None and known[0] == now:
         return known[1]
     sites = find(model)

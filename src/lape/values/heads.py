@@ -13,6 +13,18 @@ from lape.errors import OptionError
 from lape.values.space import NeuronSpace
 
 
+def head_of(name: str) -> tuple[int, int]:
+    """The (layer, head) of a head's name, with a point between. Raises ValueError for any other.
+
+    Example:
+        >>> from lape.values.heads import head_of
+        >>> head_of("17.2")
+        (17, 2)
+    """
+    layer, head = name.split(".")
+    return int(layer), int(head)
+
+
 @dataclass(frozen=True)
 class HeadSpace(NeuronSpace):
     """The channels of all attention heads, in the order of layer, head, channel: what goes into the output projections of attention.

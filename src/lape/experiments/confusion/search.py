@@ -38,6 +38,7 @@ from lape.ship.export import export, placed
 from lape.signs import many
 from lape.store import files
 from lape.store.cells import Cells
+from lape.values.heads import head_of
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.stats import ActivationStats
 
@@ -63,7 +64,7 @@ SCREENED, FIRST = 32, 8
 """Prompts on which an edit is screened, and the first tokens of each answer that are looked at."""
 COMPARED = 16
 """Answers of each kind on which the KL divergence is measured."""
-_TURNED = ("other_script", "other_language", "slipped")
+TURNED = ("other_script", "other_language", "slipped")
 """Kinds of failure that are a matter of the language alone."""
 _ALIKE = 0.05
 """Shares of wrong first tokens that differ less are not told apart by so few prompts."""
@@ -177,8 +178,7 @@ class Search:
             how = replace(SHIPPED, strength=trial.strength)
             found += steering(self._sets[trial.sets], self.stats, how, to=self.to)
         if trial.head is not None and trial.factor is not None:
-            layer, _, number = trial.head.partition(".")
-            found.append(Scale(heads(self.model, [(int(layer), int(number))]), trial.factor))
+            found.append(Scale(heads(self.model, [head_of(trial.head)]), trial.factor))
         return found
 
     def under(self, trial: Trial) -> AbstractContextManager[object]:
@@ -259,7 +259,7 @@ class Search:
         turned = [
             (text, right["answer"], wrong["answer"])
             for text, wrong, right in rows
-            if wrong["kind"] in _TURNED and right["kind"] is None
+            if wrong["kind"] in TURNED and right["kind"] is None
         ]
         if not turned:
             self.notes.append("The line turns no wrong answer into a right one, so no attention head was looked for.")
@@ -373,8 +373,8 @@ class Search:
     def _worst(self, trial: Trial, prompts: Sequence[Prompt]) -> list[Prompt]:
         """Prompts to screen on: those whose answers are in another language, then those that fail otherwise, then others, evenly spread."""
         kinds = self.judged("first", trial, prompts)["kind"].to_list()
-        turned = [k for k, kind in enumerate(kinds) if kind in _TURNED]
-        failed = [k for k, kind in enumerate(kinds) if kind is not None and kind not in _TURNED]
+        turned = [k for k, kind in enumerate(kinds) if kind in TURNED]
+        failed = [k for k, kind in enumerate(kinds) if kind is not None and kind not in TURNED]
         right = [k for k, kind in enumerate(kinds) if kind is None]
         taken = [*turned, *failed][:SCREENED]
         return [prompts[k] for k in (*taken, *evenly(right, SCREENED - len(taken)))]

@@ -10,7 +10,7 @@ import polars as pl
 
 from lape.data.language_id import base
 from lape.experiments.confusion.prompts import evenly
-from lape.experiments.confusion.table import CURES, EDITS
+from lape.experiments.confusion.table import CURES, EDITS, SHIPPED
 from lape.experiments.context import Tables
 from lape.experiments.section import Answer, Answers, Asked, Block, Picture, Rows, Section, interval, number
 from lape.experiments.table import Table
@@ -128,7 +128,7 @@ def cured(tables: Tables) -> tuple[str, ...]:
         "prompt": "Use the prompt: nothing beat it.",
         "none": "Use the model as it is: nothing that was tried fails less.",
     }
-    if row["family"] in ("adapter", "both"):
+    if row["family"] in SHIPPED:
         what = "the adapter and the line in the prompt" if row["line"] else "the adapter"
         said = [
             f"Use {what} ({row['setting']}): beside what needs no adapter it changes the share that fails by {_gain(row)}."

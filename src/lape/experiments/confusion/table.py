@@ -50,8 +50,9 @@ CHANGES = {
 """A row per condition, but for the first, task and language (and `all`): its rates less those of `than`, on the `questions` that both were asked."""
 NONE, LINE = "none", "line"
 """What the unedited model, and the line in its prompt, are called beside edits."""
-EDITS = pl.col("family").is_in(["adapter", "both"])
-"""Of what was tried as a cure, what needs an adapter."""
+SHIPPED = ("adapter", "both")
+"""Families of cures that need an adapter."""
+EDITS = pl.col("family").is_in(SHIPPED)
 CURES = {
     **dict.fromkeys(("family", "setting"), pl.String),
     "line": pl.Boolean,
