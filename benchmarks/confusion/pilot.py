@@ -292,7 +292,7 @@ def main() -> None:
     asked = {k: questions(given.lcb, k, given.monolingual, given.most) for k in given.languages}
     tell = identifier("lingua", [*given.languages, "en", "zh"])
     for way in ways:
-        if way.family == "head" and pilot.bench.head is None:
+        if "head" in way.family and pilot.bench.head is None:
             names = [*given.languages, *(one for one in ("en", "zh") if one not in given.languages)]
             texts = {k: (given.text / f"{k}.txt").read_text(encoding="utf-8").splitlines()[:60] for k in names}
             pilot.find_head(given.languages, texts)

@@ -32,6 +32,8 @@ ROOM = 0.12
 """A rival that fails less than this leaves no room."""
 PRIVATE = ("prompt", "reasoning", "reasoning_language")
 """Columns that are not kept: the benchmark's prompts, and what is empty here."""
+LATER = ("line + add × .35", "line + head × 1.5 + add × .25")
+"""Edits that were measured when all others had been read."""
 SIDES: Mapping[str, Sequence[str]] = {
     "neurons": [way.name for way in WAYS if way.family == "neurons"],
     "neurons alone": [way.name for way in WAYS if way.family == "neurons" and not way.line],
@@ -40,6 +42,12 @@ SIDES: Mapping[str, Sequence[str]] = {
         way.name
         for way in WAYS
         if way.family in ("neurons", "neurons and head") or way.name.startswith(("head ×", "line + head ×"))
+    ],
+    "edits at first": [
+        way.name
+        for way in WAYS
+        if (way.family in ("neurons", "neurons and head") or way.name.startswith(("head ×", "line + head ×")))
+        and way.name not in LATER
     ],
     "one other": [
         way.name
@@ -60,11 +68,12 @@ SIDES: Mapping[str, Sequence[str]] = {
         if way.family not in ("neurons", "neurons and head", "noise") and "control" not in way.name
     ],
 }
-"""Who is compared: neurons with the line or without; `edits`, what `lape fix` tries: neurons, the head, both; rivals one at a time, or the line together with
-another one; `one other`: rivals one at a time, without heads.
+"""Who is compared: neurons with the line or without; `edits`, what `lape fix` tries: neurons, the head, both; `at first`, without the `LATER` ones; rivals one
+at a time, or the line together with another one; `one other`: rivals one at a time, without heads.
 """
 PAIRS = (
     ("edits", "one other"),
+    ("edits at first", "one other"),
     ("neurons", "one rival"),
     ("head", "prompt"),
     ("neurons", "any rival"),

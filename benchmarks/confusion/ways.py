@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lape.detect.identify import identify
-from lape.edit.edit import Edit, Off, Scale, Set, edited
+from lape.edit.edit import Off, Scale, Set, edited
 from lape.edit.positions import Positions
 from lape.edit.steer import SHIPPED, steering
 from lape.measure.language_confusion import letters
@@ -150,13 +150,9 @@ def _set(strength: float) -> Under:
     return under
 
 
-def _off(sets: str) -> Under:
-    def under(bench: Bench, language: str) -> AbstractContextManager[Any]:
-        neurons = bench.sets[sets]
-        edits: list[Edit] = [Off(neurons["en"] - neurons[language])]
-        return edited(bench.model, edits)
-
-    return under
+def _off(bench: Bench, language: str) -> AbstractContextManager[Any]:
+    neurons = bench.sets["difference"]
+    return edited(bench.model, Off(neurons["en"] - neurons[language]))
 
 
 # The residual stream
@@ -178,14 +174,13 @@ def _after_blocks(bench: Bench, change: Callable[[int, Tensor], Tensor]) -> Iter
             handle.remove()
 
 
-def _diffmean(depth: float, strength: float = 5.0, relative: bool = False) -> Under:
-    """CLaS-Bench (Gurgurov et al. 2026): the difference of means at unit norm × 5 after one block; `relative`: × a share of the mean's norm instead."""
+def _diffmean(depth: float) -> Under:
+    """CLaS-Bench (Gurgurov et al. 2026): the difference of means at unit norm × 5 after one block."""
 
     def under(bench: Bench, language: str) -> AbstractContextManager[Any]:
         at = round(depth * len(bench.blocks)) - 1
-        means = bench.residual(language)[at], bench.residual("en")[at]
-        unit = (means[0] - means[1]) / (means[0] - means[1]).norm()
-        amount = unit * (strength * float(means[1].norm()) if relative else strength)
+        apart = bench.residual(language)[at] - bench.residual("en")[at]
+        amount = apart / apart.norm() * 5.0
         return _after_blocks(bench, lambda k, hidden: hidden + amount.to(hidden.dtype) if k == at else hidden)
 
     return under
@@ -314,15 +309,15 @@ WAYS: Sequence[Way] = (
     Way("head mean", "head", under=_head("steer")),
     Way("line + head mean", "head", line=True, under=_head("steer")),
     Way("set × 1", "neurons", under=_set(1.0)),
-    Way("off en", "neurons", under=_off("difference")),
+    Way("off en", "neurons", under=_off),
     Way("head zero", "head", under=_head("zero")),
     Way("head mean, control", "head", under=_head("control")),
     Way("add × .5 of LAPE", "neurons", under=_add(0.5, "lape")),
     Way("line + few-shot", "prompt", line=True, shots=3),
-    *(Way(f"line, seed {seed}", "noise", line=True, draw=seed) for seed in range(3)),
-    *(Way(f"none, seed {seed}", "noise", draw=seed) for seed in range(3)),
-    Way("off en of LAPE", "neurons", under=_off("lape")),
-    Way("DiffMean .25 of the norm, 1/2", "residual", under=_diffmean(1 / 2, 0.25, True)),
+    *(Way(f"line, seed {seed}", "noise", line=True, draw=seed) for seed in range(2)),
+    *(Way(f"none, seed {seed}", "noise", draw=seed) for seed in range(2)),
+    Way("line + add × .35", "neurons", line=True, under=_add(0.35)),
+    Way("line + head × 1.5 + add × .25", "neurons and head", line=True, under=_both(_head_scaled(1.5), _add(0.25))),
     Way("head, mean over languages", "head", under=_head("mean")),
 )
 """All of them, those that matter most first."""

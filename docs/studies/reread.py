@@ -459,6 +459,39 @@ def held_out_whole(model: str, side: str, rival: str) -> Iterator[str]:
     yield "\n".join(held_out(model, side, rival))
 
 
+def drawn(model: str) -> Iterator[str]:
+    """Ways that were drawn: rates over all seeds, each with its noise floor (and that of the noisiest language), beside greedy decoding's."""
+    found = confused(model)
+    for row in found.filter(pl.col("failing_floor").is_not_null(), language="all").iter_rows(named=True):
+        greedy = row["condition"].removesuffix(", drawn")
+        each = found.filter(pl.col("language") != "all", condition=row["condition"])["failing_floor"].max()
+        beside = found.filter(condition=greedy, language="all")
+        cells = [_bare(row["lpr"]), _short(row["lpr_floor"]), _bare(beside["lpr"].item())]
+        cells += [_bare(row["failing"]), _short(row["failing_floor"]), _short(each), _bare(beside["failing"].item())]
+        yield f"| {greedy} | {row['seeds']} | {' | '.join(cells)} |"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3f}".removeprefix("0")
+
+
+def mended(model: str) -> Iterator[str]:
+    """What `lape fix` chose of each family on one half of the questions, how it did on the other, and on its cross-lingual ones; what it uses in bold."""
+    for path in sorted((STUDIES / "confusion/tables").glob(f"{model}-*-cures.parquet")):
+        language = path.stem.removeprefix(f"{model}-").removesuffix("-cures")
+        rated = table("confusion", path.stem.replace("-cures", "-fixed")).filter(
+            source="all", language=language, task="crosslingual"
+        )
+        crosslingual = dict(rated.select("condition", "failing").iter_rows())
+        for row in table("confusion", path.stem).filter("chosen").iter_rows(named=True):
+            low, at, high = (row[f"gain{end}"] for end in ("_low", "", "_high"))
+            gain = "–" if at is None else f"{at:+.2f} ({low:+.2f} to {high:+.2f})".replace("-", "−")
+            name = f"**{row['setting']}**" if row["used"] else row["setting"]
+            kl = "–" if row["kl"] is None else _short(row["kl"])
+            shares = (row["failing"], row["reported_failing"], crosslingual[row["setting"]])
+            yield f"| {language} | {name} | {kl} | {' | '.join(map(_bare, shares))} | {gain} |"
+
+
 def suffered(model: str) -> Iterator[str]:
     """What the model is good at under a way, less what it is unedited: Python that runs, and F1 on passages."""
     found = table("confusion", f"{model}-tasks")

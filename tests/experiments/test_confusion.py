@@ -425,6 +425,19 @@ def test_a_model_is_asked_and_goes_on_where_it_was_stopped(tmp_path, monkeypatch
         confusion(model, tokenizer, prompts, **{**how, "new_tokens": 5}, folder=tmp_path)
 
 
+def test_progress_is_told_batch_by_batch_so_that_the_first_answer_sets_no_pace():
+    prompts = [one for one in default_prompts(["fr"], most=5) if one.task == "crosslingual"]
+    told = []
+
+    def note(task: str, done: int, total: int | None) -> None:
+        if task == "answering":
+            told.append((done, total))
+
+    how = {"new_tokens": 2, "batch": 2, "resamples": 20, "words": _words()}
+    confusion(planted(), planted_tokenizer(), prompts, **how, progress=note)
+    assert told == [(0, 5), (2, 5), (4, 5), (5, 5)]
+
+
 def test_seeds_are_draws_of_the_same_prompts():
     prompts = default_prompts(["fr"], most=2)
     found = confusion(

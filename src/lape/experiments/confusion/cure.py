@@ -57,7 +57,7 @@ def cure(
     line: str = "Always answer in {language}.",
     minutes: float = 60.0,
     sets: tuple[str, ...] = ("difference:100", "difference:200", "difference:50", "lape:100"),
-    strengths: tuple[float, ...] = (0.25, 0.5, 0.35, 0.15, 0.75, 1.0),
+    strengths: tuple[float, ...] = (0.25, 0.35, 0.5, 0.15, 0.75, 1.0),
     heads: int = 1,
     factors: tuple[float, ...] = (2.0, 1.5),
     kl: float = 0.1,

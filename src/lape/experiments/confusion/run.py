@@ -236,7 +236,7 @@ def _all(
                 some: Sequence[Prompt] = some, seed: int = options.seed + draw, before: int = done
             ) -> pl.DataFrame:
                 told = partial(progress, "answering", total=total)
-                return _table(some, condition, seed, _counted(answer(some, seed), before, told))
+                return _table(some, condition, seed, _counted(answer(some, seed), before, told, options.batch))
 
             kept = cells.table(f"{draw}-{task}-{language}", make)
             found += [(draw, at, row) for at, row in zip(places, kept.iter_rows(named=True), strict=True)]
@@ -245,10 +245,11 @@ def _all(
     return pl.DataFrame([row for _, _, row in sorted(found, key=lambda one: one[:2])], schema=GIVEN)
 
 
-def _counted(answers: Iterator[T], before: int, told: Callable[[int], None]) -> Iterator[T]:
-    """Answers as they come, each told of."""
-    for done, one in enumerate(answers, before + 1):
-        told(done)
+def _counted(answers: Iterator[T], before: int, told: Callable[[int], None], batch: int) -> Iterator[T]:
+    """Answers as they come, told of by batches: those of one come at once, and a pace that is read off the first of them is too slow by as many."""
+    for done, one in enumerate(answers, 1):
+        if not done % batch:
+            told(before + done)
         yield one
 
 

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import polars as pl
 
@@ -41,10 +41,6 @@ from lape.store.cells import Cells
 from lape.values.heads import head_of
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.stats import ActivationStats
-
-if TYPE_CHECKING:
-    pass
-
 
 ADAPTER = "adapter"
 """Where the adapter is written within the folder, if one is to be used."""
@@ -90,7 +86,7 @@ class CureOptions(GenerationOptions):
     """About how long the search may take once the neurons are known, divided equally over edits alone and beside the line. One of each is tried at least."""
     sets: tuple[str, ...] = ("difference:100", "difference:200", "difference:50", "lape:100")
     """Which neurons are raised: difference:N (the N largest differences of mean activation), or lape:N; the first are tried first."""
-    strengths: tuple[float, ...] = (0.25, 0.5, 0.35, 0.15, 0.75, 1.0)
+    strengths: tuple[float, ...] = (0.25, 0.35, 0.5, 0.15, 0.75, 1.0)
     """How strongly, as a share of the mean activation in the language; the first are tried first."""
     heads: int = 1
     """How many attention heads are tried too, those first that make right answers likelier than wrong ones; 0: none."""

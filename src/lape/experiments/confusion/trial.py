@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from lape.experiments.confusion.prompts import Prompt
 from lape.experiments.confusion.run import told_line
 from lape.experiments.confusion.table import LINE, NONE
-
-if TYPE_CHECKING:
-    pass
-
 
 Family: TypeAlias = Literal["none", "prompt", "adapter", "both"]
 _Part: TypeAlias = tuple[str, float]
