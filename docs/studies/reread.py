@@ -392,15 +392,20 @@ def confused(model: str) -> pl.DataFrame:
 
 
 def ways(model: str) -> Iterator[str]:
-    """Every way of making a model answer in a language: LPR, the share that fails with its interval, KL from the unedited model, and failures by language."""
+    """Every way of making a model answer in a language: LPR, the share that fails with its interval, KL from the unedited model, failures by language, and
+    those on questions that are asked in the language itself.
+    """
     found, near = confused(model), table("confusion", f"{model}-kl")
+    inside = table("confusion", f"{model}-confusion").filter(task="monolingual", source="all", language="all")
+    monolingual = dict(inside.select("condition", "failing").iter_rows())
     kl = {way: "∞" if far is None else f"{far:.3f}".removeprefix("0") for way, far in _mean_kl(near).iter_rows()}
     languages = [one for one in found["language"].unique(maintain_order=True) if one != "all"]
     for row in found.filter(language="all").iter_rows(named=True):
         each = found.filter(condition=row["condition"])
         shares = [_bare(each.filter(language=one)["failing"].item()) for one in languages]
         failing = f"{_bare(row['failing'])} ({_bare(row['failing_low'])} to {_bare(row['failing_high'])})"
-        cells = [_bare(row["lpr"]), failing, kl.get(row["condition"], "–"), *shares]
+        own = monolingual.get(row["condition"])
+        cells = [_bare(row["lpr"]), failing, kl.get(row["condition"], "–"), *shares, "–" if own is None else _bare(own)]
         yield f"| {row['condition']} | {' | '.join(cells)} |"
 
 
