@@ -226,7 +226,7 @@ class Pilot:
             [guess.language == k for (k, _), guess in zip(asked, tell(each), strict=True)] for each in answers
         )
         turned = [k for k in range(len(asked)) if right[k] and not wrong[k]]
-        pairs = [[ids_of(self.tokenizer, prompts[k], answers[told][k]) for k in turned] for told in (1, 0)]
+        pairs = [[ids_of(self.tokenizer, prompts[k], each[k]) for k in turned] for each in reversed(answers)]
         ranked = rank_heads(self.model, *pairs)
         best = ranked.row(0, named=True)
         same = ranked.filter(pl.col("head") != best["head"], layer=best["layer"])

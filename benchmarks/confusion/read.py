@@ -32,23 +32,18 @@ ROOM = 0.12
 """A rival that fails less than this leaves no room."""
 PRIVATE = ("prompt", "reasoning", "reasoning_language")
 """Columns that are not kept: the benchmark's prompts, and what is empty here."""
+SCALED = [way.name for way in WAYS if way.name.startswith(("head ×", "line + head ×"))]
+"""Ways with the head scaled, alone or with neurons."""
+EDITS = [way.name for way in WAYS if way.family in ("neurons", "neurons and head") or way.name in SCALED]
+"""What `lape fix` tries."""
 LATER = ("line + add × .35", "line + head × 1.5 + add × .25")
 """Edits that were measured when all others had been read."""
 SIDES: Mapping[str, Sequence[str]] = {
     "neurons": [way.name for way in WAYS if way.family == "neurons"],
     "neurons alone": [way.name for way in WAYS if way.family == "neurons" and not way.line],
-    "head": [way.name for way in WAYS if way.name.startswith(("head ×", "line + head ×")) and way.family == "head"],
-    "edits": [
-        way.name
-        for way in WAYS
-        if way.family in ("neurons", "neurons and head") or way.name.startswith(("head ×", "line + head ×"))
-    ],
-    "edits at first": [
-        way.name
-        for way in WAYS
-        if (way.family in ("neurons", "neurons and head") or way.name.startswith(("head ×", "line + head ×")))
-        and way.name not in LATER
-    ],
+    "head": [way.name for way in WAYS if way.name in SCALED and way.family == "head"],
+    "edits": EDITS,
+    "edits at first": [name for name in EDITS if name not in LATER],
     "one other": [
         way.name
         for way in WAYS
@@ -68,7 +63,7 @@ SIDES: Mapping[str, Sequence[str]] = {
         if way.family not in ("neurons", "neurons and head", "noise") and "control" not in way.name
     ],
 }
-"""Who is compared: neurons with the line or without; `edits`, what `lape fix` tries: neurons, the head, both; `at first`, without the `LATER` ones; rivals one
+"""Who is compared: neurons with the line or without; `edits`: neurons, the head, both; `at first`, without the `LATER` ones; rivals one
 at a time, or the line together with another one; `one other`: rivals one at a time, without heads.
 """
 PAIRS = (

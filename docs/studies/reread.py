@@ -336,6 +336,10 @@ def _bare(value: float) -> str:
     return f"{value:.2f}".replace("0.", ".", 1) if 0 <= value < 1 else f"{value:.2f}"
 
 
+def _short(value: Any) -> str:
+    return f"{value:.3f}".removeprefix("0")
+
+
 def adapter_answers(model: str) -> Iterator[str]:
     """What answers are by each way, and less those by hooks, with 95 % intervals over questions."""
     found = table("adapters", f"answers-{model}").filter(target="all")
@@ -398,7 +402,7 @@ def ways(model: str) -> Iterator[str]:
     found, near = confused(model), table("confusion", f"{model}-kl")
     inside = table("confusion", f"{model}-confusion").filter(task="monolingual", source="all", language="all")
     monolingual = dict(inside.select("condition", "failing").iter_rows())
-    kl = {way: "∞" if far is None else f"{far:.3f}".removeprefix("0") for way, far in _mean_kl(near).iter_rows()}
+    kl = {way: "∞" if far is None else _short(far) for way, far in _mean_kl(near).iter_rows()}
     languages = [one for one in found["language"].unique(maintain_order=True) if one != "all"]
     for row in found.filter(language="all").iter_rows(named=True):
         each = found.filter(condition=row["condition"])
@@ -430,7 +434,7 @@ def served(model: str) -> Iterator[str]:
         change = changes.filter(pl.col("language") != "all", task=task).row(0, named=True)
         cells = []
         for rate in ("lpr", "failing"):
-            cells += [f"{some.filter(condition=one)[rate].item():.3f}".removeprefix("0") for one in (here, there)]
+            cells += [_short(some.filter(condition=one)[rate].item()) for one in (here, there)]
             low, at, high = (
                 f"{change[f'{rate}_change{end}']:+.3f}".replace("0.", ".").replace("-", "−")
                 for end in ("_low", "", "_high")
@@ -474,10 +478,6 @@ def drawn(model: str) -> Iterator[str]:
         cells = [_bare(row["lpr"]), _short(row["lpr_floor"]), _bare(beside["lpr"].item())]
         cells += [_bare(row["failing"]), _short(row["failing_floor"]), _short(each), _bare(beside["failing"].item())]
         yield f"| {greedy} | {row['seeds']} | {' | '.join(cells)} |"
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3f}".removeprefix("0")
 
 
 def mended(model: str) -> Iterator[str]:

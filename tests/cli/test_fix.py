@@ -54,110 +54,49 @@ def saved(model, tokenizer, asked):
         Path(f"{language}.txt").write_text("\n".join(known.texts))
 
 
+SMALL = ["--sets", "difference:4", "--new-tokens", "6", "--repetition-penalty", "1", "--resamples", "50"]
+"""A search of one set of neurons, with short answers."""
+CPU = ["--device", "cpu"]
+
+
+def made_again():
+    """The command by which reproduce.json makes the adapter without a search, once it has made the same."""
+    (command,) = json.loads(Path("fix/reproduce.json").read_text())["commands"]
+    assert command[0] == "lape"
+    assert run(command[1:]) == 0
+    assert lora.digest(lora.read(Path("fr-adapter"))) == lora.digest(lora.read(Path("fix/adapter")))
+    return command
+
+
 def test_what_is_worth_it_is_written_and_its_command_makes_it_again(tmp_path, capsys, monkeypatch):
     """With the planted model and a judge that tells its words apart; text of one's own, and the bundled text, whose files lape samples writes."""
     monkeypatch.chdir(tmp_path)
     judged_by_words(monkeypatch)
     saved(planted(), planted_tokenizer(), prompts())
     texts = [f"--text={language}={language}.txt" for language in planted_texts(0)]
-    how = [
-        "--strengths",
-        "20",
-        "--sets",
-        "difference:4",
-        "--new-tokens",
-        "6",
-        "--repetition-penalty",
-        "1",
-        "--resamples",
-        "50",
-    ]
-    assert (
-        run(
-            [
-                "fix",
-                "model",
-                "--answer",
-                "fr",
-                "--avoid",
-                "en",
-                "--prompts",
-                "mine.jsonl",
-                *texts,
-                *how,
-                "--device",
-                "cpu",
-            ]
-        )
-        == 0
-    )
+    given = ["--avoid", "en", "--strengths", "20", *texts]
+    assert run(["fix", "model", "--answer", "fr", "--prompts", "mine.jsonl", *given, *SMALL, *CPU]) == 0
     told = capsys.readouterr().out
     assert "Use the adapter (difference:4 × 20.0)" in told
     assert "with vLLM: vllm serve model" in told
     assert "--lora-modules fr=fix/adapter" in told
-    (command,) = json.loads(Path("fix/reproduce.json").read_text())["commands"]
-    assert command[0] == "lape"
-    assert run(command[1:]) == 0
-    assert lora.digest(lora.read(Path("fr-adapter"))) == lora.digest(lora.read(Path("fix/adapter")))
-    assert (
-        run(
-            [
-                "confusion",
-                "model",
-                "--prompts",
-                "mine.jsonl",
-                "--adapter",
-                "fix/adapter",
-                "--new-tokens",
-                "6",
-                "--device",
-                "cpu",
-            ]
-        )
-        == 0
-    )
+    made_again()
+    adapted = ["--adapter", "fix/adapter", "--new-tokens", "6"]
+    assert run(["confusion", "model", "--prompts", "mine.jsonl", *adapted, *CPU]) == 0
 
 
 def test_a_head_that_is_worth_it_is_made_again_by_its_command(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     judged_by_words(monkeypatch)
     saved(*wishing_model(), wishes())
-    words = [
-        "fix",
-        "model",
-        "--answer",
-        "fr",
-        "--prompts",
-        "mine.jsonl",
-        "--line",
-        WISH_LINE,
-        "--factors",
-        "4",
-        "--kl",
-        "9",
-        "--device",
-        "cpu",
-    ]
-    words += [
-        "--strengths",
-        "0.01",
-        "--sets",
-        "difference:4",
-        "--new-tokens",
-        "6",
-        "--repetition-penalty",
-        "1",
-        "--resamples",
-        "50",
-    ]
-    assert run([*words, *(f"--text={language}={language}.txt" for language in planted_texts(0))]) == 0
+    texts = [f"--text={language}={language}.txt" for language in planted_texts(0)]
+    given = ["--line", WISH_LINE, "--factors", "4", "--kl", "9", "--strengths", "0.01", *texts]
+    assert run(["fix", "model", "--answer", "fr", "--prompts", "mine.jsonl", *given, *SMALL, *CPU]) == 0
     told = capsys.readouterr().out
     assert "head 0.2 × 4.0" in told
     assert "--max-lora-rank 16" in told
-    (command,) = json.loads(Path("fix/reproduce.json").read_text())["commands"]
+    command = made_again()
     assert command[command.index("--head") + 1] == "0.2=4.0"
-    assert run(command[1:]) == 0
-    assert lora.digest(lora.read(Path("fr-adapter"))) == lora.digest(lora.read(Path("fix/adapter")))
 
 
 def test_the_bundled_text_is_what_its_files_are(tmp_path, monkeypatch):
