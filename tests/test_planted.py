@@ -139,7 +139,23 @@ EXPECTED = [
     Row("difference", {"per_language": 8}, {"own", "null", "shared"}, {"rare", "everywhere"}),
     Row("difference", {"per_language": 6, "of": "probability"}, {"own", "null"}, {"rare", "everywhere", "shared"}),
     Row("difference", {"per_language": 8, "of": "probability"}, {"own", "null", "shared"}, {"rare", "everywhere"}),
-    Row("difference", {"per_language": 6, "against": "largest"}, {"own", "null"}, {"rare", "everywhere", "shared"}),
+    *(
+        Row(
+            "difference",
+            {"per_language": 6, "of": of, "against": "largest"},
+            {"own", "null"},
+            {"rare", "everywhere", "shared"},
+        )
+        for of in ("activation", "d-prime", "log-odds", "distribution")
+    ),
+    Row(
+        "difference",
+        {"per_language": 6, "of": "written", "against": "largest"},
+        {"own"},
+        {"null"},
+        True,
+        why="what writes nothing has no length; what is rare can write much",
+    ),
     Row(
         "attribution",
         {"by": "own", "per_language": 12},

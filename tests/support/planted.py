@@ -182,6 +182,7 @@ def planted_stats() -> ActivationStats:
         attribution=10_000,
         per_text=True,
         histogram=True,
+        also="columns",
     )
 
 

@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-from torch import Tensor
-
-from lape.detect.common import each, found, languages_of, over_others
+from lape.detect.common import each, found, languages_of
+from lape.detect.contrasts import BY_FOLDS, Of, above_others
 from lape.detect.detector import Detector
 from lape.detect.lape import scored_neurons
 from lape.errors import OptionError
@@ -24,8 +22,10 @@ class DifferenceOptions:
 
     per_language: int = 100
     """Neurons of each language: those whose activity lies furthest above the other languages'."""
-    of: Literal["activation", "probability"] = "activation"
-    """What is compared: the mean activation, or the activation probability."""
+    of: Of = "activation"
+    """What is compared: the mean activation; the activation probability; the length of what is written in the mean; d′; the log-odds of
+    firing over their standard error; the distribution, as the area under the ROC curve.
+    """
     against: Literal["mean", "largest"] = "mean"
     """What is taken off: the mean over the other languages, or the largest of them."""
 
@@ -38,16 +38,18 @@ def difference(
     stats: ActivationStats,
     *,
     per_language: int = 100,
-    of: Literal["activation", "probability"] = "activation",
+    of: Of = "activation",
     against: Literal["mean", "largest"] = "mean",
     folds: Sequence[int] | None = None,
 ) -> LanguageNeurons:
-    """For language k the `per_language` neurons of largest x_k minus the mean of x_j over the other languages j, where it is above 0 (ours).
+    """For language k the `per_language` neurons whose activity lies furthest above that in the other languages, where it lies above (ours).
 
-    x is the mean activation, or (`of="probability"`) the activation probability; with `against="largest"` the largest x_j is taken
-    off instead of the mean. It looks at how much a neuron does, which an entropy does not. Sums are kept once, so mean
-    activations have no halves and no stability; probabilities have both. Neurons of experts that few tokens reached are left out. Raises OptionError
-    for statistics without sums, or of a single language.
+    Languages are compared two at a time as `lape.detect.contrasts` says; a neuron's score is the mean over the other languages or, with
+    `against="largest"`, that against the nearest of them. For `activation`, the default, this is the mean activation minus the mean of the others'
+    mean activations, or minus the largest. It looks at how much a neuron does, which an entropy does not. Sums are kept once, so what is made
+    of them has no halves and no stability; `probability` and `log-odds` have both. Neurons of experts that few tokens reached are left out.
+    `written` needs statistics recorded with `also="columns"`, `distribution` with `histogram`. Raises OptionError for statistics without what is
+    compared, or of a single language.
 
     Example:
         >>> from lape.detect.difference import difference
@@ -55,21 +57,16 @@ def difference(
         5
     """
     options = given(DifferenceOptions, locals())
-    if folds is not None and options.of != "probability":
+    if folds is not None and options.of not in BY_FOLDS:
         raise OptionError(
-            "Sums are not kept fold by fold, so the difference method cannot use some of the folds alone. Leave folds out."
+            f"Sums and histograms are not kept fold by fold, so the difference of {options.of} cannot use some of the folds alone. Leave folds out, or take "
+            f"{' or '.join(sorted(BY_FOLDS))}."
         )
-    languages = languages_of(stats)
-    gaps = dict(zip(languages, over_others(_values(stats, options.of, folds), options.against), strict=True))
+    languages_of(stats)  # refuses one language
+    gaps = above_others(stats, options.of, options.against, folds)
     scored = scored_neurons(stats, folds)
     chosen = each(stats, gaps.__getitem__, options.per_language, above=0.0, among=scored)
     return found(stats, "difference", options, chosen, folds=folds)
-
-
-def _values(stats: ActivationStats, of: str, folds: Sequence[int] | None) -> Tensor:
-    if of == "probability":
-        return stats.probabilities("tokens", folds)
-    return torch.stack([stats.mean(language) for language in stats.languages])
 
 
 DIFFERENCE = Detector(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lape.detect.common import each, found, languages_of, short
+from lape.detect.contrasts import shares
 from lape.detect.detector import Detector
 from lape.detect.lape import scored_neurons
 from lape.options import given, positive
@@ -60,12 +61,6 @@ def probability90(
     chosen = each(stats, share, options.per_language, above=0.0, among=scored_neurons(stats))
     notes = short(chosen, options.per_language, "ever exceed their threshold")
     return found(stats, "probability90", options, chosen, notes=notes)
-
-
-def shares(stats: ActivationStats, language: str) -> Tensor:
-    """(neurons, bins) float64: the share of a language's tokens in each bin, of those that reached the neuron."""
-    counts = stats[language].extra("histogram").double()
-    return counts / counts.sum(1, keepdim=True).clamp_min_(1)
 
 
 def threshold(stats: ActivationStats, percentile: float) -> tuple[Tensor, Tensor]:

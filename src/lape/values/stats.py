@@ -438,6 +438,15 @@ class ActivationStats:
         """
         return self._written(language, "written_square")
 
+    def columns(self) -> Tensor:
+        """(neurons,) float64: ‖w‖ of each neuron's column of the down projection, recorded by `lape.record(…, also="columns")`.
+
+        Example:
+            >>> lape.record(model, tokenizer, {"en": "en.txt"}, tokens=200, also="columns").columns().shape
+            torch.Size([2800])
+        """
+        return self[self.languages[0]].extra("columns")
+
     def _written(self, language: str, name: str) -> Tensor:
         one = self[language]
         if name not in one.tensors:

@@ -18,6 +18,7 @@ OBSERVERS: tuple[Observer, ...] = tuple(
         "histogram",
         "attribution",
         "variation",
+        "columns",
     )
 )
 
