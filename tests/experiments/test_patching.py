@@ -13,7 +13,7 @@ from torch.nn import functional
 from lape import record
 from lape.data.texts import Documents
 from lape.errors import MismatchError, OptionError, TextError
-from lape.experiments.patching.run import overall_mean, patching
+from lape.experiments.patching.run import patching
 from lape.model.find import find
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from support.brute import hooks_on, model_of, rewritten, some_texts, tokenizer_of
@@ -137,9 +137,9 @@ def test_a_neuron_that_never_changes_costs_nothing_to_patch_and_something_to_zer
 def test_the_mean_gives_every_language_the_same_weight():
     made = made_stats(0, sums=True)
     expected = sum(made[k].sums("sum") / made[k].tokens.sum() for k in made.languages) / 3
-    assert torch.allclose(overall_mean(made), expected)
+    assert torch.allclose(made.overall_mean(), expected)
     with pytest.raises(OptionError, match="two or more"):
-        overall_mean(made_stats(0, ("fr",), sums=True))
+        made_stats(0, ("fr",), sums=True).overall_mean()
 
 
 def test_what_was_measured_is_found_again_and_another_value_is_not_taken_for_it(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lape.errors import OptionError
 from lape.measure.bootstrap import Resamples
-from lape.measure.controlled import CONTROLLED, LINES, controlled
+from lape.measure.controlled import CONTROLLED, DISSOCIATED, LINES, controlled, dissociated
 
 LAW = settings(max_examples=20, deadline=None)
 NUMBER = {"rel": 1e-9, "abs": 1e-12}
@@ -108,6 +108,59 @@ def test_own_and_more_are_less_the_mean_of_the_draws_which_are_resampled_with_th
         else:
             assert (row["more"], row["more_low"], row["more_high"]) == pytest.approx(drawn.interval(more), **NUMBER)
             assert row["more"] == pytest.approx(row["own_more"] - row["control_more"])
+
+
+def interaction(lines, drawn, row, kind, one, other, seed):
+    """Half of how much more neurons cost their own language, over both; draws that both were measured on, each language's resampled by themselves."""
+    total = 0.0
+    for k, (own, rest) in enumerate(((one, other), (other, one))):
+        draws = [d for d in range(9) if len(lines.filter(off=own, kind=kind, draw=d, language=rest))]
+        times = drawn.crossed(len(draws), seed + k)[row]
+        for times_drawn, draw in zip(times, draws, strict=True):
+            costs = [change(lines, own, kind, draw, on, drawn.weights[row], "lines") for on in (own, rest)]
+            total += times_drawn / sum(times) * (costs[0] - costs[1]) / 2
+    return total
+
+
+@settings(max_examples=3, deadline=None)
+@given(st.integers(0, 10**6))
+def test_two_languages_come_apart_by_as_much_as_loops_say(seed):
+    lines = lines_of(seed, languages=("fr", "zh", "vi"), own=0.5, other=0.1)
+    table = dissociated(lines, ["fr", "zh", "vi"], resamples=12, seed=seed)
+    assert dict(table.schema) == DISSOCIATED
+    pairs = [("fr", "zh"), ("fr", "vi"), ("zh", "vi")]
+    assert table.select("language", "other").rows() == [*pairs, ("mean", "mean")]
+    drawn = Resamples(1 + max(lines["unit"]), 12, seed)
+    rows, gaps = range(len(drawn.weights)), []
+    for pair, row in zip(pairs, table.iter_rows(named=True), strict=False):
+        of_set, of_control = (
+            np.array([interaction(lines, drawn, k, kind, *pair, seed) for k in rows]) for kind in ("own", "matched")
+        )
+        assert row["draws"] == 2
+        assert (row["interaction"], row["of_control"]) == pytest.approx((of_set[0], of_control[0]), **NUMBER)
+        ends = (row["difference"], row["low"], row["high"])
+        assert ends == pytest.approx(drawn.interval(of_set - of_control), **NUMBER)
+        gaps.append(of_set - of_control)
+    mean = (np.stack(gaps, 1) * drawn.crossed(3, seed)).sum(1) / 3
+    last = table.row(-1, named=True)
+    assert (last["difference"], last["low"], last["high"]) == pytest.approx(drawn.interval(mean), **NUMBER)
+
+
+def test_sets_that_hurt_all_languages_alike_and_languages_that_always_lose_more_do_not_come_apart():
+    row = dissociated(lines_of(own=1.0, other=1.0, units=60, draws=8), ["fr", "zh"], resamples=300).row(0, named=True)
+    assert row["low"] < 0 < row["high"]
+    lines = lines_of(own=0.0, units=60, draws=8, elsewhere=8)
+    worse = pl.when(pl.col("language") == "zh", pl.col("kind") != "base").then(pl.col("nll") + 50.0)
+    same = dissociated(lines, ["fr", "zh"], resamples=20).row(0, named=True)
+    moved = dissociated(lines.with_columns(worse.otherwise("nll")), ["fr", "zh"], resamples=20).row(0, named=True)
+    assert moved["interaction"] == pytest.approx(same["interaction"])
+    assert moved["difference"] == pytest.approx(same["difference"])
+
+
+def test_a_pair_without_a_control_measured_elsewhere_has_no_difference():
+    row = dissociated(lines_of(elsewhere=0), ["fr", "zh"], resamples=20)
+    assert row["other"].to_list() == ["zh"]
+    assert row["difference"].item() is row["of_control"].item() is None
 
 
 def test_a_set_that_hurts_all_languages_alike_is_no_more_its_languages_than_its_control():

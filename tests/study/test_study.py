@@ -225,6 +225,16 @@ def test_what_the_statistics_do_not_hold_is_left_out_or_refused_where_it_was_ask
     asked = StudyOptions(**{**vars(SMALL), "methods": ("lape", "variation")})
     with pytest.raises(OptionError, match="--tuned"):
         compared(study_of(stats, tmp_path / "x.partial", asked), taken(FrontierStudy, asked))
+    group = taken(FrontierStudy, StudyOptions(**{**vars(SMALL), "methods": ("published", "difference", "lape")}))
+    assert compared(study, group) == ["lape", "lap", "lave", "random", "difference"], "of a group, what can be"
+
+
+def test_sizes_are_those_of_the_published_sets_unless_they_are_given(stats, tmp_path):
+    study, usual = study_of(stats, tmp_path / "x.partial"), FrontierStudy(sizes=None)
+    mean = sum(len(study.neurons[language]) for language in LANGUAGES) / len(LANGUAGES)
+    assert usual.sizes_of("lape", study) == sorted({max(1, round(mean * share)) for share in (0.25, 0.5, 1, 2)})
+    assert usual.sizes_of("random", study) == [round(2 * mean)]
+    assert FrontierStudy(sizes=(8, 3)).sizes_of("lape", study) == [3, 8]
 
 
 def test_sets_of_a_size_have_that_size(stats, tmp_path):

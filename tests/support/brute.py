@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import copy
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -79,6 +80,19 @@ def lively(kind: str, dtype: torch.dtype = torch.float64, **changes: Any) -> Any
 def model_of(kind: str) -> Any:
     """A tiny model in float64, made once; tests leave it as it was."""
     return lively(kind)
+
+
+def trained(kind: str, texts: Iterable[str], passes: int = 8) -> Any:
+    """A tiny model that has learned some lines, so that what it does is worth something to them."""
+    model = copy.deepcopy(model_of(kind)).requires_grad_(True)
+    steps = torch.optim.Adam(model.parameters(), lr=3e-3)
+    rows = [torch.tensor([tokenizer_of()(text)["input_ids"]]) for text in texts]
+    with torch.enable_grad():
+        for ids in rows * passes:
+            steps.zero_grad()
+            model(input_ids=ids, labels=ids).loss.backward()
+            steps.step()
+    return model.requires_grad_(False)
 
 
 @cache

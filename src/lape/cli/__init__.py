@@ -18,7 +18,7 @@ from cyclopts.completion.detect import ShellDetectionError
 from lape.cli.flags import FromFile, readable
 from lape.cli.panels import laid
 from lape.cli.said import flags_by_name, in_flags, mistake, usage
-from lape.cli.taken import fetched, from_run
+from lape.cli.taken import fetched, from_preset, from_run
 from lape.errors import FileError, LapeError, LapeWarning, OptionError
 
 ORDER = {
@@ -55,7 +55,7 @@ def app() -> App:
         version_flags=["--version"],
         result_action="return_value",
         suppress_keyboard_interrupt=False,
-        config=(fetched, from_run, readable),
+        config=(from_preset, fetched, from_run, readable),
         group_commands=Group("Options", sort_key=len(ORDER)),
     )
     for at, (title, some) in enumerate(ORDER.items()):

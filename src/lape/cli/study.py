@@ -25,6 +25,7 @@ from lape.study.claims import NOT_ASKED, standing
 from lape.study.options import study_options
 from lape.study.plan import plan as planned
 from lape.study.plan import speed
+from lape.study.presets import Preset
 from lape.study.register import registered
 from lape.study.run import chosen_parts, save
 from lape.study.run import run as run_study
@@ -44,6 +45,7 @@ def study(
     text: Several | None = None,
     run: Path | None = None,
     parts: str | None = None,
+    preset: Preset | None = None,
     claims: Path | None = None,
     overwrite: Switch = False,
     plan_only: Switch = False,
@@ -69,6 +71,8 @@ def study(
         A run that lape record made. What was not recorded in it (attributions, for instance) is left out.
     parts
         Only these parts, such as layers,perplexity. Default: all.
+    preset
+        Options under a name, but for those that are given: tang2024, the experiments and settings of Tang et al. 2024.
     claims
         A TOML file of claims to judge. Default: the paper's, its critics' and ours.
     overwrite
@@ -105,7 +109,8 @@ def study(
         )
         if not available():
             err.print('Figures are left out: they need matplotlib (pip install "lape[report]").')
-        save(context, found, toml, provenance("study", statistics_from=str(run or to)), draft)
+        told = {"preset": preset} if preset else {}  # what is in it was read by `lape.cli.taken.from_preset`
+        save(context, found, toml, provenance("study", statistics_from=str(run or to), **told), draft)
     out.print(claims_table(found))
     written(to)
 

@@ -61,6 +61,15 @@ def fetched(_app: Any, commands: tuple[str, ...], arguments: Any) -> None:
             argument.tokens[k] = token.evolve(value=str(folder))
 
 
+def from_preset(_app: Any, commands: tuple[str, ...], arguments: Any) -> None:
+    """A hook of cyclopts' `config`, after a file's values are in: what neither the command nor the file says is a preset's, where one is named."""
+    from lape.study.presets import PRESETS, preset
+
+    name = _value(asked) if (asked := argument_of(arguments, "preset")) is not None else ""
+    if commands and name in PRESETS:
+        update_argument_collection(preset(name), f"--preset {name}", arguments, root_keys=(), allow_unknown=False)
+
+
 def from_run(_app: Any, commands: tuple[str, ...], arguments: Any) -> None:
     """A hook of cyclopts' `config`, after a file's values are in. A run stands where its flag or place is, or alone where the model would.
 

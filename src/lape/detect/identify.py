@@ -7,6 +7,7 @@ from typing import Literal, TypedDict, Unpack, overload
 
 from lape.detect import DETECTORS
 from lape.detect.common import known
+from lape.detect.contrasts import Of
 from lape.detect.detector import Method
 from lape.detect.halves import halvable
 from lape.detect.stability import stability
@@ -26,7 +27,7 @@ class MethodOptions(TypedDict, total=False):
     denominator: Literal["tokens", "routed"]
     seed: int
     weight: float | Literal["auto"]
-    of: Literal["activation", "probability"]
+    of: Of
     against: Literal["mean", "largest"]
     by: Literal["own", "difference", "share", "product", "entropy"]
     matters: float

@@ -25,6 +25,7 @@ NAMES = (
     "null",
     "overlap",
     "patching",
+    "sufficiency",
     "necessity",
     "scripts",
     "generation",

@@ -19,7 +19,7 @@ from lape.data.texts import Texts
 from lape.data.windows import Batch, batch, batches
 from lape.detect.common import largest, over_others
 from lape.edit.compiled import EditedGraph, edited_graph
-from lape.edit.edit import Edit, Off, Set, edited
+from lape.edit.edit import Edit, Off, Scale, Set, edited
 from lape.errors import MismatchError, OptionError, TextError
 from lape.measure.bootstrap import paired_units, several_documents
 from lape.measure.controls import LEADING, Energy
@@ -279,21 +279,30 @@ class Ablations:
         """
         return self._measured(digest(neurons), Off(neurons), language)
 
-    def at(self, neurons: NeuronSet, value: Tensor, language: str) -> Loss:
-        """The loss of each line while some neurons are set to their own of (neurons of the model,) values (mean ablation). Raises as `off` does."""
-        given = hashlib.sha256(value[neurons.flat].double().cpu().numpy().tobytes()).hexdigest()[:20]
-        return self._measured(f"{digest(neurons)}.{given}", Set(neurons, value), language)
+    def at(self, neurons: NeuronSet, value: Tensor, language: str, *, spare: bool = False) -> Loss:
+        """The loss of each line while some neurons are set to their own of (neurons of the model,) values (mean ablation). Raises as `off` does.
 
-    def _measured(self, name: str, edit: Off | Set, language: str) -> Loss:
+        `spare`: but at the first position of each text, where in many models nothing is said but where rows begin, and on which all the others lean.
+        """
+        given = hashlib.sha256(value[neurons.flat].double().cpu().numpy().tobytes()).hexdigest()[:20]
+        return self._measured(f"{digest(neurons)}.{given}", Set(neurons, value), language, spare)
+
+    def scaled(self, neurons: NeuronSet, factor: float, language: str) -> Loss:
+        """The loss of each line while some neurons' activations are `factor` of what they would be. Raises as `off` does."""
+        if factor in (0.0, 1.0):
+            return self.unedited(language) if factor else self.off(neurons, language)
+        return self._measured(f"{digest(neurons)}.times{factor:g}", Scale(neurons, factor), language)
+
+    def _measured(self, name: str, edit: Off | Set | Scale, language: str, spare: bool = False) -> Loss:
         neurons = edit.neurons
         check_same_model(neurons=neurons, model=self.found.space)
         if not len(neurons):
             return self.unedited(language)
         self._known(language)
-        key = (name, language)
+        key = (f"{name}.spared" if spare else name, language)
         if key not in self._kept:
-            make = partial(self._edited_tensors, edit, language)
-            self._kept[key] = _loss(self.cells.tensors(f"{name}.{language}", make, _KIND, self._like(language)))
+            make = partial(self._edited_tensors, edit, language, spare)
+            self._kept[key] = _loss(self.cells.tensors(".".join(key), make, _KIND, self._like(language)))
         return self._kept[key]
 
     def _like(self, language: str) -> dict[str, Tensor]:
@@ -301,14 +310,15 @@ class Ablations:
         lines = len(self.unit(language))
         return {name: torch.empty(lines, dtype=dtype, device="meta") for name, dtype in _KEPT.items()}
 
-    def _edited_tensors(self, edit: Off | Set, language: str) -> dict[str, Tensor]:
-        return _tensors(_finite(self._line_loss((edit,), language), language, len(edit.neurons)))
+    def _edited_tensors(self, edit: Off | Set | Scale, language: str, spare: bool) -> dict[str, Tensor]:
+        return _tensors(_finite(self._line_loss((edit,), language, spare), language, len(edit.neurons)))
 
-    def _line_loss(self, edits: Sequence[Edit], language: str) -> Loss:
+    def _line_loss(self, edits: Sequence[Edit], language: str, spare: bool = False) -> Loss:
+        """In the graph, where there is one and it can do as much."""
         corpus = self.corpora[language]
         self._make_graph()
-        if self._graph is None:
-            with edited(self.model, edits):
+        if self._graph is None or spare:
+            with edited(self.model, edits, spare=spare):
                 return line_loss(self.model, self.head, corpus, self.options)
         with self._graph.edited(edits):
             return line_loss(self.model, self.head, corpus, self.options, run=self._graph.run)

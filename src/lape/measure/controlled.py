@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from lape.errors import OptionError
 from lape.measure.ablation import Ablations
 from lape.measure.bootstrap import Floats, Resamples, by_unit
 from lape.measure.controls import MATCHED, RANDOM, control, energy_ratio, kinds_of, seeded, unlike
-from lape.measure.intervals import resampled
+from lape.measure.intervals import MEAN, resampled
 from lape.model.loss import Loss
 from lape.values.neurons import LanguageNeurons, NeuronSet
 
@@ -36,6 +37,14 @@ CONTROLLED = {
     "unlike": pl.String,
 }
 """Columns of `controlled`."""
+DISSOCIATED = {
+    **dict.fromkeys(("language", "other"), pl.String),
+    "draws": pl.Int64,
+    "interaction": pl.Float64,
+    "of_control": pl.Float64,
+    **resampled("difference", plain=True),
+}
+"""Columns of `dissociated`."""
 BASE, OWN = "base", "own"
 
 
@@ -156,6 +165,47 @@ def controlled(lines: pl.DataFrame, languages: Sequence[str], *, resamples: int 
     return pl.DataFrame(rows, schema=CONTROLLED)
 
 
+def dissociated(lines: pl.DataFrame, languages: Sequence[str], *, resamples: int = 2000, seed: int = 0) -> pl.DataFrame:
+    """Whether two languages come apart both ways (double dissociation): sets off × text, as an interaction, beside that of their matched controls.
+
+    One row per pair of languages, and one, `mean`, for all pairs together. `interaction`: half of how much more each set costs its own language than
+    the other one, added up over the two, in nats per sentence (line) of parallel text. A set that hurts all text alike, or a language that loses more
+    whatever is off, adds nothing to it. `of_control`: that of the control neurons (mean of the `draws` that were measured on both languages), and
+    `difference`, interaction − of_control, with a 95 % interval over units of text, draws and, of the mean, pairs; null without a control.
+    `lines`: as for `controlled`, which raises the same.
+
+    Example:
+        >>> from lape.measure.controlled import dissociated
+        >>> from lape.experiments.perplexity.run import PerplexityOptions, line_losses
+        >>> options = PerplexityOptions(tokens=200, draws=2, elsewhere=2)
+        >>> lines = line_losses(model, tokenizer, neurons, {"fr": texts["fr"], "zh": texts["zh"]}, options)
+        >>> table = dissociated(lines, ["fr", "zh"])
+        >>> table["other"].to_list(), table["difference"].min() > 0
+        (['zh', 'mean'], True)
+    """
+    known = _Changes.of(lines, resamples, seed)
+    rows, found = [], []
+    for one, other in combinations(languages, 2):
+        of_sets = known.interaction(one, other, OWN)
+        row: dict[str, Any] = {"language": one, "other": other, "draws": 0, "interaction": float(of_sets[0])}
+        draws = [known.both(off, MATCHED.name, one, other) for off in (one, other)]
+        if all(draws):
+            of_control = known.interaction(one, other, MATCHED.name)
+            found.append((of_sets, of_control))
+            row |= {"draws": min(map(len, draws)), "of_control": float(of_control[0])}
+            row |= known.drawn.plain("difference", of_sets - of_control, quantiles=True)
+        rows.append(row)
+    if found:
+        weights = known.drawn.crossed(len(found), seed)
+        of_sets, of_control = (
+            np.average(np.stack(some, 1), axis=1, weights=weights) for some in zip(*found, strict=True)
+        )
+        mean = {"language": MEAN, "other": MEAN, "draws": min(row["draws"] for row in rows if row["draws"])}
+        mean |= {"interaction": float(of_sets[0]), "of_control": float(of_control[0])}
+        rows.append(mean | known.drawn.plain("difference", of_sets - of_control, quantiles=True))
+    return pl.DataFrame(rows, schema=DISSOCIATED)
+
+
 @dataclass(frozen=True)
 class _Changes:
     """Summed losses of every condition, unit by unit."""
@@ -192,10 +242,30 @@ class _Changes:
         """The draws that were measured on a language."""
         return sorted(draw for name, draw, where in self.nats.get(off, {}) if (name, where) == (kind, on))
 
-    def change(self, off: str, kind: str, on: str, size: Floats, weights: Floats | None = None) -> Floats:
-        """(rows,) the change of a language's loss over its `size`, averaged over draws; `weights` (rows, draws): how often each is drawn."""
-        before = self.nats[""][BASE, 0, on]
-        each = [self.drawn.ratio(self.nats[off][kind, draw, on] - before, size) for draw in self.draws(off, kind, on)]
+    def both(self, off: str, kind: str, one: str, other: str) -> list[int]:
+        """The draws that were measured on two languages."""
+        return sorted({*self.draws(off, kind, one)} & {*self.draws(off, kind, other)})
+
+    def interaction(self, one: str, other: str, kind: str) -> Floats:
+        """(rows,) nats per sentence: half of how much more neurons of a kind cost their own of two languages than the other, added up over both."""
+        parts = []
+        for k, (own, rest) in enumerate(((one, other), (other, one))):
+            draws = self.both(own, kind, own, rest)
+            weights = self.drawn.crossed(
+                len(draws), self.seed + k
+            )  # the draws of one language say nothing of the other's
+            costs = [self.change(own, kind, on, self.lines[on], weights, draws) for on in (own, rest)]
+            parts.append((costs[0] - costs[1]) / 2)
+        return parts[0] + parts[1]
+
+    def change(
+        self, off: str, kind: str, on: str, size: Floats, weights: Floats | None = None, draws: Sequence[int] = ()
+    ) -> Floats:
+        """(rows,) the change of a language's loss over its `size`, averaged over draws, all that were measured by default; `weights` (rows, draws): how often
+        each is drawn.
+        """
+        before, some = self.nats[""][BASE, 0, on], draws or self.draws(off, kind, on)
+        each = [self.drawn.ratio(self.nats[off][kind, draw, on] - before, size) for draw in some]
         result: Floats = np.average(np.stack(each, 1), axis=1, weights=weights)
         return result
 

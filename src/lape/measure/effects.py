@@ -86,8 +86,10 @@ Sets = Mapping[tuple[str, int], LanguageNeurons]
 """(method, size) -> the sets it chose."""
 
 
-def effects(work: Ablations, sets: Sets, languages: Sequence[str], progress: Progress = silent) -> Effects:
-    """The change of loss with each language's set off, on every language, for every method and size.
+def effects(
+    work: Ablations, sets: Sets, languages: Sequence[str], progress: Progress = silent, *, factor: float = 0.0
+) -> Effects:
+    """The change of loss with each language's set off, or with its activations times a `factor`, on every language, for every method and size.
 
     `work.base` must have run. Cells that were measured before are not run again. A language that a selection method left out has
     no effect there (None neurons), which is not an effect of 0. Units pair by the number of a document or line over languages;
@@ -122,7 +124,7 @@ def effects(work: Ablations, sets: Sets, languages: Sequence[str], progress: Pro
     nats: dict[tuple[str, int], Floats] = {key: np.zeros((len(languages), len(languages), count)) for key in sets}
     for done, (key, off, found, language) in enumerate(cells):
         progress("switching neurons off", done, len(cells))
-        change = work.off(found, language).nll - work.unedited(language).nll
+        change = work.scaled(found, factor, language).nll - work.unedited(language).nll
         at = (languages.index(off), languages.index(language))
         nats[key][at] = by_unit(work.unit(language), change, count)
     progress("switching neurons off", len(cells), len(cells))

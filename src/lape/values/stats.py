@@ -372,6 +372,20 @@ class ActivationStats:
         own = self.canonical(language)
         return others_mean(own, [self.mean(other) for other in self.languages if other != own])
 
+    def overall_mean(self) -> Tensor:
+        """(neurons,) float64: the mean over languages of their mean activations, every language counting alike. Raises OptionError for a single language.
+
+        Example:
+            >>> low, high = (torch.stack([stats.mean(k) for k in stats.languages]).aminmax(dim=0))
+            >>> bool(((low <= stats.overall_mean()) & (stats.overall_mean() <= high)).all())
+            True
+        """
+        if len(self.languages) < 2:
+            raise OptionError(
+                f"Only {', '.join(self.languages)} was recorded. A mean over languages needs two or more."
+            )
+        return torch.stack([self.mean(language) for language in self.languages]).mean(0)
+
     def attribution(self, language: str) -> Tensor:
         """(neurons,) float64: −a · ∂NLL/∂a in nats per token, the first-order estimate (gradient × activation) of the damage of zeroing each neuron.
 

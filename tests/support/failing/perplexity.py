@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from lape.measure.controlled import LINES, controlled
+from lape.measure.controlled import LINES, controlled, dissociated
 from lape.measure.effects import Effects
 from lape.measure.frontier import frontier
 
@@ -13,7 +13,7 @@ LANGUAGES = ("en", "fr", "zh")
 
 
 def _table(own: float, elsewhere: float, drawn: float):
-    """`controlled` of 40 sentences of 20 tokens: what a set adds to a sentence of its language and of the others, and its control to its own."""
+    """`controlled` and `dissociated` of 40 sentences of 20 tokens: what is added by a set to its language and to the others, and by its control to its own."""
     random, rows = np.random.default_rng(0), []
     for language in LANGUAGES:
         conditions = [("", "base", 0, 0.0, None)]
@@ -24,10 +24,9 @@ def _table(own: float, elsewhere: float, drawn: float):
         for off, kind, draw, more, ratio in conditions:
             noise = random.normal(0, 1, 40)
             rows += [(off, kind, draw, language, k, k, k, 20, 90, 60 + more + noise[k], ratio) for k in range(40)]
-    return {"controlled": controlled(pl.DataFrame(rows, schema=LINES, orient="row"), LANGUAGES, resamples=200)}, [
-        "fr",
-        "zh",
-    ]
+    lines = pl.DataFrame(rows, schema=LINES, orient="row")
+    made = [of(lines, LANGUAGES, resamples=200) for of in (controlled, dissociated)]
+    return dict(zip(("controlled", "dissociated"), made, strict=True)), ["fr", "zh"]
 
 
 def _main():
@@ -41,5 +40,6 @@ def _main():
 FAILING = {
     "own": lambda: _table(own=20.0, elsewhere=20.0, drawn=0.0),
     "own loss alone": lambda: _table(own=20.0, elsewhere=0.0, drawn=20.0),
+    "two languages come apart": lambda: _table(own=20.0, elsewhere=20.0, drawn=0.0),
     "main language": _main,
 }

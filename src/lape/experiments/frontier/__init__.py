@@ -39,6 +39,10 @@ PUBLISHED = "lape, published"
 """LAPE's sets under the published rule, of whose own effect the levels are shares."""
 _METHODS = {"probability": "difference:of=probability"}
 """Selection methods that are another's with options."""
+GROUPS = {"published": ("lape", "lap", "lave", "variation", "random")}
+"""Several methods under a name, of which those are compared that the statistics allow: Tang et al. 2024's."""
+_SHARES = (0.25, 0.5, 1.0, 2.0)
+"""Sizes by default, as shares of the mean number of neurons of LAPE's published sets."""
 
 
 @dataclass(frozen=True)
@@ -46,18 +50,20 @@ class FrontierStudy:
     """What of it a study sets."""
 
     methods: tuple[str, ...] | None = None
-    """Selection methods that are compared, with options where wanted (difference:against=largest). Default: all that the statistics allow,
-    but for alignment, ap and probability90; with quick, the paper's.
+    """Selection methods that are compared, with options where wanted (difference:against=largest), or published for those of Tang et al. 2024.
+    Default: all that the statistics allow, but for alignment, ap and probability90; with quick, the paper's.
     """
-    sizes: tuple[int, ...] = (25, 50, 100, 200)
-    """Neurons of each language at which every selection method is measured."""
+    sizes: tuple[int, ...] | None = None
+    """Neurons of each language at which every selection method is measured. Default: a quarter of the mean number of LAPE's published sets, a half,
+    as many, and twice as many.
+    """
     finalists: int = 0
     """How many methods, those of the smallest area beside LAPE, are measured again on other sentences, with LAPE. 0: none."""
     final_tokens: Tokens = 6400
     """Tokens of each language, on average, of these other sentences: about 200 of them."""
 
     def __post_init__(self) -> None:
-        if not self.sizes or any(size < 1 for size in self.sizes):
+        if self.sizes is not None and (not self.sizes or min(self.sizes) < 1):
             raise OptionError("sizes must name at least one number of neurons, each 1 or more.")
         if self.finalists < 0 or self.final_tokens < 1:
             raise OptionError(
@@ -66,11 +72,18 @@ class FrontierStudy:
 
     def wanted(self, quick: bool) -> Sequence[str]:
         """The methods that were asked for, or those that are compared by default."""
-        return self.methods or (QUICK if quick else FULL)
+        asked = self.methods or (QUICK if quick else FULL)
+        return list(dict.fromkeys(one for name in asked for one in GROUPS.get(name, (name,))))
 
-    def sizes_of(self, method: str, quick: bool) -> Sequence[int]:
-        """The sizes at which a method is measured."""
-        return [max(self.sizes)] if method in CONTROLS else sorted(self.sizes)[-2:] if quick else sorted(self.sizes)
+    def sizes_of(self, method: str, context: Context) -> Sequence[int]:
+        """The sizes at which a method is measured, from the smallest."""
+        sizes = sorted(self.sizes or _usual(context.neurons))
+        return sizes[-1:] if method in CONTROLS else sizes[-2:] if context.options.quick else sizes
+
+
+def _usual(published: LanguageNeurons) -> set[int]:
+    mean = sum(map(len, published.values())) / len(published)
+    return {max(1, round(share * mean)) for share in _SHARES}
 
 
 def _run(context: Context, options: FrontierStudy) -> Tables:
@@ -144,7 +157,7 @@ def _sets(context: Context, options: FrontierStudy) -> tuple[Sets, Key]:
     context.left_out |= out
     sets: dict[Key, LanguageNeurons] = {}
     for method in (one for one in options.wanted(context.options.quick) if one not in out):
-        for size in options.sizes_of(method, context.options.quick):
+        for size in options.sizes_of(method, context):
             sets[method, size] = found = selected(context, method, size)
             context.note("frontier", *(f"{method}, {size}: {note}" for note in found.notes))
     reference = (PUBLISHED, len(context.neurons.union))
@@ -165,7 +178,7 @@ def left_out(context: Context, options: FrontierStudy) -> dict[str, str]:
             if method != "matched":
                 selected(context, method, 1)
         except OptionError as error:
-            if options.methods:
+            if method in (options.methods or ()):
                 raise
             reasons[method] = str(error)
     return reasons
@@ -199,11 +212,11 @@ def _named(method: str) -> tuple[str, dict[str, Any]]:
 def _cost(context: Context, options: FrontierStudy) -> Cost:
     """One matrix a method and size, and again of the finalists."""
     methods = compared(context, options)
-    sets = sum(len(options.sizes_of(method, context.options.quick)) for method in methods)
+    sets = sum(len(options.sizes_of(method, context)) for method in methods)
     first = matrices(context, 1 + sets)
     if not options.finalists:
         return first
-    again = (1 + (1 + options.finalists) * len(options.sizes)) * len(context.languages) ** 2
+    again = (1 + (1 + options.finalists) * len(options.sizes_of("lape", context))) * len(context.languages) ** 2
     return Cost(first.passes + again, first.loss_tokens + again * options.final_tokens)
 
 

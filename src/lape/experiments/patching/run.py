@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import polars as pl
-import torch
 from torch import Tensor, nn
 
 from lape.data.corpus import TextOptions
 from lape.data.texts import Texts
-from lape.errors import OptionError, TextError
+from lape.errors import TextError
 from lape.measure.ablation import Ablations, refuse_recorded
 from lape.measure.bootstrap import Floats, Resamples, by_unit
 from lape.measure.controlled import controlled, lines_of, sets_and_controls, unedited_lines
@@ -152,7 +151,7 @@ def patchings(
         )
     work.base(progress)
     drawn = Resamples(work.units, options.resamples, options.seed)
-    every = overall_mean(stats)
+    every = stats.overall_mean()
     means = {off: every if options.mean == "all" else stats.others_mean(off) for off in sets}
     changes = _changes(work, neurons, means, drawn, progress)
     summed = _summary(work, neurons, sets, changes, drawn)
@@ -183,13 +182,6 @@ def _beside_controls(
     lines = pl.concat([*unedited_lines(work), *frames])
     table = controlled(lines, list(means), resamples=options.resamples, seed=options.seed)
     return table.filter(control=MATCHED.name)
-
-
-def overall_mean(stats: ActivationStats) -> Tensor:
-    """(neurons,) float64: the mean over languages of their mean activations, every language counting alike."""
-    if len(stats.languages) < 2:
-        raise OptionError(f"Only {', '.join(stats.languages)} was recorded. A mean over languages needs two or more.")
-    return torch.stack([stats.mean(language) for language in stats.languages]).mean(0)
 
 
 def _changes(

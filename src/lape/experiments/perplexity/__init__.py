@@ -17,7 +17,7 @@ from lape.experiments.perplexity.run import SUMMARY, PerplexityOptions, losses, 
 from lape.experiments.perplexity.section import section
 from lape.experiments.table import Table
 from lape.figures.figure import Figure
-from lape.measure.controlled import CONTROLLED, control_passes, controlled
+from lape.measure.controlled import CONTROLLED, DISSOCIATED, control_passes, controlled, dissociated
 from lape.measure.controls import MATCHED, kinds_of
 from lape.measure.effects import effects
 from lape.measure.frontier import FRONTIER, frontier
@@ -57,6 +57,7 @@ def _run(context: Context, own_options: PerplexityStudy) -> Tables:
     tables = {
         "perplexity": summary(lines, neurons, options),
         "controlled": controlled(lines, context.languages, resamples=options.resamples, seed=options.seed),
+        "dissociated": dissociated(lines, context.languages, resamples=options.resamples, seed=options.seed),
         "published": published,
     }
     if shared.main in context.languages:
@@ -102,6 +103,13 @@ EXPERIMENT = Experiment(
             },
             file="perplexity/controlled.parquet",
             key=("language", "control"),
+        ),
+        "dissociated": Table(
+            "Two languages come apart: half of how much more each set costs its own language than the other, added up over both, nats per sentence, beside the "
+            "same of matched control neurons.",
+            DISSOCIATED,
+            labels={"interaction": "of sets", "of_control": "of control neurons"},
+            key=("language", "other"),
         ),
         "published": Table(
             "LAPE's sets under the published rule: own effect, others and worst other, in nats per sentence, and selectivity.",
