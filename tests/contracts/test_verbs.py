@@ -15,7 +15,7 @@ from lape.experiments import experiments
 from lape.options import descriptions
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
-from support.planted import LANGUAGES, planted_folder, sentences
+from support.planted import LANGUAGES, SHAPES, planted_folder, sentences, shaped
 from support.told import without_steps
 
 pytestmark = pytest.mark.usefixtures("one_thread", "without_pip_list")
@@ -75,7 +75,12 @@ writing = pytest.mark.parametrize("verb", WRITING)
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = planted_folder(tmp_path_factory.mktemp("verbs"))
+    return made(tmp_path_factory.mktemp("verbs"))
+
+
+def made(folder: Path, model: Any = None) -> Path:
+    """A planted folder with a task for `lape eval`."""
+    planted_folder(folder, model)
     fr, en = sentences("fr", 40, 3), sentences("en", 40, 3)
     asked = [{"passage": a, "choices": [a[:4], b[:4]], "label": 0} for a, b in zip(fr, en, strict=True)]
     (folder / "choose.jsonl").write_text("\n".join(map(json.dumps, asked)))
@@ -122,6 +127,18 @@ def ran(here: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
             return path
 
     return Lazily()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", SHAPES)
+def test_every_verb_runs_on_the_shapes_of_the_paper_s_models(kind, tmp_path_factory, capsys):
+    """LLaMA-2's and BLOOM's, with random weights: a gated MLP and a plain one."""
+    folder = made(tmp_path_factory.mktemp(kind), shaped(kind))
+    for verb in COMMANDS:
+        out = tmp_path_factory.mktemp(verb) / "x"
+        assert code_of(words(verb, folder, out)) == CODES.get(verb, 0), (verb, capsys.readouterr().err)
+        if verb in WRITING:
+            assert result(verb, out).exists(), verb
 
 
 def test_every_verb_is_tried_or_says_why_not():

@@ -213,17 +213,33 @@ def losses(model: Any, texts: dict[str, Documents]) -> dict[str, float]:
     return result
 
 
-def planted_folder(folder: Path) -> Path:
-    """On disk: `model`, a `run` with its neurons, `TAG.txt` that was recorded and `TAG2.txt`, parallel line by line, that was not."""
+SHAPES: dict[str, dict[str, Any]] = {
+    "llama": {"intermediate_size": 172, "num_key_value_heads": 4},
+    "bloom": {"intermediate_size": 256},
+}
+"""The proportions of LLaMA-2-7B (a gated MLP of 2.69 times the width, as many heads of keys as of queries) and of BLOOM-7B1 (4 times, biases, ALiBi)."""
+
+
+@cache
+def shaped(kind: str) -> Any:
+    """A random model in one of `SHAPES`, with the planted one's vocabulary; tests leave it as it was."""
+    return tiny(kind, torch.float32, vocab_size=_SIZE, hidden_size=64, **SHAPES[kind])
+
+
+def planted_folder(folder: Path, model: Any = None) -> Path:
+    """On disk: `model`, the planted one unless another of its vocabulary is given, a `run` with its neurons, `TAG.txt` that was recorded and `TAG2.txt`,
+    parallel line by line, that was not.
+    """
     from lape import identify, record
 
-    planted().save_pretrained(folder / "model")
+    model = planted() if model is None else model
+    model.save_pretrained(folder / "model")
     planted_tokenizer().save_pretrained(folder / "model")
     for language in LANGUAGES:
         (folder / f"{language}.txt").write_text("\n".join(sentences(language, 80, 1)) + "\n")
         (folder / f"{language}2.txt").write_text("\n".join(sentences(language, 60, 2)) + "\n")
     texts = {language: folder / f"{language}.txt" for language in LANGUAGES}
     options = {"document": "line", "row_tokens": 64, "residual": True}
-    stats = record(planted(), planted_tokenizer(), texts, out=folder / "run", **options)
+    stats = record(model, planted_tokenizer(), texts, out=folder / "run", **options)
     identify(stats, reliability=False).save(folder / "run" / "neurons.safetensors")
     return folder

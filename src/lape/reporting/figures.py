@@ -76,14 +76,14 @@ def draw(
 
 def lacking(found: Gathered) -> dict[str, str]:
     """Figure -> the command that makes what it lacks; those that no command is known to make are left out."""
-    commands = {
-        figure.name: found.command(
-            experiment, next(name for name in figure.needs if name not in found.tables or not len(found.tables[name]))
-        )
+    makes = {table: experiment for experiment in experiments().values() for table in experiment.tables}
+    lacks = {
+        figure.name: next(name for name in figure.needs if name not in found.tables or not len(found.tables[name]))
         for experiment in experiments().values()
         for figure in experiment.figures
         if not figure.possible(found.tables)
     }
+    commands = {name: found.command(makes[table], table) for name, table in lacks.items()}
     return {name: command for name, command in commands.items() if command}
 
 
