@@ -99,12 +99,14 @@ def test_every_column_is_what_the_counts_say(counts):
         found = row_of(neurons, language, resamples=2)
         total = sum(row)
         assert found["neurons"] == total
+        assert found["first_layer_chance"] == pytest.approx(1 / depth)
         assert found["bottom_two_chance"] == pytest.approx(min(2, depth) / depth)
         assert found["top_quarter_chance"] == pytest.approx(quarter / depth)
         if not total:
-            chances = ("language", "neurons", "bottom_two_chance", "top_quarter_chance")
+            chances = ("language", "neurons", "first_layer_chance", "bottom_two_chance", "top_quarter_chance")
             assert all((found[name] is not None) == (name in chances) for name in LAYERS)
             continue
+        assert found["first_layer"] == pytest.approx(row[0] / total)
         assert found["bottom_two"] == pytest.approx(sum(row[:2]) / total)
         assert found["bottom_quarter"] == pytest.approx(sum(row[:quarter]) / total)
         assert found["top_quarter"] == pytest.approx(sum(row[-quarter:]) / total)
@@ -144,8 +146,10 @@ def test_under_20_neurons_there_is_no_interval(size, given_):
     neurons = with_counts(size, {"fr": [size // 2, 0, 0, size - size // 2], "zh": [0, 0, 0, 1]})
     for language in ("fr", ALL):
         row = row_of(neurons, language)
-        ends = [row[f"{name}_{end}"] for name in ("bottom_two", "top_quarter") for end in ("low", "high")]
-        assert [end is not None for end in ends] == [given_] * 4
+        ends = [
+            row[f"{name}_{end}"] for name in ("first_layer", "bottom_two", "top_quarter") for end in ("low", "high")
+        ]
+        assert [end is not None for end in ends] == [given_] * 6
 
 
 def test_the_interval_is_that_of_a_bootstrap_over_neurons():
@@ -160,7 +164,7 @@ def test_the_interval_is_that_of_a_bootstrap_over_neurons():
         layer = np.array(units) // 200
         drawn = random.integers(0, len(units), (4000, len(units)))
         row = row_of(neurons, language, resamples=4000)
-        for name, inside in (("bottom_two", layer < 2), ("top_quarter", layer == 3)):
+        for name, inside in (("first_layer", layer < 1), ("bottom_two", layer < 2), ("top_quarter", layer == 3)):
             shares = (weight * inside)[drawn].sum(1) / weight[drawn].sum(1)
             by_hand = np.quantile(shares, [0.025, 0.975])
             assert [row[f"{name}_low"], row[f"{name}_high"]] == pytest.approx(by_hand, abs=0.015)

@@ -14,12 +14,12 @@ from lape.cli.flags import FLAGS, Out, Switch, any_of, given_flags
 from lape.cli.show import neurons_table
 from lape.detect import DETECTORS
 from lape.detect.halves import halvable
+from lape.detect.identify import Purpose, chosen_for, method_named
 from lape.detect.identify import identify as find
-from lape.detect.identify import method_named
 from lape.detect.stability import reliability as table_of
 from lape.detect.stability import split_halves, stability_of
 from lape.errors import FileError, warn
-from lape.options import by_name
+from lape.options import by_name, flags
 from lape.store import files
 from lape.store.lock import Lock
 from lape.store.run import NEURONS, STATS, save_table
@@ -37,6 +37,7 @@ def identify(
     stats: Path,
     *,
     method: Annotated[str, Parameter(help=_METHODS)] = "lape",
+    purpose: Annotated[Purpose | None, Parameter(name="--for")] = None,
     to: Out | None = None,
     reliability: bool = True,
     overwrite: Switch = False,
@@ -48,6 +49,8 @@ def identify(
     ----------
     stats
         A run's folder, or a file of statistics.
+    purpose
+        Take the method that did best at it, by docs/choosing.md: to switch a language off and leave the others (off), or to make the model write it (steer).
     to
         Where to write: .safetensors, or .pth for the published format. Default: neurons.safetensors in the run's folder, or
         NAME.neurons.safetensors beside a file NAME.safetensors.
@@ -57,6 +60,10 @@ def identify(
         Replace an existing file.
     """
     chosen = given_flags(options)
+    if purpose is not None:
+        method, best = chosen_for(purpose, method)
+        out.print(f"For {purpose}: lape identify --method {method} {' '.join(flags(DETECTORS[method].options, best))}")
+        chosen = {**best, **chosen}
     function = method_named(method)
     by_name(DETECTORS[method].options, chosen)  # refuses before the statistics are read
     target = to or _beside(stats)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
-from typing import Literal, TypedDict, Unpack, overload
+from typing import Literal, TypeAlias, TypedDict, Unpack, overload
 
 from lape.detect import DETECTORS
 from lape.detect.common import known
@@ -35,19 +36,59 @@ class MethodOptions(TypedDict, total=False):
     percentile: float
 
 
+Purpose: TypeAlias = Literal["off", "steer"]
+"""What sets are for: to switch a language off and leave the others as they are, or to make the model write it."""
+PURPOSES: Mapping[Purpose, tuple[str, MethodOptions]] = {
+    "off": ("difference", {"against": "largest"}),
+    "steer": ("difference", {"against": "mean"}),
+}
+"""Purpose -> the method that did best at it, and its options. docs/choosing.md has the measurements."""
+
+
+def chosen_for(purpose: Purpose, method: str | Method = "lape") -> tuple[str, MethodOptions]:
+    """The method for a purpose, and its options. Raises OptionError for another purpose, or where a method was chosen too.
+
+    Example:
+        >>> from lape.detect.identify import chosen_for
+        >>> chosen_for("off")
+        ('difference', {'against': 'largest'})
+    """
+    if purpose not in PURPOSES:
+        raise OptionError(f"There is no purpose {purpose!r}. Expected {' or '.join(PURPOSES)}.")
+    if method != "lape":
+        raise OptionError(f"A method and a purpose ({purpose}) were both chosen. Give one of them.")
+    return PURPOSES[purpose]
+
+
 @overload
 def identify(
-    stats: ActivationStats, method: str = "lape", *, reliability: bool = True, **options: Unpack[MethodOptions]
+    stats: ActivationStats,
+    method: str = "lape",
+    *,
+    purpose: Purpose | None = None,
+    reliability: bool = True,
+    **options: Unpack[MethodOptions],
 ) -> LanguageNeurons: ...
 @overload
 def identify(
-    stats: ActivationStats, method: Method, *, reliability: bool = True, **options: object
+    stats: ActivationStats,
+    method: Method,
+    *,
+    purpose: Purpose | None = None,
+    reliability: bool = True,
+    **options: object,
 ) -> LanguageNeurons: ...
 def identify(
-    stats: ActivationStats, method: str | Method = "lape", *, reliability: bool = True, **options: object
+    stats: ActivationStats,
+    method: str | Method = "lape",
+    *,
+    purpose: Purpose | None = None,
+    reliability: bool = True,
+    **options: object,
 ) -> LanguageNeurons:
     """Find each language's neurons in recorded statistics.
 
+    `purpose` takes the method that did best at it (`PURPOSES`) instead: to switch a language off ("off"), or to make the model write it ("steer").
     `method`: a name in `lape.detect.DETECTORS`, or a function of your own, `stats -> LanguageNeurons`. Further keywords are the method's options:
     those of `lape.detect.lape.LapeOptions` for "lape", Tang et al.'s rule with its published thresholds, and so on. With `reliability`, and where
     the method can choose from half of the text, each neuron gets its stability, 0 to 1: the share of halves of the text that select it.
@@ -61,7 +102,12 @@ def identify(
         >>> largest = lape.identify(stats, "difference", per_language=5)
         >>> largest.method, len(largest["fr"])
         ('difference', 5)
+        >>> lape.identify(stats, purpose="off", per_language=5).options["against"]
+        'largest'
     """
+    if purpose is not None:
+        method, best = chosen_for(purpose, method)
+        options = {**best, **options}
     find = method_named(method)
     if isinstance(method, str):
         by_name(DETECTORS[method].options, options)  # refuses what the method has not

@@ -122,7 +122,9 @@ class Session:
         return self._cached(asked.method, *asked.amount(self.stats))
 
     def _identified(self, method: str, option: str, value: float) -> LanguageNeurons:
-        return identify(self.stats, method_named(method), reliability=False, **{option: value})
+        one: dict[str, Any] = {option: value}
+        found: LanguageNeurons = identify(self.stats, method_named(method), reliability=False, **one)
+        return found
 
     def _prompt(self, asked: Asked) -> str:
         """The text that the model goes on from. Raises OptionError for an empty one, or one too long."""

@@ -1,4 +1,4 @@
-"""Where the neurons lie: in the bottom two layers, in the top quarter?"""
+"""Where the neurons lie: in the first layer, in the bottom two, in the top quarter?"""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ HISTOGRAM = Table(
     command="{identify}",
 )
 PLACES = Table(
-    "The shares of all assignments of a neuron to a language that lie in the bottom two layers and in the top quarter, and their ratio to chance, with "
-    "intervals over the neurons of the sets, not over text.",
+    "The shares of all assignments of a neuron to a language that lie in the first layer, in the bottom two and in the top quarter, and their ratio to "
+    "chance, with intervals over the neurons of the sets, not over text.",
     {"place": pl.String, **dict.fromkeys(("share", "chance"), pl.Float64), **resampled("over_chance", plain=True)},
 )
 
@@ -40,7 +40,7 @@ def _places(table: pl.DataFrame) -> pl.DataFrame:
     """The row of all assignments, a row for each place, in shares of what chance would give."""
     whole = table.filter(pl.col("language") == "all")
     parts = []
-    for column in ("bottom_two", "top_quarter"):
+    for column in ("first_layer", "bottom_two", "top_quarter"):
         chance = pl.col(f"{column}_chance")
         ends = zip(("over_chance", "low", "high"), ENDS, strict=True)
         over = {name: pl.col(f"{column}{end}") / chance for name, end in ends}

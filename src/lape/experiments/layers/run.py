@@ -18,6 +18,8 @@ ALL = "all"
 """The row of all assignments together."""
 _Ints: TypeAlias = NDArray[np.int64]
 _SHARES = {
+    **resampled("first_layer"),
+    "first_layer_chance": pl.Float64,
     **resampled("bottom_two"),
     **dict.fromkeys(("bottom_two_chance", "bottom_quarter", "middle_half"), pl.Float64),
     **resampled("top_quarter"),
@@ -38,8 +40,8 @@ def layers(neurons: LanguageNeurons, *, resamples: int = 2000, seed: int = 0) ->
 
     One row per language, and one, `all`, for all assignments together, in which a neuron counts once for each language it
     belongs to: `language`, `neurons` (assignments), `centre` (mean position, 0 = first layer, 1 = last), the shares (0 to 1)
-    `bottom_two` (in the first two layers), `bottom_quarter`, `middle_half`, `top_quarter`, and `fullest` (the layer with the
-    most neurons, the first of equals). `bottom_two_chance`, `top_quarter_chance`: the same shares of all neurons of the model.
+    `first_layer`, `bottom_two` (in the first two layers), `bottom_quarter`, `middle_half`, `top_quarter`, and `fullest` (the layer with the
+    most neurons, the first of equals). `first_layer_chance`, `bottom_two_chance`, `top_quarter_chance`: the same shares of all neurons of the model.
 
     Only layers that hold neurons count, in order. A quarter is depth // 4 of them, at least one, and the middle half what lies
     between: 7, 16 and 7 of 30 layers. In a set without neurons all but the chances is null.
@@ -86,6 +88,7 @@ def _row(depth: _Depth, position: _Ints, weight: _Ints, resamples: int, seed: in
     top = len(depth.widths) - depth.quarter
     row: dict[str, Any] = {
         "neurons": int(weight.sum()),
+        "first_layer_chance": float(depth.widths[0] / depth.widths.sum()),
         "bottom_two_chance": float(depth.widths[:2].sum() / depth.widths.sum()),
         "top_quarter_chance": float(depth.widths[top:].sum() / depth.widths.sum()),
     }
@@ -95,13 +98,15 @@ def _row(depth: _Depth, position: _Ints, weight: _Ints, resamples: int, seed: in
     share = by_layer / by_layer.sum()
     row |= {
         "centre": float(share @ np.arange(last + 1)) / max(last, 1),
+        "first_layer": float(share[0]),
         "bottom_two": float(share[:2].sum()),
         "bottom_quarter": float(share[: depth.quarter].sum()),
         "middle_half": float(share[depth.quarter : top].sum()),
         "top_quarter": float(share[top:].sum()),
         "fullest": depth.space.layers[int(by_layer.argmax())],
     }
-    for name, inside in (("bottom_two", position < 2), ("top_quarter", position >= top)):
+    places = (("first_layer", position < 1), ("bottom_two", position < 2), ("top_quarter", position >= top))
+    for name, inside in places:
         # neurons that are alike in both respects are interchangeable: a resample holds so many of each kind
         kinds, counts = np.unique(np.stack([inside * weight, weight]), axis=1, return_counts=True)
         drawn = Resamples(counts, resamples, seed)
