@@ -390,6 +390,84 @@ def engine_costs() -> Iterator[str]:
                 yield f"| {ENGINES[engine]} | {name} | {ratios} |"
 
 
+# The paper's own sets beside ours
+
+
+OURS = {
+    "Gemma 3 270M": MAIN,
+    "SmolLM2 135M": "smollm2-135m",
+    "Qwen2.5-Coder 0.5B": "qwen2.5-coder-0.5b",
+    "Qwen2.5-Coder 1.5B": "qwen2.5-coder-1.5b",
+}
+AKIN = (("zh", "ja"), ("fr", "es"), ("vi", "id"))
+"""Pairs of languages that are akin, or share a script and neighbours."""
+
+
+def _ours(name: str) -> Iterator[tuple[str, pl.DataFrame]]:
+    """A table of each of our studies that is there."""
+    for model, study in OURS.items():
+        if (STUDIES / study / f"tables/{name}.parquet").exists():
+            yield model, table(study, name)
+
+
+@cache
+def paper_layers() -> pl.DataFrame:
+    """`model`, `published`, `language`, `layer`, `neurons` and `depth`, how many layers there are.
+
+    Published is what the masks of Tang et al. (github.com/RUCAIBox/Language-Specific-Neurons) hold, counted by layer; paper/shared.tsv counts pairs.
+    """
+    columns = ("model", "language", "layer", "neurons")
+    published = pl.read_csv(STUDIES / "paper/layers.tsv", separator="\t").select(columns)
+    ours = [found.with_columns(model=pl.lit(model)).select(columns) for model, found in _ours("histogram")]
+    every = pl.concat([one.with_columns(published=pl.lit(not k)) for k, one in enumerate([published, *ours])])
+    return every.with_columns(depth=pl.col("layer").max().over("model") + 1)
+
+
+@cache
+def paper_shared() -> pl.DataFrame:
+    """`model`, `published`, `a`, `b` and `jaccard` of their sets."""
+    counts = pl.read_csv(STUDIES / "paper/shared.tsv", separator="\t")
+    alone = counts.filter(language=pl.col("other"))
+    size = {(row["model"], row["language"]): row["neurons"] for row in alone.iter_rows(named=True)}
+    rows = [
+        (model, True, a, b, both / (size[model, a] + size[model, b] - both))
+        for model, a, b, both in counts.filter(pl.col("language") != pl.col("other")).iter_rows()
+    ]
+    for model, found in _ours("overlap"):
+        rows += [(model, False, a, b, both) for a, b, both in found.select("a", "b", "jaccard").iter_rows()]
+    return pl.DataFrame(rows, schema=["model", "published", "a", "b", "jaccard"], orient="row")
+
+
+def paper_places() -> Iterator[str]:
+    """Of each model: languages, assignments in all, English ones, and how many lie in the first layer, the second and the top quarter, over an even spread."""
+    for some in paper_layers().partition_by("model", maintain_order=True):
+        by_layer = some.group_by("layer").agg(pl.col("neurons").sum()).sort("layer")["neurons"].to_numpy()
+        share, depth = by_layer / by_layer.sum(), len(by_layer)
+        quarter = max(1, depth // 4)
+        over = [share[0] * depth, share[1] * depth, share[-quarter:].sum() * depth / quarter]
+        english, languages = some.filter(language="en")["neurons"].sum(), some["language"].n_unique()
+        cells = [
+            f"{languages}",
+            f"{depth}",
+            f"{by_layer.sum():,}",
+            f"{english:,}",
+            *(f"{one:.2f}" for one in over),
+            f"{by_layer.argmax()}",
+        ]
+        yield f"| {some['model'][0]} | {' | '.join(cells)} |"
+
+
+def paper_pairs() -> Iterator[str]:
+    """Of each model: the Jaccard of akin pairs, and the means over all other pairs without English and over English with any."""
+    for some in paper_shared().partition_by("model", maintain_order=True):
+        known = {frozenset((a, b)): jaccard for a, b, jaccard in some.select("a", "b", "jaccard").iter_rows()}
+        akin = {frozenset(pair) for pair in AKIN}
+        rest = [value for pair, value in known.items() if pair not in akin and "en" not in pair]
+        english = [value for pair, value in known.items() if "en" in pair]
+        values = [known.get(frozenset(pair)) for pair in AKIN] + [float(np.mean(one)) for one in (rest, english)]
+        yield f"| {some['model'][0]} | {' | '.join('–' if one is None else f'{one:.3f}' for one in values)} |"
+
+
 def confused(model: str) -> pl.DataFrame:
     """Rates of cross-lingual answers, the mean over sources."""
     return table("confusion", f"{model}-confusion").filter(task="crosslingual", source="all")

@@ -229,12 +229,29 @@ def test_what_the_statistics_do_not_hold_is_left_out_or_refused_where_it_was_ask
     assert compared(study, group) == ["lape", "lap", "lave", "random", "difference"], "of a group, what can be"
 
 
-def test_sizes_are_those_of_the_published_sets_unless_they_are_given(stats, tmp_path):
-    study, usual = study_of(stats, tmp_path / "x.partial"), FrontierStudy(sizes=None)
+def test_sizes_are_those_of_the_published_sets_and_span_the_levels_unless_they_are_given(stats, tmp_path):
+    study, usual = study_of(stats, tmp_path / "x.partial"), FrontierStudy(methods=("lape", "random"))
     mean = sum(len(study.neurons[language]) for language in LANGUAGES) / len(LANGUAGES)
-    assert usual.sizes_of("lape", study) == sorted({max(1, round(mean * share)) for share in (0.25, 0.5, 1, 2)})
-    assert usual.sizes_of("random", study) == [round(2 * mean)]
+    begun = [max(1, round(mean / 2)), round(mean)]
+    assert usual.sizes_of("lape", study) == begun
+    assert usual.sizes_of("random", study) == [round(mean)]
     assert FrontierStudy(sizes=(8, 3)).sizes_of("lape", study) == [3, 8]
+    table = experiments()["frontier"].run(study, usual)["frontier"]
+    assert table.filter(method="random")["size"].unique().to_list() == [round(mean)]
+    sizes = table.filter(method="lape")["size"].unique().sort().to_list()
+    assert {*begun} < {*sizes}
+    whole = {row["language"]: row["own"] for row in table.filter(method="lape, published").iter_rows(named=True)}
+
+    def shares(size):
+        rows = table.filter(method="lape", size=size).iter_rows(named=True)
+        return [row["own"] / whole[row["language"]] for row in rows if row["language"] in study.over]
+
+    assert max(shares(sizes[0])) <= 0.25 or sizes[0] in (1, begun[0] // 8)
+    assert min(shares(sizes[-1])) >= 1 or sizes[-1] == 8 * begun[1]
+    for size in sizes[1:-1]:
+        assert max(shares(size)) > 0.25 or size >= begun[0], "none below the levels but the last"
+    cost = experiments()["frontier"].cost(study, usual)
+    assert cost.passes == len(LANGUAGES) ** 2 * (1 + 8 + 1)
 
 
 def test_sets_of_a_size_have_that_size(stats, tmp_path):

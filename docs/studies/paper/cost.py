@@ -36,8 +36,8 @@ SHAPES: dict[str, dict[str, Any]] = {
     },
     "BLOOM-7B1": {"model_type": "bloom", "hidden_size": 4096, "n_layer": 30, "n_head": 32, "vocab_size": 250880},
 }
-SIZES = (180, 359, 718, 1436)
-"""Those by default where 718 neurons a language are found, as in LLaMA-2-7B; the small model has too few for four."""
+SIZES = (90, 180, 359, 718, 1436)
+"""About as many as the frontier takes by default to span the levels, where LAPE finds 718 neurons a language, as in LLaMA-2-7B."""
 CARD = 0.4 * 989e12
 """FLOP per second: 40 % of what an H100 does at most in bfloat16."""
 

@@ -165,7 +165,9 @@ def _statistics(
 
 def recording_note(languages: int, tokens: int | None, speed: float) -> str:
     """How long recording is going to take, as far as that can be known before the text is read."""
-    many = f"{tokens:,} tokens of each ({span(tokens * languages / speed)} in all)" if tokens else "all of each"
+    many = (
+        f"at most {tokens:,} tokens of each (at most {span(tokens * languages / speed)})" if tokens else "all of each"
+    )
     return f"First, the text of {languages} languages is recorded, {many}, at about {speed:,.0f} tokens per second by a measured probe."
 
 

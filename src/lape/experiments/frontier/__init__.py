@@ -16,7 +16,7 @@ from lape.experiments.claim import beside
 from lape.experiments.context import Context, Tables
 from lape.experiments.experiment import MODEL, PARALLEL, Cost, Experiment, matrices
 from lape.experiments.frontier.figures import frontier as draw
-from lape.experiments.frontier.table import ADVANTAGES, AREA, AT_LEVELS, Key, advantages, at_levels, enough
+from lape.experiments.frontier.table import ADVANTAGES, AREA, AT_LEVELS, LEVELS, Key, advantages, at_levels, enough
 from lape.experiments.table import Table
 from lape.figures.captions import sentences
 from lape.figures.figure import Figure
@@ -41,8 +41,8 @@ _METHODS = {"probability": "difference:of=probability"}
 """Selection methods that are another's with options."""
 GROUPS = {"published": ("lape", "lap", "lave", "variation", "random")}
 """Several methods under a name, of which those are compared that the statistics allow: Tang et al. 2024's."""
-_SHARES = (0.25, 0.5, 1.0, 2.0)
-"""Sizes by default, as shares of the mean number of neurons of LAPE's published sets."""
+_STEPS = 3
+"""By default sizes are halved and doubled at most so often."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class FrontierStudy:
     Default: all that the statistics allow, but for alignment, ap and probability90; with quick, the paper's.
     """
     sizes: tuple[int, ...] | None = None
-    """Neurons of each language at which every selection method is measured. Default: a quarter of the mean number of LAPE's published sets, a half,
-    as many, and twice as many.
+    """Neurons of each language at which every selection method is measured. Default: the mean number of LAPE's published sets and half of it, and from
+    there by halves and doubles, three of each at most, until the method's own effects span the levels at which methods are compared in every language.
     """
     finalists: int = 0
     """How many methods, those of the smallest area beside LAPE, are measured again on other sentences, with LAPE. 0: none."""
@@ -75,15 +75,11 @@ class FrontierStudy:
         asked = self.methods or (QUICK if quick else FULL)
         return list(dict.fromkeys(one for name in asked for one in GROUPS.get(name, (name,))))
 
-    def sizes_of(self, method: str, context: Context) -> Sequence[int]:
-        """The sizes at which a method is measured, from the smallest."""
-        sizes = sorted(self.sizes or _usual(context.neurons))
+    def sizes_of(self, method: str, context: Context) -> list[int]:
+        """The sizes at which a method is measured, from the smallest; by default those to begin with."""
+        mean = sum(map(len, context.neurons.values())) / len(context.neurons)
+        sizes = sorted(self.sizes or {max(1, round(mean / 2)), max(1, round(mean))})
         return sizes[-1:] if method in CONTROLS else sizes[-2:] if context.options.quick else sizes
-
-
-def _usual(published: LanguageNeurons) -> set[int]:
-    mean = sum(map(len, published.values())) / len(published)
-    return {max(1, round(share * mean)) for share in _SHARES}
 
 
 def _run(context: Context, options: FrontierStudy) -> Tables:
@@ -157,11 +153,38 @@ def _sets(context: Context, options: FrontierStudy) -> tuple[Sets, Key]:
     context.left_out |= out
     sets: dict[Key, LanguageNeurons] = {}
     for method in (one for one in options.wanted(context.options.quick) if one not in out):
-        for size in options.sizes_of(method, context):
-            sets[method, size] = found = selected(context, method, size)
+        for size, found in _by_size(context, options, method).items():
+            sets[method, size] = found
             context.note("frontier", *(f"{method}, {size}: {note}" for note in found.notes))
     reference = (PUBLISHED, len(context.neurons.union))
     return {**sets, reference: context.neurons}, reference
+
+
+def _by_size(context: Context, options: FrontierStudy, method: str) -> dict[int, LanguageNeurons]:
+    """A method's sets of the sizes given; or by halves and doubles until its own effects span the levels, as each language's own text alone says."""
+    found = {size: selected(context, method, size) for size in options.sizes_of(method, context)}
+    if options.sizes is not None or context.options.quick or method in CONTROLS:
+        return found
+    whole = {language: _own(context, context.neurons, language) for language in context.over}
+
+    def shares(size: int) -> list[float]:
+        return [_own(context, found[size], language) / of for language, of in whole.items() if of > 0]
+
+    for _ in range(_STEPS):
+        smallest, largest = min(found), max(found)
+        if smallest > 1 and max(shares(smallest), default=0) > LEVELS[0]:
+            found[smallest // 2] = selected(context, method, smallest // 2)
+        if min(shares(largest), default=1) < LEVELS[-1]:
+            found[2 * largest] = selected(context, method, 2 * largest)
+    return dict(sorted(found.items()))
+
+
+def _own(context: Context, neurons: LanguageNeurons, language: str) -> float:
+    """The change of a language's summed loss with its own set off; 0 where there is none."""
+    found = neurons.sets.get(language)
+    if found is None:
+        return 0.0
+    return float((context.work.off(found, language).nll - context.work.unedited(language).nll).sum())
 
 
 def compared(context: Context, options: FrontierStudy) -> list[str]:
@@ -211,12 +234,15 @@ def _named(method: str) -> tuple[str, dict[str, Any]]:
 
 def _cost(context: Context, options: FrontierStudy) -> Cost:
     """One matrix a method and size, and again of the finalists."""
-    methods = compared(context, options)
-    sets = sum(len(options.sizes_of(method, context)) for method in methods)
-    first = matrices(context, 1 + sets)
+    more = 0 if options.sizes or context.options.quick else 2 * _STEPS
+    sizes = [
+        len(options.sizes_of(method, context)) + (0 if method in CONTROLS else more)
+        for method in compared(context, options)
+    ]
+    first = matrices(context, 1 + sum(sizes))
     if not options.finalists:
         return first
-    again = (1 + (1 + options.finalists) * len(options.sizes_of("lape", context))) * len(context.languages) ** 2
+    again = (1 + (1 + options.finalists) * max(sizes, default=0)) * len(context.languages) ** 2
     return Cost(first.passes + again, first.loss_tokens + again * options.final_tokens)
 
 
