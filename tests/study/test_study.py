@@ -246,12 +246,12 @@ def test_sizes_are_those_of_the_published_sets_and_span_the_levels_unless_they_a
         rows = table.filter(method="lape", size=size).iter_rows(named=True)
         return [row["own"] / whole[row["language"]] for row in rows if row["language"] in study.over]
 
-    assert max(shares(sizes[0])) <= 0.25 or sizes[0] in (1, begun[0] // 8)
+    assert max(shares(sizes[0])) <= 0.25 or sizes[0] in (1, begun[0] // 32)
     assert min(shares(sizes[-1])) >= 1 or sizes[-1] == 8 * begun[1]
     for size in sizes[1:-1]:
         assert max(shares(size)) > 0.25 or size >= begun[0], "none below the levels but the last"
     cost = experiments()["frontier"].cost(study, usual)
-    assert cost.passes == len(LANGUAGES) ** 2 * (1 + 8 + 1)
+    assert cost.passes == len(LANGUAGES) ** 2 * (1 + 10 + 1)
 
 
 def test_sets_of_a_size_have_that_size(stats, tmp_path):

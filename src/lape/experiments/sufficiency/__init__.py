@@ -119,7 +119,7 @@ EXPERIMENT = Experiment(
             sentences(
                 "keeping",
                 "Needed: how much more a language's own loss rises than the others', with its set off and with control neurons off that write as much; the "
-                "line is the interval of the difference. Enough: the share of what the first layer is worth to a language that is restored with nothing but "
+                "line is the interval of the difference. Enough: the share of what a layer is worth to a language that is restored with nothing but "
                 "its own set left of it (in brackets: neurons), with control neurons left (mean of the draws), and with other languages' sets left (mean). "
                 "By dose: own loss and the others' by the share of activity that is taken from sets and from control neurons, means over languages.",
             ),

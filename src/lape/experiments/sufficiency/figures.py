@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from lape.experiments.sufficiency.run import FIRST, PLACES
+from lape.experiments.sufficiency.run import PLACES
 from lape.figures.dots import interval, rows
 from lape.figures.lines import bars
 from lape.figures.style import (
@@ -28,16 +28,17 @@ from lape.measure.intervals import MEAN
 
 _WIDE = 5.0
 """Inches from which panels stand side by side."""
-_SETS, _CONTROLS, _OTHERS = "the language's set", "control neurons", "other languages' sets"
+_SETS, _CONTROLS, _OTHERS = "own set", "controls", "others' sets"
 
 
 def keeping(tables: Tables, paper: Paper) -> Canvas:
-    """A panel for each place: what the own set restores, with its interval, beside what else may be left."""
+    """A panel for each place in which some set has neurons: what the own set restores, with its interval, beside what else may be left."""
     table = tables["keeping"].drop_nulls("restored")
-    if not len(table):
+    places = [place for place in PLACES if place in table["place"]]
+    if not places:
         raise NothingToDrawError
-    figure, panels = _panels(paper, len(PLACES), table["language"].n_unique())
-    for axes, place in zip(panels, PLACES, strict=True):
+    figure, panels = _panels(paper, len(places), table["language"].n_unique())
+    for axes, place in zip(panels, places, strict=True):
         _restored(axes, table.filter(place=place), paper)
         axes.set_title(place)
     legend(figure, panels[0])
@@ -45,15 +46,17 @@ def keeping(tables: Tables, paper: Paper) -> Canvas:
 
 
 def causes(tables: Tables, paper: Paper) -> Canvas:
-    """Three panels: own more than others, restored in the first layer, and dose by dose."""
-    table = tables["keeping"].filter(place=FIRST).drop_nulls("restored")
+    """Three panels: own more than others; restored in the first layer, or the fullest where no set has neurons in the first; and dose by dose."""
+    restored = tables["keeping"].drop_nulls("restored")
     needed = tables["controlled"].filter(control=MATCHED.name).drop_nulls("own_more")
-    if not len(table) or not len(needed):
+    if not len(restored) or not len(needed):
         raise NothingToDrawError
+    place = next(one for one in PLACES if one in restored["place"])
+    table = restored.filter(place=place)
     figure, panels = _panels(paper, 3, max(len(table), len(needed)))
     _more(panels[0], needed, paper)
     _restored(panels[1], table, paper)
-    panels[1].set_title("enough?")
+    panels[1].set_title(f"enough? {place}")
     _by_dose(panels[2], tables["doses"].filter(language=MEAN))
     legend(figure, panels[1])
     return figure
@@ -79,7 +82,7 @@ def _more(axes: Axes, table: pl.DataFrame, paper: Paper) -> None:
             axes.plot(row["control_more"], k, "s", color=ORANGE, markersize=3, zorder=3)
     axes.axvline(0, color=GREY, linewidth=0.6)
     rows(axes, [paper.name(row) for row in table["language"]])
-    axes.set(xlabel="own − others' loss (nats per sentence)", title="needed?")
+    axes.set(xlabel="own − others (nats)", title="needed?")
 
 
 def _restored(axes: Axes, table: pl.DataFrame, paper: Paper) -> None:
@@ -93,7 +96,7 @@ def _restored(axes: Axes, table: pl.DataFrame, paper: Paper) -> None:
         axes.plot([], [], mark, color=colour, markersize=3.5, label=label)
     axes.axvline(0, color=GREY, linewidth=0.6)
     rows(axes, [f"{paper.name(row['language'])} ({row['neurons']})" for row in table.iter_rows(named=True)])
-    axes.set_xlabel("share of the loss restored")
+    axes.set_xlabel("share restored")
 
 
 def _by_dose(axes: Axes, table: pl.DataFrame) -> None:
@@ -114,6 +117,6 @@ def _by_dose(axes: Axes, table: pl.DataFrame) -> None:
     for label, style in (("own", "-"), ("others", ":")):
         axes.plot([], [], color=GREY, linestyle=style, linewidth=0.9, label=label)
     axes.axhline(0, color=GREY, linewidth=0.6)
-    axes.set(xlabel="activity taken away (%)", ylabel="change of loss (nats per sentence)", title="by dose")
+    axes.set(xlabel="activity taken (%)", ylabel="nats per sentence", title="by dose")
     axes.set_xticks(table["dose"].unique().sort().to_list())
     axes.legend(frameon=False)
