@@ -390,6 +390,62 @@ def engine_costs() -> Iterator[str]:
                 yield f"| {ENGINES[engine]} | {name} | {ratios} |"
 
 
+# Rules chosen on one half of a corpus
+
+
+RULE_NAMES = {
+    "lape": "LAPE",
+    "difference": "difference of mean activations",
+    "difference:against=largest": "the same, from the largest other",
+    "difference:of=written,against=largest": "what is written, from the largest other",
+    "difference:of=d-prime,against=largest": "d′, from the nearest other",
+    "difference:of=log-odds,against=largest": "log-odds with a prior, from the nearest other",
+    "difference:of=distribution,against=largest": "distributions, from the nearest other",
+}
+
+
+def rule_sizes(study: str) -> Iterator[str]:
+    """Each rule at the sizes measured: own effect, and what others and the worst other lose, nats per sentence, means over all languages but English."""
+    found = table(study, "frontier").filter(language="mean").sort("size")
+    for rule, name in RULE_NAMES.items():
+        for row in found.filter(method=rule).iter_rows(named=True):
+            yield f"| {name} | {row['size']} | {row['own']:.1f} | {row['others']:.1f} | {row['worst']:.1f} | {_short(row['selectivity'])} |"
+
+
+def rule_levels(study: str) -> Iterator[str]:
+    """What each rule costs the others, and the worst other, where its own effect is a share of that of LAPE's published sets, in nats per sentence.
+
+    Means over the languages that reach it (in brackets where not all do). On straight lines between sizes, and from the origin, where no neuron is off
+    and nothing changes, to the smallest.
+    """
+    found = table(study, "frontier").filter(~pl.col("language").is_in(["en", "mean"]))
+    whole = dict(found.filter(method="lape, published").select("language", "own").iter_rows())
+    for rule, name in RULE_NAMES.items():
+        cells = []
+        for level in (0.25, 0.5, 0.75, 1.0):
+            costs = []
+            for language, of in whole.items():
+                rows = found.filter(method=rule, language=language).sort("size")
+                own = np.maximum.accumulate(np.r_[0.0, rows["own"]])
+                if own[-1] >= level * of:
+                    costs.append([np.interp(level * of, own, np.r_[0.0, rows[value]]) for value in ("others", "worst")])
+            others, worst = np.mean(costs, axis=0) if costs else (np.nan, np.nan)
+            reached = "" if len(costs) == len(whole) else f" ({len(costs)})"
+            cells.append(f"{others:.1f}, {worst:.1f}{reached}")
+        yield f"| {name} | {' | '.join(cells)} |"
+
+
+def rule_english(study: str) -> Iterator[str]:
+    """English: own effect with its interval and the mean of the others, in nats per sentence, at each size."""
+    found = table(study, "frontier").filter(language="en").sort("size")
+    for rule, name in RULE_NAMES.items():
+        cells = [
+            f"{row['own']:.1f} ({row['own_low']:.1f} to {row['own_high']:.1f}), {row['others']:.1f}"
+            for row in found.filter(method=rule).iter_rows(named=True)
+        ]
+        yield f"| {name} | {' | '.join(cells)} |"
+
+
 # The paper's own sets beside ours
 
 
