@@ -36,7 +36,7 @@ from lape.study.write import claims_page, latex
 from support.planted import LANGUAGES, neurons_of, planted, planted_texts, planted_tokenizer, sentences
 
 CLAIMS = parsed(standing(), "the standing claims")
-CLAIMS_OF_LAYERS = [one for one in CLAIMS if one.table == "layer_claims"]
+CLAIMS_OF_LAYERS = [one for one in CLAIMS if one.name in ("bottom layers", "top layers")]
 StudyOptions = study_options()
 SMALL = StudyOptions(
     tokens=250,

@@ -85,9 +85,9 @@ class Ablations:
         >>> strongest in neurons["fr"], len(work.leading(0.01)) >= 28
         (True, True)
 
-        Mean ablation instead of zero ablation, and how many tokens it would take to measure more:
+        Mean ablation instead of zero ablation, half of their activity taken away, and how many tokens it would take to measure more:
 
-        >>> patched = work.at(neurons["fr"], stats.mean("zh"), "fr")
+        >>> patched, half = work.at(neurons["fr"], stats.mean("zh"), "fr"), work.scaled(neurons["fr"], 0.5, "fr")
         >>> work.passes(neurons["fr"], "fr"), work.passes(neurons["fr"], "zh")
         (0, 200)
 
