@@ -88,6 +88,7 @@ EXPERIMENT = Experiment(
         "layers": Table(
             "Shares of each language's neurons in parts of the model, with 95 % intervals over the neurons of the set, not over text.",
             LAYERS,
+            added=tuple(name for name in LAYERS if name.startswith("first_layer")),
         ),
         "histogram": HISTOGRAM,
         "layer_claims": PLACES,
