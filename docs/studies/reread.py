@@ -29,10 +29,12 @@ def table(study: str, name: str) -> pl.DataFrame:
     return pl.read_parquet(STUDIES / study / "tables" / f"{name}.parquet")
 
 
-def others_at(frontier: pl.DataFrame, method: str, language: str, own: float) -> float | None:
-    """Off-target effect where the own effect first reaches a level, on straight lines from (0, 0) through the sizes; None beyond the last."""
+def others_at(frontier: pl.DataFrame, method: str, language: str, own: float, value: str = "others") -> float | None:
+    """Off-target effect (or that on the `worst` other) where the own effect first reaches a level, on straight lines from (0, 0) through the sizes; None
+    beyond the last.
+    """
     rows = frontier.filter(method=method, language=language).sort("size")
-    x, y = np.r_[0.0, rows["own"]], np.r_[0.0, rows["others"].clip(0)]
+    x, y = np.r_[0.0, rows["own"]], np.r_[0.0, rows[value].clip(0)]
     if own > x.max():
         return None
     end = max(int((x >= own).argmax()), 1)
@@ -423,12 +425,11 @@ def rule_levels(study: str) -> Iterator[str]:
     for rule, name in RULE_NAMES.items():
         cells = []
         for level in (0.25, 0.5, 0.75, 1.0):
-            costs = []
-            for language, of in whole.items():
-                rows = found.filter(method=rule, language=language).sort("size")
-                own = np.maximum.accumulate(np.r_[0.0, rows["own"]])
-                if own[-1] >= level * of:
-                    costs.append([np.interp(level * of, own, np.r_[0.0, rows[value]]) for value in ("others", "worst")])
+            costs = [
+                [others_at(found, rule, language, level * of, value) for value in ("others", "worst")]
+                for language, of in whole.items()
+            ]
+            costs = [one for one in costs if None not in one]
             others, worst = np.mean(costs, axis=0) if costs else (np.nan, np.nan)
             reached = "" if len(costs) == len(whole) else f" ({len(costs)})"
             cells.append(f"{others:.1f}, {worst:.1f}{reached}")

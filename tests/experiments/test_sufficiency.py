@@ -17,7 +17,9 @@ from lape.data.texts import Documents
 from lape.errors import OptionError
 from lape.experiments.context import Context, SharedOptions
 from lape.experiments.sufficiency import EXPERIMENT, SufficiencyStudy
+from lape.experiments.sufficiency.figures import keeping as draw_keeping
 from lape.experiments.sufficiency.run import FIRST, FULLEST, PLACES, TOP, keeping, layers_of
+from lape.figures.style import Paper
 from lape.measure.ablation import Ablations
 from lape.measure.controls import control, seeded
 from lape.model.loss import Loss
@@ -114,6 +116,22 @@ def test_a_set_without_neurons_there_restores_nothing_that_is_known():
     row = found().row(by_predicate=(pl.col("place") == TOP) & (pl.col("language") == "zh"), named=True)
     assert row["neurons"] == 0
     assert row["lost"] is row["restored"] is row["over_control"] is row["by_others"] is None
+
+
+def test_a_language_without_any_neurons_has_nulls_everywhere():
+    table = keeping(work_of(), given({**SETS, "zh": []}), stats().overall_mean(), draws=1, resamples=20)
+    rows = table.filter(language="zh")
+    assert rows["neurons"].to_list() == [0, 0, 0]
+    assert rows["of"].to_list() == [WIDTH, 0, WIDTH]
+    assert rows["lost"].null_count() == 3
+
+
+@pytest.mark.parametrize("places", [PLACES, PLACES[1:], PLACES[1:2]])
+@pytest.mark.parametrize("width", [3.3, 6.9])
+def test_a_panel_for_each_place_that_has_something_to_show(places, width):
+    table = found().filter(pl.col("place").is_in(places))
+    drawn = draw_keeping({"keeping": table}, Paper(width=width))
+    assert [axes.get_title() for axes in drawn.axes] == list(places)
 
 
 def test_a_whole_layer_left_restores_all_of_it_and_has_no_control():

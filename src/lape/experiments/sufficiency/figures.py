@@ -65,10 +65,9 @@ def causes(tables: Tables, paper: Paper) -> Canvas:
 def _panels(paper: Paper, count: int, languages: int) -> tuple[Canvas, Sequence[Axes]]:
     wide = paper.width >= _WIDE
     high = 1.3 + 0.19 * languages
-    figure, panels = blank(
-        paper, high if wide else count * high, nrows=1 if wide else count, ncols=count if wide else 1
-    )
-    return figure, list(panels)
+    shape = {"nrows": 1 if wide else count, "ncols": count if wide else 1, "squeeze": False}
+    figure, panels = blank(paper, high if wide else count * high, **shape)
+    return figure, list(panels.flat)
 
 
 def _more(axes: Axes, table: pl.DataFrame, paper: Paper) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,6 @@ from lape.measure.controls import control, seeded
 from lape.measure.intervals import resampled
 from lape.progress import Progress, each, silent
 from lape.values.neurons import LanguageNeurons, NeuronSet
-from lape.values.space import NeuronSpace
 
 FIRST, FULLEST, TOP = "first layer", "fullest layer", "top quarter"
 PLACES = (FIRST, FULLEST, TOP)
@@ -98,19 +98,25 @@ class _Place:
     changes: dict[tuple[str, int | str], Floats] = field(default_factory=dict)
     """What is left -> (units,) nats that the language loses."""
 
-    @property
+    @cached_property
     def layers(self) -> list[int]:
         """Those in which all else is set to its mean."""
         return layers_of(self.place, self.neurons[self.language])
 
-    @property
+    @cached_property
+    def own(self) -> NeuronSet:
+        """The language's set in these layers."""
+        return self.neurons[self.language].in_layers(self.layers)
+
+    @cached_property
     def whole(self) -> NeuronSet:
+        """All neurons of these layers."""
         space = self.neurons.space
-        return NeuronSet(space, torch.cat([torch.arange(one.start, one.stop) for one in _within(space, self.layers)]))
+        return NeuronSet(space, torch.arange(len(space))).in_layers(self.layers)
 
     def conditions(self) -> Iterator[tuple[tuple[str, int | str], NeuronSet]]:
         """What is left: a name, and the neurons."""
-        own = self.neurons[self.language].in_layers(self.layers)
+        own = self.own
         if not len(own):
             return
         yield ("nothing", 0), NeuronSet(own.space, torch.empty(0))
@@ -131,9 +137,12 @@ class _Place:
         self.changes[name] = by_unit(self.work.unit(self.language), loss.nll - base.nll, self.work.units)
 
     def row(self, drawn: Resamples, seed: int) -> dict[str, Any]:
-        own = self.neurons[self.language].in_layers(self.layers)
         row: dict[str, Any] = {"place": self.place, "language": self.language, "layers": self.layers}
-        row |= {"neurons": len(own), "of": len(self.whole), "units": len(set(self.work.unit(self.language).tolist()))}
+        row |= {
+            "neurons": len(self.own),
+            "of": len(self.whole),
+            "units": len(set(self.work.unit(self.language).tolist())),
+        }
         if not self.changes:
             return row
         unedited, unit = self.work.unedited(self.language), self.work.unit(self.language)
@@ -142,14 +151,14 @@ class _Place:
         restored = self._restored(drawn, "own")[:, 0]
         row |= drawn.named("restored", restored, quantiles=True)
         row["draws"] = sum(kind == "control" for kind, _ in self.changes)
-        for kind, name in (("control", "control"), ("others", "others")):
+        for kind in ("control", "others"):
             shares = self._restored(drawn, kind)
             if not shares.shape[1]:
                 continue
             weights = drawn.crossed(shares.shape[1], seed) if kind == "control" else None
             by: Floats = np.average(shares, axis=1, weights=weights)
-            row[f"by_{name}"] = float(by[0]) if np.isfinite(by[0]) else None
-            row |= drawn.named(f"over_{name}", restored - by, quantiles=True)
+            row[f"by_{kind}"] = float(by[0]) if np.isfinite(by[0]) else None
+            row |= drawn.named(f"over_{kind}", restored - by, quantiles=True)
         return row
 
     def _restored(self, drawn: Resamples, kind: str) -> Floats:
@@ -169,7 +178,3 @@ def layers_of(place: str, found: NeuronSet) -> list[int]:
         return list(layers[-max(1, len(layers) // 4) :])
     held = {layer: len(some) for layer, some in found.by_layer().items()}
     return [max(layers, key=lambda layer: held.get(layer, 0))] if any(held.values()) else []
-
-
-def _within(space: NeuronSpace, layers: Sequence[int]) -> list[Any]:
-    return [one for one in space if one.layer in layers]
