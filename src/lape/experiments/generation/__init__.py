@@ -20,7 +20,7 @@ from lape.figures.captions import QUESTIONS, counted
 from lape.figures.dots import dots
 from lape.figures.figure import Figure
 from lape.measure.questions import besides, few_native
-from lape.options import check_candidates, check_grader, positive
+from lape.options import check_candidates, check_grader, not_negative, positive
 
 __all__ = ["EXPERIMENT", "drops", "shares", "silenced"]
 
@@ -36,6 +36,8 @@ class GenerationStudy:
     """Questions of each language that are answered with neurons off."""
     candidates: int = 4
     """An answer is on topic if its own question makes it likelier than the others of this many do."""
+    answer_draws: int = 1
+    """Draws of matched control neurons with which those questions are answered, in every language."""
     grader_url: str | None = None
     """An OpenAI-compatible endpoint that also marks those answers 1 to 10, such as http://127.0.0.1:8000/v1; its key: LAPE_GRADER_KEY."""
     grader_model: str | None = None
@@ -43,6 +45,7 @@ class GenerationStudy:
 
     def __post_init__(self) -> None:
         positive(self, "questions")
+        not_negative(self, "answer_draws")
         check_candidates(self, "candidates")
         check_grader(self)
 
@@ -76,7 +79,7 @@ def _run(context: Context, options: GenerationStudy) -> Tables:
         context.stats,
         asked,
         native=native,
-        draws=1,
+        draws=options.answer_draws,
         candidates=options.candidates,
         seed=shared.seed,
         grader_url=options.grader_url,
@@ -92,9 +95,9 @@ def _run(context: Context, options: GenerationStudy) -> Tables:
 
 
 def _cost(context: Context, options: GenerationStudy) -> Cost:
-    """Every language under every language's set, its control and none; scoring topics is about as much again."""
+    """Every language under every language's set, its controls and none; scoring topics is about as much again."""
     languages = len(_asked(context, options))
-    cells = languages * (2 * languages + 1)
+    cells = languages * ((1 + options.answer_draws) * languages + 1)
     return Cost(
         passes=cells,
         body_tokens=cells * options.questions * 20,
@@ -138,7 +141,7 @@ EXPERIMENT = Experiment(
         ),
         "drops": Table(
             "Share of good answers (a proxy; one greedy answer to each question) lost with a language's neurons off, in it and in the others, beside that "
-            "lost with one draw of matched neurons off.",
+            "lost with matched neurons off, on the mean of their draws.",
             DROPS,
             added=ADDED_DROPS,
         ),
@@ -172,7 +175,7 @@ EXPERIMENT = Experiment(
             counted(
                 "drops",
                 "Share of good answers (a proxy) lost with a language's own neurons off, less that lost with matched control neurons off; one greedy answer to "
-                "each question, and one draw of control neurons.",
+                "each question, and the mean over the draws of control neurons.",
                 "questions",
                 "questions",
                 QUESTIONS,
