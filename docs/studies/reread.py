@@ -403,6 +403,11 @@ RULE_NAMES = {
     "difference:of=d-prime,against=largest": "d′, from the nearest other",
     "difference:of=log-odds,against=largest": "log-odds with a prior, from the nearest other",
     "difference:of=distribution,against=largest": "distributions, from the nearest other",
+    "lave": "LAVE",
+    "lap": "LAP",
+    "variation": "PV, change of weights under tuning",
+    "matched": "neurons that write as much as LAPE's",
+    "random": "random neurons",
 }
 
 
@@ -423,6 +428,8 @@ def rule_levels(study: str) -> Iterator[str]:
     found = table(study, "frontier").filter(~pl.col("language").is_in(["en", "mean"]))
     whole = dict(found.filter(method="lape, published").select("language", "own").iter_rows())
     for rule, name in RULE_NAMES.items():
+        if rule not in found["method"]:
+            continue
         cells = []
         for level in (0.25, 0.5, 0.75, 1.0):
             costs = [
@@ -444,7 +451,59 @@ def rule_english(study: str) -> Iterator[str]:
             f"{row['own']:.1f} ({row['own_low']:.1f} to {row['own_high']:.1f}), {row['others']:.1f}"
             for row in found.filter(method=rule).iter_rows(named=True)
         ]
-        yield f"| {name} | {' | '.join(cells)} |"
+        if cells:
+            yield f"| {name} | {' | '.join(cells)} |"
+
+
+# What sets cause: needed, enough, and beside other methods
+
+
+def causes(study: str) -> Iterator[str]:
+    """Each language's published set. Needed: neurons; own loss with them off and with matched ones off, in nats per token; own − others less that of the
+    control, in nats per sentence; written energy over the control's; the same difference where both are set to their mean. Enough: what the set alone
+    restores in its fullest layer (how many neurons there), and what matched neurons and other languages' sets restore.
+    """
+    off = {row["language"]: row for row in table(study, "controlled").filter(control="matched").iter_rows(named=True)}
+    mean = {
+        row["language"]: row
+        for row in table(study, "patched_controlled").filter(control="matched").iter_rows(named=True)
+    }
+    kept = {row["language"]: row for row in table(study, "keeping").filter(place="fullest layer").iter_rows(named=True)}
+    sizes = dict(table(study, "published").select("language", "neurons").iter_rows())
+    for language, row in off.items():
+        left = kept[language]
+        cells = [
+            f"{sizes[language]:.0f}",
+            f"{row['own']:.2f}",
+            f"{row['of_control']:.2f}",
+            *(f"{one['more']:.1f} ({one['more_low']:.1f} to {one['more_high']:.1f})" for one in (row, mean[language])),
+            f"{row['energy_ratio']:.2f}",
+            _with_interval(left, "restored", 2) + f" [{left['neurons']}]",
+            *(f"{left[one]:.2f}" for one in ("by_control", "by_others")),
+        ]
+        yield f"| {language} | {' | '.join(cells)} |"
+
+
+def rivals(study: str) -> Iterator[str]:
+    """Other methods against LAPE at equal own effect: how much more their sets cost the others, and the worst other, in nats per sentence; mean over languages.
+
+    Over the levels measured (the area), and at each.
+    """
+    found = table(study, "advantages").filter(method="lape", language="mean")
+    for rule in found["against"].unique(maintain_order=True):
+        rows = {row["at"]: row for row in found.filter(against=rule).iter_rows(named=True)}
+        area = rows.pop("area")
+        at = [f"{row['difference']:+.1f} ({row['languages']})" if row["languages"] else "–" for row in rows.values()]
+        whole = [_with_interval(area, one, 1) for one in ("difference", "worst_difference")]
+        yield f"| {RULE_NAMES[rule]} | {' | '.join([*at, *whole])} | {area['favoured']} of {area['languages']} |"
+
+
+def _with_interval(row: dict[str, Any], name: str, digits: int) -> str:
+    ends = {"difference": "", "worst_difference": "worst_difference_", "restored": "restored_"}[name]
+    value, low, high = (row[one] for one in (name, f"{ends}low", f"{ends}high"))
+    if low is None:
+        return f"{value:.{digits}f}"
+    return f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 # The paper's own sets beside ours
