@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import polars as pl
 from reread import AKIN, paper_layers, paper_shared
 
-from lape.figures.style import COLOURS, GREY, Paper, blank, legend
+from lape.figures.style import COLOURS, GREY, STYLE, Paper, blank, legend
 
 PAPER = Path(__file__).parent / "paper"
 PAIRS = (*AKIN, ("zh", "vi"), ("es", "de"), ("fr", "de"))
@@ -86,5 +87,6 @@ def draw_sharing() -> None:
 
 
 if __name__ == "__main__":
-    draw_depth()
-    draw_sharing()
+    with mpl.rc_context(STYLE):
+        draw_depth()
+        draw_sharing()
