@@ -584,6 +584,105 @@ def paper_pairs() -> Iterator[str]:
         yield f"| {some['model'][0]} | {' | '.join('–' if one is None else f'{one:.3f}' for one in values)} |"
 
 
+def paper_ours() -> Iterator[str]:
+    """What the paper's figures and tables are about, measured by our studies: a row for each measure, a cell for each model."""
+    studies = [study for study in OURS.values() if (STUDIES / study / "tables/dissociated.parquet").exists()]
+    for name, cell in _MEASURES.items():
+        yield f"| {name} | {' | '.join(cell(study) or '–' for study in studies)} |"
+
+
+def _sizes(study: str) -> str:
+    return ", ".join(f"{row['neurons']:.0f} {row['language']}" for row in _own(study, main=True))
+
+
+def _shared(study: str) -> str:
+    every = sum(row["neurons"] for row in _own(study, main=True))
+    return f"{every / table(study, 'published')['size'][0]:.2f}"
+
+
+def _own(study: str, *, main: bool) -> list[dict[str, Any]]:
+    rows = table(study, "perplexity").filter(pl.col("off") == pl.col("language")).iter_rows(named=True)
+    return [row for row in rows if main or row["language"] != "en"]
+
+
+def _lost(study: str) -> str:
+    return ", ".join(f"{row['language']} {_bare(row['delta_token'])}" for row in _own(study, main=False))
+
+
+def _english_lost(study: str) -> str:
+    (row,) = (one for one in _own(study, main=True) if one["language"] == "en")
+    return _bare(row["delta_token"])
+
+
+def _next(study: str) -> str:
+    """The five largest losses of a language with another's neurons off."""
+    rows = table(study, "perplexity").filter(pl.col("off") != pl.col("language")).sort("delta_token", descending=True)
+    return ", ".join(
+        f"{row['off']} → {row['language']} {_bare(row['delta_token'])}" for row in rows.head(5).iter_rows(named=True)
+    )
+
+
+def _apart(study: str) -> str:
+    row = table(study, "dissociated").row(by_predicate=pl.col("language") == "mean", named=True)
+    return f"{row['difference']:.1f} ({row['low']:.1f} to {row['high']:.1f})"
+
+
+def _swept(study: str) -> str:
+    rows = table(study, "sweep").filter(language="fr").sort("neurons").iter_rows(named=True)
+    return "; ".join(f"{row['neurons']:,.0f}: {row['own']:.1f}, {row['others']:.1f}" for row in rows)
+
+
+def _beside(rule: str) -> Any:
+    def cell(study: str) -> str:
+        found = table(study, "advantages").filter(method="lape", against=rule, language="mean", at="area")
+        return "".join(f"{row['difference']:+.1f} ({row['low']:.1f} to {row['high']:.1f})" for row in found.to_dicts())
+
+    return cell
+
+
+def _good(study: str) -> str:
+    if not (STUDIES / study / "tables/drops.parquet").exists():
+        return ""
+    rows = table(study, "drops").filter(~pl.col("language").is_in(["en", "mean"])).iter_rows(named=True)
+    return ", ".join(f"{row['language']} {_bare(-row['own'])}" for row in rows)
+
+
+def _retrieved(study: str) -> str:
+    """The share of sentences whose translation is nearest, by layer: in the first, where it is largest, in the last."""
+    rows = table(study, "dominance").group_by("layer").agg(pl.col("p_at_1").mean()).sort("layer")
+    shares = rows["p_at_1"].to_list()
+    at = int(np.argmax(shares))
+    return f"first layer {_bare(shares[0])}, layer {at} {_bare(shares[at])}, last {_bare(shares[-1])}"
+
+
+def _halves(study: str) -> str:
+    row = table(study, "amount").filter(language="all").sort("folds").to_dicts()[-1]
+    return f"{_bare(row['median'])} ({_bare(row['low'])} to {_bare(row['high'])}) with {row['tokens']:,} tokens"
+
+
+def _domains(study: str) -> str:
+    row = table(study, "domain").row(by_predicate=pl.col("language") == "all", named=True)
+    return f"{_bare(row['within'])}, {_bare(row['across'])}"
+
+
+_MEASURES = {
+    "neurons of each language": _sizes,
+    "languages of a neuron, mean": _shared,
+    "own loss with a language's neurons off, nats a token": _lost,
+    "of English": _english_lost,
+    "the others that lose most, off → measured": _next,
+    "two languages come apart, less the control's, nats a sentence": _apart,
+    "French neurons off: own, others, nats a sentence": _swept,
+    "LAP's sets cost the others more by, nats a sentence": _beside("lap"),
+    "LAVE's": _beside("lave"),
+    "PV's": _beside("variation"),
+    "good answers, change of the share": _good,
+    "a translation is nearest, share": _retrieved,
+    "sets from halves of the text, Jaccard": _halves,
+    "the same kind of text, another kind": _domains,
+}
+
+
 def confused(model: str) -> pl.DataFrame:
     """Rates of cross-lingual answers, the mean over sources."""
     return table("confusion", f"{model}-confusion").filter(task="crosslingual", source="all")

@@ -36,5 +36,7 @@ FAILING = {
     "difference from the largest above LAPE, on other sentences": partial(
         _case, True, LARGEST, table="final_advantages"
     ),
+    "what is written above LAPE": partial(_case, True, "difference:of=written,against=largest"),
+    "d-prime above LAPE": partial(_case, True, "difference:of=d-prime,against=largest"),
     "difference of probabilities above LAPE": partial(_case, True, "probability"),
 }
