@@ -112,14 +112,20 @@ def test_own_and_more_are_less_the_mean_of_the_draws_which_are_resampled_with_th
 
 def interaction(lines, drawn, row, kind, one, other, seed):
     """Half of how much more neurons cost their own language, over both; draws that both were measured on, each language's resampled by themselves."""
-    total = 0.0
+    return sum(ways(lines, drawn, row, kind, one, other, seed)) / 2
+
+
+def ways(lines, drawn, row, kind, one, other, seed):
+    found = []
     for k, (own, rest) in enumerate(((one, other), (other, one))):
         draws = [d for d in range(9) if len(lines.filter(off=own, kind=kind, draw=d, language=rest))]
         times = drawn.crossed(len(draws), seed + k)[row]
+        total = 0.0
         for times_drawn, draw in zip(times, draws, strict=True):
             costs = [change(lines, own, kind, draw, on, drawn.weights[row], "lines") for on in (own, rest)]
-            total += times_drawn / sum(times) * (costs[0] - costs[1]) / 2
-    return total
+            total += times_drawn / sum(times) * (costs[0] - costs[1])
+        found.append(total)
+    return found
 
 
 @settings(max_examples=3, deadline=None)
@@ -140,6 +146,11 @@ def test_two_languages_come_apart_by_as_much_as_loops_say(seed):
         assert (row["interaction"], row["of_control"]) == pytest.approx((of_set[0], of_control[0]), **NUMBER)
         ends = (row["difference"], row["low"], row["high"])
         assert ends == pytest.approx(drawn.interval(of_set - of_control), **NUMBER)
+        each = (np.array([ways(lines, drawn, k, kind, *pair, seed) for k in rows]) for kind in ("own", "matched"))
+        weaker = np.subtract(*each).min(axis=1)
+        ends = (row["weaker"], row["weaker_low"], row["weaker_high"])
+        assert ends == pytest.approx(drawn.interval(weaker), **NUMBER)
+        assert row["pair"] == " – ".join(pair)
         gaps.append(of_set - of_control)
     mean = (np.stack(gaps, 1) * drawn.crossed(3, seed)).sum(1) / 3
     last = table.row(-1, named=True)
@@ -155,6 +166,15 @@ def test_sets_that_hurt_all_languages_alike_and_languages_that_always_lose_more_
     moved = dissociated(lines.with_columns(worse.otherwise("nll")), ["fr", "zh"], resamples=20).row(0, named=True)
     assert moved["interaction"] == pytest.approx(same["interaction"])
     assert moved["difference"] == pytest.approx(same["difference"])
+
+
+def test_a_set_that_hurts_the_other_language_more_than_its_own_does_not_come_apart_from_it_both_ways():
+    lines = lines_of(own=1.0, other=0.1, units=60, draws=8, elsewhere=8)
+    elsewhere = pl.when(pl.col("language") == "zh", pl.col("off") == "fr", pl.col("kind") == "own")
+    row = dissociated(
+        lines.with_columns(elsewhere.then(pl.col("nll") + 40.0).otherwise("nll")), ["fr", "zh"], resamples=300
+    )
+    assert row["weaker_high"][0] < 0 < dissociated(lines, ["fr", "zh"], resamples=300)["weaker_low"][0]
 
 
 def test_a_pair_without_a_control_measured_elsewhere_has_no_difference():
@@ -205,7 +225,7 @@ def test_draws_that_differ_widen_the_interval():
 def test_energies_that_differ_are_said():
     lines = lines_of().with_columns(energy_ratio=pl.col("energy_ratio") * 2)
     table = controlled(lines, ["fr"], resamples=20)
-    assert "more energy" in table.filter(control="matched")["unlike"].item()
+    assert "less energy" in table.filter(control="matched")["unlike"].item()
     assert controlled(lines_of(), ["fr"], resamples=20).filter(control="matched")["unlike"].item() == ""
 
 

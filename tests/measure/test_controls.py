@@ -211,8 +211,8 @@ def test_the_ratio_is_the_sets_energy_over_the_controls_and_what_differs_is_said
     assert energy_ratio(two, one, energy) == 0.5
     assert energy_ratio(one, two, torch.tensor([1.0, 0, 0, 0])) == float("inf")
     assert energy_ratio(one, two, torch.zeros(4)) == 1.0
-    assert "more energy" in unlike(2.0)
-    assert "less energy" in unlike(0.5)
+    assert "less energy" in unlike(2.0)
+    assert "more energy" in unlike(0.5)
     assert unlike(LIKE[0]) == unlike(LIKE[1]) == unlike(1.0) == ""
 
 

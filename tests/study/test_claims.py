@@ -133,6 +133,22 @@ def test_what_an_undecided_claim_lacks_is_said():
     assert judge(claim(), table(("fr", 1.0, 0.5, 1.5)), {}, []).why == "", "more text decides it: nothing is lacking"
 
 
+def test_a_claim_with_no_value_at_all_was_not_run():
+    found = judge(claim(), table(("fr", None, None, None), ("zh", None, None, None)), {}, [])
+    assert (found.verdict, found.why) == ("not run", "no value for fr, zh")
+    assert found.members.is_empty()
+
+
+def test_a_control_that_is_another_than_its_set_is_named_with_the_ratio_of_energies():
+    rows = table(("fr", 2.0, 1.5, 2.5), ("zh", 3.0, 2.5, 3.5))["t"]
+    energies = rows.with_columns(energy_ratio=pl.Series([2.0, 1.0]), unlike=pl.Series(["less", ""]))
+    found = judge(claim(), {"t": energies}, {}, [])
+    assert (found.verdict, found.why) == (
+        "holds",
+        "control neurons differ in energy from the set, set ÷ control: fr 2.00",
+    )
+
+
 def test_a_spread_is_judged_by_where_it_lies_and_has_no_p():
     for low, high, expected in ((1.1, 1.3, "holds"), (0.1, 0.3, "does not hold"), (0.9, 1.1, "undecided here")):
         found = judge(claim(range="spread"), table(("fr", 1.0, low, high)), {}, [])

@@ -179,7 +179,8 @@ def more_table(beside: pl.DataFrame) -> Group:
     unlike = [row["language"] for row in drawn.iter_rows(named=True) if row["unlike"]]
     if unlike:
         caption += (
-            f"\nNot within {low:g} and {high:g}, since these layers have no other neurons of such energy: {', '.join(dict.fromkeys(unlike))}. "
+            f"\nNot within {low:g} and {high:g}, the nearest neurons of these layers having too little energy or too much: "
+            f"{', '.join(dict.fromkeys(unlike))}. "
             "There the control is another than the set."
         )
     return titled("More in the language itself than elsewhere (nats per sentence)", names, rows, caption, keys=2)

@@ -38,13 +38,16 @@ CONTROLLED = {
 }
 """Columns of `controlled`."""
 DISSOCIATED = {
-    **dict.fromkeys(("language", "other"), pl.String),
+    **dict.fromkeys(("language", "other", "pair"), pl.String),
     "draws": pl.Int64,
     "interaction": pl.Float64,
     "of_control": pl.Float64,
     **resampled("difference", plain=True),
+    **resampled("weaker"),
 }
 """Columns of `dissociated`."""
+ADDED_DISSOCIATED = ("pair", *resampled("weaker"))
+"""Those that tables of earlier versions lack."""
 BASE, OWN = "base", "own"
 
 
@@ -166,12 +169,13 @@ def controlled(lines: pl.DataFrame, languages: Sequence[str], *, resamples: int 
 
 
 def dissociated(lines: pl.DataFrame, languages: Sequence[str], *, resamples: int = 2000, seed: int = 0) -> pl.DataFrame:
-    """Whether two languages come apart both ways (double dissociation): sets off × text, as an interaction, beside that of their matched controls.
+    """Whether two languages come apart, and both ways (double dissociation): sets off × text, as an interaction, beside that of their matched controls.
 
-    One row per pair of languages, and one, `mean`, for all pairs together. `interaction`: half of how much more each set costs its own language than
+    One row per `pair` of languages, and one, `mean`, for all pairs together. `interaction`: half of how much more each set costs its own language than
     the other one, added up over the two, in nats per sentence (line) of parallel text. A set that hurts all text alike, or a language that loses more
     whatever is off, adds nothing to it. `of_control`: that of the control neurons (mean of the `draws` that were measured on both languages), and
-    `difference`, interaction − of_control, with a 95 % interval over units of text, draws and, of the mean, pairs; null without a control.
+    `difference`, interaction − of_control, with a 95 % interval over units of text, draws and, of the mean, pairs; null without a control. One set may
+    carry all of that: `weaker` is the smaller, of the two sets, of how much more it costs its own language than the other one, less the same of its control.
     `lines`: as for `controlled`, which raises the same.
 
     Example:
@@ -186,21 +190,30 @@ def dissociated(lines: pl.DataFrame, languages: Sequence[str], *, resamples: int
     known = _Changes.of(lines, resamples, seed)
     rows, found = [], []
     for one, other in combinations(languages, 2):
-        of_sets = known.interaction(one, other, OWN)
-        row: dict[str, Any] = {"language": one, "other": other, "draws": 0, "interaction": float(of_sets[0])}
+        ways = known.ways(one, other, OWN)
+        of_sets = np.mean(ways, axis=0)
+        row: dict[str, Any] = {"language": one, "other": other, "pair": f"{one} – {other}", "draws": 0}
+        row["interaction"] = float(of_sets[0])
         draws = [known.both(off, MATCHED.name, one, other) for off in (one, other)]
         if all(draws):
-            of_control = known.interaction(one, other, MATCHED.name)
+            of_controls = known.ways(one, other, MATCHED.name)
+            of_control = np.mean(of_controls, axis=0)
             found.append((of_sets, of_control))
             row |= {"draws": min(map(len, draws)), "of_control": float(of_control[0])}
             row |= known.drawn.plain("difference", of_sets - of_control, quantiles=True)
+            row |= known.drawn.named("weaker", np.minimum(*(ways - of_controls)), quantiles=True)
         rows.append(row)
     if found:
         weights = known.drawn.crossed(len(found), seed)
         of_sets, of_control = (
             np.average(np.stack(some, 1), axis=1, weights=weights) for some in zip(*found, strict=True)
         )
-        mean = {"language": MEAN, "other": MEAN, "draws": min(row["draws"] for row in rows if row["draws"])}
+        mean = {
+            "language": MEAN,
+            "other": MEAN,
+            "pair": MEAN,
+            "draws": min(row["draws"] for row in rows if row["draws"]),
+        }
         mean |= {"interaction": float(of_sets[0]), "of_control": float(of_control[0])}
         rows.append(mean | known.drawn.plain("difference", of_sets - of_control, quantiles=True))
     return pl.DataFrame(rows, schema=DISSOCIATED)
@@ -246,8 +259,8 @@ class _Changes:
         """The draws that were measured on two languages."""
         return sorted({*self.draws(off, kind, one)} & {*self.draws(off, kind, other)})
 
-    def interaction(self, one: str, other: str, kind: str) -> Floats:
-        """(rows,) nats per sentence: half of how much more neurons of a kind cost their own of two languages than the other, added up over both."""
+    def ways(self, one: str, other: str, kind: str) -> Floats:
+        """(2, rows) nats per sentence: how much more neurons of a kind cost their own of two languages than the other one; those of `one`, those of `other`."""
         parts = []
         for k, (own, rest) in enumerate(((one, other), (other, one))):
             draws = self.both(own, kind, own, rest)
@@ -255,8 +268,8 @@ class _Changes:
                 len(draws), self.seed + k
             )  # the draws of one language say nothing of the other's
             costs = [self.change(own, kind, on, self.lines[on], weights, draws) for on in (own, rest)]
-            parts.append((costs[0] - costs[1]) / 2)
-        return parts[0] + parts[1]
+            parts.append(costs[0] - costs[1])
+        return np.stack(parts)
 
     def change(
         self, off: str, kind: str, on: str, size: Floats, weights: Floats | None = None, draws: Sequence[int] = ()

@@ -195,9 +195,8 @@ def unlike(ratio: float) -> str:
     Example:
         >>> from lape.measure.controls import unlike
         >>> unlike(1.1), unlike(2.0)
-        ('', 'neurons of the set have more energy than any others of their layers')
+        ('', 'the nearest neurons of its layers, without replacement, have less energy')
     """
     if LIKE[0] <= ratio <= LIKE[1]:
         return ""
-    more = "more" if ratio > 1 else "less"
-    return f"neurons of the set have {more} energy than any others of their layers"
+    return f"the nearest neurons of its layers, without replacement, have {'less' if ratio > 1 else 'more'} energy"

@@ -27,7 +27,7 @@ class Judged:
     members: pl.DataFrame
     """`member`, `value`, `low`, `high`, `p`, `p_holm`, `verdict`."""
     why: str = ""
-    """Why it was not run, or could not be decided."""
+    """Why it was not run, could not be decided, or is to be read with care."""
     draws: int | None = None
     """Of a claim on a spread: over how many halvings or draws it is, the fewest of its members."""
 
@@ -67,6 +67,8 @@ def judge(claim: Claim, tables: Mapping[str, pl.DataFrame], why_not: Mapping[str
         why = next((why_not[one] for one in asked if one in why_not), f"the table {claim.table} has no such rows")
         return Judged(claim, "not run", nothing, why)
     found = [_member(claim, row) for row in rows.iter_rows(named=True)]
+    if all(one["value"] is None for one in found):
+        return Judged(claim, "not run", nothing, f"no value for {', '.join(one['member'] for one in found)}")
     corrected = holm_known([one["p"] for one in found])
     members = [one | {"p_holm": p, "verdict": _verdict(claim, one, p)} for one, p in zip(found, corrected, strict=True)]
     verdicts = [one["verdict"] for one in members]
@@ -75,7 +77,7 @@ def judge(claim: Claim, tables: Mapping[str, pl.DataFrame], why_not: Mapping[str
         whole = "does not hold"
     elif all(one == "holds" for one in verdicts):
         whole = "holds"
-    why = _lacking(claim, members) if whole == "undecided here" else ""
+    why = "; ".join([*_lacking(claim, members, whole), *_unlike(rows)])
     counts = [rows[column].min() for column in ("halvings", "draws") if column in rows.columns]
     draws = counts[0] if claim.range == "spread" and counts else None
     return Judged(claim, whole, pl.DataFrame(members, schema=MEMBERS), why, draws)  # type: ignore[arg-type]
@@ -118,8 +120,10 @@ def _sides(claim: Claim, low: float, high: float) -> tuple[bool, bool]:
     return (low > margin, high < margin) if claim.rule == "above" else (high < margin, low > margin)
 
 
-def _lacking(claim: Claim, members: Sequence[Mapping[str, Any]]) -> str:
+def _lacking(claim: Claim, members: Sequence[Mapping[str, Any]], whole: Verdict) -> list[str]:
     """What the undecided lack, as far as that is known."""
+    if whole != "undecided here":
+        return []
     bare = [one["member"] for one in members if one["value"] is None]
     few = [one["member"] for one in members if one["value"] is not None and one["low"] is None]
     old = [
@@ -130,7 +134,16 @@ def _lacking(claim: Claim, members: Sequence[Mapping[str, Any]]) -> str:
     said = [f"no value for {', '.join(bare)}"] if bare else []
     said += [f"no {claim.range} for {', '.join(few)}"] if few else []
     said += [f"the table keeps no resamples of {', '.join(old)}: made by an earlier version"] if old else []
-    return "; ".join(said)
+    return said
+
+
+def _unlike(rows: pl.DataFrame) -> list[str]:
+    """Controls that are another than their set, where the table says so."""
+    if not {"unlike", "energy_ratio"} <= set(rows.columns):
+        return []
+    found = rows.filter(pl.col("unlike") != "").select("language", "energy_ratio").iter_rows()
+    said = ", ".join(f"{language} {ratio:.2f}" for language, ratio in found)
+    return [f"control neurons differ in energy from the set, set ÷ control: {said}"] if said else []
 
 
 def _deciding(claim: Claim, table: pl.DataFrame, over: Sequence[str]) -> pl.DataFrame:

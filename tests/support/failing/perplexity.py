@@ -41,5 +41,6 @@ FAILING = {
     "own": lambda: _table(own=20.0, elsewhere=20.0, drawn=0.0),
     "own loss alone": lambda: _table(own=20.0, elsewhere=0.0, drawn=20.0),
     "two languages come apart": lambda: _table(own=20.0, elsewhere=20.0, drawn=0.0),
+    "two languages come apart both ways": lambda: _table(own=20.0, elsewhere=20.0, drawn=0.0),
     "main language": _main,
 }

@@ -17,7 +17,7 @@ from lape.experiments.perplexity.run import SUMMARY, PerplexityOptions, losses, 
 from lape.experiments.perplexity.section import section
 from lape.experiments.table import Table
 from lape.figures.figure import Figure
-from lape.measure.controlled import CONTROLLED, DISSOCIATED, control_passes, controlled, dissociated
+from lape.measure.controlled import ADDED_DISSOCIATED, CONTROLLED, DISSOCIATED, control_passes, controlled, dissociated
 from lape.measure.controls import MATCHED, kinds_of
 from lape.measure.effects import effects
 from lape.measure.frontier import FRONTIER, frontier
@@ -106,9 +106,10 @@ EXPERIMENT = Experiment(
         ),
         "dissociated": Table(
             "Two languages come apart: half of how much more each set costs its own language than the other, added up over both, nats per sentence, beside the "
-            "same of matched control neurons.",
+            "same of matched control neurons; and both ways: of the two sets the smaller difference, less its control's.",
             DISSOCIATED,
-            labels={"interaction": "of sets", "of_control": "of control neurons"},
+            labels={"interaction": "of sets", "of_control": "of control neurons", "weaker": "the weaker way"},
+            added=ADDED_DISSOCIATED,
             key=("language", "other"),
         ),
         "published": Table(
