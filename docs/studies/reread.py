@@ -458,29 +458,38 @@ def rule_english(study: str) -> Iterator[str]:
 # What sets cause: needed, enough, and beside other methods
 
 
-def causes(study: str) -> Iterator[str]:
-    """Each language's published set. Needed: neurons; own loss with them off and with matched ones off, in nats per token; own − others less that of the
-    control, in nats per sentence; written energy over the control's; the same difference where both are set to their mean. Enough: what the set alone
-    restores in its fullest layer (how many neurons there), and what matched neurons and other languages' sets restore.
+def needed(study: str) -> Iterator[str]:
+    """Each language's published set off: neurons; own loss, and with matched ones off, in nats per token; own − others less that of the control, in nats per
+    sentence, and where both are set to their mean; written energy over the control's. Since that is not 1: own − others with three quarters of the set's
+    activity taken, and with all of its control's.
     """
-    off = {row["language"]: row for row in table(study, "controlled").filter(control="matched").iter_rows(named=True)}
-    mean = {
-        row["language"]: row
-        for row in table(study, "patched_controlled").filter(control="matched").iter_rows(named=True)
-    }
-    kept = {row["language"]: row for row in table(study, "keeping").filter(place="fullest layer").iter_rows(named=True)}
+    off = {row["language"]: row for row in table(study, "controlled").filter(control="matched").to_dicts()}
+    mean = {row["language"]: row for row in table(study, "patched_controlled").filter(control="matched").to_dicts()}
+    taken = {row["language"]: row for row in table(study, "doses").filter(of="set", dose=75).to_dicts()}
     sizes = dict(table(study, "published").select("language", "neurons").iter_rows())
     for language, row in off.items():
-        left = kept[language]
         cells = [
             f"{sizes[language]:.0f}",
             f"{row['own']:.2f}",
             f"{row['of_control']:.2f}",
             *(f"{one['more']:.1f} ({one['more_low']:.1f} to {one['more_high']:.1f})" for one in (row, mean[language])),
             f"{row['energy_ratio']:.2f}",
-            _with_interval(left, "restored", 2) + f" [{left['neurons']}]",
-            *(f"{left[one]:.2f}" for one in ("by_control", "by_others")),
+            f"{taken[language]['own'] - taken[language]['others']:.1f}",
+            f"{row['control_more']:.1f}",
         ]
+        yield f"| {language} | {' | '.join(cells)} |"
+
+
+def enough(study: str) -> Iterator[str]:
+    """What a set alone restores of what its language loses with all else of the layers at its mean: in its fullest layer and in the top quarter, how many
+    neurons of the set there are, the share, and that share less matched neurons'.
+    """
+    kept = table(study, "keeping").filter(pl.col("place") != "first layer")
+    for (language,), rows in kept.group_by("language", maintain_order=True):
+        cells = []
+        for row in rows.to_dicts():
+            share, over = (_with_interval(row, one, 2) for one in ("restored", "over_control"))
+            cells += [str(row["neurons"]), share, over]
         yield f"| {language} | {' | '.join(cells)} |"
 
 
@@ -499,8 +508,10 @@ def rivals(study: str) -> Iterator[str]:
 
 
 def _with_interval(row: dict[str, Any], name: str, digits: int) -> str:
-    ends = {"difference": "", "worst_difference": "worst_difference_", "restored": "restored_"}[name]
+    ends = "" if name == "difference" else f"{name}_"
     value, low, high = (row[one] for one in (name, f"{ends}low", f"{ends}high"))
+    if value is None:
+        return "–"
     if low is None:
         return f"{value:.{digits}f}"
     return f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
