@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -493,6 +493,13 @@ def enough(study: str) -> Iterator[str]:
         yield f"| {language} | {' | '.join(cells)} |"
 
 
+def seeds(study: str) -> Iterator[str]:
+    """Jaccard of what variation selects of two seeds of one language, and of it and another language, beside that by chance."""
+    for row in table(study, "seeds").iter_rows(named=True):
+        shares = [_short(row[name]) for name in ("jaccard_seeds", "jaccard_languages", "chance")]
+        yield f"| {row['language']}, {row['other']} | {row['neurons']} | {' | '.join(shares)} |"
+
+
 def rivals(study: str) -> Iterator[str]:
     """Other methods against LAPE at equal own effect: how much more their sets cost the others, and the worst other, in nats per sentence; mean over languages.
 
@@ -643,9 +650,13 @@ def _swept(study: str) -> str:
     return "; ".join(f"{row['neurons']:,.0f}: {row['own']:.1f}, {row['others']:.1f}" for row in rows)
 
 
-def _beside(rule: str) -> Any:
+def _beside(rule: str, elsewhere: Mapping[str, str] | None = None) -> Any:
+    """How much more another rule's sets cost the others than LAPE's; `elsewhere`: studies that have it in a study of its own."""
+
     def cell(study: str) -> str:
-        found = table(study, "advantages").filter(method="lape", against=rule, language="mean", at="area")
+        found = table((elsewhere or {}).get(study, study), "advantages").filter(
+            method="lape", against=rule, language="mean", at="area"
+        )
         return "".join(f"{row['difference']:+.1f} ({row['low']:.1f} to {row['high']:.1f})" for row in found.to_dicts())
 
     return cell
@@ -686,7 +697,7 @@ _MEASURES = {
     "French neurons off: own, others, nats a sentence": _swept,
     "LAP's sets cost the others more by, nats a sentence": _beside("lap"),
     "LAVE's": _beside("lave"),
-    "PV's": _beside("variation"),
+    "PV's": _beside("variation", {"smollm2-135m": "pv-smollm2"}),
     "good answers, change of the share": _good,
     "a translation is nearest, share": _retrieved,
     "sets from halves of the text, Jaccard": _halves,
