@@ -27,9 +27,11 @@ class Judged:
     members: pl.DataFrame
     """`member`, `value`, `low`, `high`, `p`, `p_holm`, `verdict`."""
     why: str = ""
-    """Why it was not run, could not be decided, or is to be read with care."""
+    """Why it was not run, or could not be decided."""
     draws: int | None = None
     """Of a claim on a spread: over how many halvings or draws it is, the fewest of its members."""
+    unlike: str = ""
+    """Which control neurons are another than their set, with the ratios of energies."""
 
 
 NOT_ASKED = "not asked for"
@@ -77,10 +79,10 @@ def judge(claim: Claim, tables: Mapping[str, pl.DataFrame], why_not: Mapping[str
         whole = "does not hold"
     elif all(one == "holds" for one in verdicts):
         whole = "holds"
-    why = "; ".join([*_lacking(claim, members, whole), *_unlike(rows)])
+    why = _lacking(claim, members) if whole == "undecided here" else ""
     counts = [rows[column].min() for column in ("halvings", "draws") if column in rows.columns]
     draws = counts[0] if claim.range == "spread" and counts else None
-    return Judged(claim, whole, pl.DataFrame(members, schema=MEMBERS), why, draws)  # type: ignore[arg-type]
+    return Judged(claim, whole, pl.DataFrame(members, schema=MEMBERS), why, draws, _unlike(rows))  # type: ignore[arg-type]
 
 
 def _member(claim: Claim, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,10 +122,8 @@ def _sides(claim: Claim, low: float, high: float) -> tuple[bool, bool]:
     return (low > margin, high < margin) if claim.rule == "above" else (high < margin, low > margin)
 
 
-def _lacking(claim: Claim, members: Sequence[Mapping[str, Any]], whole: Verdict) -> list[str]:
+def _lacking(claim: Claim, members: Sequence[Mapping[str, Any]]) -> str:
     """What the undecided lack, as far as that is known."""
-    if whole != "undecided here":
-        return []
     bare = [one["member"] for one in members if one["value"] is None]
     few = [one["member"] for one in members if one["value"] is not None and one["low"] is None]
     old = [
@@ -134,16 +134,16 @@ def _lacking(claim: Claim, members: Sequence[Mapping[str, Any]], whole: Verdict)
     said = [f"no value for {', '.join(bare)}"] if bare else []
     said += [f"no {claim.range} for {', '.join(few)}"] if few else []
     said += [f"the table keeps no resamples of {', '.join(old)}: made by an earlier version"] if old else []
-    return said
+    return "; ".join(said)
 
 
-def _unlike(rows: pl.DataFrame) -> list[str]:
+def _unlike(rows: pl.DataFrame) -> str:
     """Controls that are another than their set, where the table says so."""
     if not {"unlike", "energy_ratio"} <= set(rows.columns):
-        return []
+        return ""
     found = rows.filter(pl.col("unlike") != "").select("language", "energy_ratio").iter_rows()
     said = ", ".join(f"{language} {ratio:.2f}" for language, ratio in found)
-    return [f"control neurons differ in energy from the set, set ÷ control: {said}"] if said else []
+    return f"control neurons differ in energy from the set, set ÷ control: {said}" if said else ""
 
 
 def _deciding(claim: Claim, table: pl.DataFrame, over: Sequence[str]) -> pl.DataFrame:

@@ -222,6 +222,7 @@ def _record(context: Context, studied: Studied) -> dict[str, Any]:
                 "verdict": one.verdict,
                 "members": one.members.to_dicts(),
                 "why": one.why,
+                "unlike": one.unlike,
                 "sha256": one.claim.digest,
                 "standing": dataclasses.asdict(studied.standing[one.claim.name]),
             }

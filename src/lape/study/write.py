@@ -108,7 +108,7 @@ def _figures(one: Judged) -> str:
         + ("" if row["verdict"] == one.verdict else f" {row['verdict']}")
         for row in one.members.iter_rows(named=True)
     )
-    return f"{said}. {one.why[0].upper()}{one.why[1:]}" if one.why else said
+    return ". ".join([said, *(f"{more[0].upper()}{more[1:]}" for more in (one.why, one.unlike) if more)])
 
 
 def _number(value: float | None) -> str:
