@@ -411,10 +411,15 @@ RULE_NAMES = {
 }
 
 
+def _rules(found: pl.DataFrame) -> list[tuple[str, str]]:
+    """The rules of a table, with their names."""
+    return [(rule, name) for rule, name in RULE_NAMES.items() if rule in found["method"]]
+
+
 def rule_sizes(study: str) -> Iterator[str]:
     """Each rule at the sizes measured: own effect, and what others and the worst other lose, nats per sentence, means over all languages but English."""
     found = table(study, "frontier").filter(language="mean").sort("size")
-    for rule, name in RULE_NAMES.items():
+    for rule, name in _rules(found):
         for row in found.filter(method=rule).iter_rows(named=True):
             yield f"| {name} | {row['size']} | {row['own']:.1f} | {row['others']:.1f} | {row['worst']:.1f} | {_short(row['selectivity'])} |"
 
@@ -427,9 +432,7 @@ def rule_levels(study: str) -> Iterator[str]:
     """
     found = table(study, "frontier").filter(~pl.col("language").is_in(["en", "mean"]))
     whole = dict(found.filter(method="lape, published").select("language", "own").iter_rows())
-    for rule, name in RULE_NAMES.items():
-        if rule not in found["method"]:
-            continue
+    for rule, name in _rules(found):
         cells = []
         for level in (0.25, 0.5, 0.75, 1.0):
             costs = [
@@ -446,13 +449,12 @@ def rule_levels(study: str) -> Iterator[str]:
 def rule_english(study: str) -> Iterator[str]:
     """English: own effect with its interval and the mean of the others, in nats per sentence, at each size."""
     found = table(study, "frontier").filter(language="en").sort("size")
-    for rule, name in RULE_NAMES.items():
+    for rule, name in _rules(found):
         cells = [
             f"{row['own']:.1f} ({row['own_low']:.1f} to {row['own_high']:.1f}), {row['others']:.1f}"
             for row in found.filter(method=rule).iter_rows(named=True)
         ]
-        if cells:
-            yield f"| {name} | {' | '.join(cells)} |"
+        yield f"| {name} | {' | '.join(cells)} |"
 
 
 # What sets cause: needed, enough, and beside other methods
@@ -472,7 +474,7 @@ def needed(study: str) -> Iterator[str]:
             f"{sizes[language]:.0f}",
             f"{row['own']:.2f}",
             f"{row['of_control']:.2f}",
-            *(f"{one['more']:.1f} ({one['more_low']:.1f} to {one['more_high']:.1f})" for one in (row, mean[language])),
+            *(_with_interval(one, "more", 1) for one in (row, mean[language])),
             f"{row['energy_ratio']:.2f}",
             f"{taken[language]['own'] - taken[language]['others']:.1f}",
             f"{row['control_more']:.1f}",
@@ -642,7 +644,7 @@ def _next(study: str) -> str:
 
 def _apart(study: str) -> str:
     row = table(study, "dissociated").row(by_predicate=pl.col("language") == "mean", named=True)
-    return f"{row['difference']:.1f} ({row['low']:.1f} to {row['high']:.1f})"
+    return _with_interval(row, "difference", 1)
 
 
 def _swept(study: str) -> str:
@@ -657,7 +659,7 @@ def _beside(rule: str, elsewhere: Mapping[str, str] | None = None) -> Any:
         found = table((elsewhere or {}).get(study, study), "advantages").filter(
             method="lape", against=rule, language="mean", at="area"
         )
-        return "".join(f"{row['difference']:+.1f} ({row['low']:.1f} to {row['high']:.1f})" for row in found.to_dicts())
+        return "".join(_with_interval(row, "difference", 1) for row in found.to_dicts())
 
     return cell
 

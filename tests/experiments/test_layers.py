@@ -81,6 +81,14 @@ def test_the_published_files_give_the_published_shares(width, published, shares,
     assert row["neurons"] == sum(map(sum, counts.values()))
 
 
+def test_a_place_without_neurons_has_the_score_interval_of_none_among_so_many():
+    row = row_of(with_counts(99, {"fr": [0, 0, 40, 56]}), "fr", resamples=20)
+    ends = (row["first_layer"], row["first_layer_low"], row["first_layer_high"])
+    assert ends == pytest.approx((0.0, 0.0, 1.96**2 / (96 + 1.96**2)), abs=1e-5)
+    assert row["bottom_two_quantiles"] == row["first_layer_quantiles"]
+    assert row["top_quarter_low"] > 0.48, "neurons are there and elsewhere: drawn anew, as always"
+
+
 COUNTS = st.integers(1, 9).flatmap(
     lambda depth: st.dictionaries(
         st.sampled_from(["en", "fr", "zh"]), st.lists(st.integers(0, 5), min_size=depth, max_size=depth), min_size=1
