@@ -110,6 +110,10 @@ def test_every_share_is_what_hooks_by_hand_give(place, language):
     assert row["by_control"] == pytest.approx(by, abs=2e-3)
     assert row["over_control"] == pytest.approx(share[language] - by, abs=3e-3)
     assert row["over_control_low"] <= row["over_control"] <= row["over_control_high"]
+    energy = work_of().energy(language)
+    ratio = energy[own.flat].sum() / np.mean([float(energy[one.flat].sum()) for one in drawn])
+    assert row["energy_ratio"] == pytest.approx(float(ratio))
+    assert bool(row["unlike"]) == (not 0.8 <= ratio <= 1.25)
 
 
 def test_a_set_without_neurons_there_restores_nothing_that_is_known():

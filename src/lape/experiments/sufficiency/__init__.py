@@ -13,7 +13,7 @@ from lape.experiments.context import Context, Tables
 from lape.experiments.experiment import MODEL, PARALLEL, SUMS, Cost, Experiment
 from lape.experiments.sufficiency.figures import causes
 from lape.experiments.sufficiency.figures import keeping as draw_keeping
-from lape.experiments.sufficiency.run import KEEPING, PLACES, keeping
+from lape.experiments.sufficiency.run import ADDED, KEEPING, PLACES, keeping
 from lape.experiments.table import Table
 from lape.figures.captions import sentences
 from lape.figures.figure import Figure
@@ -90,8 +90,11 @@ EXPERIMENT = Experiment(
             "The loss of a language with all neurons of some layers at their mean over languages (lost, nats per token), and the share of it that is restored "
             "where its own set is left as it is, beside matched control neurons or other languages' sets left instead.",
             KEEPING,
+            added=ADDED,
             labels={
                 "of": "of so many",
+                "energy_ratio": "energy, set ÷ control",
+                "unlike": "why the energies differ",
                 "by_control": "by control neurons",
                 "over_control": "more than control neurons",
                 "by_others": "by other languages' sets",

@@ -96,6 +96,7 @@ def _restored(axes: Axes, table: pl.DataFrame, paper: Paper) -> None:
     axes.axvline(0, color=GREY, linewidth=0.6)
     rows(axes, [f"{paper.name(row['language'])} ({row['neurons']})" for row in table.iter_rows(named=True)])
     axes.set_xlabel("share restored")
+    axes.locator_params(axis="x", nbins=5)
 
 
 def _by_dose(axes: Axes, table: pl.DataFrame) -> None:

@@ -15,7 +15,8 @@ from torch import Tensor
 from lape.errors import OptionError
 from lape.measure.ablation import Ablations
 from lape.measure.bootstrap import Floats, Resamples, by_unit
-from lape.measure.controls import control, seeded
+from lape.measure.controlled import ratio_to_mean
+from lape.measure.controls import control, energy_ratio, seeded, unlike
 from lape.measure.intervals import resampled
 from lape.progress import Progress, each, silent
 from lape.values.neurons import LanguageNeurons, NeuronSet
@@ -30,6 +31,8 @@ KEEPING = {
     **resampled("lost"),
     **resampled("restored"),
     "draws": pl.Int64,
+    "energy_ratio": pl.Float64,
+    "unlike": pl.String,
     "by_control": pl.Float64,
     **resampled("over_control"),
     "by_others": pl.Float64,
@@ -37,6 +40,8 @@ KEEPING = {
     "units": pl.Int64,
 }
 """Columns of `keeping`."""
+ADDED = ("energy_ratio", "unlike")
+"""Those that tables of earlier versions lack."""
 
 
 def keeping(
@@ -54,7 +59,8 @@ def keeping(
     All neurons of a place (`PLACES`) are set to their `mean` (neurons,) over languages, which says nothing of any language, on all positions but the first
     of a text: the language loses `lost` nats per token. Then all but the language's own set: `restored` is the share of the loss that is gone. Beside it
     the mean over `draws` of matched control neurons left instead (as many in each layer, nearest in written energy, `by_control`), and over the other
-    languages' sets (`by_others`), paired: `over_control`, `over_others`. `layers` and `neurons` of the set there, `of` how many.
+    languages' sets (`by_others`), paired: `over_control`, `over_others`. `energy_ratio`: the energy of the set's neurons there over the mean of their
+    controls', and `unlike`: why it is not within .8 and 1.25. `layers` and `neurons` of the set there, `of` how many.
 
     One row per place and language; nulls where a set has no neurons there or no control, and of shares where nothing is lost. `_low`, `_high`: 95 %
     intervals over units of text, and draws; null under 20 units. `work.base` must have run. Ours. Raises OptionError for `draws` below 1.
@@ -97,6 +103,8 @@ class _Place:
     seed: int
     changes: dict[tuple[str, int | str], Floats] = field(default_factory=dict)
     """What is left -> (units,) nats that the language loses."""
+    ratios: list[float] = field(default_factory=list)
+    """The energy of the set's neurons there over that of each control."""
 
     @cached_property
     def layers(self) -> list[int]:
@@ -125,6 +133,7 @@ class _Place:
         for draw in range(self.draws):
             others, _ = control(own, self.neurons.union, energy, seeded(self.seed, number, draw))
             if others is not None:
+                self.ratios.append(energy_ratio(own, others, energy))
                 yield ("control", draw), others
         for other, found in self.neurons.items():
             if other != self.language:
@@ -150,7 +159,10 @@ class _Place:
         row |= drawn.named("lost", drawn.ratio(lost, by_unit(unit, unedited.tokens, self.work.units)), quantiles=True)
         restored = self._restored(drawn, "own")[:, 0]
         row |= drawn.named("restored", restored, quantiles=True)
-        row["draws"] = sum(kind == "control" for kind, _ in self.changes)
+        row["draws"] = len(self.ratios)
+        if self.ratios:
+            ratio = ratio_to_mean(self.ratios)
+            row |= {"energy_ratio": ratio, "unlike": unlike(ratio)}
         for kind in ("control", "others"):
             shares = self._restored(drawn, kind)
             if not shares.shape[1]:
