@@ -100,8 +100,10 @@ def test_every_share_is_what_hooks_by_hand_give(place, language):
     assert row["lost"] == pytest.approx(nothing / tokens, rel=1e-3)
     assert (row["neurons"], row["of"]) == (len(inside[language]), WIDTH)
     assert row["restored"] == pytest.approx(share[language], abs=2e-3)
-    others = np.mean([share[k] for k in LANGUAGES if k != language])
+    by_others = [share[k] for k in LANGUAGES if k != language and inside[k]]
+    others = np.mean(by_others)
     assert row["by_others"] == pytest.approx(others, abs=2e-3)
+    assert row["most_by_others"] == pytest.approx(max(by_others), abs=2e-3)
     assert row["over_others"] == pytest.approx(share[language] - others, abs=3e-3)
     own, number = given(SETS)[language].in_layers(layers), LANGUAGES.index(language)
     drawn = [control(own, given(SETS).union, work_of().energy(language), seeded(0, number, k))[0] for k in range(2)]

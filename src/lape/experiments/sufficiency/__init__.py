@@ -98,6 +98,7 @@ EXPERIMENT = Experiment(
                 "by_control": "by control neurons",
                 "over_control": "more than control neurons",
                 "by_others": "by other languages' sets",
+                "most_by_others": "by that which restores most",
                 "over_others": "more than other languages' sets",
             },
         ),

@@ -35,12 +35,12 @@ KEEPING = {
     "unlike": pl.String,
     "by_control": pl.Float64,
     **resampled("over_control"),
-    "by_others": pl.Float64,
+    **dict.fromkeys(("by_others", "most_by_others"), pl.Float64),
     **resampled("over_others"),
     "units": pl.Int64,
 }
 """Columns of `keeping`."""
-ADDED = ("energy_ratio", "unlike")
+ADDED = ("energy_ratio", "unlike", "most_by_others")
 """Those that tables of earlier versions lack."""
 
 
@@ -58,9 +58,10 @@ def keeping(
 
     All neurons of a place (`PLACES`) are set to their `mean` (neurons,) over languages, which says nothing of any language, on all positions but the first
     of a text: the language loses `lost` nats per token. Then all but the language's own set: `restored` is the share of the loss that is gone. Beside it
-    the mean over `draws` of matched control neurons left instead (as many in each layer, nearest in written energy, `by_control`), and over the other
-    languages' sets (`by_others`), paired: `over_control`, `over_others`. `energy_ratio`: the energy of the set's neurons there over the mean of their
-    controls', and `unlike`: why it is not within .8 and 1.25. `layers` and `neurons` of the set there, `of` how many.
+    the mean over `draws` of matched control neurons left instead (as many in each layer, nearest in written energy, `by_control`), and over those of the
+    other languages' sets that have neurons there (`by_others`; `most_by_others`: the one that restores most), paired: `over_control`, `over_others`.
+    `energy_ratio`: the energy of the set's neurons there over the mean of their controls', and `unlike`: why it is not within .8 and 1.25. `layers` and
+    `neurons` of the set there, `of` how many.
 
     One row per place and language; nulls where a set has no neurons there or no control, and of shares where nothing is lost. `_low`, `_high`: 95 %
     intervals over units of text, and draws; null under 20 units. `work.base` must have run. Ours. Raises OptionError for `draws` below 1.
@@ -136,8 +137,10 @@ class _Place:
                 self.ratios.append(energy_ratio(own, others, energy))
                 yield ("control", draw), others
         for other, found in self.neurons.items():
-            if other != self.language:
-                yield ("others", other), found.in_layers(self.layers)
+            if other != self.language and len(
+                there := found.in_layers(self.layers)
+            ):  # none restore nothing, which is no comparison
+                yield ("others", other), there
 
     def measure(self, kept: tuple[tuple[str, int | str], NeuronSet]) -> None:
         name, left = kept
@@ -171,6 +174,8 @@ class _Place:
             by: Floats = np.average(shares, axis=1, weights=weights)
             row[f"by_{kind}"] = float(by[0]) if np.isfinite(by[0]) else None
             row |= drawn.named(f"over_{kind}", restored - by, quantiles=True)
+            if kind == "others" and np.isfinite(shares[0]).all():
+                row["most_by_others"] = float(shares[0].max())
         return row
 
     def _restored(self, drawn: Resamples, kind: str) -> Floats:
