@@ -104,8 +104,6 @@ class _Place:
     seed: int
     changes: dict[tuple[str, int | str], Floats] = field(default_factory=dict)
     """What is left -> (units,) nats that the language loses."""
-    ratios: list[float] = field(default_factory=list)
-    """The energy of the set's neurons there over that of each control."""
 
     @cached_property
     def layers(self) -> list[int]:
@@ -123,6 +121,16 @@ class _Place:
         space = self.neurons.space
         return NeuronSet(space, torch.arange(len(space))).in_layers(self.layers)
 
+    @cached_property
+    def controls(self) -> list[NeuronSet]:
+        """The draws of matched neurons of these layers; fewer where too few are left."""
+        number, energy = list(self.neurons).index(self.language), self.work.energy(self.language)
+        drawn = [
+            control(self.own, self.neurons.union, energy, seeded(self.seed, number, draw))[0]
+            for draw in range(self.draws)
+        ]
+        return [one for one in drawn if one is not None]
+
     def conditions(self) -> Iterator[tuple[tuple[str, int | str], NeuronSet]]:
         """What is left: a name, and the neurons."""
         own = self.own
@@ -130,16 +138,11 @@ class _Place:
             return
         yield ("nothing", 0), NeuronSet(own.space, torch.empty(0))
         yield ("own", 0), own
-        number, energy = list(self.neurons).index(self.language), self.work.energy(self.language)
-        for draw in range(self.draws):
-            others, _ = control(own, self.neurons.union, energy, seeded(self.seed, number, draw))
-            if others is not None:
-                self.ratios.append(energy_ratio(own, others, energy))
-                yield ("control", draw), others
-        for other, found in self.neurons.items():
-            if other != self.language and len(
-                there := found.in_layers(self.layers)
-            ):  # none restore nothing, which is no comparison
+        for draw, found in enumerate(self.controls):
+            yield ("control", draw), found
+        for other in self.neurons:
+            there = self.neurons[other].in_layers(self.layers)
+            if other != self.language and len(there):  # none restore nothing, which is no comparison
                 yield ("others", other), there
 
     def measure(self, kept: tuple[tuple[str, int | str], NeuronSet]) -> None:
@@ -162,9 +165,10 @@ class _Place:
         row |= drawn.named("lost", drawn.ratio(lost, by_unit(unit, unedited.tokens, self.work.units)), quantiles=True)
         restored = self._restored(drawn, "own")[:, 0]
         row |= drawn.named("restored", restored, quantiles=True)
-        row["draws"] = len(self.ratios)
-        if self.ratios:
-            ratio = ratio_to_mean(self.ratios)
+        row["draws"] = len(self.controls)
+        if self.controls:
+            energy = self.work.energy(self.language)
+            ratio = ratio_to_mean([energy_ratio(self.own, one, energy) for one in self.controls])
             row |= {"energy_ratio": ratio, "unlike": unlike(ratio)}
         for kind in ("control", "others"):
             shares = self._restored(drawn, kind)
@@ -172,10 +176,10 @@ class _Place:
                 continue
             weights = drawn.crossed(shares.shape[1], seed) if kind == "control" else None
             by: Floats = np.average(shares, axis=1, weights=weights)
-            row[f"by_{kind}"] = float(by[0]) if np.isfinite(by[0]) else None
             row |= drawn.named(f"over_{kind}", restored - by, quantiles=True)
-            if kind == "others" and np.isfinite(shares[0]).all():
-                row["most_by_others"] = float(shares[0].max())
+            if np.isfinite(by[0]):
+                row[f"by_{kind}"] = float(by[0])
+                row |= {"most_by_others": float(shares[0].max())} if kind == "others" else {}
         return row
 
     def _restored(self, drawn: Resamples, kind: str) -> Floats:
