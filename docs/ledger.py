@@ -233,6 +233,8 @@ def pieces(result: Result, sources: dict[str, Source]) -> list[tuple[str, str]]:
                 value = format(given[name][column] if column else given[name], spec or "")
             except KeyError as error:
                 raise Wrong(f"{result.page}: no {error} in {result.table}, which has {', '.join(given)}") from None
+            except TypeError:
+                raise Wrong(f"{result.page} says {result.says!r}, but {field} is empty in {result.table}") from None
         found.append((literal, value))
     return found
 
@@ -361,7 +363,7 @@ def page(book: Book) -> str:
         "that is not here.",
         "*Exploratory*: something like the answer was known when the claim was written down, or nothing was claimed before. *Confirmatory*: a study run "
         "to repeat a result on other text or another model. *Withdrawn*: the figure is right, the sentence that was drawn from it is not "
-        "([why](results.md#withdrawn-and-being-measured-again)). *Replaced-by-*: what is measured instead. Where there is no table, the figures are what "
+        "([why](results.md#withdrawn)). *Replaced-by-*: what is measured instead. Where there is no table, the figures are what "
         "the command printed when it was last run. A table's date is that of its first commit.",
         "What counts as a measured figure: numbers in the body of tables, but for the first column, and in shown output; in prose numbers with a decimal "
         "point, and those before % or a unit. "

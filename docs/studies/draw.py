@@ -1,4 +1,6 @@
-"""Published sets of seven models and ours on one axis: `python docs/studies/draw.py` draws paper/depth.png and paper/sharing.png, for docs/paper.md."""
+"""Pictures across studies: `python docs/studies/draw.py` draws paper/depth.png and paper/sharing.png (published sets of seven models and ours, for
+docs/paper.md) and docs/causes.png (what sets are needed for and what they restore, for README.md).
+"""
 
 from __future__ import annotations
 
@@ -7,10 +9,12 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import polars as pl
-from reread import AKIN, paper_layers, paper_shared
+from reread import AKIN, MAIN, paper_layers, paper_shared, table
 
+from lape.experiments.sufficiency.figures import causes
 from lape.figures.style import COLOURS, GREY, STYLE, Paper, blank, legend
 
+DOCS = Path(__file__).parents[1]
 PAPER = Path(__file__).parent / "paper"
 PAIRS = (*AKIN, ("zh", "vi"), ("es", "de"), ("fr", "de"))
 BINS = 20
@@ -86,7 +90,14 @@ def draw_sharing() -> None:
     figure.savefig(PAPER / "sharing.png", dpi=170)
 
 
+def draw_causes(study: str = MAIN) -> None:
+    """Own more than others beside controls, what a set restores alone, and dose by dose."""
+    tables = {name: table(study, name) for name in ("controlled", "keeping", "doses")}
+    causes(tables, Paper(width=6.9)).savefig(DOCS / "causes.png", dpi=170)
+
+
 if __name__ == "__main__":
     with mpl.rc_context(STYLE):
         draw_depth()
         draw_sharing()
+        draw_causes()

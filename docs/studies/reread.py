@@ -7,7 +7,8 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import polars as pl
 
 STUDIES = Path(__file__).parent
 MAIN = "gemma-3-270m"
-FRONTIERS = (MAIN, "gemma-3-270m-reversed", "gemma-3-270m-largest", "qwen2.5-coder-0.5b")
+FRONTIERS = ("gemma-3-270m-reversed", "gemma-3-270m-largest", "qwen2.5-coder-0.5b")
 ROLES = ("source", "target", "third")
 OLDER = {"alignment": "alignment (older rule)"}
 """Methods whose rule has changed since they were measured."""
@@ -83,104 +84,6 @@ def levels() -> pl.DataFrame:
     return pl.DataFrame(found)
 
 
-def curves(*studies: str) -> Iterator[str]:
-    """Selectivity minus LAPE's at three levels of own effect: mean over the languages that reach the level."""
-    yield "| study | rule | at the own effect of LAPE's smallest sets | at half the judged level | at the judged level | by language, judged level |"
-    yield "|---|---|---|---|---|---|"
-    rows = levels()
-    for row in rows.filter(pl.col("study").is_in(studies or rows["study"].to_list())).iter_rows(named=True):
-        some = f" ({row['reached']} of {row['languages']})" if row["reached"] < row["languages"] else ""
-        judged = f"{row['judged']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
-        gains = f"{row['smallest']:+.3f}{some} | {row['half']:+.3f} | {judged}"
-        yield f"| {row['study']} | `{row['rule']}` | {gains} | {row['by_language']} |"
-
-
-def english(*studies: str) -> Iterator[str]:
-    """English sets of every method and size."""
-    yield "| study | method | neurons | own | others | selectivity |"
-    yield "|---|---|---|---|---|---|"
-    for study in studies or (MAIN, "qwen2.5-coder-0.5b"):
-        rows = table(study, "frontier").filter(pl.col("method").is_in(["lape", "difference"]), language="en")
-        for row in rows.iter_rows(named=True):
-            figures = [
-                f"{row[name]:.{digits}f} ({row[name + '_low']:.{digits}f} to {row[name + '_high']:.{digits}f})"
-                for name, digits in (("own", 3), ("others", 3), ("selectivity", 2))
-            ]
-            yield f"| {study} | `{row['method']}` | {row['size']} | {' | '.join(figures)} |"
-
-
-def controls() -> Iterator[str]:
-    """Selectivity of control neurons, 200 a language, and of LAPE's published sets by token, sentence and character."""
-    yield "| | zh | fr | es | vi | id | ja |"
-    yield "|---|---|---|---|---|---|---|"
-    languages = ("zh", "fr", "es", "vi", "id", "ja")
-    perplexity = table(MAIN, "perplexity")
-    for unit in ("token", "sentence", "character"):
-        cells = []
-        for off in languages:
-            rows = perplexity.filter(off=off)
-            own = rows.filter(language=off)[f"delta_{unit}"].item()
-            others = rows.filter(pl.col("language") != off)[f"delta_{unit}"].mean()
-            cells.append(f"{own / (own + max(others, 0.0)):.3f}")
-        yield f"| LAPE's published sets, nats per {unit} | {' | '.join(cells)} |"
-    frontier = table(MAIN, "frontier")
-    for method in ("matched", "random"):
-        found = [frontier.filter(method=method, size=200, language=one).row(0, named=True) for one in languages]
-        yield (
-            f"| {method} neurons, 200 | "
-            + " | ".join(
-                f"{row['selectivity']:.3f} ({row['selectivity_low']:.3f} to {row['selectivity_high']:.3f})"
-                for row in found
-            )
-            + " |"
-        )
-    worst = []
-    for off in languages:
-        row = (
-            perplexity.filter(pl.col("language") != off, off=off)
-            .sort("delta_token", descending=True)
-            .row(0, named=True)
-        )
-        worst.append(f"{row['language']} {row['delta_token']:.2f}")
-    yield f"| LAPE's published sets, the worst other language | {' | '.join(worst)} |"
-
-
-def bottom(*studies: str) -> Iterator[str]:
-    """Language neurons in the two lowest layers, over what an even spread would give."""
-    yield "| study | layer 0 | layer 1 | both (95 % interval) |"
-    yield "|---|---|---|---|"
-    for study in studies or (*FRONTIERS, "gemma-3-270m-eleven"):
-        counts = table(study, "histogram").group_by("layer").agg(pl.col("neurons").sum()).sort("layer")
-        expected = counts["neurons"].sum() / counts.height
-        one, both = (
-            counts["neurons"] / expected,
-            table(study, "layer_claims").filter(place="bottom two").row(0, named=True),
-        )
-        yield f"| {study} | {one[0]:.2f} | {one[1]:.2f} | {both['over_chance']:.2f} ({both['low']:.2f} to {both['high']:.2f}) |"
-
-
-def attribution() -> Iterator[str]:
-    """R² of attribution for the damage, on the text it was computed on and on other text, unscaled."""
-    yield "| estimate | one neuron, same text | 16 neurons, same text | 16 neurons, unseen text |"
-    yield "|---|---|---|---|"
-    rows = table(MAIN, "predictions").filter(passes=0)
-    names = {
-        "first": "first order",
-        "bent": "first order and Gauss–Newton",
-        "damage_a": "the damage itself, measured on the first text (ceiling)",
-    }
-    for estimate, name in names.items():
-        cells = []
-        for size, text in ((1, "same"), (16, "same"), (16, "unseen")):
-            some = rows.filter(estimate=estimate, size=size, text=text)
-            cells.append(
-                "–"
-                if not len(some)
-                else f"{some['r2'].item():.3f} ({some['low'].item():.3f} to {some['high'].item():.3f})"
-            )
-        yield f"| {name} | {' | '.join(cells)} |"
-
-
 def forced(name: str) -> pl.DataFrame:
     """A table of forcing.json."""
     return pl.DataFrame(_forcing()[name], infer_schema_length=None)
@@ -188,7 +91,7 @@ def forced(name: str) -> pl.DataFrame:
 
 @cache
 def _forcing() -> dict[str, Any]:
-    study: dict[str, Any] = json.loads((STUDIES / MAIN / "forcing.json").read_text(encoding="utf-8"))
+    study: dict[str, Any] = json.loads((STUDIES / "forcing/forcing.json").read_text(encoding="utf-8"))
     return study
 
 
@@ -255,20 +158,6 @@ def measurements(study: str) -> Iterator[str]:
             gap = "{:+.3f} ({:+.3f} to {:+.3f})".format(*gaps[method]) if last else ""
             figures = f"{row['own']:.2f} | {row['others']:.2f} | {row['selectivity']:.3f}"
             yield f"| {OLDER.get(method, method)} | {row['size']} | {figures} | {gap} |"
-
-
-def verdicts(which: str) -> Iterator[str]:
-    """The verdicts of claims.md that docs/results.md repeats: those that its last column calls withdrawn, or the others."""
-    page = (STUDIES.parent / "results.md").read_text(encoding="utf-8")
-    withdrawn = False
-    for line in (STUDIES / MAIN / "claims.md").read_text(encoding="utf-8").splitlines():
-        said = re.match(r"\| [^|]+ \| \*\*(?:holds|does not hold|undecided here)\*\* \|", line)
-        if said:
-            today = re.search(re.escape(said[0]) + " ([^|]*)", page)
-            if today and not today[1].startswith("the same"):  # as the claim before
-                withdrawn = today[1].startswith("withdrawn")
-            if withdrawn == (which == "withdrawn"):
-                yield said[0]
 
 
 def left_out() -> pl.DataFrame:
@@ -406,8 +295,8 @@ RULE_NAMES = {
     "lave": "LAVE",
     "lap": "LAP",
     "variation": "PV, change of weights under tuning",
-    "matched": "neurons that write as much as LAPE's",
-    "random": "random neurons",
+    "matched": "as many nearest in energy to LAPE's (one draw)",
+    "random": "random neurons (one draw)",
 }
 
 
@@ -461,38 +350,82 @@ def rule_english(study: str) -> Iterator[str]:
 
 
 def needed(study: str) -> Iterator[str]:
-    """Each language's published set off: neurons; own loss, and with matched ones off, in nats per token; own − others less that of the control, in nats per
-    sentence, and where both are set to their mean; written energy over the control's. Since that is not 1: own − others with three quarters of the set's
-    activity taken, and with all of its control's.
+    """Each language's published set off: neurons; own loss in nats per token, that with matched neurons off, and the difference; in nats per sentence own, the
+    other language that loses most, and own − others less that of the control; written energy over the control's.
     """
-    off = {row["language"]: row for row in table(study, "controlled").filter(control="matched").to_dicts()}
-    mean = {row["language"]: row for row in table(study, "patched_controlled").filter(control="matched").to_dicts()}
-    taken = {row["language"]: row for row in table(study, "doses").filter(of="set", dose=75).to_dicts()}
     sizes = dict(table(study, "published").select("language", "neurons").iter_rows())
-    for language, row in off.items():
+    lost = table(study, "perplexity")
+    for row in table(study, "controlled").filter(control="matched").iter_rows(named=True):
+        off = lost.filter(off=row["language"]).sort("delta_sentence", descending=True)
+        worst = off.filter(pl.col("language") != row["language"]).row(0, named=True)
+        (own,) = off.filter(language=row["language"])["delta_sentence"]
         cells = [
-            f"{sizes[language]:.0f}",
+            f"{sizes[row['language']]:.0f}",
             f"{row['own']:.2f}",
             f"{row['of_control']:.2f}",
-            *(_with_interval(one, "more", 1) for one in (row, mean[language])),
+            f"{row['difference']:.2f} ({row['difference_low']:.2f} to {row['difference_high']:.2f})",
+            f"{own:.1f}",
+            f"{worst['language']} {worst['delta_sentence']:.1f}",
+            _with_interval(row, "more", 1),
             f"{row['energy_ratio']:.2f}",
-            f"{taken[language]['own'] - taken[language]['others']:.1f}",
-            f"{row['control_more']:.1f}",
         ]
-        yield f"| {language} | {' | '.join(cells)} |"
+        yield f"| {row['language']} | {' | '.join(cells)} |"
+
+
+@cache
+def otherwise(study: str) -> pl.DataFrame:
+    """Own − others of each language in nats per sentence: with three quarters of the set's activity taken (`taken`), and with all of its control's
+    (`control`, the mean of its draws); `own_taken` and `own_control`, the own losses; less the control's where both are at their mean (`more` …).
+    """
+    mean = (
+        table(study, "patched_controlled").filter(control="matched").select("language", "more", "more_low", "more_high")
+    )
+    taken = table(study, "doses").filter(of="set", dose=75)
+    taken = taken.select("language", own_taken="own", taken=pl.col("own") - pl.col("others"))
+    own = table(study, "perplexity").filter(pl.col("off") == pl.col("language"))
+    sentence = own.select("language", tokens=pl.col("delta_sentence") / pl.col("delta_token"))
+    control = table(study, "controlled").filter(control="matched").join(sentence, on="language")
+    control = control.select("language", control="control_more", own_control=pl.col("of_control") * pl.col("tokens"))
+    return control.join(taken, on="language").join(mean, on="language", maintain_order="left")
+
+
+def needed_otherwise(study: str) -> Iterator[str]:
+    """The rows of `otherwise`."""
+    for row in otherwise(study).iter_rows(named=True):
+        cells = [f"{row[name]:.1f}" for name in ("own_taken", "own_control", "taken", "control")]
+        yield f"| {row['language']} | {_with_interval(row, 'more', 1)} | {' | '.join(cells)} |"
 
 
 def enough(study: str) -> Iterator[str]:
-    """What a set alone restores of what its language loses with all else of the layers at its mean: in its fullest layer and in the top quarter, how many
-    neurons of the set there are, the share, and that share less matched neurons'.
+    """What a set alone restores of what its language loses with all else of the layers at its mean, in each place where some set has neurons: how many of
+    the set there are, the share, other languages' (mean, and that which restores most), matched neurons', the set's less theirs, and its energy over theirs.
     """
-    kept = table(study, "keeping").filter(pl.col("place") != "first layer")
-    for (language,), rows in kept.group_by("language", maintain_order=True):
-        cells = []
-        for row in rows.to_dicts():
-            share, over = (_with_interval(row, one, 2) for one in ("restored", "over_control"))
-            cells += [str(row["neurons"]), share, over]
-        yield f"| {language} | {' | '.join(cells)} |"
+    for row in table(study, "keeping").drop_nulls("restored").iter_rows(named=True):
+        share, over = (_with_interval(row, one, 2) for one in ("restored", "over_control"))
+        known = [row.get(name) for name in ("by_others", "most_by_others", "by_control", "energy_ratio")]
+        others, most, by, ratio = ("–" if one is None else f"{one:.2f}" for one in known)
+        cells = [str(row["neurons"]), share, f"{others}, {most}", by, over, ratio]
+        yield f"| {row['place']} | {row['language']} | {' | '.join(cells)} |"
+
+
+CONTROLS = {
+    "matched": "written energy",
+    "matched-apart": "written energy, apart",
+    "gate": "gate energy",
+    "gate-apart": "gate energy, apart",
+}
+
+
+def beside_controls(study: str) -> Iterator[str]:
+    """Each kind of control: own loss less the control's in nats per token, own − others less the control's in nats per sentence, and the energies' ratio."""
+    found = table(study, "controlled").filter(pl.col("language") != "en")
+    for control, name in CONTROLS.items():
+        rows = found.filter(control=control).to_dicts()
+        own = [f"{row['difference']:.2f} ({row['difference_low']:.2f} to {row['difference_high']:.2f})" for row in rows]
+        yield f"| {name}: own loss, difference | {' | '.join(own)} |"
+        yield f"| {name}: own − others, difference | {' | '.join(_with_interval(row, 'more', 1) for row in rows)} |"
+        ratios = [f"{row['energy_ratio']:.2f}" for row in rows]
+        yield f"| {name}: energy, set ÷ control | {' | '.join(ratios)} |"
 
 
 def seeds(study: str) -> Iterator[str]:
@@ -517,13 +450,82 @@ def rivals(study: str) -> Iterator[str]:
 
 
 def _with_interval(row: dict[str, Any], name: str, digits: int) -> str:
-    ends = "" if name == "difference" else f"{name}_"
+    ends = "" if name in ("difference", "value") else f"{name}_"
     value, low, high = (row[one] for one in (name, f"{ends}low", f"{ends}high"))
     if value is None:
         return "–"
     if low is None:
         return f"{value:.{digits}f}"
     return f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def kept_after(study: str) -> Iterator[str]:
+    """Sentences written otherwise: how much of the damage by a language's neurons stays, what the writings cost, and how alike the sets are."""
+    names = {
+        "romanised": "in Latin letters",
+        "converted": "in traditional characters",
+        "shuffled": "with words shuffled",
+        "noised": "with letters replaced",
+    }
+    marks = {"vi-x-ascii", "fr-x-ascii", "es-x-ascii"}
+    for row in table(study, "scripts").iter_rows(named=True):
+        name = "without marks" if row["variant"] in marks else names[row["kind"]]
+        costs = f"{row['nats_native']:.0f} | {row['nats_variant']:.0f}"
+        yield f"| {row['language']} | {name} | {_with_interval(row, 'kept', 3)} | {costs} | {_short(row['jaccard'])} of {_short(row['ceiling'])} |"
+
+
+def answers_lost(study: str) -> Iterator[str]:
+    """Good answers lost with a language's neurons off, and with matched neurons off, in it and in the others, and by how much more with its own."""
+    for row in table(study, "drops").iter_rows(named=True):
+        cells = [f"{row[name]:.2f}" for name in ("own", "control")]
+        cells += [
+            _with_interval(row, "value", 2),
+            *(f"{row[name]:.2f}" for name in ("others", "control_others")),
+            _with_interval(row, "others_value", 2),
+        ]
+        yield f"| {row['language']} | {' | '.join(cells)} |"
+
+
+JUDGED = {"Gemma 3 270M": (MAIN,), "SmolLM2 135M": ("smollm2-135m", "pv-smollm2")}
+"""The studies of each model whose verdicts docs/results.md sets side by side."""
+RUN_AGAIN = {("smollm2-135m", "LAPE above LAP and LAVE")}
+"""Claims registered before their study that are exploratory all the same: the sizes of the curve were changed after a first run."""
+
+
+@cache
+def _claims(study: str) -> dict[str, Any]:
+    found = json.loads((STUDIES / study / "run.json").read_text(encoding="utf-8"))["claims"]
+    for one in found:
+        one["confirmatory"] = one["standing"]["kind"] == "confirmatory" and (study, one["name"]) not in RUN_AGAIN
+    return {one["name"]: one for one in found}
+
+
+def judged() -> Iterator[str]:
+    """Each claim judged on some model, and its verdict on each: in bold where it is confirmatory, with the members that were judged otherwise."""
+    studies = [study for some in JUDGED.values() for study in some]
+    for name, says in _says(studies).items():
+        cells = []
+        for some in JUDGED.values():
+            found = [one for study in some if (one := _claims(study).get(name)) and one["verdict"] != "not run"]
+            cells.append(_verdict(found[0]) if found else "–")
+        if set(cells) != {"–"}:
+            yield f"| {says} | {' | '.join(cells)} |"
+
+
+def _says(studies: Sequence[str]) -> dict[str, str]:
+    """What each claim of some studies says, the first study's claims first."""
+    every: dict[str, str] = {}
+    for study in studies:
+        written = tomllib.loads((STUDIES / study / "claims.toml").read_text(encoding="utf-8"))["claims"]
+        every = {claim["name"]: claim["says"] for claim in written} | every
+    return every
+
+
+def _verdict(claim: dict[str, Any]) -> str:
+    said = claim["verdict"]
+    otherwise = [f"{one['member']} {one['verdict']}" for one in claim["members"] if one["verdict"] != said]
+    known = f" ({', '.join(otherwise)})" if otherwise else ""
+    return f"**{said}**{known}" if claim["confirmatory"] else f"{said}{known}"
 
 
 # The paper's own sets beside ours
@@ -825,7 +827,7 @@ def suffered(model: str) -> Iterator[str]:
         yield f"| {way} | {task} | {'; '.join(cells)} |"
 
 
-TABLES = (curves, english, controls, bottom, attribution, steering, calibration)
+TABLES = (judged, steering, calibration)
 
 if __name__ == "__main__":
     for make in TABLES:

@@ -212,7 +212,7 @@ def test_wrong_files_are_told(tmp_path: Any) -> None:
     path = tmp_path / "ledger.toml"
     for old, new, why in [
         ('source = "news"', 'source = "olds"', "no source 'olds'"),
-        ('standing = "withdrawn"', 'standing = "doubtful"', "standing 'doubtful'"),
+        ('standing = "exploratory"', 'standing = "doubtful"', "standing 'doubtful'"),
         (
             'says = "| own loss, nats per token: own neurons off | {} |"',
             'say = "| own loss, nats per token: own neurons off | {} |"',

@@ -37,7 +37,7 @@ from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.space import NeuronSpace
 from support.made import made_stats
 
-STUDY = gather(Path(__file__).parents[2] / "docs" / "studies" / "gemma-3-270m")
+STUDY = gather(Path(__file__).parents[2] / "docs" / "studies" / "gemma-3-270m").tables
 FIGURES = {figure.name: figure for one in experiments().values() for figure in one.figures}
 EACH = " ".join(f"--{{0}} {one}=PATH" for one in ("en", "zh", "fr", "es", "vi", "id", "ja"))
 mpl = pytest.importorskip("matplotlib")
@@ -116,6 +116,9 @@ def forcing_of() -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
         pl.DataFrame(differences, schema=DIFFERENCES),
         pl.DataFrame(costs, schema=COSTS),
     )
+
+
+FORCED = dict(zip(("forcing", "forcing_differences", "costs"), forcing_of(), strict=True))
 
 
 def whole_run(folder: Path) -> Path:
@@ -329,22 +332,17 @@ def test_all_text_lies_inside_is_large_enough_and_apart(languages, inches, names
         check(figure_of(name, tables, paper), name)
 
 
+OLDER = {"layers", "overlap", "own", "perplexity", "resource"}
+"""What can still be drawn of tables of an earlier version."""
+
+
 @pytest.mark.parametrize("study", ["gemma-3-270m", "gemma-3-270m-eleven"])
 def test_so_it_does_in_every_figure_of_the_studies(study):
     tables = gather(Path(__file__).parents[2] / "docs/studies" / study).tables
     drawn = [name for name, figure in FIGURES.items() if figure.possible(tables)]
-    gone = {
-        "frontier",
-        "sweep",
-        "necessity",
-        "predictions",
-        "causes",
-        "keeping",
-    }  # of tables that hold something else today, or did not exist
-    elsewhere = {"answering", "confusion", "confusion_kinds"}  # measured apart
-    expected = {"gemma-3-270m": len(FIGURES) - len(elsewhere | gone), "gemma-3-270m-eleven": 5}[study]
-    assert len(drawn) == expected, "all but what is measured apart, and what earlier versions measured otherwise"
-    assert not gone & set(drawn)
+    apart = {"necessity", "predictions", "forcing", "steering", "costs", "answering", "confusion", "confusion_kinds"}
+    expected = {"gemma-3-270m": set(FIGURES) - apart, "gemma-3-270m-eleven": OLDER}[study]
+    assert set(drawn) == expected
     for name in drawn:
         check(figure_of(name, tables), name)
 
@@ -681,10 +679,10 @@ CUTS = {
 
 @pytest.mark.parametrize("cut", CUTS.values(), ids=list(CUTS))
 @pytest.mark.parametrize(
-    "figure", [one for one in FIGURES.values() if set(one.needs) <= set(STUDY.tables)], ids=lambda one: one.name
+    "figure", [one for one in FIGURES.values() if set(one.needs) <= set(STUDY | FORCED)], ids=lambda one: one.name
 )
 def test_tables_that_hold_little_are_drawn_or_it_is_said(figure, cut, tmp_path):
-    tables = {name: cut(STUDY.tables[name]) for name in figure.needs}
+    tables = {name: cut((STUDY | FORCED)[name]) for name in figure.needs}
     made = writing.draw_tables([figure], tables, tmp_path, FigureOptions(format="svg"), {})
     said = [f"The figure {figure.name} is not drawn: no row of {figure.needs[0]} has a value for it."]
     assert (made.files, made.empty) in (({figure.name: [f"{figure.name}.svg"]}, []), ({}, said), ({}, []))
@@ -698,7 +696,7 @@ def test_a_study_whose_sets_are_all_too_small_is_drawn_without_what_needs_larger
     from lape.study.run import draw
 
     with pytest.warns(LapeWarning, match="figure amount is not drawn: no row of amount has a value"):
-        draw({"amount": _nulled(STUDY.tables["amount"])}, tmp_path, {})
+        draw({"amount": _nulled(STUDY["amount"])}, tmp_path, {})
     held = json.loads((tmp_path / "figures.json").read_text())
     assert "amount" not in held["figures"] | held["missing"]
     assert held["notes"] == ["The figure amount is not drawn: no row of amount has a value for it."]
