@@ -398,13 +398,14 @@ def needed_otherwise(study: str) -> Iterator[str]:
 
 def enough(study: str) -> Iterator[str]:
     """What a set alone restores of what its language loses with all else of the layers at its mean, in each place where some set has neurons: how many of
-    the set there are, the share, other languages' (mean, and that which restores most), matched neurons', the set's less theirs, and its energy over theirs.
+    the set there are, the loss, the share, other languages' (mean, and that which restores most), matched neurons', the set's less theirs, and its energy
+    over theirs.
     """
     for row in table(study, "keeping").drop_nulls("restored").iter_rows(named=True):
         share, over = (_with_interval(row, one, 2) for one in ("restored", "over_control"))
         known = [row.get(name) for name in ("by_others", "most_by_others", "by_control", "energy_ratio")]
         others, most, by, ratio = ("–" if one is None else f"{one:.2f}" for one in known)
-        cells = [str(row["neurons"]), share, f"{others}, {most}", by, over, ratio]
+        cells = [str(row["neurons"]), f"{row['lost']:.2f}", share, f"{others}, {most}", by, over, ratio]
         yield f"| {row['place']} | {row['language']} | {' | '.join(cells)} |"
 
 
@@ -460,7 +461,9 @@ def _with_interval(row: dict[str, Any], name: str, digits: int) -> str:
 
 
 def kept_after(study: str) -> Iterator[str]:
-    """Sentences written otherwise: how much of the damage by a language's neurons stays, what the writings cost, and how alike the sets are."""
+    """Sentences written otherwise: how much of the damage by a language's neurons stays, what the writings cost, how alike the sets are, and what
+    a set found in the other writing costs in both.
+    """
     names = {
         "romanised": "in Latin letters",
         "converted": "in traditional characters",
@@ -471,19 +474,36 @@ def kept_after(study: str) -> Iterator[str]:
     for row in table(study, "scripts").iter_rows(named=True):
         name = "without marks" if row["variant"] in marks else names[row["kind"]]
         costs = f"{row['nats_native']:.0f} | {row['nats_variant']:.0f}"
-        yield f"| {row['language']} | {name} | {_with_interval(row, 'kept', 3)} | {costs} | {_short(row['jaccard'])} of {_short(row['ceiling'])} |"
+        alike = f"{_short(row['jaccard'])} of {_short(row['ceiling'])}"
+        found = f"{row['variant_on_variant']:.1f} | {row['variant_on_native']:.1f}"
+        yield f"| {row['language']} | {name} | {_with_interval(row, 'kept', 3)} | {costs} | {alike} | {found} |"
 
 
 def answers_lost(study: str) -> Iterator[str]:
-    """Good answers lost with a language's neurons off, and with matched neurons off, in it and in the others, and by how much more with its own."""
+    """Good answers with nothing off; lost with a language's neurons off and with matched neurons off, in it, in the others, and in the other that loses
+    most; the language that answers turn to; and the energies' ratio.
+    """
+    before = {row["language"]: row["good"] for row in table(study, "generation").filter(off="none").to_dicts()}
     for row in table(study, "drops").iter_rows(named=True):
-        cells = [f"{row[name]:.2f}" for name in ("own", "control")]
-        cells += [
-            _with_interval(row, "value", 2),
-            *(f"{row[name]:.2f}" for name in ("others", "control_others")),
-            _with_interval(row, "others_value", 2),
-        ]
+        cells = [f"{before[row['language']]:.2f}" if row["language"] in before else "–"]
+        cells += [f"{row[name]:.2f}" for name in ("own", "control")] + [_with_interval(row, "value", 2)]
+        cells += [f"{row[name]:.2f}" for name in ("others", "control_others")]
+        some = row["worst_other"] is not None
+        cells += [f"{row['worst_other']} {row['worst']:.2f}", f"{row['control_there']:.2f}"] if some else ["–", "–"]
+        turned = row["turned_to"] is not None
+        cells += [f"{row['turned_to']} {row['turned']:.2f}", f"{row['control_turned']:.2f}"] if turned else ["–", "–"]
+        cells += ["–" if row["energy_ratio"] is None else f"{row['energy_ratio']:.2f}"]
         yield f"| {row['language']} | {' | '.join(cells)} |"
+
+
+def at_mean(study: str = "gemma-3-270m") -> pl.DataFrame:
+    """Own − others less the control's at the mean over the other languages, as a `share` of that at 0."""
+    zero, mean = (
+        table(study, name).filter(control="matched").select("language", "more")
+        for name in ("controlled", "patched_controlled")
+    )
+    both = zero.join(mean, on="language", suffix="_mean")
+    return both.select("language", share=pl.col("more_mean") / pl.col("more"))
 
 
 JUDGED = {"Gemma 3 270M": (MAIN,), "SmolLM2 135M": ("smollm2-135m", "pv-smollm2")}

@@ -400,27 +400,34 @@ def test_drops_are_those_of_brute_force(measure):
     def drop(key, times):
         return brute_mean(cells["none", key[1], False, 0], measure, times) - brute_mean(cells[key], measure, times)
 
-    def falls(language, times):
+    def falls(language, row):
+        times, drawn = sampled.weights[row], sampled.crossed(2, 7 + languages.index(language))[row]
         own = drop((language, language, False, 0), times)
         others = [drop((language, k, False, 0), times) for k in languages if k != language]
         controls = [drop((language, language, True, draw), times) for draw in (0, 1)]
-        elsewhere = [drop((language, k, True, draw), times) for k in languages if k != language for draw in (0, 1)]
+        elsewhere = [
+            np.mean([drop((language, k, True, draw), times) for k in languages if k != language]) for draw in (0, 1)
+        ]
+        control, there = (
+            sum(times * of for times, of in zip(drawn, some, strict=True)) / 2 for some in (controls, elsewhere)
+        )
         a, b = max(own, 0), max(sum(others) / 2, 0)
         return {
             "own": own,
             "others": sum(others) / 2,
             "selectivity": a / (a + b) if a else 0.0,
-            "control": sum(controls) / 2,
-            "value": own - sum(controls) / 2,
-            "control_others": sum(elsewhere) / 4,
-            "others_value": (sum(others) - sum(elsewhere) / 2) / 2,
+            "control": control,
+            "value": own - control,
+            "control_others": there,
+            "others_value": sum(others) / 2 - there,
+            "worst": max(others),
             "controls": controls,
         }
 
     table = drops(answers, resamples=50, seed=7, measure=measure)
     assert dict(table.schema) == DROPS
     assert table["language"].to_list() == [*languages, "mean"]
-    every = {language: [falls(language, times) for times in sampled.weights] for language in languages}
+    every = {language: [falls(language, row) for row in range(len(sampled.weights))] for language in languages}
     for row in table.to_dicts():
         some = [row["language"]] if row["language"] in every else languages
         assert (row["questions"], row["draws"]) == (25, 2)
@@ -432,8 +439,47 @@ def test_drops_are_those_of_brute_force(measure):
             if name in ("value", "others"):
                 kept = row["quantiles" if name == "value" else "others_quantiles"]
                 assert kept == pytest.approx(sampled.quantiles(values), nan_ok=True)
+        if row["language"] in every:
+            values = np.array([one["worst"] for one in every[row["language"]]])
+            assert (row["worst"], row["worst_low"], row["worst_high"]) == pytest.approx(sampled.interval(values))
+            of = row["language"], row["worst_other"]
+            assert drop((*of, False, 0), np.ones(25)) == pytest.approx(row["worst"])
+            there = [drop((*of, True, draw), np.ones(25)) for draw in (0, 1)]
+            assert row["control_there"] == pytest.approx(np.mean(there))
         largest = max(np.mean([every[k][0]["controls"][draw] for k in some]) for draw in (0, 1))
         assert row["control_largest"] == pytest.approx(largest)
+
+
+def test_draws_of_a_control_are_a_sample_too():
+    """The same in every question, but not in every draw: how much a set does beyond its control is as sure as its draws are alike."""
+    answers = made(40).with_columns(good=~pl.col("control") & (pl.col("off") == "none"))
+    unlike = answers.with_columns(good=pl.col("good") | (pl.col("control") & (pl.col("draw") == 0)))
+    alike, other = (drops(one, resamples=200).row(0, named=True) for one in (answers, unlike))
+    assert (alike["value"], alike["low"], alike["high"]) == (0, 0, 0)
+    assert other["value"] == 0.5
+    assert other["low"] < 0.25
+    assert other["high"] > 0.75
+
+
+def test_the_mean_is_over_the_languages_asked_for():
+    found = drops(made(), over=["fr", "zh"], resamples=20)
+    assert found["language"].to_list() == ["en", "fr", "zh", "mean"]
+    assert found["own"][3] == pytest.approx(found["own"][1:3].mean())
+
+
+def test_what_answers_turn_to_is_counted_with_the_set_and_with_its_controls_off():
+    languages = {("fr", False): ["en"] * 5 + ["zh"] * 3 + ["fr"] * 2, ("fr", True): ["en", None, *["fr"] * 8]}
+    rows = [
+        {"off": off, "language": "fr", "control": control, "draw": draw, "question": k, "in_language": one == "fr", "fluent": True,
+         "identified": one, "energy_ratio": 2.0 if control else None, "good": one == "fr"}
+        for off, control, draw in (("none", False, 0), ("fr", False, 0), ("fr", True, 0), ("fr", True, 1))
+        for k, one in enumerate(languages.get((off, control), ["fr"] * 10))
+    ]  # fmt: skip
+    found = drops(pl.DataFrame(rows, schema=ANSWERS), resamples=20).row(0, named=True)
+    assert (found["turned_to"], found["turned"], found["control_turned"]) == ("en", 0.5, 0.1)
+    assert found["energy_ratio"] == 2
+    assert "less energy" in found["unlike"]
+    assert found["worst_other"] is found["worst"] is found["control_there"] is None  # asked in one language
 
 
 def test_what_is_paired_moves_together():

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lape.data.languages import tag
 from lape.edit.edit import Edit, Off
 from lape.edit.steer import PUBLISHED, SteerOptions, steered, steering
-from lape.measure.controls import control, seeded
+from lape.measure.controls import control, energy_ratio, seeded
 from lape.model.find import find
 from lape.model.weights import down_norms
 from lape.values.neurons import LanguageNeurons
@@ -33,6 +33,8 @@ class Condition:
     edits: tuple[Edit, ...] = ()
     where: SteerOptions = PUBLISHED
     """Its `tokens`, `first` and `fade` say where the edits act."""
+    energy_ratio: float | None = None
+    """Of a control: the written energy of the language's own set over that of these neurons."""
 
     def on(self, model: nn.Module) -> AbstractContextManager[nn.Module]:
         """While inside, the model is in this condition."""
@@ -72,7 +74,8 @@ def conditions(
         others, why = control(own, neurons.union, by, seeded(seed, number, draw))
         if others is None:
             return found, [f"{language} has no control: {why}"]
-        found.append(Condition("control", draw, (Off(others),)))
+        ratio = energy_ratio(own, others, by)
+        found.append(Condition("control", draw, (Off(others),), energy_ratio=ratio))
     return found, []
 
 

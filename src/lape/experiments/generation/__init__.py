@@ -89,7 +89,7 @@ def _run(context: Context, options: GenerationStudy) -> Tables:
     )
     return {
         "generation": shares(answers, resamples=shared.resamples, seed=shared.seed),
-        "drops": drops(answers, resamples=shared.resamples, seed=shared.seed),
+        "drops": drops(answers, over=context.over, resamples=shared.resamples, seed=shared.seed),
         "answers": answers,
     }
 
@@ -141,14 +141,14 @@ EXPERIMENT = Experiment(
         ),
         "drops": Table(
             "Share of good answers (a proxy; one greedy answer to each question) lost with a language's neurons off, in it and in the others, beside that "
-            "lost with matched neurons off, on the mean of their draws.",
+            "lost with matched neurons off, on the mean of their draws; and the language that most answers turn to.",
             DROPS,
             added=ADDED_DROPS,
         ),
         "answers": Table(
             "Every answer, one for each question and condition, with its verdicts.",
             ANSWERS,
-            added=("refused", "mixed", "foreign", "calibrated_on"),
+            added=("refused", "mixed", "foreign", "calibrated_on", "energy_ratio"),
         ),
     },
     needs=(MODEL, Need(_missing)),

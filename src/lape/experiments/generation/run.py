@@ -44,12 +44,14 @@ ANSWERS = {
     **dict.fromkeys(("in_language", "fluent", "on_topic", "refused", "mixed", "good"), pl.Boolean),
     "foreign": pl.Float64,
     **dict.fromkeys(("calibrated_on", "grade"), pl.Int64),
+    "energy_ratio": pl.Float64,
 }
 """One row an answer. `off`: whose neurons were off, or none; `language`: of the question; `control`: whether as many matched neurons
 were off instead, by `draw`; `question`: its number; `identified`: the language that the answer seems to be in. `in_language`,
 `fluent`, `on_topic` (null where one of the others does not hold), `refused`, `mixed` (with the share `foreign` of its letters in another language) and
 `good` (the first three, and neither of the others) are a proxy for a judge's marks: see `lape.measure.answer_table.DEFINITIONS`.
-`calibrated_on`: how many native answers made the bounds of its fluency. `grade`: 1 to 10 from the endpoint, null without one.
+`calibrated_on`: how many native answers made the bounds of its fluency. `grade`: 1 to 10 from the endpoint, null without one. `energy_ratio`: the set's
+written energy over that of the control neurons, null where none were off.
 """
 DEFINITIONS = {
     **{
@@ -219,7 +221,9 @@ class _Run:
     def all(self, todo: Sequence[_Cell], cells: Cells, progress: Progress) -> pl.DataFrame:
         """Every cell, from the folder where it is there already."""
         return pl.concat(
-            cells.table(one.name, partial(self._judged, one, cells))
+            cells.table(one.name, partial(self._judged, one, cells)).with_columns(
+                energy_ratio=pl.lit(one.condition.energy_ratio, pl.Float64)
+            )
             for one in each(todo, "answering with neurons off", progress)
         )
 
@@ -244,4 +248,4 @@ class _Run:
             control=pl.lit(cell.control),
             draw=pl.lit(cell.condition.draw, pl.Int64),
         )
-        return named.select(list(ANSWERS))
+        return named.select([name for name in ANSWERS if name != "energy_ratio"])  # of the condition, not of an answer

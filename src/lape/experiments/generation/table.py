@@ -10,6 +10,8 @@ import polars as pl
 
 from lape.errors import OptionError
 from lape.measure.bootstrap import Floats, Resamples
+from lape.measure.controlled import ratio_to_mean
+from lape.measure.controls import unlike
 from lape.measure.intervals import ENDS, MEAN, resampled, selectivity
 
 MEASURES = ("good", "in_language", "fluent", "on_topic", "refused", "mixed", "grade")
@@ -33,10 +35,26 @@ DROPS = {
     **resampled("others"),
     **{f"{name}{end}": pl.Float64 for name in _FALLS[2:] for end in ENDS},
     "control_largest": pl.Float64,
+    "worst_other": pl.String,
+    **{f"worst{end}": pl.Float64 for end in ENDS},
+    "control_there": pl.Float64,
+    "turned_to": pl.String,
+    **dict.fromkeys(("turned", "control_turned", "energy_ratio"), pl.Float64),
+    "unlike": pl.String,
     **resampled("value", plain=True),
 }
 """Columns of `drops`."""
-ADDED_DROPS = tuple(name for name in DROPS if name.startswith(("control_others", "others_value")))
+_LATER = (
+    "control_others",
+    "others_value",
+    "worst",
+    "control_there",
+    "turned",
+    "control_turned",
+    "energy_ratio",
+    "unlike",
+)
+ADDED_DROPS = tuple(name for name in DROPS if name.startswith(_LATER))
 """Those that tables of earlier versions lack."""
 
 _Key = tuple[str, str, bool, int]
@@ -55,7 +73,7 @@ class _Drawn:
             for (off, language, control, draw), frame in parts.items()
         }
         self._drawn = Resamples(int(answers["question"].max()) + 1, resamples, seed)  # type: ignore[arg-type]
-        self.named, self.plain = self._drawn.named, self._drawn.plain
+        self.named, self.plain, self.crossed = self._drawn.named, self._drawn.plain, self._drawn.crossed
         self._kept: dict[tuple[_Key, str], Floats] = {}
 
     def mean(self, key: _Key, measure: str) -> Floats:
@@ -117,51 +135,78 @@ def shares(answers: pl.DataFrame, *, resamples: int = 2000, seed: int = 0) -> pl
     return pl.DataFrame(rows, schema=SHARES)
 
 
-def drops(answers: pl.DataFrame, *, measure: str = "good", resamples: int = 2000, seed: int = 0) -> pl.DataFrame:
-    """One row per language that was switched off, and one of their mean: `DROPS`.
+def drops(
+    answers: pl.DataFrame,
+    *,
+    measure: str = "good",
+    over: Sequence[str] | None = None,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> pl.DataFrame:
+    """One row per language that was switched off, and one of their mean, over the languages `over` (default: all): `DROPS`.
 
-    `own`: how far the measure falls in the language when its neurons are off, a share (or grades); `others`: the mean fall in the other
-    languages; `selectivity`: own / (own + others), both clipped at 0; `control`: the mean fall when matched neurons are off instead,
-    over `draws`, and `control_largest`; `control_others`: that in the other languages; `value`: own − control, and `others_value`: others − control_others,
-    the falls that are not just any neurons'. Intervals as in `shares`, all paired question by question; of what claims are judged on, `value` and
-    `others`, also the bootstrap's quantiles. The mean's selectivity is the mean of the languages'; its control only over languages that have one.
-    Raises OptionError for a measure that there is not.
+    - `own`: how far the measure falls in the language when its neurons are off, a share (or grades), net of answers that get better; `others`: the mean
+      fall in the other languages; `worst`: that in the other language that loses most, `worst_other`; `selectivity`: own / (own + others), both clipped at 0.
+    - `control`: the mean fall when matched neurons are off instead, over `draws`, and `control_largest`; `control_others`, `control_there`: that in the other
+      languages, and in `worst_other`; `value`: own − control, and `others_value`: others − control_others, the falls that are not just any neurons'.
+      `energy_ratio`: the set's written energy over the mean of its draws', and `unlike`: why it is not within .8 and 1.25.
+    - `turned_to`: the language that most answers in another language than the question's are in, `turned` of them with the set off, and `control_turned` with
+      matched neurons off: a share of all answers.
+
+    Intervals are over questions, paired over languages and conditions, and where a control is in the value over its draws as well; of what claims are judged
+    on, `value` and `others`, also the bootstrap's quantiles. The mean's selectivity is the mean of the languages'; its control only over languages that have
+    one. Raises OptionError for a measure that there is not.
 
     Example:
         >>> import polars as pl
         >>> from lape.experiments.generation.run import ANSWERS
         >>> from lape.experiments.generation.table import drops
         >>> row = {"language": "fr", "control": False, "draw": 0, "question": 0, "in_language": True, "fluent": True}
-        >>> answers = [row | {"off": "none", "good": True}, row | {"off": "fr", "good": False}]
-        >>> drops(pl.DataFrame(answers, schema=ANSWERS))["own"].to_list()
-        [1.0, 1.0]
+        >>> answers = [row | {"off": "none", "good": True}, row | {"off": "fr", "good": False, "identified": "en"}]
+        >>> drops(pl.DataFrame(answers, schema=ANSWERS)).select("own", "turned_to").row(0)
+        (1.0, 'en')
     """
     if measure not in MEASURES:
         raise OptionError(f"There is no measure {measure!r}. Expected one of: {', '.join(MEASURES)}.")
     drawn = _Drawn(answers, resamples, seed)
     off = dict.fromkeys(key[0] for key in drawn.cells if key[0] != "none" and not key[2])
-    found = {language: _falls(drawn, language, measure) for language in off}
-    rows = [_row(drawn, language, falls) for language, falls in found.items()]
-    if found:
-        rows.append(_row(drawn, MEAN, _averaged(list(found.values()))))
+    seeds = {
+        language: seed + k for k, language in enumerate(sorted(off))
+    }  # draws of one language say nothing of another's
+    found = {language: _falls(drawn, language, measure, seeds[language]) for language in off}
+    rows = [
+        _row(drawn, language, falls) | _elsewhere(drawn, language, measure, falls["each"])
+        for language, falls in found.items()
+    ]
+    averaged = [falls for language, falls in found.items() if over is None or language in over]
+    if averaged:
+        rows.append(_row(drawn, MEAN, _averaged(averaged)))
     return pl.DataFrame(rows, schema=DROPS)
 
 
-def _falls(drawn: _Drawn, language: str, measure: str) -> dict[str, Floats]:
-    """(rows,) each; `controls` (rows, draws)."""
+def _falls(drawn: _Drawn, language: str, measure: str, seed: int) -> dict[str, Floats]:
+    """(rows,) each; `controls` (rows, draws); `each` (rows, other languages)."""
     keys = sorted(key for key in drawn.cells if key[0] == language)  # draws in order: the mean pairs those of languages
+    draws = sorted({key[3] for key in keys if key[2]})
     own = drawn.drop((language, language, False, 0), measure)
     nothing = np.full_like(own, np.nan)
+    weights = drawn.crossed(len(draws), seed)
 
-    def fallen(*, control: bool, here: bool) -> list[Floats]:
-        return [drawn.drop(key, measure) for key in keys if key[2] == control and (key[1] == language) == here]
+    def fallen(*, draw: int | None, here: bool) -> Floats:
+        """(rows, languages)"""
+        some = [key for key in keys if key[2:] == (draw is not None, draw or 0) and (key[1] == language) == here]
+        return np.stack([drawn.drop(key, measure) for key in some], 1) if some else nothing[:, None]
 
-    def mean(found: Sequence[Floats]) -> Floats:
-        return np.mean(found, 0) if found else nothing
+    def mean(*, here: bool) -> Floats:
+        """Over draws, each of which counts as often as it is drawn."""
+        if not draws:
+            return nothing
+        each = [fallen(draw=draw, here=here).mean(1) for draw in draws]
+        result: Floats = np.average(np.stack(each, 1), axis=1, weights=weights)
+        return result
 
-    controls = fallen(control=True, here=True)
-    others, control = mean(fallen(control=False, here=False)), mean(controls)
-    control_others = mean(fallen(control=True, here=False))
+    each = fallen(draw=None, here=False)
+    others, control, control_others = each.mean(1), mean(here=True), mean(here=False)
     known = np.isfinite(own) & np.isfinite(others)
     return {
         "own": own,
@@ -171,7 +216,10 @@ def _falls(drawn: _Drawn, language: str, measure: str) -> dict[str, Floats]:
         "control_others": control_others,
         "value": own - control,
         "others_value": others - control_others,
-        "controls": np.stack(controls, 1) if controls else np.empty((len(own), 0)),
+        "controls": np.concatenate([fallen(draw=draw, here=True) for draw in draws], 1)
+        if draws
+        else np.empty((len(own), 0)),
+        "each": each,
     }
 
 
@@ -199,4 +247,33 @@ def _row(drawn: _Drawn, language: str, falls: dict[str, Floats]) -> dict[str, An
     }
     for name in _FALLS:
         row |= drawn.named(name, falls[name], quantiles=name == "others")
+    return row
+
+
+def _elsewhere(drawn: _Drawn, language: str, measure: str, each: Floats) -> dict[str, Any]:
+    """Of one language: the other that loses most, the language that answers turn to, and how strong its control is. `each`: (rows, other languages)."""
+    controls = [key for key in drawn.cells if key[0] == language and key[2]]
+    others = sorted(key[1] for key in drawn.cells if key[0] == language != key[1] and not key[2])
+    row: dict[str, Any] = {}
+    if others and np.isfinite(each[0]).all():
+        worst = others[int(each[0].argmax())]
+        there = [float(drawn.drop(key, measure)[0]) for key in controls if key[1] == worst]
+        row |= {"worst_other": worst, **drawn.named("worst", each.max(1))}
+        row["control_there"] = float(np.mean(there)) if there else None
+    own, of_controls = (language, language, False, 0), [key for key in controls if key[1] == language]
+    elsewhere = drawn.cells[own].filter(pl.col("identified") != language)["identified"]
+    if len(elsewhere):
+        to = elsewhere.value_counts().sort(["count", "identified"], descending=[True, False])["identified"][0]
+        turned, *in_controls = (
+            float((drawn.cells[key]["identified"] == to).fill_null(False).mean()) for key in (own, *of_controls)
+        )
+        row |= {
+            "turned_to": to,
+            "turned": turned,
+            "control_turned": float(np.mean(in_controls)) if in_controls else None,
+        }
+    ratios = [ratio for key in of_controls if (ratio := drawn.cells[key]["energy_ratio"][0]) is not None]
+    if ratios:
+        ratio = ratio_to_mean(ratios)
+        row |= {"energy_ratio": ratio, "unlike": unlike(ratio)}
     return row

@@ -225,7 +225,11 @@ def summary(lines: pl.DataFrame, neurons: LanguageNeurons, options: PerplexityOp
                     f"{kind}_mean": float(np.mean(draws)) if draws else None,
                     f"{kind}_max": max(draws, default=None),
                 }
-            ratios = [frame["energy_ratio"][0] for key, frame in parts.items() if key[:2] == (off, MATCHED.name)]
+            ratios = list(
+                {
+                    key[2]: frame["energy_ratio"][0] for key, frame in parts.items() if key[:2] == (off, MATCHED.name)
+                }.values()
+            )  # a draw is one, on however many languages it was measured
             rows.append(row | {"matched_energy": ratio_to_mean(ratios) if ratios else None})
     return pl.DataFrame(rows, schema=SUMMARY)
 

@@ -122,10 +122,11 @@ EXPERIMENT = Experiment(
             causes,
             sentences(
                 "keeping",
-                "Needed: how much more a language's own loss rises than the others', with its set off and with control neurons off that write as much; the "
-                "line is the interval of the difference. Enough: the share of what a layer is worth to a language that is restored with nothing but "
-                "its own set left of it (in brackets: neurons), with control neurons left (mean of the draws), and with other languages' sets left (mean). "
-                "By dose: own loss and the others' by the share of activity that is taken from sets and from control neurons, means over languages.",
+                "Set off: how much more a language's own loss rises than the others', in nats per sentence, less the same with control neurons off, the "
+                "nearest in written energy, which stands beside it. Left alone: the share of what a language loses with the layer at its mean that is "
+                "restored where its own set is left as it is (in brackets: neurons), control neurons (mean of the draws), or other languages' sets (mean). "
+                "Taken bit by bit: own loss and the others' by the share of activity that is taken from sets and from one draw of control neurons, means "
+                "over languages.",
             ),
         ),
         Figure(

@@ -46,7 +46,7 @@ def keeping(tables: Tables, paper: Paper) -> Canvas:
 
 
 def causes(tables: Tables, paper: Paper) -> Canvas:
-    """Three panels: own more than others; restored in the first layer, or the fullest where no set has neurons in the first; and dose by dose."""
+    """Three panels: own more than others, less the control's; restored in the first layer, or the fullest where none is in the first; and dose by dose."""
     restored = tables["keeping"].drop_nulls("restored")
     needed = tables["controlled"].filter(control=MATCHED.name).drop_nulls("own_more")
     if not len(restored) or not len(needed):
@@ -56,7 +56,7 @@ def causes(tables: Tables, paper: Paper) -> Canvas:
     figure, panels = _panels(paper, 3, max(len(table), len(needed)))
     _more(panels[0], needed, paper)
     _restored(panels[1], table, paper)
-    panels[1].set_title(f"enough? {place}")
+    panels[1].set_title(f"left alone, {place}")
     _by_dose(panels[2], tables["doses"].filter(language=MEAN))
     legend(figure, panels[1])
     return figure
@@ -71,17 +71,15 @@ def _panels(paper: Paper, count: int, languages: int) -> tuple[Canvas, Sequence[
 
 
 def _more(axes: Axes, table: pl.DataFrame, paper: Paper) -> None:
-    """How much more the own loss rises than the others', of the set and its control."""
+    """How much more the own loss rises than the others', less the same of the control, with its interval; and the control's."""
     for k, row in enumerate(table.iter_rows(named=True)):
-        axes.plot(row["own_more"], k, "o", color=BLUE, markersize=4, zorder=3)
-        if row["control_more"] is not None:
-            low, high = ends(row, "more")
-            if low is not None and high is not None:  # of the difference, drawn from the control's side
-                interval(axes, k, row["control_more"] + low, row["control_more"] + high, BLUE)
+        if row["more"] is not None:
+            interval(axes, k, *ends(row, "more"), BLUE)
+            axes.plot(row["more"], k, "o", color=BLUE, markersize=4, zorder=3)
             axes.plot(row["control_more"], k, "s", color=ORANGE, markersize=3, zorder=3)
     axes.axvline(0, color=GREY, linewidth=0.6)
     rows(axes, [paper.name(row) for row in table["language"]])
-    axes.set(xlabel="own − others (nats)", title="needed?")
+    axes.set(xlabel="own − others, less controls' (nats)", title="set off")
 
 
 def _restored(axes: Axes, table: pl.DataFrame, paper: Paper) -> None:
@@ -117,6 +115,6 @@ def _by_dose(axes: Axes, table: pl.DataFrame) -> None:
     for label, style in (("own", "-"), ("others", ":")):
         axes.plot([], [], color=GREY, linestyle=style, linewidth=0.9, label=label)
     axes.axhline(0, color=GREY, linewidth=0.6)
-    axes.set(xlabel="activity taken (%)", ylabel="nats per sentence", title="by dose")
+    axes.set(xlabel="activity taken (%)", ylabel="nats per sentence", title="taken bit by bit")
     axes.set_xticks(table["dose"].unique().sort().to_list())
     axes.legend(frameon=False)
