@@ -8,7 +8,7 @@ import json
 import re
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -375,10 +375,13 @@ def needed(study: str) -> Iterator[str]:
 @cache
 def otherwise(study: str) -> pl.DataFrame:
     """Own − others of each language in nats per sentence: with three quarters of the set's activity taken (`taken`), and with all of its control's
-    (`control`, the mean of its draws); `own_taken` and `own_control`, the own losses; less the control's where both are at their mean (`more` …).
+    (`control`, the mean of its draws); `own_taken` and `own_control`, the own losses; less the control's where both are at their mean (`more` …), and by how
+    much that changes the set over its control (`at_mean`).
     """
     mean = (
-        table(study, "patched_controlled").filter(control="matched").select("language", "more", "more_low", "more_high")
+        table(study, "patched_controlled")
+        .filter(control="matched")
+        .select("language", "more", "more_low", "more_high", at_mean="energy_ratio")
     )
     taken = table(study, "doses").filter(of="set", dose=75)
     taken = taken.select("language", own_taken="own", taken=pl.col("own") - pl.col("others"))
@@ -393,7 +396,7 @@ def needed_otherwise(study: str) -> Iterator[str]:
     """The rows of `otherwise`."""
     for row in otherwise(study).iter_rows(named=True):
         cells = [f"{row[name]:.1f}" for name in ("own_taken", "own_control", "taken", "control")]
-        yield f"| {row['language']} | {_with_interval(row, 'more', 1)} | {' | '.join(cells)} |"
+        yield f"| {row['language']} | {_with_interval(row, 'more', 1)} | {row['at_mean']:.2f} | {' | '.join(cells)} |"
 
 
 def enough(study: str) -> Iterator[str]:
@@ -521,24 +524,24 @@ def _claims(study: str) -> dict[str, Any]:
 
 
 def judged() -> Iterator[str]:
-    """Each claim judged on some model, and its verdict on each: in bold where it is confirmatory, with the members that were judged otherwise."""
-    studies = [study for some in JUDGED.values() for study in some]
-    for name, says in _says(studies).items():
+    """Each claim judged on some model, and its verdict on each: in bold where it is confirmatory, with the members that were judged otherwise. A claim is
+    its text: one that was put otherwise has another row.
+    """
+    said = {study: _says(study) for some in JUDGED.values() for study in some}
+    for name, says in dict.fromkeys(one for some in said.values() for one in some.items()):
         cells = []
         for some in JUDGED.values():
-            found = [one for study in some if (one := _claims(study).get(name)) and one["verdict"] != "not run"]
+            known = [_claims(study)[name] for study in some if said[study].get(name) == says and name in _claims(study)]
+            found = [one for one in known if one["verdict"] != "not run"]
             cells.append(_verdict(found[0]) if found else "–")
         if set(cells) != {"–"}:
             yield f"| {says} | {' | '.join(cells)} |"
 
 
-def _says(studies: Sequence[str]) -> dict[str, str]:
-    """What each claim of some studies says, the first study's claims first."""
-    every: dict[str, str] = {}
-    for study in studies:
-        written = tomllib.loads((STUDIES / study / "claims.toml").read_text(encoding="utf-8"))["claims"]
-        every = {claim["name"]: claim["says"] for claim in written} | every
-    return every
+def _says(study: str) -> dict[str, str]:
+    """What each claim of a study says."""
+    written = tomllib.loads((STUDIES / study / "claims.toml").read_text(encoding="utf-8"))["claims"]
+    return {claim["name"]: claim["says"] for claim in written}
 
 
 def _verdict(claim: dict[str, Any]) -> str:

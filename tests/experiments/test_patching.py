@@ -14,9 +14,10 @@ from lape import record
 from lape.data.texts import Documents
 from lape.errors import MismatchError, OptionError, TextError
 from lape.experiments.patching.run import patching
+from lape.measure.controls import control, seeded
 from lape.model.find import find
 from lape.values.neurons import LanguageNeurons, NeuronSet
-from support.brute import hooks_on, model_of, rewritten, some_texts, tokenizer_of
+from support.brute import MLPS, affine, hooks_on, model_of, rewritten, some_texts, tokenizer_of
 from support.made import made_stats
 from support.tiny import tiny
 
@@ -110,6 +111,45 @@ def test_a_row_holds_own_others_and_selectivity_of_each():
         assert row["selectivity"] == pytest.approx(row["patched_selectivity"] - row["off_selectivity"])
         assert row["neurons"] == len(SETS[row["language"]])
         assert row["units"] == 22
+
+
+def moved_by_hand(language, value):
+    """(neurons,) the mean square by which each activation is moved to a value over the tokens of text, times the down column's."""
+    total, count, width = torch.zeros(3, 44, dtype=torch.float64), 0, 44
+
+    def see(layer, a):
+        total[layer] += (a[:, 1:].double() - value[layer * width : (layer + 1) * width]).square().sum((0, 1))
+        return a
+
+    with rewritten(model_of("llama"), "llama", see), torch.no_grad():
+        for text in LINES[language]:
+            ids = torch.tensor([tokenizer_of()(text)["input_ids"]])  # BOS first, which does not count
+            model_of("llama")(input_ids=ids, use_cache=False)
+            count += ids.shape[1] - 1
+    norms = [affine(model_of("llama"), MLPS["llama"].down.format(k))[0].square().sum(0) for k in range(3)]
+    return total.flatten() / count * torch.cat(norms)
+
+
+def test_controls_at_their_mean_are_the_nearest_in_how_much_that_changes_them():
+    table = run(mean="others", draws=1, elsewhere=0)["patched_controlled"]
+    union = given(stats().space).union
+    for number, row in enumerate(table.iter_rows(named=True)):
+        off = row["language"]
+        mean, own = stats().others_mean(off), given(stats().space)[off]
+        moved = moved_by_hand(off, mean)
+        drawn, _ = control(own, union, moved, seeded(0, number, 0))
+        assert row["energy_ratio"] == pytest.approx(float(moved[own.flat].sum() / moved[drawn.flat].sum()), rel=1e-4)
+
+        def put(layer, a, drawn=drawn, mean=mean):
+            for one in drawn.flat.tolist():
+                if one // 44 == layer:
+                    a[..., one % 44] = mean[one]
+            return a
+
+        before, counts = nats(model_of("llama"), off)
+        with rewritten(model_of("llama"), "llama", put):
+            expected = (nats(model_of("llama"), off)[0] - before).sum() / counts.sum()
+        assert row["of_control"] == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
 def test_the_difference_is_paired():

@@ -106,14 +106,14 @@ def test_every_share_is_what_hooks_by_hand_give(place, language):
     assert row["most_by_others"] == pytest.approx(max(by_others), abs=2e-3)
     assert row["over_others"] == pytest.approx(share[language] - others, abs=3e-3)
     own, number = given(SETS)[language].in_layers(layers), LANGUAGES.index(language)
-    drawn = [control(own, given(SETS).union, work_of().energy(language), seeded(0, number, k))[0] for k in range(2)]
+    moved = work_of().moved(language, stats().overall_mean())
+    drawn = [control(own, given(SETS).union, moved, seeded(0, number, k))[0] for k in range(2)]
     by = np.mean([1 - (left(layers, set(one.flat.tolist()), language) - before) / nothing for one in drawn])
     assert row["draws"] == 2
     assert row["by_control"] == pytest.approx(by, abs=2e-3)
     assert row["over_control"] == pytest.approx(share[language] - by, abs=3e-3)
     assert row["over_control_low"] <= row["over_control"] <= row["over_control_high"]
-    energy = work_of().energy(language)
-    ratio = energy[own.flat].sum() / np.mean([float(energy[one.flat].sum()) for one in drawn])
+    ratio = moved[own.flat].sum() / np.mean([float(moved[one.flat].sum()) for one in drawn])
     assert row["energy_ratio"] == pytest.approx(float(ratio))
     assert bool(row["unlike"]) == (not 0.8 <= ratio <= 1.25)
 

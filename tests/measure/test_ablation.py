@@ -98,6 +98,21 @@ def test_energy_is_the_mean_square_over_counted_tokens_times_the_down_column_s(k
     assert torch.equal(work.energy("en"), work.energy("en", "written"))
 
 
+def test_what_a_value_changes_is_the_mean_square_of_the_activation_s_distance_from_it():
+    texts = some_texts(5)
+    work = work_of({"en": Documents(texts)}, "llama")
+    sums = sums_of(model_of("llama"), "llama", texts, tokenizer_of())
+    tokens, mean = sums["tokens"], sums["sum"] / sums["tokens"]
+    norms = torch.cat(
+        [affine(model_of("llama"), MLPS["llama"].down.format(k))[0].square().sum(0) for k in range(LAYERS)]
+    )
+    variance = sums["square"] / tokens - mean.square()
+    for value in (torch.zeros(len(SPACE)), mean, mean + 0.3, torch.linspace(-1, 1, len(SPACE))):
+        expected = (variance + (mean - value).square()) * norms
+        torch.testing.assert_close(work.moved("en", value), expected.double(), rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(work.moved("en", torch.zeros(len(SPACE))), work.energy("en", "gate"))
+
+
 def test_the_leading_neurons_are_those_furthest_above_the_other_languages_in_mean_activation():
     texts = {language: some_texts(9, seed) for seed, language in enumerate(("en", "fr", "zh"))}
     means = []
@@ -118,7 +133,7 @@ def test_a_single_language_leads_nowhere():
 
 def test_energies_are_refused_before_the_unedited_model_has_run():
     work = Ablations(model_of("llama"), tokenizer_of(), TEXTS, OPTIONS)
-    for ask in (lambda: work.energy("fr"), work.leading):
+    for ask in (lambda: work.energy("fr"), lambda: work.moved("fr", torch.zeros(len(SPACE))), work.leading):
         with pytest.raises(OptionError, match="base"):
             ask()
 

@@ -84,6 +84,9 @@ class Ablations:
         >>> strongest = int(work.energy("fr").argmax())
         >>> strongest in neurons["fr"], len(work.leading(0.01)) >= 28
         (True, True)
+        >>> moved = work.moved("fr", stats.mean("zh"))  # by mean ablation, by which its controls are matched
+        >>> int(moved.argmax()) in neurons["fr"]
+        True
 
         Mean ablation instead of zero ablation, half of their activity taken away, and how many tokens it would take to measure more:
 
@@ -226,6 +229,19 @@ class Ablations:
         Raises TextError for one that is not evaluated, OptionError before `base`.
         """
         return self._recorded[self._measured_base(language)][of]
+
+    def moved(self, language: str, value: Tensor) -> Tensor:
+        """(neurons,) float64: by how much each neuron is changed on the evaluated text of a language where its activation is set to its own of (neurons,)
+        values, E[(a − value)²]·‖w‖², w its column of the down projection: by which controls of mean ablation are matched. `energy(…, "gate")` is that at 0.
+
+        Raises as `energy` does.
+        """
+        recorded = self._recorded[self._measured_base(language)]
+        value = value.double().cpu()
+        norms = torch.cat([down_norms(self.model, site) for site in self.found.sites])
+        return (recorded["gate"] + value * (value - 2 * recorded["mean"]) * norms).clamp_min(
+            0
+        )  # it is a mean of squares
 
     def leading(self, share: float = LEADING) -> NeuronSet:
         """The neurons whose mean activation on the evaluated text lies furthest above the other languages' mean, `share` of all in each language.

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import torch
+from torch import Tensor
 
 from lape.errors import OptionError
 from lape.measure.ablation import Ablations
@@ -70,12 +71,20 @@ class Condition:
 
 
 def sets_and_controls(
-    work: Ablations, neurons: LanguageNeurons, *, controls: Sequence[str], draws: int, elsewhere: int, seed: int
+    work: Ablations,
+    neurons: LanguageNeurons,
+    *,
+    controls: Sequence[str],
+    draws: int,
+    elsewhere: int,
+    seed: int,
+    energies: Mapping[str, Tensor] | None = None,
 ) -> list[Condition]:
     """Every language's own set, and for the evaluated ones `draws` of each kind of `controls`, of which all but random ones are measured on every language in
     the first `elsewhere` draws.
 
-    A language whose layers have too few other neurons left has no control. `work.base` must have run.
+    A language whose layers have too few other neurons left has no control. `work.base` must have run. `energies`: language -> (neurons,) what its controls
+    are matched in, where neurons are not switched off but set to something (`Ablations.moved`).
     """
     result = [Condition(language, OWN, 0, found) for language, found in neurons.items()]
     kinds = kinds_of(controls)
@@ -87,7 +96,9 @@ def sets_and_controls(
             continue
         for draw in range(draws):
             for kind in kinds:
-                energy = None if kind.energy is None else work.energy(language, kind.energy)
+                energy = (
+                    None if kind.energy is None else (energies or {}).get(language, work.energy(language, kind.energy))
+                )
                 others, _ = control(found, pools[kind.pool], energy, seeded(seed, k, draw))
                 if others is not None:
                     ratio = energy_ratio(found, others, work.energy(language) if energy is None else energy)

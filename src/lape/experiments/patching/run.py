@@ -114,7 +114,8 @@ def patching(
     `texts`: language tag -> other text than was recorded, parallel, so that a unit is the same in each. `folder`: where losses are
     kept; it must belong to this model, text and options. Gives the tables `patching` (`PATCHING`) and `patched_matrix` (`MATRIX`): changes of the loss
     in nats per token, with 95 % intervals over units of text, paired over both conditions and all languages, null under 20 units; and `patched_controlled`
-    (`lape.measure.controlled.CONTROLLED`), the sets at their mean beside `draws` of matched control neurons at theirs. Ours; asked by LAPE's critics.
+    (`lape.measure.controlled.CONTROLLED`), the sets at their mean beside `draws` of control neurons at theirs, matched in how much that changes them,
+    E[(a − mean)²]·‖w‖² (`lape.measure.ablation.Ablations.moved`), as is `energy_ratio`. Ours; asked by LAPE's critics.
 
     Raises TextError for languages without text, MismatchError for another model's neurons or statistics, or for text that was recorded.
 
@@ -171,9 +172,10 @@ def _beside_controls(
     options: PatchingOptions,
     progress: Progress,
 ) -> pl.DataFrame:
-    """The sets at their mean less their matched controls at theirs."""
+    """The sets at their mean less their controls at theirs, which are the nearest in how much that changes them."""
     how: dict[str, Any] = {name: getattr(options, name) for name in ("draws", "elsewhere", "seed")}
-    conditions = sets_and_controls(work, neurons, controls=[MATCHED.name], **how)
+    moved = {off: work.moved(off, mean) for off, mean in means.items()}
+    conditions = sets_and_controls(work, neurons, controls=[MATCHED.name], energies=moved, **how)
     runs = [(one, k) for one in conditions if one.off in means for k in one.languages(work)]
     frames = [
         lines_of(work, condition, language, work.at(condition.neurons, means[condition.off], language))

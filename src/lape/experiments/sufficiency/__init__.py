@@ -93,7 +93,7 @@ EXPERIMENT = Experiment(
             added=ADDED,
             labels={
                 "of": "of so many",
-                "energy_ratio": "energy, set ÷ control",
+                "energy_ratio": "changed by the mean, set ÷ control",
                 "unlike": "why the energies differ",
                 "by_control": "by control neurons",
                 "over_control": "more than control neurons",
@@ -137,8 +137,8 @@ EXPERIMENT = Experiment(
             sentences(
                 "keeping",
                 "All neurons of the first layer, of the layer that holds most of a set, or of the top quarter at their mean over languages: the share of the "
-                "language's loss that is restored where its own set (in brackets: neurons) is left as it is, or control neurons that write as much, or other "
-                "languages' sets.",
+                "language's loss that is restored where its own set (in brackets: neurons) is left as it is, or control neurons (the nearest in how much "
+                "the mean changes them), or other languages' sets.",
             ),
         ),
     ),

@@ -58,10 +58,10 @@ def keeping(
 
     All neurons of a place (`PLACES`) are set to their `mean` (neurons,) over languages, which says nothing of any language, on all positions but the first
     of a text: the language loses `lost` nats per token. Then all but the language's own set: `restored` is the share of the loss that is gone. Beside it
-    the mean over `draws` of matched control neurons left instead (as many in each layer, nearest in written energy, `by_control`), and over those of the
-    other languages' sets that have neurons there (`by_others`; `most_by_others`: the one that restores most), paired: `over_control`, `over_others`.
-    `energy_ratio`: the energy of the set's neurons there over the mean of their controls', and `unlike`: why it is not within .8 and 1.25. `layers` and
-    `neurons` of the set there, `of` how many.
+    the mean over `draws` of matched control neurons left instead (as many in each layer, nearest in how much their mean changes them, `by_control`), and
+    over those of the other languages' sets that have neurons there (`by_others`; `most_by_others`: the one that restores most), paired: `over_control`,
+    `over_others`. `energy_ratio`: E[(a − mean)²]·‖w‖² of the set's neurons there over the mean of their controls', and `unlike`: why it is not within .8
+    and 1.25. `layers` and `neurons` of the set there, `of` how many.
 
     One row per place and language; nulls where a set has no neurons there or no control, and of shares where nothing is lost. `_low`, `_high`: 95 %
     intervals over units of text, and draws; null under 20 units. `work.base` must have run. Ours. Raises OptionError for `draws` below 1.
@@ -122,11 +122,16 @@ class _Place:
         return NeuronSet(space, torch.arange(len(space))).in_layers(self.layers)
 
     @cached_property
+    def moved(self) -> Tensor:
+        """By how much their mean changes all neurons in the language, which is what leaving some of them restores."""
+        return self.work.moved(self.language, self.mean)
+
+    @cached_property
     def controls(self) -> list[NeuronSet]:
         """The draws of matched neurons of these layers; fewer where too few are left."""
-        number, energy = list(self.neurons).index(self.language), self.work.energy(self.language)
+        number = list(self.neurons).index(self.language)
         drawn = [
-            control(self.own, self.neurons.union, energy, seeded(self.seed, number, draw))[0]
+            control(self.own, self.neurons.union, self.moved, seeded(self.seed, number, draw))[0]
             for draw in range(self.draws)
         ]
         return [one for one in drawn if one is not None]
@@ -167,8 +172,7 @@ class _Place:
         row |= drawn.named("restored", restored, quantiles=True)
         row["draws"] = len(self.controls)
         if self.controls:
-            energy = self.work.energy(self.language)
-            ratio = ratio_to_mean([energy_ratio(self.own, one, energy) for one in self.controls])
+            ratio = ratio_to_mean([energy_ratio(self.own, one, self.moved) for one in self.controls])
             row |= {"energy_ratio": ratio, "unlike": unlike(ratio)}
         for kind in ("control", "others"):
             shares = self._restored(drawn, kind)
