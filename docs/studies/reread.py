@@ -500,13 +500,13 @@ def answers_lost(study: str) -> Iterator[str]:
 
 
 def at_mean(study: str = "gemma-3-270m") -> pl.DataFrame:
-    """Own − others less the control's at the mean over the other languages, as a `share` of that at 0."""
+    """The sets' own − others at the mean over the other languages, as a `share` of that at 0."""
     zero, mean = (
-        table(study, name).filter(control="matched").select("language", "more")
+        table(study, name).filter(control="matched").select("language", "own_more")
         for name in ("controlled", "patched_controlled")
     )
     both = zero.join(mean, on="language", suffix="_mean")
-    return both.select("language", share=pl.col("more_mean") / pl.col("more"))
+    return both.select("language", share=pl.col("own_more_mean") / pl.col("own_more"))
 
 
 JUDGED = {"Gemma 3 270M": (MAIN,), "SmolLM2 135M": ("smollm2-135m", "pv-smollm2")}

@@ -143,7 +143,11 @@ def _unlike(rows: pl.DataFrame) -> str:
         return ""
     found = rows.filter(pl.col("unlike") != "").select("language", "energy_ratio").iter_rows()
     said = ", ".join(f"{language} {ratio:.2f}" for language, ratio in found)
-    return f"control neurons differ in energy from the set, set ÷ control: {said}" if said else ""
+    return (
+        f"control neurons are not as strong as the set in what they are matched in, set ÷ control: {said}"
+        if said
+        else ""
+    )
 
 
 def _deciding(claim: Claim, table: pl.DataFrame, over: Sequence[str]) -> pl.DataFrame:
