@@ -363,7 +363,7 @@ def needed(study: str) -> Iterator[str]:
             f"{sizes[row['language']]:.0f}",
             f"{row['own']:.2f}",
             f"{row['of_control']:.2f}",
-            f"{row['difference']:.2f} ({row['difference_low']:.2f} to {row['difference_high']:.2f})",
+            _with_interval(row, "difference", 2),
             f"{own:.1f}",
             f"{worst['language']} {worst['delta_sentence']:.1f}",
             _with_interval(row, "more", 1),
@@ -372,7 +372,6 @@ def needed(study: str) -> Iterator[str]:
         yield f"| {row['language']} | {' | '.join(cells)} |"
 
 
-@cache
 def otherwise(study: str) -> pl.DataFrame:
     """Own − others of each language in nats per sentence: with three quarters of the set's activity taken (`taken`), and with all of its control's
     (`control`, the mean of its draws); `own_taken` and `own_control`, the own losses; less the control's where both are at their mean (`more` …), and by how
@@ -401,8 +400,8 @@ def needed_otherwise(study: str) -> Iterator[str]:
 
 def enough(study: str) -> Iterator[str]:
     """What a set alone restores of what its language loses with all else of the layers at its mean, in each place where some set has neurons: how many of
-    the set there are, the loss, the share, other languages' (mean, and that which restores most), matched neurons', the set's less theirs, and its energy
-    over theirs.
+    the set there are, the loss, the share, other languages' (mean, and that which restores most), control neurons', the set's less theirs, and how much the
+    mean changes it over them.
     """
     for row in table(study, "keeping").drop_nulls("restored").iter_rows(named=True):
         share, over = (_with_interval(row, one, 2) for one in ("restored", "over_control"))
@@ -425,8 +424,7 @@ def beside_controls(study: str) -> Iterator[str]:
     found = table(study, "controlled").filter(pl.col("language") != "en")
     for control, name in CONTROLS.items():
         rows = found.filter(control=control).to_dicts()
-        own = [f"{row['difference']:.2f} ({row['difference_low']:.2f} to {row['difference_high']:.2f})" for row in rows]
-        yield f"| {name}: own loss, difference | {' | '.join(own)} |"
+        yield f"| {name}: own loss, difference | {' | '.join(_with_interval(row, 'difference', 2) for row in rows)} |"
         yield f"| {name}: own − others, difference | {' | '.join(_with_interval(row, 'more', 1) for row in rows)} |"
         ratios = [f"{row['energy_ratio']:.2f}" for row in rows]
         yield f"| {name}: energy, set ÷ control | {' | '.join(ratios)} |"
@@ -454,7 +452,7 @@ def rivals(study: str) -> Iterator[str]:
 
 
 def _with_interval(row: dict[str, Any], name: str, digits: int) -> str:
-    ends = "" if name in ("difference", "value") else f"{name}_"
+    ends = f"{name}_" if f"{name}_low" in row else ""
     value, low, high = (row[one] for one in (name, f"{ends}low", f"{ends}high"))
     if value is None:
         return "–"
@@ -499,7 +497,7 @@ def answers_lost(study: str) -> Iterator[str]:
         yield f"| {row['language']} | {' | '.join(cells)} |"
 
 
-def at_mean(study: str = "gemma-3-270m") -> pl.DataFrame:
+def at_mean(study: str = MAIN) -> pl.DataFrame:
     """The sets' own − others at the mean over the other languages, as a `share` of that at 0."""
     zero, mean = (
         table(study, name).filter(control="matched").select("language", "own_more")

@@ -343,6 +343,8 @@ def test_the_report_shows_shares_beside_the_ceiling_costs_of_all_roles_and_tuned
         for role in ("source", "target", "third"):
             mean = costs.filter(family=family, role=role)["delta_token"].mean()
             assert ways[family][f"cost_{role}"] == pytest.approx(mean)
+    (finding,) = section(dict(forced)).findings
+    assert f"a share of {whole(forced)['neurons']['good']:.2f} (" in finding
     apart = blocks["pairs tuned on"].frame
     assert set(apart["family"]) == {*TUNED, *FOLLOWERS, "none"}
     assert apart["tuned"].all()  # settings were chosen on all pairs

@@ -17,7 +17,7 @@ from lape.experiments.patching.run import patching
 from lape.measure.controls import control, seeded
 from lape.model.find import find
 from lape.values.neurons import LanguageNeurons, NeuronSet
-from support.brute import MLPS, affine, hooks_on, model_of, rewritten, some_texts, tokenizer_of
+from support.brute import down_squares, hooks_on, model_of, rewritten, some_texts, tokenizer_of
 from support.made import made_stats
 from support.tiny import tiny
 
@@ -126,8 +126,7 @@ def moved_by_hand(language, value):
             ids = torch.tensor([tokenizer_of()(text)["input_ids"]])  # BOS first, which does not count
             model_of("llama")(input_ids=ids, use_cache=False)
             count += ids.shape[1] - 1
-    norms = [affine(model_of("llama"), MLPS["llama"].down.format(k))[0].square().sum(0) for k in range(3)]
-    return total.flatten() / count * torch.cat(norms)
+    return total.flatten() / count * down_squares("llama")
 
 
 def test_controls_at_their_mean_are_the_nearest_in_how_much_that_changes_them():

@@ -16,7 +16,7 @@ from lape.measure import ablation
 from lape.measure.ablation import Ablations, digest
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.space import NeuronSpace
-from support.brute import MLPS, affine, hooks_on, lively, model_of, some_texts, sums_of, tokenizer_of
+from support.brute import down_squares, hooks_on, lively, model_of, some_texts, sums_of, tokenizer_of
 from support.tiny import LAYERS
 
 SPACE = NeuronSpace.dense(LAYERS, 44)
@@ -91,9 +91,9 @@ def test_energy_is_the_mean_square_over_counted_tokens_times_the_down_column_s(k
     work = work_of({"en": Documents(texts)}, kind, bos=bos)
     sums = sums_of(model_of(kind), kind, texts, tokenizer_of(bos), bos)
     assert sums["tokens"] < sum(len(tokenizer_of()(text, add_special_tokens=False)["input_ids"]) for text in texts)
-    norms = [affine(model_of(kind), MLPS[kind].down.format(layer))[0].square().sum(0) for layer in range(LAYERS)]
+    norms = down_squares(kind)
     for of, name in (("gate", "square"), ("written", "written_square")):
-        expected = sums[name] / sums["tokens"] * torch.cat(norms)
+        expected = sums[name] / sums["tokens"] * norms
         torch.testing.assert_close(work.energy("en", of), expected, rtol=1e-9, atol=0)
     assert torch.equal(work.energy("en"), work.energy("en", "written"))
 
@@ -103,9 +103,7 @@ def test_what_a_value_changes_is_the_mean_square_of_the_activation_s_distance_fr
     work = work_of({"en": Documents(texts)}, "llama")
     sums = sums_of(model_of("llama"), "llama", texts, tokenizer_of())
     tokens, mean = sums["tokens"], sums["sum"] / sums["tokens"]
-    norms = torch.cat(
-        [affine(model_of("llama"), MLPS["llama"].down.format(k))[0].square().sum(0) for k in range(LAYERS)]
-    )
+    norms = down_squares("llama")
     variance = sums["square"] / tokens - mean.square()
     for value in (torch.zeros(len(SPACE)), mean, mean + 0.3, torch.linspace(-1, 1, len(SPACE))):
         expected = (variance + (mean - value).square()) * norms

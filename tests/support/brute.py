@@ -118,6 +118,11 @@ def affine(model: Any, name: str) -> tuple[Tensor, Tensor]:
     return weight, torch.zeros(len(weight), dtype=weight.dtype) if bias is None else bias.detach()
 
 
+def down_squares(kind: str) -> Tensor:
+    """(neurons,) the squared length of each neuron's column of the down projection."""
+    return torch.cat([affine(model_of(kind), MLPS[kind].down.format(k))[0].square().sum(0) for k in range(LAYERS)])
+
+
 def branches(model: Any, kind: str, layer: int, x: Tensor) -> tuple[Tensor, Tensor | None]:
     """The activation of an MLP for its input, and what it is multiplied by, if anything."""
     mlp = MLPS[kind]

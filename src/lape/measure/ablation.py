@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -30,7 +30,7 @@ from lape.model.hooks import at_product
 from lape.model.identity import check_made_with
 from lape.model.loss import Loss, find_head, line_loss
 from lape.model.numerics import check_finite
-from lape.model.weights import down_norms
+from lape.model.weights import all_down_norms
 from lape.progress import Progress, silent
 from lape.recording.counter import Recorder
 from lape.recording.engine import RecordOptions
@@ -219,9 +219,13 @@ class Ablations:
             loss = line_loss(self.model, self.head, corpus, self.options, count)
         self._base[language] = _finite(loss, language, 0)
         tokens, sums = max(int(recorder.tokens.sum()), 1), recorder.state()
-        norms = torch.cat([down_norms(self.model, site) for site in self.found.sites]) / tokens
+        norms = self._down_norms / tokens
         means = {"gate": sums["square"] * norms, "written": written.result()["written"] * norms}
         self._recorded[language] = {**means, "mean": sums["sum"] / tokens}
+
+    @cached_property
+    def _down_norms(self) -> Tensor:
+        return all_down_norms(self.model, self.found)
 
     def energy(self, language: str, of: Energy = "written") -> Tensor:
         """(neurons,) float64: each neuron's mean energy on the evaluated text of a language, by which controls are matched (`Energy`).
@@ -238,10 +242,8 @@ class Ablations:
         """
         recorded = self._recorded[self._measured_base(language)]
         value = value.double().cpu()
-        norms = torch.cat([down_norms(self.model, site) for site in self.found.sites])
-        return (recorded["gate"] + value * (value - 2 * recorded["mean"]) * norms).clamp_min(
-            0
-        )  # it is a mean of squares
+        moved = recorded["gate"] + value * (value - 2 * recorded["mean"]) * self._down_norms
+        return moved.clamp_min(0)  # a mean of squares, but for rounding
 
     def leading(self, share: float = LEADING) -> NeuronSet:
         """The neurons whose mean activation on the evaluated text lies furthest above the other languages' mean, `share` of all in each language.

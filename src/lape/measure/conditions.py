@@ -6,7 +6,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor, nn
 
 from lape.data.languages import tag
@@ -14,7 +13,7 @@ from lape.edit.edit import Edit, Off
 from lape.edit.steer import PUBLISHED, SteerOptions, steered, steering
 from lape.measure.controls import control, energy_ratio, seeded
 from lape.model.find import find
-from lape.model.weights import down_norms
+from lape.model.weights import all_down_norms
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
@@ -81,4 +80,4 @@ def conditions(
 
 def energy(model: PreTrainedModel | nn.Module, stats: ActivationStats, language: str) -> Tensor:
     """(neurons,) float64: E[(a·u)²]·‖down column‖² in a language, by which control neurons are matched."""
-    return stats.written_energy(language) * torch.cat([down_norms(model, site) for site in find(model).sites])
+    return stats.written_energy(language) * all_down_norms(model, find(model))

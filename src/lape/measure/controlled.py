@@ -306,6 +306,14 @@ def ratio_to_mean(ratios: Sequence[float]) -> float:
         return 1 / float(np.mean(1 / np.array(ratios)))
 
 
+def likeness(ratios: Sequence[float]) -> dict[str, Any]:
+    """`energy_ratio` of a set and its draws, and `unlike`: why it is not within `lape.measure.controls.LIKE`; nothing where no draw has a ratio."""
+    if not ratios:
+        return {}
+    ratio = ratio_to_mean(ratios)
+    return {"energy_ratio": ratio, "unlike": unlike(ratio)}
+
+
 def _row(known: _Changes, language: str, kind: str) -> dict[str, Any]:
     drawn = known.drawn
     own = known.change(language, OWN, language, known.tokens[language])
@@ -330,9 +338,7 @@ def _row(known: _Changes, language: str, kind: str) -> dict[str, Any]:
         "largest": max(float(one.sum()) for one in each) / float(known.tokens[language].sum()),
         **drawn.named("difference", own - control, quantiles=True),
     }
-    if ratios := known.ratios.get(language, {}).get(kind, []):
-        ratio = ratio_to_mean(ratios)
-        row |= {"energy_ratio": ratio, "unlike": unlike(ratio)}
+    row |= likeness(known.ratios.get(language, {}).get(kind, []))
     if of_set is not None and all(on in weights for on in others):
         of_control = known.more(language, kind, others, weights)
         row["control_more"] = float(of_control[0])

@@ -11,7 +11,7 @@ from lape.errors import ModelError
 from lape.model.body import body, present, unwrapped
 from lape.model.experts import activation_of
 from lape.model.numerics import limited
-from lape.model.site import FUNCTIONS, Branch, Site
+from lape.model.site import FUNCTIONS, Branch, Site, Sites
 
 
 def is_linear(module: nn.Module) -> bool:
@@ -45,6 +45,11 @@ def down_norms(model: nn.Module, site: Site) -> Tensor:
         weight = linear.weight
         by_column = weight.detach().cpu().double().square()
     return by_column.sum(1 if hasattr(linear, "nx") else 0)
+
+
+def all_down_norms(model: nn.Module, found: Sites) -> Tensor:
+    """`down_norms` of every site of a model, in order: float64 (neurons,), on the CPU."""
+    return torch.cat([down_norms(model, site) for site in found.sites])
 
 
 def keeps_sign(model: nn.Module, site: Site) -> bool:

@@ -10,8 +10,7 @@ import polars as pl
 
 from lape.errors import OptionError
 from lape.measure.bootstrap import Floats, Resamples
-from lape.measure.controlled import ratio_to_mean
-from lape.measure.controls import unlike
+from lape.measure.controlled import likeness
 from lape.measure.intervals import ENDS, MEAN, resampled, selectivity
 
 MEASURES = ("good", "in_language", "fluent", "on_topic", "refused", "mixed", "grade")
@@ -170,9 +169,8 @@ def drops(
         raise OptionError(f"There is no measure {measure!r}. Expected one of: {', '.join(MEASURES)}.")
     drawn = _Drawn(answers, resamples, seed)
     off = dict.fromkeys(key[0] for key in drawn.cells if key[0] != "none" and not key[2])
-    seeds = {
-        language: seed + k for k, language in enumerate(sorted(off))
-    }  # draws of one language say nothing of another's
+    # draws of one language say nothing of another's
+    seeds = {language: seed + k for k, language in enumerate(sorted(off))}
     found = {language: _falls(drawn, language, measure, seeds[language]) for language in off}
     rows = [
         _row(drawn, language, falls) | _elsewhere(drawn, language, measure, falls["each"])
@@ -197,16 +195,18 @@ def _falls(drawn: _Drawn, language: str, measure: str, seed: int) -> dict[str, F
         some = [key for key in keys if key[2:] == (draw is not None, draw or 0) and (key[1] == language) == here]
         return np.stack([drawn.drop(key, measure) for key in some], 1) if some else nothing[:, None]
 
-    def mean(*, here: bool) -> Floats:
+    def of_draws(*, here: bool) -> Floats:
+        """(rows, draws): the mean over languages."""
+        some = [fallen(draw=draw, here=here).mean(1) for draw in draws]
+        return np.stack(some, 1) if some else np.empty((len(own), 0))
+
+    def mean(some: Floats) -> Floats:
         """Over draws, each of which counts as often as it is drawn."""
-        if not draws:
-            return nothing
-        each = [fallen(draw=draw, here=here).mean(1) for draw in draws]
-        result: Floats = np.average(np.stack(each, 1), axis=1, weights=weights)
+        result: Floats = np.average(some, axis=1, weights=weights) if draws else nothing
         return result
 
-    each = fallen(draw=None, here=False)
-    others, control, control_others = each.mean(1), mean(here=True), mean(here=False)
+    each, controls = fallen(draw=None, here=False), of_draws(here=True)
+    others, control, control_others = each.mean(1), mean(controls), mean(of_draws(here=False))
     known = np.isfinite(own) & np.isfinite(others)
     return {
         "own": own,
@@ -216,9 +216,7 @@ def _falls(drawn: _Drawn, language: str, measure: str, seed: int) -> dict[str, F
         "control_others": control_others,
         "value": own - control,
         "others_value": others - control_others,
-        "controls": np.concatenate([fallen(draw=draw, here=True) for draw in draws], 1)
-        if draws
-        else np.empty((len(own), 0)),
+        "controls": controls,
         "each": each,
     }
 
@@ -273,7 +271,4 @@ def _elsewhere(drawn: _Drawn, language: str, measure: str, each: Floats) -> dict
             "control_turned": float(np.mean(in_controls)) if in_controls else None,
         }
     ratios = [ratio for key in of_controls if (ratio := drawn.cells[key]["energy_ratio"][0]) is not None]
-    if ratios:
-        ratio = ratio_to_mean(ratios)
-        row |= {"energy_ratio": ratio, "unlike": unlike(ratio)}
-    return row
+    return row | likeness(ratios)

@@ -214,6 +214,9 @@ def summary(lines: pl.DataFrame, neurons: LanguageNeurons, options: PerplexityOp
     evaluated = list(dict.fromkeys(lines["language"]))
     rows = []
     for off, found in neurons.items():
+        # a draw is one, on however many languages it was measured
+        of_draws = {key[2]: part["energy_ratio"][0] for key, part in parts.items() if key[:2] == (off, MATCHED.name)}
+        matched_energy = ratio_to_mean([*of_draws.values()]) if of_draws else None
         for language in evaluated:
             base, after = parts["", "base", 0, language], parts[off, "own", 0, language]
             row = {"off": off, "language": language, "neurons": len(found)} | _change(base, after, drawn)
@@ -225,12 +228,7 @@ def summary(lines: pl.DataFrame, neurons: LanguageNeurons, options: PerplexityOp
                     f"{kind}_mean": float(np.mean(draws)) if draws else None,
                     f"{kind}_max": max(draws, default=None),
                 }
-            ratios = list(
-                {
-                    key[2]: frame["energy_ratio"][0] for key, frame in parts.items() if key[:2] == (off, MATCHED.name)
-                }.values()
-            )  # a draw is one, on however many languages it was measured
-            rows.append(row | {"matched_energy": ratio_to_mean(ratios) if ratios else None})
+            rows.append(row | {"matched_energy": matched_energy})
     return pl.DataFrame(rows, schema=SUMMARY)
 
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from lape.errors import OptionError
 from lape.measure.ablation import Ablations
 from lape.measure.bootstrap import Floats, Resamples, by_unit
-from lape.measure.controlled import ratio_to_mean
-from lape.measure.controls import control, energy_ratio, seeded, unlike
+from lape.measure.controlled import likeness
+from lape.measure.controls import control, energy_ratio, seeded
 from lape.measure.intervals import resampled
 from lape.progress import Progress, each, silent
 from lape.values.neurons import LanguageNeurons, NeuronSet
@@ -171,9 +171,7 @@ class _Place:
         restored = self._restored(drawn, "own")[:, 0]
         row |= drawn.named("restored", restored, quantiles=True)
         row["draws"] = len(self.controls)
-        if self.controls:
-            ratio = ratio_to_mean([energy_ratio(self.own, one, self.moved) for one in self.controls])
-            row |= {"energy_ratio": ratio, "unlike": unlike(ratio)}
+        row |= likeness([energy_ratio(self.own, one, self.moved) for one in self.controls])
         for kind in ("control", "others"):
             shares = self._restored(drawn, kind)
             if not shares.shape[1]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lape.model.weights import down_norms
+from lape.model.weights import all_down_norms
 from lape.recording.observers.observer import Observer, Setting, unless
 from lape.values.quantity import Quantity
 
 
 def _lengths(setting: Setting) -> dict[str, Tensor]:
     """The same in every language."""
-    return {"columns": torch.cat([down_norms(setting.model, site) for site in setting.found.sites]).sqrt()}
+    return {"columns": all_down_norms(setting.model, setting.found).sqrt()}
 
 
 OBSERVER = Observer(
