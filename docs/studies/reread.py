@@ -18,11 +18,7 @@ import polars as pl
 
 STUDIES = Path(__file__).parent
 MAIN = "gemma-3-270m"
-FRONTIERS = ("gemma-3-270m-reversed", "gemma-3-270m-largest", "qwen2.5-coder-0.5b")
 ROLES = ("source", "target", "third")
-OLDER = {"alignment": "alignment (older rule)"}
-"""Methods whose rule has changed since they were measured."""
-RULES = ("difference:against=largest", "difference", "probability", "lave")
 
 
 @cache
@@ -40,48 +36,6 @@ def others_at(frontier: pl.DataFrame, method: str, language: str, own: float, va
         return None
     end = max(int((x >= own).argmax()), 1)
     return float(np.interp(own, x[end - 1 : end + 1], y[end - 1 : end + 1]))
-
-
-def gain(frontier: pl.DataFrame, rule: str, language: str, own: float) -> float | None:
-    """Selectivity of a rule minus LAPE's at one own effect."""
-    found = [others_at(frontier, method, language, own) for method in (rule, "lape")]
-    first, second = (None if one is None else own / (own + one) for one in found)
-    return None if first is None or second is None else first - second
-
-
-@cache
-def levels() -> pl.DataFrame:
-    """Selectivity minus LAPE's at three levels of own effect, mean over the languages that reach the level; with intervals at the judged level."""
-    found = []
-    for study in FRONTIERS:
-        frontier, judged = table(study, "frontier"), table(study, "advantages").filter(method="lape")
-        languages = [one for one in frontier["language"].unique(maintain_order=True) if one not in ("en", "mean")]
-        smallest = frontier.filter(method="lape").sort("size").unique("language", keep="first")
-        for rule in (rule for rule in RULES if rule in judged["against"]):
-            rows = {row["language"]: row for row in judged.filter(against=rule).iter_rows(named=True)}
-            low = {one: smallest.filter(language=one)["own"].item() for one in languages}
-            gains = [gain(frontier, rule, language, own) for language, own in low.items()]
-            half = [gain(frontier, rule, language, rows[language]["own"] / 2) for language in languages]
-            known, mean = [one for one in gains if one is not None], rows["mean"]
-            above = [one for one in languages if rows[one]["high"] < 0]
-            below = [one for one in languages if rows[one]["low"] > 0]
-            open_ = [one for one in languages if one not in (*above, *below)]
-            said = (("above", above), ("below", below), ("open", open_))
-            found.append(
-                {
-                    "study": study,
-                    "rule": rule,
-                    "smallest": float(np.mean(known)),
-                    "reached": len(known),
-                    "languages": len(languages),
-                    "half": float(np.mean([one for one in half if one is not None])),
-                    "judged": -mean["difference"],
-                    "low": -mean["high"],
-                    "high": -mean["low"],
-                    "by_language": "; ".join(f"{word}: {' '.join(some)}" for word, some in said if some),
-                }
-            )
-    return pl.DataFrame(found)
 
 
 def forced(name: str) -> pl.DataFrame:
@@ -144,20 +98,6 @@ def settings() -> Iterator[str]:
         names = ("in_language_over_ceiling", "fluent", "on_topic", "good_over_ceiling")
         cells = [re.sub("^0", "", f"{row[name]:.2f}") for name in names]
         yield f"| {named.get(setting, setting)} | {' | '.join(cells)} |"
-
-
-def measurements(study: str) -> Iterator[str]:
-    """Own and others' effect at equal numbers, and the difference of selectivity from LAPE's at equal own: the tables of docs/choosing.md."""
-    mean = table(study, "frontier").filter(language="mean").drop_nulls("own")
-    gaps = {}
-    for row in table(study, "advantages").filter(language="mean", method="lape").iter_rows(named=True):
-        gaps[row["against"]] = (-row["difference"], -row["high"], -row["low"])
-    for (method,), rows in mean.sort("size").group_by("method", maintain_order=True):
-        for row in rows.iter_rows(named=True):
-            last = row["size"] == rows["size"].max() and method in gaps
-            gap = "{:+.3f} ({:+.3f} to {:+.3f})".format(*gaps[method]) if last else ""
-            figures = f"{row['own']:.2f} | {row['others']:.2f} | {row['selectivity']:.3f}"
-            yield f"| {OLDER.get(method, method)} | {row['size']} | {figures} | {gap} |"
 
 
 def left_out() -> pl.DataFrame:
@@ -451,6 +391,18 @@ def rivals(study: str) -> Iterator[str]:
         yield f"| {RULE_NAMES[rule]} | {' | '.join([*at, *whole])} | {area['favoured']} of {area['languages']} |"
 
 
+def rivals_by_language(study: str) -> Iterator[str]:
+    """The same over all levels, in each language by itself."""
+    found = (
+        table(study, "advantages")
+        .filter(pl.col("language") != "mean", method="lape", at="area")
+        .drop_nulls("difference")
+    )
+    for rule in found["against"].unique(maintain_order=True):
+        cells = [_with_interval(row, "difference", 2) for row in found.filter(against=rule).iter_rows(named=True)]
+        yield f"| {RULE_NAMES[rule]} | {' | '.join(cells)} |"
+
+
 def _with_interval(row: dict[str, Any], name: str, digits: int) -> str:
     ends = f"{name}_" if f"{name}_low" in row else ""
     value, low, high = (row[one] for one in (name, f"{ends}low", f"{ends}high"))
@@ -507,7 +459,7 @@ def at_mean(study: str = MAIN) -> pl.DataFrame:
     return both.select("language", share=pl.col("own_more_mean") / pl.col("own_more"))
 
 
-JUDGED = {"Gemma 3 270M": (MAIN,), "SmolLM2 135M": ("smollm2-135m", "pv-smollm2")}
+JUDGED = {"Gemma 3 270M": (MAIN, "selection-finalists/bundled"), "SmolLM2 135M": ("smollm2-135m", "pv-smollm2")}
 """The studies of each model whose verdicts docs/results.md sets side by side."""
 RUN_AGAIN = {("smollm2-135m", "LAPE above LAP and LAVE")}
 """Claims registered before their study that are exploratory all the same: the sizes of the curve were changed after a first run."""

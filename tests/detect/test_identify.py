@@ -15,7 +15,7 @@ from support.planted import neurons_of, planted_folder, planted_stats
 
 @pytest.mark.parametrize("purpose", PURPOSES)
 def test_a_purpose_is_a_method_with_options_that_finds_planted_neurons(purpose):
-    method, options = PURPOSES[purpose]
+    method, options, _ = PURPOSES[purpose]
     by_name(DETECTORS[method].options, options)  # refuses what the method has not
     found = lape.identify(planted_stats(), purpose=purpose, per_language=6, reliability=False)
     assert found == lape.identify(planted_stats(), method, per_language=6, reliability=False, **options)
@@ -42,8 +42,9 @@ def test_the_command_line_names_what_it_takes(tmp_path, capsys):
     assert (
         cli(["identify", str(run), "--for", "off", "--per-language", "4", "--no-reliability", "--out", str(out)]) == 0
     )
-    method, options = PURPOSES["off"]
-    assert f"For off: lape identify --method {method} --{next(iter(options))}" in capsys.readouterr().out
+    method, options, won = PURPOSES["off"]
+    said = f"For off: lape identify --method {method} --against {options['against']} ({won}: docs/choosing.md)"
+    assert said in capsys.readouterr().out
     found = lape.LanguageNeurons.load(out)
     assert (found.method, {len(one) for one in found.values()}) == (method, {4})
     assert cli(["identify", str(run), "--for", "off", "--method", "lap", "--out", str(out)]) == 2

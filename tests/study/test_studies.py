@@ -51,7 +51,9 @@ def test_shares_lie_in_their_intervals_and_good_answers_are_in_the_language():
 
 # Studies of claims
 
-STUDIES = sorted(page.parent.name for page in (HERE / "docs/studies").glob("*/claims.md"))
+STUDIES = sorted(
+    str(page.parent.relative_to(HERE / "docs/studies")) for page in (HERE / "docs/studies").rglob("claims.toml")
+)
 
 
 def tables_of(study: str) -> dict[str, pl.DataFrame]:

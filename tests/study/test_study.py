@@ -32,7 +32,7 @@ from lape.study.options import study_options
 from lape.study.plan import plan
 from lape.study.register import register, registration
 from lape.study.run import chosen_parts, run, save
-from lape.study.write import claims_page, latex
+from lape.study.write import claims_page, latex, methods
 from support.planted import LANGUAGES, neurons_of, planted, planted_texts, planted_tokenizer, sentences
 
 CLAIMS = parsed(standing(), "the standing claims")
@@ -324,21 +324,39 @@ def test_too_few_sentences_for_an_interval_are_warned_of_with_what_to_ask_for(st
 
 def test_the_pages_say_every_claim_what_was_not_run_and_the_hashes(whole):
     study, found, target = whole
-    page, methods = (target / "claims.md").read_text(), (target / "methods.md").read_text()
+    page, paragraph = (target / "claims.md").read_text(), (target / "methods.md").read_text()
     for one in found.judged:
         assert f"| {one.claim.says} | **{one.verdict}** |" in page
         assert f"- **{one.claim.name}** ({one.claim.source})" in page
     assert "were not registered before the data were read" in page
     assert "confirmatory" not in {one.kind for one in found.standing.values()}
-    assert "0 of the" in methods
+    assert "0 of the" in paragraph
     for part in LEFT:
         assert f"- {part}: not asked for" in page
     kept = json.loads((target / "run.json").read_text())
     assert kept["evaluated"]["numbers"] == study.evaluation[0]
-    assert kept["evaluated"]["hash"][:16] in methods
-    assert kept["model"]["checksum"][:16] in methods
+    assert kept["evaluated"]["hash"][:16] in paragraph
+    assert kept["model"]["checksum"][:16] in paragraph
     for language in LANGUAGES:
-        assert f"{language} {int(study.stats[language].tokens.sum()):,}" in methods
+        assert f"{language} {int(study.stats[language].tokens.sum()):,}" in paragraph
+
+
+def test_the_paragraph_of_methods_says_what_was_done_and_nothing_else(whole):
+    record = json.loads((whole[2] / "run.json").read_text())
+    said = {
+        "perplexity": "draws of control neurons",
+        "sufficiency": "set to a mean",
+        "frontier": "methods are compared",
+    }
+    every = [name for name in experiments() if name not in record["not_run"]]
+    assert {*said, "patching"} <= {*every}
+    for part, words in said.items():
+        assert words in methods(record)
+        others = [name for name in every if name != part and (part, name) != ("sufficiency", "patching")]
+        without = methods(record | {"not_run": record["not_run"] | dict.fromkeys((part, "patching"), "not asked for")})
+        alone = methods(record | {"not_run": record["not_run"] | dict.fromkeys(others, "not asked for")})
+        assert words not in without
+        assert words in alone
 
 
 def test_latex_tables_are_rectangular_and_escaped(whole):

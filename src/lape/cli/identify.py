@@ -61,9 +61,10 @@ def identify(
     """
     chosen = given_flags(options)
     if purpose is not None:
-        method, best = chosen_for(purpose, method)
-        out.print(f"For {purpose}: lape identify --method {method} {' '.join(flags(DETECTORS[method].options, best))}")
-        chosen = {**best, **chosen}
+        best = chosen_for(purpose, method)
+        method, chosen = best.method, {**best.options, **chosen}
+        typed = " ".join(["lape identify --method", method, *flags(DETECTORS[method].options, best.options)])
+        out.print(f"For {purpose}: {typed} ({best.won}: docs/choosing.md)", soft_wrap=True)
     function = method_named(method)
     by_name(DETECTORS[method].options, chosen)  # refuses before the statistics are read
     target = to or _beside(stats)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Literal, TypeAlias, TypedDict, Unpack, overload
+from typing import Literal, NamedTuple, TypeAlias, TypedDict, Unpack, overload
 
 from lape.detect import DETECTORS
 from lape.detect.common import known
@@ -38,19 +38,32 @@ class MethodOptions(TypedDict, total=False):
 
 Purpose: TypeAlias = Literal["off", "steer"]
 """What sets are for: to switch a language off and leave the others as they are, or to make the model write it."""
-PURPOSES: Mapping[Purpose, tuple[str, MethodOptions]] = {
-    "off": ("difference", {"against": "largest"}),
-    "steer": ("difference", {"against": "mean"}),
+
+
+class Best(NamedTuple):
+    """The method that did best at a purpose."""
+
+    method: str
+    options: MethodOptions
+    won: str
+    """What it did better."""
+
+
+PURPOSES: Mapping[Purpose, Best] = {
+    "off": Best(
+        "difference", {"against": "largest"}, "at the same own effect it costs the other languages less than LAPE"
+    ),
+    "steer": Best("difference", {}, "of as many neurons the largest own effect"),
 }
-"""Purpose -> the method that did best at it, and its options. docs/choosing.md has the measurements."""
+"""Purpose -> the method that did best at it. docs/choosing.md has the measurements."""
 
 
-def chosen_for(purpose: Purpose, method: str | Method = "lape") -> tuple[str, MethodOptions]:
-    """The method for a purpose, and its options. Raises OptionError for another purpose, or where a method was chosen too.
+def chosen_for(purpose: Purpose, method: str | Method = "lape") -> Best:
+    """The method for a purpose. Raises OptionError for another purpose, or where a method was chosen too.
 
     Example:
         >>> from lape.detect.identify import chosen_for
-        >>> chosen_for("off")
+        >>> chosen_for("off").method, chosen_for("off").options
         ('difference', {'against': 'largest'})
     """
     if purpose not in PURPOSES:
@@ -106,8 +119,8 @@ def identify(
         'largest'
     """
     if purpose is not None:
-        method, best = chosen_for(purpose, method)
-        options = {**best, **options}
+        best = chosen_for(purpose, method)
+        method, options = best.method, {**best.options, **options}
     find = method_named(method)
     if isinstance(method, str):
         by_name(DETECTORS[method].options, options)  # refuses what the method has not

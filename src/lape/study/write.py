@@ -137,20 +137,35 @@ def methods(record: Mapping[str, Any]) -> str:
             f"activation probability exceeds the 95th percentile of all probabilities ({record['threshold']:.4f}) in some language, assigned to "
             f"every language in which they exceed it. Effects were measured on {evaluated['lines']} parallel sentences, evenly spread over the "
             f"text and each read by itself ({evaluated['tokens']} tokens per language on average; SHA-256 {evaluated['hash'][:16]}), "
-            "as the change of the negative log-likelihood in nats per token when a language's neurons are set to 0, "
-            f"beside {options['draws']} draws of control neurons (a) as many at random in each layer, (b) for each neuron one of the ten of its layer that are "
-            f"nearest in written energy E[(a·u)²]·‖down column‖², without replacement ({options['elsewhere']} draws of these on the other "
-            "languages too). A set is judged by how much more it changes its own language's loss than "
-            "the mean of the others', less the same of (b), in nats per sentence, draws being resampled with the text. Where neurons are set to a mean "
-            "instead, or left alone in a layer that is, controls are for each neuron one of the ten nearest in E[(a − mean)²]·‖down column‖². "
-            "Intervals of these effects are 95 % bootstraps (BCa, Efron 1987, with Student's t, under 400 units; else percentile; "
-            f"{options['resamples']:,} resamples) over sentences, resampled jointly over languages and conditions; selection methods are compared by "
-            "what their sets cost the other languages, mean and worst, in nats per sentence, at equal own effect: at .25, .5, .75 and 1 of that of LAPE's "
-            "published sets, within the sizes measured, and averaged over these levels. "
+            "as the change of the negative log-likelihood in nats per token when a language's neurons are set to 0. "
+            + "".join(
+                f"{said} " for parts, said in _measured(options).items() if {*parts.split()} - {*record["not_run"]}
+            )
+            + "Intervals of these effects are 95 % bootstraps (BCa, Efron 1987, with Student's t, under 400 units; else percentile; "
+            f"{options['resamples']:,} resamples) over sentences, resampled jointly over languages and conditions. "
             f"{_of_claims(record)} Software: {versions}.",
             "",
         ]
     )
+
+
+def _measured(options: Mapping[str, Any]) -> dict[str, str]:
+    """Names of parts -> what a paper says of how they measure, if one of them ran."""
+    controls = (
+        f"Beside each set are {options['draws']} draws of control neurons (a) as many at random in each layer, (b) for each neuron one of the "
+        "ten of its layer that are nearest in written energy E[(a·u)²]·‖down column‖², without replacement "
+        f"({options['elsewhere']} draws of these on the other languages too). A set is judged by how much more it changes its own language's loss than "
+        "the mean of the others', less the same of (b), in nats per sentence, draws being resampled with the text."
+    )
+    at_mean = (
+        "Where neurons are set to a mean instead, or left alone in a layer that is, controls are for each neuron one of the ten "
+        "nearest in E[(a − mean)²]·‖down column‖²."
+    )
+    compared = (
+        "Selection methods are compared by what their sets cost the other languages, mean and worst, in nats per sentence, at equal own effect: "
+        "at .25, .5, .75 and 1 of that of LAPE's published sets, within the sizes measured, and averaged over these levels; languages are resampled too."
+    )
+    return {"perplexity": controls, "patching sufficiency": at_mean, "frontier": compared}
 
 
 def _of_claims(record: Mapping[str, Any]) -> str:
