@@ -459,7 +459,11 @@ def at_mean(study: str = MAIN) -> pl.DataFrame:
     return both.select("language", share=pl.col("own_more_mean") / pl.col("own_more"))
 
 
-JUDGED = {"Gemma 3 270M": (MAIN, "selection-finalists/bundled"), "SmolLM2 135M": ("smollm2-135m", "pv-smollm2")}
+JUDGED = {
+    "Gemma 3 270M": (MAIN, "selection-finalists/bundled"),
+    "the other way round": ("gemma-3-270m-reversed",),
+    "SmolLM2 135M": ("smollm2-135m", "pv-smollm2"),
+}
 """The studies of each model whose verdicts docs/results.md sets side by side."""
 RUN_AGAIN = {("smollm2-135m", "LAPE above LAP and LAVE")}
 """Claims registered before their study that are exploratory all the same: the sizes of the curve were changed after a first run."""

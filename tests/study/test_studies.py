@@ -99,7 +99,13 @@ def test_the_page_of_results_says_every_verdict_of_a_study_of_its_table():
     """In whole rows, which tests/docs/test_ledger.py compares; here: that no claim that was judged is left out, and that bold is what is confirmatory."""
     section = (HERE / "docs/results.md").read_text(encoding="utf-8").split("## The claims, judged")[1].split("\n## ")[0]
     rows = {line.split(" | ")[0].removeprefix("| "): line for line in section.splitlines() if line.startswith("| ")}
-    for column, study in ((1, "gemma-3-270m"), (2, "smollm2-135m")):
+    columns = (
+        (1, "gemma-3-270m"),
+        (1, "selection-finalists/bundled"),
+        (2, "gemma-3-270m-reversed"),
+        (3, "smollm2-135m"),
+    )
+    for column, study in columns:
         folder = HERE / "docs/studies" / study
         for claim in json.loads((folder / "run.json").read_text(encoding="utf-8"))["claims"]:
             (says,) = (one.says for one in read(folder / "claims.toml") if one.name == claim["name"])
