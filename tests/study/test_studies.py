@@ -101,7 +101,7 @@ def test_the_page_of_results_says_every_verdict_of_a_study_of_its_table():
     rows = {line.split(" | ")[0].removeprefix("| "): line for line in section.splitlines() if line.startswith("| ")}
     columns = (
         (1, "gemma-3-270m"),
-        (1, "selection-finalists/bundled"),
+        (1, "selection-finalists/documents"),
         (2, "gemma-3-270m-reversed"),
         (3, "smollm2-135m"),
     )

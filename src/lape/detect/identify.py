@@ -51,9 +51,9 @@ class Best(NamedTuple):
 
 PURPOSES: Mapping[Purpose, Best] = {
     "off": Best(
-        "difference", {"against": "largest"}, "at the same own effect it costs the other languages less than LAPE"
+        "difference", {"against": "largest"}, "at the same own effect it cost the other languages less than LAPE"
     ),
-    "steer": Best("difference", {}, "of as many neurons the largest own effect"),
+    "steer": Best("difference", {}, "on development questions it gave more good answers in the language than LAPE"),
 }
 """Purpose -> the method that did best at it. docs/choosing.md has the measurements."""
 
