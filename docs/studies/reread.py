@@ -17,6 +17,10 @@ import numpy as np
 import polars as pl
 from scipy.stats import t as student
 
+from lape.experiments import frontier
+from lape.experiments.claim import Claim, beside, read
+from lape.study.claims import judge
+
 STUDIES = Path(__file__).parent
 MAIN = "gemma-3-270m"
 ROLES = ("source", "target", "third")
@@ -512,7 +516,10 @@ def judged() -> Iterator[str]:
     its text: one that was put otherwise has another row.
     """
     said = {study: _says(study) for some in JUDGED.values() for study in some}
+    compared = {claim["says"] for study in said for claim in _written(study) if claim["table"] == "advantages"}
     for name, says in dict.fromkeys(one for some in said.values() for one in some.items()):
+        if says in compared:  # by `methods_judged`
+            continue
         cells = []
         for some in JUDGED.values():
             known = [_claims(study)[name] for study in some if said[study].get(name) == says and name in _claims(study)]
@@ -522,10 +529,37 @@ def judged() -> Iterator[str]:
             yield f"| {says} | {' | '.join(cells)} |"
 
 
+def methods_judged() -> Iterator[str]:
+    """Today's claims on methods, each for every language by itself, judged by the committed tables; they were put after these had been read."""
+    for claim in read(beside(frontier.__file__)):
+        cells = []
+        for some in JUDGED.values():
+            found = [_judged_again(claim, study) for study in some]
+            cells.append(next((one for one in found if one), "–"))
+        if set(cells) != {"–"}:
+            yield f"| {claim.says} | {' | '.join(cells)} |"
+
+
+def _judged_again(claim: Claim, study: str) -> str:
+    found = table(study, "advantages") if (STUDIES / study / "tables/advantages.parquet").exists() else None
+    if found is None or claim.table != "advantages":
+        return ""
+    over = [one for one in found["language"].unique(maintain_order=True) if one not in ("en", "mean")]
+    one = judge(claim, {"advantages": found}, {}, over)
+    if one.verdict == "not run":
+        return ""
+    return _verdict({"verdict": one.verdict, "members": one.members.to_dicts(), "confirmatory": False})
+
+
+def _written(study: str) -> list[dict[str, Any]]:
+    """The claims of a study, as its TOML has them."""
+    found: list[dict[str, Any]] = tomllib.loads((STUDIES / study / "claims.toml").read_text(encoding="utf-8"))["claims"]
+    return found
+
+
 def _says(study: str) -> dict[str, str]:
     """What each claim of a study says."""
-    written = tomllib.loads((STUDIES / study / "claims.toml").read_text(encoding="utf-8"))["claims"]
-    return {claim["name"]: claim["says"] for claim in written}
+    return {claim["name"]: claim["says"] for claim in _written(study)}
 
 
 def _verdict(claim: dict[str, Any]) -> str:
@@ -673,9 +707,7 @@ def _beside(rule: str, elsewhere: Mapping[str, str] | None = None) -> Any:
     """How much more another rule's sets cost the others than LAPE's; `elsewhere`: studies that have it in a study of its own."""
 
     def cell(study: str) -> str:
-        found = table((elsewhere or {}).get(study, study), "advantages").filter(
-            method="lape", against=rule, language="mean", at="area"
-        )
+        found = _over_languages((elsewhere or {}).get(study, study)).filter(rule=rule)
         return "".join(_with_interval(row, "difference", 1) for row in found.to_dicts())
 
     return cell

@@ -345,3 +345,43 @@ def test_the_units_of_one_language_are_those_of_its_documents_or_blocks(document
     document = np.unique(np.sort(np.array(document)), return_inverse=True)[1].astype(np.int64)
     place = np.stack([document, np.arange(len(document))], 1)
     assert paired_units({"en": place})["en"].tolist() == units(document).tolist()
+
+
+# --- means over few conditions that are a sample too ---
+
+
+def mean_over(drawn, values):
+    """(rows,) the mean over conditions (columns) of values (units, conditions), with both drawn."""
+    return (drawn.sums(values) / drawn.count * drawn.crossed(values.shape[1], 0)).mean(1)
+
+
+@given(st.integers(2, 12), st.integers(0, 2**31))
+@settings(max_examples=10, deadline=None)
+def test_a_mean_over_conditions_has_students_t_interval_of_the_spread_of_the_resamples(count, seed):
+    drawn = Resamples(40, 200, seed=1)
+    mean = mean_over(drawn, np.random.default_rng(seed).normal(1.0, 1.0, (40, count)))
+    half = student.ppf(0.975, count - 1) * mean[1:201].std(ddof=1)
+    assert drawn.interval(mean, conditions=count) == pytest.approx((mean[0], mean[0] - half, mean[0] + half))
+    quantiles = drawn.quantiles(mean, conditions=count)
+    assert quantiles[LEVELS.index(0.975)] == pytest.approx(mean[0] + half)
+    assert list(drawn.plain("own", mean, conditions=count)) == ["own", "low", "high"]
+
+
+def test_one_condition_says_nothing_of_others():
+    drawn = Resamples(40, 50, seed=1)
+    mean = mean_over(drawn, np.ones((40, 1)))
+    assert drawn.interval(mean, conditions=1) == (1.0, None, None)
+    assert drawn.quantiles(mean, conditions=1) is None
+
+
+def test_six_languages_around_0_are_rarely_called_different_though_they_often_agree_in_sign():
+    """Of 400 samples of six languages whose mean effect is 0, each measured well; the bootstrap of languages alone calls twice as many different."""
+    drawn, random = Resamples(40, 400, seed=1), np.random.default_rng(0)
+    wrong = dict.fromkeys((None, 6), 0)
+    for _ in range(400):
+        mean = mean_over(drawn, random.normal(0, 1, 6) + random.normal(0, 0.1, (40, 6)))
+        for conditions in wrong:
+            _, low, high = drawn.interval(mean, conditions=conditions)
+            wrong[conditions] += not low <= 0 <= high
+    assert wrong[6] <= 0.07 * 400
+    assert wrong[None] >= 1.5 * wrong[6]

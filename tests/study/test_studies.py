@@ -107,9 +107,13 @@ def test_the_page_of_results_says_every_verdict_of_a_study_of_its_table():
     )
     for column, study in columns:
         folder = HERE / "docs/studies" / study
+        claims = read(folder / "claims.toml")
+        methods = {one.says for one in claims if one.table == "advantages"}
         for claim in json.loads((folder / "run.json").read_text(encoding="utf-8"))["claims"]:
-            (says,) = (one.says for one in read(folder / "claims.toml") if one.name == claim["name"])
-            if claim["verdict"] != "not run":
+            (says,) = (one.says for one in claims if one.name == claim["name"])
+            if (
+                claim["verdict"] != "not run" and says not in methods
+            ):  # those are judged again, in each language by itself
                 said = rows[says].strip("| ").split(" | ")[column]
                 assert said.strip("*").startswith(claim["verdict"])
                 assert claim["standing"]["kind"] == "confirmatory" or not said.startswith("**")

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lape.errors import MismatchError
+from lape.extras import need
 from lape.measure.intervals import ENDS, LEVELS, LOW_HIGH, QUANTILES, Interval
 
 FEWEST = 20
@@ -175,20 +176,24 @@ class Resamples:
             weights[1 : 1 + self.resamples] = times * (count / fewer)
         return weights
 
-    def interval(self, values: Floats) -> Interval:
+    def interval(self, values: Floats, *, conditions: int | None = None) -> Interval:
         """The value on all units and its 95 % interval: value, low, high.
+
+        `conditions`: of how many, which are a sample too and are weighted by `crossed`, the values are means. A handful of them that agree in sign has no
+        resample of the other sign, so the interval is then that of Student's t with one degree of freedom less than there are conditions, times the
+        spread of the resamples; two are the fewest that have one. Needs the extra `study`.
 
         `values`: (rows,) float64, computed from the rows of `weights`; nan, or infinite, where there is none. What does not exist is None: the
         interval where under two resamples have a value, all three where all units have none. Raises MismatchError for another number of rows.
         """
-        value, found = self._found(values)
+        value, found = self._found(values, conditions)
         return (value, None, None) if found is None else (value, float(found[_ENDS[0]]), float(found[_ENDS[1]]))
 
-    def quantiles(self, values: Floats) -> list[float | None] | None:
+    def quantiles(self, values: Floats, *, conditions: int | None = None) -> list[float | None] | None:
         """The bootstrap's distribution, corrected as the interval is: (101,) its quantiles at `lape.measure.intervals.LEVELS`.
 
         Those at 2.5 % and 97.5 % are the ends of the interval. None stands for a level that so few resamples do not resolve; for the whole
-        where there is no interval. `values`: as for `interval`, which raises the same.
+        where there is no interval. `values` and `conditions`: as for `interval`, which raises the same.
 
         Example:
             >>> import numpy as np
@@ -199,22 +204,30 @@ class Resamples:
             >>> p_at(drawn.quantiles(change), 0.0) < 0.05 < p_at(drawn.quantiles(change), 0.6)
             True
         """
-        _, found = self._found(values)
+        _, found = self._found(values, conditions)
         if found is None:
             return None
         return [None if np.isnan(one) else float(one) for one in found]
 
-    def named(self, name: str, values: Floats, *, quantiles: bool = False) -> dict[str, Any]:
+    def named(
+        self, name: str, values: Floats, *, quantiles: bool = False, conditions: int | None = None
+    ) -> dict[str, Any]:
         """`interval` as columns of a row: the name, with `_low` and `_high` after it, and with `_quantiles` if wanted."""
-        row: dict[str, Any] = dict(zip((f"{name}{end}" for end in ENDS), self.interval(values), strict=True))
-        return row | ({f"{name}_{QUANTILES}": self.quantiles(values)} if quantiles else {})
+        row: dict[str, Any] = dict(
+            zip((f"{name}{end}" for end in ENDS), self.interval(values, conditions=conditions), strict=True)
+        )
+        return row | ({f"{name}_{QUANTILES}": self.quantiles(values, conditions=conditions)} if quantiles else {})
 
-    def plain(self, name: str, values: Floats, *, quantiles: bool = False) -> dict[str, Any]:
+    def plain(
+        self, name: str, values: Floats, *, quantiles: bool = False, conditions: int | None = None
+    ) -> dict[str, Any]:
         """`interval` as columns of a row: the name, then `low`, `high`, and `quantiles` if wanted."""
-        row: dict[str, Any] = dict(zip((name, "low", "high"), self.interval(values), strict=True))
-        return row | ({QUANTILES: self.quantiles(values)} if quantiles else {})
+        row: dict[str, Any] = dict(
+            zip((name, "low", "high"), self.interval(values, conditions=conditions), strict=True)
+        )
+        return row | ({QUANTILES: self.quantiles(values, conditions=conditions)} if quantiles else {})
 
-    def _found(self, values: Floats) -> tuple[float | None, Floats | None]:
+    def _found(self, values: Floats, conditions: int | None) -> tuple[float | None, Floats | None]:
         """The value, and (101,) quantiles at `LEVELS`, nan where the draws do not reach that far; the ends are always there."""
         if len(values) != len(self.weights):
             raise MismatchError(
@@ -225,8 +238,13 @@ class Resamples:
             return None, None
         drawn, left_out = np.split(values[1:], [self.resamples])
         drawn = drawn[np.isfinite(drawn)]
-        if len(drawn) < 2:
+        if len(drawn) < 2 or conditions == 1:
             return float(values[0]), None
+        if conditions is not None:
+            need("study", "An interval over a few languages", "scipy")
+            from scipy.stats import t
+
+            return float(values[0]), values[0] + drawn.std(ddof=1) * t.ppf(LEVELS, conditions - 1)
         levels = np.array(LEVELS)
         if len(left_out) and np.isfinite(left_out).all():
             levels = _corrected(float(values[0]), drawn, left_out, levels)

@@ -163,7 +163,8 @@ def _measured(options: Mapping[str, Any]) -> dict[str, str]:
     )
     compared = (
         "Selection methods are compared by what their sets cost the other languages, mean and worst, in nats per sentence, at equal own effect: "
-        "at .25, .5, .75 and 1 of that of LAPE's published sets, within the sizes measured, and averaged over these levels; languages are resampled too."
+        "at .25, .5, .75 and 1 of that of LAPE's published sets, within the sizes measured, and averaged over these levels, in each language "
+        "by itself; in means over languages these are a sample too, by Student's t."
     )
     return {"perplexity": controls, "patching sufficiency": at_mean, "frontier": compared}
 

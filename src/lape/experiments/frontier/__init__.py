@@ -248,8 +248,8 @@ def _cost(context: Context, options: FrontierStudy) -> Cost:
 
 _ADVANTAGES = (
     "How much less one method's sets disturb the other languages than another's do at equal own effect, nats per sentence: at each level, and "
-    "averaged over all levels at which both were measured (area). In the row mean, languages are resampled too; it has an "
-    "interval where most could be compared."
+    "averaged over all levels at which both were measured (area). In the row mean, languages are a sample too, by "
+    "Student's t; it has an interval where most could be compared."
 )
 
 EXPERIMENT = Experiment(

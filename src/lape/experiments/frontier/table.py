@@ -170,11 +170,11 @@ def advantages(
     of both. A level at which either was not measured has nulls: nothing is extrapolated.
 
     One row per language and level, and one of the mean over those of `over` that could be compared (`languages`, how many; `favoured`, how many of
-    them have a difference above 0). Intervals are paired over units of text; in the row of the mean languages are resampled too, as a random effect: it
-    says what another sample of languages might show, and there is none where fewer than half of
-    them, or fewer than three of three or more, could be compared. `p` is the bootstrap's, two-sided, of no difference, `p_holm` corrected over the languages
-    of the same pair and level, and `units` of the language that has fewest. Ours. Raises OptionError for a method, a reference, or a language of
-    `over`, that was not measured.
+    them have a difference above 0). Intervals are paired over units of text. In the row of the mean languages are a sample too, as a random effect, and
+    the interval is Student's t with one degree of freedom less than there are languages: so few that agree in sign leave a bootstrap without the other.
+    It says what another sample of languages might show, and there is none where fewer than half of them, or fewer than three of three or more, could
+    be compared. `p` is two-sided, of no difference, `p_holm` corrected over the languages of the same pair and level, and `units` of the language that
+    has fewest. Ours. Raises OptionError for a method, a reference, or a language of `over`, that was not measured.
 
     Example:
         >>> from lape.data.corpus import TextOptions
@@ -200,7 +200,7 @@ def advantages(
             each = [_compared(curves, [one]) for one in found]
             corrected = holm_known([row["p"] for row in each])
             each = [row | {"p_holm": p} for row, p in zip(each, corrected, strict=True)]
-            whole = _compared(curves, [found[k] for k in chosen])
+            whole = _compared(curves, [found[k] for k in chosen], sample=True)
             if not enough(whole["languages"], len(chosen)):
                 whole |= dict.fromkeys(_INTERVALS)
             named = zip([*effects.languages, MEAN], [*each, whole | {"p_holm": whole["p"]}], strict=True)
@@ -248,8 +248,8 @@ def _pair(curves: _Curves, k: int, ours: _Curve, theirs: _Curve, at: float | str
     return _Compared(own, mine, others, worst, share, share_against, covered)
 
 
-def _compared(curves: _Curves, found: Sequence[_Compared | None]) -> dict[str, Any]:
-    """A row of one language, or of the mean over several, which are drawn too."""
+def _compared(curves: _Curves, found: Sequence[_Compared | None], *, sample: bool = False) -> dict[str, Any]:
+    """A row of one language, or of the mean over several, which are a `sample` too."""
     known = [one for one in found if one is not None]
     if not known:
         return {"p": None, "languages": 0, "favoured": 0}
@@ -264,10 +264,12 @@ def _compared(curves: _Curves, found: Sequence[_Compared | None]) -> dict[str, A
         name: float(mean(name)[0]) for name in ("own", "others", "others_against", "selectivity", "selectivity_against")
     }
     differences = np.stack([one.others_against - one.others for one in known], 1)
-    row = plain | drawn.plain("difference", mean("others_against") - mean("others"), quantiles=True)
+    several = len(known) if sample and len(known) > 1 else None
+    gap = mean("others_against") - mean("others")
+    row = plain | drawn.plain("difference", gap, quantiles=True, conditions=several)
     return {
         **row,
-        **drawn.named("worst_difference", mean("worst_difference"), quantiles=True),
+        **drawn.named("worst_difference", mean("worst_difference"), quantiles=True, conditions=several),
         "p": None if row[QUANTILES] is None else p_at(row[QUANTILES], 0.0),
         "covered": float(np.mean([one.covered for one in known])),
         "languages": len(known),
