@@ -9,17 +9,13 @@ import re
 import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 from scipy.stats import t as student
-
-from lape.experiments import frontier
-from lape.experiments.claim import Claim, beside, read
-from lape.study.claims import judge
 
 STUDIES = Path(__file__).parent
 MAIN = "gemma-3-270m"
@@ -389,18 +385,18 @@ def over_languages() -> pl.DataFrame:
     Of the languages' values alone, without their sentences' own spread, which is in the values already. Not the interval of the committed tables, a
     bootstrap that draws languages too: where a handful of them agree in sign it hardly ever reaches 0.
     """
-    studies = ("gemma-3-270m", "gemma-3-270m-reversed", "selection-finalists/documents", "smollm2-135m", "pv-smollm2")
-    return pl.concat([_over_languages(study) for study in studies])
+    return pl.concat([_over_languages(study) for some in COMPARED.values() for study in some])
+
+
+def _areas(study: str) -> pl.DataFrame:
+    """Other methods against LAPE over all levels, a row for each language that could be compared but English."""
+    found = table(study, "advantages").filter(~pl.col("language").is_in(["en", "mean"]), method="lape", at="area")
+    return found.drop_nulls("difference")
 
 
 @cache
 def _over_languages(study: str) -> pl.DataFrame:
-    rows = []
-    found = (
-        table(study, "advantages")
-        .filter(~pl.col("language").is_in(["mean", "en"]), method="lape", at="area")
-        .drop_nulls("difference")
-    )
+    rows, found = [], _areas(study)
     for rule in found["against"].unique(maintain_order=True):
         some = found.filter(against=rule)
         row: dict[str, Any] = {"study": study, "rule": rule, "languages": len(some)}
@@ -428,11 +424,7 @@ def rivals(study: str) -> Iterator[str]:
 
 def rivals_by_language(study: str) -> Iterator[str]:
     """The same over all levels, in each language by itself."""
-    found = (
-        table(study, "advantages")
-        .filter(pl.col("language") != "mean", method="lape", at="area")
-        .drop_nulls("difference")
-    )
+    found = _areas(study)
     for rule in found["against"].unique(maintain_order=True):
         cells = [_with_interval(row, "difference", 2) for row in found.filter(against=rule).iter_rows(named=True)]
         yield f"| {RULE_NAMES[rule]} | {' | '.join(cells)} |"
@@ -536,19 +528,23 @@ COMPARED = {**JUDGED, "Gemma 3 270M, 60 sentences of NTREX": ("selection-choice"
 
 def methods_judged() -> Iterator[str]:
     """Today's claims on methods, each for every language by itself, judged by the committed tables; they were put after these had been read."""
+    from lape.experiments import frontier
+    from lape.experiments.claim import beside, read
+
     for claim in read(beside(frontier.__file__)):
         cells = []
         for some in COMPARED.values():
-            found = [_judged_again(claim, study) for study in some]
+            found = [_measured(partial(_judged_again, claim), study) for study in some]
             cells.append(next((one for one in found if one), "–"))
         if set(cells) != {"–"}:
             yield f"| {claim.says} | {' | '.join(cells)} |"
 
 
-def _judged_again(claim: Claim, study: str) -> str:
-    found = table(study, "advantages") if (STUDIES / study / "tables/advantages.parquet").exists() else None
-    if found is None or claim.table != "advantages":
-        return ""
+def _judged_again(claim: Any, study: str) -> str:
+    """The verdict on a claim by a study's tables; nothing where there are none that it is of."""
+    from lape.study.claims import judge
+
+    found = table(study, "advantages")
     over = [one for one in found["language"].unique(maintain_order=True) if one not in ("en", "mean")]
     one = judge(claim, {"advantages": found}, {}, over)
     if one.verdict == "not run":

@@ -9,10 +9,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from lape.experiments import experiments
-from lape.experiments.claim import read
+from lape.experiments import experiments, frontier
+from lape.experiments.claim import beside, read
 from lape.experiments.forcing.table import RECORDS
 from lape.measure.methods import TUNED
+from lape.study.claims import judge
 
 HERE = Path(__file__).parents[2]
 STUDY = json.loads((HERE / "docs/studies/forcing/forcing.json").read_text(encoding="utf-8"))
@@ -95,25 +96,46 @@ def test_no_study_names_a_place_of_the_machine_it_was_made_on(study):
             assert not re.search(r"(?<![\w.])/(work|home|root|tmp|usr)/", text), path
 
 
-def test_the_page_of_results_says_every_verdict_of_a_study_of_its_table():
+SECTION = (HERE / "docs/results.md").read_text(encoding="utf-8").split("## The claims, judged")[1].split("\n## ")[0]
+ROWS = {
+    line.split(" | ")[0].removeprefix("| "): line.strip("| ").split(" | ")
+    for line in SECTION.splitlines()
+    if line.startswith("| ")
+}
+"""What a claim says -> the cells of its row."""
+COLUMNS = (
+    (1, "gemma-3-270m"),
+    (1, "selection-finalists/documents"),
+    (2, "gemma-3-270m-reversed"),
+    (3, "smollm2-135m"),
+)
+
+
+@pytest.mark.parametrize(("column", "study"), COLUMNS)
+def test_the_page_of_results_says_every_verdict_of_a_study_of_its_table(column, study):
     """In whole rows, which tests/docs/test_ledger.py compares; here: that no claim that was judged is left out, and that bold is what is confirmatory."""
-    section = (HERE / "docs/results.md").read_text(encoding="utf-8").split("## The claims, judged")[1].split("\n## ")[0]
-    rows = {line.split(" | ")[0].removeprefix("| "): line for line in section.splitlines() if line.startswith("| ")}
-    columns = (
-        (1, "gemma-3-270m"),
-        (1, "selection-finalists/documents"),
-        (2, "gemma-3-270m-reversed"),
-        (3, "smollm2-135m"),
-    )
-    for column, study in columns:
-        folder = HERE / "docs/studies" / study
-        claims = read(folder / "claims.toml")
-        methods = {one.says for one in claims if one.table == "advantages"}
-        for claim in json.loads((folder / "run.json").read_text(encoding="utf-8"))["claims"]:
-            (says,) = (one.says for one in claims if one.name == claim["name"])
-            if (
-                claim["verdict"] != "not run" and says not in methods
-            ):  # those are judged again, in each language by itself
-                said = rows[says].strip("| ").split(" | ")[column]
-                assert said.strip("*").startswith(claim["verdict"])
-                assert claim["standing"]["kind"] == "confirmatory" or not said.startswith("**")
+    folder = HERE / "docs/studies" / study
+    claims = {one.name: one for one in read(folder / "claims.toml")}
+    for one in json.loads((folder / "run.json").read_text(encoding="utf-8"))["claims"]:
+        if one["verdict"] != "not run" and claims[one["name"]].table != "advantages":  # those are judged anew, below
+            said = ROWS[claims[one["name"]].says][column]
+            assert said.strip("*").startswith(one["verdict"])
+            assert one["standing"]["kind"] == "confirmatory" or not said.startswith("**")
+
+
+@pytest.mark.parametrize(("column", "study"), [*COLUMNS, (3, "pv-smollm2"), (4, "selection-choice")])
+def test_the_page_of_results_judges_every_method_of_a_study_in_each_language(column, study):
+    table = tables_of(study)["advantages"]
+    over = [language for language in table["language"].unique(maintain_order=True) if language not in ("en", "mean")]
+    today = {one.name: one for one in read(beside(frontier.__file__)) if one.table == "advantages"}
+    was = [one for one in read(HERE / "docs/studies" / study / "claims.toml") if one.table == "advantages"]
+    about = {
+        method
+        for one in was
+        for method in ([one.where["against"]] if isinstance(one.where["against"], str) else one.where["against"])
+    }
+    assert about <= {one.where["against"] for one in today.values()}, "a method of which its study judged a claim"
+    for claim in today.values():
+        if claim.where["against"] in set(table["against"]):
+            verdict = judge(claim, {"advantages": table}, {}, over).verdict
+            assert ROWS[claim.says][column].startswith(verdict)

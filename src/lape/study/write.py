@@ -138,9 +138,7 @@ def methods(record: Mapping[str, Any]) -> str:
             f"every language in which they exceed it. Effects were measured on {evaluated['lines']} parallel sentences, evenly spread over the "
             f"text and each read by itself ({evaluated['tokens']} tokens per language on average; SHA-256 {evaluated['hash'][:16]}), "
             "as the change of the negative log-likelihood in nats per token when a language's neurons are set to 0. "
-            + "".join(
-                f"{said} " for parts, said in _measured(options).items() if {*parts.split()} - {*record["not_run"]}
-            )
+            + "".join(f"{said} " for parts, said in _measured(options).items() if {*parts} - {*record["not_run"]})
             + "Intervals of these effects are 95 % bootstraps (BCa, Efron 1987, with Student's t, under 400 units; else percentile; "
             f"{options['resamples']:,} resamples) over sentences, resampled jointly over languages and conditions. "
             f"{_of_claims(record)} Software: {versions}.",
@@ -149,8 +147,8 @@ def methods(record: Mapping[str, Any]) -> str:
     )
 
 
-def _measured(options: Mapping[str, Any]) -> dict[str, str]:
-    """Names of parts -> what a paper says of how they measure, if one of them ran."""
+def _measured(options: Mapping[str, Any]) -> dict[tuple[str, ...], str]:
+    """Parts -> what a paper says of how they measure, if one of them ran."""
     controls = (
         f"Beside each set are {options['draws']} draws of control neurons (a) as many at random in each layer, (b) for each neuron one of the "
         "ten of its layer that are nearest in written energy E[(a·u)²]·‖down column‖², without replacement "
@@ -166,7 +164,7 @@ def _measured(options: Mapping[str, Any]) -> dict[str, str]:
         "at .25, .5, .75 and 1 of that of LAPE's published sets, within the sizes measured, and averaged over these levels, in each language "
         "by itself; in means over languages these are a sample too, by Student's t."
     )
-    return {"perplexity": controls, "patching sufficiency": at_mean, "frontier": compared}
+    return {("perplexity",): controls, ("patching", "sufficiency"): at_mean, ("frontier",): compared}
 
 
 def _of_claims(record: Mapping[str, Any]) -> str:

@@ -200,7 +200,7 @@ def advantages(
             each = [_compared(curves, [one]) for one in found]
             corrected = holm_known([row["p"] for row in each])
             each = [row | {"p_holm": p} for row, p in zip(each, corrected, strict=True)]
-            whole = _compared(curves, [found[k] for k in chosen], sample=True)
+            whole = _compared(curves, [found[k] for k in chosen])
             if not enough(whole["languages"], len(chosen)):
                 whole |= dict.fromkeys(_INTERVALS)
             named = zip([*effects.languages, MEAN], [*each, whole | {"p_holm": whole["p"]}], strict=True)
@@ -248,8 +248,8 @@ def _pair(curves: _Curves, k: int, ours: _Curve, theirs: _Curve, at: float | str
     return _Compared(own, mine, others, worst, share, share_against, covered)
 
 
-def _compared(curves: _Curves, found: Sequence[_Compared | None], *, sample: bool = False) -> dict[str, Any]:
-    """A row of one language, or of the mean over several, which are a `sample` too."""
+def _compared(curves: _Curves, found: Sequence[_Compared | None]) -> dict[str, Any]:
+    """A row of one language, or of the mean over several, which are a sample too."""
     known = [one for one in found if one is not None]
     if not known:
         return {"p": None, "languages": 0, "favoured": 0}
@@ -264,7 +264,7 @@ def _compared(curves: _Curves, found: Sequence[_Compared | None], *, sample: boo
         name: float(mean(name)[0]) for name in ("own", "others", "others_against", "selectivity", "selectivity_against")
     }
     differences = np.stack([one.others_against - one.others for one in known], 1)
-    several = len(known) if sample and len(known) > 1 else None
+    several = len(known) if len(known) > 1 else None
     gap = mean("others_against") - mean("others")
     row = plain | drawn.plain("difference", gap, quantiles=True, conditions=several)
     return {
