@@ -86,6 +86,7 @@ def test_every_question_is_read_with_its_passage_and_its_answers(tmp_path):
     assert [one.id for one in found] == ["q0.0", "q0.1", "q1.0", "q1.1", "7"]
     assert [one.number for one in found] == [0, 1, 2, 3, 4]
     assert [one.article for one in found] == [0, 0, 1, 1, 1]
+    assert [one.passage for one in found] == [0, 0, 1, 1, 2]
     first = whole["data"][0]["paragraphs"][0]
     assert found[0].context == first["context"]
     assert found[0].text == first["qas"][0]["question"]
@@ -155,8 +156,8 @@ def test_an_id_that_comes_twice_is_refused(tmp_path):
 
 # --- the prompts ---
 
-ASKED = Question("1", 5, 2, "Il dort.\n", "Qui dort ?", ("il",))
-SHOT = Question("2", 0, 0, "Elle lit.", "Qui lit ?", ("Elle", "elle"))
+ASKED = Question("1", 5, 2, 2, "Il dort.\n", "Qui dort ?", ("il",))
+SHOT = Question("2", 0, 0, 0, "Elle lit.", "Qui lit ?", ("Elle", "elle"))
 
 
 def test_a_prompt_is_passage_question_and_the_word_for_answer_after_its_examples():
@@ -196,7 +197,7 @@ def test_a_chat_model_is_asked_in_its_template():
 
 
 def questions_in(articles):
-    return [Question(f"{k}", k, article, "c", "q", ("a",)) for k, article in enumerate(articles)]
+    return [Question(f"{k}", k, article, article, "c", "q", ("a",)) for k, article in enumerate(articles)]
 
 
 @CALM
@@ -317,17 +318,17 @@ def test_case_width_and_punctuation_do_not_count_but_order_does():
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Files whose accepted answers are what the unedited model writes; 24 questions of en, 8 of fr."""
+    """Files whose accepted answers are what the unedited model writes; 24 questions of en, 8 of fr, each of a passage of its own."""
     pytest.importorskip("rouge_score")
     folder = tmp_path_factory.mktemp("squad")
     found = {}
-    for language, articles in (("en", 12), ("fr", 4)):
-        path = written(folder / f"{language}.json", squad(articles))
+    for language, articles in (("en", 24), ("fr", 8)):
+        path = written(folder / f"{language}.json", squad(articles, each=1))
         answers = answering(
             model_of(), tokenizer_of(), neurons_of(), STATS, {language: path}, shots=0, draws=0, **FAST
         )["answers"].filter(pl.col("condition") == "none")
         words = [answer if tokens(answer) else "nothing" for answer in answers["answer"]]
-        found[language] = written(path, squad(articles, words=words))
+        found[language] = written(path, squad(articles, each=1, words=words))
     return found
 
 
@@ -390,9 +391,9 @@ def test_the_table_holds_means_and_differences_question_by_question(found):
             assert row["difference_f1"] == pytest.approx(rows["f1"].mean() - base["f1"].mean())
 
 
-def test_intervals_are_paired_and_there_are_none_under_20_questions(found):
+def test_intervals_are_paired_and_there_are_none_under_20_passages(found):
     few = found["answering"].filter(pl.col("language") == "fr")
-    assert few.select(pl.col("^.*_(low|high)$")).null_count().sum_horizontal()[0] == 8 * len(few)
+    assert few.select(pl.col("^.*_(low|high)$")).null_count().sum_horizontal()[0] == 10 * len(few)
     drawn = Resamples(24, 100, 0)
     off = found["answers"].filter((pl.col("language") == "en") & (pl.col("condition") == "off"))["f1"].to_numpy()
     none = found["answers"].filter((pl.col("language") == "en") & (pl.col("condition") == "none"))["f1"].to_numpy()
@@ -409,19 +410,53 @@ def test_the_same_question_shares_its_resamples_over_languages(found):
     """Two languages with the same scores have the same intervals, even where one was asked only some of the questions."""
     one = found["answers"].filter(pl.col("language") == "en")
     table = table_of(pl.concat([one, one.with_columns(language=pl.lit("fr"))]), AnsweringOptions(resamples=100))
-    halves = [table.filter(pl.col("language") == k).drop("language") for k in ("en", "fr")]
+    halves = [
+        table.filter(pl.col("language") == k).select(pl.exclude("language", "^below_control.*$")) for k in ("en", "fr")
+    ]
     assert halves[0].equals(halves[1])
+
+
+def test_a_set_is_beside_the_mean_of_its_controls_question_by_question_and_over_their_draws(found):
+    scored = {
+        key: part["f1"].to_numpy()
+        for key, part in found["answers"]
+        .filter(pl.col("language") == "en")
+        .partition_by("condition", "draw", as_dict=True)
+        .items()
+    }
+    drawn = Resamples(24, 100, 0)
+    each = np.stack([drawn.sums(scored["control", k] - scored["off", 0]) / 24 for k in (0, 1)], 1)
+    by_hand = (each * drawn.crossed(2, 0)).sum(1) / 2
+    row = found["answering"].filter((pl.col("language") == "en") & (pl.col("condition") == "off")).row(0, named=True)
+    ends = (row["below_control"], row["below_control_low"], row["below_control_high"])
+    assert ends == pytest.approx(drawn.interval(by_hand))
+    rest = found["answering"].filter(pl.col("condition") != "off")
+    assert rest["below_control"].null_count() == len(rest)
+
+
+def test_questions_of_a_passage_are_drawn_together():
+    """Five questions of a passage that are answered alike say no more than one."""
+    random, rows = np.random.default_rng(0), []
+    for condition in ("none", "off", "control"):
+        for passage, right in enumerate(random.random(30) < {"none": 0.9, "off": 0.2, "control": 0.7}[condition]):
+            of = {"language": "fr", "condition": condition, "draw": 0, "passage": passage}
+            rows += [{**of, "number": 5 * passage + k, "exact": right, "f1": right, "rouge_l": right} for k in range(5)]
+    five = pl.DataFrame(rows, schema=ANSWERS)
+    one = five.filter(pl.col("number") % 5 == 0)
+    tables = [table_of(some, AnsweringOptions(resamples=200)).drop("questions") for some in (five, one)]
+    for a, b in zip(*(table.select(pl.exclude(pl.String, pl.List)).rows() for table in tables), strict=True):
+        assert a == pytest.approx(b, nan_ok=True)
 
 
 def test_fewer_questions_and_examples_of_other_articles(files):
     found = answering(model_of(), tokenizer_of(), neurons_of(), STATS, files, questions=3, draws=0, **FAST)["answers"]
     assert found.filter(pl.col("condition") == "none")["id"].to_list() == [
         "q0.0",
-        "q4.0",
         "q8.0",
+        "q16.0",
         "q0.0",
-        "q1.0",
-        "q2.1",
+        "q2.0",
+        "q5.0",
     ]
     asked, every = spread(read_squad(files["fr"]), 3), read_squad(files["fr"])
     prompts = [passage_prompt(tokenizer_of(), q, "fr", shots_for(q, every, 1, 0)) for q in asked]

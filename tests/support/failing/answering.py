@@ -1,4 +1,4 @@
-"""Steered, the model answers as it does unedited in one language, and worse in the other."""
+"""Steered, or with the set off and not its control, the model answers as it does unedited in one language, and worse or better in the other."""
 
 from __future__ import annotations
 
@@ -15,8 +15,26 @@ def _no_better():
         steered = np.clip(base + random.normal(-worse, 0.2, 60), 0, 1)
         for condition, scores in (("none", base), ("steered", steered)):
             of = {"language": language, "condition": condition, "draw": 0}
-            rows += [{**of, "number": k, "exact": 0.0, "f1": f1, "rouge_l": f1} for k, f1 in enumerate(scores)]
+            rows += [
+                {**of, "number": k, "passage": k, "exact": 0.0, "f1": f1, "rouge_l": f1} for k, f1 in enumerate(scores)
+            ]
     return {"answering": table_of(pl.DataFrame(rows, schema=ANSWERS), AnsweringOptions(resamples=300))}, ["fr", "zh"]
 
 
-FAILING = {"F1 of answers about passages, steered above unedited": _no_better}
+def _no_worse():
+    random, rows = np.random.default_rng(0), []
+    for language, better in (("fr", 0.0), ("zh", 0.3)):
+        control = random.random(60)
+        off = np.clip(control + random.normal(better, 0.2, 60), 0, 1)
+        for condition, scores in (("none", control), ("off", off), ("control", control)):
+            of = {"language": language, "condition": condition, "draw": 0}
+            rows += [
+                {**of, "number": k, "passage": k, "exact": 0.0, "f1": f1, "rouge_l": f1} for k, f1 in enumerate(scores)
+            ]
+    return {"answering": table_of(pl.DataFrame(rows, schema=ANSWERS), AnsweringOptions(resamples=300))}, ["fr", "zh"]
+
+
+FAILING = {
+    "F1 of answers about passages, steered above unedited": _no_better,
+    "F1 of answers about passages, below that with control neurons off": _no_worse,
+}

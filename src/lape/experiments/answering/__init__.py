@@ -7,16 +7,20 @@ from pathlib import Path
 
 from lape.data.languages import paths_by_tag
 from lape.errors import TextError
-from lape.experiments.answering.run import TABLE, answering
+from lape.experiments.answering.run import ANSWERS, TABLE, answering
 from lape.experiments.claim import beside
 from lape.experiments.context import Context, Tables
-from lape.experiments.experiment import MODEL, Cost, Experiment, named
+from lape.experiments.experiment import MODEL, Cost, Experiment, default_section, named
+from lape.experiments.section import Section
 from lape.experiments.table import Table
-from lape.figures.captions import QUESTIONS, counted
+from lape.figures.captions import PASSAGES, counted
 from lape.figures.dots import dots
 from lape.figures.figure import Figure
 
 __all__ = ["EXPERIMENT", "answering"]
+
+ANSWERED = {name: kind for name, kind in ANSWERS.items() if name not in ("question", "accepted")}
+"""What is kept of each answer: all but what stands in the file that the questions are from."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,8 @@ class AnsweringStudy:
     """TAG=FILE, once per language: questions about passages, in SQuAD's format."""
     questions: int = 20
     """Questions of each language that are answered with neurons off."""
+    answer_draws: int = 1
+    """Draws of matched control neurons with which those questions are answered, in every language."""
 
     @property
     def files(self) -> dict[str, Path]:
@@ -56,18 +62,23 @@ def _run(context: Context, options: AnsweringStudy) -> Tables:
         context.stats,
         options.files,
         questions=options.questions,
+        draws=options.answer_draws,
         resamples=context.options.resamples,
         seed=context.options.seed,
         progress=context.progress,
     )
     context.note("answering", *found.notes)
-    return {"answering": found["answering"]}
+    return {"answering": found["answering"], "answered": found["answers"].select(*ANSWERED)}
 
 
 def _cost(_context: Context, options: AnsweringStudy) -> Cost:
-    """Four conditions per language, each answer of at most 32 tokens; reading the passages comes on top."""
-    prompts = options.questions * len(options.files) * 4
+    """Unedited, off, steered and each draw of the control, per language; each answer of at most 32 tokens; reading the passages comes on top."""
+    prompts = options.questions * len(options.files) * (3 + options.answer_draws)
     return Cost(body_tokens=prompts * 400, new_tokens=32 * max(1, prompts // 8))
+
+
+def _section(tables: Tables) -> Section:
+    return default_section(EXPERIMENT, {"answering": tables["answering"]} if "answering" in tables else {})
 
 
 EXPERIMENT = Experiment(
@@ -78,9 +89,12 @@ EXPERIMENT = Experiment(
     run=_run,
     tables={
         "answering": Table(
-            "Scores of the answers in each condition, 0 to 1, and their change of F1 from the unedited model; one greedy answer to each question.",
+            "Scores of the answers in each condition, 0 to 1, and their change of F1 from the unedited model; with the set off, how much lower F1 is than with "
+            "matched neurons off, on the mean of their draws; one greedy answer to each question.",
             TABLE,
-        )
+            added=("energy_ratio", "below_control", "below_control_low", "below_control_high"),
+        ),
+        "answered": Table("Every answer, by the id of its question, with its scores.", ANSWERED),
     },
     needs=(MODEL, GIVEN),
     cost=_cost,
@@ -95,10 +109,11 @@ EXPERIMENT = Experiment(
                 "Change of the answers' F1 from that of the unedited model, question by question; one greedy answer to each question.",
                 "questions",
                 "questions",
-                QUESTIONS,
+                PASSAGES,
             ),
         ),
     ),
+    section=_section,
     claims=beside(__file__),
     reads=lambda options: options.files,
 )

@@ -40,21 +40,26 @@ ANSWERS = {
     **dict.fromkeys(("language", "condition"), pl.String),
     "draw": pl.Int64,
     "id": pl.String,
-    "number": pl.Int64,
+    **dict.fromkeys(("number", "passage"), pl.Int64),
     **dict.fromkeys(("question", "accepted", "answer"), pl.String),
     **dict.fromkeys(SCORES, pl.Float64),
+    "energy_ratio": pl.Float64,
 }
-"""One row per language, condition, draw of control neurons (0 for all else) and question. `number`: its place in the file;
-`accepted`: the first right answer; `answer`: the first line written; the scores, 0 to 1: `lape.experiments.answering.scores.overlap`.
+"""One row per language, condition, draw of control neurons (0 for all else) and question. `number`: its place in the file, and `passage` that of its
+passage; `accepted`: the first right answer; `answer`: the first line written; the scores, 0 to 1: `lape.experiments.answering.scores.overlap`;
+`energy_ratio`: the set's written energy over the control's.
 """
 TABLE = {
     **dict.fromkeys(("language", "condition"), pl.String),
     **dict.fromkeys(("draw", "questions"), pl.Int64),
     **{f"{score}{end}": pl.Float64 for score in SCORES for end in ENDS},
-    **resampled("difference_f1"),
+    **resampled("difference_f1", "below_control"),
+    "energy_ratio": pl.Float64,
 }
-"""One row per language, condition and draw: mean scores over questions, and the mean difference of F1 to `none` question by
-question, with 95 % bootstrap intervals over questions and, of the difference, the bootstrap's quantiles; null under 20 questions.
+"""One row per language, condition and draw: mean scores over questions, and the mean difference of F1 to `none` question by question, with 95 %
+bootstrap intervals over passages, whose questions stay together, and, of the difference, the bootstrap's quantiles; null under 20 passages.
+`below_control`, of `off` alone: how much lower its F1 is than the mean over the draws of control neurons, over these draws too.
+`energy_ratio`, of a control: the set's written energy over its own.
 """
 
 
@@ -73,7 +78,7 @@ class AnsweringOptions(GenerationOptions):
     draws: int = 1
     """Draws of matched control neurons."""
     resamples: int = 2000
-    """Bootstrap resamples of the questions behind the 95 % intervals."""
+    """Bootstrap resamples of the passages behind the 95 % intervals."""
     seed: int = 0
     """Seed of the shots, the control draws and the bootstrap."""
 
@@ -108,7 +113,7 @@ def answering(
     many other neurons at 0, in the same layers the nearest in written energy). Every condition is given the same prompts. Ours; the paper
     does not give its own set-up.
 
-    Gives the tables `answering` (`TABLE`: mean scores, 0 to 1, with 95 % intervals over questions) and `answers` (`ANSWERS`); notes say what was left
+    Gives the tables `answering` (`TABLE`: mean scores, 0 to 1, with 95 % intervals over passages) and `answers` (`ANSWERS`); notes say what was left
     out. Raises TextError for files that cannot be used, MismatchError for another model's neurons or statistics, OptionError for passages that do not
     fit the model or where the extra `eval` is missing.
 
@@ -211,10 +216,12 @@ def _judged(language: str, condition: Condition, asked: Sequence[Question], writ
             "draw": condition.draw,
             "id": question.id,
             "number": question.number,
+            "passage": question.passage,
             "question": question.text,
             "accepted": question.answers[0],
             "answer": answer,
             **overlap(answer, question.answers)._asdict(),
+            "energy_ratio": condition.energy_ratio,
         }
         for question, answer in zip(asked, written, strict=True)
     ]
@@ -222,23 +229,45 @@ def _judged(language: str, condition: Condition, asked: Sequence[Question], writ
 
 
 def table_of(answers: pl.DataFrame, options: AnsweringOptions) -> pl.DataFrame:
-    """Mean scores with intervals; columns: `TABLE`. Questions of one number share their resamples over all languages."""
-    drawn = Resamples(int(answers["number"].max()) + 1, options.resamples, options.seed)  # type: ignore[arg-type]
+    """Mean scores with intervals; columns: `TABLE`. Passages of one number share their resamples over all languages."""
+    drawn = Resamples(int(answers["passage"].max()) + 1, options.resamples, options.seed)  # type: ignore[arg-type]
     rows = []
-    parts = answers.partition_by("language", "condition", "draw", as_dict=True, maintain_order=True)
-    for (language, condition, draw), part in parts.items():
-        found = part.sort("number")
-        row: dict[str, Any] = {"language": language, "condition": condition, "draw": draw, "questions": len(found)}
-        at = found["number"].to_numpy()
-        for score in SCORES:
-            row |= drawn.named(score, _means(drawn, at, found[score]))
-        if condition != NONE.name:
-            base = answers.filter((pl.col("language") == language) & (pl.col("condition") == NONE.name)).sort("number")
-            row |= drawn.named("difference_f1", _means(drawn, at, found["f1"] - base["f1"]), quantiles=True)
-        rows.append(row)
+    for at, (language, mine) in enumerate(_parts(answers, "language").items()):
+        scored = {key: part.sort("number") for key, part in _parts(mine, "condition", "draw").items()}
+        base = scored[NONE.name, 0]["f1"]
+        # draws of one language say nothing of another's
+        below = _below_control(drawn, scored, options.seed + at)
+        for (condition, draw), found in scored.items():
+            row: dict[str, Any] = dict(zip(TABLE, (*language, condition, draw, len(found)), strict=False))
+            for score in SCORES:
+                row |= drawn.named(score, _means(drawn, found["passage"], found[score]))
+            if condition != NONE.name:
+                change = _means(drawn, found["passage"], found["f1"] - base)
+                row |= drawn.named("difference_f1", change, quantiles=True)
+            if condition == "off" and below is not None:
+                row |= drawn.named("below_control", below, quantiles=True)
+            row["energy_ratio"] = found["energy_ratio"].first()
+            rows.append(row)
     return pl.DataFrame(rows, schema=TABLE)
 
 
-def _means(drawn: Resamples, at: NDArray[np.int64], values: pl.Series) -> Floats:
+def _parts(frame: pl.DataFrame, *by: str) -> dict[tuple[Any, ...], pl.DataFrame]:
+    return dict(frame.partition_by(*by, as_dict=True, maintain_order=True))
+
+
+def _below_control(
+    drawn: Resamples, scored: Mapping[tuple[Any, ...], pl.DataFrame], seed: int
+) -> NDArray[np.float64] | None:
+    """(rows,) the mean F1 over draws of control neurons, less that with the set off; None where either is missing."""
+    off, controls = scored.get(("off", 0)), [part for key, part in sorted(scored.items()) if key[0] == "control"]
+    if off is None or not controls:
+        return None
+    each = np.stack([_means(drawn, part["passage"], part["f1"]) for part in controls], 1)
+    lost: Floats = np.average(each, axis=1, weights=drawn.crossed(len(controls), seed))
+    return lost - _means(drawn, off["passage"], off["f1"])
+
+
+def _means(drawn: Resamples, passage: pl.Series, values: pl.Series) -> Floats:
     """(rows,) mean over the questions that were asked."""
+    at = passage.to_numpy()
     return drawn.ratio(by_unit(at, values, drawn.count), by_unit(at, np.ones(len(at)), drawn.count))

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ class Question:
     """Its place among the file's questions: in parallel files the same number is the same question."""
     article: int
     """The place of its article in the file."""
+    passage: int
+    """The place of its passage in the file."""
     context: str
     text: str
     answers: tuple[str, ...]
@@ -55,16 +58,17 @@ def _parsed(path: Path) -> Any:
 
 
 def _questions(whole: Any, path: str) -> Iterator[Question]:
-    number = 0
+    number, passages = 0, count()
     for article, (one, at) in enumerate(_items(whole, "data", path)):
         for paragraph, within in _items(one, "paragraphs", f"{at}"):
+            passage = next(passages)
             context = _text(paragraph, "context", within)
             for asked, place in _items(paragraph, "qas", within):
                 texts = [_text(answer, "text", where).strip() for answer, where in _items(asked, "answers", place)]
                 answers = tuple(dict.fromkeys(text for text in texts if text))
                 if answers:
-                    id = _text(asked, "id", place)
-                    yield Question(id, number, article, context, _text(asked, "question", place), answers)
+                    id, text = _text(asked, "id", place), _text(asked, "question", place)
+                    yield Question(id, number, article, passage, context, text, answers)
                     number += 1
 
 
