@@ -332,6 +332,11 @@ def otherwise(study: str) -> pl.DataFrame:
     return control.join(taken, on="language").join(mean, on="language", maintain_order="left")
 
 
+def otherwise_qwen() -> pl.DataFrame:
+    """The same of the smaller Qwen2.5-Coder."""
+    return otherwise("qwen2.5-coder-0.5b")
+
+
 def needed_otherwise(study: str) -> Iterator[str]:
     """The rows of `otherwise`."""
     for row in otherwise(study).iter_rows(named=True):
@@ -385,7 +390,10 @@ def over_languages() -> pl.DataFrame:
     Of the languages' values alone, without their sentences' own spread, which is in the values already. Not the interval of the committed tables, a
     bootstrap that draws languages too: where a handful of them agree in sign it hardly ever reaches 0.
     """
-    return pl.concat([_over_languages(study) for some in COMPARED.values() for study in some])
+    every = [study for some in COMPARED.values() for study in some]
+    return pl.concat(
+        [_over_languages(study) for study in every if (STUDIES / study / "tables/advantages.parquet").exists()]
+    )
 
 
 def _areas(study: str) -> pl.DataFrame:
@@ -490,6 +498,8 @@ JUDGED = {
     "Gemma 3 270M": (MAIN, "selection-finalists/documents"),
     "the other way round": ("gemma-3-270m-reversed",),
     "SmolLM2 135M": ("smollm2-135m", "pv-smollm2"),
+    "Qwen2.5-Coder 0.5B": ("qwen2.5-coder-0.5b",),
+    "Qwen2.5-Coder 1.5B": ("qwen2.5-coder-1.5b",),
 }
 """The studies of each model whose verdicts docs/results.md sets side by side."""
 RUN_AGAIN = {("smollm2-135m", "LAPE above LAP and LAVE")}

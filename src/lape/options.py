@@ -37,6 +37,17 @@ def count(text: str) -> int:
         raise OptionError(f"{text!r} is not a number of tokens. Expected something like 500, 20k or 1M.") from error
 
 
+def separated(text: str | None) -> list[str]:
+    """Names with commas or spaces between, as people write several in one option; none where nothing is given.
+
+    Example:
+        >>> from lape.options import separated
+        >>> separated("fr, zh-Hant,id")
+        ['fr', 'zh-Hant', 'id']
+    """
+    return (text or "").replace(",", " ").split()
+
+
 def check_choices(options: object) -> None:
     """Refuse a value that is not among a field's choices."""
     for name, kind in get_type_hints(type(options)).items():

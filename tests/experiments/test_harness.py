@@ -357,13 +357,13 @@ def command(saved, tasks, *more, names="choose"):
 
 
 def test_the_verb_writes_tables_and_shows_them(saved, tasks, capsys):
-    assert run(command(saved, tasks, "--languages", "fr", "--steer")) == 0
+    assert run(command(saved, tasks, "--languages", "fr,en", "--steer")) == 0
     said = capsys.readouterr().out
     folder = saved / "run" / "eval"
     assert {path.name for path in folder.iterdir()} == {"tasks.parquet", "documents.parquet", "run.json"}
     table = pl.read_parquet(folder / "tasks.parquet")
     assert set(table["condition"]) == {"none", "off", "steered", "control"}
-    assert set(table["language"]) == {"", "fr"}
+    assert set(table["language"]) == {"", "fr", "en"}
     assert dict(table.schema) == TABLE
     held = json.loads((folder / "run.json").read_text())
     assert held["verb"] == "eval"

@@ -108,6 +108,8 @@ COLUMNS = (
     (1, "selection-finalists/documents"),
     (2, "gemma-3-270m-reversed"),
     (3, "smollm2-135m"),
+    (4, "qwen2.5-coder-0.5b"),
+    (5, "qwen2.5-coder-1.5b"),
 )
 
 
@@ -123,7 +125,7 @@ def test_the_page_of_results_says_every_verdict_of_a_study_of_its_table(column, 
             assert one["standing"]["kind"] == "confirmatory" or not said.startswith("**")
 
 
-@pytest.mark.parametrize(("column", "study"), [*COLUMNS, (3, "pv-smollm2"), (4, "selection-choice")])
+@pytest.mark.parametrize(("column", "study"), [*COLUMNS[:-1], (3, "pv-smollm2"), (6, "selection-choice")])
 def test_the_page_of_results_judges_every_method_of_a_study_in_each_language(column, study):
     table = tables_of(study)["advantages"]
     over = [language for language in table["language"].unique(maintain_order=True) if language not in ("en", "mean")]

@@ -357,6 +357,8 @@ def test_the_paragraph_of_methods_says_what_was_done_and_nothing_else(whole):
         alone = methods(record | {"not_run": record["not_run"] | dict.fromkeys(others, "not asked for")})
         assert words not in without
         assert words in alone
+    few = methods(record | {"options": record["options"] | {"draws": 3, "elsewhere": 4}})
+    assert "(3 draws of these on the other languages too)" in few
 
 
 def test_latex_tables_are_rectangular_and_escaped(whole):

@@ -24,6 +24,7 @@ from lape.measure.language_confusion import ALL
 from lape.measure.result import Result
 from lape.model.identity import describe
 from lape.model.load import ModelOptions
+from lape.options import separated
 from lape.ship import lora
 from lape.store import files
 from lape.store.draft import Draft
@@ -88,7 +89,7 @@ def confusion(
     overwrite
         Replace an existing folder.
     """
-    wanted = languages.replace(",", " ").split() if languages else []
+    wanted = separated(languages)
     if at_most is not None and not 0 <= at_most < 1:
         raise OptionError(f"at_most is {at_most}. Expected a share of answers, such as 0.05.")
     judge = {"words": words, "lid": lid}

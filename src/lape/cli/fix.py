@@ -27,7 +27,7 @@ from lape.experiments.known import placeholders, recorded_in
 from lape.measure.result import Result
 from lape.model.identity import describe
 from lape.model.load import ModelOptions
-from lape.options import Tokens, flags
+from lape.options import Tokens, flags, separated
 from lape.ship.export import said_in
 from lape.ship.layout import without_places
 from lape.ship.server import vllm_options
@@ -103,7 +103,7 @@ def fix(
     stats = None if run is None else ActivationStats.load(run_of(model, run))
     texts = _texts(model, wanted, text, run)
     draft = Draft(to or _WHERE, overwrite)
-    kept = keep.replace(",", " ").split() if keep else []
+    kept = separated(keep)
     how: dict[str, Any] = {**vars(options), "words": words, "lid": lid, "keep": kept, "stats": stats, "tokens": tokens}
     with progress() as report:
         loaded, tokenizer = load_matching(model, loading, report, **({"statistics": stats} if stats else {}))

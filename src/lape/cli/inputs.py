@@ -19,6 +19,7 @@ from lape.model.find import find
 from lape.model.gguf import place
 from lape.model.identity import check_made_with
 from lape.model.load import ModelOptions, gguf_file, load
+from lape.options import separated
 from lape.progress import Progress
 from lape.recording.run import checked_texts
 from lape.store.run import read_record
@@ -106,7 +107,7 @@ def run_of(model: str, run: Path | None) -> Path:
 
 def neurons_of(path: Path, languages: str | None, width: int | None) -> LanguageNeurons:
     """Language neurons from a run, a file, or a published .pth."""
-    names = [name for name in languages.replace(",", " ").split() if name] if languages else None
+    names = separated(languages) or None
     if path.is_dir() and not (path / "neurons.safetensors").exists():
         raise FileError(f"{path} holds no neurons yet. Type: lape identify {quote(str(path))}")
     return LanguageNeurons.load(path, languages=names, width=width)

@@ -17,6 +17,7 @@ from lape.errors import OptionError
 from lape.experiments.claim import Claim, parsed, read
 from lape.experiments.context import Context
 from lape.figures.write import available
+from lape.options import separated
 from lape.recording.record import record
 from lape.store import files
 from lape.store.draft import Draft
@@ -85,7 +86,7 @@ def study(
             "There is neither text to record nor a run. Give --text TAG=PATH, once or more, or --run RUN."
         )
     draft = Draft(to, overwrite)
-    wanted = chosen_parts((parts or "").replace(",", " ").split(), options.quick)
+    wanted = chosen_parts(separated(parts), options.quick)
     toml, judged = _claims(claims)
     with ExitStack() as held:
         if not plan_only:

@@ -8,6 +8,7 @@ from typing import TypeAlias
 from lape.data.languages import tag
 from lape.errors import OptionError, TextError
 from lape.measure.answer_fluency import FEWEST, GUARANTEED, WANTED
+from lape.options import separated
 from lape.signs import many
 
 Pair: TypeAlias = tuple[str, str]
@@ -24,7 +25,7 @@ def pairs_of(languages: Sequence[str], spec: str) -> list[Pair]:
         n = len(languages)
         steps = [step for step in range(1, n) if step % 3 == 1]
         return [(languages[k], languages[(k + step) % n]) for step in steps for k in range(n)]
-    return [_named(part, every, languages) for part in spec.replace(",", " ").split()]
+    return [_named(part, every, languages) for part in separated(spec)]
 
 
 def _named(part: str, every: Sequence[Pair], languages: Sequence[str]) -> Pair:

@@ -26,7 +26,7 @@ from lape.measure.intervals import Interval
 from lape.measure.result import Result
 from lape.model.body import evaluating, unwrapped
 from lape.model.identity import check_made_with
-from lape.options import given, not_negative, positive
+from lape.options import given, not_negative, positive, separated
 from lape.progress import Progress, each, silent
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
@@ -58,7 +58,7 @@ class HarnessOptions:
     """How tasks of lm-eval are run."""
 
     languages: tuple[str, ...] | None = None
-    """Whose neurons are switched off. Default: those of every language that has some."""
+    """Whose neurons are switched off, with commas between or one by one. Default: those of every language that has some."""
     limit: int | None = None
     """At most this many documents of each task. Default: all."""
     shots: int | None = None
@@ -115,7 +115,7 @@ def harness(
     check_made_with(model, tokenizer, neurons=neurons, statistics=stats)
     runs: list[tuple[str, Condition]] = [("", NONE)]
     notes: list[str] = []
-    for language in [tag(one) for one in options.languages or neurons]:
+    for language in [tag(one) for several in options.languages or neurons for one in separated(several)]:
         found, why = conditions(model, neurons, stats, language, steer=steer, draws=options.draws, seed=options.seed)
         runs += [(language, condition) for condition in found]
         notes += why
@@ -146,7 +146,7 @@ def find_tasks(patterns: Sequence[str], include: Path | None = None) -> Tasks:
     all its task files for this, half a minute; not so where the folder alone holds every task that is named in full.
     """
     need("eval", "Running tasks", "lm_eval")
-    wanted = [one.strip() for pattern in patterns for one in pattern.split(",") if one.strip()]
+    wanted = [one for pattern in patterns for one in separated(pattern)]
     if not wanted:
         raise OptionError("No task was named. Give some, such as tasks=['belebele_*', 'xnli_*'].")
     if include is not None and not include.is_dir():

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from lape.data.corpus import Corpus
 from lape.data.windows import Batch
 from lape.model.site import Sites
+from lape.options import separated
 from lape.progress import Progress, silent
 from lape.recording.engine import RecordOptions
 from lape.values.quantity import Quantity
@@ -139,7 +140,7 @@ class Observer:
 
 def named(options: RecordOptions) -> list[str]:
     """The names in `also`."""
-    return [name for name in (options.also or "").replace(",", " ").split() if name]
+    return separated(options.also)
 
 
 SAID: dict[Way, str] = {
