@@ -16,7 +16,7 @@ from lape.figures.style import COLOURS, GREY, STYLE, Paper, blank, legend
 
 DOCS = Path(__file__).parents[1]
 PAPER = Path(__file__).parent / "paper"
-PAIRS = (*AKIN, ("zh", "vi"), ("es", "de"), ("fr", "de"))
+PAIRS = (*AKIN, ("zh", "vi"), ("fr", "vi"), ("es", "de"), ("fr", "de"))
 BINS = 20
 
 
