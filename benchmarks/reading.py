@@ -3,8 +3,9 @@
     python benchmarks/reading.py data/xquad --languages en es vi zh --questions 400 --out tasks
     lape eval MODEL --run RUN --tasks reading_es,reading_vi,reading_zh --include-path tasks --out eval
 
-The wrong answers answer other questions about the same passage, or the same article where it has too few. `acc_norm` of lm-eval takes the answer of highest
-log-likelihood a byte; chance is a quarter. Questions are spread evenly over the file, and the same in every language, since the files are parallel.
+Passage, question and the word for answer stand in the frame of the language, without a chat template. The wrong answers answer other questions about the
+same passage, or the same article where it has too few. `acc_norm` of lm-eval takes the answer of highest log-likelihood a byte; chance is a quarter.
+Questions are spread evenly over the file, and the same in every language, since the files are parallel.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import json
 import random
 from pathlib import Path
 
-from lape.experiments.answering.passages import spread
+from lape.experiments.answering.passages import passage_prompt, spread
 from lape.experiments.answering.squad import Question, read_squad
 
 TASK = """\
@@ -24,10 +25,10 @@ dataset_kwargs:
   data_files: {{test: {data}}}
 test_split: test
 output_type: multiple_choice
-doc_to_text: "{{{{passage}}}}\\n\\n{{{{question}}}}\\n"
+doc_to_text: "{{{{prompt}}}}"
 doc_to_choice: "{{{{choices}}}}"
 doc_to_target: label
-target_delimiter: ""
+target_delimiter: " "
 metric_list: [{{metric: acc, aggregation: mean, higher_is_better: true}}, {{metric: acc_norm, aggregation: mean, higher_is_better: true}}]
 metadata: {{version: 1.0}}
 """
@@ -58,7 +59,7 @@ def main() -> None:
         rows = []
         for one in spread(asked, given.questions):
             drawn, label = choices(one, asked, given.seed)
-            rows.append({"passage": one.context, "question": one.text, "choices": drawn, "label": label})
+            rows.append({"prompt": passage_prompt(None, one, language), "choices": drawn, "label": label})
         data = given.out / f"{language}.jsonl"
         data.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
         (given.out / f"reading_{language}.yaml").write_text(
