@@ -57,7 +57,7 @@ class Result:
     says: str = ""
     """Text of the page, in which a figure of a table is a field, as in `{own:.2f}`."""
     table: str = ""
-    """Name of a table of the source, `file.json/key`, `reread.NAME` for a function of docs/studies/reread.py, or a page that shows output."""
+    """Name of a table of the source, `file.json/key`, `reread.NAME` for a function of docs/studies/reread.py with its arguments, or a page of output."""
     row: str = ""
     """Which rows of the table, as in SQL: `language = 'zh'`."""
     value: str = "*"
@@ -157,6 +157,12 @@ def reread() -> ModuleType:
     return module
 
 
+def called(name: str) -> Any:
+    """What a function of docs/studies/reread.py gives, named with its arguments after it."""
+    function, *given = name.split()
+    return getattr(reread(), function)(*given)
+
+
 def place(result: Result, sources: dict[str, Source]) -> str:
     """The table of a result, as the ledger names it; nothing where there is none."""
     if result.lines or result.table.startswith("reread."):
@@ -173,7 +179,7 @@ def frame(path: str) -> pl.DataFrame:
     if file.endswith(".md"):
         return printed(file)
     if file == "docs/studies/reread.py":
-        made: pl.DataFrame = getattr(reread(), key)()
+        made: pl.DataFrame = called(key)
         return made
     if not (ROOT / file).is_file():
         raise Wrong(f"no table {file}")
@@ -243,8 +249,7 @@ def said(result: Result, sources: dict[str, Source]) -> list[list[tuple[str, str
     """The texts of a result, each in pieces."""
     if not result.lines:
         return [pieces(result, sources)]
-    name, *given = result.lines.split()
-    return [[("", one)] for one in getattr(reread(), name)(*given) if not one.startswith("|--")]
+    return [[("", one)] for one in called(result.lines) if not one.startswith("|--")]
 
 
 def pattern(parts: Sequence[tuple[str, str]], value: str | None = None) -> str:

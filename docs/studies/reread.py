@@ -332,11 +332,6 @@ def otherwise(study: str) -> pl.DataFrame:
     return control.join(taken, on="language").join(mean, on="language", maintain_order="left")
 
 
-def otherwise_qwen() -> pl.DataFrame:
-    """The same of the smaller Qwen2.5-Coder."""
-    return otherwise("qwen2.5-coder-0.5b")
-
-
 def needed_otherwise(study: str) -> Iterator[str]:
     """The rows of `otherwise`."""
     for row in otherwise(study).iter_rows(named=True):

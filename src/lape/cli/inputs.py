@@ -107,7 +107,7 @@ def run_of(model: str, run: Path | None) -> Path:
 
 def neurons_of(path: Path, languages: str | None, width: int | None) -> LanguageNeurons:
     """Language neurons from a run, a file, or a published .pth."""
-    names = separated(languages) or None
+    names = separated(languages) if languages else None
     if path.is_dir() and not (path / "neurons.safetensors").exists():
         raise FileError(f"{path} holds no neurons yet. Type: lape identify {quote(str(path))}")
     return LanguageNeurons.load(path, languages=names, width=width)
