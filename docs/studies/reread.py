@@ -290,23 +290,34 @@ def rule_english(study: str) -> Iterator[str]:
 # What sets cause: needed, enough, and beside other methods
 
 
+def hardest_hit(study: str) -> pl.DataFrame:
+    """With each language's published set off, what it loses by itself (`own`), and the other that loses most (`other`, `lost`), in nats per sentence."""
+    lost = table(study, "perplexity")
+    own = lost.filter(pl.col("off") == pl.col("language")).select(language="off", own="delta_sentence")
+    others = (
+        lost.filter(pl.col("off") != pl.col("language"))
+        .sort("delta_sentence", descending=True)
+        .unique("off", keep="first")
+    )
+    most = others.select(language="off", other="language", lost="delta_sentence")
+    return own.join(most, on="language", maintain_order="left")
+
+
 def needed(study: str) -> Iterator[str]:
     """Each language's published set off: neurons; own loss in nats per token, that with matched neurons off, and the difference; in nats per sentence own, the
     other language that loses most, and own − others less that of the control; written energy over the control's.
     """
     sizes = dict(table(study, "published").select("language", "neurons").iter_rows())
-    lost = table(study, "perplexity")
+    hit = {row["language"]: row for row in hardest_hit(study).iter_rows(named=True)}
     for row in table(study, "controlled").filter(control="matched").iter_rows(named=True):
-        off = lost.filter(off=row["language"]).sort("delta_sentence", descending=True)
-        worst = off.filter(pl.col("language") != row["language"]).row(0, named=True)
-        (own,) = off.filter(language=row["language"])["delta_sentence"]
+        by = hit[row["language"]]
         cells = [
             f"{sizes[row['language']]:.0f}",
             f"{row['own']:.2f}",
             f"{row['of_control']:.2f}",
             _with_interval(row, "difference", 2),
-            f"{own:.1f}",
-            f"{worst['language']} {worst['delta_sentence']:.1f}",
+            f"{by['own']:.1f}",
+            f"{by['other']} {by['lost']:.1f}",
             _with_interval(row, "more", 1),
             f"{row['energy_ratio']:.2f}",
         ]
@@ -666,6 +677,28 @@ def paper_pairs() -> Iterator[str]:
         yield f"| {some['model'][0]} | {' | '.join('–' if one is None else f'{one:.3f}' for one in values)} |"
 
 
+def paper_losses() -> Iterator[str]:
+    """What every language loses with each one's neurons off, nats a token, ours on Gemma; in brackets what is known of the paper's (paper/losses.tsv)."""
+    ours, theirs = table(MAIN, "perplexity"), pl.read_csv(STUDIES / "paper/losses.tsv", separator="\t")
+    published = {(off, on): value for off, on, value in theirs.iter_rows()}
+    languages = [row["language"] for row in _own(MAIN, main=True)]
+    for off in languages:
+        lost = {row["language"]: row["delta_token"] for row in ours.filter(off=off).iter_rows(named=True)}
+        cells = []
+        for on in languages:
+            known = f" ({_bare(published[off, on])})" if (off, on) in published else ""
+            cells.append(f"{_bare(lost[on])}{known}")
+        yield f"| {off} | {' | '.join(cells)} |"
+
+
+def paper_scores() -> Iterator[str]:
+    """By how much less GPT-4 scored answers in each language (1 to 10) with one's neurons off, as the paper has it (paper/scores.tsv)."""
+    scores = pl.read_csv(STUDIES / "paper/scores.tsv", separator="\t")
+    before, languages = scores.filter(off="none").row(0, named=True), scores.columns[1:]
+    for row in scores.filter(pl.col("off") != "none").iter_rows(named=True):
+        yield f"| {row['off']} | {' | '.join(_bare(before[on] - row[on]) for on in languages)} |"
+
+
 def paper_ours() -> Iterator[str]:
     """What the paper's figures and tables are about, measured by our studies: a row for each measure, a cell for each model."""
     studies = [study for study in OURS.values() if (STUDIES / study / "tables/dissociated.parquet").exists()]
@@ -745,6 +778,42 @@ def _retrieved(study: str) -> str:
     return f"first layer {_bare(shares[0])}, layer {at} {_bare(shares[at])}, last {_bare(shares[-1])}"
 
 
+def _alike(study: str) -> str:
+    """Dominance (mean SES) by target language, from the least to the most: in the first layer, in the one where it is largest, in the last."""
+    rows = table(study, "dominance").sort("layer")
+    means = rows.group_by("layer", maintain_order=True).agg(pl.col("dominance").mean())["dominance"].to_list()
+    at = {"first layer": 0, f"layer {int(np.argmax(means))}": int(np.argmax(means)), "last": len(means) - 1}
+    found = []
+    for name, layer in at.items():
+        of = rows.filter(layer=layer)
+        low, high = of["dominance"].min(), of["dominance"].max()
+        (english,) = of.filter(language="en")["dominance"]
+        found.append(f"{name} {_thousandths(low)} to {_thousandths(high)}, en {_thousandths(english)}")
+    return "; ".join(found)
+
+
+def _ranked_alike(study: str) -> str:
+    """Spearman's correlation of bits per sentence and own effect per sentence, over languages."""
+    found = table(study, "resource")
+    return f"{_bare(found.select(pl.corr('bits_per_sentence', 'own_per_sentence', method='spearman')).item())} of {len(found)}"
+
+
+def _without(study: str) -> str:
+    """The Jaccard of a language's set with the one found without one other language: the median of each language left out, from least to most."""
+    found = table(study, "dropped").group_by("dropped").agg(pl.col("jaccard").median()).sort("jaccard")
+    return ", ".join(f"{language} {_bare(value)}" for language, value in found.iter_rows())
+
+
+def _by_language(rule: str) -> Any:
+    """How much more another rule's sets cost the others than LAPE's, in each language by itself."""
+
+    def cell(study: str) -> str:
+        found = _areas(study).filter(against=rule)
+        return ", ".join(f"{row['language']} {_with_interval(row, 'difference', 1)}" for row in found.to_dicts())
+
+    return cell
+
+
 def _halves(study: str) -> str:
     row = table(study, "amount").filter(language="all").sort("folds").to_dicts()[-1]
     return f"{_bare(row['median'])} ({_bare(row['low'])} to {_bare(row['high'])}) with {row['tokens']:,} tokens"
@@ -764,12 +833,17 @@ _MEASURES = {
     "two languages come apart, less the control's, nats a sentence": _apart,
     "French neurons off: own, others, nats a sentence": _swept,
     "LAP's sets cost the others more by, nats a sentence": _beside("lap"),
+    "LAP's, in each language": _by_language("lap"),
     "LAVE's": _beside("lave"),
+    "LAVE's, in each language": _by_language("lave"),
     "PV's": _beside("variation", {"smollm2-135m": "pv-smollm2"}),
     "good answers, change of the share": _good,
     "a translation is nearest, share": _retrieved,
+    "dominance (mean SES), from the least to the most language": _alike,
     "sets from halves of the text, Jaccard": _halves,
     "the same kind of text, another kind": _domains,
+    "with one language left out, Jaccard of the other sets": _without,
+    "bits and own effect per sentence, Spearman over languages": _ranked_alike,
 }
 
 

@@ -196,11 +196,33 @@ def test_differences_are_to_the_unedited_model_with_a_paired_interval(found):
     assert (row["low"], row["high"]) == pytest.approx(expected)
 
 
+def test_what_an_edit_does_is_set_beside_the_mean_of_the_draws_of_control_neurons(found):
+    other = pl.col("condition").is_in(["off", "steered"])
+    assert found["tasks"].filter(~other)["less_control"].null_count() == len(found["tasks"].filter(~other))
+    for row in found["tasks"].filter(other).iter_rows(named=True):
+        of = {name: row[name] for name in ("task", "metric", "language")}
+        controls = found["tasks"].filter(**of, condition="control")
+        assert len(controls) == 2
+        assert row["less_control"] == pytest.approx(row["value"] - controls["value"].mean())
+    after = np.array(right_by_hand(edits_of("off", "en", 0)))
+    drawn = Resamples(DOCS, 200, 0)
+    gaps = [after - np.array(right_by_hand(edits_of("control", "en", draw))) for draw in (0, 1)]
+    each = np.stack(
+        [drawn.weights @ gap / DOCS for gap in gaps], 1
+    )  # every document, and every draw, as often as drawn
+    _, low, high = drawn.interval((each * drawn.crossed(2, 0)).sum(1) / 2)
+    row = found["tasks"].filter(metric="acc", condition="off", language="en").row(0, named=True)
+    assert (row["less_control_low"], row["less_control_high"]) == pytest.approx((low, high))
+
+
 def test_a_metric_that_is_no_mean_over_documents_has_no_interval(found):
     rows = found["tasks"].filter(pl.col("metric").is_in(["mcc", "word_perplexity"]) & (pl.col("condition") != "none"))
     assert rows["low"].null_count() == rows["stderr"].null_count() == len(rows) == 16
     assert rows["difference"].null_count() == 0
     assert rows.filter(metric="word_perplexity")["difference"].abs().min() > 0
+    beside = rows.filter(condition="off")
+    assert beside["less_control"].null_count() == 0
+    assert beside["less_control_low"].null_count() == len(beside)
 
 
 def test_under_20_documents_there_is_no_interval(tasks):
@@ -356,9 +378,11 @@ def command(saved, tasks, *more, names="choose"):
             "--limit", "20", "--device", "cpu", "--resamples", "50", *more]  # fmt: skip
 
 
-def test_the_verb_writes_tables_and_shows_them(saved, tasks, capsys):
+def test_the_verb_writes_tables_and_shows_them(saved, tasks, capfd, monkeypatch):
+    monkeypatch.chdir(saved)  # no repository of git
     assert run(command(saved, tasks, "--languages", "fr,en", "--steer")) == 0
-    said = capsys.readouterr().out
+    said, told = capfd.readouterr()
+    assert "fatal" not in told
     folder = saved / "run" / "eval"
     assert {path.name for path in folder.iterdir()} == {"tasks.parquet", "documents.parquet", "run.json"}
     table = pl.read_parquet(folder / "tasks.parquet")
@@ -370,7 +394,7 @@ def test_the_verb_writes_tables_and_shows_them(saved, tasks, capsys):
     assert held["tasks"] == ["choose"]
     assert "lm-eval" in held["versions"]
     assert held["records"][0]["value"] == table["value"][0]
-    for word in ("choose", "acc", "control", "Written"):
+    for word in ("choose", "acc", "control", "off − control", "steered − control", "Written"):
         assert word in said
 
 

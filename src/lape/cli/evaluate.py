@@ -93,18 +93,18 @@ def _said(found: Result, record: dict[str, Any]) -> dict[str, Any]:
 
 def task_table(table: pl.DataFrame) -> Group:
     """Tasks under each condition, beside their difference to the unedited model."""
-    rows = [
-        [
-            *(row[name] for name in ("task", "metric", "condition", "language")),
-            *(number(row[name], 3) for name in ("value", "difference")),
-            between(row["low"], row["high"], ".3f"),
-        ]
-        for row in table.sort("task", "metric", maintain_order=True).iter_rows(named=True)
-    ]
+    rows = []
+    for row in table.sort("task", "metric", maintain_order=True).iter_rows(named=True):
+        of = [row[name] for name in ("task", "metric", "condition", "language")]
+        shown = [number(row[name], 3) for name in ("value", "difference")]
+        rows.append([*of, *shown, between(row["low"], row["high"], ".3f")])
+        if row["less_control"] is not None:
+            *about, condition, language = of
+            beside = between(row["less_control_low"], row["less_control_high"], ".3f")
+            rows.append([*about, f"{condition} − control", language, "", number(row["less_control"], 3), beside])
     caption = (
-        "off: the language's neurons are off; control: as many others of the same layers that write as much are. change: difference from the unedited "
-        "model, with its paired 95 % interval over documents where there are at least 20 and the metric is their mean."
+        "off: the language's neurons are off; control: as many others of the same layers that write as much are; off − control: from the mean of the "
+        "control's draws. change: difference from the unedited model, or from the control, with its paired 95 % interval over documents (and draws) where "
+        "there are at least 20 and the metric is their mean."
     )
-    return titled(
-        "Tasks", ["task", "metric", "", "neurons of", "value", "change", "95 % interval"], rows, caption, keys=4
-    )
+    return titled("Tasks", ["task", "metric", "", "of", "value", "change", "95 % interval"], rows, caption, keys=4)

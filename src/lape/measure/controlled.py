@@ -215,10 +215,7 @@ def dissociated(lines: pl.DataFrame, languages: Sequence[str], *, resamples: int
             row |= known.drawn.named("weaker", np.minimum(*(ways - of_controls)), quantiles=True)
         rows.append(row)
     if found:
-        weights = known.drawn.crossed(len(found), seed)
-        of_sets, of_control = (
-            np.average(np.stack(some, 1), axis=1, weights=weights) for some in zip(*found, strict=True)
-        )
+        of_sets, of_control = (known.drawn.crossed_mean(np.stack(some, 1), seed) for some in zip(*found, strict=True))
         mean = {
             "language": MEAN,
             "other": MEAN,
@@ -275,27 +272,22 @@ class _Changes:
         parts = []
         for k, (own, rest) in enumerate(((one, other), (other, one))):
             draws = self.both(own, kind, own, rest)
-            weights = self.drawn.crossed(
-                len(draws), self.seed + k
-            )  # the draws of one language say nothing of the other's
-            costs = [self.change(own, kind, on, self.lines[on], weights, draws) for on in (own, rest)]
+            seed = self.seed + k  # the draws of one language say nothing of the other's
+            costs = [self.change(own, kind, on, self.lines[on], draws, seed) for on in (own, rest)]
             parts.append(costs[0] - costs[1])
         return np.stack(parts)
 
     def change(
-        self, off: str, kind: str, on: str, size: Floats, weights: Floats | None = None, draws: Sequence[int] = ()
+        self, off: str, kind: str, on: str, size: Floats, draws: Sequence[int] = (), seed: int | None = None
     ) -> Floats:
-        """(rows,) the change of a language's loss over its `size`, averaged over draws, all that were measured by default; `weights` (rows, draws): how often
-        each is drawn.
-        """
+        """(rows,) the change of a language's loss over its `size`, averaged over draws, all that were measured by default."""
         before, some = self.nats[""][BASE, 0, on], draws or self.draws(off, kind, on)
         each = [self.drawn.ratio(self.nats[off][kind, draw, on] - before, size) for draw in some]
-        result: Floats = np.average(np.stack(each, 1), axis=1, weights=weights)
-        return result
+        return self.drawn.crossed_mean(np.stack(each, 1), self.seed if seed is None else seed)
 
-    def more(self, off: str, kind: str, among: Sequence[str], weights: Mapping[str, Floats]) -> Floats:
+    def more(self, off: str, kind: str, among: Sequence[str]) -> Floats:
         """(rows,) nats per sentence: the change of the language's own loss less the mean of the others'."""
-        own, *rest = (self.change(off, kind, on, self.lines[on], weights.get(on)) for on in (off, *among))
+        own, *rest = (self.change(off, kind, on, self.lines[on]) for on in (off, *among))
         result: Floats = own - np.mean(rest, axis=0)
         return result
 
@@ -319,18 +311,13 @@ def _row(known: _Changes, language: str, kind: str) -> dict[str, Any]:
     own = known.change(language, OWN, language, known.tokens[language])
     others = [on for on in known.tokens if on != language and (OWN, 0, on) in known.nats[language]]
     row: dict[str, Any] = {"own": float(own[0]), "draws": 0}
-    of_set = known.more(language, OWN, others, {}) if others else None
+    of_set = known.more(language, OWN, others) if others else None
     if of_set is not None:
         row["own_more"] = float(of_set[0])
     draws = known.draws(language, kind, language)
     if not draws:
         return row
-    weights = {
-        on: drawn.crossed(len(some), known.seed)
-        for on in (language, *others)
-        if (some := known.draws(language, kind, on))
-    }
-    control = known.change(language, kind, language, known.tokens[language], weights[language])
+    control = known.change(language, kind, language, known.tokens[language])
     each = [known.nats[language][kind, draw, language] - known.nats[""][BASE, 0, language] for draw in draws]
     row |= {
         "draws": len(draws),
@@ -339,8 +326,8 @@ def _row(known: _Changes, language: str, kind: str) -> dict[str, Any]:
         **drawn.named("difference", own - control, quantiles=True),
     }
     row |= likeness(known.ratios.get(language, {}).get(kind, []))
-    if of_set is not None and all(on in weights for on in others):
-        of_control = known.more(language, kind, others, weights)
+    if of_set is not None and all(known.draws(language, kind, on) for on in others):
+        of_control = known.more(language, kind, others)
         row["control_more"] = float(of_control[0])
         row |= drawn.named("more", of_set - of_control, quantiles=True)
     return row

@@ -263,8 +263,7 @@ def _below_control(
     if off is None or not controls:
         return None
     each = np.stack([_means(drawn, part["passage"], part["f1"]) for part in controls], 1)
-    lost: Floats = np.average(each, axis=1, weights=drawn.crossed(len(controls), seed))
-    return lost - _means(drawn, off["passage"], off["f1"])
+    return drawn.crossed_mean(each, seed) - _means(drawn, off["passage"], off["f1"])
 
 
 def _means(drawn: Resamples, passage: pl.Series, values: pl.Series) -> Floats:

@@ -254,11 +254,9 @@ def _compared(curves: _Curves, found: Sequence[_Compared | None]) -> dict[str, A
     if not known:
         return {"p": None, "languages": 0, "favoured": 0}
     drawn = curves.drawn.resamples
-    weights = drawn.crossed(len(known), curves.drawn.seed)
 
     def mean(name: str) -> Floats:
-        result: Floats = np.average(np.stack([getattr(one, name) for one in known], 1), axis=1, weights=weights)
-        return result
+        return drawn.crossed_mean(np.stack([getattr(one, name) for one in known], 1), curves.drawn.seed)
 
     plain = {
         name: float(mean(name)[0]) for name in ("own", "others", "others_against", "selectivity", "selectivity_against")

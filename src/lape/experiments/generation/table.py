@@ -72,7 +72,7 @@ class _Drawn:
             for (off, language, control, draw), frame in parts.items()
         }
         self._drawn = Resamples(int(answers["question"].max()) + 1, resamples, seed)  # type: ignore[arg-type]
-        self.named, self.plain, self.crossed = self._drawn.named, self._drawn.plain, self._drawn.crossed
+        self.named, self.plain, self.crossed_mean = self._drawn.named, self._drawn.plain, self._drawn.crossed_mean
         self._kept: dict[tuple[_Key, str], Floats] = {}
 
     def mean(self, key: _Key, measure: str) -> Floats:
@@ -188,7 +188,6 @@ def _falls(drawn: _Drawn, language: str, measure: str, seed: int) -> dict[str, F
     draws = sorted({key[3] for key in keys if key[2]})
     own = drawn.drop((language, language, False, 0), measure)
     nothing = np.full_like(own, np.nan)
-    weights = drawn.crossed(len(draws), seed)
 
     def fallen(*, draw: int | None, here: bool) -> Floats:
         """(rows, languages)"""
@@ -202,8 +201,7 @@ def _falls(drawn: _Drawn, language: str, measure: str, seed: int) -> dict[str, F
 
     def mean(some: Floats) -> Floats:
         """Over draws, each of which counts as often as it is drawn."""
-        result: Floats = np.average(some, axis=1, weights=weights) if draws else nothing
-        return result
+        return drawn.crossed_mean(some, seed) if draws else nothing
 
     each, controls = fallen(draw=None, here=False), of_draws(here=True)
     others, control, control_others = each.mean(1), mean(controls), mean(of_draws(here=False))

@@ -46,7 +46,10 @@ EXPERIMENT = Experiment(
     run=_run,
     tables={
         "tasks": Table(
-            "Each task under each condition, and its change to the unedited model.", TABLE, file="eval/tasks.parquet"
+            "Each task under each condition, its change to the unedited model, and what it is more than with control neurons off.",
+            TABLE,
+            file="eval/tasks.parquet",
+            added=("less_control", "less_control_low", "less_control_high"),
         ),
         "documents": Table("The same, document by document.", DOCUMENTS, file="eval/documents.parquet"),
     },

@@ -38,15 +38,18 @@ _KEYS = {
     **dict.fromkeys(("task", "metric", "condition", "language"), pl.String),
     "draw": pl.Int64,
 }
+_OF = ("task", "metric", "language")
 TABLE = {
     **_KEYS,
     **dict.fromkeys(("value", "stderr"), pl.Float64),
     "n": pl.Int64,
     **dict.fromkeys(("difference", "low", "high"), pl.Float64),
+    **dict.fromkeys(("less_control", "less_control_low", "less_control_high"), pl.Float64),
 }
 """One row per task or group, metric, condition, language (whose neurons; "" for none) and draw of control neurons (0 for all
 else). `value`: lm-eval's, of its metric (with its filter after a comma, where it has one); `n`: documents; `stderr`: standard
 error of a mean over documents; `difference`: value minus that of `none`, with its paired 95 % bootstrap interval over documents.
+`less_control`, of `off` and `steered`: value minus the mean of the draws of control neurons, with that interval over documents and draws.
 Errors and intervals are null for groups and for metrics that are no mean over documents, intervals also under 20 documents.
 """
 DOCUMENTS = {**_KEYS, "document": pl.Int64, "value": pl.Float64}
@@ -205,23 +208,24 @@ def _all(
 
 def _results(wrapped: Any, tasks: Tasks, options: HarnessOptions) -> dict[str, Any]:
     from datasets.exceptions import DatasetsError
-    from lm_eval import simple_evaluate
+    from lm_eval import evaluator
 
     seeds = dict.fromkeys(
         ("random_seed", "numpy_random_seed", "torch_random_seed", "fewshot_random_seed"), options.seed
     )
     try:
-        results: dict[str, Any] = simple_evaluate(
-            model=wrapped,
-            tasks=list(tasks.names),
-            task_manager=tasks.manager,
-            num_fewshot=options.shots,
-            limit=options.limit,
-            batch_size=options.batch,
-            bootstrap_iters=0,  # it would take seconds a metric; `table_of` gives the errors of means
-            log_samples=True,
-            **seeds,
-        )
+        with _without_git(evaluator):
+            results: dict[str, Any] = evaluator.simple_evaluate(
+                model=wrapped,
+                tasks=list(tasks.names),
+                task_manager=tasks.manager,
+                num_fewshot=options.shots,
+                limit=options.limit,
+                batch_size=options.batch,
+                bootstrap_iters=0,  # it would take seconds a metric; `table_of` gives the errors of means
+                log_samples=True,
+                **seeds,
+            )
     except LapeError:
         raise
     except (
@@ -277,6 +281,9 @@ def table_of(values: pl.DataFrame, documents: pl.DataFrame, options: HarnessOpti
     unedited = values.filter(pl.col("condition") == NONE.name)
     base = {(row["task"], row["metric"]): row["value"] for row in unedited.iter_rows(named=True)}
     parts = {key: frame.sort("document") for key, frame in documents.partition_by(*_KEYS, as_dict=True).items()}
+    controls: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in values.filter(condition="control").sort("draw").iter_rows(named=True):
+        controls.setdefault(tuple(row[name] for name in _OF), []).append(row)
     rows = []
     for row in values.iter_rows(named=True):
         own = _mean_of(parts.get(tuple(row[name] for name in _KEYS)), row["value"])
@@ -287,6 +294,11 @@ def table_of(values: pl.DataFrame, documents: pl.DataFrame, options: HarnessOpti
             first = _mean_of(parts.get((row["task"], row["metric"], NONE.name, "", 0)), before)
             _, low, high = _difference(first, own, options)
             row |= {"difference": row["value"] - before, "low": low, "high": high}
+        if row["condition"] in ("off", "steered") and (beside := controls.get(tuple(row[name] for name in _OF))):
+            drawn = [_mean_of(parts.get(tuple(one[name] for name in _KEYS)), one["value"]) for one in beside]
+            _, low, high = _less(own, drawn, options)
+            less = row["value"] - float(np.mean([one["value"] for one in beside]))
+            row |= {"less_control": less, "less_control_low": low, "less_control_high": high}
         rows.append(row)
     return pl.DataFrame(rows, schema=TABLE)
 
@@ -300,10 +312,28 @@ def _mean_of(documents: pl.DataFrame | None, value: float) -> Floats | None:
 
 
 def _difference(before: Floats | None, after: Floats | None, options: HarnessOptions) -> Interval:
-    if before is None or after is None or len(before) != len(after):
+    return _less(after, [before], options)
+
+
+def _less(value: Floats | None, others: Sequence[Floats | None], options: HarnessOptions) -> Interval:
+    """The documents' values less the mean of the others', which are a sample too where there are several."""
+    known = [one for one in others if one is not None and value is not None and len(one) == len(value)]
+    if value is None or len(known) < len(others):
         return None, None, None
-    drawn = Resamples(len(after), options.resamples, options.seed)
-    return drawn.interval(drawn.ratio(after - before, np.ones(len(after))))
+    drawn, each = Resamples(len(value), options.resamples, options.seed), np.ones(len(value))
+    gaps = np.stack([drawn.ratio(value - one, each) for one in known], 1)
+    return drawn.interval(drawn.crossed_mean(gaps, options.seed))
+
+
+@contextmanager
+def _without_git(evaluator: Any) -> Iterator[None]:
+    """While inside, lm-eval does not ask git for the commit of the folder it is called in, which outside of a repository prints "fatal"."""
+    asks = evaluator.get_git_commit_hash
+    evaluator.get_git_commit_hash = lambda: None
+    try:
+        yield
+    finally:
+        evaluator.get_git_commit_hash = asks
 
 
 @contextmanager

@@ -176,8 +176,7 @@ class _Place:
             shares = self._restored(drawn, kind)
             if not shares.shape[1]:
                 continue
-            weights = drawn.crossed(shares.shape[1], seed) if kind == "control" else None
-            by: Floats = np.average(shares, axis=1, weights=weights)
+            by: Floats = drawn.crossed_mean(shares, seed) if kind == "control" else shares.mean(1)
             row |= drawn.named(f"over_{kind}", restored - by, quantiles=True)
             if np.isfinite(by[0]):
                 row[f"by_{kind}"] = float(by[0])
