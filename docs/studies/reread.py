@@ -490,6 +490,43 @@ def answers_lost(study: str) -> Iterator[str]:
         yield f"| {row['language']} | {' | '.join(cells)} |"
 
 
+def passages(study: str) -> Iterator[str]:
+    """Questions about passages in each language and condition: exact answers and F1; the change of F1, and how much lower it is than with control neurons
+    off; the share of answers with a letter that English does not have; the set's written energy over the control's.
+    """
+    for row in table(study, "answering").iter_rows(named=True):
+        name = f"{row['condition']}, draw {row['draw'] + 1}" if row["condition"] == "control" else row["condition"]
+        cells = [f"{row['questions']}", _bare(row["exact"])]
+        cells += [_with_interval(row, one, 2) for one in ("f1", "difference_f1", "below_control")]
+        cells += [_bare(marked(study, row["language"], row["condition"], row["draw"]))]
+        cells += ["–" if row["energy_ratio"] is None else f"{row['energy_ratio']:.2f}"]
+        yield f"| {row['language']} | {name} | {' | '.join(cells)} |"
+
+
+@cache
+def plainly_answered(study: str) -> pl.DataFrame:
+    """The table `answering` of the questions alone whose answer is written as it would be in English (plain.tsv)."""
+    from lape.experiments.answering.run import AnsweringOptions, table_of
+
+    known = pl.read_csv(STUDIES / study / "plain.tsv", separator="\t")
+    answers = table(study, "answered").join(known, on=["language", "id"], how="semi", maintain_order="left")
+    return table_of(answers, AnsweringOptions())
+
+
+def passages_plain(study: str) -> Iterator[str]:
+    """Those questions, in each language and condition: F1, its change, and how much lower it is than with control neurons off."""
+    for row in plainly_answered(study).iter_rows(named=True):
+        name = f"{row['condition']}, draw {row['draw'] + 1}" if row["condition"] == "control" else row["condition"]
+        cells = [_with_interval(row, one, 2) for one in ("f1", "difference_f1", "below_control")]
+        yield f"| {row['language']} | {name} | {row['questions']} | {' | '.join(cells)} |"
+
+
+def marked(study: str, language: str, condition: str, draw: int = 0) -> float:
+    """The share of answers to questions about passages with a letter that English does not have."""
+    answers = table(study, "answered").filter(language=language, condition=condition, draw=draw)["answer"]
+    return sum(any(sign.isalpha() and not sign.isascii() for sign in answer) for answer in answers) / len(answers)
+
+
 def at_mean(study: str = MAIN) -> pl.DataFrame:
     """The sets' own − others at the mean over the other languages, as a `share` of that at 0."""
     zero, mean = (

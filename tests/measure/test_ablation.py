@@ -186,6 +186,14 @@ def test_each_document_is_a_unit_and_one_document_has_blocks_of_8_lines():
     assert units_of(one) == {"en": [line // 8 for line in range(20)]}
 
 
+def test_documents_that_say_their_units_have_those():
+    lines = some_texts(6, 3)
+    texts = {k: Documents(lines, [4, 4, 4, 7, 9, 9]) for k in ("en", "fra_Latn")}
+    assert units_of(texts) == {k: [0, 0, 0, 1, 2, 2] for k in ("en", "fr")}
+    holed = {"en": texts["en"], "fr": Documents(["", *lines[1:3], "", *lines[4:]], [4, 4, 4, 7, 9, 9])}
+    assert units_of(holed) == {"en": [0, 0, 0, 1, 2, 2], "fr": [0, 0, 2, 2]}
+
+
 def test_a_blank_line_in_one_language_leaves_its_place_empty():
     lines = some_texts(20, 3)
     holed = [*lines[:2], "", "   ", *lines[4:]]

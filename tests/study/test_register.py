@@ -121,11 +121,11 @@ def test_the_study_registers_before_it_reads_anything_and_a_plan_does_not(tmp_pa
     """Asked of the command itself: what reads the texts finds the registration there."""
     seen: list[Any] = []
 
-    def lines_of(_given: Any) -> Any:
+    def parallel_of(_given: Any) -> Any:
         seen.append(registration(tmp_path / "out.partial"))
         raise OptionError("no such text")
 
-    monkeypatch.setattr("lape.cli.study.lines_of", lines_of)
+    monkeypatch.setattr("lape.cli.study.parallel_of", parallel_of)
     command = ["study", "nowhere", "--text", "en=x", "--parallel", "en=y", "--out", str(tmp_path / "out")]
     assert cli(command) == 2
     assert seen[0].each == {claim.name: claim.digest for claim in parsed(standing(), "the standing claims")}

@@ -322,6 +322,28 @@ def test_too_few_sentences_for_an_interval_are_warned_of_with_what_to_ask_for(st
         assert len(spread(lines, enough, planted_tokenizer())[0]) >= 20
 
 
+def test_sentences_of_one_document_are_resampled_together(stats, tmp_path):
+    lines = {language: sentences(language, 60, 2) for language in LANGUAGES}
+    options = dataclasses.replace(SMALL, tokens=400)
+    documents = [number // 2 for number in range(60)]
+    of = {
+        "lines": study_of(stats, tmp_path / "lines", options),
+        "documents": study_of(stats, tmp_path / "documents", options, documents=documents),
+    }
+    numbers, texts = of["documents"].evaluation
+    assert numbers == of["lines"].evaluation[0]
+    assert list(texts["fr"].texts) == [lines["fr"][k] for k in numbers]
+    held = len({documents[k] for k in numbers})
+    assert 20 <= held < len(numbers)
+    assert (of["lines"].work.units, of["documents"].work.units) == (len(numbers), held)
+    found = {name: run(study, [], parts_of("perplexity")).tables["controlled"] for name, study in of.items()}
+    assert found["lines"]["own"].to_list() == pytest.approx(found["documents"]["own"].to_list())
+    assert found["lines"]["more_low"].to_list() != found["documents"]["more_low"].to_list()
+    others = of["documents"].spread(200, ["fr"], but=set(numbers))
+    assert not {*others[0]} & {*numbers}
+    assert others[1]["fr"].units == tuple(documents[k] for k in others[0])
+
+
 def test_the_pages_say_every_claim_what_was_not_run_and_the_hashes(whole):
     study, found, target = whole
     page, paragraph = (target / "claims.md").read_text(), (target / "methods.md").read_text()

@@ -12,9 +12,10 @@ from cyclopts import App, Group
 
 from lape.cli.common import out, progress, provenance, written
 from lape.cli.flags import SWITCHES, Out, Several, Switch
-from lape.cli.inputs import LOADING, Loading, lines_of, load_proven, texts_of
+from lape.cli.inputs import LOADING, Loading, load_proven, parallel_of, texts_of
 from lape.cli.panels import laid
 from lape.cli.tables import section_tables
+from lape.data.parallel import Aligned
 from lape.errors import OptionError
 from lape.experiments import experiments
 from lape.experiments.context import Context, SharedOptions
@@ -67,11 +68,22 @@ def verb(experiment: Experiment[Any]) -> Callable[..., None]:
             raise OptionError(f"{run} holds no statistics. Expected the folder of lape record or lape demo.")
         stats = ActivationStats.load(folder.stats)
         neurons = LanguageNeurons.load(folder.neurons) if folder.neurons else None
-        lines = lines_of(parallel) if parallel else {}
+        lines = parallel_of(parallel) if parallel else Aligned({}, None)
         texts = texts_of(text) if text else {}
         with progress() as report:
             loaded, tokenizer = load_proven(model, loading, report) if model else (None, None)
-            context = Context(loaded, tokenizer, stats, lines, options, draft.folder, texts, neurons, progress=report)
+            context = Context(
+                loaded,
+                tokenizer,
+                stats,
+                lines.lines,
+                options,
+                draft.folder,
+                texts,
+                neurons,
+                report,
+                documents=lines.documents,
+            )
             missing = experiment.missing(context, options)
             if missing:
                 known = known_of(folder.record, stats.manifest.get("model") or {}, stats.languages)

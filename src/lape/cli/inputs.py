@@ -11,7 +11,7 @@ from lape.cli.common import err
 from lape.cli.flags import SWITCHES
 from lape.data import samples
 from lape.data.languages import paths_by_tag
-from lape.data.parallel import aligned_lines
+from lape.data.parallel import Aligned, aligned
 from lape.data.texts import Source, Texts
 from lape.errors import FileError, OptionError, TextError
 from lape.experiments.known import given, placeholders, recorded_in, texts_in
@@ -77,10 +77,10 @@ def tuned_of(flags: Sequence[str]) -> dict[str, str]:
     return _one_each("--tuned", paths_of(flags, "--tuned", "french-checkpoint"), refusal)
 
 
-def lines_of(flags: Sequence[str]) -> dict[str, list[str]]:
-    """Lines by language, of --parallel. Raises TextError for what `aligned_lines` refuses."""
+def parallel_of(flags: Sequence[str]) -> Aligned:
+    """Lines by language, of --parallel. Raises TextError for what `aligned` refuses."""
     refusal = "names {1} files for {0}. Expected one file for each language."
-    return aligned_lines(_one_each("--parallel", paths_of(flags, "--parallel"), refusal))
+    return aligned(_one_each("--parallel", paths_of(flags, "--parallel"), refusal))
 
 
 def _one_each(option: str, found: dict[str, list[str]], refusal: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from lape.cli.common import err, out, progress, provenance, span, written
 from lape.cli.flags import SWITCHES, Out, Several, Switch
-from lape.cli.inputs import LOADING, Loading, lines_of, load_proven, texts_of
+from lape.cli.inputs import LOADING, Loading, load_proven, parallel_of, texts_of
 from lape.cli.tables import titled
 from lape.data.parallel import spread, warn_of_few
 from lape.data.texts import listed
@@ -63,7 +63,8 @@ def study(
     model
         A Hugging Face id, a local folder or GGUF file, or sample.
     parallel
-        TAG=PATH, once per language: other text, line i the same sentence in every language; effects are measured on it.
+        TAG=PATH, once per language: other text, line i the same sentence in every language; effects are measured on it. Lines of one record are one document,
+        and resampled together.
     to
         The folder to write.
     text
@@ -91,13 +92,16 @@ def study(
     with ExitStack() as held:
         if not plan_only:
             held.enter_context(registered(draft.folder, judged, toml, options))
-        lines = lines_of(parallel)
+        read = parallel_of(parallel)
+        lines = read.lines
         texts = texts_of(text) if text else {}
         report = held.enter_context(progress())
         loaded, tokenizer = load_proven(model, loading, report)
-        warn_of_few(spread(lines, options.tokens, tokenizer)[1], options.tokens, tokenizer)
+        warn_of_few(spread(lines, options.tokens, tokenizer, read.documents)[1], options.tokens, tokenizer)
         stats = _statistics(loaded, tokenizer, texts, lines, run, draft.folder, plan_only, options, report)
-        context = Context(loaded, tokenizer, stats, lines, options, draft.folder, texts, progress=report)
+        context = Context(
+            loaded, tokenizer, stats, lines, options, draft.folder, texts, progress=report, documents=read.documents
+        )
         if plan_only:
             out.print(plan_table(planned(context, wanted)))
             return

@@ -36,11 +36,16 @@ class Documents:
     """
 
     texts: tuple[str, ...]
+    units: tuple[int, ...] | None = None
+    """The unit of resampling of each, where several are one, as the sentences of an article are."""
 
-    def __init__(self, texts: Iterable[str]) -> None:
+    def __init__(self, texts: Iterable[str], units: Iterable[int] | None = None) -> None:
         if isinstance(texts, str):
             raise TextError("Documents takes a list of strings. For one document write Documents([text]).")
         object.__setattr__(self, "texts", tuple(texts))
+        object.__setattr__(self, "units", None if units is None else tuple(units))
+        if self.units is not None and len(self.units) != len(self.texts):
+            raise TextError(f"There are {len(self.texts)} documents and {len(self.units)} units. Give one to each.")
 
 
 Source: TypeAlias = str | Path | Documents | Sequence[str | Path]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -65,6 +65,9 @@ class Context:
         >>> numbers, evaluated = context.evaluation
         >>> context.evaluated_lines("fr")[0] == lines["fr"][numbers[0]]
         True
+        >>> others, other_text = context.spread(tokens=200, but=set(numbers))  # further sentences
+        >>> set(others) & set(numbers), len(other_text["fr"].texts) == len(others)
+        (set(), True)
 
         What an experiment does with it, here the loss with a language's own neurons off:
 
@@ -100,6 +103,8 @@ class Context:
     """Experiment -> what is to be said of how it came out."""
     left_out: dict[str, str] = field(default_factory=dict)
     """What an experiment left out, such as a selection method -> why."""
+    documents: Sequence[int] | None = None
+    """The document that each line of the parallel text is of, whose lines are resampled together; None where that is not known."""
 
     def __post_init__(self) -> None:
         self.stats.check_whole()
@@ -137,10 +142,22 @@ class Context:
             raise TextError(
                 "There is no parallel text to evaluate on. Give it: lines={'fr': PATH}, and so for each language."
             )
-        lines = {language: self.lines[language] for language in self.languages}
-        numbers, texts = spread(lines, self.options.tokens, self.tokenizer)
+        numbers, texts = self.spread(self.options.tokens)
         warn_of_few(texts, self.options.tokens, self.tokenizer)
         return numbers, texts
+
+    def spread(
+        self, tokens: int, languages: Sequence[str] | None = None, *, but: Collection[int] = ()
+    ) -> tuple[list[int], dict[str, Documents]]:
+        """Lines of the parallel text as `lape.data.parallel.spread` takes them: their numbers, and their text by language, those recorded by default.
+
+        `but`: the numbers of lines that are not to be taken.
+        """
+        left = [k for k in range(len(next(iter(self.lines.values())))) if k not in but]
+        lines = {language: [self.lines[language][k] for k in left] for language in languages or self.languages}
+        within = None if self.documents is None else [self.documents[k] for k in left]
+        numbers, texts = spread(lines, tokens, self.tokenizer, within)
+        return [left[k] for k in numbers], texts
 
     def evaluated_lines(self, language: str) -> list[str]:
         """The evaluated lines of a language, in order. Raises as `evaluation` does."""

@@ -77,11 +77,11 @@ def sentences(name: str, about: str) -> Caption:
 
     def say(tables: Tables, facts: Facts) -> str:
         table = tables[name]
-        known = "units" in table.columns and table["units"].count()
-        count: Any = table["units"].max() if known else (facts.get("evaluated") or {}).get("lines")
-        over = f"{count:,} " if count else ""
+        known, evaluated = "units" in table.columns and table["units"].count(), facts.get("evaluated") or {}
+        count: Any = table["units"].max() if known else evaluated.get("documents") or evaluated.get("lines")
+        over, units = f"{count:,} " if count else "", "documents" if "documents" in evaluated else "sentences"
         return (
-            f"{about} 95 % bootstrap (BCa under 400 units) over {over}parallel sentences, resampled jointly over languages and conditions"
+            f"{about} 95 % bootstrap (BCa under 400 units) over {over}parallel {units}, resampled jointly over languages and conditions"
             f"{resamples(facts)}."
         )
 

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lape.data.corpus import Corpus, TextOptions, prepare
-from lape.data.texts import Texts
+from lape.data.languages import tag
+from lape.data.texts import Documents, Texts
 from lape.data.windows import Batch, batch, batches
 from lape.detect.common import largest, over_others
 from lape.edit.compiled import EditedGraph, edited_graph
@@ -118,7 +120,7 @@ class Ablations:
         self._recorded: dict[str, dict[str, Tensor]] = {}
         """Language -> (neurons,) float64 of each of `_MEANS`, on this very text; once `base` has run."""
         self._places = {language: _place(corpus) for language, corpus in self.corpora.items()}
-        self._units = paired_units(self._places)
+        self._units = _units(texts, self._places)
         self._base: dict[str, Loss] = {}
         self._kept: dict[tuple[str, str], Loss] = {}
         self._compiling = False
@@ -361,6 +363,20 @@ def depends_on(
         "texts": {language: corpus.hash for language, corpus in corpora.items()},
         "options": dataclasses.asdict(options),
     }
+
+
+def _units(texts: Texts, places: Mapping[str, NDArray[np.int64]]) -> dict[str, NDArray[np.int64]]:
+    """`paired_units`, but where texts say of what unit each of their documents is."""
+    said = {
+        tag(language): np.array(source.units)
+        for language, source in texts.items()
+        if isinstance(source, Documents) and source.units is not None
+    }
+    if set(said) != set(places):
+        return paired_units(places)
+    kept = {language: said[language][place[:, 0]] for language, place in places.items()}
+    known = np.unique(np.concatenate(list(kept.values())))
+    return {language: np.searchsorted(known, one).astype(np.int64) for language, one in kept.items()}
 
 
 def _place(corpus: Corpus) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -99,6 +99,7 @@ def described(context: Context) -> dict[str, Any]:
         "statistics": context.stats.manifest,
         "neurons": context.chosen.digest if context.chosen is not None else None,
         "parallel": {language: _hash(lines) for language, lines in context.lines.items()},
+        **({"documents": _hash([str(one) for one in context.documents])} if context.documents is not None else {}),
         "texts": listed(context.texts),
         "files": {name: _content(path) for name, path in read.items()},
     }
@@ -213,6 +214,7 @@ def _record(context: Context, studied: Studied) -> dict[str, Any]:
         "evaluated": {
             "lines": len(numbers),
             "numbers": numbers,
+            **({"documents": context.work.units} if context.documents is not None else {}),
             "tokens": round(sum(tokens) / len(tokens)),
             "hash": _hash([line for lines in chosen.values() for line in lines]),
         },

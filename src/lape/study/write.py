@@ -140,11 +140,15 @@ def methods(record: Mapping[str, Any]) -> str:
             "as the change of the negative log-likelihood in nats per token when a language's neurons are set to 0. "
             + "".join(f"{said} " for parts, said in _measured(options).items() if {*parts} - {*record["not_run"]})
             + "Intervals of these effects are 95 % bootstraps (BCa, Efron 1987, with Student's t, under 400 units; else percentile; "
-            f"{options['resamples']:,} resamples) over sentences, resampled jointly over languages and conditions. "
+            f"{options['resamples']:,} resamples) over {_resampled(evaluated)}, resampled jointly over languages and conditions. "
             f"{_of_claims(record)} Software: {versions}.",
             "",
         ]
     )
+
+
+def _resampled(evaluated: Mapping[str, Any]) -> str:
+    return f"the {evaluated['documents']} documents that these are of" if "documents" in evaluated else "sentences"
 
 
 def _measured(options: Mapping[str, Any]) -> dict[tuple[str, ...], str]:

@@ -9,7 +9,6 @@ from typing import Any
 import polars as pl
 
 from lape.data.corpus import TextOptions
-from lape.data.parallel import spread
 from lape.detect.identify import identify
 from lape.errors import OptionError
 from lape.experiments.claim import beside
@@ -132,13 +131,7 @@ def _best(table: pl.DataFrame, count: int) -> list[str]:
 
 def _other_sentences(context: Context, options: FrontierStudy) -> Ablations:
     """The model on lines of the parallel text that were not evaluated before, unedited."""
-    used = set(context.evaluation[0])
-    lines = {
-        language: [line for number, line in enumerate(of) if number not in used]
-        for language, of in context.lines.items()
-        if language in context.languages
-    }
-    _, texts = spread(lines, options.final_tokens, context.tokenizer)
+    _, texts = context.spread(options.final_tokens, but=set(context.evaluation[0]))
     text = TextOptions(batch_tokens=context.options.batch_tokens, bos=context.stats.bos)
     folder = context.cells("finalists")
     work = Ablations(context.model, context.tokenizer, texts, text, folder=folder, progress=context.progress)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lape.data.parallel import spread
 from lape.errors import OptionError
 from lape.experiments.claim import beside
 from lape.experiments.context import Context, Tables
@@ -43,9 +42,7 @@ class NecessityStudy:
 def _run(context: Context, options: NecessityStudy) -> Tables:
     """Random groups and subsets of own sets switched off, against what LAPE, probabilities, differences and attributions say of them."""
     shared, languages = context.options, _languages(context, options)
-    texts = spread(
-        {language: context.lines[language] for language in languages}, options.necessity_tokens, context.tokenizer
-    )[1]
+    _, texts = context.spread(options.necessity_tokens, languages)
     with in_float32(context.model):  # the damage of few neurons is smaller than the rounding of half precision
         found = necessity(
             context.model,
