@@ -521,6 +521,25 @@ def passages_plain(study: str) -> Iterator[str]:
         yield f"| {row['language']} | {name} | {row['questions']} | {' | '.join(cells)} |"
 
 
+def lettered(study: str) -> pl.DataFrame:
+    """`marked` of every language and condition, in one row with a column for each."""
+    known = table(study, "answered").filter(draw=0).select("language", "condition").unique(maintain_order=True)
+    return pl.DataFrame({f"{language} {name}": [marked(study, language, name)] for language, name in known.iter_rows()})
+
+
+def choices(study: str) -> Iterator[str]:
+    """Tasks of lm-eval (reading/): the share of right answers in each condition, its change, and less the mean of the control's draws."""
+    for row in table(f"{study}/reading", "tasks").sort("metric", maintain_order=True).iter_rows(named=True):
+        name = f"{row['condition']}, draw {row['draw'] + 1}" if row["condition"] == "control" else row["condition"]
+        change = "–"
+        if row["difference"] is not None:
+            change = _with_interval(
+                {"change": row["difference"], "change_low": row["low"], "change_high": row["high"]}, "change", 3
+            )
+        cells = [row["metric"], name, f"{row['value']:.3f}", change, _with_interval(row, "less_control", 3)]
+        yield f"| {' | '.join(cells)} |"
+
+
 def marked(study: str, language: str, condition: str, draw: int = 0) -> float:
     """The share of answers to questions about passages with a letter that English does not have."""
     answers = table(study, "answered").filter(language=language, condition=condition, draw=draw)["answer"]
@@ -541,7 +560,7 @@ JUDGED = {
     "Gemma 3 270M": (MAIN, "selection-finalists/documents"),
     "the other way round": ("gemma-3-270m-reversed",),
     "SmolLM2 135M": ("smollm2-135m", "pv-smollm2"),
-    "Qwen2.5-Coder 0.5B": ("qwen2.5-coder-0.5b",),
+    "Qwen2.5-Coder 0.5B": ("qwen2.5-coder-0.5b", "xquad-qwen2.5-coder-0.5b"),
     "Qwen2.5-Coder 1.5B": ("qwen2.5-coder-1.5b",),
 }
 """The studies of each model whose verdicts docs/results.md sets side by side."""
