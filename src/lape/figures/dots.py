@@ -51,6 +51,7 @@ def dots(
             axes.axvline(line, color=GREY, linewidth=0.8, linestyle=":")
         rows(axes, [_name(row, labels, paper) for row in table.iter_rows(named=True)])
         axes.set_xlabel(label)
+        axes.locator_params(axis="x", nbins=6)  # labels such as −0.125 do not run together
         if least is not None:
             _cut(axes, table, value, least)
         return figure
