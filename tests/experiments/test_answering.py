@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from lape.edit.edit import Add, Off, Scale, edited
 from lape.edit.steer import PUBLISHED
 from lape.errors import FileError, MismatchError, OptionError, TextError
+from lape.experiments.answering import run
 from lape.experiments.answering.passages import first_line, passage_prompt, shots_for, spread
 from lape.experiments.answering.run import ANSWERS, TABLE, AnsweringOptions, answering, table_of
 from lape.experiments.answering.scores import overlap, tokens
@@ -540,6 +541,36 @@ def test_measuring_leaves_the_model_as_it_was(files):
     before = logits_of(model_of(), ids)
     answering(model_of(), tokenizer_of(), neurons_of(), STATS, {"fr": files["fr"]}, questions=1, **FAST)
     assert torch.equal(logits_of(model_of(), ids), before)
+
+
+def test_finished_conditions_are_kept_and_found_again(files, found, tmp_path, monkeypatch):
+    ran, whole = [], run._written
+
+    def counted(*args):
+        if len(ran) == 3:
+            raise KeyboardInterrupt
+        ran.append(1)
+        return whole(*args)
+
+    def again():
+        return answering(
+            model_of(),
+            tokenizer_of(),
+            neurons_of(),
+            STATS,
+            {"en": files["en"]},
+            shots=0,
+            draws=2,
+            folder=tmp_path,
+            **FAST,
+        )
+
+    monkeypatch.setattr(run, "_written", counted)
+    with pytest.raises(KeyboardInterrupt):
+        again()
+    ran.clear()
+    assert again()["answers"].equals(found["answers"].filter(language="en"))
+    assert len(ran) == 2  # of five
 
 
 # --- what is refused ---

@@ -17,7 +17,7 @@ from lape.cli import run
 from lape.data.texts import Documents
 from lape.edit.edit import Add, Off, edited
 from lape.edit.steer import PUBLISHED
-from lape.errors import MismatchError, OptionError, TextError
+from lape.errors import FileError, MismatchError, OptionError, TextError
 from lape.experiments.harness import run as module
 from lape.experiments.harness.run import DOCUMENTS, TABLE, HarnessOptions, find_tasks, harness
 from lape.measure.bootstrap import Resamples
@@ -122,6 +122,7 @@ RUNS = [("none", "", 0)] + [
     for language in ("en", "fr")
     for name, draw in (("off", 0), ("steered", 0), ("control", 0), ("control", 1))
 ]
+LESS = ("less_control", "less_control_low", "less_control_high")
 METRICS = {("choose", "acc"), ("choose", "mcc"), ("perplexity", "word_perplexity"), ("write", "exact_match,strict")}
 
 
@@ -266,6 +267,38 @@ def test_running_leaves_model_and_tokenizer_as_they_were(tasks):
     assert model.training
     assert tokenizer.pad_token is None
     assert torch.equal(logits_of(model, ids), before)
+
+
+def test_finished_conditions_are_kept_and_found_again(tasks, tmp_path, monkeypatch):
+    ran, whole = [], module._results
+
+    def counted(*args):
+        if len(ran) == 2:
+            raise KeyboardInterrupt
+        ran.append(1)
+        return whole(*args)
+
+    def again(**changes):
+        given = {"include": tasks, "limit": 20, "languages": ("fr",), "resamples": 50, "folder": tmp_path, **changes}
+        return harness(model_of(), tokenizer_of(), neurons_of(), STATS, ["choose"], **given)
+
+    monkeypatch.setattr(module, "_results", counted)
+    with pytest.raises(KeyboardInterrupt):
+        again()
+    ran.clear()
+    found = again()
+    assert len(ran) == 1  # the control; unedited and off were there
+    ran.clear()
+    assert again(resamples=60)["documents"].equals(found["documents"])
+    assert not ran
+    alone = again(folder=None, draws=0)
+    assert found["tasks"].filter(pl.col("condition") != "control").drop(LESS).equals(alone["tasks"].drop(LESS))
+    ran.clear()
+    again(draws=2)  # further draws, with those that are there
+    assert len(ran) == 1
+    for changes, word in (({"limit": 21}, "limit"), ({"steer": PUBLISHED}, "steer")):
+        with pytest.raises(FileError, match=word):
+            again(**changes)
 
 
 # --- names ---

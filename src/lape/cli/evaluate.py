@@ -73,14 +73,18 @@ def evaluate(
     stats = ActivationStats.load(folder)
     neurons = named_sets(stats, sets, folder)
     how = replace(PUBLISHED, strength=strength) if steer else None
-    with progress() as report:
+    with draft.cells() as cells, progress() as report:
         loaded, tokenizer = load_proven(model, loading, report)
-        found = harness(loaded, tokenizer, neurons, stats, known, **vars(options), steer=how, progress=report)
-    read = {"tasks": known.names, "statistics": stats.manifest.get("corpus", {})}
-    used = (neurons, stats) if sets == "lape" else (stats,)  # the run's neurons, or such as the statistics alone give
-    record = provenance("eval", *used, options=options, steer=how, sets=sets, **read, **describe(loaded, tokenizer))
-    with draft.anew():
+        described = describe(loaded, tokenizer)
+        kept: dict[str, Any] = {"folder": cells, "described": described}
+        found = harness(loaded, tokenizer, neurons, stats, known, **vars(options), **kept, steer=how, progress=report)
+        read = {"tasks": known.names, "statistics": stats.manifest.get("corpus", {})}
+        used = (
+            (neurons, stats) if sets == "lape" else (stats,)
+        )  # the run's neurons, or such as the statistics alone give
+        record = provenance("eval", *used, options=options, steer=how, sets=sets, **read, **described)
         draft.write(found, run=record | _said(found, record))
+        draft.finish()
     out.print(task_table(found["tasks"]))
     written(draft.target, found.notes)
 

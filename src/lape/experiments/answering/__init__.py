@@ -65,6 +65,7 @@ def _run(context: Context, options: AnsweringStudy) -> Tables:
         draws=options.answer_draws,
         resamples=context.options.resamples,
         seed=context.options.seed,
+        folder=context.cells("answering"),
         progress=context.progress,
     )
     context.note("answering", *found.notes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ from lape.model.body import text_config
 from lape.model.identity import check_made_with
 from lape.options import given, not_negative, positive
 from lape.progress import Progress, each, silent
+from lape.store.cells import Cells
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
@@ -104,6 +106,7 @@ def answering(
     resamples: int = 2000,
     seed: int = 0,
     steer: SteerOptions | None = None,
+    folder: Path | None = None,
     progress: Progress = silent,
 ) -> Result:
     """Ask each language's questions about passages in that language, unedited and under edits of its own neurons.
@@ -111,7 +114,8 @@ def answering(
     `files`: language -> file in SQuAD's format, such as XQuAD's. Conditions: `none`; `off` (the language's neurons at 0);
     `steered` (set or added to by `steer`, without a source: the model leans to the language that it is asked in); `control` (as
     many other neurons at 0, in the same layers the nearest in written energy). Every condition is given the same prompts. Ours; the paper
-    does not give its own set-up.
+    does not give its own set-up. `folder`: where answers in finished conditions are kept and found again; it must belong to one model, its
+    neurons, these files and options, who makes it sees to that.
 
     Gives the tables `answering` (`TABLE`: mean scores, 0 to 1, with 95 % intervals over passages) and `answers` (`ANSWERS`); notes say what was left
     out. Raises TextError for files that cannot be used, MismatchError for another model's neurons or statistics, OptionError for passages that do not
@@ -136,11 +140,10 @@ def answering(
     prompts = {language: _prompts(tokenizer, language, asked[language], options) for language in asked}
     for language, found in prompts.items():
         _check_fits(model, tokenizer, language, found, options)
-    frames = []
+    cells, frames = Cells(folder), []
     for language, condition in each(runs, "answering questions", progress):
-        with condition.on(model):
-            written = _written(model, tokenizer, prompts[language], options)
-        frames.append(_judged(language, condition, asked[language].chosen, written))
+        about = (model, tokenizer, language, condition, asked[language].chosen, prompts[language], options)
+        frames.append(cells.table(f"{language}.{condition.name}.{condition.draw}", partial(_answered, *about)))
     answers = pl.concat(frames)
     return Result({"answering": table_of(answers, options), "answers": answers}, tuple(notes))
 
@@ -199,6 +202,21 @@ def _check_fits(model: Any, tokenizer: Any, language: str, prompts: Sequence[str
             f"The longest question of {language} takes {longest} tokens with its passage, {options.shots} shots and {options.new_tokens} new tokens; "
             f"the model has {most} positions. Lower shots or new_tokens, or leave long passages out."
         )
+
+
+def _answered(
+    model: Any,
+    tokenizer: Any,
+    language: str,
+    condition: Condition,
+    asked: Sequence[Question],
+    prompts: Sequence[str],
+    options: AnsweringOptions,
+) -> pl.DataFrame:
+    """The questions of a language, answered in a condition: `ANSWERS`."""
+    with condition.on(model):
+        written = _written(model, tokenizer, prompts, options)
+    return _judged(language, condition, asked, written)
 
 
 def _written(model: Any, tokenizer: Any, prompts: Sequence[str], options: AnsweringOptions) -> list[str]:

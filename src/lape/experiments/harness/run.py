@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import difflib
+import hashlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,10 +26,13 @@ from lape.measure.conditions import NONE, Condition, conditions
 from lape.measure.intervals import Interval
 from lape.measure.result import Result
 from lape.model.body import evaluating, unwrapped
-from lape.model.identity import check_made_with
+from lape.model.identity import check_made_with, describe
 from lape.options import given, not_negative, positive, separated
 from lape.progress import Progress, each, silent
+from lape.store import files
+from lape.store.cells import Cells
 from lape.values.neurons import LanguageNeurons
+from lape.values.same import lasting
 from lape.values.stats import ActivationStats
 
 if TYPE_CHECKING:
@@ -39,6 +43,8 @@ _KEYS = {
     "draw": pl.Int64,
 }
 _OF = ("task", "metric", "language")
+_READ = (".yaml", ".yml", ".py", ".json", ".jsonl", ".txt", ".csv", ".parquet")
+"""How files end that are parts of a task."""
 TABLE = {
     **_KEYS,
     **dict.fromkeys(("value", "stderr"), pl.Float64),
@@ -96,16 +102,19 @@ def harness(
     seed: int = 0,
     include: Path | None = None,
     steer: SteerOptions | None = None,
+    folder: Path | None = None,
+    described: Mapping[str, Any] | None = None,
     progress: Progress = silent,
 ) -> Result:
     """Run tasks of lm-eval on the model unedited, with each language's neurons off, and with matched control neurons off.
 
     `tasks`: names, groups or patterns such as belebele_*, or what `find_tasks` found; lm-eval fetches their data. `include`: a
     folder of the user's own task files, which can run code. `steer`: also with the language's neurons set or added to. `stats`: by which control
-    neurons are matched. Further: see `HarnessOptions`.
+    neurons are matched. `folder`: where finished conditions are kept and found again; `described`: what
+    `lape.model.identity.describe` says of the model, if that is known. Further: see `HarnessOptions`.
 
     Gives the tables `tasks` (`TABLE`: lm-eval's own metrics, with paired 95 % intervals over documents) and `documents` (`DOCUMENTS`); notes say what was
-    left out. Raises OptionError without lm-eval, and for tasks that it does not know or cannot load.
+    left out. Raises OptionError without lm-eval, and for tasks that it does not know or cannot load, FileError for a folder with another run's conditions.
 
     Example:
         >>> from lape.experiments.harness.run import harness
@@ -122,8 +131,31 @@ def harness(
         found, why = conditions(model, neurons, stats, language, steer=steer, draws=options.draws, seed=options.seed)
         runs += [(language, condition) for condition in found]
         notes += why
-    values, documents = _all(model, tokenizer, known, runs, options, progress)
+    cells = _kept(
+        folder, described or (describe(model, tokenizer) if folder else {}), neurons, stats, known, steer, options
+    )
+    values, documents = _all(model, tokenizer, known, runs, cells, options, progress)
     return Result({"tasks": table_of(values, documents, options), "documents": documents}, tuple(notes))
+
+
+def _kept(
+    folder: Path | None,
+    described: Mapping[str, Any],
+    neurons: LanguageNeurons,
+    stats: ActivationStats,
+    tasks: Tasks,
+    steer: SteerOptions | None,
+    options: HarnessOptions,
+) -> Cells:
+    """Where finished conditions are kept. A folder with those of another run is refused: all that they depend on is noted in it."""
+    if folder is not None:
+        how = {
+            name: value for name, value in asdict(options).items() if name not in ("resamples", "languages", "draws")
+        }
+        read = {"tasks": tasks.names, "files": tasks.content, "steer": None if steer is None else asdict(steer)}
+        used = {"neurons": neurons.digest, "statistics": stats.manifest}
+        files.same_run(folder, lasting({"options": how, **read, **used, **described}))
+    return Cells(folder)
 
 
 def _check_steer(steer: SteerOptions | None) -> None:
@@ -140,6 +172,8 @@ class Tasks:
     manager: Any
     """lm-eval's TaskManager."""
     names: tuple[str, ...]
+    content: str = ""
+    """SHA-256 over the user's own task files, and what lies beside them."""
 
 
 def find_tasks(patterns: Sequence[str], include: Path | None = None) -> Tasks:
@@ -161,9 +195,19 @@ def find_tasks(patterns: Sequence[str], include: Path | None = None) -> Tasks:
         if folder is not None:
             alone = TaskManager(include_path=folder, include_defaults=False)
             if set(wanted) <= set(alone.all_subtasks):
-                return Tasks(alone, tuple(dict.fromkeys(wanted)))
+                return Tasks(alone, tuple(dict.fromkeys(wanted)), _content(include))
         manager = TaskManager(include_path=folder)
-    return Tasks(manager, _matching(wanted, manager))
+    return Tasks(manager, _matching(wanted, manager), _content(include))
+
+
+def _content(include: Path | None) -> str:
+    if include is None:
+        return ""
+    whole = hashlib.sha256()
+    for path in sorted(one for one in include.rglob("*") if one.is_file() and one.suffix in _READ):
+        whole.update(f"{path.relative_to(include)}\n".encode())
+        whole.update(hashlib.sha256(path.read_bytes()).digest())
+    return whole.hexdigest()
 
 
 def _matching(wanted: Sequence[str], manager: Any) -> tuple[str, ...]:
@@ -188,22 +232,30 @@ def _all(
     tokenizer: Any,
     tasks: Tasks,
     runs: Sequence[tuple[str, Condition]],
+    cells: Cells,
     options: HarnessOptions,
     progress: Progress,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    values, documents = [], []
+    """The values and the documents of every condition; what is kept of one is not run again."""
+    columns = {name: TABLE[name] for name in (*_KEYS, "value", "n")}
+    found: list[tuple[pl.DataFrame, pl.DataFrame]] = []
     with _quiet(), evaluating(model):
         from lm_eval.models.huggingface import HFLM
 
         wrapped = HFLM(pretrained=unwrapped(model), tokenizer=copy.deepcopy(tokenizer), batch_size=options.batch)
         for language, condition in each(runs, "running tasks", progress):
-            with condition.on(model):
-                results = _results(wrapped, tasks, options)
-            key = {"condition": condition.name, "language": language, "draw": condition.draw}
-            values += [key | row for row in _values(results)]
-            documents += [key | row for row in _documents(results)]
-    columns = {name: TABLE[name] for name in (*_KEYS, "value", "n")}
-    return pl.DataFrame(values, schema=columns), pl.DataFrame(documents, schema=DOCUMENTS)
+            names = [f"{condition.name}.{language}.{condition.draw}.{kind}" for kind in ("values", "documents")]
+            values, documents = map(cells.kept_table, names)
+            if values is None or documents is None:
+                with condition.on(model):
+                    results = _results(wrapped, tasks, options)
+                key = {"condition": condition.name, "language": language, "draw": condition.draw}
+                values = pl.DataFrame([key | row for row in _values(results)], schema=columns)
+                documents = pl.DataFrame([key | row for row in _documents(results)], schema=DOCUMENTS)
+                for name, table in zip(names, (values, documents), strict=True):
+                    cells.keep(name, table)
+            found.append((values, documents))
+    return pl.concat(values for values, _ in found), pl.concat(documents for _, documents in found)
 
 
 def _results(wrapped: Any, tasks: Tasks, options: HarnessOptions) -> dict[str, Any]:
