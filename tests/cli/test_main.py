@@ -190,6 +190,13 @@ def test_a_language_without_neurons_is_said_to_have_no_control_for_that_reason(c
     assert "for de" not in told
 
 
+def test_a_kind_of_control_that_was_not_asked_for_is_not_missed(capsys):
+    known = {name: 1.0 for name, kind in SUMMARY.items() if kind == pl.Float64}
+    rows = [known | {"off": k, "language": k, "neurons": 5, "units": 30, "random_mean": None} for k in ("en", "fr")]
+    out.print(own_tables(pl.DataFrame(rows, schema=SUMMARY), pl.DataFrame(schema=CONTROLLED)))
+    assert "No control" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("inside", [True, False])
 def test_what_comes_next_is_typed_so_that_a_shell_reads_it_and_shows_the_result(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], inside: bool

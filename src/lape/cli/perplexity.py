@@ -199,7 +199,9 @@ def _without_interval(own: list[dict[str, Any]]) -> str:
 
 def _without_controls(own: list[dict[str, Any]]) -> str:
     """Why some languages have no control, or one alone."""
-    without = [row for row in own if row["random_mean"] is None or row["matched_mean"] is None]
+    kinds = ("random_mean", "matched_mean")
+    drawn = [kind for kind in kinds if any(row[kind] is not None for row in own)] or kinds  # of those asked for
+    without = [row for row in own if any(row[kind] is None for kind in drawn)]
     reasons = {
         "it has no neurons": [row["off"] for row in without if not row["neurons"]],
         "none was drawn, or too few other neurons are left": [row["off"] for row in without if row["neurons"]],
