@@ -211,7 +211,7 @@ def test_wrong_files_are_told(tmp_path: Any) -> None:
     given = ledger.ENTRIES.read_text(encoding="utf-8")
     path = tmp_path / "ledger.toml"
     for old, new, why in [
-        ('source = "news"', 'source = "olds"', "no source 'olds'"),
+        ('source = "gemma-3-270m-rows"', 'source = "columns"', "no source 'columns'"),
         ('standing = "exploratory"', 'standing = "doubtful"', "standing 'doubtful'"),
         (
             'says = "| own loss, nats per token: own neurons off | {} |"',
