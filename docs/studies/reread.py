@@ -490,17 +490,20 @@ def answers_lost(study: str) -> Iterator[str]:
         yield f"| {row['language']} | {' | '.join(cells)} |"
 
 
+def _condition(row: dict[str, Any]) -> str:
+    return f"{row['condition']}, draw {row['draw'] + 1}" if row["condition"] == "control" else row["condition"]
+
+
 def passages(study: str) -> Iterator[str]:
     """Questions about passages in each language and condition: exact answers and F1; the change of F1, and how much lower it is than with control neurons
     off; the share of answers with a letter that English does not have; the set's written energy over the control's.
     """
     for row in table(study, "answering").iter_rows(named=True):
-        name = f"{row['condition']}, draw {row['draw'] + 1}" if row["condition"] == "control" else row["condition"]
         cells = [f"{row['questions']}", _bare(row["exact"])]
         cells += [_with_interval(row, one, 2) for one in ("f1", "difference_f1", "below_control")]
         cells += [_bare(marked(study, row["language"], row["condition"], row["draw"]))]
         cells += ["–" if row["energy_ratio"] is None else f"{row['energy_ratio']:.2f}"]
-        yield f"| {row['language']} | {name} | {' | '.join(cells)} |"
+        yield f"| {row['language']} | {_condition(row)} | {' | '.join(cells)} |"
 
 
 @cache
@@ -516,9 +519,8 @@ def plainly_answered(study: str) -> pl.DataFrame:
 def passages_plain(study: str) -> Iterator[str]:
     """Those questions, in each language and condition: F1, its change, and how much lower it is than with control neurons off."""
     for row in plainly_answered(study).iter_rows(named=True):
-        name = f"{row['condition']}, draw {row['draw'] + 1}" if row["condition"] == "control" else row["condition"]
         cells = [_with_interval(row, one, 2) for one in ("f1", "difference_f1", "below_control")]
-        yield f"| {row['language']} | {name} | {row['questions']} | {' | '.join(cells)} |"
+        yield f"| {row['language']} | {_condition(row)} | {row['questions']} | {' | '.join(cells)} |"
 
 
 def lettered(study: str) -> pl.DataFrame:
@@ -530,13 +532,8 @@ def lettered(study: str) -> pl.DataFrame:
 def choices(study: str) -> Iterator[str]:
     """Tasks of lm-eval (reading/): the share of right answers in each condition, its change, and less the mean of the control's draws."""
     for row in table(f"{study}/reading", "tasks").sort("metric", maintain_order=True).iter_rows(named=True):
-        name = f"{row['condition']}, draw {row['draw'] + 1}" if row["condition"] == "control" else row["condition"]
-        change = "–"
-        if row["difference"] is not None:
-            change = _with_interval(
-                {"change": row["difference"], "change_low": row["low"], "change_high": row["high"]}, "change", 3
-            )
-        cells = [row["metric"], name, f"{row['value']:.3f}", change, _with_interval(row, "less_control", 3)]
+        cells = [row["metric"], _condition(row), f"{row['value']:.3f}"]
+        cells += [_with_interval(row, name, 3) for name in ("difference", "less_control")]
         yield f"| {' | '.join(cells)} |"
 
 

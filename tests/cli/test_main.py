@@ -193,8 +193,11 @@ def test_a_language_without_neurons_is_said_to_have_no_control_for_that_reason(c
 def test_a_kind_of_control_that_was_not_asked_for_is_not_missed(capsys):
     known = {name: 1.0 for name, kind in SUMMARY.items() if kind == pl.Float64}
     rows = [known | {"off": k, "language": k, "neurons": 5, "units": 30, "random_mean": None} for k in ("en", "fr")]
-    out.print(own_tables(pl.DataFrame(rows, schema=SUMMARY), pl.DataFrame(schema=CONTROLLED)))
+    table, beside = pl.DataFrame(rows, schema=SUMMARY), pl.DataFrame(schema=CONTROLLED)
+    out.print(own_tables(table, beside, ("matched", "gate")))
     assert "No control" not in capsys.readouterr().out
+    out.print(own_tables(table, beside, ("random", "matched")))
+    assert "No control for en, fr: none was drawn" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize("inside", [True, False])

@@ -31,6 +31,7 @@ from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.space import NeuronSpace
 from support.brute import lively, logits_of, some_texts, tokenizer_of
 from support.made import made_stats
+from support.stopped import stopped
 from support.tiny import LAYERS
 
 SPACE = NeuronSpace.dense(LAYERS, 44)
@@ -544,13 +545,7 @@ def test_measuring_leaves_the_model_as_it_was(files):
 
 
 def test_finished_conditions_are_kept_and_found_again(files, found, tmp_path, monkeypatch):
-    ran, whole = [], run._written
-
-    def counted(*args):
-        if len(ran) == 3:
-            raise KeyboardInterrupt
-        ran.append(1)
-        return whole(*args)
+    counted, ran = stopped(run._written, 3)
 
     def again():
         return answering(

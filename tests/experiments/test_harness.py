@@ -27,6 +27,7 @@ from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.space import NeuronSpace
 from support.brute import lively, logits_of, some_texts, tokenizer_of
 from support.made import made_stats
+from support.stopped import stopped
 from support.tiny import LAYERS
 from support.told import without_steps
 
@@ -208,9 +209,7 @@ def test_what_an_edit_does_is_set_beside_the_mean_of_the_draws_of_control_neuron
     after = np.array(right_by_hand(edits_of("off", "en", 0)))
     drawn = Resamples(DOCS, 200, 0)
     gaps = [after - np.array(right_by_hand(edits_of("control", "en", draw))) for draw in (0, 1)]
-    each = np.stack(
-        [drawn.weights @ gap / DOCS for gap in gaps], 1
-    )  # every document, and every draw, as often as drawn
+    each = np.stack([drawn.weights @ gap / DOCS for gap in gaps], 1)  # every document, and every draw, as drawn
     _, low, high = drawn.interval((each * drawn.crossed(2, 0)).sum(1) / 2)
     row = found["tasks"].filter(metric="acc", condition="off", language="en").row(0, named=True)
     assert (row["less_control_low"], row["less_control_high"]) == pytest.approx((low, high))
@@ -270,13 +269,7 @@ def test_running_leaves_model_and_tokenizer_as_they_were(tasks):
 
 
 def test_finished_conditions_are_kept_and_found_again(tasks, tmp_path, monkeypatch):
-    ran, whole = [], module._results
-
-    def counted(*args):
-        if len(ran) == 2:
-            raise KeyboardInterrupt
-        ran.append(1)
-        return whole(*args)
+    counted, ran = stopped(module._results, 2)
 
     def again(**changes):
         given = {"include": tasks, "limit": 20, "languages": ("fr",), "resamples": 50, "folder": tmp_path, **changes}

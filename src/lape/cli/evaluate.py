@@ -79,9 +79,8 @@ def evaluate(
         kept: dict[str, Any] = {"folder": cells, "described": described}
         found = harness(loaded, tokenizer, neurons, stats, known, **vars(options), **kept, steer=how, progress=report)
         read = {"tasks": known.names, "statistics": stats.manifest.get("corpus", {})}
-        used = (
-            (neurons, stats) if sets == "lape" else (stats,)
-        )  # the run's neurons, or such as the statistics alone give
+        # the run's neurons, or such as the statistics alone give
+        used = (neurons, stats) if sets == "lape" else (stats,)
         record = provenance("eval", *used, options=options, steer=how, sets=sets, **read, **described)
         draft.write(found, run=record | _said(found, record))
         draft.finish()

@@ -68,7 +68,7 @@ def verb(experiment: Experiment[Any]) -> Callable[..., None]:
             raise OptionError(f"{run} holds no statistics. Expected the folder of lape record or lape demo.")
         stats = ActivationStats.load(folder.stats)
         neurons = LanguageNeurons.load(folder.neurons) if folder.neurons else None
-        lines = parallel_of(parallel) if parallel else Aligned({}, None)
+        read = parallel_of(parallel) if parallel else Aligned({}, None)
         texts = texts_of(text) if text else {}
         with progress() as report:
             loaded, tokenizer = load_proven(model, loading, report) if model else (None, None)
@@ -76,13 +76,13 @@ def verb(experiment: Experiment[Any]) -> Callable[..., None]:
                 loaded,
                 tokenizer,
                 stats,
-                lines.lines,
+                read.lines,
                 options,
                 draft.folder,
                 texts,
                 neurons,
                 report,
-                documents=lines.documents,
+                documents=read.documents,
             )
             missing = experiment.missing(context, options)
             if missing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any
@@ -24,6 +25,8 @@ from lape.store.draft import Draft
 from lape.values.neurons import LanguageNeurons
 
 _PERPLEXITY = PerplexityOptions()
+_SHOWN = frozenset({"random", "matched"})
+"""Kinds of control that have a column."""
 
 
 def perplexity(
@@ -69,7 +72,7 @@ def perplexity(
         record = provenance("perplexity", found, options=options, texts=listed(texts), **described)
         draft.write({"perplexity": table, "controlled": beside_controls, "lines": lines}, run=record)
         draft.finish()
-    show_losses(table, beside_controls)
+    show_losses(table, beside_controls, options.controls)
     written(draft.target)
     if neurons.is_dir() and draft.target.parent == neurons:
         out.print(f"Next: lape report {quote(str(neurons))}", soft_wrap=True)
@@ -84,10 +87,10 @@ def summaries(
     return summary(lines, neurons, options), beside
 
 
-def show_losses(table: pl.DataFrame, beside: pl.DataFrame) -> None:
-    """Print what switching each language off did, and what its controls did."""
+def show_losses(table: pl.DataFrame, beside: pl.DataFrame, controls: Collection[str] = _SHOWN) -> None:
+    """Print what switching each language off did, and what its controls did; `controls`: the kinds that were asked for."""
     out.print(loss_matrix(table))
-    out.print(own_tables(table, beside))
+    out.print(own_tables(table, beside, controls))
     out.print(verdict(beside))
 
 
@@ -104,7 +107,7 @@ def loss_matrix(table: pl.DataFrame) -> Group:
     )
 
 
-def own_tables(table: pl.DataFrame, beside: pl.DataFrame) -> Group:
+def own_tables(table: pl.DataFrame, beside: pl.DataFrame, controls: Collection[str] = _SHOWN) -> Group:
     """Each language's own change, beside its controls, and in other units."""
     own = table.filter(pl.col("off") == pl.col("language")).to_dicts()
     others = table.filter(pl.col("off") != pl.col("language")).group_by("off").agg(pl.col("delta_token").mean())
@@ -132,7 +135,7 @@ def own_tables(table: pl.DataFrame, beside: pl.DataFrame) -> Group:
         f"mean (largest) of {draws} draws."
     )
     caption += _without_interval(own)
-    caption += _without_controls(own)
+    caption += _without_controls(own, _SHOWN & {*controls})
     units = [
         [
             row["off"],
@@ -197,11 +200,9 @@ def _without_interval(own: list[dict[str, Any]]) -> str:
     )
 
 
-def _without_controls(own: list[dict[str, Any]]) -> str:
+def _without_controls(own: list[dict[str, Any]], controls: Collection[str]) -> str:
     """Why some languages have no control, or one alone."""
-    kinds = ("random_mean", "matched_mean")
-    drawn = [kind for kind in kinds if any(row[kind] is not None for row in own)] or kinds  # of those asked for
-    without = [row for row in own if any(row[kind] is None for kind in drawn)]
+    without = [row for row in own if any(row[f"{kind}_mean"] is None for kind in controls)]
     reasons = {
         "it has no neurons": [row["off"] for row in without if not row["neurons"]],
         "none was drawn, or too few other neurons are left": [row["off"] for row in without if row["neurons"]],

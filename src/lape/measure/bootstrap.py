@@ -121,6 +121,7 @@ class Resamples:
         self.resamples = len(drawn)
         """How many there are: as many as asked for, or none."""
         self.weights: Floats = np.concatenate(parts)
+        self._crossed: dict[tuple[int, int], Floats] = {}
 
     @property
     def count(self) -> int:
@@ -169,11 +170,14 @@ class Resamples:
             >>> low < value < high
             True
         """
+        if (count, seed) in self._crossed:
+            return self._crossed[count, seed]
         weights: Floats = np.ones((len(self.weights), count))
         if count > 1:
             random, fewer = np.random.default_rng((seed, count)), count - 1
             times = random.multinomial(fewer, np.full(count, 1 / count), size=self.resamples)
             weights[1 : 1 + self.resamples] = times * (count / fewer)
+        self._crossed[count, seed] = weights
         return weights
 
     def crossed_mean(self, values: Floats, seed: int) -> Floats:

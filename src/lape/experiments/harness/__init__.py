@@ -32,6 +32,7 @@ def _run(context: Context, options: HarnessStudy) -> Tables:
         limit=options.limit,
         resamples=context.options.resamples,
         seed=context.options.seed,
+        folder=context.cells("eval"),
         progress=context.progress,
     )
     context.note("eval", *found.notes)

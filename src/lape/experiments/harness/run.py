@@ -131,31 +131,26 @@ def harness(
         found, why = conditions(model, neurons, stats, language, steer=steer, draws=options.draws, seed=options.seed)
         runs += [(language, condition) for condition in found]
         notes += why
-    cells = _kept(
-        folder, described or (describe(model, tokenizer) if folder else {}), neurons, stats, known, steer, options
-    )
-    values, documents = _all(model, tokenizer, known, runs, cells, options, progress)
+    if folder is not None:
+        about = described or describe(model, tokenizer)
+        files.same_run(folder, lasting({**about, **_depends_on(neurons, stats, known, steer, options)}))
+    values, documents = _all(model, tokenizer, known, runs, Cells(folder), options, progress)
     return Result({"tasks": table_of(values, documents, options), "documents": documents}, tuple(notes))
 
 
-def _kept(
-    folder: Path | None,
-    described: Mapping[str, Any],
-    neurons: LanguageNeurons,
-    stats: ActivationStats,
-    tasks: Tasks,
-    steer: SteerOptions | None,
-    options: HarnessOptions,
-) -> Cells:
-    """Where finished conditions are kept. A folder with those of another run is refused: all that they depend on is noted in it."""
-    if folder is not None:
-        how = {
-            name: value for name, value in asdict(options).items() if name not in ("resamples", "languages", "draws")
-        }
-        read = {"tasks": tasks.names, "files": tasks.content, "steer": None if steer is None else asdict(steer)}
-        used = {"neurons": neurons.digest, "statistics": stats.manifest}
-        files.same_run(folder, lasting({"options": how, **read, **used, **described}))
-    return Cells(folder)
+def _depends_on(
+    neurons: LanguageNeurons, stats: ActivationStats, tasks: Tasks, steer: SteerOptions | None, options: HarnessOptions
+) -> dict[str, Any]:
+    """What a finished condition was measured with, beside the model."""
+    more = ("resamples", "languages", "draws")  # of them others may be asked for
+    return {
+        "options": {name: value for name, value in asdict(options).items() if name not in more},
+        "tasks": tasks.names,
+        "files": tasks.content,
+        "steer": None if steer is None else asdict(steer),
+        "neurons": neurons.digest,
+        "statistics": stats.manifest,
+    }
 
 
 def _check_steer(steer: SteerOptions | None) -> None:
