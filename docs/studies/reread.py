@@ -473,6 +473,12 @@ def kept_after(study: str) -> Iterator[str]:
         yield f"| {row['language']} | {name} | {_with_interval(row, 'kept', 3)} | {costs} | {alike} | {found} |"
 
 
+def letters_changed(study: str) -> pl.DataFrame:
+    """How many letters another writing changes, in percent, in one row with a column for each language (changed.tsv)."""
+    known = pl.read_csv(STUDIES / study / "changed.tsv", separator="\t")
+    return pl.DataFrame({language: [100 * share] for language, share in known.select("language", "share").iter_rows()})
+
+
 def answers_lost(study: str) -> Iterator[str]:
     """Good answers with nothing off; lost with a language's neurons off and with matched neurons off, in it, in the others, and in the other that loses
     most; the language that answers turn to; and the energies' ratio.
@@ -604,7 +610,11 @@ def judged() -> Iterator[str]:
             yield f"| {says} | {' | '.join(cells)} |"
 
 
-COMPARED = {**JUDGED, "Gemma 3 270M, 60 sentences of NTREX": ("selection-choice",)}
+COMPARED = {
+    **JUDGED,
+    "Gemma 3 270M, 200 sentences of FLORES": ("selection-finalists/flores",),
+    "Gemma 3 270M, the 60 sentences of NTREX that chose the rules": ("selection-choice",),
+}
 """The studies that compared methods; the last chose those that others were to measure again."""
 
 

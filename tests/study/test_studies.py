@@ -114,7 +114,7 @@ COLUMNS = (
 )
 COMPARED = [
     (column, study)
-    for column, study in (*COLUMNS, (3, "pv-smollm2"), (6, "selection-choice"))
+    for column, study in (*COLUMNS, (3, "pv-smollm2"), (6, "selection-finalists/flores"), (7, "selection-choice"))
     if (HERE / "docs/studies" / study / "tables/advantages.parquet").is_file()
 ]
 
