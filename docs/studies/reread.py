@@ -304,10 +304,12 @@ def hardest_hit(study: str) -> pl.DataFrame:
 
 
 def needed(study: str) -> Iterator[str]:
-    """Each language's published set off: neurons; own loss in nats per token, that with matched neurons off, and the difference; in nats per sentence own, the
+    """Each language's set off: neurons; own loss in nats per token, that with matched neurons off, and the difference; in nats per sentence own, the
     other language that loses most, and own − others less that of the control; written energy over the control's.
     """
-    sizes = dict(table(study, "published").select("language", "neurons").iter_rows())
+    sizes = dict(
+        table(study, "perplexity").filter(pl.col("off") == pl.col("language")).select("off", "neurons").iter_rows()
+    )
     hit = {row["language"]: row for row in hardest_hit(study).iter_rows(named=True)}
     for row in table(study, "controlled").filter(control="matched").iter_rows(named=True):
         by = hit[row["language"]]
