@@ -291,9 +291,11 @@ def rule_english(study: str) -> Iterator[str]:
 
 
 def hardest_hit(study: str) -> pl.DataFrame:
-    """With each language's published set off, what it loses by itself (`own`), and the other that loses most (`other`, `lost`), in nats per sentence."""
+    """With each language's set off, how many `neurons` that are, what it loses by itself (`own`), and the other that loses most (`other`, `lost`), in nats
+    per sentence.
+    """
     lost = table(study, "perplexity")
-    own = lost.filter(pl.col("off") == pl.col("language")).select(language="off", own="delta_sentence")
+    own = lost.filter(pl.col("off") == pl.col("language")).select("neurons", language="off", own="delta_sentence")
     others = (
         lost.filter(pl.col("off") != pl.col("language"))
         .sort("delta_sentence", descending=True)
@@ -307,14 +309,11 @@ def needed(study: str) -> Iterator[str]:
     """Each language's set off: neurons; own loss in nats per token, that with matched neurons off, and the difference; in nats per sentence own, the
     other language that loses most, and own − others less that of the control; written energy over the control's.
     """
-    sizes = dict(
-        table(study, "perplexity").filter(pl.col("off") == pl.col("language")).select("off", "neurons").iter_rows()
-    )
     hit = {row["language"]: row for row in hardest_hit(study).iter_rows(named=True)}
     for row in table(study, "controlled").filter(control="matched").iter_rows(named=True):
         by = hit[row["language"]]
         cells = [
-            f"{sizes[row['language']]:.0f}",
+            f"{by['neurons']}",
             f"{row['own']:.2f}",
             f"{row['of_control']:.2f}",
             _with_interval(row, "difference", 2),

@@ -321,6 +321,19 @@ def check(figure: Any, name: str) -> None:
         assert not first.overlaps(second), (name, a, b)
 
 
+@pytest.mark.parametrize("axis", ["x", "y"])
+def test_a_label_longer_than_its_axes_is_not_cut(axis):
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context({**STYLE, "font.family": [fonts.BASE]}):
+        figure = Figure(figsize=(3.3, 3.3))
+        room = (0.5, 0.2, 0.48, 0.78) if axis == "x" else (0.2, 0.5, 0.78, 0.48)  # as long names leave it, or a legend
+        axes = figure.add_axes(room, xticks=[], yticks=[])
+        getattr(axes, f"set_{axis}label")("mean change of the others' loss (nats per sentence)")
+        inside(figure).draw_without_rendering()
+    check(figure, axis)
+
+
 @pytest.mark.parametrize("languages", [SEVEN, ELEVEN])
 @pytest.mark.parametrize("inches", [3.3, 6.9])
 @pytest.mark.parametrize("names", ["tags", "english"])

@@ -99,7 +99,7 @@ def series(k: int) -> dict[str, Any]:
 
 
 def inside(figure: Canvas) -> Canvas:
-    """The figure, with nothing beyond its edges: ticks stay as they are now, and labels wider than their axes end where these do.
+    """The figure, with nothing beyond its edges: ticks stay as they are now, and labels longer than their axes end where these do.
 
     Ticks that are chosen anew for each width of the axes, while the width follows their labels, may never settle.
     """
@@ -111,6 +111,8 @@ def inside(figure: Canvas) -> Canvas:
                 axis.set_ticks([tick for tick in axis.get_majorticklocs() if low <= tick <= high])
         if axes.xaxis.label.get_window_extent().x1 > figure.bbox.x1:
             axes.xaxis.label.set(horizontalalignment="right", x=1.0)
+        if axes.yaxis.label.get_window_extent().y1 > figure.bbox.y1:
+            axes.yaxis.label.set(horizontalalignment="right", y=1.0)
     return figure
 
 

@@ -26,6 +26,6 @@ def frontier(tables: Tables, paper: Paper) -> Canvas:
     axes.set_ylim(min([0.0, *others]), top)
     axes.minorticks_off()
     axes.set_xlabel("own language's change of loss (nats per sentence)")
-    axes.set_ylabel("mean change of the others'\nloss (nats per sentence)")
+    axes.set_ylabel("mean change of the others' loss (nats per sentence)")
     legend(figure, axes)
     return figure
