@@ -11,8 +11,9 @@ from typing import Any
 
 from lape.errors import ModelError
 from lape.extras import need
+from lape.model.gguf import header_read_once
 from lape.progress import Progress, silent
-from lape.store.files import finish, writing
+from lape.store.files import cache, finish, writing
 
 NAME = "gemma-3-270m"
 """What the model says it is called."""
@@ -24,15 +25,8 @@ _KNOWN = ("The quick brown fox", [2, 818, 3823, 8864, 37423])
 _STEPS = 6
 
 
-def cache() -> Path:
-    """The cache folder: LAPE_CACHE, or ~/.cache/lape."""
-    return Path(
-        os.environ.get("LAPE_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "lape"
-    ).expanduser()
-
-
 def folder(*, progress: Progress = silent) -> Path:
-    """The folder of the converted model, made on first use (about a minute). Raises OptionError naming a missing package."""
+    """The folder of the converted model, made on first use (a quarter of a minute). Raises OptionError naming a missing package."""
     target = cache() / NAME
     if not (target / "config.json").is_file():
         parts = _parts()
@@ -98,7 +92,7 @@ def _convert(working: Path, progress: Progress) -> None:
 
     transformers.logging.disable_progress_bar()  # one bar at a time
     steps = iter(range(1, _STEPS))
-    task = "converting the sample model (once, about a minute)"
+    task = "converting the sample model (once)"
 
     def step() -> None:
         progress(task, next(steps), _STEPS)
@@ -106,12 +100,13 @@ def _convert(working: Path, progress: Progress) -> None:
     progress(task, 0, _STEPS)
     source: dict[str, Any] = {"gguf_file": "model.gguf"}
     step()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(working, **source)
-    step()
-    check_tokenizer(tokenizer)
-    model = transformers.AutoModelForCausalLM.from_pretrained(
-        working, dtype=torch.bfloat16, quantization_config=transformers.GgufConfig(dequantize=True), **source
-    )
+    with header_read_once():
+        tokenizer = transformers.AutoTokenizer.from_pretrained(working, **source)
+        step()
+        check_tokenizer(tokenizer)
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            working, dtype=torch.bfloat16, quantization_config=transformers.GgufConfig(dequantize=True), **source
+        )
     step()
     model.config._name_or_path = NAME
     with writing(working):

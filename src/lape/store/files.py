@@ -43,6 +43,13 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
+def cache() -> Path:
+    """The cache folder: LAPE_CACHE, or ~/.cache/lape."""
+    return Path(
+        os.environ.get("LAPE_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "lape"
+    ).expanduser()
+
+
 def write(path: Path, save: Callable[[Path], object]) -> None:
     """Let `save` write a temporary file beside `path`, then put it in place in one step; on failure leave nothing."""
     with staged(path, save):
