@@ -1,4 +1,5 @@
-"""What recording costs on this machine: the bare body, ours, and the published rule as a hook, interleaved on the same rows.
+"""What recording costs on this machine, beside the bare body and the published rule as a hook, interleaved on the same rows: counts and sums
+of activations and of what is written, in one pass by the loops in C, in several by torch, and with residuals and histograms as well.
 
 Prints tokens per second, the ratio to the bare body of each round (median of 10 rounds), and the peak memory of a bare and of
 a recording process. usage: python benchmarks/recording.py [MODEL] [--memory bare|ours]
@@ -14,8 +15,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
+from unittest import mock
 
 import torch
 
@@ -28,9 +31,11 @@ from lape.model.body import run_batch
 from lape.model.find import find
 from lape.model.hooks import watching
 from lape.model.site import Sites
+from lape.recording import adding
 from lape.recording.engine import RecordOptions
 from lape.recording.reader import Reader
 
+Read: TypeAlias = Callable[[Batch], object]
 ROUNDS = 10
 OPTIONS = RecordOptions(row_tokens=512, batch_tokens=2048)
 
@@ -51,6 +56,13 @@ def published(model: Any, found: Sites) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def by_torch(reader: Reader) -> Iterator[None]:
+    """As where there is no C compiler."""
+    with mock.patch.object(adding, "fused", return_value=None), reader.attached():
+        yield
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("model", nargs="?", default="sample")
@@ -59,38 +71,42 @@ def main() -> None:
     model, tokenizer = lape.load(arguments.model)
     found, todo = find(model), rows(model, tokenizer)
     reader = Reader(model, found, OPTIONS, None)
+    more = Reader(model, found, replace(OPTIONS, residual=True, histogram=True), None)
+    forward: Read = partial(run_batch, model)
+    ways: dict[str, tuple[Callable[[], Any], Read]] = {
+        "bare": (nullcontext, forward),
+        "ours": (reader.attached, reader.read),
+        "ours, sums by torch": (lambda: by_torch(reader), reader.read),
+        "ours, with residual and histogram": (more.attached, more.read),
+        "published": (lambda: published(model, found), forward),
+    }
 
-    def run(count: bool) -> float:
+    def run(read: Read) -> float:
         start = time.perf_counter()
         for one in todo:
-            (reader.read if count else partial(run_batch, model))(one)
+            read(one)
         return time.perf_counter() - start
 
-    ways: dict[str, tuple[Callable[[], Any], bool]] = {
-        "bare": (nullcontext, False),
-        "ours": (reader.attached, True),
-        "published": (lambda: published(model, found), False),
-    }
     with torch.inference_mode():
         if arguments.memory:
-            context, count = ways[arguments.memory]
+            context, read = ways[arguments.memory]
             for _ in range(3):
                 with context():
-                    run(count)
+                    run(read)
             print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
             return
         times: dict[str, list[float]] = {name: [] for name in ways}
         for number in range(ROUNDS + 1):
-            for name, (context, count) in ways.items():
+            for name, (context, read) in ways.items():
                 with context():
-                    seconds = run(count)
+                    seconds = run(read)
                 if number:  # the first round warms up
                     times[name].append(seconds)
     tokens = sum(int((one.source >= 0).sum()) for one in todo)
     for name, seconds in times.items():
         ratios = [a / b for a, b in zip(seconds, times["bare"], strict=True)]
         print(
-            f"{name:10} {tokens / statistics.median(seconds):8.0f} tokens/s   median of medians ratio "
+            f"{name:34} {tokens / statistics.median(seconds):8.0f} tokens/s   median of medians ratio "
             f"{statistics.median(seconds) / statistics.median(times['bare']):.3f}   median of paired ratios {statistics.median(ratios):.3f}"
         )
     peak = {

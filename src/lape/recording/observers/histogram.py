@@ -9,9 +9,9 @@ from torch import Tensor
 
 from lape.data.windows import Batch
 from lape.model.hooks import Rows, watching
-from lape.recording.counter import tokens_at_once
+from lape.recording.adding import Folds, bin
 from lape.recording.observers.observer import Observer, Setting, Watcher, unless
-from lape.values.histogram import BINS, bins_of
+from lape.values.histogram import BINS
 from lape.values.quantity import Quantity
 
 
@@ -21,7 +21,7 @@ class HistogramRecorder(Watcher):
     def __init__(self, setting: Setting) -> None:
         self.model, self.found = setting.model, setting.found
         self._counts = [torch.zeros(stretch.width, BINS, dtype=torch.int64) for stretch in self.found.space]
-        self._counted = torch.empty(0, dtype=torch.int64)
+        self._folds = Folds(torch.empty(0, dtype=torch.int64))
 
     def attached(self) -> AbstractContextManager[None]:
         """While inside, every forward that follows `count` is recorded."""
@@ -29,20 +29,12 @@ class HistogramRecorder(Watcher):
 
     def count(self, one: Batch) -> None:
         """Note which tokens of the next forward count."""
-        self._counted = torch.nonzero(one.fold.reshape(-1) >= 0)[:, 0]
+        self._folds = Folds(one.fold.reshape(-1))
 
     def _see(self, k: int, activation: Tensor, rows: Rows) -> None:
-        a, width = activation.detach().flatten(0, -2), activation.shape[-1]
-        counted = self._counted.to(a.device)
-        if rows is not None:
-            counted = torch.isin(rows, counted).nonzero()[:, 0]
-        bins = torch.empty(len(counted), width, dtype=torch.int32, device=a.device)
-        first = torch.arange(width, dtype=torch.int32, device=a.device) * BINS
-        step = tokens_at_once(a.device, width)
-        for at in range(0, len(counted), step):
-            torch.add(bins_of(a[counted[at : at + step]].float()), first, out=bins[at : at + step])
-        more = torch.bincount(bins.flatten(), minlength=width * BINS).view(width, BINS)
-        self._counts[k] = self._counts[k].to(a.device).add_(more)
+        a = activation.detach().flatten(0, -2)
+        self._counts[k] = counts = self._counts[k].to(a.device)
+        bin(a, self._folds if rows is None else self._folds.some(rows), counts)
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Go on from what `state` gave."""

@@ -13,7 +13,8 @@ from lape.data.windows import Batch
 from lape.model.body import device_of
 from lape.model.hooks import At, Rows, held, watching
 from lape.model.numerics import check_finite, summed_in
-from lape.recording.counter import Spans, kept_on, refuse_missed
+from lape.recording.adding import Folds, moments, moments_of
+from lape.recording.counter import kept_on, refuse_missed
 from lape.recording.observers.observer import Setting, Watcher
 
 Of: TypeAlias = Callable[[Tensor], Tensor]
@@ -28,7 +29,7 @@ class Sums(Watcher):
         sites, rows = setting.found.sites, setting.graph
         device = torch.device("cpu") if rows is None else device_of(setting.model)
         self._totals = [torch.zeros(len(names), one.width, dtype=torch.float64, device=device) for one in sites]
-        self._spans = Spans(torch.empty(0, dtype=torch.int64))
+        self._folds = Folds(torch.empty(0, dtype=torch.int64))
         self._forwards = 0
         self._seen = torch.zeros(len(sites), dtype=torch.int64, device=device)
         """Forwards that each site was seen in."""
@@ -49,7 +50,7 @@ class Sums(Watcher):
         """Note which tokens of the next forward count."""
         self._forwards += 1
         if self._setting.graph is None:
-            self._spans = Spans(one.fold.reshape(-1).clamp_max(0))
+            self._folds = Folds(one.fold.reshape(-1))
         else:
             self._counted.copy_(one.fold.reshape(-1, 1) >= 0, non_blocking=True)
 
@@ -57,11 +58,12 @@ class Sums(Watcher):
         x = x.detach().flatten(0, -2)
         self._seen[k] += 1
         self._totals[k] = total = self._totals[k].to(kept_on(x))
-        if rows is not None:
-            total += self._of(x[self._spans.folds(x.device)[rows] >= 0].to(summed_in(x))).to(total.device)
+        folds = self._folds if rows is None else self._folds.some(rows)
+        if self._of is moments_of:
+            moments(x, folds, total)
             return
-        for span in self._spans.on(x.device, x.shape[1]):
-            total += self._of(span.of(x)).to(total.device)
+        for block in folds.blocks(x.device, x.shape[1]):
+            total += self._of(block.of(x)).to(total.device)
 
     def _adder_in_graph(self, k: int) -> Callable[[Tensor, Rows], None]:
         total, seen, counted, of = self._totals[k], self._seen[k : k + 1], self._counted, self._of

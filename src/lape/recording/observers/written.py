@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-
 from lape.model.hooks import at_product
+from lape.recording.adding import moments_of
 from lape.recording.observers.observer import Observer, Setting
 from lape.recording.observers.sums import Sums
 from lape.values.quantity import WRITTEN, Quantity
 
 
-def _sums(x: Tensor) -> Tensor:
-    return torch.stack([x.sum(0), x.square().sum(0)])
-
-
 def _watch(setting: Setting) -> Sums:
-    return Sums(setting, WRITTEN, _sums, at_product)
+    return Sums(setting, WRITTEN, moments_of, at_product)
 
 
 OBSERVER = Observer(
