@@ -12,9 +12,11 @@ import torch
 from lape.data.texts import Documents
 from lape.edit.edit import Off, edited
 from lape.errors import FileError, MismatchError, OptionError, TextError
-from lape.experiments.perplexity.run import PerplexityOptions, line_losses, perplexity
+from lape.experiments.perplexity.run import PerplexityOptions, how_run, line_losses, perplexity
 from lape.measure.ablation import Ablations
 from lape.measure.controls import control, seeded
+from lape.model import compiled as graphs
+from lape.model.compiled import Weighing
 from lape.model.find import find
 from lape.recording.record import record
 from lape.values.neurons import LanguageNeurons, NeuronSet
@@ -48,6 +50,12 @@ COLUMNS = {
     "matched_max": pl.Float64,
     "matched_energy": pl.Float64,
 }
+
+
+@pytest.fixture(autouse=True)
+def cached(tmp_path, monkeypatch):
+    """How long graphs took is remembered where nobody looks."""
+    monkeypatch.setenv("LAPE_CACHE", str(tmp_path / "cache"))
 
 
 def neurons_of(sets=SETS, **kept):
@@ -432,4 +440,38 @@ def test_a_graph_goes_on_where_one_was_stopped(monkeypatch, tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         line_losses(*given, folder=tmp_path / "run", progress=stop)
+    monkeypatch.setattr(Weighing, "choice", lambda *_, **__: 1 / 0)  # it was settled
     assert line_losses(*given, folder=tmp_path / "run").equals(whole)
+    assert how_run(tmp_path / "run") == {"compiled": {"graph": True, "why": "as was asked"}}
+
+
+def test_left_to_itself_it_says_why_it_measures_without_a_graph(monkeypatch, tmp_path):
+    given = (model_of("llama"), tokenizer_of(), neurons_of(), texts_of())
+    options = {"draws": 0, "elsewhere": 0, "resamples": 50, "row_tokens": 48}
+    (tmp_path / "few").mkdir()
+    line_losses(*given, PerplexityOptions(**options), folder=tmp_path / "few")
+    assert how_run(tmp_path / "few")["compiled"]["why"].endswith("tokens are too few")
+    monkeypatch.setitem(graphs.LEAST, "cpu", 1)
+    monkeypatch.setattr(graphs, "_FULL", 0)
+    (tmp_path / "timed").mkdir()
+    line_losses(*given, PerplexityOptions(**options), folder=tmp_path / "timed")
+    said = how_run(tmp_path / "timed")["compiled"]
+    assert not said["graph"]
+    assert "and making it takes 11 s" in said["why"]
+
+
+def test_a_graph_that_measures_no_faster_is_given_up(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    monkeypatch.setitem(graphs.LEAST, "cpu", 1)
+    for name, value in (("_FULL", 0), ("_MAKING", -1e6), ("_seconds", lambda work: work() or 1.0)):
+        monkeypatch.setattr(graphs, name, value)
+    monkeypatch.setenv("LAPE_CACHE", str(tmp_path / "cache"))
+    given = (model_of("llama"), tokenizer_of(), neurons_of(), texts_of())
+    options = {"draws": 0, "elsewhere": 0, "resamples": 50, "row_tokens": 48}
+    (tmp_path / "run").mkdir()
+    found = line_losses(*given, PerplexityOptions(**options), folder=tmp_path / "run")
+    assert how_run(tmp_path / "run")["compiled"] == {
+        "graph": False,
+        "why": "a batch takes 1 s as a graph, and 1 s without",
+    }
+    assert found.equals(line_losses(*given, PerplexityOptions(compile="off", **options)))

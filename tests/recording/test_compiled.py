@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 from functools import partial
+from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 import torch
@@ -13,7 +17,8 @@ from lape.data.texts import Documents
 from lape.model import compiled as graphs
 from lape.model.find import find
 from lape.recording.engines import compiled
-from lape.recording.engines.compiled import CompiledRecorder
+from lape.recording.engines.compiled import CompiledReader, CompiledRecorder
+from lape.recording.reader import Reader
 from lape.recording.record import record
 from lape.values.stats import ActivationStats, merge
 from support.brute import assert_near, hooks_on, lively, model_of, some_texts, tokenizer_of
@@ -23,6 +28,12 @@ from support.zoo.written import build
 
 TEXTS = {"en": Documents(some_texts(70, 0)), "fr": Documents(some_texts(90, 1)), "ja": Documents(some_texts(9, 2))}
 OPTIONS = {"row_tokens": 40, "batch_tokens": 120}
+
+
+@pytest.fixture(autouse=True)
+def cached(tmp_path, monkeypatch):
+    """How long graphs took is remembered where nobody looks."""
+    monkeypatch.setenv("LAPE_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -191,17 +202,109 @@ def test_what_a_graph_does_not_hold_is_recorded_without(name, more, why, told):
     assert told() == [f"Recording goes on without torch.compile: {why}"]
 
 
-def test_left_to_itself_it_compiles_where_there_is_much_text_in_full_rows(monkeypatch, quick):
-    made = []
-    monkeypatch.setattr(compiled, "CompiledReader", lambda *given: made.append(given) or 1 / 0)
-    texts = {"en": Documents(some_texts(400, 0))}
-    options = {"row_tokens": 64, "batch_tokens": 128}
-    tokens = int(record(model_of("llama"), tokenizer_of(), texts, **options)["en"].tokens.sum())
-    assert not made  # little text
-    monkeypatch.setitem(graphs.LEAST, "cpu", tokens)
-    record(model_of("llama"), tokenizer_of(), texts, shard="2/3", **options)  # a part of a run that has enough
-    assert len(made) == 1
-    record(model_of("llama"), tokenizer_of(), texts, one_per_row=True, **options)  # rows that are mostly padding
-    monkeypatch.setitem(graphs.LEAST, "cpu", 10 * tokens)
-    record(model_of("llama"), tokenizer_of(), texts, **options)
-    assert len(made) == 1
+@pytest.fixture
+def timed(monkeypatch):
+    """A clock that each batch without a graph moves by 10 s, and each in one by `graph` s; making one takes `making` s."""
+    now = {"is": 0.0, "graph": 5.0, "making": 100.0}
+    monkeypatch.setattr(graphs, "time", SimpleNamespace(perf_counter=lambda: now["is"]))
+    proven, usual, inside = CompiledReader.proven, Reader.read, CompiledReader.read
+
+    def prove(reader, one):
+        now["is"] += now["making"]
+        before = now["is"]
+        result = proven(reader, one)
+        now["is"] = before
+        return result
+
+    def read(reader, one):
+        usual(reader, one)
+        if type(reader) is Reader:
+            now["is"] += 10
+
+    def read_inside(reader, one):
+        inside(reader, one)
+        now["is"] += now["graph"]
+
+    monkeypatch.setattr(CompiledReader, "proven", prove)
+    monkeypatch.setattr(Reader, "read", read)
+    monkeypatch.setattr(CompiledReader, "read", read_inside)
+    monkeypatch.setitem(graphs.LEAST, "cpu", 1)
+    return now
+
+
+LONG = {"en": Documents(some_texts(400, 0))}
+FULL = {"row_tokens": 64, "batch_tokens": 128}
+
+
+def how(tmp_path, name="run", texts=LONG, **more) -> dict:
+    record(model_of("llama"), tokenizer_of(), texts, out=tmp_path / name, **{**FULL, **more})
+    return json.loads((tmp_path / name / "run.json").read_text())["compiled"]
+
+
+def test_it_compiles_where_what_is_left_wins_back_the_time_that_making_a_graph_takes(timed, quick, tmp_path):
+    batches = how(tmp_path, "first")  # nothing is known: 5 s and 2 s a layer, for a tenth of 10 s a batch
+    assert batches["graph"], batches
+    kept = [json.loads(path.read_text()) for path in (tmp_path / "cache" / "graphs").glob("*.json")]
+    assert kept == [{"making": 100, "share": 0.5}]
+    assert how(tmp_path, "short", {"en": Documents(some_texts(9, 0))}) == {"graph": False, "why": mock.ANY}
+
+
+def test_text_that_does_not_win_it_back_is_recorded_without(timed, quick, tmp_path, monkeypatch):
+    monkeypatch.setattr(graphs, "_MAKING", 1e9)
+    said = how(tmp_path)
+    assert not said["graph"]
+    assert said["why"].endswith("making it takes 1000000006 s")
+
+
+def test_a_graph_that_is_no_faster_is_given_up_and_remembered(timed, quick, tmp_path):
+    timed["graph"] = 11.0
+    assert how(tmp_path, "first") == {"graph": False, "why": "a batch takes 11 s as a graph, and 10 s without"}
+    said = how(tmp_path, "second")
+    assert "a graph saves -" in said["why"]
+    assert not said["graph"]
+
+
+def test_what_was_settled_is_kept_when_a_run_goes_on(timed, quick, tmp_path, monkeypatch):
+    batch, left = CompiledReader.read, [5]
+
+    def stopping(reader, one):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        batch(reader, one)
+
+    monkeypatch.setattr(CompiledReader, "read", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        how(tmp_path, checkpoint_seconds=0.0)
+    monkeypatch.setattr(CompiledReader, "read", batch)
+    monkeypatch.setattr(graphs, "_MAKING", 1e9)
+    for path in (tmp_path / "cache" / "graphs").glob("*.json"):
+        path.unlink()
+    assert how(tmp_path, checkpoint_seconds=0.0)["graph"]  # begun anew, it would not
+
+
+def test_shards_decide_alike_by_their_tokens_alone(timed, quick, tmp_path, monkeypatch):
+    assert how(tmp_path, "1", shard="1/3")["why"].endswith("tokens are too few")
+    monkeypatch.setitem(graphs.SURELY, "cpu", 100)
+    timed["graph"] = 11.0
+    assert how(tmp_path, "2", shard="2/3") == how(tmp_path, "3", shard="3/3")
+    assert how(tmp_path, "4", shard="1/3")["graph"]
+
+
+def test_rows_that_are_mostly_padding_and_little_text_are_not_timed(tmp_path, monkeypatch):
+    monkeypatch.setattr(graphs, "_seconds", lambda _work: 1 / 0)
+    assert how(tmp_path, "few")["why"].endswith("tokens are too few")
+    monkeypatch.setitem(graphs.LEAST, "cpu", 1)
+    assert how(tmp_path, "rows", one_per_row=True) == {"graph": False, "why": "batches have many shapes"}
+    assert how(tmp_path, "off", compile="off") == {"graph": False, "why": "as was asked"}
+
+
+def test_what_torch_compiles_is_kept_beside_what_lape_keeps_unless_it_was_told_where(tmp_path, monkeypatch):
+    monkeypatch.setenv("LAPE_CACHE", str(tmp_path))
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    with graphs._kept_graphs():
+        assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "graphs" / "torch")
+    assert "TORCHINDUCTOR_CACHE_DIR" not in os.environ
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "elsewhere")
+    with graphs._kept_graphs():
+        assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "elsewhere"

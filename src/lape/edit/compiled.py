@@ -14,7 +14,7 @@ from lape.data.windows import Batch
 from lape.edit.edit import Edit, Off, affine, edited
 from lape.errors import ModelError
 from lape.model.body import body, evaluating, run_batch
-from lape.model.compiled import Fixed, proven
+from lape.model.compiled import Fixed
 from lape.model.hooks import Rows, change, held, reset_compile_cache
 from lape.model.site import Sites
 from lape.values.neurons import NeuronSet
@@ -83,10 +83,3 @@ class EditedGraph:
                 if not share <= near:
                     raise ModelError(f"its hidden states are off by {share:.2g} of their mean size")
         return self
-
-
-def edited_graph(model: Any, found: Sites, options: TextOptions, first: Batch) -> EditedGraph | None:
-    """A graph that was proven on a batch like those to come. None, and one line in the log, where making it fails or it gives other states
-    than the model does.
-    """
-    return proven("Measuring", lambda: EditedGraph(model, found, options).proven(first))

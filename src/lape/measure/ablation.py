@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -18,15 +18,15 @@ from torch import Tensor, nn
 from lape.data.corpus import Corpus, TextOptions, prepare
 from lape.data.languages import tag
 from lape.data.texts import Documents, Texts
-from lape.data.windows import Batch, batch, batches
+from lape.data.windows import Batch, Row, batch, batches
 from lape.detect.common import largest, over_others
-from lape.edit.compiled import EditedGraph, edited_graph
+from lape.edit.compiled import EditedGraph
 from lape.edit.edit import Edit, Off, Scale, Set, edited
 from lape.errors import MismatchError, OptionError, TextError
 from lape.measure.bootstrap import paired_units, several_documents
 from lape.measure.controls import LEADING, Energy
-from lape.model.body import check_fits
-from lape.model.compiled import pays, settled, why_not
+from lape.model.body import check_fits, evaluating, run_batch
+from lape.model.compiled import Choice, Weighing, why_not
 from lape.model.find import find
 from lape.model.hooks import at_product
 from lape.model.identity import check_made_with
@@ -51,6 +51,8 @@ _KIND = "a loss"
 _KEPT = {"nll": torch.float64, "tokens": torch.int64}
 _MEANS = ("gate", "written", "mean")
 """Of each neuron on a text: its two energies, and its mean activation."""
+GRAPH = "graph"
+"""The cell that says whether passes run in one graph (`lape.model.compiled.Choice`)."""
 KNOWN = 0.01
 """Text of which more fingerprints than this share were recorded is refused; a few short lines may well come twice."""
 
@@ -123,7 +125,9 @@ class Ablations:
         self._units = _units(texts, self._places)
         self._base: dict[str, Loss] = {}
         self._kept: dict[tuple[str, str], Loss] = {}
-        self._compiling = False
+        self.choice = Choice(False, "as was asked")
+        """Whether passes run in one graph: settled by `compile`, given up where that cannot be done."""
+        self._weighing = Weighing("Measuring", model, self.found, options)
         self._graph: EditedGraph | None = None
 
     def compile(self, mode: str, tokens: int) -> None:
@@ -140,9 +144,27 @@ class Ablations:
             >>> tokens
             200
         """
-        rows = ((corpus, batches(corpus, self.options, packs=self.found.packs)) for corpus in self.corpora.values())
-        paying = partial(pays, self.model, self.options, tokens, rows)
-        self._compiling = settled("Measuring", mode, paying, partial(why_not, self.model, self.found))
+        kept = self.cells.kept_record(GRAPH)
+        if kept is not None:  # passes that are compared run alike
+            self.choice = Choice(**kept)
+            return
+
+        def every() -> Iterator[tuple[Corpus, list[list[Row]]]]:
+            for corpus in self.corpora.values():
+                yield corpus, batches(corpus, self.options, packs=self.found.packs)
+
+        unable = partial(why_not, self.model, self.found)
+        self.choice = self._weighing.choice(mode, every, tokens, unable, self._run_first)
+        self.cells.keep_record(GRAPH, self.choice.to_json())
+
+    @torch.inference_mode()
+    def _run_first(self) -> None:
+        with evaluating(self.model):
+            run_batch(self.model, self._first())
+
+    def _first(self) -> Batch:
+        corpus = next(iter(self.corpora.values()))
+        return batch(corpus, batches(corpus, self.options, packs=self.found.packs)[0])
 
     @property
     def languages(self) -> list[str]:
@@ -196,7 +218,7 @@ class Ablations:
         """
         todo = [k for k in self.corpora if k not in self._base and not self._restored(k)]
         passes = [partial(self._watched, k) for k in todo]
-        if self._compiling:  # what is compared runs alike
+        if self.choice.graph:  # what is compared runs alike
             passes += [partial(self._make_graph), *(partial(self._in_graph, k) for k in todo)]
         spent = []
         for done, one in enumerate(passes):
@@ -263,11 +285,14 @@ class Ablations:
         return language
 
     def _make_graph(self) -> None:
-        if self._compiling and self._graph is None:
-            corpus = next(iter(self.corpora.values()))
-            first = batch(corpus, batches(corpus, self.options, packs=self.found.packs)[0])
-            self._graph = edited_graph(self.model, self.found, self.options, first)
-            self._compiling = self._graph is not None
+        if self.choice.graph and self._graph is None:
+            first = self._first()
+            self._graph, instead = self._weighing.made(
+                lambda: EditedGraph(self.model, self.found, self.options).proven(first), partial(_run_unedited, first)
+            )
+            if instead is not None:
+                self.choice = instead
+                self.cells.keep_record(GRAPH, instead.to_json())
 
     def _in_graph(self, language: str) -> None:
         self._base[language] = _finite(self._line_loss((), language), language, 0)
@@ -342,6 +367,12 @@ class Ablations:
                 return line_loss(self.model, self.head, corpus, self.options)
         with self._graph.edited(edits):
             return line_loss(self.model, self.head, corpus, self.options, run=self._graph.run)
+
+
+@torch.inference_mode()
+def _run_unedited(one: Batch, graph: EditedGraph) -> None:
+    with graph.edited(()):
+        graph.run(one)
 
 
 def _squares(x: Tensor) -> Tensor:

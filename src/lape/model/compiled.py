@@ -2,26 +2,61 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import math
-from collections.abc import Callable, Iterable
-from typing import TypeVar
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from lape.data.corpus import Corpus, TextOptions
 from lape.data.windows import Batch, Row, at_once, longest
-from lape.model.body import device_of, hidden_states, is_shared_out, unwrapped
+from lape.errors import FileError
+from lape.model.body import body, device_of, hidden_states, is_shared_out, text_config, unwrapped
 from lape.model.hooks import reset_compile_cache
 from lape.model.site import Sites
+from lape.store.documents import read_json
+from lape.store.files import cache, write_json
 
 T = TypeVar("T")
 _log = logging.getLogger("lape")
-LEAST = {"cpu": 500_000, "cuda": 10_000_000}
-"""Tokens from which on a graph wins back the time that making it takes (half a minute on two CPU cores, for a model of 270M)."""
+LEAST = {"cpu": 100_000, "cuda": 1_000_000}
+"""Fewer tokens than these never win back the time that making a graph takes; nothing is timed then."""
+SURELY = {"cpu": 2_000_000, "cuda": 10_000_000}
+"""So many do. Shards of a run go by this alone: on whichever machine, all decide alike."""
+_SHARE = 0.9
+"""Of a batch's time without a graph, what is expected with one, where none of the kind was made here yet."""
+_MAKING, _A_LAYER, _AGAIN = 5.0, 2.0, 7.0
+"""Seconds expected then for making one, with so many more for each layer; and how many times faster it is made again from torch's cache."""
 _FULL = 0.9
 """Share of the fixed shape that batches of no fixed shape must have on average, or else those are faster."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Whether batches run as one graph, and what speaks for that: kept with a run, and while it is stopped.
+
+    Example:
+        >>> from lape.model.compiled import Choice
+        >>> Choice(False, "4,096 tokens are too few").to_json()
+        {'graph': False, 'why': '4,096 tokens are too few'}
+    """
+
+    graph: bool
+    why: str
+
+    def to_json(self) -> dict[str, Any]:
+        """As `run.json` holds it."""
+        return asdict(self)
 
 
 class Fixed:
@@ -72,39 +107,150 @@ def why_not(model: nn.Module, found: Sites) -> str | None:
     return None if device in LEAST else f"torch.compile is not used on {device}"
 
 
-def pays(model: nn.Module, options: TextOptions, tokens: int, every: Iterable[tuple[Corpus, list[list[Row]]]]) -> bool:
-    """Whether so many tokens, in batches such as these, are run faster as a graph, with the time that making it takes."""
-    if tokens < LEAST.get(device_of(model).type, math.inf):
-        return False
-    rows, length = _shape(options)
+class Weighing:
+    """Whether a graph pays: by the text that remains, by how long a batch takes without, and by how long graphs of this kind took before."""
+
+    def __init__(self, what: str, model: nn.Module, found: Sites, options: TextOptions) -> None:
+        """`what` is done in it, in a word that messages begin with, such as "Recording"."""
+        self._what, self._model, self._layers = what, model, len(found.space.layers)
+        self._device = device_of(model)
+        self._shape = _shape(options)
+        self._plain: float | None = None
+
+    @cached_property
+    def _path(self) -> Path:
+        """Where it is kept how long graphs of this kind took on this machine."""
+        kind = [self._what, _configured(self._model), str(next(body(self._model).parameters()).dtype), *self._shape]
+        kind += [_named(self._device), torch.get_num_threads(), torch.__version__]
+        return cache() / "graphs" / f"{hashlib.sha256(json.dumps(kind).encode()).hexdigest()[:16]}.json"
+
+    def choice(
+        self,
+        mode: str,
+        every: Callable[[], Iterable[tuple[Corpus, list[list[Row]]]]],
+        tokens: int,
+        unable: Callable[[], str | None],
+        plain: Callable[[], object],
+        *,
+        alike: bool = False,
+    ) -> Choice:
+        """With `mode` "auto" where it pays, else "on" or "off". One line in the log where it is on and can't be made.
+
+        `every`: batches such as those to come; `tokens` that are to come; `unable`: what keeps a graph from being made, in words; `plain`: runs one
+        batch without; `alike`: go by the tokens alone, as other processes of the same run will.
+        """
+        if mode == "off":
+            return Choice(False, "as was asked")
+        least = (SURELY if alike else LEAST).get(self._device.type, math.inf)
+        if mode == "auto" and tokens < least:
+            return Choice(False, f"{tokens:,} tokens are too few")
+        if (why := unable()) is not None:
+            if mode == "on":
+                _say(self._what, why)
+            return Choice(False, why)
+        if mode == "on":
+            return Choice(True, "as was asked")
+        if not _fills(self._shape, every()):
+            return Choice(False, "batches have many shapes")
+        if alike:
+            return Choice(True, f"{tokens:,} tokens are enough")
+        plain()
+        self._plain = _seconds(plain)
+        making, share = self._known()
+        rows, length = self._shape
+        saved = tokens / (rows * length) * self._plain * (1 - share)
+        said = f"{tokens:,} tokens, of which {rows * length:,} take {self._plain:.2g} s: a graph saves {saved:.0f} s, and making it takes {making:.0f} s"
+        return Choice(saved > making, said)
+
+    def made(self, make: Callable[[], T], run: Callable[[T], object]) -> tuple[T | None, Choice | None]:
+        """What `make` makes and proves, and None; or None, and the choice to go on without: where that fails, which one line in the log says, and where
+        what it gives is no faster. `run` runs the batch that was timed without.
+        """
+        began = time.perf_counter()
+        with _kept_graphs():
+            result, why = proven(self._what, make)
+        if result is None:
+            return None, Choice(False, why)
+        seconds = time.perf_counter() - began
+        once = _seconds(lambda: run(result))
+        known = self._read()
+        known["again" if "making" in known else "making"] = seconds
+        if self._plain is not None:
+            known["share"] = once / self._plain
+        with suppress(OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(self._path, known)
+        if self._plain is not None and once >= self._plain:
+            return None, Choice(False, f"a batch takes {once:.2g} s as a graph, and {self._plain:.2g} s without")
+        return result, None
+
+    def _read(self) -> dict[str, float]:
+        try:
+            found = read_json(self._path, {...: float})
+        except FileError:
+            return {}
+        return dict(found)
+
+    def _known(self) -> tuple[float, float]:
+        """Seconds that making a graph takes, and the share of a batch's time that is left with it."""
+        known = self._read()
+        first = known.get("making", _MAKING + _A_LAYER * self._layers)
+        making = known.get("again", first / _AGAIN) if "making" in known else first
+        return making, known.get("share", _SHARE)
+
+
+def _configured(model: nn.Module) -> str:
+    """All of a model's configuration but its name."""
+    config: Any = text_config(model)
+    return json.dumps(
+        {k: v for k, v in config.to_dict().items() if "name_or_path" not in k}, sort_keys=True, default=str
+    )
+
+
+def _named(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+@contextmanager
+def _kept_graphs() -> Iterator[None]:
+    """While inside, torch keeps what it compiles where lape keeps things, unless it was told where: its own place is gone when a machine starts again."""
+    name, place = "TORCHINDUCTOR_CACHE_DIR", cache() / "graphs" / "torch"
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = str(place)
+    try:
+        yield
+    finally:
+        del os.environ[name]
+
+
+def _fills(shape: tuple[int, int], every: Iterable[tuple[Corpus, list[list[Row]]]]) -> bool:
+    """Whether batches have nearly the one shape as they are."""
     run = room = 0
     for corpus, some in every:
         run += sum(len(one) * longest(corpus, one) for one in some)
-        room += len(some) * rows * length
+        room += len(some) * math.prod(shape)
     return run >= _FULL * room
 
 
-def settled(what: str, mode: str, paying: Callable[[], bool], unable: Callable[[], str | None]) -> bool:
-    """Whether a graph is to be made: with `mode` "on", or "auto" where it pays. One line in the log where it is on and can't be made.
-
-    `unable`: what keeps it from being made, in words.
-    """
-    if mode == "off" or (mode == "auto" and not paying()):
-        return False
-    why = unable()
-    if why and mode == "on":
-        _say(what, why)
-    return why is None
-
-
-def proven(what: str, make: Callable[[], T]) -> T | None:
-    """What `make` makes and proves. None, and one line in the log, where that fails."""
+def proven(what: str, make: Callable[[], T]) -> tuple[T | None, str]:
+    """What `make` makes and proves, and "". None and the reason, which one line in the log says, where that fails."""
     try:
-        return make()
+        return make(), ""
     except Exception as error:  # whatever a compiler raises
         reset_compile_cache()
-        _say(what, next(iter(str(error).strip().splitlines()), type(error).__name__))
-        return None
+        why = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        _say(what, why)
+        return None, why
 
 
 def _say(what: str, why: str) -> None:

@@ -19,8 +19,8 @@ from lape.model.body import evaluating, hidden_states, run_batch, text_config, t
 from lape.model.find import find
 from lape.model.numerics import gap, tolerance
 
-_ROWS, _WORDS = 256, 8192
-"""Tokens and vocabulary entries whose logits exist at once on a CPU: they fit its cache, which is also fastest."""
+_ROWS, _WORDS = 1024, 2048
+"""Tokens and vocabulary entries whose logits exist at once on a CPU: they fit its cache, and the weights are laid out anew for few blocks of tokens."""
 _ROWS_GPU, _WORDS_GPU = 4096, 32768
 
 

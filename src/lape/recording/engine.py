@@ -111,3 +111,7 @@ class Engine(Protocol):
     def rest(self, _corpus: Corpus, /) -> dict[str, Tensor]:
         """What `LanguageStats` keeps that is not counted batch by batch. Default: nothing, where what would be kept is refused."""
         return {}
+
+    def how(self) -> dict[str, Any]:
+        """What `run.json` says of how it was counted, beside what counts: which ways of computing the same. Default: nothing."""
+        return {}

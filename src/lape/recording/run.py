@@ -50,16 +50,19 @@ def recorded(
         if out is not None:
             files.refuse_existing(Path(out), overwrite)  # another process may have made it since
         folder = Path(temporary) if out is None else files.partial(Path(out))
-        run = _Run(engine(folder), tokenizer, options, folder, progress, resumable=out is not None)
+        counting = engine(folder)
+        run = _Run(counting, tokenizer, options, folder, progress, resumable=out is not None)
         stats = run.run(sources)
         if out is None:
             return stats
-        return _finish(stats, folder, Path(out), sources)
+        return _finish(stats, folder, Path(out), sources, counting.how())
 
 
-def _finish(stats: ActivationStats, folder: Path, out: Path, sources: dict[str, Source]) -> ActivationStats:
+def _finish(
+    stats: ActivationStats, folder: Path, out: Path, sources: dict[str, Source], how: dict[str, Any]
+) -> ActivationStats:
     stats.save(folder / "stats.safetensors", overwrite=True)
-    files.write_json(folder / "run.json", {"verb": "record", "texts": listed(sources), **stats.manifest})
+    files.write_json(folder / "run.json", {"verb": "record", "texts": listed(sources), **stats.manifest, **how})
     kept = {"stats.safetensors", "run.json"}
     for leftover in sorted(
         folder.iterdir(), key=lambda path: path.name == files.STATE

@@ -14,7 +14,7 @@ from torch import nn
 
 from lape.data.corpus import TextOptions
 from lape.data.texts import Texts
-from lape.measure.ablation import Ablations, PlannedRuns, depends_on, refuse_recorded, unreported
+from lape.measure.ablation import GRAPH, Ablations, PlannedRuns, depends_on, refuse_recorded, unreported
 from lape.measure.bootstrap import Resamples
 from lape.measure.changes import resampled_ends
 from lape.measure.controlled import control_passes, lines_of, ratio_to_mean, sets_and_controls, unedited_lines
@@ -23,6 +23,7 @@ from lape.model.identity import check_made_with, describe
 from lape.options import Tokens, check_choices, given, not_negative, positive
 from lape.progress import Progress, each, silent
 from lape.store import files
+from lape.store.cells import Cells
 from lape.values.neurons import LanguageNeurons
 
 if TYPE_CHECKING:
@@ -152,6 +153,12 @@ def line_losses(
         files.same_run(folder, depends_on(described, neurons, work.corpora, options))
     work.compile(options.compile, _planned_tokens(work, neurons, options))
     return losses(work, neurons, options, progress, planned)
+
+
+def how_run(folder: Path | None) -> dict[str, Any]:
+    """Of the passes that `line_losses` keeps in a folder: whether they ran in one graph, and why."""
+    choice = Cells(folder).kept_record(GRAPH)
+    return {} if choice is None else {"compiled": choice}
 
 
 def losses(

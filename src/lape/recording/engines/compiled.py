@@ -6,16 +6,17 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lape.data.corpus import FOLDS, Corpus
-from lape.data.windows import Batch
+from lape.data.windows import Batch, batch
 from lape.errors import ModelError
 from lape.model.body import body, device_of
-from lape.model.compiled import Fixed, pays, proven, settled, why_not
+from lape.model.compiled import Choice, Fixed, Weighing, why_not
 from lape.model.hooks import Rows, change, held, reset_compile_cache
 from lape.model.numerics import summed_in
 from lape.model.site import Sites
@@ -116,34 +117,52 @@ class CompiledReader(Reader):
 class Readers:
     """Readers of one language after the other: one for all where it is compiled, since that takes a while."""
 
-    def __init__(self, model: Any, found: Sites, options: RecordOptions, *, compiling: bool) -> None:
-        self._given, self.compiling = (model, found, options), compiling
+    def __init__(self, model: Any, found: Sites, options: RecordOptions, choice: Choice) -> None:
+        self._given, self.choice = (model, found, options), choice
+        """`choice`: as it turned out in the end."""
+        self._weighing = Weighing("Recording", *self._given)
         self._compiled: CompiledReader | None = None
 
+    def choose(self, every: Mapping[str, Work]) -> None:
+        """Settle whether to compile; one line in the log where the options say so and it can't be."""
+        model, found, options = self._given
+        tokens = sum(tokens_in(work.every) for work in every.values())
+        first = next((batch(work.corpus, work.every[0]) for work in every.values() if work.every), None)
+
+        def plain() -> None:
+            if first is not None:
+                _read(first, Reader(model, found, options, None))
+
+        self.choice = self._weighing.choice(
+            options.compile,
+            lambda: ((work.corpus, work.every) for work in every.values()),
+            tokens,
+            partial(why_none, model, found, options),
+            plain,
+            alike=options.shard is not None,
+        )
+
     def reader(self, corpus: Corpus | None, first: Batch | None) -> Reader:
-        """One that has counted nothing. Where `first`, a batch like those to come, shows that compiling fails or counts otherwise than the
-        model does, one line in the log says so, and it goes on without.
+        """One that has counted nothing. Where `first`, a batch like those to come, shows that compiling fails, counts otherwise than the
+        model does, or is no faster, it goes on without.
         """
-        if self.compiling and self._compiled is None and first is not None:
-            self._compiled = proven("Recording", lambda: CompiledReader(*self._given).proven(first))
-            self.compiling = self._compiled is not None
+        if self.choice.graph and self._compiled is None and first is not None:
+            self._compiled, instead = self._weighing.made(
+                lambda: CompiledReader(*self._given).proven(first), partial(_read, first)
+            )
+            self.choice = instead or self.choice
         if self._compiled is None:
             return Reader(*self._given, corpus)
         self._compiled.restore({})
         return self._compiled
 
 
+def _read(one: Batch, reader: Reader) -> None:
+    with reader.attached():
+        reader.read(one)
+
+
 def why_none(model: Any, found: Sites, options: RecordOptions) -> str | None:
     """What of a model or of the options keeps recording from being compiled, in words; None where nothing does."""
     unable = [f"{one.asking} {one.refused['graph']}" for one in observed(options) if "graph" in one.refused]
     return unable[0] if unable else why_not(model, found)
-
-
-def asked(model: Any, found: Sites, options: RecordOptions, every: Mapping[str, Work]) -> bool:
-    """Whether recording is to be compiled; one line in the log where the options say so and it can't be."""
-
-    def paying() -> bool:  # shards of a run all decide alike
-        tokens = sum(tokens_in(work.every) for work in every.values())
-        return pays(model, options, tokens, [(work.corpus, work.every) for work in every.values()])
-
-    return settled("Recording", options.compile, paying, lambda: why_none(model, found, options))

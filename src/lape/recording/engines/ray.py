@@ -13,7 +13,6 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +27,7 @@ from lape.data.windows import Batch, batch
 from lape.errors import FileError, LapeError, MismatchError, OptionError
 from lape.extras import need
 from lape.model.body import check_fits
-from lape.model.compiled import settled
+from lape.model.compiled import Choice
 from lape.model.find import find
 from lape.model.identity import checksum, describe
 from lape.model.load import ModelOptions, load, load_tokenizer
@@ -36,7 +35,7 @@ from lape.options import Tokens, check_choices, given, positive
 from lape.progress import Progress, silent
 from lape.recording import observers
 from lape.recording.engine import GROUPS, Engine, RecordOptions, Work
-from lape.recording.engines.compiled import Readers, why_none
+from lape.recording.engines.compiled import Readers
 from lape.recording.run import checked_texts, recorded
 from lape.store import files, tensors
 from lape.values.space import NeuronSpace
@@ -285,10 +284,9 @@ class Counter:
                     "Put the same weights on every machine, then give the same command again."
                 )
             found = find(self._model)
-            unable = partial(why_none, self._model, found, options)
-            # with auto it is not: a worker can't tell whether it pays
-            compiling = settled("Recording", options.compile, lambda: False, unable)
-            self._readers = Readers(self._model, found, options, compiling=compiling)
+            self._readers = Readers(self._model, found, options, Choice(False, "a worker cannot tell whether it pays"))
+            if options.compile == "on":
+                self._readers.choose({})
         except LapeError as error:  # told when asked to count: a worker that fails here is started again and again
             self._failed = error
 
