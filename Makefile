@@ -6,12 +6,12 @@ LOWEST = .venv-lowest
 PYTEST = pytest -n 2 --dist loadfile --no-loadscope-reorder
 CORE = tests/values tests/store tests/data tests/detect tests/model tests/edit tests/recording
 
-.PHONY: help demo docs core check test soak lowest serve-test beside-vllm lint reference ledger bench build clean
+.PHONY: help demo docs core check test soak lowest serve-test beside-vllm lint reference ledger bench gpu build clean
 
 help:  ## what there is to type
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: .venv/demo  ## find the language neurons of a small real model and show what they do (about 5 minutes)
+demo: .venv/demo  ## find the language neurons of a small real model and show what they do (3 minutes once installed)
 	$(BIN)/lape demo --out runs/demo --overwrite
 
 docs: .venv/docs  ## the documentation as a site, docs/_build/html/index.html
@@ -86,6 +86,9 @@ bench: .venv/dev  ## the benchmarks of README and docs
 	$(BIN)/python benchmarks/recording.py
 	$(BIN)/python benchmarks/steering.py
 	$(BIN)/python benchmarks/identify.py
+
+gpu: .venv/demo  ## what one GPU does, into benchmarks/gpu.json (under 8 minutes)
+	$(BIN)/python benchmarks/gpu.py
 
 build: .venv/dev  ## sdist and wheel in dist/, as they are uploaded, checked
 	rm -rf dist

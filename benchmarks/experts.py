@@ -60,8 +60,9 @@ def main(repeats: int) -> None:
         with watching(made, found.sites, lambda _k, _a, _rows: None):
             return hidden_states(made, ids)
 
+    recorder = Recorder(made, found)
+
     def recorded() -> torch.Tensor:
-        recorder = Recorder(made, found)
         with recorder.attached():
             recorder.count(fold)
             return hidden_states(made, ids)

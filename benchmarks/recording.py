@@ -1,8 +1,8 @@
 """What recording costs on this machine, beside the bare body and the published rule as a hook, interleaved on the same rows: counts and sums
 of activations and of what is written, in one pass by the loops in C, in several by torch, and with residuals and histograms as well.
 
-Prints tokens per second, the ratio to the bare body of each round (median of 10 rounds), and the peak memory of a bare and of
-a recording process. usage: python benchmarks/recording.py [MODEL] [--memory bare|ours]
+Prints tokens per second, the ratio to the bare body of each round (median of 10 rounds), the same for batches of fewer tokens, and the peak
+memory of a bare and of a recording process. usage: python benchmarks/recording.py [MODEL] [--memory bare|ours]
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import torch
 
 import lape
 from lape.data import samples
-from lape.data.corpus import prepare
+from lape.data.corpus import FOLDS, prepare
 from lape.data.texts import Documents
 from lape.data.windows import Batch, batch, batches
 from lape.model.body import run_batch
@@ -37,6 +37,7 @@ from lape.recording.reader import Reader
 
 Read: TypeAlias = Callable[[Batch], object]
 ROUNDS = 10
+SIZES = (32, 128, 512)
 OPTIONS = RecordOptions(row_tokens=512, batch_tokens=2048)
 
 
@@ -61,6 +62,25 @@ def by_torch(reader: Reader) -> Iterator[None]:
     """As where there is no C compiler."""
     with mock.patch.object(adding, "fused", return_value=None), reader.attached():
         yield
+
+
+def smaller(model: Any, found: Sites, tokens: int) -> float:
+    """What recording costs where batches have so many tokens: the median ratio to the bare body of 10 rounds."""
+    source = torch.arange(tokens)[None]
+    one = Batch(1000 + 7 * source, None, source, source // 16 % FOLDS)
+    reader, ratios = Reader(model, found, OPTIONS, None), []
+    with torch.inference_mode():
+        for number in range(ROUNDS + 1):
+            seconds = []
+            for context, read in ((nullcontext(), partial(run_batch, model)), (reader.attached(), reader.read)):
+                with context:
+                    start = time.perf_counter()
+                    for _ in range(max(1, 1024 // tokens)):
+                        read(one)
+                    seconds.append(time.perf_counter() - start)
+            if number:
+                ratios.append(seconds[1] / seconds[0])
+    return statistics.median(ratios)
 
 
 def main() -> None:
@@ -109,6 +129,10 @@ def main() -> None:
             f"{name:34} {tokens / statistics.median(seconds):8.0f} tokens/s   median of medians ratio "
             f"{statistics.median(seconds) / statistics.median(times['bare']):.3f}   median of paired ratios {statistics.median(ratios):.3f}"
         )
+    print(
+        "tokens of a batch: median of paired ratios "
+        + ", ".join(f"{n:,}: {smaller(model, found, n):.3f}" for n in SIZES)
+    )
     peak = {
         name: int(
             subprocess.run(

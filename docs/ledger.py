@@ -197,12 +197,12 @@ def printed(file: str) -> pl.DataFrame:
     header = re.search(r"^ +size .+$", text_of(file), re.MULTILINE)
     if header is None:
         raise Wrong(f"{file} shows no table with the column 'size'")
-    found = []
+    names, found = header[0].replace("95 % interval", "low high").split(), []
     for line in text_of(file)[header.end() :].partition("```")[0].splitlines():
-        language, *cells = re.findall(r"\S+(?: \(\S+\))?", line) or [""]
-        if len(cells) == len(header[0].split()):
+        language, *cells = re.findall(r"\S+(?: \(\S+\))?", line.replace("…", "")) or [""]
+        if len(cells) == len(names):
             row: dict[str, Any] = {"language": language}
-            for name, given in zip(header[0].split(), cells, strict=True):
+            for name, given in zip(names, cells, strict=True):
                 value, *largest = re.findall(r"-?[\d.]+", given)
                 row |= {name: float(value)} | {f"{name}_largest": float(one) for one in largest}
             found.append(row)

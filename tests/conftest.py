@@ -21,6 +21,7 @@ SLOW = (
     "real/test_play_page.py",
     "recording/test_ray.py",
     "real",
+    "benchmarks",
     "docs/test_docs_run.py",
     "docs/test_docstrings.py",
     "figures/test_figures.py",

@@ -67,7 +67,7 @@ SMALL = {
     "force": "--overwrite --pairs en-fr --new-tokens 4 --candidates 2 --resamples 50 --families none neurons ceiling",
     "run": "--overwrite --tokens 150 --resamples 50",
     "study": "--overwrite --quick --tokens 150 --sizes 4 --rates 0.002 --draws 1 --resamples 50 --sentences 20 --domain-tokens 300",
-    "demo": "--overwrite --documents 2 --draws 1",
+    "demo": "--overwrite --sentences 1 --draws 1",
 }
 CODES = {"fix": 3}
 """Exit codes that are not 0: no adapter makes the made model write French."""
@@ -162,7 +162,7 @@ def demo(made: Path) -> Iterator[Path]:
     """The same folder with what `make demo` leaves, of less text."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(made)
-        assert run(["demo", "--out", "runs/demo", "--documents", "1", "--draws", "0"]) == 0
+        assert run(["demo", "--out", "runs/demo", "--sentences", "1", "--draws", "0"]) == 0
     return made
 
 

@@ -18,7 +18,6 @@ from lape.cli.perplexity import show_losses, summaries
 from lape.cli.show import neurons_table
 from lape.data import samples
 from lape.detect.identify import identify
-from lape.errors import OptionError
 from lape.experiments.perplexity.run import PerplexityOptions, line_losses
 from lape.recording.engine import RecordOptions
 from lape.recording.record import record
@@ -36,8 +35,8 @@ _ELSEWHERE = 1
 def demo(
     *,
     to: Out = DEMO,
-    documents: int = 5,
-    draws: int = 20,
+    sentences: int = 2,
+    draws: int = 4,
     overwrite: Switch = False,
 ) -> None:
     """Find the language neurons of Gemma 3 270M in seven languages, and what they do.
@@ -48,16 +47,14 @@ def demo(
     ----------
     to
         The run's folder.
-    documents
-        How many of the 20 bundled documents are evaluated in each language. With all 20 the table has intervals (about a quarter of an hour).
+    sentences
+        How many sentences of each of the 20 documents are evaluated. All of them are 8.
     draws
         Draws of each kind of control.
     overwrite
         Replace an existing folder.
     """
     began = time.monotonic()
-    if not 1 <= documents <= samples.EVALUATED:
-        raise OptionError(f"documents is {documents}. Expected 1 to {samples.EVALUATED}.")
     draft = Draft(to, overwrite)
     recording = RecordOptions(row_tokens=ROW_TOKENS, residual=True)
     measuring = PerplexityOptions(row_tokens=ROW_TOKENS, draws=draws, elsewhere=_ELSEWHERE)
@@ -71,13 +68,13 @@ def demo(
         out.print(neurons_table(neurons, reliability))
         with progress() as report:
             lines = line_losses(
-                model, tokenizer, neurons, samples.texts("evaluate", documents), measuring, progress=report
+                model, tokenizer, neurons, samples.texts("evaluate", sentences=sentences), measuring, progress=report
             )
         table, beside = summaries(lines, neurons, measuring)
         options = {
             "record": dataclasses.asdict(recording),
             "perplexity": dataclasses.asdict(measuring),
-            "documents": documents,
+            "sentences": sentences,
         }
         tables = {"neurons.reliability": reliability, "perplexity": table, "controlled": beside, "lines": lines}
         draft.write(tables, run=provenance("demo", neurons, stats, options=options, manifest=stats.manifest))

@@ -19,7 +19,7 @@ LANGUAGES = ("en", "zh", "fr", "es", "vi", "id", "ja")
 FURTHER = ("ko", "ar", "ru", "de", "zh-Hant")
 """Languages of the documents to record and of the first 64 questions."""
 EVERY = (*LANGUAGES, *FURTHER)
-RECORDED, EVALUATED = 28, 20
+RECORDED, EVALUATED, SENTENCES = 28, 20, 8
 DEVELOPMENT = 24
 PARTS: tuple[Literal["record"], Literal["evaluate"]] = ("record", "evaluate")
 
@@ -49,12 +49,14 @@ def texts(
     part: Literal["record", "evaluate", "all"],
     documents: int | None = None,
     *,
+    sentences: int | None = None,
     languages: Sequence[str] = LANGUAGES,
 ) -> dict[str, Documents]:
-    """Language -> documents of a part, at most `documents` of them. Document i says the same in every language.
+    """Language -> documents of a part, at most `documents` of them. Document i says the same in every language, sentence by sentence.
 
-    `part`: record (28 documents), evaluate (20 others) or all. `languages`: which, in this order; ko, ar, ru, de, zh-Hant have the 28 to record
-    alone. Raises OptionError for another part, and for a language that the part is not in.
+    `part`: record (28 documents), evaluate (20 others) or all. `sentences`: the first so many of each document's 8. `languages`: which, in this
+    order; ko, ar, ru, de, zh-Hant have the 28 to record alone. Raises OptionError for another part, fewer sentences than 1 or more than 8, and
+    a language that the part is not in.
 
     Example:
         >>> from lape.data import samples
@@ -66,7 +68,12 @@ def texts(
         (12, 28)
     """
     found = _bundled(_DOCUMENTS, part, languages, between="\n\n")
-    return {language: Documents(every[:documents]) for language, every in found.items()}
+    if sentences is not None and not 1 <= sentences <= SENTENCES:
+        raise OptionError(f"sentences is {sentences}. Expected 1 to {SENTENCES}, which is how many each document has.")
+    return {
+        language: Documents(["\n".join(text.split("\n")[:sentences]) for text in every[:documents]])
+        for language, every in found.items()
+    }
 
 
 def questions(
