@@ -25,9 +25,9 @@ TAGS = ["en", "fr", "de", "es", "it", "pt", "nl", "sv", "da", "nb", "fi", "pl", 
 TAGS += ["el", "tr", "ar", "he", "fa", "hi", "bn", "ta", "th", "vi", "id", "ms", "zh", "ja", "ko"]
 
 
-def write(path: Path, languages: list[str], text: str) -> None:
+def write(path: Path, languages: list[str], text: str, layers: int = LAYERS, width: int = WIDTH) -> None:
     """A file as `lape record` writes it, its counts random."""
-    space = NeuronSpace.dense(LAYERS, WIDTH)
+    space = NeuronSpace.dense(layers, width)
     tensors: dict[str, Later] = {}
     for number, language in enumerate(languages):
 
@@ -42,7 +42,7 @@ def write(path: Path, languages: list[str], text: str) -> None:
             one = torch.empty(len(space), dtype=torch.float64, device="meta")
             tensors[f"{language}/{name}"] = Later(one, lambda: torch.ones(len(space), dtype=torch.float64))
         tensors[f"{language}/tokens"] = torch.full((FOLDS,), TOKENS // FOLDS)
-        tensors[f"{language}/routed"] = torch.full((FOLDS, LAYERS), TOKENS // FOLDS)
+        tensors[f"{language}/routed"] = torch.full((FOLDS, layers), TOKENS // FOLDS)
         tensors[f"{language}/fingerprints"] = torch.arange(1000)
     corpus = {language: {"hash": f"{language} {text}", "documents": 1, "tokens": TOKENS} for language in languages}
     header = {"kind": "activation statistics", "format": 1, "languages": languages, "space": space.to_json()}

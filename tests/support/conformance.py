@@ -753,8 +753,8 @@ A neuron is (layer, index), in routed experts (layer, expert, index). Layers are
 block that runs twice has neurons of its own each time; a shared expert is a dense MLP of its layer. Of routed experts both denominators are
 recorded, all tokens and those that were sent to the expert (`--denominator routed`), and `lape show RUN --experts` tells which experts each
 language's tokens go to. While neurons are watched or changed, experts run one after the other, whatever implementation the model uses: the
-same values up to rounding. On two CPU cores that is no slower than the model's own experts (`python benchmarks/experts.py`: watched .81 ×, counted
-.91 × the time; 64 experts, 8 a token, bfloat16).
+same values up to rounding. On two CPU cores that is no slower than the model's own experts (`python benchmarks/experts.py 10`: watched .74 ×, counted
+.75 × the time; 64 experts, 8 a token, bfloat16).
 
 Neurons fire on the values that the model computed, in its own number format. Gemma 3 270M recorded in bfloat16 and in float32 on the same 10,000
 tokens of news in each of seven languages gives sets with a Jaccard of .989 over the union, .964 to 1 by language; in bfloat16 and in 8 bits .973, .940

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from lape.errors import OptionError
 from lape.model.body import hidden_states, text_config, tiny_ids
 from lape.model.find import find
 from lape.model.load import chosen_device
+from lape.model.loss import find_head
 from lape.model.skeleton import Skeleton, free_memory, parameters_of, skeleton
 from lape.options import Tokens, given, positive
 from lape.recording.engine import RecordOptions
@@ -77,6 +79,10 @@ class Probe:
     """Seconds per token of one layer."""
     recording: float
     """The same while counts and sums are recorded."""
+    measuring: float = 0.0
+    """The same in batches of the evaluation text, where those are smaller."""
+    head: float = 0.0
+    """Seconds per token of the LM head and the loss of what it says."""
 
     def share(self, flops: float) -> float:
         """Of the peak, while recording, where one layer does `flops` a token."""
@@ -129,7 +135,9 @@ class Plan:
     @property
     def evaluate_seconds(self) -> float:
         """Measuring perplexity with each language's neurons off."""
-        return self.evaluate_tokens * (self.flops + self.head_flops) / (self.speed * self.devices)
+        if self.probe is None:
+            return self.evaluate_tokens * (self.flops + self.head_flops) / (self.speed * self.devices)
+        return self.evaluate_tokens * (self.layers * self.probe.measuring + self.probe.head) / self.devices
 
 
 def plan(
@@ -167,7 +175,7 @@ def plan(
     parameters, few = parameters_of(name, revision), skeleton(name, revision, _FEWEST)
     neurons = len(find(few.model).space) * few.of // few.layers
     per_layer, head = _flops(few)
-    probe = None if options.tflops else _probe(few, options.batch_tokens, device)
+    probe = None if options.tflops else _probe(few, options, device)
     speed = per_layer / probe.recording if probe else (options.tflops or 0) * 1e12 * options.share
     weights = 2 * parameters
     room = options.gpu_memory * 2**30 if options.gpus else _room(device)
@@ -209,25 +217,38 @@ def _ids(model: Any, tokens: int) -> torch.Tensor:
     return tiny_ids(model, max(1, tokens // length), length)
 
 
-def _probe(few: Skeleton, batch_tokens: int, device: torch.device) -> Probe:
+def _probe(few: Skeleton, options: PlanOptions, device: torch.device) -> Probe:
     few.model.to(device)
-    ids = _ids(few.model, batch_tokens)
+    ids = _ids(few.model, options.batch_tokens)
+    fewer = _ids(few.model, min(options.batch_tokens, options.evaluate))
     reader = Reader(few.model, find(few.model), RecordOptions(), None)
     none = torch.zeros_like(ids, device="cpu")
+    head = find_head(few.model)
     with torch.inference_mode():
         bare = _seconds(lambda: hidden_states(few.model, ids), device)
+        measuring = _seconds(lambda: hidden_states(few.model, fewer), device)
         with reader.attached():
             ours = _seconds(lambda: reader.read(Batch(ids, None, none, none)), device)
+        hidden = hidden_states(few.model, fewer).flatten(0, 1)
+        loss = _seconds(lambda: head.nll(hidden, fewer.flatten()), device)
         side = _MATRIX.get(device.type, 2048)
         a, b = (torch.randn(side, side, device=device, dtype=few.model.dtype) for _ in range(2))
         product = _seconds(lambda: a @ b, device)
-    each = ids.numel() * few.layers
-    return Probe(_named(device), few.layers, 2 * side**3 / product, bare / each, ours / each)
+    each, other = ids.numel() * few.layers, fewer.numel()
+    return Probe(
+        _named(device),
+        few.layers,
+        2 * side**3 / product,
+        bare / each,
+        ours / each,
+        measuring / other / few.layers,
+        loss / other,
+    )
 
 
 def _seconds(work: Callable[[], Any], device: torch.device) -> float:
-    """The fastest of some rounds, after one that warms up."""
-    best = float("inf")
+    """The median of some rounds, after one that warms up."""
+    rounds = []
     for number in range(_ROUNDS + 1):
         _wait(device)
         start = time.perf_counter()
@@ -235,10 +256,10 @@ def _seconds(work: Callable[[], Any], device: torch.device) -> float:
         _wait(device)
         taken = time.perf_counter() - start
         if number:
-            best = min(best, taken)
+            rounds.append(taken)
             if taken > _LONG:
                 break
-    return best
+    return statistics.median(rounds)
 
 
 def _wait(device: torch.device) -> None:
