@@ -18,6 +18,7 @@ from lape.model import compiled as graphs
 from lape.model.find import find
 from lape.recording.engines import compiled
 from lape.recording.engines.compiled import CompiledReader, CompiledRecorder
+from lape.recording.engines.local import Local
 from lape.recording.reader import Reader
 from lape.recording.record import record
 from lape.values.stats import ActivationStats, merge
@@ -308,3 +309,10 @@ def test_what_torch_compiles_is_kept_beside_what_lape_keeps_unless_it_was_told_w
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "elsewhere")
     with graphs._kept_graphs():
         assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == "elsewhere"
+
+
+def test_a_run_that_counted_nothing_leaves_nothing_but_for_what_was_settled(tmp_path, monkeypatch):
+    monkeypatch.setattr(Local, "count", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        how(tmp_path)
+    assert not list(tmp_path.glob("run*"))

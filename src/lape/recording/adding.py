@@ -64,17 +64,20 @@ class Folds:
         """All tokens, in blocks no longer than what is worked on at once."""
         key = (device, longest := tokens_at_once(device, width))
         if key not in self._blocks:
-            self._blocks[key] = list(_blocks(self.on(device), longest))
+            fold = next(
+                iter(self._on.values())
+            )  # where it came from: a GPU is not asked for positions that the CPU knows
+            self._blocks[key] = list(_blocks(fold, longest, device))
         return self._blocks[key]
 
 
-def _blocks(fold: Tensor, longest: int) -> Iterator[Block]:
+def _blocks(fold: Tensor, longest: int, device: torch.device) -> Iterator[Block]:
     every = torch.arange(FOLDS, dtype=torch.int8, device=fold.device)
     for start in range(0, len(fold), longest):
         part = fold[start : start + longest]
         uncounted = torch.nonzero(part < 0)[:, 0]
-        member = (part == every[:, None]).float()
-        yield Block(start, start + len(part), uncounted if len(uncounted) else None, member)
+        member = (part == every[:, None]).float().to(device)
+        yield Block(start, start + len(part), uncounted.to(device) if len(uncounted) else None, member)
 
 
 def tokens_at_once(device: torch.device, width: int) -> int:

@@ -20,6 +20,8 @@ RECORDED = "a recorded language"
 """What the file of a language that is done says it is."""
 GROUPS = "groups"
 """The folder, in a run's, of what an engine counted group by group."""
+CHOICE = "graph.checkpoint"
+"""The file of a half-full folder that says whether it is recorded in one graph: what goes on is counted as what was."""
 
 
 @dataclass(frozen=True)

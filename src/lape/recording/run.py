@@ -19,7 +19,7 @@ from lape.data.windows import batches
 from lape.detect.stability import doubling, steadiness
 from lape.errors import FileError, TextError
 from lape.progress import Progress
-from lape.recording.engine import GROUPS, RECORDED, Engine, RecordOptions, Work, part_of
+from lape.recording.engine import CHOICE, GROUPS, RECORDED, Engine, RecordOptions, Work, part_of
 from lape.recording.observers import quantities
 from lape.recording.partials import keep, kept
 from lape.store import files
@@ -196,7 +196,7 @@ class _Run:
 
     def _begun(self) -> bool:
         """Whether the folder holds anything worth going on from."""
-        return any(path.name != files.STATE for path in self._stopped())
+        return any(path.name not in (files.STATE, CHOICE) for path in self._stopped())
 
     def _stopped(self) -> list[Path]:
         """What a run that was stopped left in the folder."""

@@ -18,7 +18,7 @@ from lape.model.find import find
 from lape.model.identity import describe
 from lape.progress import Progress
 from lape.recording.adding import summed_by
-from lape.recording.engine import Engine, RecordOptions, Work, check_texts
+from lape.recording.engine import CHOICE, Engine, RecordOptions, Work, check_texts
 from lape.recording.engines.compiled import Readers
 from lape.recording.observers import asked as observed
 from lape.recording.observers.observer import Setting
@@ -29,8 +29,6 @@ from lape.store.documents import Whole, read_json
 from lape.store.files import dropped, write_json
 
 _KIND = "a checkpoint"
-CHOICE = "graph.checkpoint"
-"""The file of a half-full folder that says whether it is recorded in one graph: what goes on is counted as what was."""
 
 
 class Local(Engine):
