@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import stat
+import sys
 
 import pytest
 import torch
@@ -139,6 +141,17 @@ def test_without_a_compiler_torch_adds_and_nothing_is_said(fresh, monkeypatch):
     monkeypatch.setenv("CC", "no-such-compiler")
     assert adding.fused() is None
     assert fresh() == []
+
+
+def test_on_macos_a_compiler_is_taken_where_one_is_named(fresh, monkeypatch):
+    monkeypatch.setattr(fused.platform, "system", lambda: "Darwin")
+    monkeypatch.delenv("CC", raising=False)
+    assert adding.fused() is None
+    assert fresh() == []
+    monkeypatch.setenv("CC", shlex.quote(sys.executable))  # it compiles no C
+    adding.fused.cache_clear()
+    assert adding.fused() is None
+    assert len(fresh()) == 1
 
 
 def test_a_compiler_that_fails_is_said_once(fresh, monkeypatch, tmp_path):

@@ -83,8 +83,10 @@ def compiled() -> Fused:
 
 
 def _compiler() -> list[str]:
-    """As `CC` says it, or as it is found. Raises FileNotFoundError where there is none."""
+    """As `CC` says it, or as it is found. Raises FileNotFoundError where there is none; of itself none is taken on macOS, whose own knows no OpenMP."""
     asked = shlex.split(os.environ.get("CC", ""))
+    if not asked and platform.system() == "Darwin":
+        raise FileNotFoundError("no compiler was named")
     found = next((path for name in asked[:1] or ("cc", "gcc", "clang") if (path := shutil.which(name))), None)
     if found is None:
         raise FileNotFoundError("no C compiler was found")
