@@ -15,6 +15,7 @@ from packaging.version import Version
 
 from lape.data.texts import Documents
 from lape.model import compiled as graphs
+from lape.model import timing
 from lape.model.find import find
 from lape.recording.engines import compiled
 from lape.recording.engines.compiled import CompiledReader, CompiledRecorder
@@ -207,7 +208,9 @@ def test_what_a_graph_does_not_hold_is_recorded_without(name, more, why, told):
 def timed(monkeypatch):
     """A clock that each batch without a graph moves by 10 s, and each in one by `graph` s; making one takes `making` s."""
     now = {"is": 0.0, "graph": 5.0, "making": 100.0}
-    monkeypatch.setattr(graphs, "time", SimpleNamespace(perf_counter=lambda: now["is"]))
+    clock = SimpleNamespace(perf_counter=lambda: now["is"])
+    for module in (graphs, timing):
+        monkeypatch.setattr(module, "time", clock)
     proven, usual, inside = CompiledReader.proven, Reader.read, CompiledReader.read
 
     def prove(reader, one):
@@ -293,7 +296,7 @@ def test_shards_decide_alike_by_their_tokens_alone(timed, quick, tmp_path, monke
 
 
 def test_rows_that_are_mostly_padding_and_little_text_are_not_timed(tmp_path, monkeypatch):
-    monkeypatch.setattr(graphs, "_seconds", lambda _work: 1 / 0)
+    monkeypatch.setattr(graphs, "seconds", lambda *_: 1 / 0)
     assert how(tmp_path, "few")["why"].endswith("tokens are too few")
     monkeypatch.setitem(graphs.LEAST, "cpu", 1)
     assert how(tmp_path, "rows", one_per_row=True) == {"graph": False, "why": "batches have many shapes"}

@@ -24,6 +24,7 @@ from lape.errors import FileError
 from lape.model.body import body, device_of, hidden_states, is_shared_out, text_config, unwrapped
 from lape.model.hooks import reset_compile_cache
 from lape.model.site import Sites
+from lape.model.timing import named, seconds
 from lape.store.documents import read_json
 from lape.store.files import cache, write_json
 
@@ -121,7 +122,7 @@ class Weighing:
     def _path(self) -> Path:
         """Where it is kept how long graphs of this kind took on this machine."""
         kind = [self._what, _configured(self._model), str(next(body(self._model).parameters()).dtype), *self._shape]
-        kind += [_named(self._device), torch.get_num_threads(), torch.__version__]
+        kind += [named(self._device), torch.get_num_threads(), torch.__version__]
         return cache() / "graphs" / f"{hashlib.sha256(json.dumps(kind).encode()).hexdigest()[:16]}.json"
 
     def choice(
@@ -155,7 +156,7 @@ class Weighing:
         if alike:
             return Choice(True, f"{tokens:,} tokens are enough")
         plain()
-        self._plain = _seconds(plain)
+        self._plain = seconds(plain, self._device)
         making, share = self._known()
         rows, length = self._shape
         saved = tokens / (rows * length) * self._plain * (1 - share)
@@ -171,10 +172,10 @@ class Weighing:
             result, why = proven(self._what, make)
         if result is None:
             return None, Choice(False, why)
-        seconds = time.perf_counter() - began
-        once = _seconds(lambda: run(result))
+        making = time.perf_counter() - began
+        once = seconds(lambda: run(result), self._device)
         known = self._read()
-        known["again" if "making" in known else "making"] = seconds
+        known["again" if "making" in known else "making"] = making
         if self._plain is not None:
             known["share"] = once / self._plain
         with suppress(OSError):
@@ -205,18 +206,6 @@ def _configured(model: nn.Module) -> str:
     return json.dumps(
         {k: v for k, v in config.to_dict().items() if "name_or_path" not in k}, sort_keys=True, default=str
     )
-
-
-def _named(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - began
 
 
 @contextmanager

@@ -42,13 +42,14 @@ class Folds:
 
     def __init__(self, fold: Tensor) -> None:
         """`fold`: (tokens,) of any integers, -1 for none."""
-        self._on = {fold.device: fold.to(torch.int8)}
+        self._fold = fold.to(torch.int8)
+        self._on = {fold.device: self._fold}
         self._blocks: dict[tuple[torch.device, int], list[Block]] = {}
 
     def on(self, device: torch.device) -> Tensor:
         """(tokens,) int8."""
         if device not in self._on:
-            self._on[device] = next(iter(self._on.values())).to(device)
+            self._on[device] = self._fold.to(device)
         return self._on[device]
 
     def some(self, rows: Tensor) -> Folds:
@@ -57,17 +58,14 @@ class Folds:
 
     def sizes(self) -> Tensor:
         """(folds,) int64 on the CPU: how many tokens count in each."""
-        fold = next(iter(self._on.values()))
-        return torch.bincount(fold[fold >= 0].long(), minlength=FOLDS).cpu()
+        return torch.bincount(self._fold[self._fold >= 0].long(), minlength=FOLDS).cpu()
 
     def blocks(self, device: torch.device, width: int) -> list[Block]:
         """All tokens, in blocks no longer than what is worked on at once."""
         key = (device, longest := tokens_at_once(device, width))
         if key not in self._blocks:
-            fold = next(
-                iter(self._on.values())
-            )  # where it came from: a GPU is not asked for positions that the CPU knows
-            self._blocks[key] = list(_blocks(fold, longest, device))
+            # where folds came from: a GPU is not asked for positions that the CPU knows
+            self._blocks[key] = list(_blocks(self._fold, longest, device))
         return self._blocks[key]
 
 
@@ -89,7 +87,7 @@ def count(a: Tensor, folds: Folds, sums: Tensor, fires: Tensor) -> None:
     """Add activations (tokens, width): to (3, width) float64, their sums, those of their squares and of their positive parts; and to
     (folds, width) int64, how many are above 0.
     """
-    if (fused := _fused_for(a)) is not None:
+    if (fused := _fused_on(a.device)) is not None:
         fused.count(a, folds.on(a.device), sums, fires)
     else:
         _count(a, folds, sums, fires)
@@ -102,14 +100,13 @@ def _count(a: Tensor, folds: Folds, sums: Tensor, fires: Tensor) -> None:
         sums[0] += x.sum(0).to(sums.device)
         sums[2] += positive.sum(0).to(sums.device)
         sums[1] += x.square_().sum(0).to(sums.device)
-        fires += (
-            (block.member.to(x.dtype) @ positive.sign_()).to(fires.device).long()
-        )  # 1 where the activation is above 0
+        fired = positive.sign_()  # 1 where the activation is above 0
+        fires += (block.member.to(x.dtype) @ fired).to(fires.device).long()
 
 
 def moments(a: Tensor, folds: Folds, sums: Tensor) -> None:
     """Add values (tokens, width) to (2, width) float64: their sums and those of their squares."""
-    if (fused := _fused_for(a)) is not None:
+    if (fused := _fused_on(a.device)) is not None:
         fused.moments(a, folds.on(a.device), sums)
     else:
         _moments(a, folds, sums)
@@ -127,7 +124,7 @@ def moments_of(x: Tensor) -> Tensor:
 
 def bin(a: Tensor, folds: Folds, counts: Tensor) -> None:
     """Add activations (tokens, width) to (width, bins) int64: how many lie in each bin of `lape.values.histogram`."""
-    if (fused := _fused_for(a)) is not None:
+    if (fused := _fused_on(a.device)) is not None:
         fused.bin(a, folds.on(a.device), counts)
     else:
         _bin(a, folds, counts)
@@ -146,11 +143,11 @@ def _bin(a: Tensor, folds: Folds, counts: Tensor) -> None:
 
 def summed_by(device: torch.device) -> str:
     """What adds up what a device computes, outside of compiled graphs: loops in C, or torch."""
-    return "loops in C" if device.type == "cpu" and fused() is not None else "torch"
+    return "torch" if _fused_on(device) is None else "loops in C"
 
 
-def _fused_for(a: Tensor) -> Fused | None:
-    return fused() if a.device.type == "cpu" else None
+def _fused_on(device: torch.device) -> Fused | None:
+    return fused() if device.type == "cpu" else None
 
 
 @cache

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from lape.model.find import find
 from lape.model.load import chosen_device
 from lape.model.loss import find_head
 from lape.model.skeleton import Skeleton, free_memory, parameters_of, skeleton
+from lape.model.timing import named, seconds
 from lape.options import Tokens, given, positive
 from lape.recording.engine import RecordOptions
 from lape.recording.observers import quantities
@@ -225,18 +225,18 @@ def _probe(few: Skeleton, options: PlanOptions, device: torch.device) -> Probe:
     none = torch.zeros_like(ids, device="cpu")
     head = find_head(few.model)
     with torch.inference_mode():
-        bare = _seconds(lambda: hidden_states(few.model, ids), device)
-        measuring = _seconds(lambda: hidden_states(few.model, fewer), device)
+        bare = _median(lambda: hidden_states(few.model, ids), device)
+        measuring = _median(lambda: hidden_states(few.model, fewer), device)
         with reader.attached():
-            ours = _seconds(lambda: reader.read(Batch(ids, None, none, none)), device)
+            ours = _median(lambda: reader.read(Batch(ids, None, none, none)), device)
         hidden = hidden_states(few.model, fewer).flatten(0, 1)
-        loss = _seconds(lambda: head.nll(hidden, fewer.flatten()), device)
+        loss = _median(lambda: head.nll(hidden, fewer.flatten()), device)
         side = _MATRIX.get(device.type, 2048)
         a, b = (torch.randn(side, side, device=device, dtype=few.model.dtype) for _ in range(2))
-        product = _seconds(lambda: a @ b, device)
+        product = _median(lambda: a @ b, device)
     each, other = ids.numel() * few.layers, fewer.numel()
     return Probe(
-        _named(device),
+        named(device),
         few.layers,
         2 * side**3 / product,
         bare / each,
@@ -246,31 +246,13 @@ def _probe(few: Skeleton, options: PlanOptions, device: torch.device) -> Probe:
     )
 
 
-def _seconds(work: Callable[[], Any], device: torch.device) -> float:
+def _median(work: Callable[[], Any], device: torch.device) -> float:
     """The median of some rounds, after one that warms up."""
-    rounds = []
-    for number in range(_ROUNDS + 1):
-        _wait(device)
-        start = time.perf_counter()
-        work()
-        _wait(device)
-        taken = time.perf_counter() - start
-        if number:
-            rounds.append(taken)
-            if taken > _LONG:
-                break
+    rounds: list[float] = []
+    seconds(work, device)
+    while len(rounds) < _ROUNDS and max(rounds, default=0) <= _LONG:
+        rounds.append(seconds(work, device))
     return statistics.median(rounds)
-
-
-def _wait(device: torch.device) -> None:
-    if device.type != "cpu":
-        torch.accelerator.synchronize()
-
-
-def _named(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return device.type
 
 
 def _room(device: torch.device) -> int:
