@@ -322,24 +322,6 @@ def test_a_gguf_file_is_unpacked_once_and_anew_where_it_changed(tmp_path, monkey
     assert not list((tmp_path / "cache").rglob("*.partial"))
 
 
-def test_while_a_file_is_unpacked_its_header_is_read_once_and_holds_the_same(tmp_path):
-    write_gguf(tiny("llama", torch.float32, hidden_size=64, intermediate_size=128), tmp_path / "tiny.gguf")
-    package = pytest.importorskip("gguf")
-    usual = package.GGUFReader
-    expected = usual(tmp_path / "tiny.gguf")
-    with gguf.header_read_once():
-        found = package.GGUFReader(tmp_path / "tiny.gguf")
-        assert package.GGUFReader(str(tmp_path / "tiny.gguf")) is found
-    assert package.GGUFReader is usual
-    assert {name: field.contents() for name, field in found.fields.items()} == {
-        name: field.contents() for name, field in expected.fields.items()
-    }
-    assert all(
-        (a.name, a.data.tobytes()) == (b.name, b.data.tobytes())
-        for a, b in zip(found.tensors, expected.tensors, strict=True)
-    )
-
-
 def test_a_gguf_file_is_its_unpacked_weights(tmp_path, monkeypatch):
     monkeypatch.setenv("LAPE_CACHE", str(tmp_path / "cache"))
     model = tiny("llama", torch.float32, hidden_size=64, intermediate_size=128)

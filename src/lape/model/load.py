@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import sys
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -137,8 +135,6 @@ def load_weights(
 
 def _located(name: str | Path, options: ModelOptions, progress: Progress) -> tuple[str | Path, bool]:
     """What transformers is to load, and whether it is the sample model."""
-    import transformers
-
     sample = str(name) == "sample"
     if sample:
         from lape.model.sample import folder
@@ -146,8 +142,6 @@ def _located(name: str | Path, options: ModelOptions, progress: Progress) -> tup
         name = folder(progress=progress)
     else:
         name = located(str(name), options.revision)
-    if sample or not sys.stderr.isatty():
-        transformers.logging.disable_progress_bar()
     return name, sample
 
 
@@ -248,7 +242,6 @@ def _to_bits(bits: int) -> Any:
     for package in ("bitsandbytes", "accelerate"):
         if find_spec(package) is None:
             raise OptionError(f"bits needs {package}: pip install bitsandbytes accelerate.")
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns in every layer of every pass
     if bits == 8:
         return transformers.BitsAndBytesConfig(load_in_8bit=True)
     return transformers.BitsAndBytesConfig(

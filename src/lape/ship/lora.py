@@ -71,7 +71,7 @@ def write(model: Any, found: Sequence[LowRank], folder: Path) -> dict[str, Any]:
         name = f"{_OF}{one.module}"
         weights[f"{name}{_A}"] = one.a.float().contiguous()
         weights[f"{name}{_B}"] = one.b.float().contiguous()
-    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    files.write(folder / WEIGHTS, lambda path: save_file(weights, path, metadata={"format": "pt"}))
     files.write_json(folder / CONFIG, _config(model, found))
     return {"rank": max(len(one.a) for one in found), "max_lora_rank": served_rank(found), "modules": len(found)}
 

@@ -274,7 +274,11 @@ class Search:
                 return {"heads": [], "why": str(error).splitlines()[0] if str(error) else type(error).__name__}
             return {"heads": best, "next": ranked["nats"].to_list()[len(best) : len(best) + 1]}
 
-        found = self.cells.record("heads", make)
+        found = self.cells.kept_record("heads")
+        if found is None:
+            found = make()
+            if "why" not in found:  # the next run may have the memory that this one lacked
+                self.cells.keep_record("heads", found)
         if not found["heads"]:
             why = found.get("why", "none makes right answers likelier.")
             self.notes.append(f"No attention head is tried: {why}")
