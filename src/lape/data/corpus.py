@@ -20,7 +20,7 @@ from lape.data.fingerprints import Fingerprints, LineHashes, share_known
 from lape.data.texts import Documents, Source, documents, warn_of_lines
 from lape.errors import OptionError, TextError, foreign
 from lape.options import Tokens, check_choices, positive
-from lape.progress import Progress, silent
+from lape.progress import Progress, shown
 from lape.store.files import writing
 
 Ints: TypeAlias = NDArray[np.int64]
@@ -126,7 +126,7 @@ def prepare(
     *,
     lines: bool = False,
     folder: Path | None = None,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> Corpus:
     """Read and tokenise a source up to `options.tokens`. Tokens go to a file (in `folder`, or a temporary one), not to memory.
 

@@ -33,7 +33,7 @@ from lape.model.identity import check_made_with
 from lape.model.loss import Loss, find_head, line_loss
 from lape.model.numerics import check_finite
 from lape.model.weights import all_down_norms
-from lape.progress import Progress, silent
+from lape.progress import Progress, shown
 from lape.recording.counter import Recorder
 from lape.recording.engine import RecordOptions
 from lape.recording.observers.observer import Setting
@@ -113,7 +113,7 @@ class Ablations:
         options: TextOptions,
         *,
         folder: Path | None = None,
-        progress: Progress = silent,
+        progress: Progress = shown,
     ) -> None:
         self.model, self.tokenizer, self.options, self.cells = model, tokenizer, options, Cells(folder)
         self.found = find(model)
@@ -212,7 +212,7 @@ class Ablations:
         )
         return 0 if known else len(self.corpora[language].tokens)
 
-    def base(self, progress: Progress = silent) -> tuple[int, float]:
+    def base(self, progress: Progress = shown) -> tuple[int, float]:
         """The unedited model on every language; also measures each neuron's energies and mean on this very text. Gives the tokens that had to be
         run, and the seconds that they took.
         """

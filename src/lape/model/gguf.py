@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lape.errors import told
-from lape.progress import Progress, silent
+from lape.progress import Progress, shown
 from lape.store import files
 from lape.store.files import cache
 
@@ -27,7 +27,7 @@ def place(path: Path, dtype: str) -> Path:
     return cache() / "gguf" / f"{path.stem}-{key}"
 
 
-def unpacked(path: Path, name: str, dtype: Any, progress: Progress = silent) -> Path | None:
+def unpacked(path: Path, name: str, dtype: Any, progress: Progress = shown) -> Path | None:
     """The folder with a GGUF file's weights in a number format, as transformers takes it and by its name, and its tokenizer.
 
     Made anew where the file was changed, or transformers was. None where there is no room for it in the cache, or the file cannot be

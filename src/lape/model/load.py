@@ -19,7 +19,7 @@ from lape.model.identity import remember
 from lape.model.locate import advice, located, source
 from lape.model.site import SiteNames
 from lape.options import given
-from lape.progress import Progress, silent
+from lape.progress import Progress, shown
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -64,7 +64,7 @@ def load(
     bits: int | None = None,
     revision: str | None = None,
     sites: tuple[str, ...] | None = None,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a causal language model and its tokenizer, ready for use: (model, tokenizer).
 
@@ -90,7 +90,7 @@ def load(
 
 
 def load_tokenizer(
-    name: str | Path, *, dtype: str = "auto", revision: str | None = None, progress: Progress = silent
+    name: str | Path, *, dtype: str = "auto", revision: str | None = None, progress: Progress = shown
 ) -> PreTrainedTokenizerBase:
     """`load` without the model: the tokenizer alone. Raises ModelError where there is none at `name`.
 
@@ -125,7 +125,7 @@ def load_weights(
     dtype: str = "auto",
     device: str | None = None,
     revision: str | None = None,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> PreTrainedModel:
     """`load` without the tokenizer, which tuned checkpoints often lack, and with sites not looked for."""
     options = ModelOptions(dtype=dtype, device=device, revision=revision)

@@ -11,7 +11,7 @@ from typing import Any
 
 from lape.errors import ModelError
 from lape.extras import need
-from lape.progress import Progress, silent
+from lape.progress import Progress, shown
 from lape.store.files import cache, finish, writing
 
 NAME = "gemma-3-270m"
@@ -24,7 +24,7 @@ _KNOWN = ("The quick brown fox", [2, 818, 3823, 8864, 37423])
 _STEPS = 6
 
 
-def folder(*, progress: Progress = silent) -> Path:
+def folder(*, progress: Progress = shown) -> Path:
     """The folder of the converted model, made on first use (a minute). Raises OptionError naming a missing package."""
     target = cache() / NAME
     if not (target / "config.json").is_file():

@@ -12,7 +12,7 @@ from lape.errors import TextError
 from lape.model.body import is_shared_out
 from lape.model.editing import refuse_edited
 from lape.options import Tokens, given
-from lape.progress import Progress, silent
+from lape.progress import Progress, shown
 from lape.recording.engine import Engine, RecordOptions, part_of
 from lape.recording.engines.local import Local
 from lape.recording.engines.parallel import Parallel, follows
@@ -51,7 +51,7 @@ def record(
     tuned: Tuned | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> ActivationStats:
     """Record how often and how strongly every neuron fires in each language.
 

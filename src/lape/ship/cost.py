@@ -13,7 +13,7 @@ from lape.data.texts import Texts
 from lape.measure.bootstrap import Resamples, units
 from lape.measure.changes import loss_change
 from lape.model.loss import find_head, line_loss
-from lape.progress import Progress, each, silent
+from lape.progress import Progress, each, shown
 from lape.ship.changes import LowRank
 from lape.ship.fit import served
 
@@ -30,7 +30,7 @@ def cost(
     tokens: int = 1000,
     resamples: int = 2000,
     seed: int = 0,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> pl.DataFrame:
     """The change of loss on `tokens` tokens of each language: `COST`."""
     options, head = TextOptions(tokens=tokens, bos="auto"), find_head(model)

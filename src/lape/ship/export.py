@@ -19,7 +19,7 @@ from lape.model.body import unwrapped
 from lape.model.find import find
 from lape.model.heads import find_heads
 from lape.model.identity import describe
-from lape.progress import Progress, silent
+from lape.progress import Progress, shown
 from lape.ship import checkpoint, gguf_lora, lora
 from lape.ship.card import CARD, card
 from lape.ship.changes import LowRank, canonical, changes, gates
@@ -61,7 +61,7 @@ def export(
     choices: pl.DataFrame | None = None,
     about: Sequence[str] = (),
     overwrite: bool = False,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> Path:
     """Write edits as files that any engine serves; the model itself is not changed. Gives the folder.
 

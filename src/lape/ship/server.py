@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from lape.endpoint import Endpoint, Unanswered
 from lape.errors import MismatchError, OptionError, foreign, passed_over, warn
 from lape.options import given, positive
-from lape.progress import Progress, each, silent
+from lape.progress import Progress, each, shown
 from lape.signs import many
 
 KEY = "LAPE_SERVER_KEY"
@@ -249,7 +249,7 @@ def ask_server(
     new_tokens: int = 32,
     remote: bool = False,
     local: Local | None = None,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> Served:
     """Ask a running server the same prompts without an adapter, with it, and without it again; `Served.check` says whether it is used.
 

@@ -25,7 +25,7 @@ from lape.measure.result import Result
 from lape.model.find import find
 from lape.model.identity import check_made_with, describe
 from lape.options import given
-from lape.progress import Progress, silent
+from lape.progress import Progress, shown
 from lape.recording.record import record
 from lape.ship import lora
 from lape.store import files
@@ -65,7 +65,7 @@ def cure(
     resamples: int = 2000,
     words: str | Path | None = None,
     lid: str | Path | None = None,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> Result:
     """Look for what makes a chat model answer in a language: a line in the prompt, an adapter, or both; and write the adapter, if one earns it.
 

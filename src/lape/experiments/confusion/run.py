@@ -23,7 +23,7 @@ from lape.measure.prompts import Message, ask, conversation, cut, language_name
 from lape.measure.result import Result
 from lape.model.identity import checksum
 from lape.options import given, positive
-from lape.progress import Progress, silent
+from lape.progress import Progress, shown
 from lape.ship import lora
 from lape.ship.fit import served as with_adapter
 from lape.ship.server import Answering
@@ -83,7 +83,7 @@ def confusion(
     words: str | Path | None = None,
     lid: str | Path | None = None,
     folder: Path | None = None,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> Result:
     """Ask a model, and judge by their language what it answers: LCB's rates (Marchisio et al. 2024), and the failures that they pass over.
 
@@ -134,7 +134,7 @@ def served_confusion(
     words: str | Path | None = None,
     lid: str | Path | None = None,
     folder: Path | None = None,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> Result:
     """The same of a model, or an adapter, that a running server answers with: vLLM, SGLang, llama.cpp, transformers serve or another of OpenAI's interface.
 
@@ -184,7 +184,7 @@ def scored(
     words: str | Path | None = None,
     lid: str | Path | None = None,
     resamples: int = 2000,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> Result:
     """Judge answers that were given elsewhere; no model is needed.
 

@@ -16,7 +16,7 @@ from lape.measure.changes import loss_change
 from lape.measure.methods import Setting
 from lape.measure.prompts import ask
 from lape.model.loss import Loss, line_loss
-from lape.progress import Progress, each, silent
+from lape.progress import Progress, each, shown
 
 COSTS = {
     **dict.fromkeys(("family", "setting", "source", "target", "language", "role"), pl.String),
@@ -38,7 +38,7 @@ def costs(
     *,
     resamples: int = 2000,
     seed: int = 0,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> pl.DataFrame:
     """The change of loss in nats per token, with its 95 % interval over documents (none under 20), for each setting on its pair.
 

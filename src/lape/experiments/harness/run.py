@@ -29,7 +29,7 @@ from lape.measure.result import Result
 from lape.model.body import evaluating, unwrapped
 from lape.model.identity import check_made_with, describe
 from lape.options import given, not_negative, positive, separated
-from lape.progress import Progress, each, silent
+from lape.progress import Progress, each, shown
 from lape.store import files
 from lape.store.cells import Cells
 from lape.values.neurons import LanguageNeurons
@@ -105,7 +105,7 @@ def harness(
     steer: SteerOptions | None = None,
     folder: Path | None = None,
     described: Mapping[str, Any] | None = None,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> Result:
     """Run tasks of lm-eval on the model unedited, with each language's neurons off, and with matched control neurons off.
 

@@ -29,7 +29,7 @@ from lape.measure.correlation import rank_correlation
 from lape.measure.intervals import resampled
 from lape.measure.result import Result
 from lape.options import Tokens, given, not_negative, positive
-from lape.progress import Progress, each, silent
+from lape.progress import Progress, each, shown
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.stats import ActivationStats
 
@@ -159,7 +159,7 @@ def necessity(
     seed: int = 0,
     allow_recorded: bool = False,
     folder: Path | None = None,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> Result:
     """Switch sets of neurons off and compare the damage with what others say of it (ours; asked by LAPE's critics).
 
@@ -192,7 +192,7 @@ def necessities(
     stats: ActivationStats,
     options: NecessityOptions,
     *,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> Result:
     """`necessity` on text that is prepared already; `options.languages` are taken of it, or its first."""
     work.check(neurons=neurons, statistics=stats)

@@ -20,7 +20,7 @@ from lape.model.hooks import hooked
 from lape.model.numerics import check_finite, summed_in
 from lape.model.scope import Put
 from lape.model.site import Sites
-from lape.progress import Progress, silent
+from lape.progress import Progress, shown
 
 
 def sentence_vectors(
@@ -29,7 +29,7 @@ def sentence_vectors(
     lines: Mapping[str, Sequence[str]],
     options: TextOptions | None = None,
     *,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> dict[str, Tensor]:
     """Language -> (layers, sentences, width) float32, on the CPU: the mean residual stream after each decoder block.
 

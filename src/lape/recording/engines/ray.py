@@ -30,7 +30,7 @@ from lape.model.find import find
 from lape.model.identity import checksum, describe
 from lape.model.load import ModelOptions, load, load_tokenizer
 from lape.options import Tokens, check_choices, given, positive
-from lape.progress import Progress, silent
+from lape.progress import Progress, shown
 from lape.recording import observers
 from lape.recording.engine import GROUPS, Engine, RecordOptions, Work
 from lape.recording.engines.compiled import Readers
@@ -99,7 +99,7 @@ def record(
     cluster: ClusterOptions | None = None,
     out: str | Path,
     overwrite: bool = False,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> ActivationStats:
     """`lape.record` by the workers of a Ray cluster; on one machine without a cluster, by several processes.
 
