@@ -330,7 +330,7 @@ def connected(cluster: ClusterOptions) -> Iterator[None]:
         return
     local: dict[str, Any] = {} if cluster.address else {"include_dashboard": False}
     try:
-        ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR", **local)
+        ray.init(address=cluster.address, log_to_driver=False, **local)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise OptionError(
             f"No Ray cluster answers at {cluster.address}: {str(error).splitlines()[0].rstrip('.')}. Start one (ray start --head), or leave out address "
