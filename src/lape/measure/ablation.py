@@ -22,7 +22,7 @@ from lape.data.windows import Batch, Row, batch, batches
 from lape.detect.common import largest, over_others
 from lape.edit.compiled import EditedGraph
 from lape.edit.edit import Edit, Off, Scale, Set, edited
-from lape.errors import MismatchError, OptionError, TextError
+from lape.errors import MismatchError, OptionError, TextError, certain
 from lape.measure.bootstrap import paired_units, several_documents
 from lape.measure.controls import LEADING, Energy
 from lape.model.body import check_fits, evaluating, run_batch
@@ -411,8 +411,7 @@ def _units(texts: Texts, places: Mapping[str, NDArray[np.int64]]) -> dict[str, N
 
 
 def _place(corpus: Corpus) -> np.ndarray[Any, np.dtype[np.int64]]:
-    assert corpus.lines is not None  # prepared with lines=True
-    return corpus.lines.place
+    return certain(corpus.lines).place
 
 
 def _finite(loss: Loss, language: str, neurons: int) -> Loss:

@@ -10,6 +10,7 @@ import polars as pl
 from lape.data.corpus import TextOptions, prepare
 from lape.data.languages import tag
 from lape.data.texts import Texts
+from lape.errors import certain
 from lape.measure.bootstrap import Resamples, units
 from lape.measure.changes import loss_change
 from lape.model.loss import find_head, line_loss
@@ -37,11 +38,10 @@ def cost(
     rows = []
     for language, source in each(list(texts.items()), "cost on text", progress):
         corpus = prepare(tag(language), source, tokenizer, options, lines=True)
-        assert corpus.lines is not None  # prepared with lines
         before = line_loss(model, head, corpus, options)
         with served(model, parts):
             after = line_loss(model, head, corpus, options)
-        unit = units(corpus.lines.document)
+        unit = units(certain(corpus.lines).document)
         drawn = Resamples(int(unit.max()) + 1 if len(unit) else 1, resamples, seed)
         rows.append({"language": tag(language), **loss_change("cost", unit, before, after, drawn)})
     return pl.DataFrame(rows, schema=COST)

@@ -17,7 +17,7 @@ from lape.data.language_id import Identifier, alike, base, identifier, lingua_la
 from lape.data.texts import Texts
 from lape.edit.edit import Edit, Scale, by_unit, edited
 from lape.edit.steer import SHIPPED, steering
-from lape.errors import LapeError, OptionError
+from lape.errors import LapeError, OptionError, certain
 from lape.experiments.confusion.prompts import MONOLINGUAL, Prompt, default_prompts, evenly
 from lape.experiments.confusion.run import ConfusionOptions, confusion, text_of, told_line
 from lape.experiments.confusion.table import EDITS, LINE, NONE
@@ -422,8 +422,7 @@ class Search:
 
     def _adapter(self, trial: Trial) -> Path:
         """The folder of a trial's adapter, made where it is not there."""
-        folder = self.cells.place(f"adapter {trial.edit}")
-        assert folder is not None  # a search has a folder
+        folder = certain(self.cells.place(f"adapter {trial.edit}"))  # a search has a folder
         if not folder.exists():
             about = [f"writes {self.to} ({trial.edit})"]
             how: dict[str, Any] = {"format": "lora", "tokenizer": self.tokenizer, "texts": self.texts, "about": about}

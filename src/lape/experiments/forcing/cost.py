@@ -10,6 +10,7 @@ import polars as pl
 from lape.data.corpus import Corpus, TextOptions, prepare
 from lape.data.languages import tag
 from lape.data.texts import Source, Texts, preview
+from lape.errors import certain
 from lape.measure.bench import Bench, both_ways
 from lape.measure.bootstrap import Resamples, units
 from lape.measure.changes import loss_change
@@ -71,7 +72,6 @@ def lines_in(source: Source) -> list[str]:
 
 
 def _change(corpus: Corpus, before: Loss, after: Loss, resamples: int, seed: int) -> dict[str, Any]:
-    assert corpus.lines is not None  # prepared with lines
-    unit = units(corpus.lines.document)
+    unit = units(certain(corpus.lines).document)
     count = int(unit.max()) + 1 if len(unit) else 1
     return loss_change("delta_token", unit, before, after, Resamples(count, resamples, seed))

@@ -13,7 +13,7 @@ from lape.data.corpus import Corpus, TextOptions, prepare
 from lape.data.parallel import aligned_lines
 from lape.data.texts import Documents
 from lape.data.windows import Batch, batch, batches
-from lape.errors import OptionError, TextError
+from lape.errors import OptionError, TextError, certain
 from lape.model.body import blocks, check_fits, evaluating, run_batch
 from lape.model.find import find
 from lape.model.hooks import hooked
@@ -114,7 +114,6 @@ class _SentenceSums:
 
     def means(self) -> Tensor:
         """(layers, documents, width) float32. Raises ModelError where one is not finite."""
-        assert self._sums is not None  # a corpus has a token
-        vectors = self._sums.div_(self.tokens[:, None])
+        vectors = certain(self._sums).div_(self.tokens[:, None])
         check_finite(vectors, "The residual stream")
         return vectors
