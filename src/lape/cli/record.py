@@ -18,7 +18,6 @@ from lape.cli.flags import FLAGS, Out, Several, Switch
 from lape.cli.inputs import LOADING, Loading, load_proven, texts_of, tuned_of
 from lape.data import contamination
 from lape.errors import warn
-from lape.model.load import ModelOptions
 from lape.progress import span
 from lape.recording import observers
 from lape.recording.engine import RecordOptions
@@ -29,7 +28,6 @@ from lape.recording.run import already
 from lape.signs import many
 from lape.store import files, shards
 from lape.store.lock import Lock
-from lape.store.run import read_record
 
 if TYPE_CHECKING:
     from lape.values.stats import ActivationStats
@@ -83,24 +81,17 @@ def record(
         )
     started = time.perf_counter()
     with progress() as report:
-        how: dict[str, Any] = {"out": to, "overwrite": overwrite, "progress": report}
+        about = {"command": sys.argv[1:], "loading": dataclasses.asdict(loading)}  # for verbs that go on from the run
+        how: dict[str, Any] = {"out": to, "overwrite": overwrite, "about": about, "progress": report}
         if cluster.engine == "ray":
             observers.refuse("ray", options, tuned=bool(checkpoints))
             stats = ray.record(model, texts, **vars(options), loading=loading, cluster=cluster, **how)
         else:
             loaded, tokenizer = load_proven(model, loading, report)
             stats = run(loaded, tokenizer, texts, **vars(options), tuned=checkpoints, **how)
-    if first:
-        _note(to, loading)
     if loading.tensor_parallel:
         distributed.destroy_process_group()
     _say(stats, to, time.perf_counter() - started)
-
-
-def _note(to: Path, loading: ModelOptions) -> None:
-    """Keep in run.json what was typed, and how the model was loaded, for verbs that go on from the run."""
-    kept = {"command": sys.argv[1:], "loading": dataclasses.asdict(loading)}
-    files.write_json(to / "run.json", {**read_record(to), **kept})
 
 
 def _say(stats: ActivationStats, to: Path, seconds: float) -> None:

@@ -99,6 +99,7 @@ def record(
     cluster: ClusterOptions | None = None,
     out: str | Path,
     overwrite: bool = False,
+    about: Mapping[str, Any] | None = None,
     progress: Progress = shown,
 ) -> ActivationStats:
     """`lape.record` by the workers of a Ray cluster; on one machine without a cluster, by several processes.
@@ -118,7 +119,9 @@ def record(
         return OnRay(str(name), loading, options, cluster, folder=folder, progress=progress)
 
     with connected(cluster):
-        return recorded(engine, tokenizer, sources, options, out=out, overwrite=overwrite, progress=progress)
+        return recorded(
+            engine, tokenizer, sources, options, out=out, overwrite=overwrite, about=about, progress=progress
+        )
 
 
 @dataclass(frozen=True)
