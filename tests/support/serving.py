@@ -30,7 +30,7 @@ class Fake:
     """Prompt -> whether the adapter acts where a request asks for it."""
     says: Callable[[str, bool], str] = lambda prompt, acts: f"{'réponse à' if acts else 'answer to'} {prompt}"
     """Prompt, and whether the adapter acts -> the answer."""
-    noise: Callable[[str, int], str] = lambda *_: ""
+    noise: Callable[[str, int], str] | None = None
     """What is added to an answer: of the prompt, and how many requests came before."""
     keeps: bool = False
     """Of llama.cpp: whether it goes on from what it kept of a prompt, whichever adapter that was under."""
@@ -83,7 +83,8 @@ class Fake:
         if self.keeps and body.get("cache_prompt", True):
             acts = self.kept.get(prompt, acts)
         self.kept[prompt] = acts
-        answer = self.says(prompt, acts) + self.noise(prompt, len(self.seen))
+        answer = self.says(prompt, acts)
+        answer = answer + self.noise(prompt, len(self.seen)) if self.noise else answer
         return 200, said(answer, chat=chat)
 
     def asked_for(self, body: dict[str, Any]) -> bool:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Format: TypeAlias = Literal["checkpoint", "lora", "gguf-lora"]
-MANIFEST = "lape.json"
+MANIFEST = lora.MANIFEST
 """Beside the weights: which model this was, what was done to it, and how near the files are to the edit."""
 KINDS: dict[str, str] = {
     "checkpoint": "exported checkpoint",
