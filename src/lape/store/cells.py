@@ -72,7 +72,7 @@ class Cells:
         """The same from the folder; None as of `kept_table`. `like`: tensors of the names, shapes and number formats that they must have."""
 
         def read(path: Path) -> Mapping[str, Tensor]:
-            found = dict(FromFile(TensorFile(path, kind, sealed=True)))
+            found = dict(FromFile(TensorFile(path, kind)))
             if like is not None and _shapes(found) != _shapes(like):
                 raise damaged(path, f"it holds {_shapes(found)}, not {_shapes(like)}")
             return found

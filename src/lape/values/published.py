@@ -112,7 +112,7 @@ def _fits(data: Any, size: int) -> bool:
 
 def _is_index(layer: Any) -> bool:
     """Whether a tensor can be a list of neurons: whole numbers, or nothing at all."""
-    if not isinstance(layer, Tensor) or layer.layout != torch.strided:
+    if not isinstance(layer, Tensor) or layer.layout != torch.strided or layer.is_meta:
         return False
     return layer.dtype in (torch.int64, torch.int32, torch.int16, torch.uint8) or layer.numel() == 0
 

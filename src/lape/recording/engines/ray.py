@@ -231,7 +231,7 @@ class OnRay(Engine):
         if not self._path(key).exists():
             return None
         try:
-            file = tensors.TensorFile(self._path(key), _KIND, sealed=True)
+            file = tensors.TensorFile(self._path(key), _KIND)
             file.whole()
         except FileError as error:
             files.dropped(self._path(key), error)
