@@ -16,8 +16,7 @@ from torch import distributed
 from lape.cli.common import err, out, progress
 from lape.cli.flags import FLAGS, Out, Several, Switch
 from lape.cli.inputs import LOADING, Loading, load_proven, texts_of, tuned_of
-from lape.data import contamination
-from lape.errors import warn
+from lape.model.load import ModelOptions
 from lape.progress import span
 from lape.recording import observers
 from lape.recording.engine import RecordOptions
@@ -69,9 +68,6 @@ def record(
     files.refuse_existing(to, overwrite)
     texts = texts_of(text)
     checkpoints = tuned_of(tuned or ())
-    if contamination.available():
-        for warning in contamination.warnings(texts, rule=options.document, column=options.column):
-            warn(warning)
     with Lock(to) if first else nullcontext():  # another process that records there is named before a model is loaded
         done = already(to)
     if done:

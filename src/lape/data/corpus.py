@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lape.data.fingerprints import Fingerprints, LineHashes, share_known
+from lape.data.text_language import Sample, warn_of_other_language
 from lape.data.texts import Documents, Source, documents, warn_of_lines
 from lape.errors import OptionError, TextError, foreign
 from lape.options import Tokens, check_choices, positive
@@ -131,17 +132,18 @@ def prepare(
     """Read and tokenise a source up to `options.tokens`. Tokens go to a file (in `folder`, or a temporary one), not to memory.
 
     `lines=True` also notes each token's line. Raises TextError for a source that is missing, damaged or without text;
-    warns of a .txt file of independent lines that is taken as one document.
+    warns of a .txt file of independent lines that is taken as one document, and of a text that seems to be in another language.
     """
     if options.document == "file":
         warn_of_lines(source)
-    builder = _Builder(tokenizer, options.tokens, lines)
+    builder, sample = _Builder(tokenizer, options.tokens, lines), Sample()
+    read = documents(source, rule=options.document, column=options.column, blank=True)
     with (
         writing(folder or Path(tempfile.gettempdir())),
         tempfile.TemporaryFile(dir=folder) as file,
         tempfile.TemporaryFile(dir=folder) as line_file,
     ):
-        for ids, numbers in builder.run(documents(source, rule=options.document, column=options.column, blank=True)):
+        for ids, numbers in builder.run(sample.watch(read)):
             file.write(ids.tobytes())
             if lines:
                 line_file.write(numbers.tobytes())
@@ -153,6 +155,7 @@ def prepare(
             raise TextError(
                 f"The text for {language} is empty: {_name(source)} holds no token. Give it some text, or leave {language} out."
             )
+        warn_of_other_language(language, sample, _name(source))
         tokens = np.memmap(file, dtype=np.int32, mode="r")
         table = None
         if lines:
