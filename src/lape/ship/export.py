@@ -236,6 +236,22 @@ def edits_in(folder: str | Path, model: nn.Module) -> list[Edit]:
     ]
 
 
+_EDIT = Whole(
+    {
+        "edit": str,
+        "flat": [int],
+        "neurons": int,
+        "heads": [[int]],
+        **dict.fromkeys(("factor", "strength"), float),
+        "value": (float, [float]),
+        "at": str,
+    },
+    "edit",
+    "flat",
+)
+"""What is read of an edit in the manifest."""
+
+
 def said_in(folder: str | Path) -> dict[str, Any]:
     """What an exported folder says of itself. Raises FileError where it says nothing."""
     path = Path(folder) / MANIFEST
@@ -244,7 +260,7 @@ def said_in(folder: str | Path) -> dict[str, Any]:
             f"There is no {path}, which says which edits the files make. Expected a folder that lape export wrote."
         )
     said: dict[str, Any] = read_json(
-        path, Whole({"kind": str, "edits": [dict], "made_from": dict, ...: object}, "kind", "edits", "made_from")
+        path, Whole({"kind": str, "edits": [_EDIT], "made_from": dict, ...: object}, "kind", "edits", "made_from")
     )
     return said
 
@@ -252,6 +268,8 @@ def said_in(folder: str | Path) -> dict[str, Any]:
 def _edit(said: Mapping[str, Any], space: NeuronSpace, made_from: Mapping[str, Any], path: Path) -> Edit:
     try:
         neurons = NeuronSet(space, torch.tensor(said["flat"], dtype=torch.int64), made_from)
+        if len(neurons) != len(said["flat"]):
+            raise ValueError("a neuron is named twice")
         elsewhere = isinstance(space, HeadSpace) and [list(one) for one in space.heads(neurons.flat)] != said["heads"]
         value = torch.zeros(len(space), dtype=torch.float64)
         value[neurons.flat] = torch.tensor(said.get("value", 0.0), dtype=torch.float64)
