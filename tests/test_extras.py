@@ -8,7 +8,6 @@ import pytest
 
 from lape.errors import OptionError
 from lape.extras import lacking, need
-from lape.measure.correlation import pearson, ranks
 
 
 def test_what_is_installed_is_needed_in_silence():
@@ -29,8 +28,3 @@ def test_lingua_has_another_name_to_pip(monkeypatch):
     assert "lingua-language-detector" in lacking("lid", "A thing", "lingua")
 
 
-@pytest.mark.parametrize("call", [lambda: ranks([1.0, 2.0]), lambda: pearson([1.0], [2.0])])
-def test_statistics_name_their_extra(monkeypatch, call):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
-    with pytest.raises(OptionError, match=r'pip install "lape\[study\]"'):
-        call()

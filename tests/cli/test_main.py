@@ -466,13 +466,19 @@ def test_the_verdict_claims_nothing_that_was_not_shown() -> None:
 
     both = {"difference": 0.5, "more": 9.0}
     sure = {"difference_low": 0.1, "difference_high": 0.9, "more_low": 2.0, "more_high": 12.0}
-    assert "no intervals): fr." in said(**both)
-    assert "interval above 0): fr." in said(**both, **sure)
-    assert "Not so: fr" in said(**both | {"difference": -0.1})
-    assert "Not so: fr" in said(**both | {"more": -0.1}), "it hurts the others as much"
-    assert "Not so: fr" in said(**both, **sure | {"more_low": -0.1})
-    assert "Not known" in said(difference=0.5), "a single language has no others"
-    assert "Not known" in said()
+    assert "interval above 0): fr." in said(**both, **sure, energy_ratio=1.2)
+    for unknown in (
+        {},
+        {"difference_low": 0.1, "difference_high": 0.9},
+    ):  # under 20 units; one draw on the other languages
+        assert "interval above 0): none. Not known, for lack of an interval" in said(**both, **unknown)
+        assert said(**both, **unknown).endswith("--elsewhere of 3 or more): fr.")
+    assert "Not shown: fr" in said(**both, **sure | {"difference_low": -0.1})
+    assert "Not shown: fr" in said(**both, **sure | {"more_low": -0.1}), "it may hurt the others as much"
+    assert "none. The same against weaker controls: fr." in said(**both, **sure, energy_ratio=1.3)
+    assert "interval above 0): fr." in said(**both, **sure, energy_ratio=0.5), "a stronger control makes it harder"
+    assert "for lack of controls" in said(difference=0.5), "a single language has no others"
+    assert "for lack of controls" in said()
     assert "fr" not in said("random", **both), "a control that is easy to beat shows nothing"
 
 

@@ -428,10 +428,12 @@ def test_a_set_is_beside_the_mean_of_its_controls_question_by_question_and_over_
     }
     drawn = Resamples(24, 100, 0)
     each = np.stack([drawn.sums(scored["control", k] - scored["off", 0]) / 24 for k in (0, 1)], 1)
-    by_hand = (each * drawn.crossed(2, 0)).sum(1) / 2
     row = found["answering"].filter((pl.col("language") == "en") & (pl.col("condition") == "off")).row(0, named=True)
     ends = (row["below_control"], row["below_control_low"], row["below_control_high"])
-    assert ends == pytest.approx(drawn.interval(by_hand))
+    assert ends == pytest.approx(drawn.interval(each.mean(1), draws=[each[0]]))
+    controls = found["answers"].filter(pl.col("language") == "en", pl.col("condition") == "control")
+    ratios = [controls.filter(pl.col("draw") == draw)["energy_ratio"][0] for draw in (0, 1)]
+    assert row["energy_ratio"] == pytest.approx(2 / sum(1 / ratio for ratio in ratios))
     rest = found["answering"].filter(pl.col("condition") != "off")
     assert rest["below_control"].null_count() == len(rest)
 

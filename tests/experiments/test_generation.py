@@ -401,16 +401,14 @@ def test_drops_are_those_of_brute_force(measure):
         return brute_mean(cells["none", key[1], False, 0], measure, times) - brute_mean(cells[key], measure, times)
 
     def falls(language, row):
-        times, drawn = sampled.weights[row], sampled.crossed(2, 7 + languages.index(language))[row]
+        times = sampled.weights[row]
         own = drop((language, language, False, 0), times)
         others = [drop((language, k, False, 0), times) for k in languages if k != language]
         controls = [drop((language, language, True, draw), times) for draw in (0, 1)]
         elsewhere = [
             np.mean([drop((language, k, True, draw), times) for k in languages if k != language]) for draw in (0, 1)
         ]
-        control, there = (
-            sum(times * of for times, of in zip(drawn, some, strict=True)) / 2 for some in (controls, elsewhere)
-        )
+        control, there = np.mean(controls), np.mean(elsewhere)
         a, b = max(own, 0), max(sum(others) / 2, 0)
         return {
             "own": own,
@@ -422,6 +420,7 @@ def test_drops_are_those_of_brute_force(measure):
             "others_value": sum(others) / 2 - there,
             "worst": max(others),
             "controls": controls,
+            "elsewhere": elsewhere,
         }
 
     table = drops(answers, resamples=50, seed=7, measure=measure)
@@ -435,10 +434,13 @@ def test_drops_are_those_of_brute_force(measure):
             rows = range(len(sampled.weights))
             values = np.array([float(np.mean([every[k][r][name] for k in some])) for r in rows])
             low, high = (row[k] if name == "value" else row[f"{name}_{k}"] for k in ("low", "high"))
-            assert (row[name], low, high) == pytest.approx(sampled.interval(values))
+            sample = {"control": "controls", "value": "controls"}
+            sample |= {"control_others": "elsewhere", "others_value": "elsewhere"}
+            kept = [np.array(every[k][0][sample[name]]) / len(some) for k in some] if name in sample else []
+            assert (row[name], low, high) == pytest.approx(sampled.interval(values, draws=kept))
             if name in ("value", "others"):
-                kept = row["quantiles" if name == "value" else "others_quantiles"]
-                assert kept == pytest.approx(sampled.quantiles(values), nan_ok=True)
+                quantiles = row["quantiles" if name == "value" else "others_quantiles"]
+                assert quantiles == pytest.approx(sampled.quantiles(values, draws=kept), nan_ok=True)
         if row["language"] in every:
             values = np.array([one["worst"] for one in every[row["language"]]])
             assert (row["worst"], row["worst_low"], row["worst_high"]) == pytest.approx(sampled.interval(values))

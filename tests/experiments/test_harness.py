@@ -209,8 +209,8 @@ def test_what_an_edit_does_is_set_beside_the_mean_of_the_draws_of_control_neuron
     after = np.array(right_by_hand(edits_of("off", "en", 0)))
     drawn = Resamples(DOCS, 200, 0)
     gaps = [after - np.array(right_by_hand(edits_of("control", "en", draw))) for draw in (0, 1)]
-    each = np.stack([drawn.weights @ gap / DOCS for gap in gaps], 1)  # every document, and every draw, as drawn
-    _, low, high = drawn.interval((each * drawn.crossed(2, 0)).sum(1) / 2)
+    each = np.stack([drawn.weights @ gap / DOCS for gap in gaps], 1)
+    _, low, high = drawn.interval(each.mean(1), draws=[each[0]])
     row = found["tasks"].filter(metric="acc", condition="off", language="en").row(0, named=True)
     assert (row["less_control_low"], row["less_control_high"]) == pytest.approx((low, high))
 

@@ -81,7 +81,7 @@ def test_neurons_of_one_language_lie_below_any_null():
     table = null_entropy(neurons, stats)
     assert table["share_below"].to_list() == [1.0] * 7
     assert table["high"].to_list() == pytest.approx([1.0] * 7)
-    assert table["low"].to_list() == pytest.approx([wilson(20, 20)[0]] * 7)
+    assert table["low"].to_list() == pytest.approx([wilson(20, 20).interval[1]] * 7)
     assert bool((table["real_highest"] < table["first_percentile"]).all())
     assert bool((table["highest_chosen"] > table["real_highest"]).all())
     assert table["neurons"].to_list() == [20] * 7

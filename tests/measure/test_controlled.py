@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import t as student
 
 from lape.errors import OptionError
 from lape.measure.bootstrap import Resamples
@@ -63,69 +64,58 @@ def change(lines, off, kind, draw, on, weight, size):
 
 
 def by_hand(lines, language, kind, resamples, seed):
-    """Rows of own − control in nats per token, and of how much more the set does here than elsewhere than its control does."""
+    """The intervals of own − control in nats per token, and of how much more the set does here than elsewhere than its control does."""
     drawn = Resamples(1 + max(lines["unit"]), resamples, seed)
     rest = [on for on in lines["language"].unique().sort() if on != language]
 
-    def of_control(row, on, size):
+    def of_controls(row, on, size):
         draws = sorted(lines.filter(off=language, kind=kind, language=on)["draw"].unique())
-        times = drawn.crossed(len(draws), seed)[row]
-        values = [change(lines, language, kind, draw, on, drawn.weights[row], size) for draw in draws]
-        return sum(t * v for t, v in zip(times, values, strict=True)) / sum(times)
+        return [change(lines, language, kind, draw, on, drawn.weights[row], size) for draw in draws]
 
     def of_set(row, on, size):
         return change(lines, language, "own", 0, on, drawn.weights[row], size)
 
     rows = range(len(drawn.weights))
-    gaps = [of_set(row, language, "tokens") - of_control(row, language, "tokens") for row in rows]
+    gaps = [of_set(row, language, "tokens") - np.mean(of_controls(row, language, "tokens")) for row in rows]
+    gap = drawn.interval(np.array(gaps), draws=[np.array(of_controls(0, language, "tokens"))])
     if kind == "random":
-        return drawn, np.array(gaps), None
+        return gap, None
     more = [
         (of_set(row, language, "lines") - np.mean([of_set(row, on, "lines") for on in rest]))
-        - (of_control(row, language, "lines") - np.mean([of_control(row, on, "lines") for on in rest]))
+        - (np.mean(of_controls(row, language, "lines")) - np.mean([of_controls(row, on, "lines") for on in rest]))
         for row in rows
     ]
-    return drawn, np.array(gaps), np.array(more)
+    here = np.array(of_controls(0, language, "lines"))
+    there = np.mean([of_controls(0, on, "lines") for on in rest], axis=0)
+    draws = [here - there] if len(here) == len(there) else [here, there]  # the same neurons, or two samples
+    return gap, drawn.interval(np.array(more), draws=draws)
 
 
 @settings(max_examples=4, deadline=None)
 @given(st.integers(0, 10**6))
-def test_own_and_more_are_less_the_mean_of_the_draws_which_are_resampled_with_the_units(seed):
-    lines = lines_of(seed)
+def test_own_and_more_are_less_the_mean_of_the_draws_which_are_a_sample_like_the_units(seed):
+    lines = lines_of(seed, elsewhere=2 + seed % 2)
     table = controlled(lines, ["zh", "fr"], resamples=12, seed=seed)
     assert dict(table.schema) == CONTROLLED
     assert table.select("language", "control").rows() == [(k, c) for k in ("zh", "fr") for c in ("random", "matched")]
     for row in table.iter_rows(named=True):
-        drawn, gaps, more = by_hand(lines, row["language"], row["control"], 12, seed)
-        assert (row["difference"], row["difference_low"], row["difference_high"]) == pytest.approx(
-            drawn.interval(gaps), **NUMBER
-        )
+        gap, more = by_hand(lines, row["language"], row["control"], 12, seed)
+        assert (row["difference"], row["difference_low"], row["difference_high"]) == pytest.approx(gap, **NUMBER)
         assert row["difference"] == pytest.approx(row["own"] - row["of_control"])
         assert row["draws"] == 3
         assert row["energy_ratio"] == pytest.approx(3 / (1 / 1.0 + 1 / 1.1 + 1 / 1.2))
         if more is None:
             assert row["more"] is row["control_more"] is None
         else:
-            assert (row["more"], row["more_low"], row["more_high"]) == pytest.approx(drawn.interval(more), **NUMBER)
+            assert (row["more"], row["more_low"], row["more_high"]) == pytest.approx(more, **NUMBER)
             assert row["more"] == pytest.approx(row["own_more"] - row["control_more"])
 
 
-def interaction(lines, drawn, row, kind, one, other, seed):
-    """Half of how much more neurons cost their own language, over both; draws that both were measured on, each language's resampled by themselves."""
-    return sum(ways(lines, drawn, row, kind, one, other, seed)) / 2
-
-
-def ways(lines, drawn, row, kind, one, other, seed):
-    found = []
-    for k, (own, rest) in enumerate(((one, other), (other, one))):
-        draws = [d for d in range(9) if len(lines.filter(off=own, kind=kind, draw=d, language=rest))]
-        times = drawn.crossed(len(draws), seed + k)[row]
-        total = 0.0
-        for times_drawn, draw in zip(times, draws, strict=True):
-            costs = [change(lines, own, kind, draw, on, drawn.weights[row], "lines") for on in (own, rest)]
-            total += times_drawn / sum(times) * (costs[0] - costs[1])
-        found.append(total)
-    return found
+def way(lines, drawn, row, kind, own, rest):
+    """How much more neurons cost their own language than another, for each of their draws that both were measured on."""
+    draws = [d for d in range(9) if len(lines.filter(off=own, kind=kind, draw=d, language=rest))]
+    costs = [[change(lines, own, kind, d, on, drawn.weights[row], "lines") for on in (own, rest)] for d in draws]
+    return np.array([own - rest for own, rest in costs])
 
 
 @settings(max_examples=3, deadline=None)
@@ -137,24 +127,66 @@ def test_two_languages_come_apart_by_as_much_as_loops_say(seed):
     pairs = [("fr", "zh"), ("fr", "vi"), ("zh", "vi")]
     assert table.select("language", "other").rows() == [*pairs, ("mean", "mean")]
     drawn = Resamples(1 + max(lines["unit"]), 12, seed)
-    rows, gaps = range(len(drawn.weights)), []
+    rows, gaps = range(len(drawn.weights)), {}
     for pair, row in zip(pairs, table.iter_rows(named=True), strict=False):
-        of_set, of_control = (
-            np.array([interaction(lines, drawn, k, kind, *pair, seed) for k in rows]) for kind in ("own", "matched")
-        )
+        ways = (pair, pair[::-1])
+        sets = [np.array([way(lines, drawn, k, "own", *one)[0] for k in rows]) for one in ways]
+        controls = [np.array([way(lines, drawn, k, "matched", *one) for k in rows]) for one in ways]
         assert row["draws"] == 2
-        assert (row["interaction"], row["of_control"]) == pytest.approx((of_set[0], of_control[0]), **NUMBER)
+        expected = np.mean([one[0] for one in sets]), np.mean([one[0].mean() for one in controls])
+        assert (row["interaction"], row["of_control"]) == pytest.approx(expected, **NUMBER)
+        less = [own - of.mean(1) for own, of in zip(sets, controls, strict=True)]
         ends = (row["difference"], row["low"], row["high"])
-        assert ends == pytest.approx(drawn.interval(of_set - of_control), **NUMBER)
-        each = (np.array([ways(lines, drawn, k, kind, *pair, seed) for k in rows]) for kind in ("own", "matched"))
-        weaker = np.subtract(*each).min(axis=1)
+        halves = [of[0] / 2 for of in controls]
+        assert ends == pytest.approx(drawn.interval(sum(less) / 2, draws=halves), **NUMBER)
+        # of two draws: what the smaller is with either left out, by the jackknife
+        smaller = min(less[0][0], less[1][0])
+        pseudo = []
+        for k in (0, 1):
+            without = [sets[k][0] - controls[k][0][1 - draw] for draw in (0, 1)]
+            pseudo.append(np.array([2 * smaller - min(one, less[1 - k][0]) for one in without]))
         ends = (row["weaker"], row["weaker_low"], row["weaker_high"])
-        assert ends == pytest.approx(drawn.interval(weaker), **NUMBER)
+        assert ends == pytest.approx(drawn.interval(np.minimum(*less), draws=pseudo), **NUMBER)
         assert row["pair"] == " – ".join(pair)
-        gaps.append(of_set - of_control)
-    mean = (np.stack(gaps, 1) * drawn.crossed(3, seed)).sum(1) / 3
+        assert row["energy_ratio"] == pytest.approx(3 / (1 / 1.0 + 1 / 1.1 + 1 / 1.2))
+        gaps[pair] = row["difference"]
+    # of three languages each is left out with its two pairs: one is left
+    mean = np.mean([*gaps.values()])
+    without = [next(gap for pair, gap in gaps.items() if one not in pair) for one in ("fr", "zh", "vi")]
+    half = student.ppf(0.975, 2) * np.sqrt(2 / 3 * sum((one - mean) ** 2 for one in without))
     last = table.row(-1, named=True)
-    assert (last["difference"], last["low"], last["high"]) == pytest.approx(drawn.interval(mean), **NUMBER)
+    assert (last["difference"], last["low"], last["high"]) == pytest.approx((mean, mean - half, mean + half), **NUMBER)
+
+
+def test_of_two_languages_the_mean_is_their_pair():
+    table = dissociated(lines_of(own=0.5), ["fr", "zh"], resamples=50)
+    columns = ["difference", "low", "high", "quantiles", "interaction", "of_control", "energy_ratio"]
+    assert table.select(columns).row(0) == table.select(columns).row(1)
+
+
+def test_the_energy_ratio_of_a_pair_is_that_of_the_weaker_control():
+    lines = lines_of().with_columns(energy_ratio=pl.col("energy_ratio") * pl.when(off="zh").then(2).otherwise(1))
+    table = dissociated(lines, ["fr", "zh"], resamples=20)
+    assert table["energy_ratio"].to_list() == pytest.approx([2 * 3 / (1 / 1.0 + 1 / 1.1 + 1 / 1.2)] * 2)
+    assert all("less energy" in one for one in table["unlike"])
+
+
+def test_with_a_single_draw_there_is_no_interval():
+    table = controlled(lines_of(draws=1, elsewhere=1, units=40), ["fr"], resamples=50)
+    assert table["difference"].null_count() == 0
+    assert table["difference_low"].null_count() == table["difference_quantiles"].null_count() == len(table)
+    table = controlled(lines_of(draws=3, elsewhere=1, units=40), ["fr"], resamples=50).filter(control="matched")
+    assert table["difference_low"].null_count() == 0
+    assert table.select("more", "more_low").row(0)[1] is None
+
+
+def test_a_control_of_one_strong_neuron_is_no_evidence_with_three_draws():
+    """Draws that differ by more than the set does: three of them cover what is nothing 19 times in 20."""
+    above = 0
+    for seed in range(150):
+        row = controlled(lines_of(seed, units=22, spread=1.0, languages=("fr",)), ["fr"], resamples=60)
+        above += row.filter(control="matched")["difference_low"].item() > 0
+    assert above <= 0.025 * 150 + 4
 
 
 def test_sets_that_hurt_all_languages_alike_and_languages_that_always_lose_more_do_not_come_apart():

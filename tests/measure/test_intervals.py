@@ -5,18 +5,22 @@ from __future__ import annotations
 import math
 import statistics
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import t as student
 
 from lape.measure.intervals import (
     LEVELS,
     holm,
     holm_known,
+    means_without,
+    over_languages,
     p_at,
+    pseudo_values,
     resampled,
     wilson,
-    wilson_quantiles,
 )
 
 LAW = settings(deadline=None, max_examples=40)
@@ -30,7 +34,7 @@ def test_wilsons_interval_is_where_the_score_test_no_longer_rejects(of, count):
     share = count / of
     middle, half = share + z * z / (2 * of), z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
     ends = [(middle + sign * half) / (1 + z * z / of) for sign in (-1, 1)]
-    assert wilson(count, of) == pytest.approx((max(ends[0], 0), min(ends[1], 1)), rel=0, abs=1e-12)
+    assert wilson(count, of).interval[1:] == pytest.approx((max(ends[0], 0), min(ends[1], 1)), rel=0, abs=1e-12)
 
 
 @LAW
@@ -49,16 +53,46 @@ def test_holms_p_is_the_largest_of_those_not_above_it_times_how_many_are_left(p)
     [(0, 10, (0.0, 0.2775)), (5, 10, (0.2366, 0.7634)), (10, 10, (0.7225, 1.0)), (81, 263, (0.2553, 0.3662))],
 )
 def test_wilsons_interval(count, of, expected):
-    assert wilson(count, of) == pytest.approx(expected, abs=1e-4)
-    assert wilson(0, 0) == (None, None)
-    assert wilson_quantiles(0, 0) is None
+    assert wilson(count, of).interval == pytest.approx((count / of, *expected), abs=1e-4)
+    assert wilson(0, 0).interval == (None, None, None)
+    assert wilson(0, 0).quantiles is None
 
 
 def test_wilsons_quantiles_have_its_ends_and_the_p_of_the_score_test():
-    quantiles = wilson_quantiles(3, 10)
-    assert (quantiles[LEVELS.index(0.025)], quantiles[LEVELS.index(0.975)]) == wilson(3, 10)
+    quantiles = wilson(3, 10).quantiles
+    assert (quantiles[LEVELS.index(0.025)], quantiles[LEVELS.index(0.975)]) == wilson(3, 10).interval[1:]
+    assert quantiles[LEVELS.index(0.5)] == pytest.approx(0.3)
+    assert quantiles == sorted(quantiles)
     score = 2 * statistics.NormalDist().cdf((0.3 - 0.6) / math.sqrt(0.6 * 0.4 / 10))
     assert p_at(quantiles, 0.6) == pytest.approx(score, rel=0.02)
+
+
+@LAW
+@given(st.lists(st.floats(-9, 9), min_size=2, max_size=12))
+def test_over_languages_is_students_t_of_their_values(values):
+    found = np.array(values)
+    half = student.ppf(0.975, len(found) - 1) * found.std(ddof=1) / math.sqrt(len(found))
+    mean = over_languages(found)
+    assert mean.interval == pytest.approx((found.mean(), found.mean() - half, found.mean() + half), abs=1e-9)
+    assert p_at(mean.quantiles, mean.interval[1]) == pytest.approx(0.05, abs=1e-6) or not half
+
+
+def test_one_language_says_nothing_of_others():
+    assert over_languages(np.array([1.0])).interval == (1.0, None, None)
+    assert over_languages(np.array([])).interval == (None, None, None)
+
+
+def test_six_languages_around_0_are_rarely_called_different():
+    random = np.random.default_rng(0)
+    found = [over_languages(random.normal(size=6)).interval for _ in range(2000)]
+    assert 0.04 <= np.mean([low > 0 or high < 0 for _, low, high in found]) <= 0.06
+
+
+@LAW
+@given(st.lists(st.floats(-9, 9), min_size=2, max_size=12))
+def test_the_pseudo_values_of_a_mean_are_the_values(values):
+    found = np.array(values)
+    assert pseudo_values(found.mean(), means_without(found)) == pytest.approx(found, abs=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from lape.cli.study import claims_table
 from lape.errors import FileError, OptionError
 from lape.experiments.claim import Claim, parsed, read
 from lape.measure.bootstrap import Resamples
-from lape.measure.intervals import LEVELS, QUANTILES, holm, p_at
+from lape.measure.intervals import LEVELS, QUANTILES, holm, p_at, resampled
 from lape.study.claims import NOT_ASKED, judge, standing
 from lape.study.register import Standing
 from lape.study.studied import Studied
@@ -139,13 +139,69 @@ def test_a_claim_with_no_value_at_all_was_not_run():
     assert found.members.is_empty()
 
 
-def test_a_control_that_is_another_than_its_set_is_named_with_the_ratio_of_energies():
-    rows = table(("fr", 2.0, 1.5, 2.5), ("zh", 3.0, 2.5, 3.5))["t"]
-    energies = rows.with_columns(energy_ratio=pl.Series([2.0, 1.0]), unlike=pl.Series(["less", ""]))
-    found = judge(claim(), {"t": energies}, {}, [])
-    assert (found.verdict, found.why) == ("holds", "")
-    said = "control neurons are not as strong as the set in what they are matched in, set ÷ control: fr 2.00"
-    assert found.unlike == said
+def controlled(*rows, ratios):
+    """Figures less those of control neurons, with the energy of each set over its control's."""
+    return {
+        "t": table(*rows)["t"]
+        .rename({"x": "difference"})
+        .with_columns(energy_ratio=pl.Series(ratios, dtype=pl.Float64))
+    }
+
+
+@pytest.mark.parametrize(
+    ("rule", "ratio", "expected"),
+    [
+        ("above", 1.0, "holds"),
+        ("above", 1.25, "holds"),
+        ("above", 1.26, "holds against weaker controls"),
+        ("above", float("inf"), "holds against weaker controls"),
+        ("above", 0.79, "holds"),  # a stronger control makes it harder to do more
+        ("above", None, "holds"),
+        ("below", 1.26, "holds"),
+        ("below", 0.8, "holds"),
+        ("below", 0.79, "undecided here"),  # it is easy to do less than a stronger control
+        ("within", 1.0, "holds"),
+        ("within", 1.26, "undecided here"),
+        ("within", 0.79, "undecided here"),
+    ],
+)
+def test_a_figure_less_a_control_needs_a_control_that_resembles_the_set(rule, ratio, expected):
+    figure = {"above": (2.0, 1.5, 2.5), "below": (0.5, 0.2, 0.8), "within": (0.0, -0.2, 0.2)}[rule]
+    rows = controlled(("fr", *figure), ratios=[ratio])
+    assert verdict(rows, rule=rule, value="difference") == expected
+    plain = table(("fr", *figure), energy_ratio=pl.Series([ratio], dtype=pl.Float64))
+    assert verdict(plain, rule=rule) == "holds", "no control is in this figure"
+
+
+def test_one_weaker_control_decides_what_a_claim_that_holds_is_worth_and_no_other_verdict():
+    good, open_, bad = ("fr", 2.0, 1.9, 2.1), ("ja", 1.0, 0.9, 1.1), ("zh", 0.1, 0.0, 0.2)
+    for rows, ratios, expected in (
+        ((good, good), [1.0, 1.2], "holds"),
+        ((good, good), [1.0, 2.0], "holds against weaker controls"),
+        ((good, open_), [2.0, 2.0], "undecided here"),
+        ((good, bad), [2.0, 2.0], "does not hold"),
+    ):
+        found = judge(claim(value="difference"), controlled(*rows, ratios=ratios), {}, [])
+        assert found.verdict == expected
+    assert found.members["verdict"].to_list() == ["holds against weaker controls", "does not hold"]
+
+
+def test_a_control_that_does_not_resemble_its_set_is_named_with_the_ratio_of_energies():
+    rows = controlled(("fr", 2.0, 1.5, 2.5), ("zh", 3.0, 2.5, 3.5), ratios=[2.0, 1.0])
+    found = judge(claim(value="difference"), rows, {}, [])
+    assert found.unlike == "controls do not resemble the set, whose energy over theirs is fr 2.00"
+    assert found.members["ratio"].to_list() == [2.0, 1.0]
+
+
+def test_a_single_draw_of_controls_has_no_interval_and_decides_nothing():
+    drawn, values = Resamples(40, 100, seed=0), np.random.default_rng(0).normal(5.0, 1.0, 40)
+    rows = drawn.sums(values) / 40
+    for draws, expected in ((1, "undecided here"), (3, "holds")):
+        row = {"language": "fr", **drawn.plain("difference", rows, quantiles=True, draws=[np.linspace(0, 0.1, draws)])}
+        schema = {"language": pl.String, **resampled("difference", plain=True)}
+        found = judge(claim(value="difference"), {"t": pl.DataFrame([row], schema=schema)}, {}, [])
+        assert found.verdict == expected
+    assert judge(claim(value="difference"), {"t": pl.DataFrame([row], schema=schema)}, {}, []).why == ""
 
 
 def test_a_spread_is_judged_by_where_it_lies_and_has_no_p():

@@ -212,24 +212,34 @@ def _without_controls(own: list[dict[str, Any]], controls: Collection[str]) -> s
 
 def verdict(beside: pl.DataFrame) -> str:
     """In which languages the set does more than its matched control: there, and there more than elsewhere."""
-    groups: dict[str, list[str]] = {"yes": [], "no": [], "unknown": []}
+    groups: dict[str, list[str]] = {}
     for row in beside.filter(control=MATCHED.name).iter_rows(named=True):
-        groups[_judge(row)].append(row["language"])
-    intervals = beside["more_low"].count() > 0
-    how = "the whole 95 % interval above 0" if intervals else "there are no intervals"
+        groups.setdefault(_judge(row), []).append(row["language"])
     text = (
         "Switching a language's own neurons off raises its loss more than matched neurons do, and more so in this language than in the others "
-        f"(per sentence; {how}): {', '.join(groups['yes']) or 'none'}."
+        f"(per sentence; the whole 95 % interval above 0): {', '.join(groups.pop('', [])) or 'none'}."
     )
-    if groups["no"]:
-        text += f" Not so: {', '.join(groups['no'])}."
-    if groups["unknown"]:
-        text += f" Not known, for lack of controls or of other languages: {', '.join(groups['unknown'])}."
-    return text
+    return " ".join(
+        [text, *(f"{verdict}: {', '.join(groups[verdict])}." for verdict in _VERDICTS if verdict in groups)]
+    )
+
+
+_WEAKER, _NOT_SHOWN = "The same against weaker controls", "Not shown"
+_NO_CONTROL = "Not known, for lack of controls or of other languages"
+_NO_INTERVAL = (
+    f"Not known, for lack of an interval (under {FEWEST} sentences or documents, or one draw of control neurons: give longer texts, a higher "
+    "--tokens, and --draws and --elsewhere of 3 or more)"
+)
+_VERDICTS = (_WEAKER, _NOT_SHOWN, _NO_CONTROL, _NO_INTERVAL)
 
 
 def _judge(row: dict[str, Any]) -> str:
+    """Nothing where it is so, or one of `_VERDICTS`."""
     if row["difference"] is None or row["more"] is None:
-        return "unknown"
-    least = [row[name] if row[f"{name}_low"] is None else row[f"{name}_low"] for name in ("difference", "more")]
-    return "yes" if min(least) > 0 else "no"
+        return _NO_CONTROL
+    lows = [row["difference_low"], row["more_low"]]
+    if None in lows:
+        return _NO_INTERVAL
+    if min(lows) <= 0:
+        return _NOT_SHOWN
+    return _WEAKER if row["energy_ratio"] is not None and row["energy_ratio"] > LIKE[1] else ""

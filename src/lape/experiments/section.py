@@ -122,7 +122,7 @@ def number(value: float, digits: int = 2) -> str:
 
 def interval(low: float | None, high: float | None) -> str:
     """In brackets, or that there is none."""
-    return "(no interval: under 20 units)" if low is None or high is None else f"({number(low)} to {number(high)})"
+    return "(no interval)" if low is None or high is None else f"({number(low)} to {number(high)})"
 
 
 def cells(table: pl.DataFrame, row: str, column: str) -> Mapping[tuple[str, str], Mapping[str, Any]]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from statistics import NormalDist
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lape.errors import MismatchError
-from lape.extras import need
-from lape.measure.intervals import ENDS, LEVELS, LOW_HIGH, QUANTILES, Interval
+from lape.measure.intervals import LEVELS, LOW_HIGH, Estimate, Interval, student
 
 FEWEST = 20
 """Under this many units there is no interval."""
@@ -71,8 +69,6 @@ def by_unit(unit: NDArray[np.int64], values: ArrayLike, count: int) -> Floats:
     return np.bincount(unit, weights=np.asarray(values), minlength=count).astype(np.float64)
 
 
-_NORMAL = NormalDist()
-_Z = np.array([_NORMAL.inv_cdf(level) for level in LEVELS])
 _ENDS = [LEVELS.index(end) for end in LOW_HIGH]
 
 
@@ -86,8 +82,13 @@ class Resamples:
     Under 400 units the ends are BCa (Efron 1987, "Better bootstrap confidence intervals"): plain percentiles of few and skewed units cover too
     little. The bias correction is from the share of draws under the value, ties counted half; the acceleration from the units left out. Resamples
     of n units vary by (n − 1) / n too little, and their spread is an estimate itself: so levels are those of Student's t times √(n / (n − 1))
-    (Hesterberg 2015, "What teachers should know about the bootstrap"). Draws without a value are passed over. The ends are the percentiles where
-    every draw lies on one side of the value, or a unit left out leaves no value.
+    (Hesterberg 2015, "What teachers should know about the bootstrap"). Resamples without a value are passed over. The ends are the percentiles where
+    every resample lies on one side of the value, or a unit left out leaves no value.
+
+    Control neurons are a sample too, of a few draws. `interval` and the others take what each draw adds to the value (`draws`). Each sample then has
+    an interval of its own: the units that of the bootstrap, the draws that of Student's t, with one degree of freedom less than there are draws. Their
+    distances from the value are added in squares (Zou and Donner 2008, "Construction of confidence limits about effect measures"). With one draw
+    nothing is known of other draws, and there is no interval.
 
     Example:
         >>> import numpy as np
@@ -151,68 +152,35 @@ class Resamples:
             ratios[1:] = np.nan
         return ratios
 
-    def crossed(self, count: int, seed: int) -> Floats:
-        """(rows, count) how much each of `count` conditions counts beside the units, where conditions are a sample too: draws of controls, languages, pairs of
-        languages.
-
-        What is measured in every condition on every unit is then weighted by both: the product bootstrap of crossed factors (Owen 2007, "The pigeonhole
-        bootstrap"). One fewer than there are is drawn, and counts for more (Rao and Wu 1988, "Resampling inference with complex survey data"), without
-        which so few as there are vary too little. Every row adds up to `count`; in the first and where a unit is left out, each counts once, and so it
-        does in all rows where there is a single one. The same for the same number of conditions: have them in the same order.
-
-        Example:
-            >>> import numpy as np
-            >>> from lape.measure.bootstrap import Resamples
-            >>> drawn = Resamples(40, 2000, seed=0)
-            >>> shares = np.random.default_rng(0).random((40, 6))  # of 40 questions in 6 pairs of languages
-            >>> mean = (drawn.sums(shares) / drawn.count * drawn.crossed(6, seed=0)).sum(1) / 6
-            >>> value, low, high = drawn.interval(mean)
-            >>> low < value < high
-            True
-        """
-        if (count, seed) in self._crossed:
-            return self._crossed[count, seed]
-        weights: Floats = np.ones((len(self.weights), count))
-        if count > 1:
-            random, fewer = np.random.default_rng((seed, count)), count - 1
-            times = random.multinomial(fewer, np.full(count, 1 / count), size=self.resamples)
-            weights[1 : 1 + self.resamples] = times * (count / fewer)
-        self._crossed[count, seed] = weights
-        return weights
-
-    def crossed_mean(self, values: Floats, seed: int) -> Floats:
-        """(rows,) the mean over conditions of (rows, conditions), each of which counts as often as `crossed` draws it.
-
-        Example:
-            >>> import numpy as np
-            >>> from lape.measure.bootstrap import Resamples
-            >>> drawn = Resamples(40, 2000, seed=0)
-            >>> losses = np.random.default_rng(0).random((40, 3))  # of 40 sentences with each of 3 draws of control neurons off
-            >>> value, low, high = drawn.interval(drawn.crossed_mean(drawn.sums(losses) / drawn.count, seed=0))
-            >>> low < value < high
-            True
-        """
-        mean: Floats = np.average(values, axis=1, weights=self.crossed(values.shape[1], seed))
-        return mean
-
-    def interval(self, values: Floats, *, conditions: int | None = None) -> Interval:
+    def interval(self, values: Floats, *, draws: Sequence[Floats] = ()) -> Interval:
         """The value on all units and its 95 % interval: value, low, high.
 
-        `conditions`: of how many, which are a sample too and are weighted by `crossed`, the values are means. A handful of them that agree in sign has no
-        resample of the other sign, so the interval is then that of Student's t with one degree of freedom less than there are conditions, times the
-        spread of the resamples; two are the fewest that have one. Needs the extra `study`.
-
         `values`: (rows,) float64, computed from the rows of `weights`; nan, or infinite, where there is none. What does not exist is None: the
-        interval where under two resamples have a value, all three where all units have none. Raises MismatchError for another number of rows.
-        """
-        value, found = self._found(values, conditions)
-        return (value, None, None) if found is None else (value, float(found[_ENDS[0]]), float(found[_ENDS[1]]))
+        interval where under two resamples have a value, all three where all units have none.
 
-    def quantiles(self, values: Floats, *, conditions: int | None = None) -> list[float | None] | None:
-        """The bootstrap's distribution, corrected as the interval is: (101,) its quantiles at `lape.measure.intervals.LEVELS`.
+        `draws`: one array for each independent sample of control neurons that the value is compared with: (draws,) float64, what each draw adds to the
+        value, which holds their mean. There is no interval where a sample has a single draw. Raises MismatchError for another number of rows.
+
+        Example:
+            >>> import numpy as np
+            >>> from lape.measure.bootstrap import Resamples
+            >>> drawn, random = Resamples(40, 2000, seed=0), np.random.default_rng(0)
+            >>> losses = random.random((40, 3))  # of 40 sentences with each of 3 draws of control neurons off
+            >>> by_draw = drawn.sums(losses) / drawn.count
+            >>> value, low, high = drawn.interval(by_draw.mean(1), draws=[by_draw[0]])
+            >>> _, narrower, _ = drawn.interval(by_draw.mean(1))  # of these very draws, on other sentences
+            >>> low < narrower < value
+            True
+            >>> drawn.interval(by_draw[:, 0], draws=[by_draw[0, :1]])[1:]
+            (None, None)
+        """
+        return self.estimate(values, draws=draws).interval
+
+    def quantiles(self, values: Floats, *, draws: Sequence[Floats] = ()) -> list[float | None] | None:
+        """The distribution behind the interval: (101,) its quantiles at `lape.measure.intervals.LEVELS`.
 
         Those at 2.5 % and 97.5 % are the ends of the interval. None stands for a level that so few resamples do not resolve; for the whole
-        where there is no interval. `values` and `conditions`: as for `interval`, which raises the same.
+        where there is no interval. `values` and `draws`: as for `interval`, which raises the same.
 
         Example:
             >>> import numpy as np
@@ -223,84 +191,64 @@ class Resamples:
             >>> p_at(drawn.quantiles(change), 0.0) < 0.05 < p_at(drawn.quantiles(change), 0.6)
             True
         """
-        _, found = self._found(values, conditions)
-        if found is None:
-            return None
-        return [None if np.isnan(one) else float(one) for one in found]
+        return self.estimate(values, draws=draws).quantiles
 
     def named(
-        self, name: str, values: Floats, *, quantiles: bool = False, conditions: int | None = None
+        self, name: str, values: Floats, *, quantiles: bool = False, draws: Sequence[Floats] = ()
     ) -> dict[str, Any]:
         """`interval` as columns of a row: the name, with `_low` and `_high` after it, and with `_quantiles` if wanted."""
-        row: dict[str, Any] = dict(
-            zip((f"{name}{end}" for end in ENDS), self.interval(values, conditions=conditions), strict=True)
-        )
-        return row | ({f"{name}_{QUANTILES}": self.quantiles(values, conditions=conditions)} if quantiles else {})
+        return self.estimate(values, draws=draws).named(name, quantiles=quantiles)
 
     def plain(
-        self, name: str, values: Floats, *, quantiles: bool = False, conditions: int | None = None
+        self, name: str, values: Floats, *, quantiles: bool = False, draws: Sequence[Floats] = ()
     ) -> dict[str, Any]:
         """`interval` as columns of a row: the name, then `low`, `high`, and `quantiles` if wanted."""
-        row: dict[str, Any] = dict(
-            zip((name, "low", "high"), self.interval(values, conditions=conditions), strict=True)
-        )
-        return row | ({QUANTILES: self.quantiles(values, conditions=conditions)} if quantiles else {})
+        return self.estimate(values, draws=draws).plain(name, quantiles=quantiles)
 
-    def _found(self, values: Floats, conditions: int | None) -> tuple[float | None, Floats | None]:
-        """The value, and (101,) quantiles at `LEVELS`, nan where the draws do not reach that far; the ends are always there."""
+    def estimate(self, values: Floats, *, draws: Sequence[Floats] = ()) -> Estimate:
+        """The value on all units with the distribution behind its interval. `values` and `draws`: as for `interval`, which raises the same."""
         if len(values) != len(self.weights):
             raise MismatchError(
                 f"These are {len(values):,} values, of {len(self.weights):,} rows of weights. Give a value for each row: all units, "
                 "each resample, and each unit left out."
             )
         if not np.isfinite(values[0]):
-            return None, None
+            return Estimate(None)
+        value = float(values[0])
         drawn, left_out = np.split(values[1:], [self.resamples])
         drawn = drawn[np.isfinite(drawn)]
-        if len(drawn) < 2 or conditions == 1:
-            return float(values[0]), None
-        if conditions is not None:
-            need("study", "An interval over a few languages", "scipy")
-            from scipy.stats import t
-
-            return float(values[0]), values[0] + drawn.std(ddof=1) * t.ppf(LEVELS, conditions - 1)
+        if len(drawn) < 2 or any(len(sample) < 2 or not np.isfinite(sample).all() for sample in draws):
+            return Estimate(value)
         levels = np.array(LEVELS)
         if len(left_out) and np.isfinite(left_out).all():
-            levels = _corrected(float(values[0]), drawn, left_out, levels)
-        found: Floats = np.quantile(drawn, levels)
+            levels = _corrected(value, drawn, left_out, levels)
+        quantiles: Floats = np.quantile(drawn, levels)
         beyond = np.minimum(levels, 1 - levels) * (len(drawn) + 1) < 1 - 1e-9
         beyond[_ENDS] = False
-        found[beyond] = np.nan
-        return float(values[0]), found
-
-
-def _student(z: Floats, freedom: int) -> Floats:
-    """Quantiles of Student's t where the normal distribution's are z, by the expansion of Fisher and Cornish (1960); good to 1e-3 from 19 degrees on."""
-    parts = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    result: Floats = z + sum(part / freedom ** (k + 1) for k, part in enumerate(parts))
-    return result
+        quantiles[beyond] = np.nan
+        if draws:
+            distances = [quantiles - value, *(student(0.0, sample) for sample in draws)]
+            squares = sum(distance * np.abs(distance) for distance in distances)
+            quantiles = value + np.sign(squares) * np.sqrt(np.abs(squares))
+        return Estimate.of(value, quantiles)
 
 
 def _corrected(value: float, drawn: Floats, left_out: Floats, levels: Floats) -> Floats:
-    """Which percentiles of the draws are the quantiles at some levels, corrected for bias and acceleration (Efron 1987)."""
+    """Which percentiles of the resamples are the quantiles at some levels, corrected for bias and acceleration (Efron 1987)."""
+    from scipy.special import ndtr, ndtri, stdtrit
+
     # sums of the same units in another order differ in the last digits: that is a tie
     tied = np.isclose(drawn, value, rtol=1e-12, atol=0)
     under = float(((drawn < value) & ~tied).mean() + tied.mean() / 2)
     if not 0 < under < 1:
         return levels
-    bias = _NORMAL.inv_cdf(under)
+    bias = ndtri(under)
     influence = left_out.mean() - left_out
     spread = float((influence**2).sum())
     flat = spread <= (1e-12 * abs(value)) ** 2 * len(left_out)
     acceleration = 0.0 if flat else float((influence**3).sum()) / (6 * spread**1.5)
     count = len(left_out)
-    z = bias + _student(_Z, count - 1) * (count / (count - 1)) ** 0.5
-    room = 1 - acceleration * z  # 0 or less: beyond every draw
-    moved = bias + np.divide(z, room, out=np.copysign(np.inf, z), where=room > 0)
-    found: Floats = np.array([_NORMAL.cdf(float(one)) for one in moved])
-    return found
+    z = bias + stdtrit(count - 1, levels) * (count / (count - 1)) ** 0.5
+    room = 1 - acceleration * z  # 0 or less: beyond every resample
+    moved: Floats = ndtr(bias + np.divide(z, room, out=np.copysign(np.inf, z), where=room > 0))
+    return moved

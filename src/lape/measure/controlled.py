@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -16,7 +16,7 @@ from lape.errors import OptionError, certain
 from lape.measure.ablation import Ablations
 from lape.measure.bootstrap import Floats, Resamples, by_unit
 from lape.measure.controls import MATCHED, RANDOM, control, energy_ratio, kinds_of, seeded, unlike
-from lape.measure.intervals import MEAN, resampled
+from lape.measure.intervals import MEAN, QUANTILES, Estimate, means_without, over_languages, pseudo_values, resampled
 from lape.model.loss import Loss
 from lape.values.neurons import LanguageNeurons, NeuronSet
 
@@ -45,9 +45,11 @@ DISSOCIATED = {
     "of_control": pl.Float64,
     **resampled("difference", plain=True),
     **resampled("weaker"),
+    "energy_ratio": pl.Float64,
+    "unlike": pl.String,
 }
 """Columns of `dissociated`."""
-ADDED_DISSOCIATED = ("pair", *resampled("weaker"))
+ADDED_DISSOCIATED = ("pair", *resampled("weaker"), "energy_ratio", "unlike")
 """Those that tables of earlier versions lack."""
 BASE, OWN = "base", "own"
 
@@ -151,8 +153,9 @@ def controlled(lines: pl.DataFrame, languages: Sequence[str], *, resamples: int 
       loss less the mean change of the others', `control_more` the same of the control, and `more`, own_more − control_more. Above 0, the set is
       more the language's than neurons that write as much are. Null of a control that was measured on its own language alone, and of a single language.
 
-    `_low`, `_high`: 95 % intervals in which units of text *and* draws are resampled (`lape.measure.bootstrap.Resamples`), paired over
-    languages and conditions; `_quantiles` for judging; null under 20 units. A language without control neurons (its set is empty, or too few others are
+    `_low`, `_high`: 95 % intervals over units of text *and* draws (`lape.measure.bootstrap.Resamples`), paired over languages and conditions; `_quantiles`
+    for judging; null under 20 units, and with a single draw. Draws on the language itself and those on the others count as two samples where they are
+    not as many: that is rather too wide, since some are the same neurons. A language without control neurons (its set is empty, or too few others are
     left) has nulls: it is not left out, since what has no control shows nothing.
     Raises OptionError for a language that was not evaluated, or whose set was not switched off.
 
@@ -184,8 +187,10 @@ def dissociated(lines: pl.DataFrame, languages: Sequence[str], *, resamples: int
     One row per `pair` of languages, and one, `mean`, for all pairs together. `interaction`: half of how much more each set costs its own language than
     the other one, added up over the two, in nats per sentence (line) of parallel text. A set that hurts all text alike, or a language that loses more
     whatever is off, adds nothing to it. `of_control`: that of the control neurons (mean of the `draws` that were measured on both languages), and
-    `difference`, interaction − of_control, with a 95 % interval over units of text, draws and, of the mean, pairs; null without a control. One set may
-    carry all of that: `weaker` is the smaller, of the two sets, of how much more it costs its own language than the other one, less the same of its control.
+    `difference`, interaction − of_control, with a 95 % interval over units of text and draws; null without a control. One set may carry all of that:
+    `weaker` is the smaller, of the two sets, of how much more it costs its own language than the other one, less the same of its control. The interval of
+    the mean is Student's t over languages, each left out in turn with all its pairs; with two languages it is that of their pair. `energy_ratio`: a set's
+    energy over the mean of its draws', the larger of the two sets', in the mean the largest of all; `unlike`: why it is not within .8 and 1.25.
     `lines`: as for `controlled`, which raises the same.
 
     Example:
@@ -198,32 +203,70 @@ def dissociated(lines: pl.DataFrame, languages: Sequence[str], *, resamples: int
         (['zh', 'mean'], True)
     """
     known = _Changes.of(lines, resamples, seed)
-    rows, found = [], []
-    for one, other in combinations(languages, 2):
-        ways = known.ways(one, other, OWN)
-        of_sets = np.mean(ways, axis=0)
-        row: dict[str, Any] = {"language": one, "other": other, "pair": f"{one} – {other}", "draws": 0}
-        row["interaction"] = float(of_sets[0])
-        draws = [known.both(off, MATCHED.name, one, other) for off in (one, other)]
-        if all(draws):
-            of_controls = known.ways(one, other, MATCHED.name)
-            of_control = np.mean(of_controls, axis=0)
-            found.append((of_sets, of_control))
-            row |= {"draws": min(map(len, draws)), "of_control": float(of_control[0])}
-            row |= known.drawn.plain("difference", of_sets - of_control, quantiles=True)
-            row |= known.drawn.named("weaker", np.minimum(*(ways - of_controls)), quantiles=True)
-        rows.append(row)
-    if found:
-        of_sets, of_control = (known.drawn.crossed_mean(np.stack(some, 1), seed) for some in zip(*found, strict=True))
-        mean = {
-            "language": MEAN,
-            "other": MEAN,
-            "pair": MEAN,
-            "draws": min(row["draws"] for row in rows if row["draws"]),
-        }
-        mean |= {"interaction": float(of_sets[0]), "of_control": float(of_control[0])}
-        rows.append(mean | known.drawn.plain("difference", of_sets - of_control, quantiles=True))
+    rows = [_pair(known, one, other) for one, other in combinations(languages, 2)]
+    if compared := [row for row in rows if row["draws"]]:
+        rows.append(_mean_of_pairs(known.drawn, compared))
     return pl.DataFrame(rows, schema=DISSOCIATED)
+
+
+def _pair(known: _Changes, one: str, other: str) -> dict[str, Any]:
+    """A row of `dissociated`."""
+    ways = ((one, other), (other, one))
+    of_sets = np.stack([known.way(*way, OWN)[:, 0] for way in ways])
+    row: dict[str, Any] = {"language": one, "other": other, "pair": f"{one} – {other}", "draws": 0}
+    row["interaction"] = float(of_sets[:, 0].mean())
+    if not all(known.both(*way, MATCHED.name) for way in ways):
+        return row
+    by_draw = [known.way(*way, MATCHED.name) for way in ways]
+    less = of_sets - [of_control.mean(1) for of_control in by_draw]
+    row |= {
+        "draws": min(of_control.shape[1] for of_control in by_draw),
+        "of_control": float(np.mean([of_control[0].mean() for of_control in by_draw])),
+        **known.drawn.plain(
+            "difference", less.mean(0), quantiles=True, draws=[of_control[0] / 2 for of_control in by_draw]
+        ),
+        **known.drawn.named("weaker", less.min(0), quantiles=True, draws=_of_weaker(less[:, 0], by_draw)),
+    }
+    ratios = [known.ratio(off, MATCHED.name) for off in (one, other)]
+    return row | likeness(max((ratio for ratio in ratios if ratio is not None), default=None))
+
+
+def _of_weaker(less: Floats, by_draw: Sequence[Floats]) -> list[Floats]:
+    """What each draw of the control of either set adds to the smaller of two values, from which the mean of its draws was taken."""
+    samples = []
+    for k, draws in enumerate(of_control[0] for of_control in by_draw):
+        if len(draws) > 1:
+            without = less[k] + draws.mean() - means_without(draws)
+            draws = pseudo_values(less.min(), np.minimum(without, less[1 - k]))
+        samples.append(draws)
+    return samples
+
+
+def _mean_of_pairs(drawn: Resamples, pairs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The row of the mean over pairs."""
+    row: dict[str, Any] = dict.fromkeys(("language", "other", "pair"), MEAN) | {
+        "draws": min(pair["draws"] for pair in pairs)
+    }
+    row |= {name: float(np.mean([pair[name] for pair in pairs])) for name in ("interaction", "of_control")}
+    row |= likeness(max((pair["energy_ratio"] for pair in pairs if "energy_ratio" in pair), default=None))
+    if len(pairs) == 1:
+        return row | {name: pairs[0][name] for name in ("difference", "low", "high", QUANTILES)}
+    values = np.array([pair["difference"] for pair in pairs])
+    languages = dict.fromkeys(pair[name] for pair in pairs for name in ("language", "other"))
+    left_out = [[language not in (pair["language"], pair["other"]) for pair in pairs] for language in languages]
+    estimate = Estimate(float(values.mean()))
+    if drawn.resamples and all(any(kept) for kept in left_out):
+        estimate = over_languages(pseudo_values(values.mean(), np.array([values[kept].mean() for kept in left_out])))
+    return row | estimate.plain("difference", quantiles=True)
+
+
+class _More(NamedTuple):
+    """How much more neurons cost their own language than others."""
+
+    mean: Floats
+    """(rows,) over draws."""
+    draws: list[Floats]
+    """On all units, what each draw adds to it: the same draws here and there, or, where those differ in number, two samples."""
 
 
 @dataclass(frozen=True)
@@ -238,7 +281,6 @@ class _Changes:
     """Language evaluated -> (units,) scored tokens and lines."""
     ratios: Mapping[str, Mapping[str, list[float]]]
     """Language off -> kind -> the ratio of energies of each draw."""
-    seed: int
 
     @classmethod
     def of(cls, lines: pl.DataFrame, resamples: int, seed: int) -> _Changes:
@@ -256,77 +298,79 @@ class _Changes:
             elif first["energy_ratio"] is not None:
                 ratios.setdefault(off, {}).setdefault(kind, {})[draw] = first["energy_ratio"]
         plain = {off: {kind: list(of.values()) for kind, of in kinds.items()} for off, kinds in ratios.items()}
-        return cls(Resamples(count, resamples, seed), nats, tokens, sentences, plain, seed)
+        return cls(Resamples(count, resamples, seed), nats, tokens, sentences, plain)
 
     def draws(self, off: str, kind: str, on: str) -> list[int]:
         """The draws that were measured on a language."""
         return sorted(draw for name, draw, where in self.nats.get(off, {}) if (name, where) == (kind, on))
 
-    def both(self, off: str, kind: str, one: str, other: str) -> list[int]:
-        """The draws that were measured on two languages."""
-        return sorted({*self.draws(off, kind, one)} & {*self.draws(off, kind, other)})
+    def both(self, off: str, other: str, kind: str) -> list[int]:
+        """The draws that were measured on the language that is off, and on another."""
+        return sorted({*self.draws(off, kind, off)} & {*self.draws(off, kind, other)})
 
-    def ways(self, one: str, other: str, kind: str) -> Floats:
-        """(2, rows) nats per sentence: how much more neurons of a kind cost their own of two languages than the other one; those of `one`, those of `other`."""
-        parts = []
-        for k, (own, rest) in enumerate(((one, other), (other, one))):
-            draws = self.both(own, kind, own, rest)
-            seed = self.seed + k  # the draws of one language say nothing of the other's
-            costs = [self.change(own, kind, on, self.lines[on], draws, seed) for on in (own, rest)]
-            parts.append(costs[0] - costs[1])
-        return np.stack(parts)
+    def way(self, own: str, other: str, kind: str) -> Floats:
+        """(rows, draws) nats per sentence: how much more neurons of a kind cost their own language than another; of draws measured on both."""
+        draws = self.both(own, other, kind)
+        return self.change(own, kind, own, self.lines[own], draws) - self.change(
+            own, kind, other, self.lines[other], draws
+        )
 
-    def change(
-        self, off: str, kind: str, on: str, size: Floats, draws: Sequence[int] = (), seed: int | None = None
-    ) -> Floats:
-        """(rows,) the change of a language's loss over its `size`, averaged over draws, all that were measured by default."""
-        before, some = self.nats[""][BASE, 0, on], draws or self.draws(off, kind, on)
-        each = [self.drawn.ratio(self.nats[off][kind, draw, on] - before, size) for draw in some]
-        return self.drawn.crossed_mean(np.stack(each, 1), self.seed if seed is None else seed)
+    def change(self, off: str, kind: str, on: str, size: Floats, draws: Sequence[int] = ()) -> Floats:
+        """(rows, draws) the change of a language's loss over its `size`, with each of some draws, all that were measured by default."""
+        before = self.nats[""][BASE, 0, on]
+        changes = [
+            self.drawn.ratio(self.nats[off][kind, draw, on] - before, size)
+            for draw in draws or self.draws(off, kind, on)
+        ]
+        return np.stack(changes, 1)
 
-    def more(self, off: str, kind: str, among: Sequence[str]) -> Floats:
-        """(rows,) nats per sentence: the change of the language's own loss less the mean of the others'."""
+    def more(self, off: str, kind: str, among: Sequence[str]) -> _More:
+        """The change of the language's own loss less the mean of the others', in nats per sentence."""
         own, *rest = (self.change(off, kind, on, self.lines[on]) for on in (off, *among))
-        result: Floats = own - np.mean(rest, axis=0)
-        return result
+        others = np.mean(rest, axis=0)
+        here, there = own[0], others[0]
+        draws = [here - there] if len(here) == len(there) else [here, there]
+        return _More(own.mean(1) - others.mean(1), draws)
+
+    def ratio(self, off: str, kind: str) -> float | None:
+        """The energy of a set over the mean of its draws'; None where no draw has a ratio."""
+        return ratio_to_mean(self.ratios.get(off, {}).get(kind, []))
 
 
-def ratio_to_mean(ratios: Sequence[float]) -> float:
-    """The energy of a set over the mean of its draws', from its ratio to each of them."""
+def ratio_to_mean(ratios: Sequence[float]) -> float | None:
+    """The energy of a set over the mean of its draws', from its ratio to each of them; None without draws."""
+    if not ratios:
+        return None
     with np.errstate(divide="ignore"):  # a set without energy
         return 1 / float(np.mean(1 / np.array(ratios)))
 
 
-def likeness(ratios: Sequence[float]) -> dict[str, Any]:
-    """`energy_ratio` of a set and its draws, and `unlike`: why it is not within `lape.measure.controls.LIKE`; nothing where no draw has a ratio."""
-    if not ratios:
-        return {}
-    ratio = ratio_to_mean(ratios)
-    return {"energy_ratio": ratio, "unlike": unlike(ratio)}
+def likeness(ratio: float | None) -> dict[str, Any]:
+    """`energy_ratio` of a set and its draws, and `unlike`: why it is not within `lape.measure.controls.LIKE`; nothing without a ratio."""
+    return {} if ratio is None else {"energy_ratio": ratio, "unlike": unlike(ratio)}
 
 
 def _row(known: _Changes, language: str, kind: str) -> dict[str, Any]:
-    drawn = known.drawn
-    own = known.change(language, OWN, language, known.tokens[language])
+    drawn, tokens = known.drawn, known.tokens[language]
+    own = known.change(language, OWN, language, tokens)[:, 0]
     others = [on for on in known.tokens if on != language and (OWN, 0, on) in known.nats[language]]
     row: dict[str, Any] = {"own": float(own[0]), "draws": 0}
-    of_set = known.more(language, OWN, others) if others else None
-    if of_set is not None:
-        row["own_more"] = float(of_set[0])
+    if others:
+        of_set = known.more(language, OWN, others)
+        row["own_more"] = float(of_set.mean[0])
     draws = known.draws(language, kind, language)
     if not draws:
         return row
-    control = known.change(language, kind, language, known.tokens[language])
-    each = [known.nats[language][kind, draw, language] - known.nats[""][BASE, 0, language] for draw in draws]
+    control = known.change(language, kind, language, tokens)
     row |= {
         "draws": len(draws),
-        "of_control": float(control[0]),
-        "largest": max(float(one.sum()) for one in each) / float(known.tokens[language].sum()),
-        **drawn.named("difference", own - control, quantiles=True),
+        "of_control": float(control[0].mean()),
+        "largest": float(control[0].max()),
+        **drawn.named("difference", own - control.mean(1), quantiles=True, draws=[control[0]]),
     }
-    row |= likeness(known.ratios.get(language, {}).get(kind, []))
-    if of_set is not None and all(known.draws(language, kind, on) for on in others):
+    row |= likeness(known.ratio(language, kind))
+    if others and all(known.draws(language, kind, on) for on in others):
         of_control = known.more(language, kind, others)
-        row["control_more"] = float(of_control[0])
-        row |= drawn.named("more", of_set - of_control, quantiles=True)
+        row["control_more"] = float(of_control.mean[0])
+        row |= drawn.named("more", of_set.mean - of_control.mean, quantiles=True, draws=of_control.draws)
     return row

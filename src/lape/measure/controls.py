@@ -15,7 +15,9 @@ from lape.values.neurons import NeuronSet
 NEAREST = 10
 """A control neuron is drawn among so many that are nearest in energy."""
 LIKE = (0.8, 1.25)
-"""A control is as strong as its set where their energies have such a ratio; where they have another, it is said why."""
+"""A control resembles its set where their energies, set ÷ control, have such a ratio: above it the control is weaker, below it stronger."""
+LESS_CONTROL = frozenset({"difference", "more", "weaker", "value", "others_value", "over_control", "below_control"})
+"""Columns from which a control's figure is taken, in tables that have the column `energy_ratio`."""
 LEADING = 0.05
 """Outside the pool `apart`: this share of all neurons in each language, those whose mean activation lies furthest above the other languages'."""
 Energy: TypeAlias = Literal["written", "gate"]

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lape.extras import need
 from lape.measure.bootstrap import Floats, Resamples
 
 _STEEPEST = 4.0
@@ -18,8 +17,7 @@ _STRAIGHT, _OVERFLOW = 1e-9, 100.0
 
 
 def ranks(values: Floats) -> Floats:
-    """(…, n) ranks from 1 within the last axis; equal values get the mean of theirs. Needs the extra `study`."""
-    need("study", "Ranking", "scipy")
+    """(…, n) ranks from 1 within the last axis; equal values get the mean of theirs."""
     from scipy.stats import rankdata
 
     ranked: Floats = rankdata(values, axis=-1)
@@ -43,7 +41,7 @@ def spearman(x: Floats, y: Floats) -> float | None:
 def rank_correlation(x: Floats, y: Floats, drawn: Resamples) -> Floats:
     """Spearman's correlation of (n,) and (n,) float64, −1 to 1, on all cases and on each resample of them: (rows,), of which `drawn` makes an interval.
 
-    Ties get their mean rank. Not a number where one of the two does not vary. Needs the extra `study`.
+    Ties get their mean rank. Not a number where one of the two does not vary.
 
     Example:
         >>> import numpy as np

@@ -61,7 +61,7 @@ class Drawn:
     """Effects on all units, on each resample, and with each unit left out."""
 
     def __init__(self, effects: Effects, resamples: int, seed: int) -> None:
-        self.effects, self.units, self.seed = effects, effects.units, seed
+        self.effects, self.units = effects, effects.units
         self.resamples = Resamples(effects.sentences.shape[1], resamples, seed, held=self.units)
         held = self.resamples.sums(effects.sentences.T)
         self._sentences: Floats = np.where(held > 0, held, np.nan)

@@ -1,10 +1,9 @@
-"""What an interval is made of: draws beside the value on all units."""
+"""Estimates with their intervals: quantiles, Student's t over a few, Wilson's of a share, p values and their correction."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from statistics import NormalDist
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -45,6 +44,92 @@ def resampled(*values: str, plain: bool = False) -> dict[str, Any]:
         kept = QUANTILES if plain else f"{value}_{QUANTILES}"
         found |= {**dict.fromkeys(ends, pl.Float64), kept: pl.List(pl.Float64)}
     return found
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value, and the distribution behind its 95 % interval.
+
+    Example:
+        >>> import numpy as np
+        >>> from lape.measure.intervals import over_languages
+        >>> mean = over_languages(np.array([1.0, 2.0, 3.0]))
+        >>> list(mean.named("own")), list(mean.plain("own", quantiles=True))
+        (['own', 'own_low', 'own_high'], ['own', 'low', 'high', 'quantiles'])
+        >>> [round(end, 2) for end in mean.interval]
+        [2.0, -0.48, 4.48]
+    """
+
+    value: float | None
+    quantiles: list[float | None] | None = None
+    """(101,) at `LEVELS`; None where there is no interval, and for a level that so few resamples do not resolve."""
+
+    @classmethod
+    def of(cls, value: float, quantiles: Floats) -> Estimate:
+        """From (101,) quantiles, nan where a level is not resolved."""
+        return cls(value, [None if np.isnan(quantile) else float(quantile) for quantile in quantiles])
+
+    @property
+    def interval(self) -> Interval:
+        """Value, low, high."""
+        if self.quantiles is None:
+            return self.value, None, None
+        low, high = (self.quantiles[LEVELS.index(end)] for end in LOW_HIGH)
+        return self.value, low, high
+
+    def named(self, name: str, *, quantiles: bool = False) -> dict[str, Any]:
+        """The interval as columns of a row: the name, with `_low` and `_high` after it, and with `_quantiles` if wanted."""
+        return self._columns([f"{name}{end}" for end in ENDS], f"{name}_{QUANTILES}" if quantiles else "")
+
+    def plain(self, name: str, *, quantiles: bool = False) -> dict[str, Any]:
+        """The interval as columns of a row: the name, then `low`, `high`, and `quantiles` if wanted."""
+        return self._columns([name, "low", "high"], QUANTILES if quantiles else "")
+
+    def _columns(self, ends: Sequence[str], quantiles: str) -> dict[str, Any]:
+        row: dict[str, Any] = dict(zip(ends, self.interval, strict=True))
+        return row | ({quantiles: self.quantiles} if quantiles else {})
+
+
+def student(value: float, sample: Floats) -> Floats:
+    """(101,) Student's t around a value at `LEVELS`, from the (n,) values of which it holds the mean, two or more, with n − 1 degrees of freedom.
+
+    Example:
+        >>> import numpy as np
+        >>> from lape.measure.intervals import LEVELS, student
+        >>> ends = student(0.0, np.array([-1.0, 0.0, 1.0]))
+        >>> round(float(ends[LEVELS.index(0.975)]), 3)  # 4.303 / √3
+        2.484
+    """
+    from scipy.special import stdtrit
+
+    count = len(sample)
+    quantiles: Floats = value + stdtrit(count - 1, np.array(LEVELS)) * float(sample.std(ddof=1)) / count**0.5
+    return quantiles
+
+
+def over_languages(values: Floats) -> Estimate:
+    """The mean of (languages,) values, of languages as a sample: Student's t with one degree of freedom less than there are languages.
+
+    It says what other languages might show on the same text. What the text leaves uncertain is in each language's value already. A bootstrap would not
+    do: a handful of languages that agree in sign has no resample of the other sign. No interval for a single language; no value for none.
+    """
+    if len(values) < 2:
+        return Estimate(float(values[0]) if len(values) else None)
+    mean = float(values.mean())
+    return Estimate.of(mean, student(mean, values))
+
+
+def pseudo_values(value: float, left_out: Floats) -> Floats:
+    """(n,) what each of n cases adds to a value, from the (n,) values with that case left out: their spread is the jackknife's (Tukey 1958)."""
+    count = len(left_out)
+    values: Floats = count * value - (count - 1) * left_out
+    return values
+
+
+def means_without(values: Floats) -> Floats:
+    """(n,) the mean of all but each one of (n,) values, two or more."""
+    means: Floats = (values.sum() - values) / (len(values) - 1)
+    return means
 
 
 def p_at(quantiles: Sequence[float | None], margin: float, *, side: int = 0) -> float:
@@ -99,29 +184,6 @@ def selectivity(own: Floats, others: Floats) -> Floats:
     return share
 
 
-def interval(values: Floats) -> Interval:
-    """The value on all units, and the 95 % percentile interval of the draws in which there is one, if two or more: value, low, high.
-
-    `values`: (1 + resamples,) float64, the value on all units first, as `Resamples` gives it. What does not exist is None: the interval without draws,
-    all three where the value is not finite.
-
-    Example:
-        >>> import numpy as np
-        >>> from lape.measure.intervals import interval
-        >>> interval(np.concatenate([[0.5], np.linspace(0, 1, 201)]))
-        (0.5, 0.025, 0.975)
-        >>> interval(np.array([0.5]))
-        (0.5, None, None)
-    """
-    if not np.isfinite(values[0]):
-        return None, None, None
-    drawn = values[1:][np.isfinite(values[1:])]
-    if len(drawn) < 2:
-        return float(values[0]), None, None
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return float(values[0]), float(low), float(high)
-
-
 def holm(p: Sequence[float]) -> list[float]:
     """Holm's correction of several p values (Holm 1979).
 
@@ -140,29 +202,23 @@ def holm_known(p: Sequence[float | None]) -> list[float | None]:
     return [None if one is None else next(corrected) for one in p]
 
 
-def wilson(count: int, of: int) -> tuple[float | None, float | None]:
-    """Wilson's 95 % interval of a share (Wilson 1927); None where there is nothing to count."""
-    if not of:
-        return None, None
-    low, high = (_score(count, of, level) for level in LOW_HIGH)
-    return low, high
+def wilson(count: int, of: int) -> Estimate:
+    """A share with Wilson's 95 % interval (Wilson 1927), whose ends at all `LEVELS` are its quantiles; no value where there is nothing to count.
 
-
-def wilson_quantiles(count: int, of: int) -> list[float] | None:
-    """Wilson's ends of a share at all `LEVELS`, (101,): what a claim on a count is judged by, as by a bootstrap's quantiles. None where there is
-    nothing to count. `p_at` of them is the p of the score test.
+    `p_at` of the quantiles is the p of the score test: what a claim on a count is judged by, as by a bootstrap's.
 
     Example:
-        >>> from lape.measure.intervals import p_at, wilson_quantiles
-        >>> p_at(wilson_quantiles(18, 20), 0.5) < 0.001
+        >>> from lape.measure.intervals import p_at, wilson
+        >>> p_at(wilson(18, 20).quantiles, 0.5) < 0.001
         True
     """
-    return [_score(count, of, level) for level in LEVELS] if of else None
+    from scipy.stats import binomtest
 
-
-def _score(count: int, of: int, level: float) -> float:
-    """The share at which the score test of a count has p `level`."""
-    z = NormalDist().inv_cdf(level)
-    share = count / of
-    middle, half = share + z * z / (2 * of), z * math.sqrt(share * (1 - share) / of + z * z / (4 * of * of))
-    return min(max((middle + half) / (1 + z * z / of), 0.0), 1.0)
+    if not of:
+        return Estimate(None)
+    test = binomtest(count, of)
+    ends = [test.proportion_ci(abs(1 - 2 * level), method="wilson") for level in LEVELS]
+    quantiles: list[float | None] = [
+        float(end.low if level < 0.5 else end.high) for level, end in zip(LEVELS, ends, strict=True)
+    ]
+    return Estimate(count / of, quantiles)

@@ -212,7 +212,7 @@ def _judged(run: Gathered) -> list[str]:
     judged = _verdicts(run)
     if not judged:
         return []
-    held = sum(one["verdict"] == "holds" for one in judged)
+    held = sum(one["verdict"].startswith("holds") for one in judged)
     confirmatory = sum(_kind(one) == "confirmatory" and one["verdict"] != "not run" for one in judged)
     return [f"Of {len(judged)} claims, {held} hold here; {confirmatory or 'none'} of those judged were confirmatory."]
 

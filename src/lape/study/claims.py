@@ -12,9 +12,11 @@ from lape.errors import OptionError
 from lape.experiments import experiments
 from lape.experiments.claim import Claim
 from lape.figures.style import ends
+from lape.measure.controls import LESS_CONTROL, LIKE
 from lape.measure.intervals import QUANTILES, holm_known, p_at
 
-Verdict = Literal["holds", "does not hold", "undecided here", "not run"]
+Verdict = Literal["holds", "holds against weaker controls", "does not hold", "undecided here", "not run"]
+HOLDS: tuple[Verdict, ...] = ("holds", "holds against weaker controls")
 LEVEL = 0.05
 
 
@@ -25,20 +27,20 @@ class Judged:
     claim: Claim
     verdict: Verdict
     members: pl.DataFrame
-    """`member`, `value`, `low`, `high`, `p`, `p_holm`, `verdict`."""
+    """`member`, `value`, `low`, `high`, `p`, `p_holm`, `verdict`, and `ratio`, the energy of the set over its control's where one is in the value."""
     why: str = ""
     """Why it was not run, or could not be decided."""
     draws: int | None = None
     """Of a claim on a spread: over how many halvings or draws it is, the fewest of its members."""
     unlike: str = ""
-    """Which control neurons are another than their set, with the ratios of energies."""
+    """Which control neurons do not resemble their set, with the ratios of energies."""
 
 
 NOT_ASKED = "not asked for"
 """Why something was not run that nobody asked for."""
 MEMBERS = {
     "member": pl.String,
-    **dict.fromkeys(("value", "low", "high", "p", "p_holm"), pl.Float64),
+    **dict.fromkeys(("value", "low", "high", "p", "ratio", "p_holm"), pl.Float64),
     "verdict": pl.String,
 }
 
@@ -54,6 +56,11 @@ def judge(claim: Claim, tables: Mapping[str, pl.DataFrame], why_not: Mapping[str
     It *does not hold* where some member lies on the other side. That is one of several chances to find one, so it is corrected: `p` is twice the
     bootstrap's one-sided p of the figure being on the rule's side, `p_holm` Holm's over the claim's members, and one below .05 decides.
     Else it is *undecided here*, and `why` says so where something is lacking.
+
+    Where the figure is less that of control neurons (`lape.measure.controls.LESS_CONTROL`), the control has to resemble its set: the ratio of their
+    energies, set ÷ control, lies within .8 and 1.25. Weaker controls, of a larger ratio, make it easier to do more than they do: such a claim
+    *holds against weaker controls*. Stronger ones make it harder, and it holds as it is. A figure that is to lie below a margin, or within it, is the
+    other way round: stronger controls, or either, leave it *undecided here*.
 
     A claim on a spread, which is no interval, holds where all of it lies on the rule's side and does not hold where all of it lies on the
     other; neither has an error rate.
@@ -77,12 +84,12 @@ def judge(claim: Claim, tables: Mapping[str, pl.DataFrame], why_not: Mapping[str
     whole: Verdict = "undecided here"
     if "does not hold" in verdicts:
         whole = "does not hold"
-    elif all(one == "holds" for one in verdicts):
-        whole = "holds"
+    elif all(one in HOLDS for one in verdicts):
+        whole = "holds" if set(verdicts) == {"holds"} else "holds against weaker controls"
     why = _lacking(claim, members) if whole == "undecided here" else ""
     counts = [rows[column].min() for column in ("halvings", "draws") if column in rows.columns]
     draws = counts[0] if claim.range == "spread" and counts else None
-    return Judged(claim, whole, pl.DataFrame(members, schema=MEMBERS), why, draws, _unlike(rows))  # type: ignore[arg-type]
+    return Judged(claim, whole, pl.DataFrame(members, schema=MEMBERS), why, draws, _unlike(members))  # type: ignore[arg-type]
 
 
 def _member(claim: Claim, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,7 +100,8 @@ def _member(claim: Claim, row: Mapping[str, Any]) -> dict[str, Any]:
     if claim.range == "interval" and quantiles and low is not None:
         p = min(1.0, 2 * _one_sided(claim, quantiles))
     name = str(row[claim.member]) if claim.member in row else claim.name
-    return {"member": name, "value": row[claim.value], "low": low, "high": high, "p": p}
+    ratio = row.get("energy_ratio") if claim.value in LESS_CONTROL else None
+    return {"member": name, "value": row[claim.value], "low": low, "high": high, "p": p, "ratio": ratio}
 
 
 def _one_sided(claim: Claim, quantiles: Sequence[float | None]) -> float:
@@ -108,10 +116,18 @@ def _verdict(claim: Claim, found: Mapping[str, Any], p: float | None) -> Verdict
         return "undecided here"
     inside, outside = _sides(claim, low, high)
     if inside:
-        return "holds"
+        return _against(claim, found["ratio"])
     if claim.range == "spread":
         return "does not hold" if outside else "undecided here"
     return "does not hold" if p is not None and p < LEVEL else "undecided here"
+
+
+def _against(claim: Claim, ratio: float | None) -> Verdict:
+    """What a figure on the rule's side is worth, by the energy of the set over its control's: None where no control is in the figure."""
+    weaker, stronger = ratio is not None and ratio > LIKE[1], ratio is not None and ratio < LIKE[0]
+    if claim.rule == "above":
+        return "holds against weaker controls" if weaker else "holds"
+    return "undecided here" if stronger or (weaker and claim.rule == "within") else "holds"
 
 
 def _sides(claim: Claim, low: float, high: float) -> tuple[bool, bool]:
@@ -129,7 +145,7 @@ def _lacking(claim: Claim, members: Sequence[Mapping[str, Any]]) -> str:
     old = [
         one["member"]
         for one in members
-        if claim.range == "interval" and one["low"] is not None and one["p"] is None and one["verdict"] != "holds"
+        if claim.range == "interval" and one["low"] is not None and one["p"] is None and one["verdict"] not in HOLDS
     ]
     said = [f"no value for {', '.join(bare)}"] if bare else []
     said += [f"no {claim.range} for {', '.join(few)}"] if few else []
@@ -137,17 +153,11 @@ def _lacking(claim: Claim, members: Sequence[Mapping[str, Any]]) -> str:
     return "; ".join(said)
 
 
-def _unlike(rows: pl.DataFrame) -> str:
-    """Controls that are another than their set, where the table says so."""
-    if not {"unlike", "energy_ratio"} <= set(rows.columns):
-        return ""
-    found = rows.filter(pl.col("unlike") != "").select("language", "energy_ratio").iter_rows()
-    said = ", ".join(f"{language} {ratio:.2f}" for language, ratio in found)
-    return (
-        f"control neurons are not as strong as the set in what they are matched in, set ÷ control: {said}"
-        if said
-        else ""
-    )
+def _unlike(members: Sequence[Mapping[str, Any]]) -> str:
+    """Controls that do not resemble their set."""
+    ratios = [(member["member"], member["ratio"]) for member in members if member["ratio"] is not None]
+    unlike = [f"{name} {ratio:.2f}" for name, ratio in ratios if not LIKE[0] <= ratio <= LIKE[1]]
+    return f"controls do not resemble the set, whose energy over theirs is {', '.join(unlike)}" if unlike else ""
 
 
 def _deciding(claim: Claim, table: pl.DataFrame, over: Sequence[str]) -> pl.DataFrame:
@@ -186,7 +196,8 @@ def _fits(dtype: pl.DataType, wanted: Any) -> bool:
 _HEAD = """\
 # What a study judges, registered before it reads any data; give your own with --claims FILE.
 # A claim holds where the whole 95 % interval of `value` lies on the `rule` side of `margin` (`within`: between -margin and margin), for every
-# row (`member`) that `where` picks; it does not hold where one lies on the other side, corrected by Holm over the members.
+# row (`member`) that `where` picks; it does not hold where one lies on the other side, corrected by Holm over the members. Where control neurons
+# write less than .8 of what the set does, it holds against weaker controls.
 # "over" stands for the study's languages but for the main one; "largest" for the largest value of the column. `range = "spread"`: the ends are
 # no interval. `written`: the day; `seen`: models on which results that bear on it were known then.
 """

@@ -17,7 +17,6 @@ from lape.experiments.claim import Claim
 from lape.experiments.context import Context, Tables
 from lape.experiments.experiment import Experiment, taken
 from lape.experiments.known import known_of
-from lape.extras import need
 from lape.figures.write import FigureOptions, available, draw_tables, write_index
 from lape.model.identity import check_made_with, describe
 from lape.store import files
@@ -59,7 +58,6 @@ def run(
     Everything is kept in `context.folder`; a folder of another study is refused. What was registered there decides which claims are
     confirmatory; `recorded_before`: the statistics are older than the registration.
     """
-    need("study", "A study", "scipy")
     if context.model is not None:
         check_made_with(context.model, context.tokenizer, bos=context.stats.bos, statistics=context.stats)
     files.same_run(context.folder, lasting(described(context)))

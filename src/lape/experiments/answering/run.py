@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from torch import nn
 
 from lape.data.languages import tag
@@ -22,6 +21,7 @@ from lape.experiments.answering.squad import Question, read_squad
 from lape.extras import need
 from lape.measure.bootstrap import Floats, Resamples, by_unit
 from lape.measure.conditions import NONE, Condition, conditions
+from lape.measure.controlled import ratio_to_mean
 from lape.measure.generation import GenerationOptions, generate
 from lape.measure.intervals import ENDS, resampled
 from lape.measure.prompts import prompt_ids
@@ -60,8 +60,8 @@ TABLE = {
 }
 """One row per language, condition and draw: mean scores over questions, and the mean difference of F1 to `none` question by question, with 95 %
 bootstrap intervals over passages, whose questions stay together, and, of the difference, the bootstrap's quantiles; null under 20 passages.
-`below_control`, of `off` alone: how much lower its F1 is than the mean over the draws of control neurons, over these draws too.
-`energy_ratio`, of a control: the set's written energy over its own.
+`below_control`, of `off` alone: how much lower its F1 is than the mean over the draws of control neurons, over these draws too; without an interval
+where there is a single draw. `energy_ratio`, of a control: the set's written energy over its own; of `off`: over the mean of its controls'.
 """
 
 
@@ -250,11 +250,10 @@ def table_of(answers: pl.DataFrame, options: AnsweringOptions) -> pl.DataFrame:
     """Mean scores with intervals; columns: `TABLE`. Passages of one number share their resamples over all languages."""
     drawn = Resamples(int(answers["passage"].max()) + 1, options.resamples, options.seed)  # type: ignore[arg-type]
     rows = []
-    for at, (language, mine) in enumerate(_parts(answers, "language").items()):
+    for language, mine in _parts(answers, "language").items():
         scored = {key: part.sort("number") for key, part in _parts(mine, "condition", "draw").items()}
         base = scored[NONE.name, 0]["f1"]
-        # draws of one language say nothing of another's
-        below = _below_control(drawn, scored, options.seed + at)
+        below = _below_control(drawn, scored)
         for (condition, draw), found in scored.items():
             row: dict[str, Any] = dict(zip(TABLE, (*language, condition, draw, len(found)), strict=False))
             for score in SCORES:
@@ -263,8 +262,8 @@ def table_of(answers: pl.DataFrame, options: AnsweringOptions) -> pl.DataFrame:
                 change = _means(drawn, found["passage"], found["f1"] - base)
                 row |= drawn.named("difference_f1", change, quantiles=True)
             if condition == "off" and below is not None:
-                row |= drawn.named("below_control", below, quantiles=True)
-            row["energy_ratio"] = found["energy_ratio"].first()
+                row |= below
+            row.setdefault("energy_ratio", found["energy_ratio"].first())
             rows.append(row)
     return pl.DataFrame(rows, schema=TABLE)
 
@@ -273,15 +272,16 @@ def _parts(frame: pl.DataFrame, *by: str) -> dict[tuple[Any, ...], pl.DataFrame]
     return dict(frame.partition_by(*by, as_dict=True, maintain_order=True))
 
 
-def _below_control(
-    drawn: Resamples, scored: Mapping[tuple[Any, ...], pl.DataFrame], seed: int
-) -> NDArray[np.float64] | None:
-    """(rows,) the mean F1 over draws of control neurons, less that with the set off; None where either is missing."""
+def _below_control(drawn: Resamples, scored: Mapping[tuple[Any, ...], pl.DataFrame]) -> dict[str, Any] | None:
+    """The mean F1 over draws of control neurons, less that with the set off, as columns of a row; None where either is missing."""
     off, controls = scored.get(("off", 0)), [part for key, part in sorted(scored.items()) if key[0] == "control"]
     if off is None or not controls:
         return None
-    each = np.stack([_means(drawn, part["passage"], part["f1"]) for part in controls], 1)
-    return drawn.crossed_mean(each, seed) - _means(drawn, off["passage"], off["f1"])
+    by_draw = np.stack([_means(drawn, part["passage"], part["f1"]) for part in controls], 1)
+    below = by_draw.mean(1) - _means(drawn, off["passage"], off["f1"])
+    ratios = pl.concat(part.head(1) for part in controls)["energy_ratio"].drop_nulls().to_list()
+    row = drawn.named("below_control", below, quantiles=True, draws=[by_draw[0]])
+    return row | {"energy_ratio": ratio_to_mean(ratios)}
 
 
 def _means(drawn: Resamples, passage: pl.Series, values: pl.Series) -> Floats:

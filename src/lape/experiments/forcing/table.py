@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from lape.measure.bootstrap import Floats, Resamples
-from lape.measure.intervals import ENDS, resampled
+from lape.measure.intervals import ENDS, Estimate, over_languages, pseudo_values, resampled
 from lape.measure.methods import Setting
 from lape.measure.questions import Pair
 
@@ -37,7 +37,8 @@ RECORDS = {
 """A row per setting, split and pair, source `all` for the mean of a target, both `all` for the whole: `family`, `setting`, `chosen` (for the target,
 on the development questions), `split` (development, report), `source`, `target`, `tuned` (whether settings were chosen on the pair; null for a
 mean), `questions`; the shares (0 to 1) `in_language` and `good`, and each `…_minus_ceiling` and `…_over_ceiling`, with 95 % intervals `_low`, `_high` over
-questions and pairs (null under 20 questions); `in_language_second`, `agreement`, `fluent`, `on_topic`, `refused`, `mixed`, `foreign`, `lpr_after_lcb`,
+targets, or of fewer than three over questions (null under 20 questions);
+`in_language_second`, `agreement`, `fluent`, `on_topic`, `refused`, `mixed`, `foreign`, `lpr_after_lcb`,
 `wpr_after_lcb` (shares), `distinct4`, `nll` (nats per token), `graded` (0 to 2), see `lape.measure.answer_table.DEFINITIONS`; `calibrated_on` (the fewest
 native answers behind a bound of fluency); `empty` (answers).
 """
@@ -49,7 +50,7 @@ ADDED = (
 RENAMED = {"lpr": "lpr_after_lcb", "wpr": "wpr_after_lcb"}
 DIFFERENCES = {"family": pl.String, "measure": pl.String, **resampled("difference", plain=True)}
 """A row per `family` and `measure` on the reporting questions, averaged by target: `difference`, neurons minus the family, with its paired 95 %
-interval `low`, `high` over questions and pairs, and the bootstrap's `quantiles`. Measures: the share of answers `good` or `in_language`, and each over the
+interval `low`, `high`, as in `RECORDS`, and its `quantiles`. Measures: the share of answers `good` or `in_language`, and each over the
 ceiling's.
 """
 TRANSFER = {
@@ -97,49 +98,59 @@ def _groups(answers: pl.DataFrame) -> Iterator[_Group]:
         yield _Group(str(family), str(split), {(str(key[0]), str(key[1])): part for key, part in parts.items()})
 
 
+_FEWEST_TARGETS = 3
+"""Fewer targets are no sample of languages: an interval is then over questions alone, of these very pairs."""
+
+
 class _Drawn:
-    """Questions and pairs, resampled together: weights of both, the same in every family and language."""
+    """Shares of answers with their intervals: over target languages, or of fewer than three over questions, the same resamples in every family."""
 
     def __init__(self, questions: int, resamples: int, seed: int) -> None:
-        self._questions, self._seed = Resamples(questions, resamples, seed), seed
-        self.named, self.plain = self._questions.named, self._questions.plain
+        self._questions = Resamples(questions, resamples, seed)
 
     def shares(self, group: _Group, column: str, pairs: Sequence[Pair]) -> Floats:
         """(rows, pairs) share of each pair's answers."""
         found: Floats = self._questions.sums(group.matrix(column, pairs).T) / self._questions.count
         return np.minimum(found, 1.0)
 
-    def mean(self, values: Floats, pairs: Sequence[Pair], *, by_target: bool = True) -> Floats:
-        """(rows,) mean of (rows, pairs) over the pairs, first within each target or not; nan counts as not there."""
-        targets = [target for _, target in pairs]
-        times = np.array([1 / targets.count(target) if by_target else 1.0 for target in targets])
-        weights = self._questions.crossed(len(pairs), self._seed) * times * np.isfinite(values)
-        known = weights.sum(1)
-        total = (weights * np.where(np.isfinite(values), values, 0.0)).sum(1)
-        found: Floats = np.divide(total, known, out=np.full(len(known), np.nan), where=known > 0)
-        return found
-
     def compared(self, group: _Group, ceiling: _Group, column: str, pairs: Sequence[Pair]) -> dict[str, Floats]:
-        """`COMPARED` -> (rows,): a share averaged over pairs; less, and over, its target's ceiling, averaged by target.
+        """`COMPARED` -> (rows, pairs): a share; less, and over, its target's ceiling.
 
-        A target whose ceiling has no such answer in a resample does not count there in what is over it.
+        Not a number where the ceiling has no such answer in a resample: the target does not count there.
         """
         own = self.shares(group, column, pairs)
         top = self.shares(ceiling, column, [(target, target) for _, target in pairs])
         ratio = np.divide(own, top, out=np.full_like(own, np.nan), where=top > 0)
-        return {
-            "": self.mean(own, pairs, by_target=False),
-            "_minus_ceiling": self.mean(own - top, pairs),
-            "_over_ceiling": self.mean(ratio, pairs),
-        }
+        return {"": own, "_minus_ceiling": own - top, "_over_ceiling": ratio}
+
+    def over(self, of: str, values: Floats, pairs: Sequence[Pair]) -> Estimate:
+        """The mean of (rows, pairs) over pairs, and of what is compared with the ceiling by target."""
+        rows = _mean(values, pairs, by_target=bool(of))
+        known = [pair for pair, value in zip(pairs, values[0], strict=True) if np.isfinite(value)]
+        targets = list(dict.fromkeys(target for _, target in known))
+        estimate = self._questions.estimate(rows)
+        if estimate.quantiles is None or len(targets) < _FEWEST_TARGETS:
+            return estimate
+        others = [[k for k, pair in enumerate(pairs) if pair[1] != target] for target in targets]
+        left_out = [_mean(values[:1, some], [pairs[k] for k in some], by_target=bool(of))[0] for some in others]
+        return over_languages(pseudo_values(float(rows[0]), np.array(left_out)))
 
     def columns(self, group: _Group, ceiling: _Group, pairs: Sequence[Pair]) -> dict[str, Any]:
         """Every share, alone and compared with the ceiling, with its interval, as columns of a row."""
         row: dict[str, Any] = {}
         for column in SHARES:
             for of, values in self.compared(group, ceiling, column, pairs).items():
-                row |= self.named(f"{column}{of}", values)
+                row |= self.over(of, values, pairs).named(f"{column}{of}")
         return row
+
+
+def _mean(values: Floats, pairs: Sequence[Pair], *, by_target: bool) -> Floats:
+    """(rows,) mean of (rows, pairs) over the pairs, first within each target or not; nan counts as not there."""
+    targets = [target for _, target in pairs]
+    weights = np.array([1 / targets.count(target) if by_target else 1.0 for target in targets]) * np.isfinite(values)
+    known, total = weights.sum(1), (weights * np.nan_to_num(values)).sum(1)
+    found: Floats = np.divide(total, known, out=np.full(len(known), np.nan), where=known > 0)
+    return found
 
 
 def records(
@@ -154,9 +165,8 @@ def records(
     Shares are of all answers, but `fluent`, `refused`, `mixed` and `foreign` of those in the language, `on_topic` of those that are fluent too, and
     `wpr_after_lcb` of those whose every line is in the language.
     `…_minus_ceiling` and `…_over_ceiling` are the share less, and over, that of the ceiling on the same questions, averaged by target. `_low`, `_high`: 95 %
-    bootstrap over questions and pairs, as two crossed factors: each is resampled, jointly over everything, and an answer counts as often as its
-    question times as often as its pair was drawn (Owen 2007, "The pigeonhole bootstrap": rather too wide than too narrow); over questions alone for a
-    single pair; none under 20 questions. `empty` counts answers. `chosen`: (family, setting, target) of what was chosen for each target; an average
+    intervals, of three or more targets Student's t over the targets (`lape.measure.intervals.over_languages`), of fewer a bootstrap over questions alone;
+    none under 20 questions. `empty` counts answers. `chosen`: (family, setting, target) of what was chosen for each target; an average
     over targets is, where one of them is. `tuned`: the pairs on which that was done.
     """
     groups = list(_groups(answers))
@@ -231,7 +241,10 @@ def best(answers: pl.DataFrame, settings: Sequence[Setting], target: str) -> Set
         whole = _Drawn(group.questions, 0, 0)
         # Rounded, since equal counts of different questions add up to sums that differ in the last bits.
         good, inside = (
-            round(float(whole.compared(group, ceiling, column, pairs)["_over_ceiling"][0]), 12)
+            round(
+                float(_mean(whole.compared(group, ceiling, column, pairs)["_over_ceiling"], pairs, by_target=True)[0]),
+                12,
+            )
             for column in ("good", "in_language")
         )
         return (good if np.isfinite(good) else 0.0, inside if np.isfinite(inside) else 0.0)
@@ -242,7 +255,7 @@ def best(answers: pl.DataFrame, settings: Sequence[Setting], target: str) -> Set
 def differences(answers: pl.DataFrame, resamples: int, seed: int) -> pl.DataFrame:
     """Neurons minus each other family on the reporting questions: `DIFFERENCES`.
 
-    Of the shares and of the shares over the ceiling, averaged by target; 95 % paired bootstrap over questions and pairs, as in `records`.
+    Of the shares and of the shares over the ceiling, averaged by target, pair by pair; 95 % intervals as in `records`.
     """
     by_family = {group.family: group for group in _groups(answers) if group.split == "report"}
     rows = []
@@ -258,5 +271,5 @@ def differences(answers: pl.DataFrame, resamples: int, seed: int) -> pl.DataFram
                 ours, theirs = (drawn.compared(one, ceiling, column, pairs) for one in (own, group))
                 for of, name in (("_minus_ceiling", column), ("_over_ceiling", f"{column}_over_ceiling")):
                     row = {"family": family, "measure": name}
-                    rows.append(row | drawn.plain("difference", ours[of] - theirs[of], quantiles=True))
+                    rows.append(row | drawn.over(of, ours[of] - theirs[of], pairs).plain("difference", quantiles=True))
     return pl.DataFrame(rows, schema=DIFFERENCES)

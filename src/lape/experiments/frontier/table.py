@@ -10,10 +10,20 @@ import numpy as np
 import polars as pl
 
 from lape.errors import OptionError
-from lape.measure.bootstrap import Floats
+from lape.measure.bootstrap import Floats, Resamples
 from lape.measure.effects import Effects
 from lape.measure.frontier import Drawn, positions
-from lape.measure.intervals import ENDS, MEAN, QUANTILES, holm_known, p_at, resampled, selectivity
+from lape.measure.intervals import (
+    ENDS,
+    MEAN,
+    QUANTILES,
+    Estimate,
+    holm_known,
+    over_languages,
+    p_at,
+    resampled,
+    selectivity,
+)
 
 LEVELS = (0.25, 0.5, 0.75, 1.0)
 """Own effects at which methods are compared, as shares of the reference's. They were fixed before any method was measured at them."""
@@ -170,11 +180,12 @@ def advantages(
     of both. A level at which either was not measured has nulls: nothing is extrapolated.
 
     One row per language and level, and one of the mean over those of `over` that could be compared (`languages`, how many; `favoured`, how many of
-    them have a difference above 0). Intervals are paired over units of text. In the row of the mean languages are a sample too, as a random effect, and
-    the interval is Student's t with one degree of freedom less than there are languages: so few that agree in sign leave a bootstrap without the other.
-    It says what another sample of languages might show, and there is none where fewer than half of them, or fewer than three of three or more, could
-    be compared. `p` is two-sided, of no difference, `p_holm` corrected over the languages of the same pair and level, and `units` of the language that
-    has fewest. Ours. Raises OptionError for a method, a reference, or a language of `over`, that was not measured.
+    them have a difference above 0). Intervals are paired over units of text. In the row of the mean the languages are the sample, and the interval is
+    Student's t of their values (`lape.measure.intervals.over_languages`): it says what other languages might show on the same text. There is none where
+    fewer than half of them, or fewer than three of three or more, could be compared. `p` is two-sided, of no difference, `p_holm` corrected over the
+    languages of the same pair and level, and `units` of the language that has fewest. Ours.
+
+    Raises OptionError for a method, a reference, or a language of `over`, that was not measured.
 
     Example:
         >>> from lape.data.corpus import TextOptions
@@ -232,6 +243,11 @@ class _Compared:
     selectivity_against: Floats
     covered: float
 
+    @property
+    def difference(self) -> Floats:
+        """How much less the first disturbs the others, (rows,)."""
+        return self.others_against - self.others
+
 
 def _pair(curves: _Curves, k: int, ours: _Curve, theirs: _Curve, at: float | str) -> _Compared | None:
     low, high = curves.between(k, ours, theirs)
@@ -253,23 +269,23 @@ def _compared(curves: _Curves, found: Sequence[_Compared | None]) -> dict[str, A
     known = [one for one in found if one is not None]
     if not known:
         return {"p": None, "languages": 0, "favoured": 0}
-    drawn = curves.drawn.resamples
-
-    def mean(name: str) -> Floats:
-        return drawn.crossed_mean(np.stack([getattr(one, name) for one in known], 1), curves.drawn.seed)
-
-    plain = {
-        name: float(mean(name)[0]) for name in ("own", "others", "others_against", "selectivity", "selectivity_against")
-    }
-    differences = np.stack([one.others_against - one.others for one in known], 1)
-    several = len(known) if len(known) > 1 else None
-    gap = mean("others_against") - mean("others")
-    row = plain | drawn.plain("difference", gap, quantiles=True, conditions=several)
+    names = ("own", "others", "others_against", "selectivity", "selectivity_against")
+    gaps, worst = ([getattr(one, name) for one in known] for name in ("difference", "worst_difference"))
+    difference, worst_difference = (_over(curves.drawn.resamples, values) for values in (gaps, worst))
     return {
-        **row,
-        **drawn.named("worst_difference", mean("worst_difference"), quantiles=True, conditions=several),
-        "p": None if row[QUANTILES] is None else p_at(row[QUANTILES], 0.0),
+        **{name: float(np.mean([getattr(one, name)[0] for one in known])) for name in names},
+        **difference.plain("difference", quantiles=True),
+        **worst_difference.named("worst_difference", quantiles=True),
+        "p": None if difference.quantiles is None else p_at(difference.quantiles, 0.0),
         "covered": float(np.mean([one.covered for one in known])),
         "languages": len(known),
-        "favoured": int((differences[0] > 0).sum()),
+        "favoured": sum(bool(gap[0] > 0) for gap in gaps),
     }
+
+
+def _over(resamples: Resamples, values: Sequence[Floats]) -> Estimate:
+    """(rows,) of one language over its text; of several, their mean over languages. No interval where a text is too short for one."""
+    if len(values) == 1:
+        return resamples.estimate(values[0])
+    mean = over_languages(np.array([of_language[0] for of_language in values]))
+    return mean if resamples.resamples else Estimate(mean.value)

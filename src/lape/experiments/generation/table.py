@@ -10,7 +10,7 @@ import polars as pl
 
 from lape.errors import OptionError
 from lape.measure.bootstrap import Floats, Resamples
-from lape.measure.controlled import likeness
+from lape.measure.controlled import likeness, ratio_to_mean
 from lape.measure.intervals import ENDS, MEAN, resampled, selectivity
 
 MEASURES = ("good", "in_language", "fluent", "on_topic", "refused", "mixed", "grade")
@@ -72,7 +72,7 @@ class _Drawn:
             for (off, language, control, draw), frame in parts.items()
         }
         self._drawn = Resamples(int(answers["question"].max()) + 1, resamples, seed)  # type: ignore[arg-type]
-        self.named, self.plain, self.crossed_mean = self._drawn.named, self._drawn.plain, self._drawn.crossed_mean
+        self.named, self.plain = self._drawn.named, self._drawn.plain
         self._kept: dict[tuple[_Key, str], Floats] = {}
 
     def mean(self, key: _Key, measure: str) -> Floats:
@@ -152,9 +152,9 @@ def drops(
     - `turned_to`: the language that most answers in another language than the question's are in, `turned` of them with the set off, and `control_turned` with
       matched neurons off: a share of all answers.
 
-    Intervals are over questions, paired over languages and conditions, and where a control is in the value over its draws as well; of what claims are judged
-    on, `value` and `others`, also the bootstrap's quantiles. The mean's selectivity is the mean of the languages'; its control only over languages that have
-    one. Raises OptionError for a measure that there is not.
+    Intervals are over questions, paired over languages and conditions, and where a control is in the value over its draws as well (none where there is a
+    single draw); of what claims are judged on, `value` and `others`, also the bootstrap's quantiles. The mean's selectivity is the mean of the languages';
+    its control only over languages that have one. Raises OptionError for a measure that there is not.
 
     Example:
         >>> import polars as pl
@@ -169,21 +169,19 @@ def drops(
         raise OptionError(f"There is no measure {measure!r}. Expected one of: {', '.join(MEASURES)}.")
     drawn = _Drawn(answers, resamples, seed)
     off = dict.fromkeys(key[0] for key in drawn.cells if key[0] != "none" and not key[2])
-    # draws of one language say nothing of another's
-    seeds = {language: seed + k for k, language in enumerate(sorted(off))}
-    found = {language: _falls(drawn, language, measure, seeds[language]) for language in off}
+    found = {language: _falls(drawn, language, measure) for language in off}
     rows = [
-        _row(drawn, language, falls) | _elsewhere(drawn, language, measure, falls["each"])
+        _row(drawn, language, falls, [falls]) | _elsewhere(drawn, language, measure, falls["each"])
         for language, falls in found.items()
     ]
     averaged = [falls for language, falls in found.items() if over is None or language in over]
     if averaged:
-        rows.append(_row(drawn, MEAN, _averaged(averaged)))
+        rows.append(_row(drawn, MEAN, _averaged(averaged), averaged))
     return pl.DataFrame(rows, schema=DROPS)
 
 
-def _falls(drawn: _Drawn, language: str, measure: str, seed: int) -> dict[str, Floats]:
-    """(rows,) each; `controls` (rows, draws); `each` (rows, other languages)."""
+def _falls(drawn: _Drawn, language: str, measure: str) -> dict[str, Floats]:
+    """(rows,) each; `controls` and `controls_others` (rows, draws); `each` (rows, other languages)."""
     keys = sorted(key for key in drawn.cells if key[0] == language)  # draws in order: the mean pairs those of languages
     draws = sorted({key[3] for key in keys if key[2]})
     own = drawn.drop((language, language, False, 0), measure)
@@ -199,12 +197,11 @@ def _falls(drawn: _Drawn, language: str, measure: str, seed: int) -> dict[str, F
         some = [fallen(draw=draw, here=here).mean(1) for draw in draws]
         return np.stack(some, 1) if some else np.empty((len(own), 0))
 
-    def mean(some: Floats) -> Floats:
-        """Over draws, each of which counts as often as it is drawn."""
-        return drawn.crossed_mean(some, seed) if draws else nothing
+    def mean(by_draw: Floats) -> Floats:
+        return by_draw.mean(1) if draws else nothing
 
-    each, controls = fallen(draw=None, here=False), of_draws(here=True)
-    others, control, control_others = each.mean(1), mean(controls), mean(of_draws(here=False))
+    each, controls, controls_others = fallen(draw=None, here=False), of_draws(here=True), of_draws(here=False)
+    others, control, control_others = each.mean(1), mean(controls), mean(controls_others)
     known = np.isfinite(own) & np.isfinite(others)
     return {
         "own": own,
@@ -215,6 +212,7 @@ def _falls(drawn: _Drawn, language: str, measure: str, seed: int) -> dict[str, F
         "value": own - control,
         "others_value": others - control_others,
         "controls": controls,
+        "controls_others": controls_others,
         "each": each,
     }
 
@@ -231,7 +229,17 @@ def _averaged(falls: Sequence[dict[str, Floats]]) -> dict[str, Floats]:
     return result
 
 
-def _row(drawn: _Drawn, language: str, falls: dict[str, Floats]) -> dict[str, Any]:
+def _draws(name: str, averaged: Sequence[dict[str, Floats]]) -> list[Floats]:
+    """What each draw of each language's control adds to the mean over languages of a value that holds it."""
+    by_draw = {"control": "controls", "value": "controls"}
+    by_draw |= {"control_others": "controls_others", "others_value": "controls_others"}
+    known = [falls for falls in averaged if np.isfinite(falls[name][0])]
+    return [falls[by_draw[name]][0] / len(known) for falls in known] if name in by_draw else []
+
+
+def _row(
+    drawn: _Drawn, language: str, falls: dict[str, Floats], averaged: Sequence[dict[str, Floats]]
+) -> dict[str, Any]:
     controls = falls["controls"]
     largest = float(controls[0].max()) if controls.shape[1] else float("nan")
     row: dict[str, Any] = {
@@ -239,10 +247,10 @@ def _row(drawn: _Drawn, language: str, falls: dict[str, Floats]) -> dict[str, An
         "questions": len(next(iter(drawn.cells.values()))),
         "draws": controls.shape[1],
         "control_largest": largest if np.isfinite(largest) else None,
-        **drawn.plain("value", falls["value"], quantiles=True),
+        **drawn.plain("value", falls["value"], quantiles=True, draws=_draws("value", averaged)),
     }
     for name in _FALLS:
-        row |= drawn.named(name, falls[name], quantiles=name == "others")
+        row |= drawn.named(name, falls[name], quantiles=name == "others", draws=_draws(name, averaged))
     return row
 
 
@@ -269,4 +277,4 @@ def _elsewhere(drawn: _Drawn, language: str, measure: str, each: Floats) -> dict
             "control_turned": float(np.mean(in_controls)) if in_controls else None,
         }
     ratios = [ratio for key in of_controls if (ratio := drawn.cells[key]["energy_ratio"][0]) is not None]
-    return row | likeness(ratios)
+    return row | likeness(ratio_to_mean(ratios))

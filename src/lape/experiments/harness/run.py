@@ -342,8 +342,8 @@ def table_of(values: pl.DataFrame, documents: pl.DataFrame, options: HarnessOpti
             _, low, high = _difference(first, own, options)
             row |= {"difference": row["value"] - before, "low": low, "high": high}
         if row["condition"] in ("off", "steered") and (beside := controls.get(tuple(row[name] for name in _OF))):
-            drawn = [_mean_of(parts.get(tuple(one[name] for name in _KEYS)), one["value"]) for one in beside]
-            _, low, high = _less(own, drawn, options)
+            by_draw = [_mean_of(parts.get(tuple(one[name] for name in _KEYS)), one["value"]) for one in beside]
+            _, low, high = _less(own, by_draw, options, drawn=True)
             less = row["value"] - float(np.mean([one["value"] for one in beside]))
             row |= {"less_control": less, "less_control_low": low, "less_control_high": high}
         rows.append(row)
@@ -362,14 +362,16 @@ def _difference(before: Floats | None, after: Floats | None, options: HarnessOpt
     return _less(after, [before], options)
 
 
-def _less(value: Floats | None, others: Sequence[Floats | None], options: HarnessOptions) -> Interval:
-    """The documents' values less the mean of the others', which are a sample too where there are several."""
+def _less(
+    value: Floats | None, others: Sequence[Floats | None], options: HarnessOptions, *, drawn: bool = False
+) -> Interval:
+    """The documents' values less the mean of the others', which are a sample too where they are `drawn`."""
     known = [one for one in others if one is not None and value is not None and len(one) == len(value)]
     if value is None or len(known) < len(others):
         return None, None, None
-    drawn, each = Resamples(len(value), options.resamples, options.seed), np.ones(len(value))
-    gaps = np.stack([drawn.ratio(value - one, each) for one in known], 1)
-    return drawn.interval(drawn.crossed_mean(gaps, options.seed))
+    resamples, each = Resamples(len(value), options.resamples, options.seed), np.ones(len(value))
+    gaps = np.stack([resamples.ratio(value - one, each) for one in known], 1)
+    return resamples.interval(gaps.mean(1), draws=[gaps[0]] if drawn else [])
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from lape.measure.bootstrap import Floats, Resamples, by_unit
-from lape.measure.intervals import QUANTILES, resampled, wilson, wilson_quantiles
+from lape.measure.intervals import resampled, wilson
 from lape.values.neurons import LanguageNeurons
 from lape.values.space import NeuronSpace
 
@@ -108,13 +108,10 @@ def _row(depth: _Depth, position: _Ints, weight: _Ints, resamples: int, seed: in
     places = (("first_layer", position < 1), ("bottom_two", position < 2), ("top_quarter", position >= top))
     for name, inside in places:
         if inside.all() or not inside.any():  # every resample is alike: the score interval of a share of neurons
-            among = int(inside.sum()), len(inside)
-            low, high = wilson(*among)
-            row |= {f"{name}_low": low, f"{name}_high": high, f"{name}_{QUANTILES}": wilson_quantiles(*among)}
-            continue
-        # neurons that are alike in both respects are interchangeable: a resample holds so many of each kind
-        kinds, counts = np.unique(np.stack([inside * weight, weight]), axis=1, return_counts=True)
-        drawn = Resamples(counts, resamples, seed)
-        found = drawn.named(name, drawn.ratio(*kinds.astype(np.float64)), quantiles=True)
-        row |= {column: value for column, value in found.items() if column != name}
+            estimate = wilson(int(inside.sum()), len(inside))
+        else:  # neurons that are alike in both respects are interchangeable: a resample holds so many of each kind
+            kinds, counts = np.unique(np.stack([inside * weight, weight]), axis=1, return_counts=True)
+            drawn = Resamples(counts, resamples, seed)
+            estimate = drawn.estimate(drawn.ratio(*kinds.astype(np.float64)))
+        row = estimate.named(name, quantiles=True) | row  # the share itself is there already
     return row

@@ -169,7 +169,7 @@ def necessity(
 
     Gives the tables `damages` (`DAMAGES`, in nats per token), `damage_correlations` (`CORRELATIONS`) and `damage_predictions`
     (`lape.experiments.necessity.predictions.PREDICTIONS`). Raises TextError for text that is missing or in one document, MismatchError for another
-    model's neurons or statistics, or for text that was recorded. Needs the extra `study`.
+    model's neurons or statistics, or for text that was recorded.
 
     Example:
         >>> from lape.experiments.necessity.run import necessity

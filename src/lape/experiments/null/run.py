@@ -16,7 +16,7 @@ from lape.data.languages import tag
 from lape.data.texts import Documents
 from lape.detect.lape import LapeOptions, entropy, scored_neurons, select
 from lape.errors import OptionError
-from lape.measure.intervals import QUANTILES, resampled, wilson, wilson_quantiles
+from lape.measure.intervals import Estimate, resampled, wilson
 from lape.options import given, shares
 from lape.values.neurons import LanguageNeurons
 from lape.values.same import check_same_model
@@ -171,7 +171,7 @@ def _row(
     null, chosen = scores[torch.isfinite(scores)].numpy(), neurons.union.flat
     bar = float(np.quantile(null, options.share)) if len(null) else None
     below = int((ours[chosen] < bar).sum()) if bar is not None else 0
-    low, high = wilson(below, len(chosen)) if bar is not None else (None, None)
+    share = wilson(below, len(chosen)) if bar is not None else Estimate(None)
     return {
         "language": language,
         "slices": len(sliced),
@@ -181,10 +181,7 @@ def _row(
         "median": float(np.median(null)) if len(null) else None,
         "highest_chosen": float(scores[members].max()) if len(members) else None,
         "real_highest": float(ours[chosen].max()) if len(chosen) else None,
-        "share_below": below / len(chosen) if len(chosen) and bar is not None else None,
-        "low": low,
-        "high": high,
-        QUANTILES: wilson_quantiles(below, len(chosen)) if bar is not None else None,
+        **share.plain("share_below", quantiles=True),
         "neurons": len(chosen),
         "chosen_in_null": len(members),
     }

@@ -223,7 +223,7 @@ def summary(lines: pl.DataFrame, neurons: LanguageNeurons, options: PerplexityOp
     for off, found in neurons.items():
         # a draw is one, on however many languages it was measured
         of_draws = {key[2]: part["energy_ratio"][0] for key, part in parts.items() if key[:2] == (off, MATCHED.name)}
-        matched_energy = ratio_to_mean([*of_draws.values()]) if of_draws else None
+        matched_energy = ratio_to_mean([*of_draws.values()])
         for language in evaluated:
             base, after = parts["", "base", 0, language], parts[off, "own", 0, language]
             row = {"off": off, "language": language, "neurons": len(found)} | _change(base, after, drawn)

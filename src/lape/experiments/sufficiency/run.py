@@ -15,7 +15,7 @@ from torch import Tensor
 from lape.errors import OptionError
 from lape.measure.ablation import Ablations
 from lape.measure.bootstrap import Floats, Resamples, by_unit
-from lape.measure.controlled import likeness
+from lape.measure.controlled import likeness, ratio_to_mean
 from lape.measure.controls import control, energy_ratio, seeded
 from lape.measure.intervals import resampled
 from lape.progress import Progress, each, shown
@@ -88,7 +88,7 @@ def keeping(
     runs = [(one, kept) for one in made for kept in one.conditions()]
     for one, kept in each(runs, "leaving only some neurons of layers", progress):
         one.measure(kept)
-    return pl.DataFrame([one.row(drawn, seed) for one in made], schema=KEEPING)
+    return pl.DataFrame([one.row(drawn) for one in made], schema=KEEPING)
 
 
 @dataclass
@@ -156,7 +156,7 @@ class _Place:
         loss = self.work.at(self.whole - left, self.mean, self.language, spare=True)
         self.changes[name] = by_unit(self.work.unit(self.language), loss.nll - base.nll, self.work.units)
 
-    def row(self, drawn: Resamples, seed: int) -> dict[str, Any]:
+    def row(self, drawn: Resamples) -> dict[str, Any]:
         row: dict[str, Any] = {"place": self.place, "language": self.language, "layers": self.layers}
         row |= {
             "neurons": len(self.own),
@@ -171,13 +171,14 @@ class _Place:
         restored = self._restored(drawn, "own")[:, 0]
         row |= drawn.named("restored", restored, quantiles=True)
         row["draws"] = len(self.controls)
-        row |= likeness([energy_ratio(self.own, one, self.moved) for one in self.controls])
+        row |= likeness(ratio_to_mean([energy_ratio(self.own, others, self.moved) for others in self.controls]))
         for kind in ("control", "others"):
             shares = self._restored(drawn, kind)
             if not shares.shape[1]:
                 continue
-            by: Floats = drawn.crossed_mean(shares, seed) if kind == "control" else shares.mean(1)
-            row |= drawn.named(f"over_{kind}", restored - by, quantiles=True)
+            by: Floats = shares.mean(1)
+            draws = [shares[0]] if kind == "control" else []
+            row |= drawn.named(f"over_{kind}", restored - by, quantiles=True, draws=draws)
             if np.isfinite(by[0]):
                 row[f"by_{kind}"] = float(by[0])
                 row |= {"most_by_others": float(shares[0].max())} if kind == "others" else {}
