@@ -11,11 +11,13 @@ dominate, and .93 where they vary as much as the text does.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+from scipy.special import ndtri, stdtrit
 
 from lape.experiments.answering.run import AnsweringOptions, table_of
 from lape.experiments.claim import read
@@ -24,7 +26,7 @@ from lape.experiments.generation.table import drops
 from lape.experiments.harness.run import HarnessOptions
 from lape.experiments.harness.run import table_of as tasks_of
 from lape.measure.controlled import likeness
-from lape.measure.intervals import Estimate, over_languages, p_at, pseudo_values
+from lape.measure.intervals import LEVELS, Estimate, over_languages, p_at, pseudo_values
 from lape.store.files import write_json
 from lape.study.claims import MEMBERS, Judged, judge
 from lape.study.register import Standing, registration
@@ -38,8 +40,9 @@ SAME = 2e-4
 ONE_ELSEWHERE = ("gemma-3-270m-rows", "gemma-3-270m-controls/seed-1", "selection-finalists/off")
 """Studies of a single draw of control neurons on the other languages."""
 JUDGED = (
-    "Judged anew on 2026-12-03, by the tables as they are now and the rule of that day (`python docs/studies/remake.py`): intervals over draws of\n"
-    "control neurons are those of the study's day, percentiles over text and draws, unless the tables were made anew too."
+    "Judged anew on 2026-12-03, by the tables as they are now and the rule of that day (`python docs/studies/remake.py`). Intervals over draws of\n"
+    "control neurons are those of the study's day, percentiles over text and draws, which are too narrow where few draws differ much; a claim holds\n"
+    "here only if it does at the widest too, were all of the spread the draws'."
 )
 
 
@@ -75,7 +78,7 @@ def write(path: Path, made: pl.DataFrame) -> None:
     for name in there.columns:
         if not name.endswith(("low", "high", "quantiles", "p", "p_holm")) and name in made.columns:
             same = (
-                made[name].is_close(there[name], abs_tol=1e-9)
+                made[name].is_close(there[name], abs_tol=1e-6)
                 if made[name].dtype.is_float()
                 else made[name] == there[name]
             )
@@ -120,11 +123,42 @@ def dissociated(table: pl.DataFrame, controlled: pl.DataFrame) -> pl.DataFrame:
                 pairs.filter(pl.all_horizontal(pl.col("language", "other") != one))["difference"].mean()
                 for one in languages
             ]
-            row |= over_languages(pseudo_values(row["difference"], np.array(without))).plain(
+            row |= over_languages(pseudo_values(pairs["difference"].mean(), np.array(without))).plain(
                 "difference", quantiles=True
             )
         rows.append(row)
     return pl.DataFrame(rows, schema={**table.schema, "energy_ratio": pl.Float64, "unlike": pl.String})
+
+
+def widened(name: str, table: pl.DataFrame, elsewhere: int) -> pl.DataFrame:
+    """A table whose percentiles over text and draws are as wide as they can be, were all of their spread the draws': Student's t of few draws.
+
+    How much of the spread is the draws' cannot be told from what is committed.
+    """
+    if name not in ("controlled", "patched_controlled", "dissociated", "keeping"):
+        return table
+    rows = []
+    for row in table.iter_rows(named=True):
+        for value in ("difference", "more", "weaker", "over_control"):
+            there = row.get(f"{value}_quantiles")
+            if there is not None:
+                draws = elsewhere if value == "more" else row["draws"]
+                spread = _spread(there)
+                ends = row[value] + spread * stdtrit(draws - 1, np.array(LEVELS))
+                row |= Estimate.of(row[value], ends).named(value, quantiles=True)
+        rows.append(row)
+    return pl.DataFrame(rows, schema=table.schema)
+
+
+def _spread(quantiles: list[float | None]) -> float:
+    """The standard deviation of a normal distribution that has such quantiles at `LEVELS`."""
+    known = [
+        (ndtri(level), one)
+        for level, one in zip(LEVELS, quantiles, strict=True)
+        if one is not None and 0.01 <= level <= 0.99
+    ]
+    z, values = np.array(known).T
+    return float(z @ values / (z @ z))
 
 
 def verdicts(study: Path) -> None:
@@ -134,6 +168,8 @@ def verdicts(study: Path) -> None:
     if any("standing" not in one for one in record["claims"]):
         return  # the first edition's, which does not stand
     tables = {path.stem: pl.read_parquet(path) for path in (study / "tables").glob("*.parquet")}
+    elsewhere = min(record["options"]["draws"], record["options"].get("elsewhere", 1))
+    widest = {name: widened(name, frame, elsewhere) for name, frame in tables.items()}
     over = [language for language in record["recorded_tokens"] if language != MAIN]
     judged = []
     toml = next(path for path in (study / "claims.toml", study.parent / "claims.toml") if path.is_file())
@@ -143,7 +179,11 @@ def verdicts(study: Path) -> None:
             members = pl.DataFrame(old["members"], schema=MEMBERS)
             judged.append(Judged(claim, old["verdict"], members, old["why"], unlike=old.get("unlike", "")))
             continue
-        made = judge(claim, tables, {}, over)
+        made, least = (judge(claim, given, {}, over) for given in (tables, widest))
+        if made.verdict != least.verdict:
+            lost = least.members.filter(pl.col("verdict") != made.members["verdict"])
+            ends = ", ".join(f"{row['member']} {row['low']:.3f} to {row['high']:.3f}" for row in lost.to_dicts())
+            made = replace(made, verdict=least.verdict, why=f"were all of the spread the draws', which are few, {ends}")
         judged.append(made)
         was = [(one["member"], one["value"]) for one in old["members"]]
         now = made.members.select("member", "value").rows()
