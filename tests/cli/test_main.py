@@ -466,19 +466,24 @@ def test_the_verdict_claims_nothing_that_was_not_shown() -> None:
 
     both = {"difference": 0.5, "more": 9.0}
     sure = {"difference_low": 0.1, "difference_high": 0.9, "more_low": 2.0, "more_high": 12.0}
-    assert "interval above 0): fr." in said(**both, **sure, energy_ratio=1.2)
-    for unknown in (
-        {},
-        {"difference_low": 0.1, "difference_high": 0.9},
-    ):  # under 20 units; one draw on the other languages
-        assert "interval above 0): none. Not known, for lack of an interval" in said(**both, **unknown)
-        assert said(**both, **unknown).endswith("--elsewhere of 3 or more): fr.")
-    assert "Not shown: fr" in said(**both, **sure | {"difference_low": -0.1})
-    assert "Not shown: fr" in said(**both, **sure | {"more_low": -0.1}), "it may hurt the others as much"
-    assert "none. The same against weaker controls: fr." in said(**both, **sure, energy_ratio=1.3)
-    assert "interval above 0): fr." in said(**both, **sure, energy_ratio=0.5), "a stronger control makes it harder"
-    assert "for lack of controls" in said(difference=0.5), "a single language has no others"
-    assert "for lack of controls" in said()
+    shown = said(**both, **sure, energy_ratio=1.2)
+    assert "interval above 0): fr. And" in shown
+    assert shown.endswith("(per sentence): fr.")
+    lacking = said(**both)  # under 20 units, or one draw
+    assert lacking.count("none. Not known, for lack of an interval (under 20 sentences or documents, or one draw") == 2
+    assert lacking.endswith("--elsewhere of 3 or more): fr.")
+    one_draw_elsewhere = said(**both, difference_low=0.1, difference_high=0.9)
+    assert "interval above 0): fr. And" in one_draw_elsewhere
+    assert "(per sentence): none. Not known, for lack of an interval" in one_draw_elsewhere
+    assert "interval above 0): none. Not shown: fr. And" in said(**both, **sure | {"difference_low": -0.1})
+    assert said(**both, **sure | {"more_low": -0.1}).endswith("none. Not shown: fr."), "it may hurt the others as much"
+    weaker = said(**both, **sure, energy_ratio=1.3)
+    assert weaker.count("none. Against weaker controls alone: fr.") == 2
+    assert said(**both, **sure, energy_ratio=0.5).endswith("(per sentence): fr."), "a stronger control makes it harder"
+    assert said(difference=0.5).endswith("for lack of controls or of other languages: fr."), (
+        "a single language has no others"
+    )
+    assert said().count("for lack of controls") == 2
     assert "fr" not in said("random", **both), "a control that is easy to beat shows nothing"
 
 

@@ -211,35 +211,41 @@ def _without_controls(own: list[dict[str, Any]], controls: Collection[str]) -> s
 
 
 def verdict(beside: pl.DataFrame) -> str:
-    """In which languages the set does more than its matched control: there, and there more than elsewhere."""
+    """In which languages the set does more than its matched control: on its own language, and there more than elsewhere."""
+    matched = beside.filter(control=MATCHED.name)
+    return (
+        "Switching a language's own neurons off raises its loss more than matched neurons do (the whole 95 % interval above 0): "
+        f"{_judged(matched, 'difference')} And so by more than it raises the others' loss (per sentence): {_judged(matched, 'more')}"
+    )
+
+
+_VERDICTS = {
+    "weaker": "Against weaker controls alone",
+    "not shown": "Not shown",
+    "unknown": "Not known, for lack of controls or of other languages",
+    "no interval": f"Not known, for lack of an interval (under {FEWEST} sentences or documents, or one draw of control neurons: give longer texts, "
+    "a higher --tokens, and --draws and --elsewhere of 3 or more)",
+}
+
+
+def _judged(matched: pl.DataFrame, value: str) -> str:
+    """The languages in which a value is above 0, then the others by what is known of them."""
     groups: dict[str, list[str]] = {}
-    for row in beside.filter(control=MATCHED.name).iter_rows(named=True):
-        groups.setdefault(_judge(row), []).append(row["language"])
-    text = (
-        "Switching a language's own neurons off raises its loss more than matched neurons do, and more so in this language than in the others "
-        f"(per sentence; the whole 95 % interval above 0): {', '.join(groups.pop('', [])) or 'none'}."
-    )
+    for row in matched.iter_rows(named=True):
+        groups.setdefault(_judge(row, value), []).append(row["language"])
+    holds = ", ".join(groups.get("", [])) or "none"
     return " ".join(
-        [text, *(f"{verdict}: {', '.join(groups[verdict])}." for verdict in _VERDICTS if verdict in groups)]
+        [f"{holds}.", *(f"{said}: {', '.join(groups[name])}." for name, said in _VERDICTS.items() if name in groups)]
     )
 
 
-_WEAKER, _NOT_SHOWN = "The same against weaker controls", "Not shown"
-_NO_CONTROL = "Not known, for lack of controls or of other languages"
-_NO_INTERVAL = (
-    f"Not known, for lack of an interval (under {FEWEST} sentences or documents, or one draw of control neurons: give longer texts, a higher "
-    "--tokens, and --draws and --elsewhere of 3 or more)"
-)
-_VERDICTS = (_WEAKER, _NOT_SHOWN, _NO_CONTROL, _NO_INTERVAL)
-
-
-def _judge(row: dict[str, Any]) -> str:
+def _judge(row: dict[str, Any], value: str) -> str:
     """Nothing where it is so, or one of `_VERDICTS`."""
-    if row["difference"] is None or row["more"] is None:
-        return _NO_CONTROL
-    lows = [row["difference_low"], row["more_low"]]
-    if None in lows:
-        return _NO_INTERVAL
-    if min(lows) <= 0:
-        return _NOT_SHOWN
-    return _WEAKER if row["energy_ratio"] is not None and row["energy_ratio"] > LIKE[1] else ""
+    if row[value] is None:
+        return "unknown"
+    low = row[f"{value}_low"]
+    if low is None:
+        return "no interval"
+    if low <= 0:
+        return "not shown"
+    return "weaker" if row["energy_ratio"] is not None and row["energy_ratio"] > LIKE[1] else ""
