@@ -26,5 +26,3 @@ def test_every_missing_package_is_named_as_pip_knows_it():
 def test_lingua_has_another_name_to_pip(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     assert "lingua-language-detector" in lacking("lid", "A thing", "lingua")
-
-

@@ -65,7 +65,7 @@ def tables_of(study: str) -> dict[str, pl.DataFrame]:
 
 @pytest.mark.parametrize("study", STUDIES)
 def test_the_page_of_claims_says_the_verdicts_of_run_json(study):
-    """They were given by the rule of the version that ran it, which is not judged again."""
+    """They were given by the tables and the rule of the day that the page names: docs/studies/remake.py."""
     folder = HERE / "docs/studies" / study
     kept = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     page = (folder / "claims.md").read_text(encoding="utf-8")

@@ -122,7 +122,6 @@ class Resamples:
         self.resamples = len(drawn)
         """How many there are: as many as asked for, or none."""
         self.weights: Floats = np.concatenate(parts)
-        self._crossed: dict[tuple[int, int], Floats] = {}
 
     @property
     def count(self) -> int:

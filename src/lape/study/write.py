@@ -160,7 +160,7 @@ def _measured(options: Mapping[str, Any]) -> dict[tuple[str, ...], str]:
         "ten of its layer that are nearest in written energy E[(a·u)²]·‖down column‖², without replacement "
         f"({min(options['elsewhere'], options['draws'])} draws of these on the other languages too). "
         "A set is judged by how much more it changes its own language's loss than the mean of the others', less the same of (b), in nats per sentence, "
-        "draws being resampled with the text."
+        "with intervals over the text and, by Student's t, over the draws; without one where there is a single draw."
     )
     at_mean = (
         "Where neurons are set to a mean instead, or left alone in a layer that is, controls are for each neuron one of the ten "
