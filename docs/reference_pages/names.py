@@ -93,7 +93,7 @@ PAGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
             "lape.measure.bootstrap.units",
             "lape.measure.bootstrap.Resamples",
             "lape.measure.intervals.selectivity",
-            "lape.measure.intervals.interval",
+            "lape.measure.intervals.over_languages",
             "lape.measure.intervals.p_at",
             "lape.measure.correlation.rank_correlation",
             "lape.measure.generation.generate",

@@ -183,7 +183,9 @@ def verdicts(study: Path) -> None:
         if made.verdict != least.verdict:
             lost = least.members.filter(pl.col("verdict") != made.members["verdict"])
             ends = ", ".join(f"{row['member']} {row['low']:.3f} to {row['high']:.3f}" for row in lost.to_dicts())
-            made = replace(made, verdict=least.verdict, why=f"were all of the spread the draws', which are few, {ends}")
+            why = f"were all of the spread the draws', which are few, {ends}"
+            members = made.members.with_columns(least.members["verdict"])
+            made = replace(made, verdict=least.verdict, members=members, why=why)
         judged.append(made)
         was = [(one["member"], one["value"]) for one in old["members"]]
         now = made.members.select("member", "value").rows()

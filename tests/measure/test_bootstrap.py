@@ -346,22 +346,23 @@ def test_the_units_of_one_language_are_those_of_its_documents_or_blocks(document
 # --- draws of control neurons, a sample beside the units ---
 
 
-def compared(random, units, draws, spread, resamples=400):
+def compared(drawn, random, draws, spread):
     """A mean over units and draws whose expectation is 0: rows, and what each draw adds on all units. `spread`: of the draws' mean over the units'.
 
     Every unit has a value, every draw has one, and so has every unit with every draw.
     """
-    drawn = Resamples(units, resamples, seed=1)
+    units = drawn.count
     by_unit, by_draw = random.normal(size=units), random.normal(size=draws) * spread * (draws / units) ** 0.5
-    by_draw_rows = drawn.sums(by_unit[:, None] + by_draw + 0.3 * random.normal(size=(units, draws))) / units
-    return drawn, by_draw_rows.mean(1), by_draw_rows[0]
+    rows = drawn.sums(by_unit[:, None] + by_draw + 0.3 * random.normal(size=(units, draws))) / units
+    return rows.mean(1), rows[0]
 
 
 def coverage(units, draws, spread, rounds, resamples=400):
     """The share of intervals that hold 0, and of those that lie above it whole: false claims, of which there should be 1 in 40."""
     random, covered, above = np.random.default_rng((units, draws, int(10 * spread))), 0, 0
+    drawn = Resamples(units, resamples, seed=1)
     for _ in range(rounds):
-        drawn, rows, by_draw = compared(random, units, draws, spread, resamples)
+        rows, by_draw = compared(drawn, random, draws, spread)
         _, low, high = drawn.interval(rows, draws=[by_draw])
         covered += low <= 0 <= high
         above += low > 0
@@ -382,7 +383,7 @@ def test_with_few_draws_intervals_cover_whatever_dominates(draws, spread):
 @pytest.mark.soak
 @pytest.mark.parametrize("draws", [2, 3, 4, 8, 20])
 @pytest.mark.parametrize("units", [20, 60, 450])
-@pytest.mark.parametrize("spread", [0.0, 0.5, 1.0, 2.0, 5.0, 20.0])
+@pytest.mark.parametrize("spread", [0.0, 1.0, 3.0, 20.0])
 def test_intervals_over_draws_cover_in_every_mixture(units, draws, spread):
     covered, above = coverage(units, draws, spread, 2000, resamples=500)
     assert covered >= 0.93
@@ -425,7 +426,8 @@ def test_distances_of_independent_samples_add_in_squares():
 
 def test_a_single_draw_has_no_interval():
     """Nothing is known of other draws: an interval over units alone would claim to hold them."""
-    drawn, rows, by_draw = compared(np.random.default_rng(0), 40, 1, 1.0)
+    drawn = Resamples(40, 400, seed=1)
+    rows, by_draw = compared(drawn, np.random.default_rng(0), 1, 1.0)
     assert drawn.interval(rows, draws=[by_draw]) == (rows[0], None, None)
     assert drawn.quantiles(rows, draws=[by_draw]) is None
     assert drawn.named("x", rows, draws=[by_draw, np.ones(4)]) == {"x": rows[0], "x_low": None, "x_high": None}
