@@ -27,7 +27,7 @@ class Judged:
     claim: Claim
     verdict: Verdict
     members: pl.DataFrame
-    """`member`, `value`, `low`, `high`, `p`, `p_holm`, `verdict`, and `ratio`, the energy of the set over its control's where one is in the value."""
+    """`member`, `value`, `low`, `high`, `p`, `p_holm`, `verdict`."""
     why: str = ""
     """Why it was not run, or could not be decided."""
     draws: int | None = None
@@ -40,7 +40,7 @@ NOT_ASKED = "not asked for"
 """Why something was not run that nobody asked for."""
 MEMBERS = {
     "member": pl.String,
-    **dict.fromkeys(("value", "low", "high", "p", "ratio", "p_holm"), pl.Float64),
+    **dict.fromkeys(("value", "low", "high", "p", "p_holm"), pl.Float64),
     "verdict": pl.String,
 }
 
