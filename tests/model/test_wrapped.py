@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -12,11 +13,12 @@ import torch
 from lape.data.texts import Documents
 from lape.edit.edit import Add, Off, Scale, Set, edited
 from lape.errors import MismatchError, ModelError, OptionError
-from lape.model import gguf
+from lape.model import gguf, sample
 from lape.model.configuration import number_format
 from lape.model.find import find
 from lape.model.identity import check_made_with, checksum, describe
 from lape.model.load import load
+from lape.model.precision import in_float32
 from lape.recording.record import record
 from lape.ship.export import export
 from lape.values.neurons import NeuronSet
@@ -297,6 +299,65 @@ def test_a_gguf_file_is_its_unpacked_weights(tmp_path, monkeypatch):
     assert load(str(path), dtype="bfloat16", device="cpu")[0].dtype == torch.bfloat16
     with pytest.raises(OptionError, match="unpacked"):
         load(path, bits=8)
+
+
+def test_results_name_the_gguf_file_and_the_formats_of_its_tensors(tmp_path, monkeypatch):
+    """Whatever the number format that the weights are unpacked to, and where they are: a model that was quantised is called so."""
+    monkeypatch.setenv("LAPE_CACHE", str(tmp_path / "cache"))
+    model, path = tiny("llama", torch.float32, hidden_size=64, intermediate_size=128), tmp_path / "tiny.gguf"
+    write_gguf(model, path)
+    mlps = 3 * model.config.num_hidden_layers
+    expected = {
+        "file": "tiny.gguf",
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "tensors": {"F32": len(model.state_dict()) - mlps, "Q8_0": mlps},
+    }
+    unpacked, tokenizer = load(path, dtype="bfloat16", device="cpu")
+    stats = record(unpacked, tokenizer, TEXTS)
+    assert (stats.manifest["model"]["gguf"], stats.manifest["model"]["dtype"]) == (expected, "bfloat16")
+    with in_float32(unpacked):
+        assert describe(unpacked, tokenizer)["model"]["gguf"] == expected
+
+    kept = gguf.place(path, "bfloat16") / "origin.json"
+    kept.unlink()  # as in folders of earlier versions
+    assert described(path) == expected
+    assert kept.is_file()
+    with monkeypatch.context() as patch:
+        patch.setattr(gguf, "describe_file", lambda _: pytest.fail("read again"))
+        assert described(path) == expected
+    with monkeypatch.context() as patch:
+        patch.setattr("lape.model.load.unpacked", lambda *_: None)  # no room for it in the cache
+        assert described(path) == expected
+    with torch.no_grad():
+        unpacked.get_output_embeddings().weight[0, 0] += 1
+    assert describe(unpacked, tokenizer)["model"]["gguf"] is None, "these are no longer the weights of that file"
+    assert describe(model, None)["model"]["gguf"] is None
+
+
+def described(path):
+    return describe(*load(path, dtype="bfloat16", device="cpu"))["model"]["gguf"]
+
+
+def test_an_older_folder_of_the_sample_model_gets_its_record(tmp_path, monkeypatch):
+    write_gguf(tiny("llama", torch.float32, hidden_size=64, intermediate_size=128), tmp_path / "part")
+    digest = hashlib.sha256((tmp_path / "part").read_bytes()).hexdigest()
+    monkeypatch.setattr(sample, "_parts", lambda: [tmp_path / "part"])
+    monkeypatch.setattr(sample, "SHA256", digest)
+    folder = tmp_path / "gemma-3-270m"
+    folder.mkdir()
+    found = sample.origin(folder)
+    assert found["sha256"] == digest
+    assert found["file"] == "gemma-3-270m-q4_k_m.gguf"
+    assert {*found["tensors"]} == {"F32", "Q8_0"}
+    assert {one.name for one in tmp_path.iterdir()} == {"part", "gemma-3-270m"}
+
+    def gone():
+        raise OptionError("the packages are gone")
+
+    monkeypatch.setattr(sample, "_parts", gone)
+    assert sample.origin(folder) == found
+    (folder / "origin.json").unlink()
+    assert sample.origin(folder) is None
 
 
 def test_quantised_weights_are_not_exported(tmp_path):

@@ -383,6 +383,15 @@ def test_the_paragraph_of_methods_says_what_was_done_and_nothing_else(whole):
     assert "(3 draws of these on the other languages too)" in few
 
 
+def test_the_paragraph_of_methods_names_the_formats_of_a_gguf_file(whole):
+    record = json.loads((whole[2] / "run.json").read_text())
+    assert record["model"]["gguf"] is None
+    assert f"computed in {record['model']['dtype']}" in methods(record)
+    held = {"file": "m.gguf", "sha256": "a1" * 32, "tensors": {"F32": 9, "Q4_K": 2}}
+    text = methods(record | {"model": record["model"] | {"gguf": held, "dtype": "bfloat16"}})
+    assert "unpacked from m.gguf (SHA-256 a1a1a1a1a1a1a1a1; tensors: 9 F32, 2 Q4_K), computed in bfloat16" in text
+
+
 def test_latex_tables_are_rectangular_and_escaped(whole):
     for path in (whole[2] / "tables").glob("*.tex"):
         table = pl.read_parquet(path.with_suffix(".parquet"))

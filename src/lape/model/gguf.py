@@ -7,6 +7,8 @@ import json
 import logging
 import os
 import shutil
+from collections import Counter
+from contextlib import suppress
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +21,7 @@ from lape.store.files import cache
 
 _log = logging.getLogger("lape")
 _MADE = "gguf.json"
+_ORIGIN = "origin.json"
 
 
 def place(path: Path, dtype: str) -> Path:
@@ -57,6 +60,41 @@ def unpacked(path: Path, name: str, dtype: Any, progress: Progress = shown) -> P
         return None
     finally:
         shutil.rmtree(working, ignore_errors=True)
+
+
+def describe_file(path: Path) -> dict[str, Any]:
+    """Describe a GGUF file: its name (`file`), its `sha256`, and how many of its `tensors` are stored in each number format, such as Q5_0."""
+    from gguf import GGUFReader
+
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    formats = Counter(tensor.tensor_type.name for tensor in GGUFReader(str(path)).tensors)
+    return {"file": path.name, "sha256": digest, "tensors": dict(sorted(formats.items()))}
+
+
+def keep_origin(folder: Path, origin: dict[str, Any]) -> None:
+    """Write beside unpacked weights which GGUF file they came from, as `describe_file` says it. A cache that cannot be written stays as it is."""
+    with suppress(OSError):
+        files.write_json(folder / _ORIGIN, origin)
+
+
+def kept_origin(folder: Path) -> dict[str, Any] | None:
+    """Read what `keep_origin` wrote; None where there is nothing."""
+    try:
+        found = json.loads((folder / _ORIGIN).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def origin(path: Path, folder: Path | None) -> dict[str, Any]:
+    """Describe the GGUF file that a model was loaded from. It is read once where `folder` holds its unpacked weights."""
+    found = None if folder is None else kept_origin(folder)
+    if found is None:
+        found = describe_file(path)
+        if folder is not None:
+            keep_origin(folder, found)
+    return found
 
 
 def _made(path: Path) -> dict[str, Any]:

@@ -124,6 +124,7 @@ class _Source:
     signature: str | None
     path: str | None
     content: str | None
+    gguf: dict[str, Any] | None
 
     def holds(self, signature: str | None) -> bool:
         """Whether a model with this signature still has the weights that were loaded."""
@@ -223,19 +224,19 @@ def _unedited(inner: nn.Module) -> Tensor:
         return hidden_states(inner, tiny_ids(inner))[:, -1]
 
 
-def remember(model: nn.Module, path: Path | None, content: str | None) -> None:
-    """Note where a model was just loaded from: the place, and what its files hold."""
+def remember(model: nn.Module, path: Path | None, content: str | None, gguf: dict[str, Any] | None = None) -> None:
+    """Note where a model was just loaded from: the place, what its files hold, and the GGUF file that its weights were unpacked from, if any."""
     inner = unwrapped(model)
-    _SOURCES[inner] = _Source(_signature(inner), None if path is None else str(path.absolute()), content)
+    _SOURCES[inner] = _Source(_signature(inner), None if path is None else str(path.absolute()), content, gguf)
 
 
-def loaded_from(model: nn.Module) -> tuple[Path | None, str | None] | None:
+def loaded_from(model: nn.Module) -> tuple[Path | None, str | None, dict[str, Any] | None] | None:
     """What `remember` noted; None where nothing was, or the weights are no longer those."""
     inner = unwrapped(model)
     source = _SOURCES.get(inner)
     if source is None or not source.holds(_signature(inner)):
         return None
-    return None if source.path is None else Path(source.path), source.content
+    return None if source.path is None else Path(source.path), source.content, source.gguf
 
 
 def describe(
@@ -243,8 +244,9 @@ def describe(
 ) -> dict[str, Any]:
     """Which model and tokenizer (if any), for a manifest; with `bos`, the rule by which rows begin, also what they begin with.
 
-    Gives plain values, as run.json holds them: `model` (among others its `id`, `revision`, `checksum`, number format `dtype` and a `probe`,
-    what it answers to a few fixed tokens), `tokenizer` (its `hash`), and the `versions` of lape, torch and transformers.
+    Gives plain values, as run.json holds them: `model` (among others its `id`, `revision`, `checksum`, the number format `dtype` that it computes in,
+    a `probe`, what it answers to a few fixed tokens, and `gguf`: of weights unpacked from a GGUF file that file's name, SHA-256 and how many tensors
+    it stores in each number format), `tokenizer` (its `hash`), and the `versions` of lape, torch and transformers.
 
     Example:
         >>> from lape.model.identity import describe
@@ -266,6 +268,7 @@ def describe(
             "path": path,
             "revision": getattr(inner.config, "_commit_hash", None),
             "source": source.content if source is not None and as_loaded else None,
+            "gguf": source.gguf if source is not None and as_loaded else None,
             "config": computing(inner),
             "adapters": adapters(inner),
             "checksum": known.checksum,

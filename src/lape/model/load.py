@@ -14,6 +14,7 @@ from packaging.version import Version
 
 from lape.errors import ModelError, OptionError, foreign, told
 from lape.model.find import find
+from lape.model.gguf import origin as gguf_origin
 from lape.model.gguf import unpacked
 from lape.model.identity import remember
 from lape.model.locate import advice, located, source
@@ -205,15 +206,28 @@ def _weights(name: str | Path, options: ModelOptions, progress: Progress, *, sam
     if not options.device_map and not options.tensor_parallel and not getattr(model, "is_quantized", False):
         model.to(chosen_device(options.device))
     model.eval()
-    origin, content = source(name)
+    location, content = source(name)
     if sample:  # a result says which model it is of, not where somebody's cache lies
-        model.config._name_or_path, origin = Path(name).name, None
-    elif origin is not None:
+        model.config._name_or_path, location = Path(name).name, None
+    elif location is not None:
         model.config._name_or_path = str(name)
     elif getattr(model.config, "_commit_hash", None):
         content = f"{name}@{model.config._commit_hash}"
-    remember(model, origin, content)
+    remember(model, location, content, _gguf(name, where, progress, sample=sample))
     return model
+
+
+def _gguf(name: str | Path, where: str | Path, progress: Progress, *, sample: bool) -> dict[str, Any] | None:
+    """Describe the GGUF file that the weights were unpacked from; None for other checkpoints."""
+    if sample:
+        from lape.model.sample import origin
+
+        return origin(Path(name), progress=progress)
+    file = gguf_file(name)
+    if file is None:
+        return None
+    with _explained(name):
+        return gguf_origin(file, None if Path(where) == file.parent else Path(where))
 
 
 def _among_processes(options: ModelOptions) -> Any:

