@@ -909,8 +909,8 @@ def confused(model: str) -> pl.DataFrame:
 
 
 def ways(model: str) -> Iterator[str]:
-    """Every way of making a model answer in a language: LPR, the share that fails with its interval, KL from the unedited model, failures by language, and
-    those on questions that are asked in the language itself.
+    """Every way of making a model answer in a language: the share in a wrong language or script, LPR, the share that fails with its interval, KL from the
+    unedited model, failures by language, and those on questions that are asked in the language itself.
     """
     found, near = confused(model), table("confusion", f"{model}-kl")
     inside = table("confusion", f"{model}-confusion").filter(task="monolingual", source="all", language="all")
@@ -922,7 +922,15 @@ def ways(model: str) -> Iterator[str]:
         shares = [_bare(each.filter(language=one)["failing"].item()) for one in languages]
         failing = f"{_bare(row['failing'])} ({_bare(row['failing_low'])} to {_bare(row['failing_high'])})"
         own = monolingual.get(row["condition"])
-        cells = [_bare(row["lpr"]), failing, kl.get(row["condition"], "–"), *shares, "–" if own is None else _bare(own)]
+        wrong = sum(row[kind] for kind in ("other_language", "other_script", "slipped"))
+        cells = [
+            _bare(wrong),
+            _bare(row["lpr"]),
+            failing,
+            kl.get(row["condition"], "–"),
+            *shares,
+            "–" if own is None else _bare(own),
+        ]
         yield f"| {row['condition']} | {' | '.join(cells)} |"
 
 
@@ -963,22 +971,84 @@ def kinds_of_failure(model: str) -> Iterator[str]:
         yield f"| {row['condition']} | {' | '.join(_bare(row[kind]) for kind in kinds)} |"
 
 
-def held_out(model: str, side: str, rival: str) -> Iterator[str]:
-    """The best of two sides, chosen on one half of the questions and reported on the other, both halves together."""
-    found = table("confusion", f"{model}-chosen").filter(side=side.replace("_", " "), rival=rival.replace("_", " "))
+def halved(model: str) -> Iterator[str]:
+    """Two sides and what they are compared in: the shares of the best of each, chosen on half of the questions and measured on the other, many times over."""
+    for row in table("confusion", f"{model}-chosen").filter(language="all").iter_rows(named=True):
+        shares = [_short(row[name]) for name in ("none", "line", "failing", "rival_failing")]
+        ratio = (
+            "–"
+            if row["ratio"] is None
+            else f"{_bare(row['ratio'])} ({_bare(row['ratio_low'])} to {_bare(row['ratio_high'])})"
+        )
+        cells = [
+            f"{row['side']}, {row['rival']}",
+            row["measure"],
+            *shares,
+            _apart(row, "difference_"),
+            _ends(row, "over_languages_"),
+        ]
+        yield f"| {' | '.join([*cells, ratio])} |"
+
+
+def halved_by_language(model: str, measure: str) -> Iterator[str]:
+    """The same of edits and others in each language, as one text: tables of the same page share some of their rows."""
+    found = table("confusion", f"{model}-chosen").filter(
+        pl.col("language") != "all", side="edits", rival="others", measure=measure
+    )
+    lines = []
     for row in found.iter_rows(named=True):
-        apart = " to ".join(f"{row[f'difference_{end}']:+.2f}".replace("-", "−") for end in ("low", "high"))
-        one = row["rivals"] is not None
-        names = [row["language"], *([row["ways"], row["rivals"]] if one else [f"mean of {row['ways']}", ""])]
-        shares = [_bare(row[name]) for name in ("none", "failing", "rival_failing")]
-        ratio = "–" if row["ratio"] is None else _bare(row["ratio"])
-        difference = f"{row['difference']:+.2f}".replace("-", "−")
-        yield f"| {' | '.join([*names, *shares, f'{difference} ({apart})', ratio])} |"
+        shares = [_short(row[name]) for name in ("none", "line", "failing", "rival_failing")]
+        ways = [f"{row[f'{side}way']} ({row[f'{side}tried']})" for side in ("", "rival_")]
+        lines.append(f"| {' | '.join([row['language'], *ways, *shares, _apart(row, 'difference_')])} |")
+    yield "\n".join(lines)
 
 
-def held_out_whole(model: str, side: str, rival: str) -> Iterator[str]:
-    """The rows of `held_out` as one text: tables of the same page share some of their rows."""
-    yield "\n".join(held_out(model, side, rival))
+def _ends(row: Mapping[str, Any], name: str) -> str:
+    low, high = (f"{row[f'{name}{end}']:+.3f}".replace("0.", ".").replace("-", "−") for end in ("low", "high"))
+    return f"{low} to {high}"
+
+
+def _apart(row: Mapping[str, Any], name: str) -> str:
+    at = f"{row['difference']:+.3f}".replace("0.", ".").replace("-", "−")
+    return f"{at} ({_ends(row, name)})"
+
+
+def right_as_a_whole(model: str) -> Iterator[str]:
+    """Per language, answers that fail by the benchmark's line and word rules, and how many of these are right as a whole: all ways, then the unedited model."""
+    found = table("confusion", f"{model}-rule")
+    total = pl.col("failing", "right_as_a_whole").sum()
+    for (language,), answers in found.group_by("language", maintain_order=True):
+        cells = []
+        for some in (answers, answers.filter(condition="none")):
+            for kind in ("line", "word"):
+                row = some.filter(kind=kind).select(total, pl.col("answers").sum()).row(0, named=True)
+                cells.append(f"{row['right_as_a_whole']} of {row['failing']}")
+            cells.append(f"{row['answers']:,}")
+        yield f"| {language} | {' | '.join(cells)} |"
+
+
+def rule_total(model: str) -> pl.DataFrame:
+    """Answers that fail by the line or word rule under any way, and how many of these are right as a whole."""
+    return table("confusion", f"{model}-rule").select(pl.col("failing", "right_as_a_whole").sum())
+
+
+def agreement(model: str) -> pl.DataFrame:
+    """Per task, the share of answers that are the same text at hand and in a server, and the share with the same verdict."""
+    answers = table("confusion", f"{model}-served_answers")
+    rows = []
+    for (task,), some in answers.group_by("task", maintain_order=True):
+        here, there = (some.filter(condition=name) for name in some["condition"].unique(maintain_order=True))
+        if not here.select("source", "question").equals(there.select("source", "question")):
+            raise ValueError(f"{model}: the answers to {task} prompts are not in the same order")
+        verdicts = [answer["kind"].is_null() for answer in (here, there)]
+        rows.append(
+            {
+                "task": task,
+                "texts": (here["answer"] == there["answer"]).mean(),
+                "verdicts": (verdicts[0] == verdicts[1]).mean(),
+            }
+        )
+    return pl.DataFrame(rows)
 
 
 def drawn(model: str) -> Iterator[str]:
