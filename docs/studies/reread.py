@@ -82,6 +82,27 @@ def forcing_shares() -> Iterator[str]:
         yield f"| {' | '.join(cells)} |"
 
 
+def over_targets() -> pl.DataFrame:
+    """Good answers over the ceiling's, the mean over target languages, with Student's t interval over them."""
+    pairs = forced("records").filter(pl.col("source") != "all", pl.col("target") != "all", split="report")
+    rows = []
+    for (family,), some in pairs.group_by("family", maintain_order=True):
+        shares = some.group_by("target", maintain_order=True).agg(pl.col("good_over_ceiling").mean())[
+            "good_over_ceiling"
+        ]
+        half = student.ppf(0.975, len(shares) - 1) * shares.std() / len(shares) ** 0.5
+        rows.append(
+            {
+                "family": family,
+                "targets": len(shares),
+                "good": shares.mean(),
+                "low": shares.mean() - half,
+                "high": shares.mean() + half,
+            }
+        )
+    return pl.DataFrame(rows)
+
+
 def settings() -> Iterator[str]:
     """Success against fluency of the neurons' settings, on the development questions."""
     default = "difference:100, off+set, mean, × 2 to 3, first 16, fading by .85"
@@ -405,6 +426,16 @@ def _areas(study: str) -> pl.DataFrame:
     """Other methods against LAPE over all levels, a row for each language that could be compared but English."""
     found = table(study, "advantages").filter(~pl.col("language").is_in(["en", "mean"]), method="lape", at="area")
     return found.drop_nulls("difference")
+
+
+def spared() -> pl.DataFrame:
+    """What LAVE and the difference from the largest other cost the others over LAPE on Gemma, in each language, over all levels, on every corpus but the one
+    that chose the rules.
+    """
+    studies = ("gemma-3-270m", "gemma-3-270m-reversed", "selection-finalists/documents", "selection-finalists/flores")
+    rules = pl.col("against").is_in(["lave", "difference:against=largest"])
+    found = [_areas(study).filter(rules).with_columns(pl.lit(study).alias("study")) for study in studies]
+    return pl.concat([some.select("study", "against", "language", "difference", "high", "covered") for some in found])
 
 
 @cache
@@ -777,6 +808,11 @@ def _sizes(study: str) -> str:
 def _shared(study: str) -> str:
     every = sum(row["neurons"] for row in _own(study, main=True))
     return f"{every / table(study, 'published')['size'][0]:.2f}"
+
+
+def shared_neurons() -> pl.DataFrame:
+    """How many languages a neuron of Gemma's sets belongs to, on average."""
+    return pl.DataFrame({"languages": [float(_shared(MAIN))]})
 
 
 def _own(study: str, *, main: bool) -> list[dict[str, Any]]:
