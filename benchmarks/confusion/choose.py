@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from scipy.stats import t as student
 from ways import WAYS
 
-from lape.measure.bootstrap import Resamples
 from lape.store.run import read_table, write_table
 
 Floats = NDArray[np.float64]
@@ -136,21 +136,21 @@ class Halvings:
     """The failing shares of the ways that are chosen on one half of the questions, on the other: per side, in each halving and each resample."""
 
     def __init__(self, failures: Failures, halvings: int, resamples: int, seed: int) -> None:
-        self.failures, self.halvings, self.seed = failures, halvings, seed
-        self.resamples = Resamples(len(failures.questions), resamples, seed)
+        self.failures, self.halvings, self.resamples, self.seed = failures, halvings, resamples, seed
         count, random = len(failures.questions), np.random.default_rng((seed, 1))
+        drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
         self.chosen = {side: np.zeros(failures.kl.shape) for side in SIDES}
         """Side -> (languages, ways) how often each was chosen, of twice the number of halvings."""
         shape = (len(failures.languages),)
         self.halved = {side: np.zeros((halvings, *shape)) for side in SIDES}
-        self.drawn = {side: np.zeros((self.resamples.resamples, *shape)) for side in SIDES}
+        self.drawn = {side: np.zeros((resamples, *shape)) for side in SIDES}
         for number in range(halvings):
             for side, (share, ways) in self._halve(np.ones(count), random).items():
                 self.halved[side][number] = share
                 for half in ways:
                     self.chosen[side][np.arange(len(half)), half] += 1
-        for number in range(self.resamples.resamples):
-            for side, (share, _) in self._halve(self.resamples.weights[1 + number], random).items():
+        for number in range(resamples):
+            for side, (share, _) in self._halve(drawn[number].astype(float), random).items():
                 self.drawn[side][number] = share
 
     def _halve(self, weights: Floats, random: np.random.Generator) -> dict[str, tuple[Floats, list[NDArray[np.int64]]]]:
@@ -186,10 +186,10 @@ class Halvings:
                 "failing": halved.mean(),
                 "rival_failing": rivals.mean(),
                 "halvings": self.halvings,
-                "resamples": self.resamples.resamples,
+                "resamples": self.resamples,
                 "seed": self.seed,
             }
-            row |= self._interval("difference", halved.mean() - rivals.mean(), drawn - rivals_drawn)
+            row |= _interval("difference", halved.mean() - rivals.mean(), drawn - rivals_drawn)
             if len(places) == 1:
                 row |= {
                     "way": failures.ways[self.chosen[side][places[0]].argmax()],
@@ -198,25 +198,30 @@ class Halvings:
                     "rival_tried": failures.open[rival][places[0]].sum(),
                 }
             elif (rivals > 0).all() and (rivals_drawn > 0).all():
-                row |= self._interval("ratio", halved.mean() / rivals.mean(), drawn / rivals_drawn)
+                row |= _interval("ratio", halved.mean() / rivals.mean(), drawn / rivals_drawn)
                 row |= dict(zip(("spread_low", "spread_high"), np.percentile(halved / rivals, [5, 95]), strict=True))
             if len(places) > 1:
-                apart = self.drawn[side] - self.drawn[rival]
-                weights = self.resamples.crossed(len(places), self.seed)[1 : 1 + len(apart)]
-                values = self._rows(row["difference"], (apart * weights).mean(1))
-                _, low, high = self.resamples.interval(values, conditions=len(places))
-                row |= {"over_languages_low": low, "over_languages_high": high}
+                half = self._over_languages(self.drawn[side] - self.drawn[rival])
+                row |= {"over_languages_low": row["difference"] - half, "over_languages_high": row["difference"] + half}
             yield row
 
-    def _interval(self, name: str, value: float, drawn: Floats) -> dict[str, Any]:
-        """The value with the percentiles of its draws, as columns of a row."""
-        return self.resamples.named(name, self._rows(value, drawn))
+    def _over_languages(self, differences: Floats) -> float:
+        """Half the 95 % interval of the mean by Student's t, with the languages resampled too: `differences` is (resamples, languages).
 
-    def _rows(self, value: float, drawn: Floats) -> Floats:
-        """(rows,) as `Resamples` takes them. Without the units left out, the ends are plain percentiles: a choice has no smooth derivative."""
-        rows: Floats = np.full(len(self.resamples.weights), np.nan)
-        rows[0], rows[1 : 1 + len(drawn)] = value, drawn
-        return rows
+        One language fewer than there are is drawn, and counts for more (Rao and Wu 1988): so few vary too little otherwise.
+        """
+        count = differences.shape[1]
+        times = np.random.default_rng((self.seed, count)).multinomial(
+            count - 1, np.full(count, 1 / count), size=len(differences)
+        )
+        means = (differences * times).sum(1) / (count - 1)
+        return float(means.std(ddof=1) * student.ppf(0.975, count - 1))
+
+
+def _interval(name: str, value: float, drawn: Floats) -> dict[str, float]:
+    """The value with the 2.5th and 97.5th percentile of its draws, as columns of a row. A choice has no smooth derivative, so nothing is corrected."""
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return {name: value, f"{name}_low": float(low), f"{name}_high": float(high)}
 
 
 def right_as_a_whole(answers: pl.DataFrame) -> pl.DataFrame:
