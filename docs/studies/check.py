@@ -206,7 +206,7 @@ def served() -> list[float]:
 
 
 def figures() -> Iterator[Figure]:
-    readme, paper = "../README.md", "paper.md"
+    paper = "paper.md"
     gemma = f"studies/{GEMMA}/README.md"
     finalists = "studies/selection-finalists/README.md"
     yield Figure("own − others less control", gemma, "104.6 53.1 15.8 91.8 62.9 53.7", lambda: own_more(GEMMA, OTHERS))
@@ -221,9 +221,9 @@ def figures() -> Iterator[Figure]:
     largest = "difference:against=largest"
     documents, flores = "selection-finalists/documents", "selection-finalists/flores"
     yield Figure(
-        "difference from the largest, 160 sentences", readme, "1.7 .73", lambda: mean_and_covered(documents, largest)
+        "difference from the largest, 160 sentences", finalists, "1.7 .73", lambda: mean_and_covered(documents, largest)
     )
-    yield Figure("difference from the largest, FLORES", readme, "2.7 .69", lambda: mean_and_covered(flores, largest))
+    yield Figure("difference from the largest, FLORES", finalists, "2.7 .69", lambda: mean_and_covered(flores, largest))
     yield Figure("FLORES, its interval", finalists, "−2.7 −6.2 .8", lambda: mean_area(flores, largest))
     reversed_ = f"{GEMMA}-reversed"
     yield Figure(
