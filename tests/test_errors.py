@@ -13,7 +13,17 @@ import pytest
 from lape import errors
 from lape.cli import run
 from lape.cli.export import _edits
-from lape.errors import FileError, LapeError, MismatchError, ModelError, OptionError, TextError, foreign, passed_over
+from lape.errors import (
+    FileError,
+    LapeError,
+    MismatchError,
+    MissingLanguageError,
+    ModelError,
+    OptionError,
+    TextError,
+    foreign,
+    passed_over,
+)
 from lape.experiments import claim
 from lape.model.verify import _packs
 from lape.store import files
@@ -23,7 +33,7 @@ from lape.values.space import NeuronSpace
 from support.pages import ROOT
 from support.planted import planted
 
-KINDS = {FileError: OSError, **dict.fromkeys((TextError, ModelError, MismatchError, OptionError), ValueError)}
+KINDS = {FileError: OSError, MissingLanguageError: KeyError, **dict.fromkeys((TextError, ModelError, MismatchError, OptionError), ValueError)}
 
 
 @pytest.mark.parametrize(("kind", "usual"), KINDS.items())
