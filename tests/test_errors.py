@@ -33,7 +33,11 @@ from lape.values.space import NeuronSpace
 from support.pages import ROOT
 from support.planted import planted
 
-KINDS = {FileError: OSError, MissingLanguageError: KeyError, **dict.fromkeys((TextError, ModelError, MismatchError, OptionError), ValueError)}
+KINDS = {
+    FileError: OSError,
+    MissingLanguageError: KeyError,
+    **dict.fromkeys((TextError, ModelError, MismatchError, OptionError), ValueError),
+}
 
 
 @pytest.mark.parametrize(("kind", "usual"), KINDS.items())

@@ -17,7 +17,7 @@ def test_what_is_installed_is_needed_in_silence():
 
 
 def test_every_missing_package_is_named_as_pip_knows_it():
-    said = 'A thing needs no-such-package, nor-this. Type: pip install "lape[lid]"'
+    said = 'A thing needs no-such-package, nor-this. In the folder of lape\'s source, type: pip install ".[lid]"'
     assert lacking("lid", "A thing", "no_such_package", "json", "nor_this") == said
     with pytest.raises(OptionError) as error:
         need("lid", "A thing", "no_such_package", "nor_this")
@@ -32,5 +32,5 @@ def test_lingua_has_another_name_to_pip(monkeypatch):
 @pytest.mark.parametrize("call", [lambda: ranks([1.0, 2.0]), lambda: pearson([1.0], [2.0])])
 def test_statistics_name_their_extra(monkeypatch, call):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
-    with pytest.raises(OptionError, match=r'pip install "lape\[study\]"'):
+    with pytest.raises(OptionError, match=r'pip install "\.\[study\]"'):
         call()

@@ -314,12 +314,12 @@ def test_an_answer_that_repeats_the_prompt_is_said_to():
 
 def test_without_an_identifier_languages_are_named_by_hand(folder, tmp_path, capsys, monkeypatch):
     def missing(_languages):
-        raise OptionError('lape force needs lingua. Type: pip install "lape[lid]"')
+        raise OptionError('lape force needs lingua. Type: pip install ".[lid]"')
 
     monkeypatch.setattr(language_id, "lingua", missing)
     said = said_by(capsys, steer(folder, PROMPT))
     assert said.count("language not identified (needs the extra lid)") == 2
-    refused(capsys, tmp_path, steer(folder, PROMPT, source=()), 'pip install "lape[lid]"', "--from en")
+    refused(capsys, tmp_path, steer(folder, PROMPT, source=()), 'pip install ".[lid]"', "--from en")
 
 
 @pytest.mark.parametrize(

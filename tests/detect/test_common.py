@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lape.detect.common import each, found, languages_of, largest, over_others, short
 from lape.detect import DETECTORS
+from lape.detect.common import each, found, languages_of, largest, over_others, short
 from lape.detect.identify import identify
 from lape.detect.lap import LapOptions
 from lape.errors import OptionError

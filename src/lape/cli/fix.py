@@ -28,9 +28,9 @@ from lape.measure.result import Result
 from lape.model.identity import describe
 from lape.model.load import ModelOptions
 from lape.options import Tokens, flags, separated
+from lape.ship.card import vllm_command
 from lape.ship.export import said_in
 from lape.ship.layout import without_places
-from lape.ship.server import vllm_options
 from lape.store import files
 from lape.store.draft import Draft
 from lape.store.run import read_record
@@ -182,7 +182,7 @@ def _next(found: Result, folder: Path, model: str, wanted: str, line: str) -> No
         place = folder / ADAPTER
         said = said_in(place)
         size = sum(path.stat().st_size for path in place.iterdir() if path.suffix == ".safetensors")
-        serve = f"vllm serve {quote(model)} {vllm_options(said['max_lora_rank'], wanted, str(place))}"
+        serve = vllm_command(model, said["max_lora_rank"], wanted, str(place))
         out.print(
             Text.assemble(("Adapter: ", "bold"), f"{place}, {size / 1000:,.0f} kB; with vLLM: {serve}"), soft_wrap=True
         )

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lape.data.languages import check_tags, tag
-from lape.errors import FileError, MismatchError, MissingLanguageError, OptionError, TextError, warn
+from lape.errors import FileError, MismatchError, MissingLanguageError, OptionError, warn
 from lape.signs import many
 from lape.store import files, shards
 from lape.store.documents import Schema
