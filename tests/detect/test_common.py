@@ -99,7 +99,7 @@ def test_a_detector_stands_for_its_function_and_its_options():
     assert identify(stats, DETECTORS["lap"], per_language=3) == identify(stats, "lap", per_language=3)
     with pytest.raises(OptionError, match="There is no option per_tongue"):
         identify(stats, DETECTORS["lap"], per_tongue=3)
-    with pytest.raises(OptionError, match="Expected .*a function stats -> LanguageNeurons, or a Detector"):
+    with pytest.raises(OptionError, match=r"Expected .*a function stats -> LanguageNeurons, or a Detector"):
         identify(stats, method=3)
 
 
