@@ -133,6 +133,7 @@ def load_proven(model: str, loading: ModelOptions, progress: Progress) -> tuple[
 def load_matching(model: str, loading: ModelOptions, progress: Progress, **made: Any) -> tuple[Any, Any]:
     """`load_proven`. Raises MismatchError for `neurons=…` or `statistics=…` of another model or tokenizer."""
     loaded, tokenizer = load_proven(model, loading, progress)
-    progress("checking that this is the model of the run", 0, None)
+    if made:
+        progress("checking that this is the model of the run", 0, None)
     check_made_with(loaded, tokenizer, **made)
     return loaded, tokenizer

@@ -6,7 +6,8 @@ import glob
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,13 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
         raise FileError(f"{path.parent} is a file. Choose another name.")
 
 
+def refuse_unwritable(folder: Path) -> None:
+    """Refuse a place for a new folder where nothing can be written. Leaves nothing there."""
+    there = next(parent for parent in folder.absolute().parents if parent.exists())
+    with writing(folder), tempfile.TemporaryFile(dir=there):
+        pass
+
+
 def partial(path: Path) -> Path:
     """The name under which a run's folder is filled before it is whole."""
     return path.with_name(path.name + ".partial")
@@ -188,7 +196,12 @@ def same_run(working: Path, ours: dict[str, Any]) -> None:
                 path.unlink()
         write_json(working / STATE, plain)
         return
-    for key, value in plain.items():
+    refuse_other_run(working, theirs, plain)
+
+
+def refuse_other_run(working: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+    """Refuse a folder that is half full of another run, as far as `ours` says which one this is."""
+    for key, value in json.loads(json.dumps(ours, default=str)).items():
         if theirs.get(key) != value:
             there, now = (f"{json.dumps(v, ensure_ascii=False):.600}" for v in _apart(theirs.get(key), value))
             raise FileError(
