@@ -52,6 +52,8 @@ COMMANDS = {
     "run": "run layers --run HERE/run --resamples 50 --out OUT",
 }
 """A command of each verb; HERE stands for the planted folder and OUT for what is written."""
+REFRESHED = ("figures", "report")
+"""Verbs that replace what they made before."""
 CODES = {"fix": 3}
 """Exit codes that are not 0: no adapter makes the planted model write French."""
 WRITING = [verb for verb, command in COMMANDS.items() if "OUT" in command]
@@ -242,6 +244,8 @@ def _without(command: list[str], names: set[str]) -> list[str]:
 
 @writing
 def test_it_replaces_what_is_there_only_when_told(verb, ran, here, capsys):
+    if verb in REFRESHED:
+        pytest.skip("what it makes is derived, and made anew")
     path, out = ran[verb], ran[verb].parent / "x]"
     before = files_of(path)
     capsys.readouterr()

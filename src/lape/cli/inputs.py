@@ -95,6 +95,10 @@ def run_of(model: str, run: Path | None) -> Path:
     """The run's folder whose statistics a verb uses; for sample the demo's, where it is."""
     if run is None:
         run = DEMO if model == "sample" and (DEMO / "stats.safetensors").is_file() else None
+    if run is None and not Path(model).exists() and model != "sample":
+        raise OptionError(
+            f"{model} does not exist here, and no run was named. If it is a run, check its path. If it is a model on the Hub, name a run: --run RUN."
+        )
     if run is None:
         first = f"Make the demo's, {DEMO}, with lape demo, or record one" if model == "sample" else "Record one"
         raise OptionError(
@@ -105,8 +109,18 @@ def run_of(model: str, run: Path | None) -> Path:
     return run
 
 
+def refuse_missing(path: Path) -> None:
+    """Refuse a run or file of neurons that is not there. Raises FileError."""
+    if not path.exists():
+        place = quote(str(path))
+        raise FileError(
+            f"{path} does not exist. Expected a run's folder or a file of neurons. To make a run, type: lape record MODEL --text TAG=PATH --out {place}"
+        )
+
+
 def neurons_of(path: Path, languages: str | None, width: int | None) -> LanguageNeurons:
     """Language neurons from a run, a file, or a published .pth."""
+    refuse_missing(path)
     names = separated(languages) if languages else None
     if path.is_dir() and not (path / "neurons.safetensors").exists():
         raise FileError(f"{path} holds no neurons yet. Type: lape identify {quote(str(path))}")
