@@ -139,7 +139,9 @@ def fix(
             found = search_for(task, loaded, tokenizer, draft.folder, progress=limited.around(report, draft.folder))
         except _TimeIsUp:
             left = steps(task, draft.folder, pace)
-            err.print(f"Stopped by --minutes {minutes:g}. {_outlook(left)} Type the same command to resume.")
+            err.print(
+                f"Stopped by --minutes {minutes:g}. {_outlook(left)} Type the same command to resume.", soft_wrap=True
+            )
             raise SystemExit(STOPPED) from None
         about = {"options": options, "answer": wanted, "avoid": avoid, "keep": kept, **describe(loaded, tokenizer)}
     stats = stats or ActivationStats.load(draft.folder / RUN)

@@ -95,15 +95,11 @@ def run_of(model: str, run: Path | None) -> Path:
     """The run's folder whose statistics a verb uses; for sample the demo's, where it is."""
     if run is None:
         run = DEMO if model == "sample" and (DEMO / "stats.safetensors").is_file() else None
-    if run is None and not Path(model).exists() and model != "sample":
-        raise OptionError(
-            f"{model} does not exist here, and no run was named. If it is a run, check its path. If it is a model on the Hub, name a run: --run RUN."
-        )
     if run is None:
+        there = model == "sample" or Path(model).exists()
+        none = "No run was given" if there else f"{model} does not exist here, and no run was given"
         first = f"Make the demo's, {DEMO}, with lape demo, or record one" if model == "sample" else "Record one"
-        raise OptionError(
-            f"No run was given. {first} (lape record MODEL --text TAG=PATH --out RUN), then name it: --run RUN."
-        )
+        raise OptionError(f"{none}. {first} (lape record MODEL --text TAG=PATH --out RUN), then name it: --run RUN.")
     if not run.exists():
         raise FileError(f"There is no run {run}. Expected a folder that lape record or lape demo made.")
     return run

@@ -187,9 +187,13 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
             object.__setattr__(self, "sets", said)
 
     def __getitem__(self, language: str) -> NeuronSet:
-        if language not in self:
-            raise MissingLanguageError(f"There are no neurons of {language}. Languages here: {', '.join(self.sets)}.")
-        return self.sets[tag(language)]
+        try:
+            standard = tag(language)
+        except TextError as error:
+            raise MissingLanguageError(str(error)) from error
+        if standard not in self.sets:
+            raise MissingLanguageError(f"There are no neurons of {standard}. Languages here: {', '.join(self.sets)}.")
+        return self.sets[standard]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.sets)
