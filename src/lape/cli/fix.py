@@ -125,9 +125,7 @@ def fix(
     stats = None if run is None else ActivationStats.load(run_of(model, run))
     texts = _texts(model, wanted, text, run)
     kept = separated(keep)
-    reading: dict[str, Any] = {"tokens": tokens, "document": document, "column": column}
-    judge: dict[str, Any] = {"words": words, "lid": lid}
-    task = CureTask.prepare(asked, texts, to=wanted, options=options, stats=stats, keep=kept, **reading, **judge)
+    task = CureTask(asked, texts, wanted, options, kept, stats, tokens, document, column, words, lid)
     if (begun := files.state_of(draft.folder)) is not None:
         files.refuse_other_run(draft.folder, begun, task.state())
     with progress() as report:

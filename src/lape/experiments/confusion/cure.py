@@ -95,9 +95,7 @@ def cure(
         ['none', 'prompt', 'adapter', 'both']
     """
     options = given(CureOptions, locals())
-    reading: Any = {"tokens": tokens, "document": document, "column": column}
-    judge: Any = {"words": words, "lid": lid}
-    task = CureTask.prepare(prompts, texts, to=to, options=options, stats=stats, keep=keep, **reading, **judge)
+    task = CureTask(prompts, texts, to, options, keep, stats, tokens, document, column, words, lid)
     return search_for(task, model, tokenizer, Path(folder), progress=progress)
 
 

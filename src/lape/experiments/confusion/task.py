@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -79,57 +79,48 @@ class CureOptions(GenerationOptions):
 
 @dataclass(frozen=True, eq=False)
 class CureTask:
-    """All that a cure is looked for with, but for the model. Make it with `prepare`, which checks it."""
+    """All that a cure is looked for with, but for the model; what each is: `lape.experiments.confusion.cure.cure`.
 
-    to: str
-    first: Sequence[Prompt]
-    """What is asked to choose by."""
-    second: Sequence[Prompt]
-    """What is asked to test what was chosen."""
+    Raises TextError for too few questions and for languages that are missing, OptionError for options that make no sense and for packages that are
+    missing, FileError for the judge's files.
+    """
+
+    prompts: Sequence[Prompt]
     texts: Texts
-    stats: ActivationStats | None
-    """None where they are to be recorded."""
-    keep: Sequence[str]
+    to: str
     options: CureOptions
-    tokens: int
-    document: Literal["file", "line"]
-    column: str
-    words: str | Path | None
-    lid: str | Path | None
+    keep: Sequence[str] = ()
+    stats: ActivationStats | None = None
+    """None where they are to be recorded."""
+    tokens: int = 6000
+    document: Literal["file", "line"] = "file"
+    column: str = "text"
+    words: str | Path | None = None
+    lid: str | Path | None = None
 
-    @classmethod
-    def prepare(
-        cls,
-        prompts: Sequence[Prompt],
-        texts: Texts,
-        *,
-        to: str,
-        options: CureOptions,
-        stats: ActivationStats | None = None,
-        tokens: int = 6000,
-        document: Literal["file", "line"] = "file",
-        column: str = "text",
-        keep: Sequence[str] = (),
-        words: str | Path | None = None,
-        lid: str | Path | None = None,
-    ) -> CureTask:
-        """Check all that needs no model, and halve the questions. The arguments are those of `lape.experiments.confusion.cure.cure`.
+    def __post_init__(self) -> None:
+        to = tag(self.to)
+        asked = [_with_system(prompt, self.options.system) for prompt in self.prompts if prompt.language == to]
+        for name, value in {"to": to, "prompts": asked, "keep": [_kept_name(name, to) for name in self.keep]}.items():
+            object.__setattr__(self, name, value)
+        halves(asked)
+        check_specs(self.options.sets)
+        RecordOptions(tokens=self.tokens, **self.reading)  # refuses what it cannot read by
+        check_languages(to, [*map(tag, self.texts)], "texts")
+        if self.stats is not None:
+            check_languages(to, self.stats.languages, "statistics")
+            neurons_to_raise(self.stats, to, self.options.sets)
+        judge_of(asked, self.lid, self.words)
 
-        Raises TextError for too few questions and for languages that are missing, OptionError for options that make no sense and for packages that are
-        missing, FileError for the judge's files.
-        """
-        to = tag(to)
-        asked = [_with_system(prompt, options.system) for prompt in prompts if prompt.language == to]
-        first, second = halves(asked)
-        kept = [_kept_name(name, to) for name in keep]
-        check_specs(options.sets)
-        RecordOptions(tokens=tokens, document=document, column=column)  # refuses what it cannot read by
-        check_languages(to, [*map(tag, texts)], "texts")
-        if stats is not None:
-            check_languages(to, stats.languages, "statistics")
-            neurons_to_raise(stats, to, options.sets)
-        judge_of(asked, lid, words)
-        return cls(to, first, second, texts, stats, kept, options, tokens, document, column, words, lid)
+    @property
+    def first(self) -> list[Prompt]:
+        """What is asked to choose by."""
+        return halves(self.prompts)[0]
+
+    @property
+    def second(self) -> list[Prompt]:
+        """What is asked to test what was chosen."""
+        return halves(self.prompts)[1]
 
     @property
     def answered(self) -> int:
@@ -137,7 +128,7 @@ class CureTask:
         return max(1, min(MOST_ANSWERED, self.options.candidates // ANSWERED))
 
     @property
-    def reading(self) -> Mapping[str, Any]:
+    def reading(self) -> dict[str, Any]:
         """How the text is read."""
         return {"document": self.document, "column": self.column}
 
@@ -151,7 +142,7 @@ class CureTask:
             "statistics": None if self.stats is None else self.stats.digest,
             "texts": {language: _content(self.texts[language]) for language in self.texts},
             "reading": {**self.reading, "tokens": self.tokens},
-            "prompts": [asdict(prompt) for prompt in (*self.first, *self.second)],
+            "prompts": [asdict(prompt) for prompt in self.prompts],
         }
 
 
