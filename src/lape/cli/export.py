@@ -64,6 +64,8 @@ def export(
 ) -> None:
     """Write the switch: an adapter, or a checkpoint, with which a model writes a language, or does without some, in any engine.
 
+    For answers in the wrong language begin with lape fix: it chooses neurons and strength, and says whether an adapter is worth it.
+
     Parameters
     ----------
     model
