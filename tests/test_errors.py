@@ -21,6 +21,7 @@ from lape.errors import (
     ModelError,
     OptionError,
     TextError,
+    certain,
     foreign,
     passed_over,
 )
@@ -154,3 +155,46 @@ def messages(path: Path) -> list[str]:
         else str(text.value)
         for text in texts
     ]
+
+
+SOURCES = sorted((ROOT / "src" / "lape").rglob("*.py"))
+
+
+def nodes(kind):
+    """Every node of a kind in lape, with its place."""
+    return [
+        (f"{path.relative_to(ROOT)}:{node.lineno}", node)
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, kind)
+    ]
+
+
+def test_nothing_depends_on_an_assertion_which_optimised_python_leaves_out():
+    assert [place for place, _ in nodes(ast.Assert)] == []
+    assert [place for place, node in nodes(ast.Name) if node.id == "__debug__"] == []
+
+
+def test_whatever_may_be_raised_is_not_swallowed_without_a_word():
+    """A handler of every exception raises, hands the error on, or writes a line to the log."""
+
+    def says(handler):
+        raised = any(isinstance(node, ast.Raise) for node in ast.walk(handler))
+        calls = [node for node in ast.walk(handler) if isinstance(node, ast.Call)]
+        logged = any(ast.unparse(call.func).startswith("_log.") for call in calls)
+        handed = any(ast.unparse(argument) == handler.name for call in calls for argument in call.args)
+        return raised or logged or handed
+
+    broad = [
+        (place, handler)
+        for place, handler in nodes(ast.ExceptHandler)
+        if handler.type is None or ast.unparse(handler.type) in ("Exception", "BaseException")
+    ]
+    assert len(broad) > 5
+    assert [place for place, handler in broad if not says(handler)] == []
+
+
+def test_certain_is_checked_in_optimised_python_too():
+    assert certain(0) == 0
+    with pytest.raises(RuntimeError, match="None"):
+        certain(None)

@@ -18,7 +18,8 @@ from lape.cli import run
 from lape.values.space import NeuronSpace
 from support import child
 from support.made import made_stats
-from support.planted import LANGUAGES, planted_folder
+from support.planted import LANGUAGES, planted_folder, word
+from support.worded import judged_by_words, prompts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -36,8 +37,13 @@ COMMANDS = {
     f" --candidates 2 --resamples 50 --families none neurons ceiling{TWO}{EVALUATION} --device cpu --out OUT",
     "study": f"study HERE/model{EACH.format('text', '')}{PARALLEL} --parts layers,perplexity,overlap --tokens 250 --resamples 50 --draws 1"
     " --device cpu --out OUT",
+    "confusion": "confusion HERE/model --prompts HERE/mine.jsonl --new-tokens 4 --device cpu --out OUT",
+    "fix": f"fix HERE/model --answer fr --avoid en --prompts HERE/mine.jsonl{EACH.format('text', '')} --strengths 20 --sets difference:4"
+    " --new-tokens 6 --repetition-penalty 1 --device cpu --out OUT",
 }
 """HERE stands for the planted folder, and OUT for what is written."""
+CHANGES = ("open", "os.rename")
+"""Steps that write a file, or put it in its place."""
 LAST = 12
 """Steps at the end of a command, where a result is put in its place: a kill before each is tried."""
 
@@ -47,6 +53,9 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = planted_folder(tmp_path_factory.mktemp("kills"))
     for seed in range(2):  # 18 MB each, so that they are not written in a moment
         made_stats(seed, space=NeuronSpace.dense(4, 20_000), sums=True).save(folder / f"{seed}.safetensors")
+    asked = [(f"{one.text} {word(language, 5)}", language) for one in prompts() for language in LANGUAGES]
+    lines = [json.dumps({"prompt": text, "language": language}) for text, language in asked]
+    (folder / "mine.jsonl").write_text("\n".join(lines) + "\n")
     return folder
 
 
@@ -68,8 +77,8 @@ class Killed:
     out: Path
     """The folder that holds the result, and nothing else in the end."""
     whole: dict[str, bytes]
-    steps: int = 0
-    """Changes of that folder which the command makes: see `child.command`."""
+    events: tuple[str, ...] = ()
+    """Changes of that folder which the command makes, its steps: see `child.command`."""
     seconds: float = 0.0
     kills: int = 0
     """Those that left something."""
@@ -82,7 +91,11 @@ class Killed:
         began = time.monotonic()
         self.end()
         self.seconds = time.monotonic() - began
-        self.steps = int(self._said.with_suffix(".steps").read_text())
+        self.events = tuple(json.loads(self._said.with_suffix(".steps").read_text()))
+
+    @property
+    def steps(self) -> int:
+        return len(self.events)
 
     @property
     def _said(self) -> Path:
@@ -169,6 +182,8 @@ def killed(forked: Any, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         out.mkdir()
         words = COMMANDS[name].replace("HERE", str(here)).replace("OUT", str(out / "x")).split()
         monkeypatch.setattr("sys.argv", ["lape", *words])
+        if words[0] in child.JUDGED:
+            judged_by_words(monkeypatch)
         assert run(words) == 0
         whole = contents(out)
         shutil.rmtree(out)
@@ -178,7 +193,7 @@ def killed(forked: Any, here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     return make
 
 
-@pytest.mark.parametrize("name", ["record", "perplexity", "study"])
+@pytest.mark.parametrize("name", ["record", "perplexity", "study", "confusion", "fix"])
 def test_killed_twice_a_run_ends_with_the_same_bytes(killed: Any, name: str) -> None:
     one = killed(name)
     one.kill_before(one.steps // 2)
@@ -194,6 +209,21 @@ def test_a_study_does_not_go_on_with_what_another_recorded(here: Path, tmp_path:
     words = COMMANDS["study"].replace("perplexity,overlap", "layers") + " --record-tokens 300"
     assert run(words.replace("HERE", str(here)).replace("OUT", str(tmp_path / "x")).split()) == 0
     assert json.loads((tmp_path / "x" / "recorded" / "run.json").read_text())["options"]["tokens"] == 300
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", ["record", "confusion", "fix"])
+def test_killed_before_twenty_of_its_writes_and_renames_a_command_ends_with_the_same_bytes(
+    killed: Any, name: str
+) -> None:
+    one = killed(name)
+    changes = [step for step, event in enumerate(one.events, 1) if event in CHANGES]
+    steps = sorted({changes[k * (len(changes) - 1) // 24] for k in range(25)})
+    assert len(steps) >= 20
+    for step in steps:
+        one.kill_before(step)
+        if contents(one.out):
+            one.end()
 
 
 @pytest.mark.soak

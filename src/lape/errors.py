@@ -6,6 +6,9 @@ import pickle
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class LapeError(Exception):
@@ -85,6 +88,13 @@ class passed_over:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
         return kind is not None and issubclass(kind, self.kinds) and not issubclass(kind, LapeError)
+
+
+def certain(value: T | None) -> T:
+    """A value that cannot be None here, since the caller made sure. Raises RuntimeError where it is: a mistake in lape, also under `python -O`."""
+    if value is None:
+        raise RuntimeError("a value is None where lape made sure that it is not")
+    return value
 
 
 def told(error: BaseException) -> str:

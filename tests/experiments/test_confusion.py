@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -559,6 +560,49 @@ def test_a_server_that_cannot_be_asked_so_is_refused():
     broken = {"/v1/chat/completions": (200, {"choices": []})}
     with serving(Fake(replies=broken)) as fake, pytest.raises(OptionError, match="something else than a completion"):
         served_confusion(fake.url, one, served=BASE, words=_words())
+
+
+def asked_of(fake):
+    return [body["messages"][-1]["content"] for path, body, _ in fake.seen if path.endswith("completions")]
+
+
+def test_a_server_that_fails_at_one_answer_loses_no_other(tmp_path):
+    """It is greedy, so that it fails on the same prompt each time; without that prompt the run goes on and ends."""
+    prompts = [Prompt(f"Question {k}?", "fr", "", "mine", f"mine {k}") for k in range(40)]
+    how = {"words": _words(), "batch": 1, "resamples": 20, "served": BASE, "folder": tmp_path}
+    bad = lambda prompt, _: {"no": "text"} if prompt == "Question 38?" else FR  # noqa: E731
+    with serving(Fake(says=bad)) as fake:
+        for _ in range(3):
+            with pytest.raises(OptionError, match=r"asked: 'Question 38\?'.*kept in .*asks only what is left"):
+                served_confusion(fake.url, prompts, **how)
+        rest = [replace(one, question=f"other {k}") for k, one in enumerate(prompts) if k != 38]
+        found = served_confusion(fake.url, rest, **how)
+        assert found["confused_answers"]["prompt"].to_list() == [one.text for one in rest]
+        times = Counter(asked_of(fake))
+        assert times.pop("Question 38?") == 3
+        assert set(times.values()) == {1}, "nothing that was answered is asked again"
+        with pytest.raises(FileError, match="in which options was"):
+            served_confusion(fake.url, rest, **how, new_tokens=5)
+
+
+def test_half_a_character_in_an_answer_loses_nothing(tmp_path):
+    prompts = [Prompt(f"Question {k}?", "fr", "", "mine", str(k)) for k in range(6)]
+    with serving(Fake(says=lambda prompt, _: f"{FR} \ud83d" if "3" in prompt else FR)) as fake:
+        found = served_confusion(fake.url, prompts, served=BASE, words=_words(), resamples=20, folder=tmp_path)[
+            "confused_answers"
+        ]
+    assert found["answer"].to_list() == [FR if k != 3 else f"{FR} \ufffd" for k in range(6)]
+
+
+def test_a_prompt_that_comes_twice_is_asked_twice(tmp_path):
+    twice = [Prompt("Why?", "fr", question="a"), Prompt("Why?", "fr", question="b")]
+    numbered = Fake(says=lambda *_: FR, noise=lambda _, number: f" {number}")
+    with serving(numbered) as fake:
+        how = {"words": _words(), "batch": 1, "resamples": 20, "served": BASE, "folder": tmp_path}
+        first = served_confusion(fake.url, twice, **how)["confused_answers"]["answer"].to_list()
+        assert len(set(first)) == 2
+        assert served_confusion(fake.url, twice, **how)["confused_answers"]["answer"].to_list() == first
+        assert len(asked_of(fake)) == 2
 
 
 def test_an_adapter_answers_as_it_would_be_served_and_belongs_to_the_run(tmp_path):

@@ -323,7 +323,7 @@ def test_an_adapter_is_read_as_it_was_written(tmp_path):
             lora.read(folder)
     (folder / lora.CONFIG).write_text(json.dumps(config))
     with pytest.raises(MismatchError, match="Expected an adapter of this model"):
-        lora.check_fits(tiny("llama"), parts, folder)
+        lora.read_for(tiny("llama"), folder)
     (folder / lora.WEIGHTS).write_bytes(b"nothing")
     with pytest.raises(FileError, match="holds no adapter that can be read"):
         lora.read(folder)

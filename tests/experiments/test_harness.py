@@ -404,11 +404,9 @@ def command(saved, tasks, *more, names="choose"):
             "--limit", "20", "--device", "cpu", "--resamples", "50", *more]  # fmt: skip
 
 
-def test_the_verb_writes_tables_and_shows_them(saved, tasks, capfd, monkeypatch):
-    monkeypatch.chdir(saved)  # no repository of git
+def test_the_verb_writes_tables_and_shows_them(saved, tasks, capfd):
     assert run(command(saved, tasks, "--languages", "fr,en", "--steer")) == 0
-    said, told = capfd.readouterr()
-    assert "fatal" not in told
+    said, _ = capfd.readouterr()
     folder = saved / "run" / "eval"
     assert {path.name for path in folder.iterdir()} == {"tasks.parquet", "documents.parquet", "run.json"}
     table = pl.read_parquet(folder / "tasks.parquet")

@@ -23,6 +23,7 @@ from lape.values.neurons import NeuronSet
 from lape.values.space import NeuronSpace
 from lape.values.stats import ActivationStats
 from support.brute import assert_near, lively, logits_of, some_texts, tokenizer_of
+from support.gguf_file import write_gguf
 from support.tiny import tiny
 from support.zoo.table import KINDS
 from support.zoo.written import build
@@ -247,45 +248,6 @@ def has_gradients(linear):
 # GGUF files
 
 
-def write_gguf(model, path):
-    """A Llama as a GGUF file, its MLPs in 8 bits; what the file's weights are is written back into the model."""
-    package = pytest.importorskip("gguf")
-    config, kinds = model.config, package.GGMLQuantizationType
-    heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
-    file = package.GGUFWriter(str(path), "llama")
-    file.add_context_length(config.max_position_embeddings)
-    file.add_embedding_length(config.hidden_size)
-    file.add_block_count(config.num_hidden_layers)
-    file.add_feed_forward_length(config.intermediate_size)
-    file.add_head_count(config.num_attention_heads)
-    file.add_head_count_kv(config.num_key_value_heads)
-    file.add_layer_norm_rms_eps(config.rms_norm_eps)
-    file.add_rope_freq_base(10_000.0)
-    file.add_rope_dimension_count(config.hidden_size // config.num_attention_heads)
-    file.add_vocab_size(config.vocab_size)
-    file.add_tokenizer_model("llama")
-    file.add_token_list([f"<0x{i - 4:02X}>" if 4 <= i < 260 else f"▁t{i}" for i in range(config.vocab_size)])
-    file.add_token_scores([0.0] * config.vocab_size)
-    file.add_token_types([1] * config.vocab_size)
-    file.add_bos_token_id(1)
-    file.add_eos_token_id(2)
-    file.add_unk_token_id(3)
-    names = package.get_tensor_name_map(package.MODEL_ARCH.LLAMA, config.num_hidden_layers)
-    for name, weight in model.state_dict().items():
-        kind = kinds.Q8_0 if ".mlp." in name else kinds.F32
-        packed = package.quants.quantize(weight.numpy(), kind)
-        weight.copy_(torch.from_numpy(package.quants.dequantize(packed, kind).copy()))
-        module, _, own = name.rpartition(".")
-        if module.rsplit(".")[-1] in heads:  # the format interleaves the halves of each head
-            packed = packed.reshape(heads[module.rsplit(".")[-1]], 2, -1, packed.shape[-1]).swapaxes(1, 2)
-            packed = packed.reshape(weight.shape).copy()
-        file.add_tensor(f"{names.get_name(module)}.{own}", packed, raw_dtype=kind)
-    file.write_header_to_file()
-    file.write_kv_data_to_file()
-    file.write_tensors_to_file()
-    file.close()
-
-
 def test_a_gguf_file_is_unpacked_once_and_anew_where_it_changed(tmp_path, monkeypatch):
     """What is read is the same in every bit, whether it was unpacked now, before, or where there is no room to keep it."""
     monkeypatch.setenv("LAPE_CACHE", str(tmp_path / "cache"))
@@ -320,24 +282,6 @@ def test_a_gguf_file_is_unpacked_once_and_anew_where_it_changed(tmp_path, monkey
     with pytest.raises((ModelError, struct.error)):  # as without a cache
         load(path, device="cpu")
     assert not list((tmp_path / "cache").rglob("*.partial"))
-
-
-def test_while_a_file_is_unpacked_its_header_is_read_once_and_holds_the_same(tmp_path):
-    write_gguf(tiny("llama", torch.float32, hidden_size=64, intermediate_size=128), tmp_path / "tiny.gguf")
-    package = pytest.importorskip("gguf")
-    usual = package.GGUFReader
-    expected = usual(tmp_path / "tiny.gguf")
-    with gguf.header_read_once():
-        found = package.GGUFReader(tmp_path / "tiny.gguf")
-        assert package.GGUFReader(str(tmp_path / "tiny.gguf")) is found
-    assert package.GGUFReader is usual
-    assert {name: field.contents() for name, field in found.fields.items()} == {
-        name: field.contents() for name, field in expected.fields.items()
-    }
-    assert all(
-        (a.name, a.data.tobytes()) == (b.name, b.data.tobytes())
-        for a, b in zip(found.tensors, expected.tensors, strict=True)
-    )
 
 
 def test_a_gguf_file_is_its_unpacked_weights(tmp_path, monkeypatch):

@@ -28,6 +28,7 @@ from support.brute import (
     sums_of,
     tokenizer_of,
 )
+from support.made import same_tensors
 from support.tiny import LAYERS
 from support.zoo.table import KINDS
 from support.zoo.written import build
@@ -290,6 +291,14 @@ def test_a_missing_text_leaves_nothing_behind(texts, tmp_path):
         run({**texts, "de": str(tmp_path / "missing.txt")}, tmp_path / "deep" / "run")
     assert names_in(tmp_path) <= {"en.txt", "fr.txt", "deep"}
     assert not (tmp_path / "deep").exists() or not names_in(tmp_path / "deep")
+
+
+@pytest.mark.parametrize("text", ["." * 3000, "🙂" * 900, "\0" * 900], ids=["points", "emoji", "zeros"])
+def test_a_text_without_letters_or_digits_is_recorded_as_any_other(text, tmp_path):
+    texts = {"en": Documents([text]), "fr": Documents(some_texts(9))}
+    stats = record(model_of("llama"), tokenizer_of(), texts, out=tmp_path / "run")
+    assert stats["en"].tokens.sum() > 0
+    assert same_tensors(stats, record(model_of("llama"), tokenizer_of(), texts))
 
 
 def test_an_empty_text_is_refused_and_leaves_nothing_behind(texts, tmp_path):

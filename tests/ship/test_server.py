@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lape.errors import LapeWarning, MismatchError, OptionError
-from lape.ship.server import FIRST, KEY, Local, agreement, ask_server
+from lape.ship.server import FIRST, KEY, Answering, Local, agreement, ask_server
 from support.serving import ADAPTER, BASE, ENGINES, Fake, serving
 
 PROMPTS = ["Why is the sky blue?", "How are you?", "What is bread?", "Who was Ada?"]
@@ -195,6 +195,28 @@ def test_a_server_that_cannot_be_used_is_said_so(replies: Any, why: str, start: 
         ask(fake)
     assert fake.url in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [5, True, ["a"], {"text": "a"}, [{"type": "image_url", "image_url": {}}], [{"type": "text"}], [{"type": "text", "text": 5}], [[]]],
+)  # fmt: skip
+@pytest.mark.parametrize("bare", [False, True])
+def test_content_that_is_no_text_is_refused_and_not_taken_for_an_answer(content: Any, bare: bool, start: Start) -> None:
+    choice = {"message": {"content": content}, "text": content}
+    fake = start(replies=dict.fromkeys(("/v1/chat/completions", "/v1/completions"), (200, {"choices": [choice]})))
+    with pytest.raises(OptionError, match="Expected text, or a list of parts with text"):
+        ask(fake, bare=bare)
+    with pytest.raises(OptionError, match="Expected text, or a list of parts with text"):
+        Answering.at(fake.url, BASE).answer([{"role": "user", "content": "Hi"}])
+
+
+def test_an_answer_in_parts_is_their_text_and_half_a_character_is_replaced(start: Start) -> None:
+    parts = [{"type": "text", "text": "Le ciel "}, {"type": "text", "text": "est bleu \ud83d"}]
+    fake = start(replies={"/v1/chat/completions": (200, {"choices": [{"message": {"content": parts}}]})})
+    assert ask(fake, prompts=["Hi"]).answers[0].base == "Le ciel est bleu \ufffd"
+    answer, thought, _ = Answering.at(fake.url, BASE).answer([{"role": "user", "content": "Hi"}])
+    assert (answer, thought) == ("Le ciel est bleu \ufffd", None)
 
 
 def test_a_server_that_is_not_there_is_said_so() -> None:

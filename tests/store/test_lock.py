@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -64,3 +65,29 @@ def test_a_lock_of_a_process_that_was_killed_when_all_was_in_place_goes_with_the
     with pytest.raises(FileError, match="overwrite=True"):
         refuse_existing(tmp_path / "run", overwrite=False)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_threads_take_and_release_one_lock_at_once(tmp_path):
+    """One process does not lock itself out, whichever of its threads asks; in the end nothing is locked or left."""
+    failed = []
+
+    def take():
+        try:
+            for _ in range(200):
+                with Lock(tmp_path / "run"):
+                    pass
+        except (FileError, KeyError) as error:
+            failed.append(error)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=take) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert failed == []
+    assert not list(tmp_path.iterdir())

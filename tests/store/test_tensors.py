@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -58,11 +59,19 @@ def test_whether_a_name_is_there_is_known_without_reading(path, monkeypatch):
     assert "x" not in some
 
 
-def test_files_without_a_seal_are_read_unless_they_must_have_one(path):
+def test_files_without_a_seal_are_refused(path):
     save_file(TENSORS, path, metadata={"lape": '{"kind": "things", "n": 1}'})
-    assert read(path).keys() == TENSORS.keys()
-    with pytest.raises(FileError, match="damaged"):
-        TensorFile(path, "things", sealed=True)
+    with pytest.raises(FileError, match=r"is damaged: its header holds lape, not lape, seal, sha256"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    "empty", [torch.from_numpy(np.unique(np.empty(0, np.int64))), torch.empty(0, 3).T, torch.empty(3, 0)]
+)
+def test_tensors_without_numbers_are_written_and_read(tmp_path, empty):
+    write_tensors(tmp_path / "empty.safetensors", {"a": empty}, {"kind": "things", "n": 1})
+    again = read(tmp_path / "empty.safetensors")["a"]
+    assert (again.shape, again.dtype) == (empty.shape, empty.dtype)
 
 
 def test_laws_are_asked_of_what_is_read_and_headers_of_their_types(path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -10,17 +11,21 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pytest
 import torch
 
 import lape
 from lape.cli import run
+from support.worded import judged_by_words
 
+JUDGED = ("confusion", "fix")
+"""Commands whose answers are judged by the planted model's words."""
 STEPS = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "open"}
 """What Python is audited for that changes a folder."""
 
 
 def command(words: Sequence[str], watched: Path, said: Path, last: int = 0) -> None:
-    """Run a command and die just before its `last` change of files in `watched`; with 0, write to `said`.steps how many there were.
+    """Run a command and die just before its `last` change of files in `watched`; with 0, write to `said`.steps which there were.
 
     `said`: a file that gets what it prints. Each change is a step: a file is opened to be written, renamed or removed, a folder made
     or removed.
@@ -30,19 +35,20 @@ def command(words: Sequence[str], watched: Path, said: Path, last: int = 0) -> N
     with said.open("wb") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    steps = 0
+    if words[0] in JUDGED:
+        judged_by_words(pytest.MonkeyPatch())
+    steps: list[str] = []
 
     def step(event: str, args: tuple[Any, ...]) -> None:
-        nonlocal steps
         if event in STEPS and _changes(event, args, str(watched)):
-            steps += 1
-            if steps == last:
+            steps.append(event)
+            if len(steps) == last:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(step)
     code = run(list(words))
     if not last:
-        said.with_suffix(".steps").write_text(str(steps))
+        said.with_suffix(".steps").write_text(json.dumps(steps))
     sys.exit(code)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -29,7 +30,7 @@ class Fake:
     """Prompt -> whether the adapter acts where a request asks for it."""
     says: Callable[[str, bool], str] = lambda prompt, acts: f"{'réponse à' if acts else 'answer to'} {prompt}"
     """Prompt, and whether the adapter acts -> the answer."""
-    noise: Callable[[str, int], str] = lambda *_: ""
+    noise: Callable[[str, int], str] | None = None
     """What is added to an answer: of the prompt, and how many requests came before."""
     keeps: bool = False
     """Of llama.cpp: whether it goes on from what it kept of a prompt, whichever adapter that was under."""
@@ -38,6 +39,8 @@ class Fake:
     loras: tuple[str, ...] = ("adapters/to-fr.gguf", "adapters/to-de.gguf")
     replies: Mapping[str, Any] = field(default_factory=dict)
     """Path -> (status, JSON), or bytes that are sent as they are, in place of its own."""
+    drips: float = 0.0
+    """Seconds between single bytes that follow bytes of `replies`, for as long as the other side listens; 0: none follow."""
     root: str | None = None
     """Where it says that the adapter lies."""
     url: str = ""
@@ -80,7 +83,8 @@ class Fake:
         if self.keeps and body.get("cache_prompt", True):
             acts = self.kept.get(prompt, acts)
         self.kept[prompt] = acts
-        answer = self.says(prompt, acts) + self.noise(prompt, len(self.seen))
+        answer = self.says(prompt, acts)
+        answer = answer + self.noise(prompt, len(self.seen)) if self.noise else answer
         return 200, said(answer, chat=chat)
 
     def asked_for(self, body: dict[str, Any]) -> bool:
@@ -107,7 +111,11 @@ def serving(fake: Fake) -> Iterator[Fake]:
                 reply = fake.post(self.path, body) if self.command == "POST" else fake.get(self.path)
             fake.seen.append((self.path, body, dict(self.headers)))
             if isinstance(reply, bytes):
-                self.wfile.write(reply)
+                with suppress(OSError):  # whoever asked has gone
+                    self.wfile.write(reply)
+                    while fake.drips:
+                        self.wfile.write(b" ")
+                        time.sleep(fake.drips)
                 return
             status, value = reply
             data = json.dumps(value).encode()

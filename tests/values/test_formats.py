@@ -12,7 +12,7 @@ from lape.data.texts import Documents
 from lape.errors import FileError, MismatchError, OptionError
 from lape.recording.record import record
 from lape.store import files
-from lape.store.tensors import TensorFile, write_tensors
+from lape.store.tensors import TensorFile, packed, write_tensors
 from lape.values.quantity import WRITTEN, Quantity, described
 from lape.values.stats import FORMAT, KIND, ActivationStats, merge
 from support.brute import model_of, some_texts, tokenizer_of
@@ -37,19 +37,12 @@ PARTS = [  # name, type, shape, numbers: as a file of format 1 has them
 
 
 def bytes_of_format_1(**changes) -> bytes:
-    """A safetensors file written number by number."""
-    numbers, places = b"", {"__metadata__": {"lape": json.dumps({**HEAD, **changes})}}
-    for name, code, shape, values in PARTS:
-        dtype = torch.int64 if code == "I64" else torch.float64
-        data = b"".join(
-            torch.tensor(value, dtype=dtype).view(torch.int64).item().to_bytes(8, "little", signed=True)
-            for value in values
-        )
-        places[name] = {"dtype": code, "shape": shape, "data_offsets": [len(numbers), len(numbers) + len(data)]}
-        numbers += data
-    head = json.dumps(places).encode()
-    head += b" " * (-len(head) % 8)
-    return len(head).to_bytes(8, "little") + head + numbers
+    """A file of format 1."""
+    tensors = {
+        name: torch.tensor(values, dtype=torch.int64 if code == "I64" else torch.float64).reshape(shape)
+        for name, code, shape, values in PARTS
+    }
+    return packed(tensors, {**HEAD, **changes})
 
 
 @pytest.fixture

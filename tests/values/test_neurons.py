@@ -371,6 +371,7 @@ def test_names_or_a_width_that_do_not_fit_are_refused(tmp_path, languages, width
         [[torch.tensor([0])], []],
         [[torch.tensor([-1])]],
         [[torch.tensor([0.5])]],
+        [[torch.ones(3, dtype=torch.int64, device="meta")]],
     ],
     ids=repr,
 )

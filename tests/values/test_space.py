@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lape.errors import OptionError
+from lape.errors import FileError, OptionError
 from lape.values.space import NeuronSpace
 
 LAW = settings(deadline=None, max_examples=40)
@@ -131,3 +131,36 @@ def test_an_unknown_layer_or_expert_is_refused(layer, expert):
 def test_a_space_cannot_be_changed():
     with pytest.raises(AttributeError):
         NeuronSpace.dense(2, 5).stretches = ()
+
+
+@pytest.mark.parametrize(
+    "stretches",
+    [
+        [[0, 0, 4], [1, 1, 4], [2, 2, 4]],
+        [[0, 1, 4]],
+        [[0, 0, 4], [0, 2, 4]],
+        [[0, 1, 4], [0, 0, 4]],
+        [[0, 0, 4], [1, 0, 4], [1, 2, 4]],
+        [[1, None, 4], [0, None, 4]],
+        [[-1, None, 4]],
+        [[0, -1, 4]],
+        [[0, None, 0]],
+        [[0, None, 2**40]],
+        [[0, None, 1.5]],
+        [[0, None, True]],
+        [[0, None]],
+        [],
+    ],
+)
+def test_a_space_that_no_model_has_is_refused(stretches):
+    with pytest.raises(FileError, match="The space"):
+        NeuronSpace.from_json(stretches)
+
+
+def test_a_layer_may_hold_several_dense_mlps_and_experts_twice():
+    for stretches in (
+        [[0, None, 4], [0, None, 4], [0, None, 4]],
+        [[0, None, 4], [0, 0, 2], [0, 1, 2], [0, None, 3]],
+        [[0, 0, 2], [0, 1, 2], [0, 0, 2]],
+    ):
+        assert NeuronSpace.from_json(stretches).to_json() == stretches

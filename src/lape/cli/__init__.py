@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import logging
 import os
 import re
 import sys
@@ -81,7 +82,10 @@ def _docstring(verb: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line. Exit code 2, and one paragraph on stderr, for anything a user can mend."""
+    """Run the command line, whose process this is. Exit code 2, and one paragraph on stderr, for anything a user can mend."""
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")  # other libraries' bars are noise in a file
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns in every layer of every pass
     sys.exit(run(list(sys.argv[1:] if arguments is None else arguments)))
 
 
@@ -91,8 +95,6 @@ def run(arguments: list[str]) -> int:
 
     from lape.cli.common import err
 
-    if not err.is_terminal:
-        os.environ.setdefault("TQDM_DISABLE", "1")  # other libraries' bars are noise in a file
     code, flags = 2, dict[str, str]()
     try:
         verbs = app()

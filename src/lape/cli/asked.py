@@ -48,7 +48,7 @@ def read_questions(file: Path) -> list[Question]:
     if not file.is_file():
         raise FileError(f"There is no file {file}. Expected a text file of prompts, one per line, or a .jsonl file.")
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8").split("\n")  # other line ends may stand within JSON's text
     except UnicodeDecodeError as error:
         raise FileError(f"{file} is not UTF-8 text. Expected prompts, one per line.") from error
     if file.suffix != ".jsonl":
@@ -60,7 +60,7 @@ def _question(line: str, where: str) -> Question:
     """A line of a .jsonl file: a prompt, its object, or messages."""
     try:
         found = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise TextError(f'{where} is not JSON. Expected {{"prompt": "…"}} or {{"messages": […]}}.') from error
     if isinstance(found, dict) and "messages" not in found:
         found = found.get("prompt")

@@ -29,6 +29,7 @@ from rich.progress import (
 from rich.segment import Segment
 from rich.text import Text
 
+from lape.progress import span, state_of
 from lape.signs import many, visible
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ def progress() -> Iterator[Report]:
         last = done == total and now - began >= EVERY  # the end of what was told of
         if done > known and (last or now - before >= EVERY):
             told[task] = now, done, began
-            err.print(_line(task, done, total, (done - known) / max(now - before, 1e-9)))
+            err.print(state_of(task, done, total, (done - known) / max(now - before, 1e-9)))
 
     with bar, closing(doing):
         _shown.append(bar)
@@ -221,16 +222,6 @@ class _Rate(ProgressColumn):
         return Text(f"{task.speed:,.0f}/s" if task.speed and task.speed >= 1 else "")
 
 
-def _line(task: str, done: int, total: int | None, rate: float) -> str:
-    """What is done, how fast, and how long it will take."""
-    parts = [f"{task}: {done:,}" + (f" of {total:,}" if total else "")]
-    if rate >= 1:
-        parts.append(f"{rate:,.0f} per second")
-    if rate > 0 and total and total > done:
-        parts.append(f"{span((total - done) / rate)} left")
-    return ", ".join(parts)
-
-
 def written(target: Path, notes: Sequence[str] = ()) -> None:
     """The last lines of a verb: what is to be said of how it came out, and where the result is."""
     for note in notes:
@@ -267,12 +258,3 @@ def provenance(verb: str, *used: LanguageNeurons | ActivationStats, **values: An
             for name, value in values.items()
         },
     }
-
-
-def span(seconds: float) -> str:
-    """A time as people read it."""
-    if seconds < 90:
-        return f"{max(seconds, 1):.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import polars as pl
 from rich.text import Text
 
-from lape.cli.common import err, out, progress, provenance, span, written
+from lape.cli.common import err, out, progress, provenance, written
 from lape.cli.flags import FLAGS, Out, Several, Switch
 from lape.cli.inputs import LOADING, Loading, load_matching, recorded_texts, run_of, texts_of
 from lape.cli.tables import rows_table
@@ -33,7 +33,7 @@ from lape.measure.result import Result
 from lape.model.identity import describe
 from lape.model.load import ModelOptions
 from lape.options import Tokens, flags, separated
-from lape.progress import Progress
+from lape.progress import Progress, span
 from lape.ship.card import is_gguf, vllm_command
 from lape.ship.export import said_in
 from lape.ship.layout import without_places

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
-from lape.cli.common import err, out, span
+from lape.cli.common import err, out
 from lape.cli.flags import FLAGS
+from lape.progress import span
 from lape.recording.plan import PlanOptions
 from lape.recording.plan import plan as made
 

@@ -13,12 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from torch import distributed
 
-from lape.cli.common import err, out, progress, span
+from lape.cli.common import err, out, progress
 from lape.cli.flags import FLAGS, Out, Several, Switch
 from lape.cli.inputs import LOADING, Loading, load_proven, texts_of, tuned_of
-from lape.data import contamination
-from lape.errors import warn
-from lape.model.load import ModelOptions
+from lape.progress import span
 from lape.recording import observers
 from lape.recording.engine import RecordOptions
 from lape.recording.engines import ray
@@ -28,7 +26,6 @@ from lape.recording.run import already
 from lape.signs import many
 from lape.store import files, shards
 from lape.store.lock import Lock
-from lape.store.run import read_record
 
 if TYPE_CHECKING:
     from lape.values.stats import ActivationStats
@@ -70,9 +67,6 @@ def record(
     files.refuse_existing(to, overwrite)
     texts = texts_of(text)
     checkpoints = tuned_of(tuned or ())
-    if contamination.available():
-        for warning in contamination.warnings(texts, rule=options.document, column=options.column):
-            warn(warning)
     with Lock(to) if first else nullcontext():  # another process that records there is named before a model is loaded
         done = already(to)
     if done:
@@ -82,24 +76,17 @@ def record(
         )
     started = time.perf_counter()
     with progress() as report:
-        how: dict[str, Any] = {"out": to, "overwrite": overwrite, "progress": report}
+        about = {"command": sys.argv[1:], "loading": dataclasses.asdict(loading)}  # for verbs that go on from the run
+        how: dict[str, Any] = {"out": to, "overwrite": overwrite, "about": about, "progress": report}
         if cluster.engine == "ray":
             observers.refuse("ray", options, tuned=bool(checkpoints))
             stats = ray.record(model, texts, **vars(options), loading=loading, cluster=cluster, **how)
         else:
             loaded, tokenizer = load_proven(model, loading, report)
             stats = run(loaded, tokenizer, texts, **vars(options), tuned=checkpoints, **how)
-    if first:
-        _note(to, loading)
     if loading.tensor_parallel:
         distributed.destroy_process_group()
     _say(stats, to, time.perf_counter() - started)
-
-
-def _note(to: Path, loading: ModelOptions) -> None:
-    """Keep in run.json what was typed, and how the model was loaded, for verbs that go on from the run."""
-    kept = {"command": sys.argv[1:], "loading": dataclasses.asdict(loading)}
-    files.write_json(to / "run.json", {**read_record(to), **kept})
 
 
 def _say(stats: ActivationStats, to: Path, seconds: float) -> None:

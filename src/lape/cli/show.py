@@ -44,7 +44,11 @@ def show(
 
     found = neurons_of(neurons, languages, width)
     saved = beside(neurons, f"{'neurons' if neurons.is_dir() else neurons.stem}.reliability.parquet")
-    table = check_table("reliability", read_table(saved), RELIABILITY, str(saved)) if saved.is_file() else None
+    table = (
+        check_table("reliability", read_table(saved), RELIABILITY, str(saved), shares=("median", "p5", "chance"))
+        if saved.is_file()
+        else None
+    )
     out.print(neurons_table(found, table))
     out.print(overlap_table(found))
     model = found.manifest.get("model")

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
-from lape.cli.common import err, out, progress, provenance, span, written
+from lape.cli.common import err, out, progress, provenance, written
 from lape.cli.flags import SWITCHES, Out, Several, Switch
 from lape.cli.inputs import LOADING, Loading, load_proven, parallel_of, texts_of
 from lape.cli.tables import titled
@@ -19,6 +19,7 @@ from lape.experiments.context import Context
 from lape.extras import INSTALL
 from lape.figures.write import available
 from lape.options import separated
+from lape.progress import span
 from lape.recording.record import record
 from lape.store import files
 from lape.store.draft import Draft

@@ -18,10 +18,11 @@ from torch import Tensor
 
 from lape.data.fingerprints import Fingerprints, LineHashes, share_known
 from lape.data.languages import tag
+from lape.data.text_language import Sample, warn_of_other_language
 from lape.data.texts import Documents, Source, Texts, documents, warn_of_lines
 from lape.errors import OptionError, TextError, foreign
 from lape.options import Tokens, check_choices, positive
-from lape.progress import Progress, silent
+from lape.progress import Progress, shown
 from lape.store.files import writing
 
 Ints: TypeAlias = NDArray[np.int64]
@@ -127,7 +128,7 @@ def prepare_all(
     *,
     lines: bool = False,
     folder: Path | None = None,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> dict[str, Corpus]:
     """`prepare` each language's text; warn once of .txt files of independent lines that are read as one document each."""
     if options.document == "file":
@@ -146,19 +147,21 @@ def prepare(
     *,
     lines: bool = False,
     folder: Path | None = None,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> Corpus:
     """Read and tokenise a source up to `options.tokens`. Tokens go to a file (in `folder`, or a temporary one), not to memory.
 
-    `lines=True` also notes each token's line. Raises TextError for a source that is missing, damaged or without text.
+    `lines=True` also notes each token's line. Raises TextError for a source that is missing, damaged or without text; warns of a text that seems to be
+    in another language.
     """
-    builder = _Builder(tokenizer, options.tokens, lines)
+    builder, sample = _Builder(tokenizer, options.tokens, lines), Sample()
+    read = documents(source, rule=options.document, column=options.column, blank=True)
     with (
         writing(folder or Path(tempfile.gettempdir())),
         tempfile.TemporaryFile(dir=folder) as file,
         tempfile.TemporaryFile(dir=folder) as line_file,
     ):
-        for ids, numbers in builder.run(documents(source, rule=options.document, column=options.column, blank=True)):
+        for ids, numbers in builder.run(sample.watch(read)):
             file.write(ids.tobytes())
             if lines:
                 line_file.write(numbers.tobytes())
@@ -170,6 +173,7 @@ def prepare(
             raise TextError(
                 f"The text for {language} is empty: {_name(source)} holds no token. Give it some text, or leave {language} out."
             )
+        warn_of_other_language(language, sample, _name(source))
         tokens = np.memmap(file, dtype=np.int32, mode="r")
         table = None
         if lines:

@@ -13,7 +13,7 @@ from torch import Tensor
 from lape.detect.detector import Method
 from lape.detect.halves import halves
 from lape.detect.lape import lape
-from lape.progress import Progress, silent
+from lape.progress import Progress, shown
 from lape.values.neurons import LanguageNeurons, NeuronSet, jaccard
 from lape.values.stats import ActivationStats
 
@@ -31,7 +31,7 @@ _FIRST = 4096
 
 
 def split_halves(
-    stats: ActivationStats, find: Method, *, progress: Progress = silent
+    stats: ActivationStats, find: Method, *, progress: Progress = shown
 ) -> list[tuple[LanguageNeurons, LanguageNeurons]]:
     """Find neurons in both halves of every way to halve the folds that leaves text of every language in both.
 
@@ -132,7 +132,7 @@ def doubling(batches: int, batch_tokens: int) -> Iterator[int]:
     yield last * batch_tokens
 
 
-def steadiness(stats: ActivationStats, progress: Progress = silent) -> dict[str, Any]:
+def steadiness(stats: ActivationStats, progress: Progress = shown) -> dict[str, Any]:
     """How alike LAPE's sets from halves of the text are, in the language in which they are least so (ours).
 
     `tokens` (mean over languages), `language`, its `neurons`, `median` and `p5` of the Jaccard over the halvings, `halvings`. Languages with

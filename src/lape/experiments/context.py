@@ -17,7 +17,7 @@ from lape.detect.identify import identify
 from lape.errors import OptionError, TextError
 from lape.measure.ablation import Ablations, refuse_recorded
 from lape.options import Tokens, positive
-from lape.progress import Progress, silent
+from lape.progress import Progress, shown
 from lape.store.files import CELLS
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
@@ -97,7 +97,7 @@ class Context:
     """Language -> the text that was recorded, for experiments that read it again."""
     chosen: LanguageNeurons | None = None
     """The sets that are studied. Default: LAPE's under the published rule."""
-    progress: Progress = silent
+    progress: Progress = shown
     """Told of what takes long."""
     notes: dict[str, list[str]] = field(default_factory=dict)
     """Experiment -> what is to be said of how it came out."""

@@ -22,7 +22,7 @@ from lape.data.windows import Batch, Row, batch, batches
 from lape.detect.common import largest, over_others
 from lape.edit.compiled import EditedGraph
 from lape.edit.edit import Edit, Off, Scale, Set, edited
-from lape.errors import MismatchError, OptionError, TextError
+from lape.errors import MismatchError, OptionError, TextError, certain
 from lape.measure.bootstrap import paired_units, several_documents
 from lape.measure.controls import LEADING, Energy
 from lape.model.body import check_fits, evaluating, run_batch
@@ -33,7 +33,7 @@ from lape.model.identity import check_made_with
 from lape.model.loss import Loss, find_head, line_loss
 from lape.model.numerics import check_finite
 from lape.model.weights import all_down_norms
-from lape.progress import Progress, silent
+from lape.progress import Progress, shown
 from lape.recording.counter import Recorder
 from lape.recording.engine import RecordOptions
 from lape.recording.observers.observer import Setting
@@ -113,7 +113,7 @@ class Ablations:
         options: TextOptions,
         *,
         folder: Path | None = None,
-        progress: Progress = silent,
+        progress: Progress = shown,
     ) -> None:
         self.model, self.tokenizer, self.options, self.cells = model, tokenizer, options, Cells(folder)
         self.found = find(model)
@@ -212,7 +212,7 @@ class Ablations:
         )
         return 0 if known else len(self.corpora[language].tokens)
 
-    def base(self, progress: Progress = silent) -> tuple[int, float]:
+    def base(self, progress: Progress = shown) -> tuple[int, float]:
         """The unedited model on every language; also measures each neuron's energies and mean on this very text. Gives the tokens that had to be
         run, and the seconds that they took.
         """
@@ -411,8 +411,7 @@ def _units(texts: Texts, places: Mapping[str, NDArray[np.int64]]) -> dict[str, N
 
 
 def _place(corpus: Corpus) -> np.ndarray[Any, np.dtype[np.int64]]:
-    assert corpus.lines is not None  # prepared with lines=True
-    return corpus.lines.place
+    return certain(corpus.lines).place
 
 
 def _finite(loss: Loss, language: str, neurons: int) -> Loss:

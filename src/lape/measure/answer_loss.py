@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lape.measure.prompts import prompt_ids
 from lape.model.body import device_of, evaluating, hidden_states
 from lape.model.loss import Head
-from lape.progress import Progress, silent
+from lape.progress import Progress, shown
 
 _TOKENS = 2048
 """Tokens that run at once."""
@@ -30,7 +30,7 @@ def answer_losses(
     pairs: Sequence[tuple[list[int], list[int]]],
     fill: int,
     *,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> list[NDArray[np.float64]]:
     """-log P(token | prompt, answer so far) of every answer token, in nats: one (answer tokens,) array for each pair of ids.
 

@@ -20,7 +20,7 @@ from lape.detect.identify import MethodOptions, identify
 from lape.edit.diffmean import shifted
 from lape.edit.edit import Edit
 from lape.edit.steer import steered, steering
-from lape.errors import OptionError, TextError
+from lape.errors import OptionError, TextError, certain
 from lape.measure.generation import GenerationOptions, generate
 from lape.measure.mask import VocabularyMask, endings, frequent, token_counts
 from lape.measure.methods import Setting
@@ -97,11 +97,10 @@ class Bench:
 
     def edits(self, setting: Setting, source: str, target: str, prompts: Sequence[str]) -> list[Edit]:
         """The edits of a setting of neurons, or of one of its controls. Raises OptionError where there are not enough neurons."""
-        assert setting.steer is not None  # asked for neurons only
         real, edits = self._drawn(setting, source, target)
         if setting.control != "random":
             return edits
-        return matched_norm(self.model, edits, real, self._ids(prompts), setting.steer.tokens)
+        return matched_norm(self.model, edits, real, self._ids(prompts), certain(setting.steer).tokens)
 
     def missing(self, setting: Setting, pairs: Sequence[tuple[str, str]]) -> str | None:
         """Why a setting cannot be run on some pair, or None where it can."""
@@ -115,9 +114,8 @@ class Bench:
 
     def _drawn(self, setting: Setting, source: str, target: str) -> tuple[list[Edit], list[Edit]]:
         """The edits that a control stands beside, and its own before their strength is matched; twice the same without one."""
-        assert setting.steer is not None  # asked for neurons only
         sets = self.sets(setting.sets)
-        real = steering(sets, self.stats, setting.steer, source=source, to=target)
+        real = steering(sets, self.stats, certain(setting.steer), source=source, to=target)  # asked for neurons only
         generator = torch.Generator().manual_seed(self.seed)
         if setting.control == "permuted":
             return real, permuted(real, generator)

@@ -12,7 +12,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from lape.errors import OptionError
+from lape.errors import OptionError, certain
 from lape.measure.ablation import Ablations
 from lape.measure.bootstrap import Floats, Resamples, by_unit
 from lape.measure.controls import MATCHED, RANDOM, control, energy_ratio, kinds_of, seeded, unlike
@@ -116,8 +116,7 @@ def control_passes(controls: Sequence[str], *, draws: int, elsewhere: int, other
 def lines_of(work: Ablations, condition: Condition, language: str, loss: Loss) -> pl.DataFrame:
     """A condition's `loss` on a language, line by line: `document`, `line`, `unit` of resampling, scored `tokens`, `characters`, `nll` in nats."""
     corpus = work.corpora[language]
-    lines = corpus.lines
-    assert lines is not None  # prepared with lines=True
+    lines = certain(corpus.lines)
     count = len(lines.document)
     columns = {
         "off": [condition.off] * count,

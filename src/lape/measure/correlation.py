@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +18,7 @@ _STRAIGHT, _OVERFLOW = 1e-9, 100.0
 
 
 def ranks(values: Floats) -> Floats:
-    """(…, n) ranks from 1 within the last axis; equal values get the mean of theirs. Needs the extra `study`, as correlations do."""
+    """(…, n) ranks from 1 within the last axis; equal values get the mean of theirs. Needs the extra `study`."""
     need("study", "Ranking", "scipy")
     from scipy.stats import rankdata
 
@@ -28,15 +27,12 @@ def ranks(values: Floats) -> Floats:
 
 
 def pearson(x: Floats, y: Floats) -> Floats:
-    """(…, n) and (…, n) -> (…) Pearson's correlation; nan where one does not vary."""
-    need("study", "Correlating", "scipy")
-    from scipy.stats import DegenerateDataWarning, pearsonr
-
-    if x.shape[-1] < 2:
-        return np.full(x.shape[:-1], np.nan)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DegenerateDataWarning)  # nan says it
-        return np.asarray(pearsonr(x, y, axis=-1).statistic)
+    """(…, n) and (…, n) -> (…) Pearson's correlation; nan where one does not vary. scipy's warns of that, in every thread or in none."""
+    a, b = x - x.mean(-1, keepdims=True), y - y.mean(-1, keepdims=True)
+    size = np.sqrt((a * a).sum(-1)) * np.sqrt((b * b).sum(-1))
+    vary = (x != x[..., :1]).any(-1) & (y != y[..., :1]).any(-1) & (size > 0)
+    r = np.divide((a * b).sum(-1), size, out=np.full(np.shape(size), np.nan), where=vary)
+    return np.asarray(np.clip(r, -1.0, 1.0))
 
 
 def spearman(x: Floats, y: Floats) -> float | None:

@@ -13,7 +13,7 @@ from lape.measure.ablation import Ablations
 from lape.measure.bootstrap import Floats, by_unit
 from lape.measure.controls import control, seeded
 from lape.model.numerics import check_finite
-from lape.progress import Progress, silent
+from lape.progress import Progress, shown
 from lape.values.neurons import LanguageNeurons
 
 
@@ -87,7 +87,7 @@ Sets = Mapping[tuple[str, int], LanguageNeurons]
 
 
 def effects(
-    work: Ablations, sets: Sets, languages: Sequence[str], progress: Progress = silent, *, factor: float = 0.0
+    work: Ablations, sets: Sets, languages: Sequence[str], progress: Progress = shown, *, factor: float = 0.0
 ) -> Effects:
     """The change of loss with each language's set off, or with its activations times a `factor`, on every language, for every method and size.
 

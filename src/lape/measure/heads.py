@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import polars as pl
 import torch
@@ -38,8 +39,8 @@ def rank_heads(model: nn.Module, right: Sequence[Pair], wrong: Sequence[Pair], *
         ['layer', 'head', 'nats']
     """
     found, head = find_heads(model), find_head(model)
-    assert isinstance(found.space, HeadSpace)  # `find_heads` says so
-    sums = torch.zeros(len(found.space), dtype=torch.float64)
+    space = cast(HeadSpace, found.space)
+    sums = torch.zeros(len(space), dtype=torch.float64)
     for sign, pairs in ((1, right), (-1, wrong)):
         asked = [(prompt, answer[:first]) for prompt, answer in pairs if prompt and answer]
         if not asked:
@@ -48,7 +49,7 @@ def rank_heads(model: nn.Module, right: Sequence[Pair], wrong: Sequence[Pair], *
             )
         sums += sign * attribute_answers(model, head, asked, found)
     rows = []
-    for stretch, width in zip(found.space.stretches, found.space.widths, strict=True):
+    for stretch, width in zip(space.stretches, space.widths, strict=True):
         nats = sums[stretch.start : stretch.stop].view(-1, width).sum(1).tolist()
         rows += [{"layer": stretch.layer, "head": k, "nats": one} for k, one in enumerate(nats)]
     return pl.DataFrame(rows, schema=RANKED).sort("nats", descending=True, maintain_order=True)

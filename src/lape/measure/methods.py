@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 
 from lape.edit.diffmean import DiffMeanOptions
 from lape.edit.steer import PUBLISHED, SteerOptions
+from lape.errors import certain
 from lape.measure.prompts import PLAIN, Asking
 
 Family = Literal[
@@ -104,11 +105,11 @@ _NEURONS: tuple[tuple[str, SteerOptions], ...] = (
 
 def following(chosen: Setting) -> list[Setting]:
     """The families that follow the setting chosen for neurons: parts of it, and its controls."""
-    assert chosen.steer is not None  # only neurons are followed
-    on: Any = chosen.steer.how.removeprefix("off+")
+    steer = certain(chosen.steer)  # only neurons are followed
+    on: Any = steer.how.removeprefix("off+")
     parts = [
-        replace(chosen, family="target only", steer=replace(chosen.steer, how=on)),
-        replace(chosen, family="source off", steer=replace(chosen.steer, how="off")),
+        replace(chosen, family="target only", steer=replace(steer, how=on)),
+        replace(chosen, family="source off", steer=replace(steer, how="off")),
     ]
     return [*parts, *(replace(chosen, family=control, control=control) for control in get_args(Control))]
 

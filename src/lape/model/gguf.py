@@ -4,53 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from lape.progress import Progress, silent
+from lape.errors import told
+from lape.progress import Progress, shown
 from lape.store import files
 from lape.store.files import cache
 
+_log = logging.getLogger("lape")
 _MADE = "gguf.json"
-
-
-@contextmanager
-def header_read_once() -> Iterator[None]:
-    """While inside, transformers reads a GGUF file's header once instead of three times, and as plain arrays: of a large vocabulary, whose
-    every word is looked at by itself, half a minute becomes three seconds.
-    """
-    import gguf
-
-    usual, readers = gguf.GGUFReader, {}
-
-    class Plain(usual):  # type: ignore[misc,valid-type]
-        @property
-        def data(self) -> NDArray[Any]:
-            return self._data
-
-        @data.setter
-        def data(self, mapped: NDArray[Any]) -> None:
-            self._data = np.asarray(mapped)  # of numpy's memmap each slice is made by Python code
-
-    def once(path: Any, mode: Any = "r") -> Any:
-        if (str(path), mode) not in readers:
-            readers[str(path), mode] = Plain(path, mode)
-        return readers[str(path), mode]
-
-    gguf.GGUFReader = once
-    try:
-        yield
-    finally:
-        gguf.GGUFReader = usual
 
 
 def place(path: Path, dtype: str) -> Path:
@@ -59,7 +27,7 @@ def place(path: Path, dtype: str) -> Path:
     return cache() / "gguf" / f"{path.stem}-{key}"
 
 
-def unpacked(path: Path, name: str, dtype: Any, progress: Progress = silent) -> Path | None:
+def unpacked(path: Path, name: str, dtype: Any, progress: Progress = shown) -> Path | None:
     """The folder with a GGUF file's weights in a number format, as transformers takes it and by its name, and its tokenizer.
 
     Made anew where the file was changed, or transformers was. None where there is no room for it in the cache, or the file cannot be
@@ -74,7 +42,7 @@ def unpacked(path: Path, name: str, dtype: Any, progress: Progress = silent) -> 
     working = target.with_name(f"{target.name}.{os.getpid()}.partial")
     try:
         working.mkdir(parents=True)
-        if 2 * _bytes(path, dtype) > shutil.disk_usage(working).free:
+        if 2 * path.stat().st_size > shutil.disk_usage(working).free:  # unpacked it takes more than that
             return None
         if not _unpack(path, dtype, working):
             return None
@@ -82,7 +50,10 @@ def unpacked(path: Path, name: str, dtype: Any, progress: Progress = silent) -> 
         if _known(target) != made:  # another process may have been as quick
             files.finish(working, target)
         return target
-    except Exception:  # what reading a file in a foreign format raises: it is read again, where that is explained
+    except MemoryError:
+        raise
+    except Exception as error:  # whatever reading a file in a foreign format raises
+        _log.warning("%s was not unpacked into the cache (%s). It is read as it is.", path, told(error))
         return None
     finally:
         shutil.rmtree(working, ignore_errors=True)
@@ -102,30 +73,20 @@ def _known(target: Path) -> Any:
         return None
 
 
-def _bytes(path: Path, dtype: Any) -> int:
-    """How much the unpacked weights take."""
-    import torch
-    from gguf import GGUFReader
-
-    size = dtype.itemsize if isinstance(dtype, torch.dtype) else torch.float32.itemsize
-    return sum(int(tensor.n_elements) for tensor in GGUFReader(str(path)).tensors) * size
-
-
 def _unpack(path: Path, dtype: Any, folder: Path) -> bool:
-    """Save model and tokenizer as any folder of transformers; False where weights are missing."""
+    """Save model and tokenizer as any folder of transformers; False where weights are missing, or there is no room for twice what they take."""
     import transformers
 
     source: dict[str, Any] = {"gguf_file": path.name, "trust_remote_code": False}
-    with header_read_once():
-        model, loading = transformers.AutoModelForCausalLM.from_pretrained(
-            path.parent,
-            dtype=dtype,
-            quantization_config=transformers.GgufConfig(dequantize=True),
-            output_loading_info=True,
-            **source,
-        )
-        if loading["missing_keys"]:
-            return False
-        model.save_pretrained(folder)
-        transformers.AutoTokenizer.from_pretrained(path.parent, **source).save_pretrained(folder)
+    model, loading = transformers.AutoModelForCausalLM.from_pretrained(
+        path.parent,
+        dtype=dtype,
+        quantization_config=transformers.GgufConfig(dequantize=True),
+        output_loading_info=True,
+        **source,
+    )
+    if loading["missing_keys"] or 2 * model.get_memory_footprint() > shutil.disk_usage(folder).free:
+        return False
+    model.save_pretrained(folder)
+    transformers.AutoTokenizer.from_pretrained(path.parent, **source).save_pretrained(folder)
     return True

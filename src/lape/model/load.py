@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import sys
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -21,7 +19,7 @@ from lape.model.identity import remember
 from lape.model.locate import advice, located, source
 from lape.model.site import SiteNames
 from lape.options import given
-from lape.progress import Progress, silent
+from lape.progress import Progress, shown
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -66,7 +64,7 @@ def load(
     bits: int | None = None,
     revision: str | None = None,
     sites: tuple[str, ...] | None = None,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a causal language model and its tokenizer, ready for use: (model, tokenizer).
 
@@ -92,7 +90,7 @@ def load(
 
 
 def load_tokenizer(
-    name: str | Path, *, dtype: str = "auto", revision: str | None = None, progress: Progress = silent
+    name: str | Path, *, dtype: str = "auto", revision: str | None = None, progress: Progress = shown
 ) -> PreTrainedTokenizerBase:
     """`load` without the model: the tokenizer alone. Raises ModelError where there is none at `name`.
 
@@ -127,7 +125,7 @@ def load_weights(
     dtype: str = "auto",
     device: str | None = None,
     revision: str | None = None,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> PreTrainedModel:
     """`load` without the tokenizer, which tuned checkpoints often lack, and with sites not looked for."""
     options = ModelOptions(dtype=dtype, device=device, revision=revision)
@@ -137,8 +135,6 @@ def load_weights(
 
 def _located(name: str | Path, options: ModelOptions, progress: Progress) -> tuple[str | Path, bool]:
     """What transformers is to load, and whether it is the sample model."""
-    import transformers
-
     sample = str(name) == "sample"
     if sample:
         from lape.model.sample import folder
@@ -146,8 +142,6 @@ def _located(name: str | Path, options: ModelOptions, progress: Progress) -> tup
         name = folder(progress=progress)
     else:
         name = located(str(name), options.revision)
-    if sample or not sys.stderr.isatty():
-        transformers.logging.disable_progress_bar()
     return name, sample
 
 
@@ -248,7 +242,6 @@ def _to_bits(bits: int) -> Any:
     for package in ("bitsandbytes", "accelerate"):
         if find_spec(package) is None:
             raise OptionError(f"bits needs {package}: pip install bitsandbytes accelerate.")
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns in every layer of every pass
     if bits == 8:
         return transformers.BitsAndBytesConfig(load_in_8bit=True)
     return transformers.BitsAndBytesConfig(

@@ -11,8 +11,7 @@ from typing import Any
 
 from lape.errors import ModelError
 from lape.extras import need
-from lape.model.gguf import header_read_once
-from lape.progress import Progress, silent
+from lape.progress import Progress, shown
 from lape.store.files import cache, finish, writing
 
 NAME = "gemma-3-270m"
@@ -25,8 +24,8 @@ _KNOWN = ("The quick brown fox", [2, 818, 3823, 8864, 37423])
 _STEPS = 6
 
 
-def folder(*, progress: Progress = silent) -> Path:
-    """The folder of the converted model, made on first use (a quarter of a minute). Raises OptionError naming a missing package."""
+def folder(*, progress: Progress = shown) -> Path:
+    """The folder of the converted model, made on first use (a minute). Raises OptionError naming a missing package."""
     target = cache() / NAME
     if not (target / "config.json").is_file():
         parts = _parts()
@@ -90,7 +89,6 @@ def _convert(working: Path, progress: Progress) -> None:
     import torch
     import transformers
 
-    transformers.logging.disable_progress_bar()  # one bar at a time
     steps = iter(range(1, _STEPS))
     task = "converting the sample model (once)"
 
@@ -100,13 +98,12 @@ def _convert(working: Path, progress: Progress) -> None:
     progress(task, 0, _STEPS)
     source: dict[str, Any] = {"gguf_file": "model.gguf"}
     step()
-    with header_read_once():
-        tokenizer = transformers.AutoTokenizer.from_pretrained(working, **source)
-        step()
-        check_tokenizer(tokenizer)
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            working, dtype=torch.bfloat16, quantization_config=transformers.GgufConfig(dequantize=True), **source
-        )
+    tokenizer = transformers.AutoTokenizer.from_pretrained(working, **source)
+    step()
+    check_tokenizer(tokenizer)
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        working, dtype=torch.bfloat16, quantization_config=transformers.GgufConfig(dequantize=True), **source
+    )
     step()
     model.config._name_or_path = NAME
     with writing(working):

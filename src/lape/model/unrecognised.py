@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from lape.errors import told
 from lape.model.numerics import close
 from lape.model.site import Site
 from lape.model.trace import Call, Event, Part, first
 from lape.model.weights import is_linear
 
+_log = logging.getLogger("lape")
 NONLINEARITIES = frozenset(
     {"silu", "gelu", "relu", "relu_", "leaky_relu", "sigmoid", "sigmoid_", "tanh", "tanh_", "mish", "softplus"}
     | {"elu", "selu", "celu", "glu", "hardswish", "relu6", "expm1"}
@@ -92,7 +95,8 @@ def _works(part: Part, events: Sequence[Event]) -> Literal["each token alone", "
         with listening:
             before = run(lambda value: value)
         after = run(altered)
-    except Exception:
+    except Exception as error:  # whatever a part raises that is run alone
+        _log.info("%s could not be run alone, so what it does is unknown: %s", part.name, told(error))
         return "unknown"
     if before is None or after is None:
         return "unknown"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lape.errors import LapeError, ModelError
+from lape.errors import LapeError, ModelError, certain
 from lape.model.body import body, hidden_states, present, tiny_ids
 from lape.model.expert_layouts import gives_the_same
 from lape.model.experts import Arguments, Runner, activation_of
@@ -228,8 +228,7 @@ def _experts(model: nn.Module, sites: Sequence[Site], ids: Tensor) -> None:
     names = dict.fromkeys(site.down for site in sites)
     layouts = {site.down: site.layout for site in sites}
     for (name, _), (args, kwargs, out) in _experts_calls(model, names, ids).items():
-        layout, module = layouts[name], model.get_submodule(name)
-        assert layout is not None  # they are experts
+        layout, module = certain(layouts[name]), model.get_submodule(name)
         if not close(Runner(module, layout).forward(*args, **kwargs), out) or not gives_the_same(
             module, layout, Arguments.of(args, kwargs)
         ):
@@ -237,8 +236,7 @@ def _experts(model: nn.Module, sites: Sequence[Site], ids: Tensor) -> None:
     shown: dict[int, tuple[Tensor, Tensor]] = {}
 
     def see(k: int, a: Tensor, rows: Rows) -> None:
-        assert rows is not None  # experts always say which
-        shown[k] = a.detach().clone(), rows
+        shown[k] = a.detach().clone(), certain(rows)  # experts always say which
 
     with watching(model, sites, see):
         given = _experts_calls(model, names, ids)
@@ -267,28 +265,27 @@ def _experts_calls(
 
 
 def _refuse_expert(model: nn.Module, site: Site, given: Arguments, a: Tensor, rows: Tensor) -> None:
-    assert site.layout is not None  # they are experts
-    assert site.expert is not None
+    layout, expert = certain(site.layout), certain(site.expert)
     hidden = given.hidden.reshape(-1, given.hidden.shape[-1])
     if given.index is not None:
-        sent = (given.index == site.expert).nonzero()[:, 0]
+        sent = (given.index == expert).nonzero()[:, 0]
     else:
-        hidden = hidden.view(site.layout.experts, -1, hidden.shape[-1])[site.expert]
+        hidden = hidden.view(layout.experts, -1, hidden.shape[-1])[expert]
         sent = hidden.any(-1).nonzero()[:, 0]
     if not torch.equal(rows.sort().values, sent.to(rows)):
         raise ModelError(
-            f"Layer {site.layer}, expert {site.expert}: rows of tokens {rows.tolist()[:8]} were shown, but {sent.tolist()[:8]} were sent to it. {BY_HAND}"
+            f"Layer {site.layer}, expert {expert}: rows of tokens {rows.tolist()[:8]} were shown, but {sent.tolist()[:8]} were sent to it. {BY_HAND}"
         )
     module = model.get_submodule(site.down)
     with present(module):
-        z = hidden[rows] @ site.layout.gate_rows(module, site.expert).T
-        bias = site.layout.gate.offset(module, site.expert)
+        z = hidden[rows] @ layout.gate_rows(module, expert).T
+        bias = layout.gate.offset(module, expert)
         if bias is not None:
-            z = z + (bias if len(bias) == site.width else site.layout.split(bias)[0])
-        expected = activation_of(module, site.layout, z)
+            z = z + (bias if len(bias) == site.width else layout.split(bias)[0])
+        expected = activation_of(module, layout, z)
     if len(rows) and gap(expected, a) > 4 * tolerance(a.dtype):
         raise ModelError(
-            f"Layer {site.layer}, expert {site.expert}: its activations do not follow from its rows and weights. {BY_HAND}"
+            f"Layer {site.layer}, expert {expert}: its activations do not follow from its rows and weights. {BY_HAND}"
         )
 
 

@@ -4,7 +4,6 @@ from anywhere else, and says so to the browser, which then refuses to.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -38,9 +37,7 @@ class Place:
 
 
 def gradio() -> Any:
-    """The package, told first to call nobody. Raises OptionError where it is missing."""
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    """The package. Raises OptionError where it is missing."""
     need("play", "The page", "gradio")
     import gradio
 
@@ -81,6 +78,7 @@ def build(session: Session, place: Place) -> Any:
     gr = gradio()
     named = [(name_of(language), language) for language in session.stats.languages]
     presets = presets_for(session.stats.languages)
+    # without analytics gradio asks nobody for its newest version either
     with gr.Blocks(title="lape play", analytics_enabled=False, fill_width=True) as blocks:
         gr.HTML(header(session.stats, place.model, place.run), js_on_load=None)
         buttons = _buttons(gr, presets)

@@ -57,7 +57,7 @@ def _read(
     expected: Mapping[str, Tensor | Quantity],
     quantities: Mapping[str, Quantity],
 ) -> tuple[int, Mapping[str, Tensor]]:
-    file = TensorFile(path, kind, {"batches": int}, sealed=True)
+    file = TensorFile(path, kind, {"batches": int})
     tensors, batches = FromFile(file), file.header["batches"]
     with file.reading():
         if not 0 <= batches <= len(work.batches):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +13,7 @@ from lape.errors import TextError
 from lape.model.body import is_shared_out
 from lape.model.editing import refuse_edited
 from lape.options import Tokens, given
-from lape.progress import Progress, silent
+from lape.progress import Progress, shown
 from lape.recording.engine import Engine, RecordOptions, part_of
 from lape.recording.engines.local import Local
 from lape.recording.engines.parallel import Parallel, follows
@@ -51,13 +52,15 @@ def record(
     tuned: Tuned | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
-    progress: Progress = silent,
+    about: Mapping[str, Any] | None = None,
+    progress: Progress = shown,
 ) -> ActivationStats:
     """Record how often and how strongly every neuron fires in each language.
 
     `texts`: language tag -> path, glob, folder, `hf:NAME`, several of them, or `Documents`. The options are those of `RecordOptions`, where each is
     described. With `out`, the run is a folder: filled as `OUT.partial`, renamed when whole, and a run
-    that was killed goes on where it was and ends with the same bits. `tuned`: language tag -> a checkpoint of this model that was
+    that was killed goes on where it was and ends with the same bits. `about`: what else its run.json is to say, by name.
+    `tuned`: language tag -> a checkpoint of this model that was
     tuned on it; how far each neuron's weights moved is recorded too (see `lape.recording.weight_change`), which the method variation reads. A model that
     tensor parallelism shares out is recorded by all its processes, each of which gets the whole; `out` is the first one's.
 
@@ -95,7 +98,7 @@ def record(
             model, tokenizer, options, tuned=checkpoints, folder=folder, resumable=resumable, progress=progress
         )
 
-    return recorded(engine, tokenizer, sources, options, out=out, overwrite=overwrite, progress=progress)
+    return recorded(engine, tokenizer, sources, options, out=out, overwrite=overwrite, about=about, progress=progress)
 
 
 def _checked_tuned(tuned: Tuned | None, sources: dict[str, Source]) -> dict[str, Any]:

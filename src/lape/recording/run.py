@@ -43,6 +43,7 @@ def recorded(
     *,
     out: str | Path | None,
     overwrite: bool = False,
+    about: Mapping[str, Any] | None = None,
     progress: Progress,
 ) -> ActivationStats:
     """`record` by any engine, which is given the run's folder."""
@@ -55,7 +56,7 @@ def recorded(
         stats = run.run(sources)
         if out is None:
             return stats
-        return _finish(stats, folder, Path(out), sources, counting.how())
+        return _finish(stats, folder, Path(out), sources, {**counting.how(), **(about or {})})
 
 
 def _finish(

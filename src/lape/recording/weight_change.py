@@ -24,7 +24,7 @@ from lape.model.identity import checksum
 from lape.model.load import load_weights
 from lape.model.site import Site
 from lape.model.weights import has_adapter
-from lape.progress import Progress, silent
+from lape.progress import Progress, shown
 from lape.values.quantity import plain
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class WeightChange:
 
 
 def weight_changes(
-    model: PreTrainedModel | nn.Module, tuned: Tuned, *, progress: Progress = silent
+    model: PreTrainedModel | nn.Module, tuned: Tuned, *, progress: Progress = shown
 ) -> dict[str, Tensor]:
     """How far tuning moved each neuron: language -> (neurons,) float64, δ = ‖ΔW‖ / ‖W‖ (ours).
 
@@ -74,7 +74,7 @@ def weight_changes(
 
 
 def compared(
-    model: PreTrainedModel | nn.Module, tuned: Tuned, *, progress: Progress = silent
+    model: PreTrainedModel | nn.Module, tuned: Tuned, *, progress: Progress = shown
 ) -> dict[str, WeightChange]:
     """`weight_changes`, and which checkpoints they are of."""
     checked = checked_tuned(tuned)

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lape.errors import ModelError, OptionError
+from lape.errors import ModelError, OptionError, certain
 from lape.ship.changes import AT_RUN_TIME, Change, LowRank, low_rank, matrix, plain_linear, refuse_norm
 from lape.ship.constant import Constant
 
@@ -56,12 +56,11 @@ def changed(model: Any, todo: Sequence[Change], found: Sequence[LowRank]) -> dic
 def _scale_expert(model: Any, change: Change, differing: dict[str, Tensor]) -> None:
     """Scale one expert's columns in the stacked down projection."""
     site = change.site
-    assert site.layout is not None  # it is an expert's
-    assert site.expert is not None
-    name = f"{site.down}.{site.layout.down.parameter}"
+    down, expert = certain(site.layout).down, certain(site.expert)
+    name = f"{site.down}.{down.parameter}"
     if name not in differing:
         differing[name] = model.get_parameter(name).detach().clone()
-    site.layout.down.of(differing[name], site.expert).mul_(change.keep.to(differing[name]))
+    down.of(differing[name], expert).mul_(change.keep.to(differing[name]))
 
 
 def _unquantised(model: Any, name: str) -> Any:

@@ -24,7 +24,7 @@ from lape.measure.prompts import ask, prompt_ids
 from lape.model.body import evaluating, run_batch
 from lape.model.hooks import hooked
 from lape.model.scope import Put
-from lape.progress import Progress, each, silent
+from lape.progress import Progress, each, shown
 
 TOKENS = 3000
 """Of each language, unless said otherwise."""
@@ -116,7 +116,7 @@ def _side_by_side(some: Sequence[Tensor]) -> Batch:
 
 
 def constants(
-    model: nn.Module, modules: Sequence[str], texts: Mapping[str, Read], *, progress: Progress = silent
+    model: nn.Module, modules: Sequence[str], texts: Mapping[str, Read], *, progress: Progress = shown
 ) -> dict[str, Constant]:
     """The constant of each gate projection, named by its module, fitted to text.
 

@@ -9,10 +9,11 @@ import polars as pl
 
 from lape.data.corpus import BosRule, TextOptions, prepare_all
 from lape.data.texts import DocumentRule, Texts
+from lape.errors import certain
 from lape.measure.bootstrap import Resamples, units
 from lape.measure.changes import loss_change
 from lape.model.loss import find_head, line_loss
-from lape.progress import Progress, each, silent
+from lape.progress import Progress, each, shown
 from lape.ship.changes import LowRank
 from lape.ship.fit import served
 
@@ -32,7 +33,7 @@ def cost(
     bos: BosRule = "auto",
     resamples: int = 2000,
     seed: int = 0,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> pl.DataFrame:
     """The change of loss on `tokens` tokens of each language: `COST`."""
     options, head = TextOptions(tokens=tokens, document=document, column=column, bos=bos), find_head(model)
@@ -43,7 +44,7 @@ def cost(
         before = line_loss(model, head, corpus, options)
         with served(model, parts):
             after = line_loss(model, head, corpus, options)
-        unit = units(corpus.lines.document)
+        unit = units(certain(corpus.lines).document)
         drawn = Resamples(int(unit.max()) + 1 if len(unit) else 1, resamples, seed)
         rows.append({"language": language, **loss_change("cost", unit, before, after, drawn)})
     return pl.DataFrame(rows, schema=COST)

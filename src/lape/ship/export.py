@@ -20,7 +20,7 @@ from lape.model.body import unwrapped
 from lape.model.find import find
 from lape.model.heads import find_heads
 from lape.model.identity import describe
-from lape.progress import Progress, silent
+from lape.progress import Progress, shown
 from lape.ship import checkpoint, gguf_lora, lora
 from lape.ship.card import CARD, card
 from lape.ship.changes import LowRank, canonical, changes, gates
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Format: TypeAlias = Literal["checkpoint", "lora", "gguf-lora"]
-MANIFEST = "lape.json"
+MANIFEST = lora.MANIFEST
 """Beside the weights: which model this was, what was done to it, and how near the files are to the edit."""
 KINDS: dict[str, str] = {
     "checkpoint": "exported checkpoint",
@@ -65,7 +65,7 @@ def export(
     choices: pl.DataFrame | None = None,
     about: Sequence[str] = (),
     overwrite: bool = False,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> Path:
     """Write edits as files that any engine serves; the model itself is not changed. Gives the folder.
 
@@ -243,6 +243,22 @@ def edits_in(folder: str | Path, model: nn.Module) -> list[Edit]:
     ]
 
 
+_EDIT = Whole(
+    {
+        "edit": str,
+        "flat": [int],
+        "neurons": int,
+        "heads": [[int]],
+        **dict.fromkeys(("factor", "strength"), float),
+        "value": (float, [float]),
+        "at": str,
+    },
+    "edit",
+    "flat",
+)
+"""What is read of an edit in the manifest."""
+
+
 def said_in(folder: str | Path) -> dict[str, Any]:
     """What an exported folder says of itself. Raises FileError where it says nothing."""
     path = Path(folder) / MANIFEST
@@ -251,7 +267,7 @@ def said_in(folder: str | Path) -> dict[str, Any]:
             f"There is no {path}, which says which edits the files make. Expected a folder that lape export wrote."
         )
     said: dict[str, Any] = read_json(
-        path, Whole({"kind": str, "edits": [dict], "made_from": dict, ...: object}, "kind", "edits", "made_from")
+        path, Whole({"kind": str, "edits": [_EDIT], "made_from": dict, ...: object}, "kind", "edits", "made_from")
     )
     return said
 
@@ -259,6 +275,8 @@ def said_in(folder: str | Path) -> dict[str, Any]:
 def _edit(said: Mapping[str, Any], space: NeuronSpace, made_from: Mapping[str, Any], path: Path) -> Edit:
     try:
         neurons = NeuronSet(space, torch.tensor(said["flat"], dtype=torch.int64), made_from)
+        if len(neurons) != len(said["flat"]):
+            raise ValueError("a neuron is named twice")
         elsewhere = isinstance(space, HeadSpace) and [list(one) for one in space.heads(neurons.flat)] != said["heads"]
         value = torch.zeros(len(space), dtype=torch.float64)
         value[neurons.flat] = torch.tensor(said.get("value", 0.0), dtype=torch.float64)

@@ -19,7 +19,7 @@ from lape.model.editing import editing
 from lape.model.hooks import hooked
 from lape.model.loss import Head, find_head
 from lape.model.scope import Put
-from lape.progress import Progress, each, silent
+from lape.progress import Progress, each, shown
 from lape.ship.changes import LowRank
 from lape.ship.constant import question
 
@@ -106,7 +106,7 @@ def fit(
     parts: Sequence[LowRank],
     rows: Mapping[str, Sequence[Tensor]],
     *,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> pl.DataFrame:
     """The adapter beside the edit on rows of text, language -> (1, tokens) ids each, and on their beginnings put as questions: `FIT`."""
     head, device = find_head(model), device_of(model)

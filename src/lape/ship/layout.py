@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ import polars as pl
 from huggingface_hub import ModelCardData, try_to_load_from_cache
 from huggingface_hub.repocard import metadata_load
 
-from lape.errors import FileError, OptionError
+from lape.errors import FileError, OptionError, told
 from lape.measure.controlled import CONTROLLED
 from lape.signs import many, visible
 from lape.store import files
@@ -28,6 +29,7 @@ CARD, REPRODUCE, EXPORTED = "README.md", "reproduce.json", "lape.json"
 """The card; how to make it again; and what `lape export` says of an adapter or a checkpoint."""
 HELD = (NEURONS, STATS, CARD, REPRODUCE)
 """What is published of a run."""
+_log = logging.getLogger("lape")
 TAGS = ("language-neurons", "lape")
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 """OWNER/NAME: what repositories of the Hub are called."""
@@ -278,7 +280,8 @@ def licence_of(model: Mapping[str, Any], base: str | None) -> dict[str, str]:
         return {}
     try:
         said = metadata_load(place) or {}
-    except Exception:  # somebody else's file: what cannot be read says nothing
+    except Exception as error:  # whatever reading somebody else's file raises
+        _log.warning("%s could not be read (%s), so the card says nothing of the licence.", place, told(error))
         return {}
     return {key: said[key] for key in _LICENCE if isinstance(said.get(key), str)}
 

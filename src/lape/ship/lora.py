@@ -10,13 +10,18 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from lape.errors import FileError, MismatchError, OptionError, foreign
+from lape.errors import FileError, MismatchError, OptionError, foreign, warn
 from lape.model.body import unwrapped
+from lape.model.identity import describe
 from lape.model.site import Site
 from lape.ship.changes import AT_RUN_TIME, Change, LowRank, low_rank
 from lape.ship.constant import Constant
 from lape.store import files
+from lape.store.documents import Schema, Whole, misfit, parse, read_json
+from lape.store.run import MANIFEST as MADE_FROM
+from lape.values.same import compared
 
 LARGEST = 512
 """The largest rank that vLLM serves."""
@@ -25,8 +30,37 @@ RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 """PEFT's names of the two files."""
 _OF, _A, _B = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
-_STRANGE = ("use_rslora", "use_dora", "modules_to_save", "lora_bias")
+MANIFEST = "lape.json"
+"""What lape says of a folder that it exported."""
+_STRANGE = (
+    "use_rslora",
+    "use_dora",
+    "use_qalora",
+    "modules_to_save",
+    "lora_bias",
+    "layer_replication",
+    "trainable_token_indices",
+)
 """What PEFT has besides."""
+_RANKS: Schema = (None.__class__, {...: int})
+_CONFIG = Whole(
+    {
+        "peft_type": str,
+        "r": int,
+        "lora_alpha": float,
+        "fan_in_fan_out": bool,
+        "bias": str,
+        "target_modules": ([str], str),
+        "rank_pattern": _RANKS,
+        "alpha_pattern": (None.__class__, {...: float}),
+        ...: object,
+    },
+    "peft_type",
+    "r",
+    "lora_alpha",
+    "fan_in_fan_out",
+)
+"""What is read of adapter_config.json."""
 
 
 def updates(model: Any, todo: Sequence[Change], fitted: Mapping[str, Constant]) -> list[LowRank]:
@@ -71,13 +105,13 @@ def write(model: Any, found: Sequence[LowRank], folder: Path) -> dict[str, Any]:
         name = f"{_OF}{one.module}"
         weights[f"{name}{_A}"] = one.a.float().contiguous()
         weights[f"{name}{_B}"] = one.b.float().contiguous()
-    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    files.write(folder / WEIGHTS, lambda path: save_file(weights, path, metadata={"format": "pt"}))
     files.write_json(folder / CONFIG, _config(model, found))
     return {"rank": max(len(one.a) for one in found), "max_lora_rank": served_rank(found), "modules": len(found)}
 
 
 def read(folder: Path) -> list[LowRank]:
-    """The updates that a folder of `write` holds. Raises FileError for one that is damaged, or made by another program in ways that it does not have.
+    """Read the updates of an adapter's folder: plain LoRA with a factor of 1, as `write` makes it. Raises FileError for anything else.
 
     Example:
         >>> from pathlib import Path
@@ -90,22 +124,83 @@ def read(folder: Path) -> list[LowRank]:
         FileError, lambda said: f"{folder} holds no adapter that can be read: {said} Export it again: lape export."
     ):
         weights = load_file(folder / WEIGHTS)
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        strange = [name for name in _STRANGE if config.get(name)]
-        if strange or config["lora_alpha"] != config["r"] or config.get("alpha_pattern") != config.get("rank_pattern"):
-            raise ValueError(f"it has {', '.join(strange) or 'a factor other than 1'}, as adapters of lape have not.")
-        names = [name.removesuffix(_A) for name in weights if name.endswith(_A)]
-        if not names or 2 * len(names) != len(weights):
-            raise ValueError("it has other tensors than the two of each module.")
+        config = parse((folder / CONFIG).read_bytes())
+        if wrong := misfit(config, _CONFIG, CONFIG) or _unlike_ours(config) or _impossible(config, weights):
+            raise ValueError(f"{wrong}.")
         return [
             LowRank(
                 name.removeprefix(_OF),
                 weights[f"{name}{_A}"].to(torch.float64),
                 weights[f"{name}{_B}"].to(torch.float64),
-                bool(config["fan_in_fan_out"]),
+                config["fan_in_fan_out"],
             )
-            for name in names
+            for name in _modules(weights)
         ]
+
+
+def _modules(weights: Mapping[str, Tensor]) -> list[str]:
+    return [name.removesuffix(_A) for name in weights if name.endswith(_A)]
+
+
+def _unlike_ours(config: Mapping[str, Any]) -> str | None:
+    """What an adapter has that ours have not, in words, or nothing."""
+    strange = [name for name in _STRANGE if config.get(name)]
+    strange += [name for name, usual in (("peft_type", "LORA"), ("bias", "none")) if config.get(name, usual) != usual]
+    factor = config["lora_alpha"] != config["r"] or config.get("alpha_pattern") != config.get("rank_pattern")
+    named = ", ".join(strange) or ("a factor other than 1" if factor else "")
+    return f"it has {named}, as adapters of lape have not" if named else None
+
+
+def _impossible(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> str | None:
+    """What cannot be of an adapter's tensors beside its configuration, in words, or nothing."""
+    ranks = {config["r"], *(config.get("rank_pattern") or {}).values()}
+    if min(ranks) < 1:
+        return f"its configuration has the rank {min(ranks)}; expected 1 or more"
+    names, targets = _modules(weights), config.get("target_modules")
+    if not names or {*weights} != {f"{name}{end}" for name in names for end in (_A, _B)}:
+        return "it has other tensors than the two of each module"
+    for name in names:
+        a, b = weights[f"{name}{_A}"], weights[f"{name}{_B}"]
+        if a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1] or a.shape[0] not in ranks:
+            return f"{name} has the shapes {tuple(a.shape)} and {tuple(b.shape)}, which are not of a rank that its configuration has"
+        if not all(part.is_floating_point() and bool(torch.isfinite(part).all()) for part in (a, b)):
+            return f"{name} has weights that are not finite numbers"
+        if isinstance(targets, list) and not any(f".{name}".endswith(f".{target}") for target in targets):
+            return f"{name} is not among its target_modules, so that engines would leave it out"
+    return None
+
+
+def read_for(model: Any, folder: Path) -> list[LowRank]:
+    """Read an adapter that a model is to answer with. Raises FileError as `read` does, and MismatchError for an adapter of another model.
+
+    A model that was tuned from the adapter's, or is loaded in another number format, is warned of, and so is an adapter of which nothing says
+    which model it was made for.
+    """
+    parts = read(folder)
+    _check_fits(model, parts, folder)
+    path = folder / MANIFEST
+    made_from = read_json(path, {"made_from": MADE_FROM, ...: object}).get("made_from", {}) if path.is_file() else {}
+    if not made_from.get("model"):
+        base = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path")
+        named = f"Its {CONFIG} names {base}" if base else f"Its {CONFIG} names none either"
+        warn(
+            f"{folder} has no {MANIFEST}, so nothing shows which model the adapter was made for. {named}. Its modules have the sizes of this model's, "
+            "as those of other models may have too. To be sure, export it from this model: lape export."
+        )
+        return parts
+    here = describe(model, None)
+    verdict = compared(made_from, here, tuned=True)
+    if verdict.differ:
+        raise MismatchError(
+            f"{folder} was made for {made_from['model'].get('id')}, which is not this model: {'; '.join(verdict.differ)}. "
+            "Load the model that it was made for, or export it from this one: lape export."
+        )
+    if verdict.unsure:
+        warn(
+            f"{folder} was made for {made_from['model'].get('id')}, and this seems to be a model tuned from it, or the same in another number format: "
+            f"{'; '.join(verdict.unsure)}. What it does here was not measured. To be sure, export it from this model: lape export."
+        )
+    return parts
 
 
 def digest(parts: Sequence[LowRank]) -> str:
@@ -117,7 +212,7 @@ def digest(parts: Sequence[LowRank]) -> str:
     return whole.hexdigest()
 
 
-def check_fits(model: Any, parts: Sequence[LowRank], folder: Path) -> None:
+def _check_fits(model: Any, parts: Sequence[LowRank], folder: Path) -> None:
     """Raises MismatchError for updates of modules that a model has not, or of other sizes."""
     inner = dict(unwrapped(model).named_modules())
     for one in parts:

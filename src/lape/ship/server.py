@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from lape.endpoint import Endpoint, Unanswered
 from lape.errors import MismatchError, OptionError, foreign, passed_over, warn
 from lape.options import given, positive
-from lape.progress import Progress, each, silent
+from lape.progress import Progress, each, shown
 from lape.signs import many
 
 KEY = "LAPE_SERVER_KEY"
@@ -249,7 +249,7 @@ def ask_server(
     new_tokens: int = 32,
     remote: bool = False,
     local: Local | None = None,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> Served:
     """Ask a running server the same prompts without an adapter, with it, and without it again; `Served.check` says whether it is used.
 
@@ -358,8 +358,7 @@ class Answering:
         choice = _choice(self.endpoint, self.model, "/v1/chat/completions", {**body, "messages": list(messages)})
         try:
             message = choice["message"]
-            thought = message.get("reasoning_content") or message.get("reasoning")
-            return str(message["content"] or ""), thought and str(thought), choice.get("finish_reason") == "length"
+            return _text_of(message["content"]), _thought(message) or None, choice.get("finish_reason") == "length"
         except (KeyError, TypeError, AttributeError) as error:
             raise _no_completion(self.endpoint, self.model, "/v1/chat/completions") from error
 
@@ -533,10 +532,11 @@ def _answer(endpoint: Endpoint, engine: Engine, model: Model, prompt: Prompt, op
     asked = {"prompt": last_of(prompt)} if options.bare else {"messages": messages_of(prompt)}
     choice = _choice(endpoint, model, path, {**body, **asked})
     try:
-        said = choice["text"] if options.bare else _said(choice["message"])
-    except (KeyError, TypeError) as error:
+        if options.bare:
+            return _text_of(choice["text"])
+        return _text_of(choice["message"]["content"]) or _thought(choice["message"])  # it may have only thought so far
+    except (KeyError, TypeError, AttributeError) as error:
         raise _no_completion(endpoint, model, path) from error
-    return str(said or "")
 
 
 def _choice(endpoint: Endpoint, model: Model, path: str, body: Mapping[str, Any]) -> Any:
@@ -551,13 +551,23 @@ def _choice(endpoint: Endpoint, model: Model, path: str, body: Mapping[str, Any]
 
 def _no_completion(endpoint: Endpoint, model: Model, path: str) -> OptionError:
     return OptionError(
-        f"The server at {endpoint.url} answers POST {path} for {model.name} with something else than a completion. Look in its log."
+        f"The server at {endpoint.url} answers POST {path} for {model.name} with something else than a completion. Expected text, or a list of parts "
+        "with text, in choices[0]. Look in its log."
     )
 
 
-def _said(message: Mapping[str, Any]) -> object:
-    """What a message says; of a model that has only thought so far, what it thought."""
-    return message["content"] or message.get("reasoning_content") or message.get("reasoning")
+def _text_of(content: object) -> str:
+    """The text of a message: as it is, or of its parts, as OpenAI's interface allows. Raises TypeError for anything else."""
+    if isinstance(content, list) and all(part["type"] == "text" for part in content):
+        return "".join(part["text"] for part in content)
+    if content is not None and not isinstance(content, str):
+        raise TypeError("it is not text")
+    return content or ""
+
+
+def _thought(message: Mapping[str, Any]) -> str:
+    """What a model thought before it answered, where the server tells it apart."""
+    return _text_of(message.get("reasoning_content") or message.get("reasoning"))
 
 
 def _unusable(endpoint: Endpoint, what: str, error: Unanswered) -> str:

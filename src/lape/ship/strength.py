@@ -17,7 +17,7 @@ from lape.measure.bench import Bench
 from lape.measure.bootstrap import Resamples
 from lape.measure.generation import GenerationOptions
 from lape.measure.methods import CEILING, NONE, Setting
-from lape.progress import Progress, each, silent
+from lape.progress import Progress, each, shown
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
@@ -45,7 +45,7 @@ def strengths(
     sources: Sequence[str],
     sets: str,
     tried: Sequence[float] = STRENGTHS,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> pl.DataFrame:
     """Each strength on questions asked in the source languages: `CHOICES`. `native`: other questions, whose unedited answers bound what is fluent."""
     names = list(dict.fromkeys([*sources, to, *bench.stats.languages]))
@@ -75,7 +75,7 @@ def on_samples(
     *,
     to: str,
     sets: str,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> pl.DataFrame | None:
     """`strengths` on the bundled development questions, asked in the first two other languages of the statistics that have some.
 

@@ -18,12 +18,15 @@ from lape.store.run import read_table, write_table
 from lape.store.tensors import TensorFile, write_tensors
 
 T = TypeVar("T")
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyz0123456789.-_")
+_LONGEST = 160
+"""Signs of a cell's name: with its ending and what a file is called while it is written, it stays within 255."""
 
 
 class Cells:
     """Finished cells of one measurement, a file each, written in one step; without a folder nothing is kept.
 
-    What a name holds that a file's name should not becomes `_`. A folder must belong to one measurement: who makes it sees to that
+    Each name has a file of its own, on every file system: see `_quoted`. A folder must belong to one measurement: who makes it sees to that
     (`files.same_run`).
     """
 
@@ -69,7 +72,7 @@ class Cells:
         """The same from the folder; None as of `kept_table`. `like`: tensors of the names, shapes and number formats that they must have."""
 
         def read(path: Path) -> Mapping[str, Tensor]:
-            found = dict(FromFile(TensorFile(path, kind, sealed=True)))
+            found = dict(FromFile(TensorFile(path, kind)))
             if like is not None and _shapes(found) != _shapes(like):
                 raise damaged(path, f"it holds {_shapes(found)}, not {_shapes(like)}")
             return found
@@ -105,14 +108,21 @@ class Cells:
 
     def place(self, name: str) -> Path | None:
         """Where a folder of that name lies, for a measurement within this one, which keeps its own state; None where nothing is kept."""
-        return None if self.folder is None else self.folder / _plain(name)
+        return None if self.folder is None else self.folder / f"{_quoted(name)}.folder"
 
     def _path(self, name: str, ending: str) -> Path | None:
-        return None if self.folder is None else self.folder / f"{_plain(name)}.{ending}"
+        return None if self.folder is None else self.folder / f"{_quoted(name)}.{ending}"
 
 
-def _plain(name: str) -> str:
-    return "".join(c if c.isalnum() or c in ".-%" else "_" for c in name)
+def _quoted(name: str) -> str:
+    """A name as a file's: its small letters, digits and ".-_", and any other sign as %XX, also capitals, which some file systems do not tell
+    apart from small ones. A long one is cut, and ends in %% and its SHA-256.
+    """
+    raw = name.encode("utf-8", "surrogatepass")
+    signs = [chr(byte) if chr(byte) in _PLAIN else f"%{byte:02x}" for byte in raw]
+    signs[:1] = ["%2e"] if raw[:1] == b"." else signs[:1]  # such files are hidden
+    quoted = "".join(signs)
+    return quoted if len(quoted) <= _LONGEST else f"{quoted[: _LONGEST - 66]}%%{hashlib.sha256(raw).hexdigest()}"
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> str:

@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -75,10 +76,11 @@ def staged(path: Path, save: Callable[[Path], object] | None) -> Iterator[None]:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             _sweep(path)
+            mode = _mode_of_new(temporary)
             save(temporary)
             with temporary.open("rb+") as file:
                 os.fsync(file.fileno())
-            temporary.chmod(0o666 & ~_umask())
+            _share(temporary, mode)
         yield
         with writing(path):
             os.replace(temporary, path)
@@ -106,11 +108,16 @@ def _runs(process: int) -> bool:
     return True
 
 
-def _umask() -> int:
-    """What new files are masked with; safetensors makes its files private."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _share(path: Path, mode: int) -> None:
+    """Give a file the mode of any new one: safetensors makes its files private."""
+    if stat.S_IMODE(path.stat().st_mode) != mode:
+        path.chmod(mode)
+
+
+def _mode_of_new(path: Path) -> int:
+    """Make an empty file, and give its mode: the kernel applies the umask, which nobody can ask for without changing it."""
+    path.touch()
+    return stat.S_IMODE(path.stat().st_mode)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -234,8 +241,17 @@ def _apart(there: Any, now: Any) -> tuple[Any, Any]:
 
 
 def finish(working: Path, path: Path) -> None:
-    """Rename a whole run folder into place, replacing an older one (whose refusal came earlier)."""
+    """Rename a whole run folder into place, replacing an older one (whose refusal came earlier).
+
+    Its files get the mode of any new file, whoever wrote them.
+    """
     with writing(path):
+        probe = working / ".mode.tmp"
+        mode = _mode_of_new(probe)
+        probe.unlink()
+        for file in working.rglob("*"):
+            if file.is_file() and not file.is_symlink():
+                _share(file, mode)
         if path.is_dir():
             shutil.rmtree(path)
         elif path.exists():

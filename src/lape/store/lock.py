@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 from lape.errors import FileError
@@ -29,6 +30,8 @@ class _Held:
 
 
 _HELD: dict[Path, _Held] = {}
+_CHANGING = RLock()
+"""Held while `_HELD` is read and changed. A finalizer can run within, in the same thread."""
 
 
 class Lock:
@@ -41,12 +44,13 @@ class Lock:
     def __init__(self, target: Path) -> None:
         self.release: Callable[[], object] = lambda: None
         path = _beside(target)
-        if path not in _HELD:
-            found = _taken(path, target)
-            if found is None:
-                return
-            _HELD[path] = found
-        _HELD[path].times += 1
+        with _CHANGING:
+            if path not in _HELD:
+                found = _taken(path, target)
+                if found is None:
+                    return
+                _HELD[path] = found
+            _HELD[path].times += 1
         self.release = weakref.finalize(self, _release, path, os.getpid())
 
     def __enter__(self) -> Lock:
@@ -103,9 +107,10 @@ def _is(path: Path, held: int) -> bool:
 def _release(path: Path, process: int) -> None:
     if os.getpid() != process:  # a fork's copy: the lock is its parent's
         return
-    _HELD[path].times -= 1
-    if not _HELD[path].times:
-        _gone(path, _HELD.pop(path))
+    with _CHANGING:
+        _HELD[path].times -= 1
+        if not _HELD[path].times:
+            _gone(path, _HELD.pop(path))
 
 
 def _gone(path: Path, held: _Held) -> None:

@@ -146,9 +146,11 @@ def check_table(
     where: str = "",
     key: Sequence[str] = (),
     known: Sequence[str] = (),
+    shares: Sequence[str] = (),
 ) -> pl.DataFrame:
     """The frame itself, if it has exactly these columns and dtypes, all its numbers are finite (what is not known is null), and no two rows
-    have the same in the columns of `key`. Null is refused in those, and in the columns of `known`.
+    have the same in the columns of `key`. Null is refused in those, and in the columns of `known`. Whole numbers are not below 0, an interval's
+    low end is not above its high one, and the columns of `shares` lie between 0 and 1.
 
     Raises FileError, naming what differs.
     """
@@ -171,6 +173,23 @@ def check_table(
         said = [
             f"has values in {name} that are infinite or not numbers" for name in finite.columns if not finite[name][0]
         ]
+        said += [
+            f"has numbers in {name} that are below 0"
+            for name in frame.select(cs.integer()).columns
+            if (frame[name] < 0).any()
+        ]
+        said += [
+            f"has values in {name} that are not between 0 and 1"
+            for name in shares
+            if not frame[name].is_between(0, 1).all()
+        ]
+        for low in (name for name in frame.columns if name == "low" or name.endswith("_low")):
+            high = f"{low.removesuffix('low')}high"
+            said += (
+                [f"has rows in which {low} is above {high}"]
+                if high in frame and (frame[low] > frame[high]).any()
+                else []
+            )
         rows = frame.select(key)
         said += [f"has rows without {one}" for one in known if frame[one].null_count()]
         if key and (rows.is_duplicated().any() or any(rows.null_count().row(0))):

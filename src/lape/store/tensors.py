@@ -23,9 +23,9 @@ from lape.store.kinds import kind_of
 SMALL = 2**26
 """Bytes up to which a whole file is looked at when it is opened; of a larger one each tensor when it is first read."""
 _NOTHING = "0" * 64
-_PLAIN, _SEALED = {"lape"}, {"lape", "seal", "sha256"}
-"""What the metadata hold: `lape`, our header; since seals, `sha256`, that of each tensor's bytes, and `seal`, that of all before the tensors
-with zeros in the seal's place. No bit can change unseen, and files without seals are read as well.
+_SEALED = {"lape", "seal", "sha256"}
+"""What the metadata hold: `lape`, our header; `sha256`, that of each tensor's bytes; `seal`, that of all before the tensors with zeros in the
+seal's place. No bit can change unseen, and a file without a seal is refused.
 """
 
 Laws: TypeAlias = Callable[[str, Tensor], "str | None"]
@@ -110,6 +110,8 @@ def _sum(content: Any) -> str:
 
 
 def _bytes(tensor: Tensor) -> memoryview:
+    if not tensor.numel():  # whose strides may be such that PyTorch does not view it as bytes
+        return memoryview(b"")
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
@@ -120,8 +122,7 @@ def _like(one: Tensor | Later) -> Tensor:
 class TensorFile:
     """A safetensors file of `lape`, its tensors read one by one when asked for.
 
-    `header`: what its header must hold, and of which types. `format`: the newest that is read. `sealed`: whether one without a seal, as
-    older versions wrote them, is refused.
+    `header`: what its header must hold, and of which types. `format`: the newest that is read.
     Raises FileError for another kind of file and, here or when a tensor is first read, for one that was changed since it was written.
     """
 
@@ -132,7 +133,6 @@ class TensorFile:
         header: Mapping[str, Schema] | None = None,
         *,
         format: int = 1,
-        sealed: bool = False,
     ) -> None:
         self.path = path
         self._laws: Laws = lambda _name, _tensor: None
@@ -162,17 +162,15 @@ class TensorFile:
                 f"{path} is of format {found!s:.80}, and this version of lape reads format{f's 1 to {format}' if format > 1 else ' 1'}. "
                 "Use the version of lape that wrote it, or a newer one."
             )
-        self._sums = self._unbroken(metadata, sealed)
+        self._sums = self._unbroken(metadata)
         missing = [name for name in header or () if name not in self.header]
         if missing:
             raise damaged(path, f"its header has no {', '.join(missing)}")
         if wrong := misfit(self.header, {**(header or {}), ...: object}, "its header"):
             raise damaged(path, wrong)
 
-    def _unbroken(self, metadata: dict[str, str], sealed: bool) -> dict[str, str]:
-        """The tensors' sums, of a file whose seal is whole; none where there is no seal."""
-        if set(metadata) == _PLAIN and not sealed:
-            return {}
+    def _unbroken(self, metadata: dict[str, str]) -> dict[str, str]:
+        """The tensors' sums, of a file whose seal is whole."""
         if set(metadata) != _SEALED:
             raise damaged(
                 self.path, f"its header holds {', '.join(sorted(metadata))}, not {', '.join(sorted(_SEALED))}"
@@ -232,7 +230,7 @@ class TensorFile:
         except (SafetensorError, OSError) as error:
             raise damaged(self.path, f"{name} could not be read ({error})") from error
         if name not in self._seen:
-            if self._sums and self._sums.get(name) != _sum(_bytes(tensor)):
+            if self._sums.get(name) != _sum(_bytes(tensor)):
                 raise damaged(self.path, f"{name} is not as it was written")
             if wrong := self._laws(name, tensor):
                 raise damaged(self.path, wrong)

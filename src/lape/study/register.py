@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from lape.errors import OptionError, warn
+from lape.errors import OptionError, certain, warn
 from lape.experiments import experiments
 from lape.experiments.claim import Claim
 from lape.experiments.context import Context
@@ -71,8 +71,7 @@ def register(folder: Path, claims: Sequence[Claim], toml: str, options: Any) -> 
     path = folder / REGISTERED
     ours = {claim.name: claim.digest for claim in claims}
     if path.is_file():
-        found = registration(folder)
-        assert found is not None
+        found = certain(registration(folder))
         if found.each != ours:
             names = [name for name in dict.fromkeys([*found.each, *ours]) if found.each.get(name) != ours.get(name)]
             raise OptionError(

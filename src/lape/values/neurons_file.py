@@ -100,6 +100,10 @@ def _check(file: TensorFile, space: NeuronSpace) -> Tensor:
     _fit(file, shares, torch.float64)
     profile.check(file)
     known = {*sets, *shares, _FINGERPRINTS}
+    for name in sets:
+        flat = file.tensor(name)
+        if len(flat) and (not bool((flat[1:] > flat[:-1]).all()) or int(flat[0]) < 0 or int(flat[-1]) >= len(space)):
+            raise FileError(f"{name} does not hold rising indices from 0 to {len(space) - 1}.")
     union: Tensor = torch.unique(torch.cat([file.tensor(name) for name in sets]))
     of_profile = profile.shapes(space, file.header.get(RECORDED, ()), len(union))
     if odd := sorted(held - known - of_profile.keys()):
@@ -107,10 +111,6 @@ def _check(file: TensorFile, space: NeuronSpace) -> Tensor:
     _fit(file, of_profile, torch.float64)
 
     def laws(name: str, tensor: Tensor) -> str | None:
-        if name in sets and len(tensor):
-            rising = bool((tensor[1:] > tensor[:-1]).all())
-            if not rising or int(tensor[0]) < 0 or int(tensor[-1]) >= len(space):
-                return f"{name} does not hold rising indices from 0 to {len(space) - 1}"
         if name in shares and not bool(((tensor >= 0) & (tensor <= 1)).all()):
             return f"{name} holds shares that are not between 0 and 1"
         return profile.broken(name, tensor) if name in of_profile else None

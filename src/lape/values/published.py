@@ -5,7 +5,6 @@ PyTorch files of the field hold this, under any name (`x.neuron.pth`, `llama-1`)
 
 from __future__ import annotations
 
-import warnings
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -113,7 +112,7 @@ def _fits(data: Any, size: int) -> bool:
 
 def _is_index(layer: Any) -> bool:
     """Whether a tensor can be a list of neurons: whole numbers, or nothing at all."""
-    if not isinstance(layer, Tensor) or layer.layout != torch.strided:
+    if not isinstance(layer, Tensor) or layer.layout != torch.strided or layer.is_meta:
         return False
     return layer.dtype in (torch.int64, torch.int32, torch.int16, torch.uint8) or layer.numel() == 0
 
@@ -129,15 +128,11 @@ def _check_packed(path: Path) -> None:
 def _unpickled(path: Path) -> Any:
     if not path.is_file():
         raise FileError(f"There is no file {path}. Expected a published .pth file.")
-    with (
-        foreign(
-            FileError,
-            lambda said: (
-                f"{path} was not read: it is damaged, or holds more than tensors in lists (code in such a file is never run). Details: {said:.200}"
-            ),
+    with foreign(
+        FileError,
+        lambda said: (
+            f"{path} was not read: it is damaged, or holds more than tensors in lists (code in such a file is never run). Details: {said:.200}"
         ),
-        warnings.catch_warnings(),
     ):
-        warnings.simplefilter("ignore", UserWarning)  # on other pickle protocols: what cannot be read raises
         _check_packed(path)
         return torch.load(path, map_location="cpu", weights_only=True)

@@ -86,12 +86,21 @@ def _check(made: Mapping[str, NeuronSpace | Made], *, exactly: bool) -> None:
             )
 
 
-def compared(a: Mapping[str, Any], b: Mapping[str, Any]) -> Verdict:
+def compared(a: Mapping[str, Any], b: Mapping[str, Any], *, tuned: bool = False) -> Verdict:
     """What the manifests of two things say: of the model's weights, of the configuration that computes, of adapters, of what it answers, and of
     tokenizer and BOS. Keys that one of them lacks, as those of older files do, decide nothing.
+
+    `tuned`: whether weights that a model may have been tuned to from the other's leave it unsure that they are of one, in place of showing that
+    they are of two: those whose answers are near.
     """
     ours, theirs = a.get("model") or {}, b.get("model") or {}
-    parts = [_weights(ours, theirs), _configs(ours, theirs), _adapters(ours, theirs), _tokenizers(a, b), _bos(a, b)]
+    parts = [
+        _weights(ours, theirs, tuned),
+        _configs(ours, theirs),
+        _adapters(ours, theirs),
+        _tokenizers(a, b),
+        _bos(a, b),
+    ]
     noted = [one.get("probe") for one in (ours, theirs) if one.get("checksum")]
     return Verdict(
         tuple(one for part in parts for one in part.differ),
@@ -109,14 +118,17 @@ def lasting(described: Mapping[str, Any]) -> dict[str, Any]:
     return {**described, "model": kept}
 
 
-def _weights(a: Mapping[str, Any], b: Mapping[str, Any]) -> Verdict:
+def _weights(a: Mapping[str, Any], b: Mapping[str, Any], tuned: bool = False) -> Verdict:
     both = a.get("checksum") and b.get("checksum")
     if not both:
         return Verdict()
     if a.get("dtype") == b.get("dtype") or None in (a.get("dtype"), b.get("dtype")):
-        if a["checksum"] != b["checksum"]:
-            return Verdict((f"checksum {a['checksum'][:12]}… and {b['checksum'][:12]}…",))
         apart = _apart(a, b)
+        if a["checksum"] != b["checksum"]:
+            said = f"checksum {a['checksum'][:12]}… and {b['checksum'][:12]}…"
+            if tuned and apart is not None and apart <= NEAR_FORMATS:
+                return Verdict(unsure=(f"{said}, with hidden states that differ by {apart:.2g} of their norm",))
+            return Verdict((said,))
         far = apart is not None and apart > NEAR.get(str(a.get("dtype")), NEAR_ROUNDED)
         said = (
             f"hidden states that differ by {apart:.2g} of their norm: a buffer, a module or a hook was changed"

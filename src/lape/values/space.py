@@ -183,7 +183,10 @@ class NeuronSpace:
 
     @classmethod
     def from_json(cls, data: Any) -> NeuronSpace:
-        """Read what `to_json` wrote. Raises FileError for anything else."""
+        """Read what `to_json` wrote. Raises FileError for anything else, and for a space that no model has.
+
+        A layer may hold several dense MLPs, and experts with a dense one, but experts are always numbered from 0, without a gap.
+        """
         wrong = misfit(data, [[int | None]], "the space")
         if wrong or not data or any(len(one) != 3 or None in (one[0], one[2]) for one in data):
             raise FileError(f"The space is not a list of [layer, expert or null, width] ({wrong or f'{data!s:.80}'}).")
@@ -194,6 +197,14 @@ class NeuronSpace:
             raise FileError("The space has layers in disorder, or numbers below 0.")
         if sum(width for _, _, width in data) > _MOST:
             raise FileError(f"The space has more neurons than {_MOST:,}.")
+        before = (-1, -1)
+        for layer, expert, _ in data:
+            if expert is not None:
+                if expert not in (0, before[1] + 1 if layer == before[0] else 0):
+                    raise FileError(
+                        f"The space has expert {expert} in layer {layer}, and not all before it: no model has."
+                    )
+                before = (layer, expert)
         return cls.of((layer, expert, width) for layer, expert, width in data)
 
     def __repr__(self) -> str:

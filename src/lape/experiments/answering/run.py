@@ -29,7 +29,7 @@ from lape.measure.result import Result
 from lape.model.body import text_config
 from lape.model.identity import check_made_with
 from lape.options import given, not_negative, positive
-from lape.progress import Progress, each, silent
+from lape.progress import Progress, each, shown
 from lape.store.cells import Cells
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
@@ -107,7 +107,7 @@ def answering(
     seed: int = 0,
     steer: SteerOptions | None = None,
     folder: Path | None = None,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> Result:
     """Ask each language's questions about passages in that language, unedited and under edits of its own neurons.
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from lape.errors import certain
 from lape.experiments.compare.run import COMPARED, compare
 from lape.experiments.context import Context, Tables
 from lape.experiments.experiment import Experiment, named
@@ -24,8 +25,7 @@ class CompareStudy:
 
 
 def _run(context: Context, options: CompareStudy) -> Tables:
-    assert options.other is not None  # it is needed
-    return {"compared": compare(context.neurons, LanguageNeurons.load(options.other))}
+    return {"compared": compare(context.neurons, LanguageNeurons.load(certain(options.other)))}
 
 
 def _reads(options: CompareStudy) -> Mapping[str, Path]:

@@ -20,7 +20,7 @@ from lape.measure.result import Result
 from lape.model.find import find
 from lape.model.identity import check_made_with, describe
 from lape.options import given
-from lape.progress import Progress, silent
+from lape.progress import Progress, shown
 from lape.recording.record import record
 from lape.ship import lora
 from lape.signs import many
@@ -62,7 +62,7 @@ def cure(
     kept_kl: float = 0.05,
     words: str | Path | None = None,
     lid: str | Path | None = None,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> Result:
     """Look for what makes a chat model answer in a language: a line in the prompt, an adapter, or both; and write the adapter, if one earns it.
 
@@ -99,7 +99,7 @@ def cure(
     return search_for(task, model, tokenizer, Path(folder), progress=progress)
 
 
-def search_for(task: CureTask, model: Any, tokenizer: Any, folder: Path, *, progress: Progress = silent) -> Result:
+def search_for(task: CureTask, model: Any, tokenizer: Any, folder: Path, *, progress: Progress = shown) -> Result:
     """`cure`, of a task that was checked already."""
     lora.check(find(model).sites)
     files.same_run(folder, {**task.state(), **describe(model, tokenizer)})

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -23,7 +26,7 @@ from lape.measure.prompts import Message, ask, conversation, cut, language_name
 from lape.measure.result import Result
 from lape.model.identity import checksum
 from lape.options import given, positive
-from lape.progress import Progress, silent
+from lape.progress import Progress, shown
 from lape.ship import lora
 from lape.ship.fit import served as with_adapter
 from lape.ship.server import Answering
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 T = TypeVar("T")
+_SHOWN = 80
+"""Characters of a prompt that an error names."""
 Answer: TypeAlias = Callable[[Sequence[Prompt], int], "Iterator[tuple[str, str | None, bool]]"]
 """Prompts and a seed -> of each, as they come, its answer, the reasoning before it or None, and whether it was cut."""
 
@@ -83,7 +88,7 @@ def confusion(
     words: str | Path | None = None,
     lid: str | Path | None = None,
     folder: Path | None = None,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> Result:
     """Ask a model, and judge by their language what it answers: LCB's rates (Marchisio et al. 2024), and the failures that they pass over.
 
@@ -103,11 +108,10 @@ def confusion(
     """
     options = given(ConfusionOptions, locals())
     judge = judge_of(prompts, lid, words)
-    parts = [] if adapter is None else lora.read(Path(adapter))
-    if adapter is not None:
-        lora.check_fits(model, parts, Path(adapter))
+    parts = [] if adapter is None else lora.read_for(model, Path(adapter))
     made = {"adapter": lora.digest(parts)} if parts else {}
-    cells = _kept(folder, prompts, options, condition, model=checksum(model), **made)
+    asked = [asdict(one) for one in prompts]
+    cells = _kept(folder, options, condition, prompts=asked, model=checksum(model), **made)
     with with_adapter(model, parts):
         answers = _all(prompts, options, condition, cells, _by_model(model, tokenizer, options), progress)
     template = "in the model's chat template" if getattr(tokenizer, "chat_template", None) else "as a question, Q: … A:"
@@ -134,13 +138,13 @@ def served_confusion(
     words: str | Path | None = None,
     lid: str | Path | None = None,
     folder: Path | None = None,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> Result:
     """The same of a model, or an adapter, that a running server answers with: vLLM, SGLang, llama.cpp, transformers serve or another of OpenAI's interface.
 
     `url`: such as http://127.0.0.1:8000. `served`: the model's or adapter's name there; by default the only model. `batch`: requests at once. `remote`: let the
-    server be on another machine. The key is taken from LAPE_SERVER_KEY. Further: see `confusion`. Raises OptionError for a server that gives no usable
-    answer too.
+    server be on another machine. The key is taken from LAPE_SERVER_KEY. Each answer is kept in `folder` as it comes, so that a run that was stopped asks
+    only what is left, also where other prompts are given. Further: see `confusion`. Raises OptionError for a server that gives no usable answer too.
 
     Example:
         >>> from lape.experiments.confusion.prompts import default_prompts
@@ -154,8 +158,8 @@ def served_confusion(
     options = given(ConfusionOptions, locals())
     judge = judge_of(prompts, lid, words)
     answering = Answering.at(url, served, remote=remote)
-    cells = _kept(folder, prompts, options, condition, served=[url, answering.model.name])
-    answers = _all(prompts, options, condition, cells, _by_server(answering, options), progress)
+    cells = _kept(folder, options, condition, served=[url, answering.model.name])
+    answers = _all(prompts, options, condition, Cells(None), _by_server(answering, options, cells), progress)
     template = f"through {answering.engine.name}, which answers as {answering.model.name}"
     return _result(answers, judge, options.resamples, progress, (_how(options, template),))
 
@@ -166,15 +170,12 @@ def judge_of(prompts: Sequence[Prompt], lid: str | Path | None, words: str | Pat
     return Failures(dict.fromkeys(one.language for one in prompts), judge=Judge(lid, words))
 
 
-def _kept(
-    folder: Path | None, prompts: Sequence[Prompt], options: ConfusionOptions, condition: str, **asked_of: Any
-) -> Cells:
+def _kept(folder: Path | None, options: ConfusionOptions, condition: str, **asked_of: Any) -> Cells:
     """Where finished parts are kept. A folder with those of another run is refused: all that answers depend on is noted in it."""
     if folder is None:
         return Cells(None)
     how = {name: value for name, value in asdict(options).items() if name != "resamples"}
-    asked = [asdict(one) for one in prompts]
-    files.same_run(folder, {"options": how, "condition": condition, "prompts": asked, **asked_of})
+    files.same_run(folder, {"options": how, "condition": condition, **asked_of})
     return Cells(folder / files.CELLS)
 
 
@@ -184,7 +185,7 @@ def scored(
     words: str | Path | None = None,
     lid: str | Path | None = None,
     resamples: int = 2000,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> Result:
     """Judge answers that were given elsewhere; no model is needed.
 
@@ -281,19 +282,33 @@ def _by_model(model: Any, tokenizer: Any, options: ConfusionOptions) -> Answer:
     return answer
 
 
-def _by_server(served: Answering, options: ConfusionOptions) -> Answer:
-    """Answers of a running server, several requests at once."""
+def _by_server(served: Answering, options: ConfusionOptions, cells: Cells) -> Answer:
+    """Answers of a running server, several requests at once. Each is kept as it comes: what one prompt is answered depends on no other."""
     names = ("new_tokens", "temperature", "top_p", "repetition_penalty", "thinking")
     how = {name: getattr(options, name) for name in names}
 
+    def ask(prompt: Prompt, seed: int) -> dict[str, Any]:
+        try:
+            answer, thought, cut_short = served.answer(messages_of(prompt, options), **how, seed=seed)
+        except OptionError as error:
+            rest = "the same command asks only what is left; a prompt that it fails on again can be left out"
+            kept = "" if cells.folder is None else f" Answers so far are kept in {cells.folder.parent}: {rest}."
+            raise OptionError(f"{error} It was asked: {prompt.text[:_SHOWN]!r}.{kept}") from error
+        return {"answer": answer, "thought": thought, "cut": cut_short}
+
     def answer(prompts: Sequence[Prompt], seed: int) -> Iterator[tuple[str, str | None, bool]]:
-        def one(prompt: Prompt) -> tuple[str, str | None, bool]:
-            said, apart, cut_short = served.answer(messages_of(prompt, options), **how, seed=seed)
-            thought, rest = without_thought(said)
-            return rest, apart or thought, cut_short
+        times = Counter[str]()
+        named: list[tuple[str, Prompt]] = []
+        for prompt in prompts:
+            asked = json.dumps([prompt.task, prompt.language, messages_of(prompt, options)])
+            digest = hashlib.sha256(asked.encode()).hexdigest()
+            times[digest] += 1  # a prompt that comes twice is asked twice
+            named.append((f"{seed}-{times[digest]}-{digest}", prompt))
 
         with ThreadPoolExecutor(options.batch) as pool:
-            yield from pool.map(one, prompts)
+            for kept in pool.map(lambda item: cells.record(item[0], lambda: ask(item[1], seed)), named):
+                thought, rest = without_thought(kept["answer"])
+                yield rest, kept["thought"] or thought, kept["cut"]
 
     return answer
 

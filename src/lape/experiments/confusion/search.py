@@ -16,7 +16,7 @@ import polars as pl
 from lape.data.language_id import Identifier, alike, base, identifier, lingua_languages
 from lape.edit.edit import Edit, Scale, by_unit, edited
 from lape.edit.steer import SHIPPED, steering
-from lape.errors import LapeError, OptionError
+from lape.errors import LapeError, OptionError, certain
 from lape.experiments.confusion.prompts import MONOLINGUAL, Prompt, default_prompts, evenly
 from lape.experiments.confusion.run import ConfusionOptions, confusion, text_of, told_line
 from lape.experiments.confusion.table import EDITS, LINE, NONE
@@ -216,7 +216,11 @@ class Search:
                 return {"heads": [], "why": str(error).splitlines()[0] if str(error) else type(error).__name__}
             return {"heads": best, "next": ranked["nats"].to_list()[len(best) : len(best) + 1]}
 
-        found = self.cells.record("heads", make)
+        found = self.cells.kept_record("heads")
+        if found is None:
+            found = make()
+            if "why" not in found:  # the next run may have the memory that this one lacked
+                self.cells.keep_record("heads", found)
         if not found["heads"]:
             why = found.get("why", "none makes right answers likelier.")
             self.notes.append(f"No attention head is tried: {why}")
@@ -339,8 +343,7 @@ class Search:
 
     def _adapter(self, trial: Trial) -> Path:
         """The folder of a trial's adapter, made where it is not there."""
-        folder = self.cells.place(f"adapter {trial.edit}")
-        assert folder is not None  # a search has a folder
+        folder = certain(self.cells.place(f"adapter {trial.edit}"))  # a search has a folder
         if not folder.exists():
             about = [f"writes {self.to} ({trial.edit})"]
             how: dict[str, Any] = {

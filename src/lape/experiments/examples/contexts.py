@@ -22,7 +22,7 @@ from lape.model.hooks import Rows, watching
 from lape.model.numerics import check_finite
 from lape.model.site import Sites
 from lape.options import Tokens, not_negative, positive
-from lape.progress import Progress, each, silent
+from lape.progress import Progress, each, shown
 from lape.values.neurons import NeuronSet
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def contexts(
     corpora: Mapping[str, Corpus],
     chosen: NeuronSet,
     options: ExamplesOptions,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> pl.DataFrame:
     """The `options.keep` windows of text in which each chosen neuron's activation is highest: `CONTEXTS`, one row each.
 

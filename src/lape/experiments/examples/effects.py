@@ -20,7 +20,7 @@ from lape.measure.ablation import Ablations, PlannedRuns, unreported
 from lape.measure.bootstrap import FEWEST, Resamples
 from lape.measure.changes import loss_change
 from lape.measure.controls import control, seeded
-from lape.progress import Progress, each, silent
+from lape.progress import Progress, each, shown
 from lape.values.neurons import LanguageNeurons, NeuronSet
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def effects(
     *,
     folder: Path | None = None,
     planned: PlannedRuns = unreported,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> tuple[pl.DataFrame, list[str]]:
     """The change of loss on a language's own text when one of its neurons is off, for its `options.effects` neurons of lowest
     `entropy` (neurons,), and what was left out, in words.

@@ -23,7 +23,7 @@ from lape.model.body import check_fits
 from lape.model.identity import check_made_with, describe
 from lape.model.loss import Head, find_head
 from lape.options import Tokens, given
-from lape.progress import Progress, silent
+from lape.progress import Progress, shown
 from lape.recording.run import checked_texts
 from lape.store import files
 from lape.store.cells import Cells
@@ -60,7 +60,7 @@ def examples(
     folder: Path | None = None,
     described: Mapping[str, Any] | None = None,
     planned: PlannedRuns = unreported,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> Result:
     """Look up what the neurons of all languages do: the contexts in which they fire most (max-activating examples), the tokens that they promote and
     suppress (logit lens), and for those of lowest entropy the effect of switching each off.

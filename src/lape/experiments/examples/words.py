@@ -17,7 +17,7 @@ from lape.model.loss import Head
 from lape.model.numerics import summed_in
 from lape.model.site import Site
 from lape.model.weights import has_adapter
-from lape.progress import Progress, silent
+from lape.progress import Progress, shown
 from lape.values.neurons import NeuronSet
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def words(
     tokenizer: PreTrainedTokenizerBase,
     head: Head,
     chosen: NeuronSet,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> pl.DataFrame:
     """The 10 tokens with the highest and the lowest dot product of their unembedding with each neuron's column of the down
     projection, which is what an activation adds to the residual stream (Geva et al. 2022, "Transformer Feed-Forward Layers Build

@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 
-from lape.errors import FileError, MismatchError, warn
+from lape.errors import FileError, MismatchError, certain, warn
 from lape.experiments.claim import beside
 from lape.experiments.context import Context, Tables
 from lape.experiments.experiment import Experiment, named
@@ -57,8 +57,7 @@ def _run(context: Context, options: ForcingStudy) -> Tables:
 
     What an earlier version measured lacks what it did not measure: null, or no table.
     """
-    assert options.file is not None  # it is needed
-    found = read_forcing(options.file, context.stats.manifest.get("model", {}))
+    found = read_forcing(certain(options.file), context.stats.manifest.get("model", {}))
     command = " ".join(found.get("command", []))
     context.note("forcing", f"measured by: lape {command}")
     other = differs(found.get("made_from"), {**context.neurons.made_from, STATISTICS: None})

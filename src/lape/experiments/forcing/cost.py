@@ -10,13 +10,14 @@ import polars as pl
 from lape.data.corpus import Corpus, TextOptions, prepare_all
 from lape.data.languages import tag
 from lape.data.texts import Source, Texts, preview
+from lape.errors import certain
 from lape.measure.bench import Bench, both_ways
 from lape.measure.bootstrap import Resamples, units
 from lape.measure.changes import loss_change
 from lape.measure.methods import Setting
 from lape.measure.prompts import ask
 from lape.model.loss import Loss, line_loss
-from lape.progress import Progress, each, silent
+from lape.progress import Progress, each, shown
 
 COSTS = {
     **dict.fromkeys(("family", "setting", "source", "target", "language", "role"), pl.String),
@@ -38,7 +39,7 @@ def costs(
     *,
     resamples: int = 2000,
     seed: int = 0,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> pl.DataFrame:
     """The change of loss in nats per token, with its 95 % interval over documents (none under 20), for each setting on its pair.
 
@@ -68,7 +69,6 @@ def lines_in(source: Source) -> list[str]:
 
 
 def _change(corpus: Corpus, before: Loss, after: Loss, resamples: int, seed: int) -> dict[str, Any]:
-    assert corpus.lines is not None  # prepared with lines
-    unit = units(corpus.lines.document)
+    unit = units(certain(corpus.lines).document)
     count = int(unit.max()) + 1 if len(unit) else 1
     return loss_change("delta_token", unit, before, after, Resamples(count, resamples, seed))

@@ -32,7 +32,7 @@ from lape.model.body import blocks
 from lape.model.find import find
 from lape.model.identity import check_made_with, checksum
 from lape.options import Tokens, check_candidates, check_choices, check_grader, given, positive
-from lape.progress import Progress, silent
+from lape.progress import Progress, shown
 from lape.store import files
 from lape.store.cells import Cells
 from lape.values.neurons import LanguageNeurons
@@ -109,7 +109,7 @@ def forcing(
     evaluation: Texts | None = None,
     neurons: LanguageNeurons | None = None,
     folder: Path | None = None,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> Result:
     """Language forcing: put the questions of each source language under every family of methods that might force each target language.
 

@@ -27,7 +27,7 @@ from lape.measure.prompts import Asking
 from lape.measure.questions import checked_native, checked_questions
 from lape.model.identity import check_made_with, checksum
 from lape.options import check_candidates, check_grader, given, not_negative
-from lape.progress import Progress, each, silent
+from lape.progress import Progress, each, shown
 from lape.store import files
 from lape.store.cells import Cells
 from lape.values.neurons import LanguageNeurons
@@ -112,7 +112,7 @@ def silenced(
     grader_model: str | None = None,
     native: Mapping[str, Sequence[str]] | None = None,
     folder: Path | None = None,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> pl.DataFrame:
     """The judged answers to each language's questions with each language's neurons off (zero ablation): `ANSWERS`.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import difflib
 import hashlib
-import logging
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
+import torch
 from torch import nn
 
 from lape.data.languages import tag
@@ -28,7 +29,7 @@ from lape.measure.result import Result
 from lape.model.body import evaluating, unwrapped
 from lape.model.identity import check_made_with, describe
 from lape.options import given, not_negative, positive, separated
-from lape.progress import Progress, each, silent
+from lape.progress import Progress, each, shown
 from lape.store import files
 from lape.store.cells import Cells
 from lape.values.neurons import LanguageNeurons
@@ -104,7 +105,7 @@ def harness(
     steer: SteerOptions | None = None,
     folder: Path | None = None,
     described: Mapping[str, Any] | None = None,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> Result:
     """Run tasks of lm-eval on the model unedited, with each language's neurons off, and with matched control neurons off.
 
@@ -186,12 +187,11 @@ def find_tasks(patterns: Sequence[str], include: Path | None = None) -> Tasks:
     from lm_eval.tasks import TaskManager
 
     folder = None if include is None else str(include)
-    with _quiet():
-        if folder is not None:
-            alone = TaskManager(include_path=folder, include_defaults=False)
-            if set(wanted) <= set(alone.all_subtasks):
-                return Tasks(alone, tuple(dict.fromkeys(wanted)), _content(include))
-        manager = TaskManager(include_path=folder)
+    if folder is not None:
+        alone = TaskManager(include_path=folder, include_defaults=False)
+        if set(wanted) <= set(alone.all_subtasks):
+            return Tasks(alone, tuple(dict.fromkeys(wanted)), _content(include))
+    manager = TaskManager(include_path=folder)
     return Tasks(manager, _matching(wanted, manager), _content(include))
 
 
@@ -234,7 +234,7 @@ def _all(
     """The values and the documents of every condition; what is kept of one is not run again."""
     columns = {name: TABLE[name] for name in (*_KEYS, "value", "n")}
     found: list[tuple[pl.DataFrame, pl.DataFrame]] = []
-    with _quiet(), evaluating(model):
+    with evaluating(model):
         from lm_eval.models.huggingface import HFLM
 
         wrapped = HFLM(pretrained=unwrapped(model), tokenizer=copy.deepcopy(tokenizer), batch_size=options.batch)
@@ -261,7 +261,7 @@ def _results(wrapped: Any, tasks: Tasks, options: HarnessOptions) -> dict[str, A
         ("random_seed", "numpy_random_seed", "torch_random_seed", "fewshot_random_seed"), options.seed
     )
     try:
-        with _without_git(evaluator):
+        with _random_states_kept():
             results: dict[str, Any] = evaluator.simple_evaluate(
                 model=wrapped,
                 tasks=list(tasks.names),
@@ -373,23 +373,12 @@ def _less(value: Floats | None, others: Sequence[Floats | None], options: Harnes
 
 
 @contextmanager
-def _without_git(evaluator: Any) -> Iterator[None]:
-    """While inside, lm-eval does not ask git for the commit of the folder it is called in, which outside of a repository prints "fatal"."""
-    asks = evaluator.get_git_commit_hash
-    evaluator.get_git_commit_hash = lambda: None
-    try:
-        yield
-    finally:
-        evaluator.get_git_commit_hash = asks
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """While inside, lm-eval gives no advice; its errors are still said."""
-    logger = logging.getLogger("lm_eval")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+def _random_states_kept() -> Iterator[None]:
+    """While inside, lm-eval may seed what it likes; afterwards random numbers go on as if it had not."""
+    plain, of_numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        try:
+            yield
+        finally:
+            random.setstate(plain)
+            np.random.set_state(of_numpy)

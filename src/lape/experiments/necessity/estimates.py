@@ -17,7 +17,7 @@ from lape.measure.bootstrap import Floats
 from lape.model.attribution import Pass, backward
 from lape.model.hooks import Rows
 from lape.model.loss import Head
-from lape.progress import Progress, each, silent
+from lape.progress import Progress, each, shown
 from lape.values.neurons import NeuronSet
 
 _NEARLY_OFF = 1e-3
@@ -75,7 +75,7 @@ class Estimator:
     options: TextOptions
 
     def expand(
-        self, sets: Sequence[NeuronSet], draws: int, seed: int, progress: Progress = silent, *, what: str = "estimating"
+        self, sets: Sequence[NeuronSet], draws: int, seed: int, progress: Progress = shown, *, what: str = "estimating"
     ) -> Expansion:
         """The first two terms of the loss's Taylor series along the path of each set: one pass forwards and 1 + `draws` backwards for all sets."""
         sums = _Sums(self.corpus, sets)
@@ -93,7 +93,7 @@ class Estimator:
         sums.close()
         return Expansion(-sums.slopes, sums.squares / (2 * max(draws, 1)))
 
-    def slopes(self, sets: Sequence[NeuronSet], points: int, progress: Progress = silent, *, what: str = "") -> Floats:
+    def slopes(self, sets: Sequence[NeuronSet], points: int, progress: Progress = shown, *, what: str = "") -> Floats:
         """(points, sets, documents) the slope along each set's path while the last one is turned down to 1 − 1/points, …, 1/points and (all but) off:
         one pass forwards and backwards a point for all sets.
         """

@@ -19,7 +19,7 @@ from lape.data.languages import tag
 from lape.data.texts import Texts
 from lape.detect.common import over_others
 from lape.detect.lape import entropy
-from lape.errors import OptionError, TextError
+from lape.errors import OptionError, TextError, certain
 from lape.experiments.necessity.estimates import Estimator, Expansion
 from lape.experiments.necessity.groups import Group, own_subsets, sample, split
 from lape.experiments.necessity.predictions import Readings, predictions
@@ -29,7 +29,7 @@ from lape.measure.correlation import rank_correlation
 from lape.measure.intervals import resampled
 from lape.measure.result import Result
 from lape.options import Tokens, given, not_negative, positive
-from lape.progress import Progress, each, silent
+from lape.progress import Progress, each, shown
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.stats import ActivationStats
 
@@ -159,7 +159,7 @@ def necessity(
     seed: int = 0,
     allow_recorded: bool = False,
     folder: Path | None = None,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> Result:
     """Switch sets of neurons off and compare the damage with what others say of it (ours; asked by LAPE's critics).
 
@@ -192,7 +192,7 @@ def necessities(
     stats: ActivationStats,
     options: NecessityOptions,
     *,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> Result:
     """`necessity` on text that is prepared already; `options.languages` are taken of it, or its first."""
     work.check(neurons=neurons, statistics=stats)
@@ -225,9 +225,7 @@ def _wanted(texts: Texts, options: NecessityOptions) -> Texts:
 
 
 def _check_documents(work: Ablations, language: str) -> None:
-    lines = work.corpora[language].lines
-    assert lines is not None  # prepared with lines=True
-    if not several_documents(lines.place):
+    if not several_documents(certain(work.corpora[language].lines).place):
         raise TextError(
             f"The text for {language} is one document, which cannot be halved: estimates are made document by document. "
             f"Give {2 * FEWEST} or more: document='line', or files of records."
@@ -284,12 +282,11 @@ def _estimated(
 ) -> dict[str, dict[str, Floats]]:
     """Of all of the text, and what is known of its first half alone: estimate -> (sets, units) nats; not a number where it was not made."""
     corpus = work.corpora[language]
-    assert corpus.lines is not None  # prepared with lines=True
     estimator = Estimator(work.model, work.head, corpus, work.options)
     alone = [NeuronSet(own.space, own.flat[k : k + 1]) for k in range(len(own))]
     sets = [*(group.neurons for group in groups), *alone, own]
     of_document = np.zeros(corpus.documents, np.int64)
-    of_document[corpus.lines.document] = unit
+    of_document[certain(corpus.lines).document] = unit
 
     def by_units(values: Floats) -> Floats:
         return np.array([by_unit(of_document, row, int(unit.max()) + 1) for row in values])

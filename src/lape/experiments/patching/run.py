@@ -21,7 +21,7 @@ from lape.measure.controls import MATCHED
 from lape.measure.intervals import ENDS, resampled, selectivity
 from lape.measure.result import Result
 from lape.options import Tokens, given, not_negative, positive
-from lape.progress import Progress, each, silent
+from lape.progress import Progress, each, shown
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
@@ -100,7 +100,7 @@ def patching(
     seed: int = 0,
     allow_recorded: bool = False,
     folder: Path | None = None,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> Result:
     """Zero ablation beside mean ablation: each language's neurons off, and set to their mean activation over all recorded languages instead.
 
@@ -141,7 +141,7 @@ def patchings(
     stats: ActivationStats,
     options: PatchingOptions,
     *,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> Result:
     """`patching` on text that is prepared already: zeroed cells that were measured before are not run again."""
     work.check(neurons=neurons, statistics=stats)

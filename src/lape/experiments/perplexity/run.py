@@ -21,7 +21,7 @@ from lape.measure.controlled import control_passes, lines_of, ratio_to_mean, set
 from lape.measure.controls import MATCHED, RANDOM, kinds_of
 from lape.model.identity import check_made_with, describe
 from lape.options import Tokens, check_choices, given, not_negative, positive
-from lape.progress import Progress, each, silent
+from lape.progress import Progress, each, shown
 from lape.store import files
 from lape.store.cells import Cells
 from lape.values.neurons import LanguageNeurons
@@ -87,7 +87,7 @@ def perplexity(
     seed: int = 0,
     allow_recorded: bool = False,
     compile: Literal["auto", "on", "off"] = "auto",
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> pl.DataFrame:
     """The change of loss with each language's neurons off (zero ablation), on text of each language: a row for each pair of languages.
 
@@ -132,7 +132,7 @@ def line_losses(
     folder: Path | None = None,
     described: Mapping[str, Any] | None = None,
     planned: PlannedRuns = unreported,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> pl.DataFrame:
     """The loss of every line in every condition, the ground of all tables.
 
@@ -165,7 +165,7 @@ def losses(
     work: Ablations,
     neurons: LanguageNeurons,
     options: PerplexityOptions,
-    progress: Progress = silent,
+    progress: Progress = shown,
     planned: PlannedRuns = unreported,
 ) -> pl.DataFrame:
     """`line_losses` on text that is prepared already."""

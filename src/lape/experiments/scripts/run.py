@@ -25,7 +25,7 @@ from lape.measure.intervals import ENDS, resampled
 from lape.model.body import check_fits
 from lape.model.loss import find_head, line_loss
 from lape.options import Tokens, given
-from lape.progress import Progress, each, silent
+from lape.progress import Progress, each, shown
 from lape.recording.engine import RecordOptions
 from lape.recording.record import record
 from lape.recording.run import checked_texts
@@ -63,7 +63,7 @@ def scripts(
     resamples: int = 2000,
     seed: int = 0,
     rule: LapeOptions | None = None,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> pl.DataFrame:
     """What becomes of each language's neurons when its text is written differently (ours; asked by LAPE's critics).
 

@@ -33,7 +33,7 @@ from lape.measure.bootstrap import BLOCK, Resamples
 from lape.measure.changes import resampled_ends
 from lape.measure.result import Result
 from lape.options import given, positive
-from lape.progress import Progress, each, silent
+from lape.progress import Progress, each, shown
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -97,7 +97,7 @@ def similarity(
     sentences: int | None = 400,
     resamples: int = 2000,
     seed: int = 0,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> Result:
     """Dominance of each language and similarity of each pair, after each decoder block (after Tang et al. 2024; the definition is ours, see `dominance`).
 
@@ -136,7 +136,7 @@ def _check_enough(languages: int, lines: int) -> None:
 
 
 def dominance(
-    vectors: Mapping[str, Tensor], *, resamples: int = 2000, seed: int = 0, progress: Progress = silent
+    vectors: Mapping[str, Tensor], *, resamples: int = 2000, seed: int = 0, progress: Progress = shown
 ) -> pl.DataFrame:
     """How strongly each language dominates each layer, from (layers, sentences, width) vectors by language.
 

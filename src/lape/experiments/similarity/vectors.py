@@ -13,14 +13,14 @@ from lape.data.corpus import Corpus, TextOptions, prepare
 from lape.data.parallel import aligned_lines
 from lape.data.texts import Documents
 from lape.data.windows import Batch, batch, batches
-from lape.errors import OptionError, TextError
+from lape.errors import OptionError, TextError, certain
 from lape.model.body import blocks, check_fits, evaluating, run_batch
 from lape.model.find import find
 from lape.model.hooks import hooked
 from lape.model.numerics import check_finite, summed_in
 from lape.model.scope import Put
 from lape.model.site import Sites
-from lape.progress import Progress, silent
+from lape.progress import Progress, shown
 
 
 def sentence_vectors(
@@ -29,7 +29,7 @@ def sentence_vectors(
     lines: Mapping[str, Sequence[str]],
     options: TextOptions | None = None,
     *,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> dict[str, Tensor]:
     """Language -> (layers, sentences, width) float32, on the CPU: the mean residual stream after each decoder block.
 
@@ -114,7 +114,6 @@ class _SentenceSums:
 
     def means(self) -> Tensor:
         """(layers, documents, width) float32. Raises ModelError where one is not finite."""
-        assert self._sums is not None  # a corpus has a token
-        vectors = self._sums.div_(self.tokens[:, None])
+        vectors = certain(self._sums).div_(self.tokens[:, None])
         check_finite(vectors, "The residual stream")
         return vectors

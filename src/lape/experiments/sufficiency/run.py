@@ -18,7 +18,7 @@ from lape.measure.bootstrap import Floats, Resamples, by_unit
 from lape.measure.controlled import likeness
 from lape.measure.controls import control, energy_ratio, seeded
 from lape.measure.intervals import resampled
-from lape.progress import Progress, each, silent
+from lape.progress import Progress, each, shown
 from lape.values.neurons import LanguageNeurons, NeuronSet
 
 FIRST, FULLEST, TOP = "first layer", "fullest layer", "top quarter"
@@ -52,7 +52,7 @@ def keeping(
     draws: int = 4,
     resamples: int = 2000,
     seed: int = 0,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> pl.DataFrame:
     """What of some layers' worth to a language its own set restores, if nothing else of them is left.
 

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,7 +30,7 @@ from lape.model.find import find
 from lape.model.identity import checksum, describe
 from lape.model.load import ModelOptions, load, load_tokenizer
 from lape.options import Tokens, check_choices, given, positive
-from lape.progress import Progress, silent
+from lape.progress import Progress, shown
 from lape.recording import observers
 from lape.recording.engine import GROUPS, Engine, RecordOptions, Work
 from lape.recording.engines.compiled import Readers
@@ -101,7 +99,8 @@ def record(
     cluster: ClusterOptions | None = None,
     out: str | Path,
     overwrite: bool = False,
-    progress: Progress = silent,
+    about: Mapping[str, Any] | None = None,
+    progress: Progress = shown,
 ) -> ActivationStats:
     """`lape.record` by the workers of a Ray cluster; on one machine without a cluster, by several processes.
 
@@ -119,7 +118,10 @@ def record(
     def engine(folder: Path) -> OnRay:
         return OnRay(str(name), loading, options, cluster, folder=folder, progress=progress)
 
-    return recorded(engine, tokenizer, sources, options, out=out, overwrite=overwrite, progress=progress)
+    with connected(cluster):
+        return recorded(
+            engine, tokenizer, sources, options, out=out, overwrite=overwrite, about=about, progress=progress
+        )
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,9 @@ class OnRay(Engine):
     ) -> None:
         self.options, self.progress, self._cluster, self._folder = options, progress, cluster, folder / GROUPS
         self._given = (name, loading, options)
-        self._ray = _started(cluster)
+        import ray
+
+        self._ray = ray
         self.about = {"engine": {"name": "ray", "group_batches": cluster.group_batches}}
         self._needs = cluster.needs(self._ray.cluster_resources())
         ask = self._ray.remote(**self._needs, max_retries=-1)(_described)
@@ -227,7 +231,7 @@ class OnRay(Engine):
         if not self._path(key).exists():
             return None
         try:
-            file = tensors.TensorFile(self._path(key), _KIND, sealed=True)
+            file = tensors.TensorFile(self._path(key), _KIND)
             file.whole()
         except FileError as error:
             files.dropped(self._path(key), error)
@@ -238,22 +242,20 @@ class OnRay(Engine):
         """Each group's key, tokens and file, as they are counted."""
         if not todo:
             return
-        from ray import data
+        from ray.util import ActorPool
 
-        _quiet(data)
-        rows = [{"key": one.key, "tokens": one.tokens, "rows": packed(one.rows)} for one in todo]
-        workers = min(self._cluster.workers, len(rows))
-        counted = data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-            Counter,
-            fn_constructor_args=(*self._given, self.manifest["model"]["checksum"]),
-            batch_size=1,
-            compute=data.ActorPoolStrategy(size=workers),
-            **self._needs,
-        )
-        for row in counted.iter_rows():
-            if row["failed"]:
-                raise getattr(errors, row["failed"])(row["counted"].decode())
-            yield row["key"], int(row["tokens"]), row["counted"]
+        make = self._ray.remote(**self._needs, max_restarts=-1, max_task_retries=-1)(Counter).remote
+        expected = self.manifest["model"]["checksum"]
+        workers = [make(*self._given, expected) for _ in range(min(self._cluster.workers, len(todo)))]
+        asked = ((group.key, group.tokens, packed(group.rows)) for group in todo)
+        for key, tokens, failed, counted in ActorPool(workers).map_unordered(_ask, asked):
+            if failed:
+                raise getattr(errors, failed)(counted.decode())
+            yield key, tokens, counted
+
+
+def _ask(worker: Any, group: tuple[str, int, bytes]) -> Any:
+    return worker.count.remote(*group)
 
 
 def _described(
@@ -290,25 +292,16 @@ class Counter:
         except LapeError as error:  # told when asked to count: a worker that fails here is started again and again
             self._failed = error
 
-    def __call__(self, rows: dict[str, Any]) -> dict[str, Any]:
-        """Rows of `key`, `tokens` and `rows` -> rows of `key`, `tokens`, `counted` (a safetensors file), and `failed`: the kind of
-        error, whose message takes the file's place, or "".
+    def count(self, key: str, tokens: int, rows: bytes) -> tuple[str, int, str, bytes]:
+        """A group's key, tokens and packed rows -> its key and tokens, the kind of error that stopped it or "", and a safetensors file of
+        what was counted, or the error's message.
         """
-        counted = [self._tried(one) for one in rows["rows"]]
-        return {
-            "key": rows["key"],
-            "tokens": rows["tokens"],
-            "failed": [failed for failed, _ in counted],
-            "counted": [one for _, one in counted],
-        }
-
-    def _tried(self, rows: bytes) -> tuple[str, bytes]:
         try:
             if self._failed is not None:
                 raise self._failed
-            return "", self._count(rows)
+            return key, tokens, "", self._count(rows)
         except LapeError as error:  # Ray would wrap it, and lose what it says
-            return type(error).__name__, str(error).encode()
+            return key, tokens, type(error).__name__, str(error).encode()
 
     def _count(self, rows: bytes) -> bytes:
         held = unpacked(bytes(rows))
@@ -329,42 +322,24 @@ def _batch(held: dict[str, Tensor], number: int) -> Batch:
     return Batch(ids, None if positions is None else positions.long(), torch.full_like(ids, -1), fold)
 
 
-def _started(cluster: ClusterOptions) -> Any:
-    """Ray, connected to a cluster, or started on this machine."""
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what lape can say of a failure, it says itself
-    need("ray", "The engine ray", "ray", "pyarrow")
-    import ray
-    import ray.data
-
-    if not ray.is_initialized():
-        local: dict[str, Any] = {} if cluster.address else {"include_dashboard": False}
-        try:
-            with _hushed():
-                ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR", **local)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise OptionError(
-                f"No Ray cluster answers at {cluster.address}: {str(error).splitlines()[0].rstrip('.')}. Start one (ray start --head), or leave out address "
-                "to use this machine."
-            ) from error
-    return ray
-
-
 @contextmanager
-def _hushed() -> Iterator[None]:
-    """Without what Ray's core writes while it starts; what fails is raised."""
-    stderr = os.dup(2)
-    with open(os.devnull, "w", encoding="utf-8") as nothing:
-        os.dup2(nothing.fileno(), 2)
+def connected(cluster: ClusterOptions) -> Iterator[None]:
+    """Connect to a cluster, or start Ray on this machine, for as long as the block lasts. A connection that is there already is used, and stays."""
+    need("ray", "The engine ray", "ray")
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    local: dict[str, Any] = {} if cluster.address else {"include_dashboard": False}
+    try:
+        ray.init(address=cluster.address, log_to_driver=False, **local)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise OptionError(
+            f"No Ray cluster answers at {cluster.address}: {str(error).splitlines()[0].rstrip('.')}. Start one (ray start --head), or leave out address "
+            "to use this machine."
+        ) from error
     try:
         yield
     finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-
-
-def _quiet(data: Any) -> None:
-    """Progress is shown by lape's own bar."""
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    context = data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
+        ray.shutdown()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lape.errors import certain
 from lape.model.attribution import attribute, check_gradients
 from lape.model.loss import find_head
 from lape.recording.engine import part_of
@@ -14,9 +15,7 @@ from lape.values.quantity import Quantity
 
 def _attributed(setting: Setting) -> dict[str, Tensor]:
     """Begun anew where a run was killed in it, since it takes few tokens. The first shard does it for all."""
-    corpus, options = setting.corpus, setting.options
-    assert corpus is not None  # see what it is refused in
-    assert options.attribution is not None
+    corpus, options = certain(setting.corpus), setting.options  # see what it is refused in
     if part_of(options).number > 1:
         nothing = torch.zeros(len(setting.found.space), dtype=torch.float64)
         return {"attribution": nothing, "attributed": torch.tensor([0])}
@@ -25,7 +24,7 @@ def _attributed(setting: Setting) -> dict[str, Tensor]:
         find_head(setting.model),
         corpus,
         options,
-        options.attribution,
+        certain(options.attribution),
         progress=lambda done, of: setting.progress(f"attributing {corpus.language}", done, of),
     )
     return {"attribution": owed, "attributed": torch.tensor([scored])}

@@ -16,7 +16,7 @@ from lape.data.corpus import Corpus
 from lape.data.windows import Batch
 from lape.model.site import Sites
 from lape.options import separated
-from lape.progress import Progress, silent
+from lape.progress import Progress, shown
 from lape.recording.engine import RecordOptions
 from lape.values.quantity import Quantity
 
@@ -50,7 +50,7 @@ class Setting:
     """The language's text; None where whoever runs the batches has only these."""
     graph: tuple[int, int] | None = None
     """(rows, tokens) of every batch, where a graph is made that counts: tensors must stay in their place and work be the same for all."""
-    progress: Progress = silent
+    progress: Progress = shown
     tuned: Mapping[str, Any] = field(default_factory=dict)
     """Language -> how far tuning moved the neurons' weights (`lape.recording.weight_change`)."""
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lape.data.corpus import Corpus, Ints
 from lape.data.windows import Batch
+from lape.errors import certain
 from lape.model.hooks import Rows, watching
 from lape.recording.observers.observer import Observer, Setting, Watcher, unless
 from lape.values.quantity import Quantity
@@ -45,9 +46,8 @@ class TextRecorder(Watcher):
     """Sums over the counted tokens of each text, on each site's own device. Memory is (texts, neurons) float32."""
 
     def __init__(self, setting: Setting) -> None:
-        assert setting.corpus is not None  # see what it is refused in
         self.model, self.found = setting.model, setting.found
-        self._starts, self._stops = texts_of(setting.corpus, setting.options.most_texts)
+        self._starts, self._stops = texts_of(certain(setting.corpus), setting.options.most_texts)
         self._tokens = torch.zeros(len(self._starts), dtype=torch.int64)
         self._sums = [torch.zeros(len(self._starts), stretch.width) for stretch in self.found.space]
         self._runs: list[tuple[int, int, int]] = []

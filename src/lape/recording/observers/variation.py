@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lape.errors import certain
 from lape.recording.observers.observer import Observer, Setting, unless
 from lape.values.quantity import Quantity
 
 
 def _moved(setting: Setting) -> dict[str, Tensor]:
     """Of the languages whose tuned checkpoints were given."""
-    assert setting.corpus is not None  # see what it is refused in
-    moved = setting.tuned.get(setting.corpus.language)
+    moved = setting.tuned.get(certain(setting.corpus).language)  # see what it is refused in
     return {} if moved is None else {"variation": moved.delta}
 
 

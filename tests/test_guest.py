@@ -1,0 +1,44 @@
+"""lape is a good guest: whatever it is used for, the process, its packages and its machine are left as they were, and nothing runs unasked."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support import guest
+
+
+@pytest.mark.parametrize("name", guest.SCENARIOS)
+def test_nothing_of_the_host_changes_and_nothing_runs_that_it_did_not_ask_for(tmp_path: Path, name: str) -> None:
+    package = guest.PACKAGES.get(name)
+    if package is not None and importlib.util.find_spec(package) is None:
+        pytest.skip(f"needs {package}")
+    (tmp_path / "tmp").mkdir()
+    place = {
+        "HOME": tmp_path,
+        "LAPE_CACHE": tmp_path / "cache",
+        "TMPDIR": tmp_path / "tmp",
+        "PYTHONPATH": guest.ROOT.parent,
+    }
+    plain = {key: value for key, value in os.environ.items() if not key.startswith(("LAPE_", "XDG_", "GRADIO_", "HF_"))}
+    done = subprocess.run(
+        [sys.executable, guest.__file__, name, str(tmp_path)],
+        env={
+            **plain,
+            **{key: str(value) for key, value in place.items()},
+            "HF_HUB_OFFLINE": "1",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(done.stdout.splitlines()[-1]) == []
