@@ -79,9 +79,9 @@ def steps(task: CureTask, folder: Path, pace: Pace) -> list[Step]:
     compared = (1 + len(task.keep)) * 2 * COMPARED * (pace.prompt + COMPARED_TOKENS) * pace.read
     screen = SCREENED * (pace.prompt * pace.read + FIRST * pace.write) + compared
     fit = _FITTED * len(task.texts) * FITTED_TOKENS * pace.read
-    adapters = [path for path in cells.glob("adapter_*") if path.suffix != ".partial"]
+    adapters = [*cells.glob("adapter*.folder")]
     found = [
-        Step("edits screened", len([*cells.glob("screened_*.json")]), 2 * screened, screen),
+        Step("edits screened", len([*cells.glob("screened*.json")]), 2 * screened, screen),
         _round("to choose by", cells, "first", task.first, 2 + 2 * min(task.answered, screened), task, pace),
         Step("adapters made", len(adapters), 2, fit),
         _round("to test with", cells, "second", task.second, 4, task, pace),
@@ -95,6 +95,6 @@ def steps(task: CureTask, folder: Path, pace: Pace) -> list[Step]:
 def _round(why: str, cells: Path, half: str, prompts: Sequence[Prompt], total: int, task: CureTask, pace: Pace) -> Step:
     """Answers of a half of the questions, once for each setting."""
     groups = len({prompt.task for prompt in prompts})
-    done = sum(len([*place.glob(f"{files.CELLS}/*.parquet")]) == groups for place in cells.glob(f"{half}_*"))
+    done = sum(len([*place.glob(f"{files.CELLS}/*.parquet")]) == groups for place in cells.glob(f"{half}*.folder"))
     seconds = len(prompts) * (pace.prompt * pace.read + task.options.new_tokens * pace.write)
     return Step(f"rounds of answers {why}", done, total, seconds)
