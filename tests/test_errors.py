@@ -17,6 +17,7 @@ from lape.errors import (
     FileError,
     LapeError,
     MismatchError,
+    MissingLanguageError,
     ModelError,
     OptionError,
     TextError,
@@ -33,7 +34,11 @@ from lape.values.space import NeuronSpace
 from support.pages import ROOT
 from support.planted import planted
 
-KINDS = {FileError: OSError, **dict.fromkeys((TextError, ModelError, MismatchError, OptionError), ValueError)}
+KINDS = {
+    FileError: OSError,
+    MissingLanguageError: KeyError,
+    **dict.fromkeys((TextError, ModelError, MismatchError, OptionError), ValueError),
+}
 
 
 @pytest.mark.parametrize(("kind", "usual"), KINDS.items())

@@ -16,7 +16,7 @@ def test_what_is_installed_is_needed_in_silence():
 
 
 def test_every_missing_package_is_named_as_pip_knows_it():
-    said = 'A thing needs no-such-package, nor-this. Type: pip install "lape[lid]"'
+    said = 'A thing needs no-such-package, nor-this. In the folder of lape\'s source, type: pip install ".[lid]"'
     assert lacking("lid", "A thing", "no_such_package", "json", "nor_this") == said
     with pytest.raises(OptionError) as error:
         need("lid", "A thing", "no_such_package", "nor_this")

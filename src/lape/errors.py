@@ -14,7 +14,8 @@ T = TypeVar("T")
 class LapeError(Exception):
     """Root of every error that `lape` raises for something a user can mend. The command line prints it and exits with 2.
 
-    `FileError` is an OSError too, the others are ValueErrors: `TextError`, `ModelError`, `MismatchError` and `OptionError`.
+    `FileError` is an OSError too, the others are ValueErrors: `TextError`, `ModelError`, `MismatchError` and `OptionError`. `MissingLanguageError`, a
+    `TextError`, is a KeyError too.
 
     Example:
         >>> try:
@@ -27,6 +28,12 @@ class LapeError(Exception):
 
 class TextError(LapeError, ValueError):
     """A text source, a language tag or a corpus is not usable."""
+
+
+class MissingLanguageError(TextError, KeyError):
+    """A mapping has no such language. Also a KeyError, so that `get` and `except KeyError` work as on any mapping."""
+
+    __str__ = Exception.__str__  # KeyError's quotes the message
 
 
 class ModelError(LapeError, ValueError):

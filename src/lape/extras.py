@@ -6,6 +6,8 @@ import importlib.util
 
 from lape.errors import OptionError
 
+INSTALL = 'In the folder of lape\'s source, type: pip install ".[{}]"'
+"""How an extra is installed. This is the one place to change when lape is on PyPI."""
 _CALLED = {"lingua": "lingua-language-detector", "spellchecker": "pyspellchecker"}
 """Packages that pip knows by another name than their modules have."""
 
@@ -13,7 +15,7 @@ _CALLED = {"lingua": "lingua-language-detector", "spellchecker": "pyspellchecker
 def lacking(extra: str, what: str, *modules: str) -> str | None:
     """That `what` needs packages which are not installed, and what to type; None where all are there."""
     absent = [_CALLED.get(name, name.replace("_", "-")) for name in modules if importlib.util.find_spec(name) is None]
-    return f'{what} needs {", ".join(absent)}. Type: pip install "lape[{extra}]"' if absent else None
+    return f"{what} needs {', '.join(absent)}. {INSTALL.format(extra)}" if absent else None
 
 
 def need(extra: str, what: str, *modules: str) -> None:

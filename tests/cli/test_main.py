@@ -508,7 +508,7 @@ def test_recorded_text_is_not_evaluated(folder: Path, tmp_path: Path, capsys: py
         (["show", "x", "--bogus", "1"], "--bogus"),
         (["identify", "x", "--rate", "7"], "rate is 7"),
         (["record", "m", "--text", "fr=a", "--out", "o", "--tokens", "many"], "many"),
-        (["show", "nowhere.safetensors"], "no file"),
+        (["show", "nowhere.safetensors"], "does not exist"),
         (["show", "x", "--config", "nowhere.toml"], "nowhere.toml"),
     ],
 )

@@ -6,8 +6,9 @@ import shlex
 
 import pytest
 
-from lape.cli import run
+from lape.cli import _warnings_said, run
 from lape.cli.said import in_flags
+from lape.errors import warn
 
 FLAGS = {
     "languages": "--languages", "width": "--width", "row_tokens": "--row-tokens", "to": "--out", "source": "--from",
@@ -64,3 +65,17 @@ def test_a_slip_of_the_keyboard_is_told_in_our_words_with_what_to_type(line, wor
     for word in words:
         assert word in said
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"document": "--document"}, "Lines are one document. Make each one: --document line."),
+        ({}, "Lines are one document."),
+    ],
+)
+def test_a_warning_advises_no_option_that_the_verb_has_not(flags, said, capsys):
+    with _warnings_said(flags):
+        for _ in range(3):
+            warn("Lines are one document. Make each one: document='line'.")
+    assert capsys.readouterr().err == f"warning: {said}\n", "and it does so once"

@@ -25,7 +25,9 @@ ORDER = ("model", "tokenizer", "neurons", "stats")
 """What comes first, in this order; then data, then keywords."""
 JSON = re.compile(r"\b(dict|Mapping)\[str, Any\]")
 """Values of a file or manifest, of whatever kind JSON has."""
-OF_ANY_KIND = re.compile(r"\b(Experiment|type|ndarray)\[Any\b|Callable\[\[Context, Any\]|\blist\[list\[Any\]\]")
+OF_ANY_KIND = re.compile(
+    r"\b(Experiment|Detector|type|ndarray)\[Any\b|Callable\[\[Context, Any\]|\blist\[list\[Any\]\]"
+)
 FOREIGN = {
     "lape.experiments.context.Context.__init__": "a model is None where no experiment that needs one is run",
     "lape.experiments.harness.run.Tasks.__init__": "lm-eval has no types",

@@ -34,7 +34,7 @@ COMMANDS = {
     "perplexity": f"perplexity HERE/model HERE/run{OTHER} --draws 1 --resamples 50 --device cpu --out OUT",
     "steer": "steer HERE/model 'fr01 fr02 fr03' --from fr --to en --run HERE/run --new-tokens 4 --device cpu",
     "confusion": "confusion HERE/model --languages fr,id --limit 3 --new-tokens 3 --resamples 20 --device cpu --out OUT",
-    "fix": "fix HERE/model --answer fr --run HERE/run --limit 40 --new-tokens 3 --minutes 0.001 --resamples 20 --sets difference:4 --device cpu"
+    "fix": "fix HERE/model --answer fr --run HERE/run --limit 40 --new-tokens 3 --candidates 1 --sets difference:4 --device cpu"
     f"{TEXT} --out OUT",
     "force": "force HERE/model --run HERE/run --questions en=HERE/en2.txt --questions fr=HERE/fr2.txt --pairs en-fr --new-tokens 4"
     f" --candidates 2 --resamples 50 --families none neurons ceiling --device cpu{TEXT}{EACH.format('evaluation', '2')} --out OUT",
@@ -52,6 +52,8 @@ COMMANDS = {
     "run": "run layers --run HERE/run --resamples 50 --out OUT",
 }
 """A command of each verb; HERE stands for the planted folder and OUT for what is written."""
+REFRESHED = ("figures", "report")
+"""Verbs that replace what they made before."""
 CODES = {"fix": 3}
 """Exit codes that are not 0: no adapter makes the planted model write French."""
 WRITING = [verb for verb, command in COMMANDS.items() if "OUT" in command]
@@ -242,6 +244,8 @@ def _without(command: list[str], names: set[str]) -> list[str]:
 
 @writing
 def test_it_replaces_what_is_there_only_when_told(verb, ran, here, capsys):
+    if verb in REFRESHED:
+        pytest.skip("what it makes is derived, and made anew")
     path, out = ran[verb], ran[verb].parent / "x]"
     before = files_of(path)
     capsys.readouterr()

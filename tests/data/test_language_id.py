@@ -94,7 +94,7 @@ def test_a_language_that_cannot_be_identified_is_named_with_what_to_do(name):
 @pytest.mark.parametrize(("name", "package"), [("lingua", "lingua-language-detector"), ("langid", "py3langid")])
 def test_a_missing_package_is_named_with_how_to_install_it(monkeypatch, name, package):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(OptionError, match=rf'{package}.*pip install "lape\[lid\]"'):
+    with pytest.raises(OptionError, match=rf'{package}.*pip install "\.\[lid\]"'):
         identifier(name, ["en"])
 
 

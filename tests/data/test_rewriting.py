@@ -272,5 +272,5 @@ def test_a_missing_library_names_the_extra(monkeypatch):
         "pypinyin": lambda: romanised(["我"], "zh"),
         "opencc": lambda: converted(["我"], "zh-Hant"),
     }.items():
-        with pytest.raises(OptionError, match=rf'needs {library}\..*pip install "lape\[variants\]"'):
+        with pytest.raises(OptionError, match=rf'needs {library}\..*pip install "\.\[variants\]"'):
             call()

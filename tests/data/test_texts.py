@@ -13,7 +13,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lape.data.corpus import TextOptions, prepare
+from lape.data.corpus import TextOptions, prepare, prepare_all
 from lape.data.reading import PIECE
 from lape.data.texts import Documents, documents, preview
 from lape.errors import LapeWarning, TextError
@@ -297,15 +297,24 @@ def test_a_text_file_of_independent_lines_taken_as_one_document_is_warned_of(tmp
     (tmp_path / "en.txt").write_text(text)
     with catch_warnings(record=True) as caught:
         simplefilter("always")
-        prepare("en", tmp_path / "en.txt", tiny_tokenizer(), TextOptions(tokens=50))
-        prepare("en", tmp_path / "en.txt", tiny_tokenizer(), TextOptions(tokens=50, document="line"))
-        prepare("en", Documents([text]), tiny_tokenizer(), TextOptions(tokens=50))
+        prepare_all({"en": tmp_path / "en.txt"}, tiny_tokenizer(), TextOptions(tokens=50))
+        prepare_all({"en": tmp_path / "en.txt"}, tiny_tokenizer(), TextOptions(tokens=50, document="line"))
+        prepare_all({"en": Documents([text])}, tiny_tokenizer(), TextOptions(tokens=50))
         read(tmp_path / "en.txt")
     found = [str(one.message) for one in caught if issubclass(one.category, LapeWarning)]
     assert len(found) == bool(said)
-    assert not said or re.search(
-        rf"en\.txt: {said}, none of them blank, are taken as one document.*document='line'", found[0]
-    )
+    assert not said or re.search(rf"read as one document.* en\.txt \({said}\)\. .*document='line'", found[0])
+
+
+def test_files_of_independent_lines_are_warned_of_together(tmp_path):
+    texts = {language: tmp_path / f"{language}.txt" for language in ("en", "fr", "id", "vi", "zh")}
+    for path in texts.values():
+        path.write_text(SENTENCES)
+    with catch_warnings(record=True) as caught:
+        simplefilter("always")
+        prepare_all(texts, tiny_tokenizer(), TextOptions(tokens=50))
+    (told,) = [str(one.message) for one in caught if issubclass(one.category, LapeWarning)]
+    assert "en.txt (1,997 lines), fr.txt (1,997 lines), id.txt (1,997 lines), 2 more." in told
 
 
 def test_documents_are_read_only_when_asked_for(tmp_path):

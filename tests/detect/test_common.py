@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lape.detect import DETECTORS
 from lape.detect.common import each, found, languages_of, largest, over_others, short
 from lape.detect.identify import identify
 from lape.detect.lap import LapOptions
@@ -91,6 +92,15 @@ def test_a_choice_keeps_all_that_says_where_it_came_from():
     assert result.profile == Profile.of(stats, torch.tensor([1, 4]), scores)
     every = sorted({f for k in stats.languages for f in stats[k].fingerprints.tolist()})
     assert result.fingerprints.tolist() == every
+
+
+def test_a_detector_stands_for_its_function_and_its_options():
+    stats = made_stats(sums=True)
+    assert identify(stats, DETECTORS["lap"], per_language=3) == identify(stats, "lap", per_language=3)
+    with pytest.raises(OptionError, match="There is no option per_tongue"):
+        identify(stats, DETECTORS["lap"], per_tongue=3)
+    with pytest.raises(OptionError, match=r"Expected .*a function stats -> LanguageNeurons, or a Detector"):
+        identify(stats, method=3)
 
 
 def test_sets_of_a_function_of_ones_own_carry_what_the_statistics_say_of_them():

@@ -466,3 +466,13 @@ def test_what_is_added_at_the_gate_spares_no_token_of_a_text_that_goes_on():
             first = model(input_ids=IDS[:, :1]).logits
         assert not torch.equal(before, after)
         assert torch.equal(first, model(input_ids=IDS[:, :1]).logits)
+
+
+@pytest.mark.skipif(Version(transformers.__version__) < Version("5.24"), reason="it calls the cache otherwise")
+def test_a_forward_without_a_cache_is_asked_for_it_as_transformers_wants(monkeypatch):
+    warned = []
+    monkeypatch.setattr(transformers.utils.generic.logger, "warning_once", warned.append)
+    model = model_of("llama")
+    with edited(model, Off(chosen("llama")), tokens="prompt"), torch.no_grad():
+        model(input_ids=IDS, use_cache=False)
+    assert warned == []

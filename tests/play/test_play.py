@@ -571,4 +571,4 @@ def test_a_run_that_does_not_name_its_model_is_refused(capsys, tmp_path):
 
 def test_without_gradio_the_extra_is_named(capsys, monkeypatch, run):
     monkeypatch.setitem(__import__("sys").modules, "gradio", None)
-    assert 'pip install "lape[play]"' in refused(capsys, run)
+    assert 'pip install ".[play]"' in refused(capsys, run)

@@ -185,13 +185,16 @@ def test_nothing_is_fetched(whole):
         }
 
 
-def test_a_report_is_a_file_that_is_not_written_over(whole, tmp_path):
+def test_a_report_is_made_anew_and_nothing_else_is_written_over(whole, tmp_path):
     path = lape.report(whole)
     assert path == whole / "report.html"
     before = path.read_bytes()
-    with pytest.raises(FileError, match="overwrite"):
-        lape.report(whole)
-    assert report(whole, overwrite=True).read_bytes() == before
+    assert lape.report(whole).read_bytes() == before
+    mine = tmp_path / "mine.html"
+    mine.write_text("<html>mine</html>")
+    with pytest.raises(FileError, match="is no report of lape"):
+        report(whole, out=mine)
+    assert mine.read_text() == "<html>mine</html>"
     assert report(whole, out=tmp_path / "other.html").exists()
 
 

@@ -123,9 +123,12 @@ def test_figures_are_those_that_were_measured():
         ({"edit": "set", "neurons": 3}, "3 neurons set to"),
         (
             {"edit": "add", "neurons": 3, "strength": 1.5, "at": "gate"},
-            "activation function of 3 neurons raised by 1.5",
+            "the inputs of 3 neurons are raised, at strength 1.5, toward those that give the values in lape.json",
         ),
-        ({"edit": "add", "neurons": 3, "strength": 2.0, "at": "activation"}, "activation of 3 neurons raised by 2"),
+        (
+            {"edit": "add", "neurons": 3, "strength": 2.0, "at": "activation"},
+            "the activations of 3 neurons are raised by 2 times",
+        ),
     ],
 )
 def test_every_edit_is_named(edit, words):
@@ -141,6 +144,30 @@ def test_how_it_is_used_depends_on_what_it_is(kind):
     assert ("llama-server" in text) == ("llama.cpp" in kind)
     assert ("lora" in front["tags"]) == (kind != "exported checkpoint")
     assert front.get("library_name") == ("peft" if kind == "LoRA adapter" else None)
+
+
+@pytest.mark.parametrize(
+    ("model", "serves", "words"),
+    [
+        ({"id": "org/base"}, "vllm serve org/base --", ""),
+        ({"id": "base", "path": "/home/me/base"}, "vllm serve base --", "`base` is the base model's folder"),
+        (
+            {"id": "base", "path": "/home/me/base.Q4.gguf"},
+            "vllm serve MODEL --",
+            "MODEL is the base model in Hugging Face's format, which the adapter is written for: not `base.Q4.gguf`",
+        ),
+    ],
+)
+def test_the_line_for_vllm_names_a_base_that_it_can_serve(model, serves, words):
+    text = card(said(made_from={"model": {**model, "checksum": "0" * 64}}), "to-fr")
+    assert serves in text
+    assert words in text
+    assert "/home/me" not in text
+
+
+def test_a_card_links_nothing():
+    """The project has no address yet."""
+    assert "http" not in card(said(*SECTIONS), "to-fr").replace("http://127.0.0.1:8000", "")
 
 
 ODD = [

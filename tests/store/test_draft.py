@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -89,3 +90,25 @@ def test_what_killed_processes_left_in_a_draft_does_not_outlast_it(tmp_path):
     draft.write({}, run={})
     draft.finish()
     assert {path.name for path in (tmp_path / "run").rglob("*")} == {"run.json", "tables"}
+
+
+def test_what_is_in_the_way_says_which_command_made_it(tmp_path):
+    """A command with other settings can be told from the same one."""
+    target = tmp_path / "before"
+    target.mkdir()
+    files.write_json(target / "run.json", {"command": ["confusion", "m", "--system", "Be brief."], "options": {}})
+    with pytest.raises(
+        FileError, match=r"before exists already, made by: lape confusion m --system 'Be brief\.'\. Choose"
+    ):
+        Draft(target)
+    for content in ("{", '{"command": 3}', "{}"):
+        (target / "run.json").write_text(content)
+        with pytest.raises(FileError, match=r"before exists already\. Choose"):
+            Draft(target)
+
+
+def test_a_place_where_nothing_can_be_written_is_refused_and_left_as_it_is(tmp_path):
+    files.refuse_unwritable(tmp_path / "a" / "b")
+    assert not [*tmp_path.iterdir()]
+    with pytest.raises(FileError, match=r"/proc/x could not be written"):
+        files.refuse_unwritable(Path("/proc/x"))

@@ -32,6 +32,24 @@ def neurons_of(sets: dict[str, set[int]], **more) -> LanguageNeurons:
     return LanguageNeurons(SPACE, {language: of(indices) for language, indices in sets.items()}, **more)
 
 
+# A mapping
+
+
+def test_a_missing_language_is_missing_as_from_any_mapping():
+    neurons = neurons_of({"en": {1, 2}, "fr": {2, 3}})
+    assert neurons.get("de") is None
+    assert neurons.get("no tag at all", "default") == "default"
+    assert ("de" in neurons, "fra_Latn" in neurons) == (False, True)
+    with pytest.raises(KeyError) as missing:
+        neurons["de"]
+    assert isinstance(missing.value, TextError)
+    assert str(missing.value) == "There are no neurons of de. Languages here: en, fr."
+    assert dict(neurons) == dict(zip(neurons.keys(), neurons.values(), strict=True)) == dict(neurons.items())
+    assert neurons == neurons_of({"en": {1, 2}, "fr": {2, 3}})
+    assert neurons != neurons_of({"en": {1, 2}})
+    assert neurons != dict(neurons), "a plain mapping says less"
+
+
 # Algebra
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import logging
 import os
+import re
 import sys
 import tomllib
 import warnings
@@ -34,6 +35,8 @@ ORDER = {
 """The functions of the verbs in the order of work, each in a file of its name here, which is imported when the verb is given."""
 VERBS = tuple(verb for verbs in ORDER.values() for verb in verbs)
 _CALLED = {"evaluate": "eval"}
+_OF_PYTHON = re.compile(r" [^.]*: \w+='\w+'\.$")
+"""A last sentence that advises an option which the verb does not have."""
 ABOUT = (
     "Find the neurons a language model uses for each human language, measure what they do beside control neurons, and switch them.\n\n"
     "Start with `lape demo`, which does all of it on a small model. With a model of your own, begin with `lape doctor MODEL` and go down this page. "
@@ -176,7 +179,8 @@ def _warnings_said(flags: Mapping[str, str]) -> Iterator[None]:
                 show(message, category, *where)  # type: ignore[arg-type]
             elif str(message) not in told:
                 told.add(str(message))
-                err.print(Text.assemble(("warning:", "yellow"), f" {in_flags(str(message), flags)}"), soft_wrap=True)
+                known = _OF_PYTHON.sub("", in_flags(str(message), flags))
+                err.print(Text.assemble(("warning:", "yellow"), f" {known}"), soft_wrap=True)
 
         warnings.showwarning = said  # type: ignore[assignment]
         yield

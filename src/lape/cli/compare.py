@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 from rich.console import Group
 
-from lape.cli.common import out, provenance, written
+from lape.cli.common import err, out, provenance, written
 from lape.cli.flags import Out, Switch
 from lape.cli.inputs import neurons_of
 from lape.cli.tables import histogram, number, titled
@@ -17,6 +17,8 @@ from lape.experiments.compare.run import compare as compared
 from lape.store import files
 from lape.store.draft import Draft
 from lape.store.run import write_table
+from lape.values.neurons import LanguageNeurons
+from lape.values.published import is_published
 
 
 def compare(
@@ -37,9 +39,10 @@ def compare(
     b
         The other one, in any of the same forms.
     languages
-        For a .pth, which names none: its languages in order. The paper's files: en,zh,fr,es,vi,id and, where there are seven, ja.
+        For a .pth, which names none: its languages in order. The paper's files: en,zh,fr,es,vi,id and, where there are seven, ja. Default: those of the
+        other one.
     width
-        For a .pth: neurons in a layer, such as 11008.
+        For a .pth: neurons in a layer, such as 11008. Default: that of the other one.
     to
         The folder to write; a name that ends in .parquet gets the table alone. Nothing is written without it.
     overwrite
@@ -48,7 +51,7 @@ def compare(
     if to is not None:
         files.refuse_existing(to, overwrite)
     draft = Draft(to, overwrite) if to is not None and to.suffix != ".parquet" else None
-    first, second = (neurons_of(path, languages, width) for path in (a, b))
+    first, second = _read(a, b, languages, width)
     try:
         table = compared(first, second)
     except MismatchError as error:
@@ -63,6 +66,16 @@ def compare(
         write_table(to, table)
     if to is not None:
         written(to)
+
+
+def _read(a: Path, b: Path, languages: str | None, width: int | None) -> list[LanguageNeurons]:
+    """Both files. What a .pth does not say is taken from the other one."""
+    named = [path for path in (a, b) if not is_published(path)]
+    if len(named) == 1 and (languages is None or width is None):
+        other = neurons_of(named[0], None, None)
+        languages, width = languages or ",".join(other.languages), width or other.space.stretches[0].width
+        err.print(f"From {named[0]}: --languages {languages} --width {width}", soft_wrap=True)
+    return [neurons_of(path, languages, width) for path in (a, b)]
 
 
 def _origin(neurons: Any) -> str:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 from rich.text import Text as Line
 
 from lape.cli.common import out, progress, written
 from lape.cli.flags import Out, Several, Switch
-from lape.cli.inputs import LOADING, Loading, load_matching, neurons_of, recorded_texts, texts_of
+from lape.cli.inputs import LOADING, Loading, load_matching, neurons_of, recorded_texts, refuse_missing, texts_of
 from lape.cli.tables import between, titled
 from lape.data import samples
 from lape.data.texts import Texts
@@ -31,6 +31,7 @@ from lape.ship.export import Format, said_in
 from lape.ship.export import export as ship
 from lape.ship.server import vllm_options
 from lape.ship.strength import best, on_samples
+from lape.signs import many
 from lape.store import files
 from lape.store.run import STATS
 from lape.values.heads import head_of
@@ -52,6 +53,9 @@ def export(
     sets: str = "difference:100",
     text: Several | None = None,
     tokens: Tokens = TOKENS,
+    document: Literal["file", "line"] = "file",
+    column: str = "text",
+    bos: Literal["auto", "always", "never"] = "auto",
     evaluation: Several | None = None,
     languages: str | None = None,
     width: int | None = None,
@@ -59,6 +63,8 @@ def export(
     loading: Loading = LOADING,
 ) -> None:
     """Write the switch: an adapter, or a checkpoint, with which a model writes a language, or does without some, in any engine.
+
+    For answers in the wrong language begin with lape fix: it chooses neurons and strength, and says whether an adapter is worth it.
 
     Parameters
     ----------
@@ -86,6 +92,12 @@ def export(
         TAG=PATH: text that the constant is fitted to, of several languages. Default: what the run recorded; for sample the bundled text.
     tokens
         How many tokens of it, of each language.
+    document
+        What a document is in a .txt file: the whole file, or each line. Default: as the run read it.
+    column
+        The column of a .jsonl, .parquet or Hub data set that holds the text. Default: as the run read it.
+    bos
+        Begin rows with BOS: where the tokenizer adds one, always, or never. Default: as the run did.
     evaluation
         TAG=PATH: other text, on which costs are measured. Default for sample: the bundled text that the demo evaluates; else none is.
     languages
@@ -96,6 +108,7 @@ def export(
         Replace an existing folder.
     """
     files.refuse_existing(folder, overwrite)
+    refuse_missing(neurons)
     scaled = [_head(one) for one in head or []]
     heads_alone = bool(scaled) and (neurons / STATS).exists()  # which say of what model they are
     needs = off or scale or neurons.is_file() or (to is None and not heads_alone)
@@ -124,6 +137,7 @@ def export(
                 strength, choices = wanted.strength(loaded, tokenizer, report)
             edits += wanted.edits(strength)
             about = [f"writes {wanted.to} (strength {strength:g})", *about]
+        reading: dict[str, Any] = {"tokens": tokens, "document": document, "column": column, "bos": bos}
         how: dict[str, Any] = {"evaluation": others, "choices": choices, "about": about, "progress": report}
         kind = format or ("lora" if to else "checkpoint")
         edits += [Scale(heads(loaded, [place]), factor) for place, factor in scaled]
@@ -134,12 +148,15 @@ def export(
             format=kind,
             tokenizer=tokenizer,
             texts=texts,
-            tokens=tokens,
             overwrite=overwrite,
+            **reading,
             **how,
         )
     _show(folder, about, choices, wanted.to if wanted else None)
     written(folder)
+    if kind == "lora" and wanted:
+        asked = f"lape confusion {quote(model)} --adapter {quote(str(folder))} --languages {wanted.to}"
+        out.print(f"Next: look at its answers: {asked}", soft_wrap=True)
 
 
 class _Wanted:
@@ -219,15 +236,8 @@ def _show(folder: Path, about: Sequence[str], choices: pl.DataFrame | None, to: 
             f"Largest difference of a logit from the edit at run time: {said['largest_difference']:.1e} of their range.",
             soft_wrap=True,
         )
-    if "fit" in said:
-        measures = (("kl", ".4f"), ("kl_median", ".4f"), ("agreement", ".2f"), ("edit", ".2f"))
-        rows = [
-            [row["read_as"], row["position"], name, *(f"{row[measure]:{spec}}" for measure, spec in measures)]
-            for name, row in _told(said["fit"], to)
-        ]
-        columns = ["read as", "position", "language", "KL", "median", "same token", "edit"]
-        out.print(titled("KL of the adapter from the edit at run time, nats", columns, rows, keys=3))
-        out.print("The card, README.md, has all languages.")
+    if "fit" in said and to is not None:
+        out.print(_near(said["fit"], to), soft_wrap=True)
     if "cost" in said:
         rows = [
             [row["language"], f"{row['cost']:+.2f}", between(row["low"], row["high"], "+.2f")] for row in said["cost"]
@@ -240,14 +250,28 @@ def _show(folder: Path, about: Sequence[str], choices: pl.DataFrame | None, to: 
         out.print(f"vLLM: {vllm_options(said['max_lora_rank'], folder.name, str(folder))}", soft_wrap=True)
 
 
-def _told(fit: Sequence[Mapping[str, Any]], to: str | None) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Of each place within a text: the language that is written, and the farthest of the others, each with its name."""
-    for place in dict.fromkeys((row["read_as"], row["position"]) for row in fit):
-        here = [row for row in fit if (row["read_as"], row["position"]) == place]
-        yield from ((row["language"], row) for row in here if row["language"] == to)
-        if others := [row for row in here if row["language"] != to]:
-            worst = max(others, key=lambda row: row["kl"])
-            yield f"{worst['language']}, worst of {len(others)}", worst
+def _near(fit: Sequence[Mapping[str, Any]], to: str) -> str:
+    """How near the adapter is to the edit at run time, and how far the edit moves other languages."""
+    table = pl.DataFrame([*fit])
+    mean = [
+        ((pl.col(name) * pl.col("positions")).sum() / pl.col("positions").sum()).alias(name) for name in ("kl", "edit")
+    ]
+    means = {row["language"]: row for row in table.group_by("language").agg(mean).iter_rows(named=True)}
+    own = means.pop(to, None)
+    far = max(means.values(), key=lambda row: row["edit"], default=None)
+    parts = (
+        [
+            f"KL from the edit at run time {own['kl']:.3f} nats in {to}, where the edit moves the model by {own['edit']:.2f}"
+        ]
+        if own
+        else []
+    )
+    parts += (
+        [f"it moves text in {far['language']} by {far['edit']:.2f}, the most of {many(len(means), 'other language')}"]
+        if far
+        else []
+    )
+    return f"{'; '.join(parts)}. README.md has all languages."
 
 
 def _ends(row: dict[str, Any], share: str) -> str:

@@ -96,17 +96,27 @@ def run_of(model: str, run: Path | None) -> Path:
     if run is None:
         run = DEMO if model == "sample" and (DEMO / "stats.safetensors").is_file() else None
     if run is None:
+        there = model == "sample" or Path(model).exists()
+        none = "No run was given" if there else f"{model} does not exist here, and no run was given"
         first = f"Make the demo's, {DEMO}, with lape demo, or record one" if model == "sample" else "Record one"
-        raise OptionError(
-            f"No run was given. {first} (lape record MODEL --text TAG=PATH --out RUN), then name it: --run RUN."
-        )
+        raise OptionError(f"{none}. {first} (lape record MODEL --text TAG=PATH --out RUN), then name it: --run RUN.")
     if not run.exists():
         raise FileError(f"There is no run {run}. Expected a folder that lape record or lape demo made.")
     return run
 
 
+def refuse_missing(path: Path) -> None:
+    """Refuse a run or file of neurons that is not there. Raises FileError."""
+    if not path.exists():
+        place = quote(str(path))
+        raise FileError(
+            f"{path} does not exist. Expected a run's folder or a file of neurons. To make a run, type: lape record MODEL --text TAG=PATH --out {place}"
+        )
+
+
 def neurons_of(path: Path, languages: str | None, width: int | None) -> LanguageNeurons:
     """Language neurons from a run, a file, or a published .pth."""
+    refuse_missing(path)
     names = separated(languages) if languages else None
     if path.is_dir() and not (path / "neurons.safetensors").exists():
         raise FileError(f"{path} holds no neurons yet. Type: lape identify {quote(str(path))}")
@@ -133,6 +143,7 @@ def load_proven(model: str, loading: ModelOptions, progress: Progress) -> tuple[
 def load_matching(model: str, loading: ModelOptions, progress: Progress, **made: Any) -> tuple[Any, Any]:
     """`load_proven`. Raises MismatchError for `neurons=…` or `statistics=…` of another model or tokenizer."""
     loaded, tokenizer = load_proven(model, loading, progress)
-    progress("checking that this is the model of the run", 0, None)
+    if made:
+        progress("checking that this is the model of the run", 0, None)
     check_made_with(loaded, tokenizer, **made)
     return loaded, tokenizer

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from lape.cli.common import out
-from lape.cli.flags import Out, Switch
+from lape.cli.flags import Out
 from lape.reporting import report as write
 
 
-def report(run: Path, *, to: Out | None = None, overwrite: Switch = False) -> None:
+def report(run: Path, *, to: Out | None = None) -> None:
     """Write what a run or a study found as one HTML file, to look at and to send: it needs no network and no other file.
+
+    A report that is there already is replaced.
 
     Parameters
     ----------
@@ -18,8 +20,6 @@ def report(run: Path, *, to: Out | None = None, overwrite: Switch = False) -> No
         A folder that lape record, demo, perplexity, force or study made.
     to
         The file to write. Default: report.html in the folder.
-    overwrite
-        Replace an existing file.
     """
-    path = write(run, out=to, overwrite=overwrite)
+    path = write(run, out=to)
     out.print(f"Written: {path} ({path.stat().st_size / 1e6:.1f} MB). Open it in a browser.", soft_wrap=True)

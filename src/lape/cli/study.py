@@ -16,6 +16,7 @@ from lape.data.texts import listed
 from lape.errors import OptionError
 from lape.experiments.claim import Claim, parsed, read
 from lape.experiments.context import Context
+from lape.extras import INSTALL
 from lape.figures.write import available
 from lape.options import separated
 from lape.progress import span
@@ -114,7 +115,7 @@ def study(
             recorded_before=run is not None,
         )
         if not available():
-            err.print('Figures are left out: they need matplotlib (pip install "lape[report]").')
+            err.print(f"Figures are left out: they need matplotlib. {INSTALL.format('report')}")
         told = {"preset": preset} if preset else {}  # what is in it was read by `lape.cli.taken.from_preset`
         save(context, found, toml, provenance("study", statistics_from=str(run or to), **told), draft)
     out.print(claims_table(found))

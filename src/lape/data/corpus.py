@@ -17,14 +17,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lape.data.fingerprints import Fingerprints, LineHashes, share_known
+from lape.data.languages import tag
 from lape.data.text_language import Sample, warn_of_other_language
-from lape.data.texts import Documents, Source, documents, warn_of_lines
+from lape.data.texts import Documents, Source, Texts, documents, warn_of_lines
 from lape.errors import OptionError, TextError, foreign
 from lape.options import Tokens, check_choices, positive
 from lape.progress import Progress, shown
 from lape.store.files import writing
 
 Ints: TypeAlias = NDArray[np.int64]
+BosRule: TypeAlias = Literal["auto", "always", "never"]
 FOLDS = 8
 """Folds in which counts are kept, so that a set's stability can be measured by halving them."""
 _AT_ONCE = 2**19
@@ -119,6 +121,24 @@ def bos_id(tokenizer: Any, rule: str) -> int | None:
         return int(bos) if bos is not None and tokenizer("a")["input_ids"][:1] == [bos] else None
 
 
+def prepare_all(
+    texts: Texts,
+    tokenizer: Any,
+    options: TextOptions,
+    *,
+    lines: bool = False,
+    folder: Path | None = None,
+    progress: Progress = shown,
+) -> dict[str, Corpus]:
+    """`prepare` each language's text; warn once of .txt files of independent lines that are read as one document each."""
+    if options.document == "file":
+        warn_of_lines(texts)
+    return {
+        tag(language): prepare(tag(language), source, tokenizer, options, lines=lines, folder=folder, progress=progress)
+        for language, source in texts.items()
+    }
+
+
 def prepare(
     language: str,
     source: Source,
@@ -131,11 +151,9 @@ def prepare(
 ) -> Corpus:
     """Read and tokenise a source up to `options.tokens`. Tokens go to a file (in `folder`, or a temporary one), not to memory.
 
-    `lines=True` also notes each token's line. Raises TextError for a source that is missing, damaged or without text;
-    warns of a .txt file of independent lines that is taken as one document, and of a text that seems to be in another language.
+    `lines=True` also notes each token's line. Raises TextError for a source that is missing, damaged or without text; warns of a text that seems to be
+    in another language.
     """
-    if options.document == "file":
-        warn_of_lines(source)
     builder, sample = _Builder(tokenizer, options.tokens, lines), Sample()
     read = documents(source, rule=options.document, column=options.column, blank=True)
     with (

@@ -19,6 +19,8 @@ DocumentRule = Literal["file", "line"]
 _LOOK = 2**22
 _MANY, _SHORT = 200, 500
 """Lines from which a file is no single text as a rule, and characters of one that is a sentence."""
+_NAMED = 3
+"""Files that a warning names."""
 SUFFIXES = (".txt", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
 
 
@@ -101,17 +103,23 @@ def check_source(source: Source) -> None:
             _expand(item)
 
 
-def warn_of_lines(source: Source) -> None:
-    """Warn of each .txt file that is going to be one document and looks as if each of its lines were one: hundreds, none long or blank."""
-    if isinstance(source, Documents):
-        return
+def warn_of_lines(texts: Texts) -> None:
+    """Warn once of all .txt files that are read as one document each and look as if each line were one: hundreds, none long or blank."""
+    paths = [path for source in texts.values() if not isinstance(source, Documents) for path in _files(source)]
+    named = [f"{path.name} ({count} lines)" for path in paths if (count := _independent(path))]
+    if named:
+        shown = ", ".join([*named[:_NAMED], *([f"{len(named) - _NAMED} more"] if len(named) > _NAMED else [])])
+        warn(
+            f"Each .txt file is read as one document, and none of these has a blank line or long lines: {shown}. If their lines do not follow one "
+            "another, make each line a document: document='line'."
+        )
+
+
+def _files(source: str | Path | Sequence[str | Path]) -> Iterator[Path]:
+    """The .txt files of a source that is on this disk."""
     for item in [source] if isinstance(source, (str, Path)) else source:
-        for path in [] if str(item).startswith("hf:") else _expand(item):
-            if path.name.endswith(".txt") and (count := _independent(path)):
-                warn(
-                    f"{path.name}: {count} lines, none of them blank, are taken as one document. If they do not follow one another, "
-                    "make each a document: document='line'."
-                )
+        if isinstance(item, (str, Path)) and not str(item).startswith("hf:"):
+            yield from (path for path in _expand(item) if path.name.endswith(".txt"))
 
 
 def _independent(path: Path) -> str:

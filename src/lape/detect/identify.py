@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Literal, NamedTuple, TypeAlias, TypedDict, Unpack, overload
+from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict, Unpack, overload
 
 from lape.detect import DETECTORS
 from lape.detect.common import known
 from lape.detect.contrasts import Of
-from lape.detect.detector import Method
+from lape.detect.detector import Detector, Method
 from lape.detect.halves import halvable
 from lape.detect.stability import stability
 from lape.errors import OptionError
@@ -58,7 +58,7 @@ PURPOSES: Mapping[Purpose, Best] = {
 """Purpose -> the method that did best at it. docs/choosing.md has the measurements."""
 
 
-def chosen_for(purpose: Purpose, method: str | Method = "lape") -> Best:
+def chosen_for(purpose: Purpose, method: str | Method | Detector[Any] = "lape") -> Best:
     """The method for a purpose. Raises OptionError for another purpose, or where a method was chosen too.
 
     Example:
@@ -85,7 +85,7 @@ def identify(
 @overload
 def identify(
     stats: ActivationStats,
-    method: Method,
+    method: Method | Detector[Any],
     *,
     purpose: Purpose | None = None,
     reliability: bool = True,
@@ -93,7 +93,7 @@ def identify(
 ) -> LanguageNeurons: ...
 def identify(
     stats: ActivationStats,
-    method: str | Method = "lape",
+    method: str | Method | Detector[Any] = "lape",
     *,
     purpose: Purpose | None = None,
     reliability: bool = True,
@@ -102,7 +102,7 @@ def identify(
     """Find each language's neurons in recorded statistics.
 
     `purpose` takes the method that did best at it (`PURPOSES`) instead: to switch a language off ("off"), or to make the model write it ("steer").
-    `method`: a name in `lape.detect.DETECTORS`, or a function of your own, `stats -> LanguageNeurons`. Further keywords are the method's options:
+    `method`: a name in `lape.detect.DETECTORS`, a function of your own, `stats -> LanguageNeurons`, or a `Detector`. Further keywords are the method's options:
     those of `lape.detect.lape.LapeOptions` for "lape", Tang et al.'s rule with its published thresholds, and so on. With `reliability`, and where
     the method can choose from half of the text, each neuron gets its stability, 0 to 1: the share of halves of the text that select it.
 
@@ -122,8 +122,9 @@ def identify(
         best = chosen_for(purpose, method)
         method, options = best.method, {**best.options, **options}
     find = method_named(method)
-    if isinstance(method, str):
-        by_name(DETECTORS[method].options, options)  # refuses what the method has not
+    detector = DETECTORS[method] if isinstance(method, str) else method
+    if isinstance(detector, Detector):
+        by_name(detector.options, options)  # refuses what the method has not
     neurons = find(stats, **options)
     if neurons.profile is None and neurons.space == stats.space:  # of a function of the caller's own
         neurons = known(neurons, stats)
@@ -132,12 +133,13 @@ def identify(
     return neurons
 
 
-def method_named(method: str | Method) -> Method:
-    """The function of a method's name."""
-    if callable(method):
-        return method
-    if method not in DETECTORS:
-        raise OptionError(
-            f"There is no method {method!r}. Expected {', '.join(DETECTORS)}, or a function stats -> LanguageNeurons."
-        )
-    return DETECTORS[method].find
+def method_named(method: str | Method | Detector[Any]) -> Method:
+    """The function of a method, which may be given by its name."""
+    detector = DETECTORS.get(method) if isinstance(method, str) else method
+    if isinstance(detector, Detector):
+        return detector.find
+    if callable(detector):
+        return detector
+    raise OptionError(
+        f"There is no method {method!r}. Expected {', '.join(DETECTORS)}, a function stats -> LanguageNeurons, or a Detector."
+    )

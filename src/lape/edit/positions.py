@@ -236,7 +236,7 @@ _CACHES = ("cache", "past_key_values", "cache_params")
 
 def cache_in(arguments: Mapping[str, Any]) -> Any:
     """The cache among the arguments of a forward or of `generate`, or in its output; None where there is none."""
-    return next((found for name in _CACHES if (found := arguments.get(name)) is not None), None)
+    return next((value for name, value in arguments.items() if name in _CACHES and value is not None), None)
 
 
 def _length(cache: Any) -> int | Tensor:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import langcodes
 
 from lape.data.languages import script
-from lape.extras import need
+from lape.extras import INSTALL, need
 from lape.figures.fonts import missing, shaped
 
 
@@ -56,6 +56,6 @@ def _notes(unshaped: Sequence[str], bare: Sequence[str]) -> list[str]:
     if bare:
         notes.append(
             f"No installed font has the letters of {', '.join(bare)}, so tags are shown. Install one, such as Noto Sans of that script, "
-            'or for Chinese, Japanese and Korean: pip install "lape[report]"'
+            f"or for Chinese, Japanese and Korean one that comes with the extra report. {INSTALL.format('report')}"
         )
     return notes

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lape.data.corpus import Corpus, TextOptions, prepare
+from lape.data.corpus import Corpus, TextOptions, prepare_all
 from lape.data.languages import tag
 from lape.data.texts import Documents, Texts
 from lape.data.windows import Batch, Row, batch, batches
@@ -428,10 +428,7 @@ def _loss(kept: Mapping[str, Tensor]) -> Loss:
 
 
 def _prepared(model: Any, tokenizer: Any, texts: Texts, options: TextOptions, progress: Progress) -> dict[str, Corpus]:
-    corpora = {
-        language: prepare(language, source, tokenizer, options, lines=True, progress=progress)
-        for language, source in checked_texts(texts).items()
-    }
+    corpora = prepare_all(checked_texts(texts), tokenizer, options, lines=True, progress=progress)
     for language, corpus in corpora.items():
         if corpus.lines is None or not corpus.lines.characters.any() or len(corpus.tokens) < 2:
             raise TextError(

@@ -68,7 +68,7 @@ def serve(session: Session, place: Place, port: int, *, browser: bool = False) -
     if not isinstance(blocks.app.middleware_stack, Guard):
         blocks.close(verbose=False)
         raise RuntimeError(
-            "The page's server started without its protection against other pages. Another version of gradio may help: pip install -U 'lape[play]'."
+            "The page's server started without its protection against other pages. Another version of gradio may help: pip install -U gradio"
         )
     return blocks
 

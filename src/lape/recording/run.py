@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lape.data.corpus import prepare
+from lape.data.corpus import prepare_all
 from lape.data.languages import tagged
 from lape.data.texts import Source, Texts, check_source, listed
 from lape.data.windows import batches
@@ -122,12 +122,7 @@ class _Run:
     def _run(self, sources: dict[str, Source]) -> ActivationStats:
         with files.writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        corpora = {
-            language: prepare(
-                language, source, self.tokenizer, self.options, folder=self.folder, progress=self.progress
-            )
-            for language, source in sources.items()
-        }
+        corpora = prepare_all(sources, self.tokenizer, self.options, folder=self.folder, progress=self.progress)
         until = self.options.until
         todo = {}
         for k, corpus in corpora.items():

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from lape.errors import FileError
 from lape.experiments import experiments
-from lape.figures.write import FigureOptions, draw_tables, write_index
+from lape.figures.write import INDEX, FigureOptions, draw_tables, write_index
 from lape.options import given
 from lape.reporting.gather import STRANGE, Gathered, gather, nothing
+from lape.store.documents import read_json
 from lape.store.draft import Draft
 from lape.store.run import Run
 
@@ -39,7 +41,6 @@ def draw(
     width: Literal["column", "page"] | float = "column",
     language_names: Literal["tags", "english", "own"] = "tags",
     out: str | Path | None = None,
-    overwrite: bool = False,
 ) -> Drawn:
     """Draw every figure whose tables a run's folder holds; the same run gives the same bytes.
 
@@ -47,8 +48,8 @@ def draw(
     was not drawn of what is there) and `notes`.
 
     `run`: a folder of lape demo, identify, perplexity, force or study. `out`: the folder to write, by default `figures` in the run's.
-    Beside the figures it holds figures.json with their captions. Raises FileError where nothing can be drawn or `out` is in the way,
-    OptionError without matplotlib.
+    With the figures it holds figures.json with their captions. Figures that were drawn there before are replaced; raises FileError where `out` holds
+    anything else, or nothing can be drawn, OptionError without matplotlib.
 
     Example:
         >>> from lape.reporting.figures import draw
@@ -61,7 +62,8 @@ def draw(
     options = given(FigureOptions, locals())
     run = Path(run)
     target = Path(out) if out is not None else Run(run).folder / "figures"
-    draft = Draft(target, overwrite)
+    _refuse_foreign(target)
+    draft = Draft(target, overwrite=True)
     found = gather(run)
     if not found.tables:
         raise nothing(found, "that can be drawn")
@@ -72,6 +74,18 @@ def draw(
         write_index(working, made, missing, options)
     paths = {name: target / name for several in made.files.values() for name in several}
     return Drawn(paths, made.titles, made.captions, missing, why, made.notes)
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Refuse a place that holds anything that was not drawn there before."""
+    if folder.exists() and not folder.is_dir():
+        raise FileError(f"{folder} is a file. Choose another folder for the figures.")
+    there = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    if INDEX in there:
+        drawn = read_json(folder / INDEX, {"figures": {...: {"files": [str], ...: object}}, ...: object})
+        there -= {INDEX, *(name for figure in drawn.get("figures", {}).values() for name in figure.get("files", []))}
+    if there:
+        raise FileError(f"{folder} holds {min(there)}, which lape did not write. Move it, or choose another folder.")
 
 
 def lacking(found: Gathered) -> dict[str, str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lape.detect.stability import UNION
-from lape.errors import warn
+from lape.errors import FileError, warn
 from lape.experiments import experiments
 from lape.experiments.claim import read as read_claims
 from lape.experiments.section import Grid, Section
@@ -27,16 +27,19 @@ from lape.store.run import Run
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C6D1F", "#9B6FD0", "#999999")
 """Okabe and Ito's palette without black, so that it can be told apart on white and on black, and two more."""
+_MADE, _BEGINNING = b'<meta name="generator" content="lape">', 1000
+"""By what a report is known among its first bytes."""
 MOST = 30
 """Rows of a table that are shown."""
 
 
-def report(run: str | Path, *, out: str | Path | None = None, overwrite: bool = False) -> Path:
+def report(run: str | Path, *, out: str | Path | None = None) -> Path:
     """Write a run or a study as one HTML file that holds everything it shows, and give its path (default: report.html in the run).
 
     `run`: a folder that `lape.record`, `lape identify`, `lape study` or another verb made. The page needs no network, and no other file.
 
-    Raises FileError for a folder that holds nothing to show or a file that exists, OptionError where the extra `report` is missing.
+    A report that is there already is replaced. Raises FileError for a folder that holds nothing to show, and for another file in its place,
+    OptionError where the extra `report` is missing.
 
     Example:
         >>> page = lape.report("run")
@@ -46,7 +49,9 @@ def report(run: str | Path, *, out: str | Path | None = None, overwrite: bool = 
     need("report", "A report", "jinja2", "matplotlib")
     folder = Run(run).folder  # before anything is said of where the page is written
     target = Path(out) if out is not None else folder / "report.html"
-    files.refuse_existing(target, overwrite)
+    files.refuse_existing(target, overwrite=True)
+    if target.exists() and (target.is_dir() or _MADE not in target.read_bytes()[:_BEGINNING]):
+        raise FileError(f"{target} exists already, and is no report of lape. Move it, or choose another file.")
     found = gather(folder)
     if not found.tables and not found.run.stats:
         raise nothing(found, "to report")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from huggingface_hub import ModelCardData
@@ -22,7 +23,7 @@ def card(said: Mapping[str, Any], name: str) -> str:
     parts = [
         _front(base, said["kind"]),
         f"# {name}",
-        f"{said['kind'][0].upper()}{said['kind'][1:]} made by [lape](https://pypi.org/project/lape/) from edits of {_units(said)} of `{base}`, without "
+        f"{said['kind'][0].upper()}{said['kind'][1:]} made by lape from edits of {_units(said)} of `{base}`, without "
         "training.",
         *_what(said),
         *(_use(said, base, name) if adapter else _load(name)),
@@ -71,8 +72,9 @@ def _edit(one: Mapping[str, Any]) -> str:
         return f"{neurons} multiplied by {one['factor']:g}"
     if one["edit"] == "set":
         return f"{neurons} set to a value of their own"
-    where = "what goes into the activation function of" if one["at"] == "gate" else "the activation of"
-    return f"{where} {neurons} raised by {one['strength']:g} times what their value comes from"
+    if one["at"] == "gate":
+        return f"the inputs of {neurons} are raised, at strength {one['strength']:g}, toward those that give the values in lape.json"
+    return f"the activations of {neurons} are raised by {one['strength']:g} times the values in lape.json"
 
 
 def named_heads(heads: Sequence[Sequence[int]]) -> str:
@@ -99,10 +101,35 @@ def _use(said: Mapping[str, Any], base: str, name: str) -> Iterator[str]:
     if "max_lora_rank" in said:
         yield (
             "With vLLM, per request, as the model's name (max-loras is one more than there are adapters: on a CPU, vLLM 0.32 computes requests for the base "
-            "that share a batch with others with whatever lies in the last place):\n\n"
-            f"```sh\nvllm serve {base} {vllm_options(said['max_lora_rank'], name, f'./{name}')}\n```"
+            f"that share a batch with others with whatever lies in the last place){_where(said)}:\n\n"
+            f"```sh\n{vllm_command(base, said['max_lora_rank'], name, f'./{name}')}\n```"
         )
     yield f"That the server uses it: `lape doctor http://127.0.0.1:8000 --adapter {name}`."
+
+
+def vllm_command(model: str, rank: int | str, name: str, folder: str) -> str:
+    """Give the line that starts vLLM with an adapter; MODEL stands for a GGUF file, whose weights have other names than the adapter's.
+
+    Example:
+        >>> from lape.ship.card import vllm_command
+        >>> vllm_command("base.gguf", 8, "fr", "fr-adapter").partition(" --")[0]
+        'vllm serve MODEL'
+    """
+    return f"vllm serve {'MODEL' if is_gguf(model) else quote(model)} {vllm_options(rank, name, folder)}"
+
+
+def is_gguf(model: str) -> bool:
+    """Whether a model's name is that of a GGUF file."""
+    return model.lower().endswith(".gguf")
+
+
+def _where(said: Mapping[str, Any]) -> str:
+    """Say where the base model lies, of one that was loaded from this disk."""
+    model = said["made_from"].get("model", {})
+    base = _base(model)
+    if is_gguf(base):
+        return f". MODEL is the base model in Hugging Face's format, which the adapter is written for: not `{base}`"
+    return f". `{base}` is the base model's folder" if model.get("path") else ""
 
 
 def _load(name: str) -> Iterator[str]:

@@ -16,9 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from lape.data.corpus import Corpus, TextOptions, prepare
-from lape.data.languages import tag
-from lape.data.texts import Texts
+from lape.data.corpus import BosRule, Corpus, TextOptions, prepare_all
+from lape.data.texts import DocumentRule, Texts
 from lape.data.windows import Batch, at_once, batch, rows
 from lape.errors import OptionError
 from lape.measure.prompts import ask, prompt_ids
@@ -72,12 +71,21 @@ class Read:
     """Rows (1, tokens) that nothing is fitted to: on them the adapter is compared with the edit."""
 
 
-def read(tokenizer: Any, texts: Texts, *, tokens: int = TOKENS) -> dict[str, Read]:
+def read(
+    tokenizer: Any,
+    texts: Texts,
+    *,
+    tokens: int = TOKENS,
+    document: DocumentRule = "file",
+    column: str = "text",
+    bos: BosRule = "auto",
+) -> dict[str, Read]:
     """Language -> `tokens` tokens of its text in rows, one of eight left apart, and the beginnings of some of the others as questions."""
-    options = TextOptions(tokens=tokens, row_tokens=ROW_TOKENS, one_per_row=True)
+    options = TextOptions(
+        tokens=tokens, document=document, column=column, bos=bos, row_tokens=ROW_TOKENS, one_per_row=True
+    )
     found = {}
-    for language, source in texts.items():
-        corpus = prepare(tag(language), source, tokenizer, options)
+    for language, corpus in prepare_all(texts, tokenizer, options).items():
         length = min(
             ROW_TOKENS, max(len(corpus.tokens) // _ROWS, 8)
         )  # of a short text too there are rows to leave apart
@@ -86,8 +94,8 @@ def read(tokenizer: Any, texts: Texts, *, tokens: int = TOKENS) -> dict[str, Rea
         rest = [row for row in every if row not in apart]
         size = at_once(options)
         fitted = [batch(corpus, rest[at : at + size]) for at in range(0, len(rest), size)]
-        asked = [question(tokenizer, batch(corpus, [row]).input_ids, tag(language)) for row in rest[:_ASKED]]
-        found[tag(language)] = Read(
+        asked = [question(tokenizer, batch(corpus, [row]).input_ids, language) for row in rest[:_ASKED]]
+        found[language] = Read(
             corpus, [*fitted, _side_by_side(asked)], [batch(corpus, [row]).input_ids for row in apart]
         )
     return found

@@ -7,9 +7,8 @@ from typing import Any
 
 import polars as pl
 
-from lape.data.corpus import TextOptions, prepare
-from lape.data.languages import tag
-from lape.data.texts import Texts
+from lape.data.corpus import BosRule, TextOptions, prepare_all
+from lape.data.texts import DocumentRule, Texts
 from lape.errors import certain
 from lape.measure.bootstrap import Resamples, units
 from lape.measure.changes import loss_change
@@ -29,19 +28,23 @@ def cost(
     texts: Texts,
     *,
     tokens: int = 1000,
+    document: DocumentRule = "file",
+    column: str = "text",
+    bos: BosRule = "auto",
     resamples: int = 2000,
     seed: int = 0,
     progress: Progress = shown,
 ) -> pl.DataFrame:
     """The change of loss on `tokens` tokens of each language: `COST`."""
-    options, head = TextOptions(tokens=tokens, bos="auto"), find_head(model)
+    options, head = TextOptions(tokens=tokens, document=document, column=column, bos=bos), find_head(model)
     rows = []
-    for language, source in each(list(texts.items()), "cost on text", progress):
-        corpus = prepare(tag(language), source, tokenizer, options, lines=True)
+    corpora = prepare_all(texts, tokenizer, options, lines=True)
+    for language, corpus in each(list(corpora.items()), "cost on text", progress):
+        assert corpus.lines is not None  # prepared with lines
         before = line_loss(model, head, corpus, options)
         with served(model, parts):
             after = line_loss(model, head, corpus, options)
         unit = units(certain(corpus.lines).document)
         drawn = Resamples(int(unit.max()) + 1 if len(unit) else 1, resamples, seed)
-        rows.append({"language": tag(language), **loss_change("cost", unit, before, after, drawn)})
+        rows.append({"language": language, **loss_change("cost", unit, before, after, drawn)})
     return pl.DataFrame(rows, schema=COST)

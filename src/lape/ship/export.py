@@ -12,7 +12,8 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
-from lape.data.texts import Texts
+from lape.data.corpus import BosRule
+from lape.data.texts import DocumentRule, Texts
 from lape.edit.edit import Add, Edit, Off, Scale, Set, by_unit, values_at
 from lape.errors import FileError, MismatchError, OptionError, warn
 from lape.model.body import unwrapped
@@ -56,6 +57,9 @@ def export(
     tokenizer: PreTrainedTokenizerBase | None = None,
     texts: Texts | None = None,
     tokens: int = TOKENS,
+    document: DocumentRule = "file",
+    column: str = "text",
+    bos: BosRule = "auto",
     evaluation: Texts | None = None,
     cost_tokens: int = 5000,
     choices: pl.DataFrame | None = None,
@@ -72,7 +76,8 @@ def export(
     projection, so `Off` and `Scale` are exact: scaled columns, as an adapter an update of as many ranks as there are neurons, or channels, in the layer
     (512 at most). `Add(…, at="gate")` is an update of the gate projection of rank one,
     and `Set` one of a rank for each neuron: both need a constant, which a linear layer without bias does not have, and take for it the direction
-    along which its input is nearly 1 on `texts`, `tokens` of each of several languages, such as were recorded. In a plain MLP whose
+    along which its input is nearly 1 on `texts`, `tokens` of each of several languages, such as were recorded, read as they were then: `document`,
+    `column` and `bos` as of `lape.record`. In a plain MLP whose
     down projection has a bias, a checkpoint holds `Set` and `Add` exactly, there. `Add` at the activation of a gated MLP cannot be written.
 
     Beside the weights lie `lape.json` and a card, README.md: from which model, which edits, how near the files are to the edit (on a part of `texts`
@@ -92,7 +97,9 @@ def export(
         raise OptionError(f"format is {format!r}. Expected {', '.join(get_args(Format))}.")
     draft = Draft(Path(out), overwrite)
     listed = list(edits) if isinstance(edits, Sequence) else [edits]
-    plan = _planned(unwrapped(model), listed, format, tokenizer, texts, tokens, progress)
+    reading: dict[str, Any] = {"document": document, "column": column, "bos": bos}
+    rows = {**reading, "tokens": tokens}
+    plan = _planned(unwrapped(model), listed, format, tokenizer, texts, rows, progress)
     said = {
         "kind": KINDS[format],
         "about": list(about),
@@ -100,7 +107,7 @@ def export(
         "edits": [_described(edit) for edit in listed],
         **({"constants": _spreads(plan.fitted)} if plan.fitted else {}),
         **_near(plan, progress),
-        **_costs(plan, evaluation, cost_tokens, progress),
+        **_costs(plan, evaluation, {**reading, "tokens": cost_tokens}, progress),
         **({"choices": choices.to_dicts()} if choices is not None else {}),
     }
     with draft.anew() as working:
@@ -134,7 +141,7 @@ def _planned(
     format: Format,
     tokenizer: Any,
     texts: Texts | None,
-    tokens: int,
+    rows: Mapping[str, Any],
     progress: Progress,
 ) -> _Plan:
     by = by_unit(model, edits)
@@ -152,7 +159,7 @@ def _planned(
     updates = checkpoint.updates if format == "checkpoint" else lora.updates
     if not modules:
         updates(model, todo, {})  # refuses before text is read
-    known = read(tokenizer, texts, tokens=tokens) if modules and texts is not None else {}
+    known = read(tokenizer, texts, **rows) if modules and texts is not None else {}
     reference = Reference(*canonical(by, todo))
     with reference.on(model):  # what comes to later layers is what an edited model gives
         fitted = constants(model, modules, known, progress=progress) if modules else {}
@@ -185,10 +192,10 @@ def _near(plan: _Plan, progress: Progress) -> dict[str, Any]:
     return {"largest_difference": largest_difference(plan.model, plan.reference, exported)}
 
 
-def _costs(plan: _Plan, evaluation: Texts | None, tokens: int, progress: Progress) -> dict[str, Any]:
+def _costs(plan: _Plan, evaluation: Texts | None, rows: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
     if evaluation is None or plan.tokenizer is None or not plan.parts:
         return {}
-    found = cost(plan.model, plan.tokenizer, plan.parts, evaluation, tokens=tokens, progress=progress)
+    found = cost(plan.model, plan.tokenizer, plan.parts, evaluation, **rows, progress=progress)
     return {"cost": found.to_dicts()}
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import glob
 import json
 import os
+import shlex
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,8 @@ CELLS, PARTS = "cells", "parts"
 """Folders in it of finished parts, from which a run that was stopped goes on."""
 REGISTERED = "registered.json"
 """What a study wrote down before it read any data: it outlasts whatever is begun anew."""
+_SHOWN = 300
+"""Characters of a command that are shown."""
 _FINISHED = (".parquet", ".safetensors", ".json")
 """What a part that is no folder ends in."""
 OURS = ("run.json", "config.json", "figures.json", "lape.json", "reproduce.json")
@@ -137,11 +141,29 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
         raise FileError(f"{path} cannot be the output. Name a new folder or file.")
     if path.exists() and not overwrite:
         sweep(path)
-        raise FileError(f"{path} exists already. Choose another name, or give overwrite=True to replace it.")
+        raise FileError(
+            f"{path} exists already{_made_by(path)}. Choose another name, or give overwrite=True to replace it."
+        )
     if path.is_dir() and any(path.iterdir()) and not any((path / name).is_file() for name in OURS):
         raise FileError(f"{path} holds files that lape did not write, so it is not replaced. Choose another name.")
     if path.parent.exists() and not path.parent.is_dir():
         raise FileError(f"{path.parent} is a file. Choose another name.")
+
+
+def _made_by(path: Path) -> str:
+    """Say which command made a folder, so that it can be compared with the one that was typed."""
+    try:
+        command = read_json(path / "run.json", {"command": [str], ...: object}).get("command")
+    except (LapeError, OSError):
+        return ""
+    return f", made by: lape {shlex.join(command)[:_SHOWN]}" if command else ""
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Refuse a place for a new folder where nothing can be written. Leaves nothing there."""
+    there = next(parent for parent in folder.absolute().parents if parent.exists())
+    with writing(folder), tempfile.TemporaryFile(dir=there):
+        pass
 
 
 def partial(path: Path) -> Path:
@@ -195,7 +217,12 @@ def same_run(working: Path, ours: dict[str, Any]) -> None:
                 path.unlink()
         write_json(working / STATE, plain)
         return
-    for key, value in plain.items():
+    refuse_other_run(working, theirs, plain)
+
+
+def refuse_other_run(working: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+    """Refuse a folder that is half full of another run, as far as `ours` says which one this is."""
+    for key, value in json.loads(json.dumps(ours, default=str)).items():
         if theirs.get(key) != value:
             there, now = (f"{json.dumps(v, ensure_ascii=False):.600}" for v in _apart(theirs.get(key), value))
             raise FileError(

@@ -160,7 +160,7 @@ class TensorFile:
         if type(found) is not int or not 1 <= found <= format:
             raise FileError(
                 f"{path} is of format {found!s:.80}, and this version of lape reads format{f's 1 to {format}' if format > 1 else ' 1'}. "
-                "Use the version that wrote it, or a newer one: pip install -U lape"
+                "Use the version of lape that wrote it, or a newer one."
             )
         self._sums = self._unbroken(metadata)
         missing = [name for name in header or () if name not in self.header]

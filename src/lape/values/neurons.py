@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lape.data.languages import tag
-from lape.errors import OptionError, TextError
+from lape.errors import MissingLanguageError, OptionError, TextError
 from lape.store import files
 from lape.store.lock import Lock
 from lape.store.run import NEURONS
@@ -139,7 +139,7 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
     """Language-specific neurons: language -> set. Sets overlap: a neuron may serve several languages; a language may have none.
 
     What `lape.identify` gives. With the sets comes all that they need to act alone (`profile`), so that the small file of `save` steers a model.
-    Raises TextError for a language that has no set, OptionError for a profile of other neurons, FileError for a file that is damaged.
+    Raises MissingLanguageError, a KeyError, for a language that has no set, OptionError for a profile of other neurons, FileError for a damaged file.
 
     Example:
         >>> neurons.languages
@@ -148,8 +148,18 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
         (8, 6, 28)
         >>> neurons.scores.shape
         torch.Size([28])
+        >>> neurons.get("de") is None, "de" in neurons
+        (True, False)
         >>> neurons.made_from["statistics"] == stats.digest, neurons.made_from["neurons"] == neurons.digest
         (True, True)
+
+    Sets of your own, from flat indices or from layers and indices:
+        >>> import torch
+        >>> from lape.values.neurons import NeuronSet
+        >>> space = neurons.space
+        >>> mine = lape.LanguageNeurons(space, {"fr": NeuronSet(space, torch.tensor([3, 17, space.flat(layer=1, index=5)]))})
+        >>> mine["fr"].by_layer()
+        {0: [3, 17], 1: [5]}
     """
 
     space: NeuronSpace
@@ -177,9 +187,12 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
             object.__setattr__(self, "sets", said)
 
     def __getitem__(self, language: str) -> NeuronSet:
-        standard = tag(language)
+        try:
+            standard = tag(language)
+        except TextError as error:
+            raise MissingLanguageError(str(error)) from error
         if standard not in self.sets:
-            raise TextError(f"There are no neurons of {standard}. Languages here: {', '.join(self.sets)}.")
+            raise MissingLanguageError(f"There are no neurons of {standard}. Languages here: {', '.join(self.sets)}.")
         return self.sets[standard]
 
     def __iter__(self) -> Iterator[str]:

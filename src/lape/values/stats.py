@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lape.data.languages import check_tags, tag
-from lape.errors import FileError, MismatchError, OptionError, TextError, warn
+from lape.errors import FileError, MismatchError, MissingLanguageError, OptionError, warn
 from lape.signs import many
 from lape.store import files, shards
 from lape.store.documents import Schema
@@ -112,7 +112,7 @@ class ActivationStats:
 
     What `lape.record` gives. Counts are kept in folds, in int64, and merge exactly; sums are kept once, in float64; tensors of a file are read
     when asked for. Activations are in their own unit, those of the MLP's activation function; (neurons,) runs over the whole model.
-    Raises TextError for a language that was not recorded, OptionError for what was not, MismatchError where two models' are merged.
+    Raises MissingLanguageError, a KeyError, for a language that was not recorded, OptionError for what was not, MismatchError where two models' are merged.
 
     Example:
         >>> stats.languages, stats.folds, stats.bos
@@ -207,7 +207,7 @@ class ActivationStats:
         shards.check_whole(self.manifest)
 
     def canonical(self, language: str) -> str:
-        """The standard tag of a recorded language. Raises TextError for one that was not recorded.
+        """The standard tag of a recorded language. Raises MissingLanguageError for one that was not recorded.
 
         Example:
             >>> stats.canonical("fra_Latn")
@@ -215,7 +215,7 @@ class ActivationStats:
         """
         standard = tag(language)
         if standard not in self.by_language:
-            raise TextError(f"{standard} was not recorded. Recorded: {', '.join(self.languages)}.")
+            raise MissingLanguageError(f"{standard} was not recorded. Recorded: {', '.join(self.languages)}.")
         return standard
 
     def __getitem__(self, language: str) -> LanguageStats:

@@ -12,14 +12,22 @@ from lape.experiments.confusion.table import CURES, EDITS, NONE
 from lape.measure.bootstrap import FEWEST, Resamples
 from lape.measure.intervals import ENDS
 
+NEEDED = 2 * FEWEST
+"""Different questions without which nothing can be chosen and tested."""
+
+
+def questions(prompts: Sequence[Prompt]) -> list[str]:
+    """The names of the different questions."""
+    return [*dict.fromkeys(prompt.question for prompt in prompts)]
+
 
 def halves(prompts: Sequence[Prompt]) -> tuple[list[Prompt], list[Prompt]]:
     """The prompts of every other question, to choose on, and those of the others, to report on. Raises TextError where there are too few to tell."""
-    names = dict.fromkeys(one.question for one in prompts)
-    if len(names) < 2 * FEWEST:
+    names = questions(prompts)
+    if len(names) < NEEDED:
         raise TextError(
-            f"There are {len(names)} questions in the language. Expected at least {2 * FEWEST}: one half is chosen on, and of fewer than {FEWEST} "
-            "others nothing can be told from chance."
+            f"There are {len(names)} different questions in the language. Expected at least {NEEDED}: the settings are chosen on one half and tested on "
+            f"the other, and fewer than {FEWEST} test questions cannot tell a cure from luck. Rephrasings of a question count once."
         )
     chosen = set([*names][::2])
     return [one for one in prompts if one.question in chosen], [one for one in prompts if one.question not in chosen]

@@ -107,7 +107,7 @@ def confusion(
         [('crosslingual', 2), ('monolingual', 2)]
     """
     options = given(ConfusionOptions, locals())
-    judge = _judge(prompts, lid, words)
+    judge = judge_of(prompts, lid, words)
     parts = [] if adapter is None else lora.read_for(model, Path(adapter))
     made = {"adapter": lora.digest(parts)} if parts else {}
     asked = [asdict(one) for one in prompts]
@@ -156,7 +156,7 @@ def served_confusion(
         The server http://192.0.2.1:8000 is not on this machine. ... Type remote=True to allow that.
     """
     options = given(ConfusionOptions, locals())
-    judge = _judge(prompts, lid, words)
+    judge = judge_of(prompts, lid, words)
     answering = Answering.at(url, served, remote=remote)
     cells = _kept(folder, options, condition, served=[url, answering.model.name])
     answers = _all(prompts, options, condition, Cells(None), _by_server(answering, options, cells), progress)
@@ -164,7 +164,7 @@ def served_confusion(
     return _result(answers, judge, options.resamples, progress, (_how(options, template),))
 
 
-def _judge(prompts: Sequence[Prompt], lid: str | Path | None, words: str | Path | None) -> Failures:
+def judge_of(prompts: Sequence[Prompt], lid: str | Path | None, words: str | Path | None) -> Failures:
     """Who judges; what cannot be asked or judged is refused before anything is asked."""
     check_prompts(prompts)
     return Failures(dict.fromkeys(one.language for one in prompts), judge=Judge(lid, words))

@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 import polars as pl
 
 from lape.data.language_id import Identifier, alike, base, identifier, lingua_languages
-from lape.data.texts import Texts
 from lape.edit.edit import Edit, Scale, by_unit, edited
 from lape.edit.steer import SHIPPED, steering
 from lape.errors import LapeError, OptionError, certain
 from lape.experiments.confusion.prompts import MONOLINGUAL, Prompt, default_prompts, evenly
 from lape.experiments.confusion.run import ConfusionOptions, confusion, text_of, told_line
 from lape.experiments.confusion.table import EDITS, LINE, NONE
+from lape.experiments.confusion.task import CODE, CureTask, neurons_to_raise
 from lape.experiments.confusion.trial import PROMPT, UNEDITED, Family, Trial, grid, with_line
 from lape.measure.answer_loss import ids_of
-from lape.measure.bench import named_sets
 from lape.measure.divergence import TOKENS, divergence
 from lape.measure.generation import GenerationOptions, write
 from lape.measure.heads import rank_heads
 from lape.measure.language_confusion import ALL, Judge
 from lape.measure.prompts import may_think
 from lape.model.heads import heads
-from lape.options import positive
 from lape.progress import Progress, each
 from lape.ship import lora
 from lape.ship.changes import changes
@@ -39,13 +37,11 @@ from lape.signs import many
 from lape.store import files
 from lape.store.cells import Cells
 from lape.values.heads import head_of
-from lape.values.neurons import LanguageNeurons, NeuronSet
+from lape.values.neurons import NeuronSet
 from lape.values.stats import ActivationStats
 
 ADAPTER = "adapter"
 """Where the adapter is written within the folder, if one is to be used."""
-CODE = "code"
-"""What `keep` calls answers to programming questions."""
 _CODE = (
     "Write a Python function that returns the n-th Fibonacci number.",
     "Write a Python function that checks whether a string is a palindrome.",
@@ -62,58 +58,10 @@ COMPARED = 16
 """Answers of each kind on which the KL divergence is measured."""
 TURNED = ("other_script", "other_language", "slipped")
 """Kinds of failure that are a matter of the language alone."""
+PLAN = "plan"
+"""The cell that says how many edits are screened."""
 _ALIKE = 0.05
 """Shares of wrong first tokens that differ less are not told apart by so few prompts."""
-_MOST = 6
-"""Edits of a family whose answers are generated, at most."""
-_PACED = 16
-"""Tokens that are generated to see how fast that is."""
-
-
-@dataclass(frozen=True)
-class CureOptions(GenerationOptions):
-    """How a cure is looked for."""
-
-    new_tokens: int = 100
-    """At most this many new tokens per answer."""
-    batch: int = 40
-    """Prompts that run at once."""
-    system: str | None = None
-    """What a chat model is told first in any case, where a prompt says nothing of its own; {language} as in line."""
-    line: str = "Always answer in {language}."
-    """What the system is told, alone and beside edits; {language} stands for the language's English name."""
-    minutes: float = 60.0
-    """About how long the search may take once the neurons are known, divided equally over edits alone and beside the line. One of each is tried at least."""
-    sets: tuple[str, ...] = ("difference:100", "difference:200", "difference:50", "lape:100")
-    """Which neurons are raised: difference:N (the N largest differences of mean activation), or lape:N; the first are tried first."""
-    strengths: tuple[float, ...] = (0.25, 0.35, 0.5, 0.15, 0.75, 1.0)
-    """How strongly, as a share of the mean activation in the language; the first are tried first."""
-    heads: int = 1
-    """How many attention heads are tried too, those first that make right answers likelier than wrong ones; 0: none."""
-    factors: tuple[float, ...] = (2.0, 1.5)
-    """By how much what such a head writes is multiplied, alone and beside neurons; the first are tried first."""
-    kl: float = 0.1
-    """The largest KL divergence from the unedited model on its own right answers, nats a token. What is further away is not used."""
-    kept_kl: float = 0.05
-    """The same on answers in the languages that are kept."""
-    resamples: int = 2000
-    """Bootstrap resamples of the questions behind the 95 % intervals."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        positive(self, "resamples")
-        if not self.sets or not self.strengths or min(self.strengths) <= 0:
-            raise OptionError("sets and strengths must each name one or more, and strengths be above 0.")
-        if not all(1 < one < math.inf for one in self.factors) or self.heads < 0 or (self.heads and not self.factors):
-            raise OptionError(
-                "factors must be above 1, with one or more where heads are tried, and heads be 0 or more."
-            )
-        if any(len({*some}) < len(some) for some in (self.sets, self.strengths, self.factors)):
-            raise OptionError("sets, strengths or factors name the same twice. Name each once.")
-        for name in ("minutes", "kl", "kept_kl"):
-            value = getattr(self, name)
-            if not 0 < value < math.inf:
-                raise OptionError(f"{name} is {value}. Expected a number above 0.")
 
 
 @dataclass(frozen=True)
@@ -136,41 +84,35 @@ class Search:
         self,
         model: Any,
         tokenizer: Any,
+        task: CureTask,
         stats: ActivationStats,
-        texts: Texts,
-        to: str,
-        options: CureOptions,
         folder: Path,
-        judge: tuple[Any, Any],
         progress: Progress,
     ) -> None:
-        self.model, self.tokenizer, self.stats, self.texts, self.to = model, tokenizer, stats, texts, to
-        self.options, self.folder, self.progress = options, folder, progress
-        self.words, self.lid = judge
+        self.model, self.tokenizer, self.task, self.stats = model, tokenizer, task, stats
+        self.to, self.options, self.folder, self.progress = task.to, task.options, folder, progress
+        self.words, self.lid = task.words, task.lid
         self.cells = Cells(folder / files.CELLS)
         self.notes: list[str] = []
         self.thinking = False if may_think(tokenizer) else None
         """Off where the template has a switch: the first tokens of an answer are looked at."""
-        self._sets: dict[str, LanguageNeurons] = {}
+        self._sets = neurons_to_raise(stats, task.to, task.options.sets)
         self._heads: list[str] = []
         self._judged: dict[tuple[str, str], pl.DataFrame] = {}
         self._bounds: dict[Family, _Bound | None] = {}
         self._kept: list[_Bound] = []
-        for one in self.grid("adapter"):
-            self.edits(one)  # refuses before anything is asked
 
     # What is tried
 
-    def grid(self, family: Literal["adapter", "both"]) -> Iterator[Trial]:
-        """Every edit of a family, those that are tried first first."""
-        return grid(family, self.options.sets, self.options.strengths, self._heads, self.options.factors)
+    def tried(self, family: Literal["adapter", "both"]) -> list[Trial]:
+        """The edits of a family that are screened."""
+        every = grid(family, self.options.sets, self.options.strengths, self._heads, self.options.factors)
+        return [*islice(every, self.options.candidates)]
 
     def edits(self, trial: Trial) -> list[Edit]:
         """What a trial does to neurons and heads."""
         found: list[Edit] = []
         if trial.sets is not None and trial.strength is not None:
-            if trial.sets not in self._sets:
-                self._sets[trial.sets] = named_sets(self.stats, trial.sets)
             how = replace(SHIPPED, strength=trial.strength)
             found += steering(self._sets[trial.sets], self.stats, how, to=self.to)
         if trial.head is not None and trial.factor is not None:
@@ -336,37 +278,16 @@ class Search:
 
     # The search
 
-    def plan(self, first: Sequence[Prompt], second: Sequence[Prompt]) -> dict[str, int]:
-        """How many edits of each family are screened, and how many answer: by how fast this machine is, and the minutes that there are."""
-
-        def make() -> dict[str, Any]:
-            some = evenly(first, self.options.batch)
-            started = time.perf_counter()
-            self._begun(UNEDITED, some, _PACED, "measuring how fast answers come")
-            token = (time.perf_counter() - started) / (_PACED * len(some))
-            answer = token * len(first) * self.options.new_tokens
-            screen = (
-                token * SCREENED * FIRST * 2 * (2 + len(self._kept))
-            )  # reading answers takes about as long as beginning them
-            rest = 60 * self.options.minutes - 2 * answer - 4 * token * len(second) * self.options.new_tokens
-            each_family = max(0.0, rest / 2)
-            screened = min(max(1, int(each_family / 2 / screen)), len([*self.grid("adapter")]))
-            return {"screened": screened, "answered": min(max(1, int(each_family / 2 / answer)), _MOST, screened)}
-
-        return self.cells.record("plan", make)
-
-    def family(
-        self, family: Literal["adapter", "both"], first: Sequence[Prompt], plan: Mapping[str, int]
-    ) -> dict[str, dict[str, Any]]:
+    def family(self, family: Literal["adapter", "both"], first: Sequence[Prompt]) -> dict[str, dict[str, Any]]:
         """Rows of a family by setting: all that were screened, and of the best the failures of their answers."""
-        tried = [*self.grid(family)][: plan["screened"]]
+        tried = self.tried(family)
         task = "screening edits alone" if family == "adapter" else "screening edits beside the line"
         some = self._worst(PROMPT if family == "both" else UNEDITED, first)
         rows = {one.setting: (one, self._screened(one, some)) for one in each(tried, task, self.progress)}
         within = [one for one in rows.values() if one[1]["within"]]
         best = sorted(within, key=lambda one: round(one[1]["wrong_mass"] / _ALIKE))  # of those alike the first
         found = {name: {**asdict(trial), **known} for name, (trial, known) in rows.items()}
-        for trial, known in best[: plan["answered"]]:
+        for trial, known in best[: self.task.answered]:
             found[trial.setting] = self.answered(trial, first, **known)
         return found
 
@@ -425,7 +346,13 @@ class Search:
         folder = certain(self.cells.place(f"adapter {trial.edit}"))  # a search has a folder
         if not folder.exists():
             about = [f"writes {self.to} ({trial.edit})"]
-            how: dict[str, Any] = {"format": "lora", "tokenizer": self.tokenizer, "texts": self.texts, "about": about}
+            how: dict[str, Any] = {
+                "format": "lora",
+                "tokenizer": self.tokenizer,
+                "texts": self.task.texts,
+                "about": about,
+            }
+            how |= {**self.task.reading, "bos": self.stats.bos}
             export(self.model, self.edits(trial), folder, **how, progress=self.progress)
         return folder
 

@@ -10,7 +10,7 @@ import polars as pl
 import torch
 from torch import Tensor, nn
 
-from lape.data.corpus import Corpus, prepare
+from lape.data.corpus import Corpus, prepare_all
 from lape.data.texts import Source, Texts
 from lape.errors import ModelError, OptionError
 from lape.experiments.examples.contexts import ExamplesOptions, contexts
@@ -124,7 +124,7 @@ def _prepared(
     progress: Progress,
 ) -> dict[str, Corpus]:
     """The text to look at, which fits the model and, unless that is allowed, was not recorded."""
-    corpora = {k: prepare(k, source, tokenizer, options, progress=progress) for k, source in sources.items()}
+    corpora = prepare_all(sources, tokenizer, options, progress=progress)
     for corpus in corpora.values():
         check_fits(model, options.row_tokens, int(corpus.tokens.max()))
     if not options.allow_recorded:

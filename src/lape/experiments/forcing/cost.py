@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from lape.data.corpus import Corpus, TextOptions, prepare
+from lape.data.corpus import Corpus, TextOptions, prepare_all
 from lape.data.languages import tag
 from lape.data.texts import Source, Texts, preview
 from lape.errors import certain
@@ -45,10 +45,7 @@ def costs(
 
     The edit acts on every token of the text, prompt and generated alike, so an edit that spares some costs less than this.
     """
-    corpora = {
-        tag(language): prepare(tag(language), source, bench.tokenizer, options, lines=True)
-        for language, source in texts.items()
-    }
+    corpora = prepare_all(texts, bench.tokenizer, options, lines=True)
     plain = {language: line_loss(bench.model, bench.head, corpus, options) for language, corpus in corpora.items()}
     beginnings = {tag(language): lines_in(source) for language, source in texts.items()}
     rows = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 
 import polars as pl
 
@@ -16,6 +15,7 @@ from lape.experiments.generation.run import ANSWERS, silenced
 from lape.experiments.generation.table import ADDED_DROPS, ADDED_SHARES, DROPS, SHARES, drops, shares
 from lape.experiments.section import Answer, Answers, Asked, Section
 from lape.experiments.table import Table
+from lape.extras import lacking
 from lape.figures.captions import QUESTIONS, counted
 from lape.figures.dots import dots
 from lape.figures.figure import Figure
@@ -56,8 +56,7 @@ def _missing(context: Context, options: GenerationStudy) -> str | None:
         return f"the bundled questions are in {', '.join(samples.questions('reporting'))}, none of which was recorded"
     if options.questions < 2:
         return "it needs at least 2 questions of each language"
-    known = all(map(find_spec, ("lingua", "py3langid")))
-    return None if known else 'identifying languages needs lingua and py3langid (pip install "lape[lid]")'
+    return lacking("lid", "identifying languages", "lingua", "py3langid")
 
 
 def _asked(context: Context, options: GenerationStudy) -> dict[str, list[str]]:
