@@ -79,7 +79,7 @@ def _causal(model: nn.Module, ids: Tensor) -> None:
 
 def _fires_once(model: nn.Module, sites: Sequence[Site], ids: Tensor) -> list[Tensor]:
     seen: list[list[Tensor]] = [[] for _ in sites]
-    with watching(model, sites, lambda k, a, _rows: seen[k].append(a.detach().clone())):
+    with watching(model, sites, lambda k, a, _rows: seen[k].append(a.detach().clone()), isolated=True):
         hidden_states(model, ids)
     for site, activations in zip(sites, seen, strict=True):
         rows = [(a.numel() // a.shape[-1], a.shape[-1]) for a in activations]
