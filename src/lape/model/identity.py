@@ -37,7 +37,7 @@ def checksum(model: nn.Module) -> str:
     """SHA-256 over the bits, dtype, shape and name of every parameter and of every buffer that is saved: one changed weight changes it.
 
     Of a quantised model, over its scales too, as they lie after it ran once: bitsandbytes lays weights out anew for the machine it runs on.
-    64 hexadecimal digits, kept until a parameter or buffer changes.
+    64 hexadecimal digits, kept until a parameter or buffer changes; a change of a few numbers through `.data` may not be noticed.
 
     Example:
         >>> from lape.model.identity import checksum
@@ -174,8 +174,11 @@ def _hooks(inner: nn.Module) -> tuple[object, ...]:
 
 
 def _signature(inner: nn.Module) -> str | None:
-    """What changes when a parameter or a buffer does: which tensors they are, how often each was written to, and a few of its numbers, since
-    writing to `.data` is not counted. None where weights are elsewhere.
+    """What changes when a parameter or a buffer does: which tensors they are, how often torch counted that each was written to, and 17 of its
+    numbers, evenly spread. None where weights are elsewhere.
+
+    Not noticed: writing into a tensor past torch's count (through `.data`, `numpy()` or a pointer) where none of the 17 numbers changes. Then what was
+    known before is believed. Only reading all weights would tell, which takes too long for each edit.
     """
     held = [*inner.named_parameters(), *inner.named_buffers(), *_scales(inner)]
     if any(one.device.type == "meta" or isinstance(one, DTensor) for _, one in held):
