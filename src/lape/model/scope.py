@@ -14,7 +14,7 @@ from weakref import ref
 import torch
 from torch import nn
 
-from lape.errors import ModelError
+from lape.errors import ModelError, certain
 from lape.model.weak_cache import WeakCache
 
 _ENTERED: ContextVar[frozenset[Scope]] = ContextVar("lape_entered", default=frozenset())
@@ -175,9 +175,7 @@ class StandIn:
         return (self._held().forward if own is None else own)(*args, **kwargs)
 
     def _held(self) -> nn.Module:
-        module = self._module()
-        assert module is not None  # whoever asks has it
-        return module
+        return certain(self._module())
 
     def begin(self, instead: Callable[..., Any] | None = None) -> None:
         """Put it in place for one more user. `instead`: what is computed from now on, in place of what the module itself does."""
