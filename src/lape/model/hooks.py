@@ -13,6 +13,7 @@ from weakref import ref
 import torch
 from torch import Tensor, nn
 
+from lape.errors import certain
 from lape.model.body import body, unwrapped
 from lape.model.experts import Point, Runner
 from lape.model.numerics import limited
@@ -153,11 +154,9 @@ def watching(
 
 
 def _at_expert(model: nn.Module, site: Site, point: Point, callback: Callback) -> list[Handle]:
-    assert site.layout is not None  # the callers looked
-    assert site.expert is not None
     turn = _Turn(model, site.turn, site.runs)
-    runner = Runner.of(model.get_submodule(site.down), site.layout)
-    return [*turn.handles, Put(runner.attach, turn.only(callback), point=point, expert=site.expert)]
+    runner = Runner.of(model.get_submodule(site.down), certain(site.layout))
+    return [*turn.handles, Put(runner.attach, turn.only(callback), point=point, expert=certain(site.expert))]
 
 
 def _thread() -> int:
@@ -217,9 +216,7 @@ class _FunctionalGate:
 
     @classmethod
     def of(cls, model: nn.Module, site: Site) -> _FunctionalGate:
-        assert site.gate is not None  # the rule says so
-        assert site.up is not None
-        make = partial(cls, model, site, site.gate, site.up)
+        make = partial(cls, model, site, certain(site.gate), certain(site.up))
         return cls._all.get_or_make(model.get_submodule(site.reader), make)
 
     def attach(self) -> list[Handle]:
