@@ -16,7 +16,6 @@ from torch import distributed
 from lape.cli.common import err, out, progress
 from lape.cli.flags import FLAGS, Out, Several, Switch
 from lape.cli.inputs import LOADING, Loading, load_proven, texts_of, tuned_of
-from lape.model.load import ModelOptions
 from lape.progress import span
 from lape.recording import observers
 from lape.recording.engine import RecordOptions
