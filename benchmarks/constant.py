@@ -121,7 +121,7 @@ def run(model: Any, names: Sequence[str], corpus: Any, some: list[Any], see: See
         one = batch(corpus, some[start : start + size])
         at = torch.arange(one.source.shape[1]).expand_as(one.source)
         counted = (one.source >= 0) | (at == 0)
-        with hooked(looking(model, names, at, counted, see)):
+        with hooked(model, looking(model, names, at, counted, see)):
             run_batch(model, one)
         yield int(counted.sum())
 
@@ -200,7 +200,7 @@ def measured(model: Any, tokenizer: Any, names: Sequence[str], found: list[dict[
             for line in Path(path).read_text(encoding="utf-8").split("\n")[-12:-2]:
                 ids = torch.tensor([prompt_ids(tokenizer, ask(tokenizer, line, source=tag, target=tag))])
                 where = torch.arange(ids.shape[1])[None]
-                with hooked(looking(model, names, where, where >= 0, see)):
+                with hooked(model, looking(model, names, where, where >= 0, see)):
                     hidden_states(model, ids)
             yield from put(tag, "prompt")
             print(tag, f"{time.process_time():.0f} s", flush=True)

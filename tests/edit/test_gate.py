@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from contextlib import contextmanager
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq
 
 from lape.edit.edit import Add, Off, Scale, Set, edited
 from lape.edit.steer import SHIPPED, SteerOptions
-from lape.errors import OptionError
+from lape.errors import ModelError, OptionError
 from lape.model.find import find
 from lape.model.site import FUNCTIONS
 from lape.model.weights import preactivation
@@ -160,6 +161,7 @@ def test_sparing_the_first_position_holds_for_any_edit():
 
 
 @settings(max_examples=60, deadline=None)
+@example("sigmoid", 0.99999)
 @given(st.sampled_from(sorted(FUNCTIONS)), st.floats(-0.1, 30))
 def test_the_inverse_is_the_larger_input_that_gives_the_value(name, value):
     """On models whose activation is that function; one that never falls so low, or rises so high, refuses."""
@@ -172,13 +174,21 @@ def test_the_inverse_is_the_larger_input_that_gives_the_value(name, value):
         float(function(grid).min()) + 1e-4 < value < float(function(torch.tensor(1e3, dtype=torch.float64))) - 1e-4
     )
     try:
-        found = float(preactivation(model, site, torch.tensor([value]))[0])
+        found = float(preactivation(model, site, torch.tensor([value], dtype=torch.float64))[0])
     except Exception:
         assert not reachable
         return
     assert float(function(torch.tensor(found, dtype=torch.float64))) == pytest.approx(value, rel=2e-3, abs=2e-6)
     above = torch.linspace(found + 1e-3, found + 20, 2000, dtype=torch.float64)
     assert bool((function(above) >= value - 1e-9).all())
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "tanh"])
+def test_a_value_just_above_all_that_a_function_gives_is_refused(name):
+    model = model_of("llama")
+    site = dataclasses.replace(find(model).sites[0], rule="down input", activation=name)
+    with pytest.raises(ModelError, match="no input"):
+        preactivation(model, site, torch.tensor([1.0005]))
 
 
 def test_a_value_that_no_input_gives_is_refused_with_the_layer():

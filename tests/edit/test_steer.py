@@ -276,7 +276,9 @@ def test_every_way_to_steer_has_the_options_and_defaults_of_the_one_class():
     for function in (steer, LanguageNeurons.steer):
         named = inspect.signature(function).parameters
         assert {name: (named[name].default, named[name].annotation) for name in fields} == fields
-        assert set(named) - set(fields) <= {"self", "model", "neurons", "stats", "to", "source", "target"}
+        assert set(named) - set(fields) <= {
+            *("self", "model", "neurons", "stats", "to", "source", "target", "isolated")
+        }
         assert not any(one.kind is one.VAR_KEYWORD for one in named.values())
 
 

@@ -170,10 +170,10 @@ def test_what_fails_while_an_answer_is_written_is_raised_and_leaves_the_model_un
         handle.remove()
     assert len(forwards) == 15
     assert_as_before(session, before)
-    assert session.answer(asked()).done  # the lock is free again
+    assert session.answer(asked()).done
 
 
-def test_an_asker_who_goes_away_leaves_the_model_unedited_and_the_lock_free(sessions):
+def test_an_asker_who_goes_away_leaves_the_model_unedited(sessions):
     session = sessions()
     before = state(session)
     answers = session.answers(asked(new_tokens=40))
@@ -184,8 +184,9 @@ def test_an_asker_who_goes_away_leaves_the_model_unedited_and_the_lock_free(sess
     assert session.answer(asked()).done
 
 
-def test_several_at_once_get_what_each_would_get_alone(sessions):
-    session = sessions()
+@pytest.mark.parametrize("kind", ["llama", "phi3"])
+def test_several_at_once_get_what_each_would_get_alone(sessions, kind):
+    session = sessions(kind)
     wanted = [asked(prompt, target=target) for prompt in some_texts(3, 5) for target in ("fr", "zh")]
     alone = [session.answer(one) for one in wanted]
     found: dict[int, Answers] = {}
@@ -197,6 +198,19 @@ def test_several_at_once_get_what_each_would_get_alone(sessions):
     for thread in threads:
         thread.join(60)
     assert [found[k] for k in range(len(wanted))] == alone
+
+
+def test_a_slow_asker_keeps_nobody_waiting(sessions):
+    """Both answers of one person are written while another's is in the middle of the steered one."""
+    session = sessions()
+    wanted, other = asked(new_tokens=40), asked("another question", target="zh")
+    alone = [session.answer(one) for one in (wanted, other)]
+    slow = session.answers(wanted)
+    while not (now := next(slow)).steered.tokens:
+        pass
+    assert session.answer(other) == alone[1]
+    *_, now = slow
+    assert now == alone[0]
 
 
 # --- what fires ---

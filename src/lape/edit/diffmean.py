@@ -13,21 +13,17 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from packaging.version import Version
 from torch import Tensor, nn
 
 from lape.edit.positions import Positions, Tokens
-from lape.errors import ModelError, OptionError
+from lape.errors import OptionError
 from lape.model.body import blocks
 from lape.model.editing import editing
 from lape.model.find import find
-from lape.model.hooks import Alter, Rows, hooked
+from lape.model.hooks import Alter, Rows
 from lape.model.scope import Put
 from lape.options import check_choices, positive
 from lape.values.stats import ActivationStats
-
-_COMPILED = (2, 13)
-"""The oldest torch that was seen to run hooks of decoder blocks in compiled code; 2.7 does not."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +92,7 @@ def shifted(
     """While inside, the difference of means, see `vector`, is added to the residual stream after one block.
 
     At which positions is for `tokens`, `first` and `fade` to say. It works in `generate`, and on leaving the model is what it was. Raises as `vector`
-    does, and ModelError for a compiled model under a torch whose compiled code may pass over the hooks of blocks.
+    does.
 
     Example:
         >>> from lape.edit.diffmean import DiffMeanOptions, shifted
@@ -106,11 +102,6 @@ def shifted(
         >>> tokenizer.decode(answer[0, 3:])
         'fr01 fr01 fr01'
     """
-    if hasattr(model, "_orig_mod") and Version(torch.__version__).release < _COMPILED:
-        raise ModelError(
-            f"torch {torch.__version__} may ignore hooks on the blocks of a compiled model; with {'.'.join(map(str, _COMPILED))} and newer they were seen "
-            "to run. Use the model as it was before torch.compile, or a newer torch."
-        )
     amount = vector(stats, options, source=source, target=target)
     block = blocks(model, find(model))[options.layer]
     with ExitStack() as stack:
@@ -119,7 +110,6 @@ def shifted(
             return hidden + amount.to(hidden.dtype).to(hidden.device)
 
         alter: Alter = add
-        stack.enter_context(editing(model))
         if (options.tokens, options.first, options.fade) != ("both", None, 1.0):
             where = Positions(model, options.tokens, options.first, options.fade)
             alter = stack.enter_context(where.followed()).only(add)
@@ -127,5 +117,5 @@ def shifted(
         def hook(_module: nn.Module, _args: Any, out: Any) -> Any:
             return alter(out, None) if isinstance(out, Tensor) else (alter(out[0], None), *out[1:])
 
-        stack.enter_context(hooked([Put(block.register_forward_hook, hook)]))
+        stack.enter_context(editing(model, [Put(block.register_forward_hook, hook)]))
         yield model

@@ -16,7 +16,7 @@ from lape.errors import ModelError, OptionError
 from lape.model.editing import editing
 from lape.model.find import find
 from lape.model.heads import find_heads
-from lape.model.hooks import Alter, Rows, at_gate, change, hooked
+from lape.model.hooks import Alter, Rows, at_gate, change
 from lape.model.identity import check_made_with
 from lape.model.site import Site, Sites
 from lape.model.weights import check_gate, preactivation
@@ -111,6 +111,7 @@ def edited(
     first: int | None = None,
     fade: float = 1.0,
     spare: bool = False,
+    isolated: bool = False,
 ) -> Iterator[nn.Module]:
     """Intervention on activations: inside the `with`, the model runs with the edits, applied in order; on leaving, exceptions included, it is
     what it was. Attention heads (`lape.model.heads.heads`) are edited as neurons are, but for what is added at the gate.
@@ -120,11 +121,12 @@ def edited(
     by itself. `fade`: each generated position is changed by so much of the change of the one before. `spare`: leave the first position of each
     text as it is, whatever the edit; what is added at the gate does so in any case.
 
-    It holds for the thread or task that enters it and for threads and tasks started inside (`generate` with a streamer, `asyncio.to_thread`).
-    Any other that runs the model meanwhile gets a ModelError, unless it is inside of an edit of its own, for which `edited(model, [])` will do.
+    It acts in every thread and task that runs the model. `isolated`: only in contexts (`contextvars`) in which it was entered, so that several
+    requests may edit one model at the same time, each in its own way, while others run it unedited. asyncio tasks inherit their context; a thread is given
+    one by `contextvars.copy_context().run`.
 
-    Nests, and works in `generate` with cache, padding, beams and sampling, over `device_map`, and with 4- or 8-bit weights.
-    Where torch has compiled anything, its compiled code is dropped on entering and leaving, since it would ignore the change.
+    Nests, and works in `generate` with cache, padding, beams and sampling, over `device_map`, and with 4- or 8-bit weights. A compiled model
+    runs uncompiled while it is edited, and uses its compiled code again afterwards.
 
     Raises MismatchError for neurons of another model, OptionError for a value that does not fit.
 
@@ -147,15 +149,17 @@ def edited(
             altered = _alterations([edit for edit in some if not _at_gate(edit)], found.space)
             alterations |= {found.sites[k]: alter for k, alter in altered.items()}
             raised |= {found.sites[k]: by for k, by in raised_gates(model, some, found).items()}
-        stack.enter_context(editing(model, changes=bool(alterations or raised)))
+        if not alterations and not raised:
+            yield model
+            return
         if raised or spare or not everywhere:
-            stack.enter_context(where.followed())
+            stack.enter_context(where.followed(isolated=isolated))
         if spare or not everywhere:
             alterations = {site: where.only(alter, spare=spare) for site, alter in alterations.items()}
         raising = {site: where.only(_added(_Resident(by)), spare=True) for site, by in raised.items()}
         handles = [handle for site, alter in raising.items() for handle in at_gate(model, site, alter)]
         handles += [handle for site, alter in alterations.items() for handle in change(model, site, alter)]
-        stack.enter_context(hooked(handles))
+        stack.enter_context(editing(model, handles, isolated=isolated))
         yield model
 
 

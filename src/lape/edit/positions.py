@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Literal, TypeAlias, get_args
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +15,9 @@ from torch import Tensor, nn
 from lape.errors import ModelError, OptionError
 from lape.model.body import body, unwrapped
 from lape.model.editing import editing
-from lape.model.hooks import Alter, Rows, held
+from lape.model.hooks import Alter, Rows
 from lape.model.scope import Put
+from lape.model.weak_cache import WeakCache
 
 Tokens: TypeAlias = Literal["both", "prompt", "generated"]
 """Where an edit acts: *generated* is every position whose output picks a new token, so the last one of the prompt is
@@ -31,7 +31,10 @@ class _Forward(threading.local):
     generating = False
     last: int | Tensor = 0
     """The last prompt position, counted from the beginning of the cache, padding included."""
-    shape = (0, 0)
+    before: int | Tensor = 0
+    """That of the forward before."""
+    shape: tuple[int, int] | None = None
+    """Its rows and tokens; None in a forward that began before it was followed."""
     part: tuple[int, int] | Tensor = (0, 0)
     """The positions that are edited: from, to; or (tokens,) bool where only the device knows."""
     weight: float | Tensor = 1.0
@@ -62,19 +65,18 @@ class Positions:
         self._where, self._most, self._fade = where, first, fade
         self._everywhere = (where, first, fade) == ("both", None, 1.0)
         self._now = _Forward()
-        self._last: int | Tensor = 0
-        self._prompts: WeakKeyDictionary[Any, int | Tensor] = WeakKeyDictionary()
+        self._prompts: WeakCache[Any, int | Tensor] = WeakCache()
         """The last prompt position in each cache that was filled: texts may be read in turn, by several threads."""
 
     @contextmanager
-    def followed(self) -> Iterator[Positions]:
-        """While inside, every forward of the model is followed."""
+    def followed(self, *, isolated: bool = False) -> Iterator[Positions]:
+        """While inside, every forward of the model is followed. `isolated`: as `edited` has it."""
         handles: list[Put] = []
         for module in dict.fromkeys((self._model, self._body)):  # OPT's model goes past its own body
             enter = partial(self._enter, inspect.signature(module.forward))
             handles.append(Put(module.register_forward_pre_hook, enter, with_kwargs=True, prepend=True))
             handles.append(Put(module.register_forward_hook, self._leave))
-        with editing(self._model, generating=self._in_generate), held(handles):
+        with editing(self._model, handles, generating=self._in_generate, isolated=isolated):
             yield self
 
     def only(self, alter: Alter, *, spare: bool = False) -> Alter:
@@ -92,11 +94,13 @@ class Positions:
             return torch.where(here.view(*activation.shape[:-1], 1), activation, changed)
 
         def limited(activation: Tensor, which: Rows) -> Tensor:
+            if self._now.shape is None:
+                return activation
             if self._everywhere:
                 return alter(activation, which)
             rows, tokens = self._now.shape
             if which is not None:
-                weight = self._weights(activation.device)[which % tokens][:, None].to(activation.dtype)
+                weight = self._weights(tokens, activation.device)[which % tokens][:, None].to(activation.dtype)
                 return torch.lerp(activation, alter(activation, which), weight)
             if activation.shape[:-1].numel() != rows * tokens:
                 raise ModelError(
@@ -108,10 +112,10 @@ class Positions:
 
         return sparing if spare else limited
 
-    def _weights(self, device: torch.device) -> Tensor:
+    def _weights(self, tokens: int, device: torch.device) -> Tensor:
         """(tokens,) how much of the change each position gets."""
         part, weight = self._now.part, self._now.weight
-        weights = torch.zeros(self._now.shape[1], device=device)
+        weights = torch.zeros(tokens, device=device)
         if isinstance(part, Tensor):
             weight = weight[:, 0] if isinstance(weight, Tensor) else torch.tensor(weight)
             return torch.where(part.to(device), weight.to(device), weights)
@@ -150,7 +154,7 @@ class Positions:
         ids = given.get("input_ids")
         shape = (given["inputs_embeds"] if ids is None else ids).shape
         now = self._now
-        now.shape = (shape[0], shape[1])
+        now.shape = shape[0], shape[1]
         cache = cache_in(given)
         goes_on = given.get("state") is not None or (now.generating and shape[1] <= now.last)  # RWKV has a state
         unseen = cache is None and goes_on
@@ -161,30 +165,30 @@ class Positions:
             )
         start = _length(cache)
         if not now.generating:
-            now.last = self._prompt_of(cache) if int(start) else now.shape[1] - 1
+            now.last = self._prompt_of(cache) if int(start) else shape[1] - 1
         now.begins = None if unseen else _begins(given, start, now.shape)
-        self._mark(now.last - start, start.device if isinstance(start, Tensor) else None)
+        self._mark(shape[1], now.last - start, start.device if isinstance(start, Tensor) else None)
         if module is self._model or not isinstance(kwargs.get(_KEEP), int):
             return None
         return args, {**kwargs, _KEEP: 0}  # else Gemma 4's last layers run on some of the tokens only
 
     def _leave(self, _module: nn.Module, _args: Any, out: Any) -> None:
-        self._last = self._now.last
+        self._now.before = self._now.last
         cache = cache_in(out) if isinstance(out, Mapping) else None
         if cache is not None:
             with suppress(TypeError):  # not every kind can be told apart from others
-                self._prompts[cache] = self._now.last
+                self._prompts.set(cache, self._now.last)
 
     def _prompt_of(self, cache: Any) -> int | Tensor:
         """The last prompt position in a cache that was filled; of one that is not known, that of the forward before."""
         with suppress(TypeError):
-            return self._prompts.get(cache, self._last)
-        return self._last
+            known = self._prompts.get(cache)
+            return self._now.before if known is None else known
+        return self._now.before
 
-    def _mark(self, first: Any, device: torch.device | None) -> None:
-        """Note which positions of this forward are edited, and how much; its first generated position is `first`."""
+    def _mark(self, tokens: int, first: Any, device: torch.device | None) -> None:
+        """Note which positions of a forward are edited, and how much; its first generated position is `first`."""
         now = self._now
-        tokens = now.shape[1]
         lower, upper = self._bounds(first, tokens)
         if isinstance(first, Tensor):  # a static cache: its length stays on the device
             at = torch.arange(tokens, device=device)

@@ -87,6 +87,7 @@ def steer(
     fade: float = 0.85,
     layers: tuple[int, ...] | None = None,
     at: Point = "activation",
+    isolated: bool = False,
     target: str | None = None,
 ) -> AbstractContextManager[nn.Module]:
     """Activation steering by language neurons: inside the `with`, the model leans towards writing `to`, and on leaving it is what it was.
@@ -96,7 +97,7 @@ def steer(
 
     `stats`: where the values come from; by default what the neurons carry of the statistics they were found in (`LanguageNeurons.profile`),
     which gives the same edit bit for bit. `how` to `at`: see `SteerOptions`. `target`: the former name of `to`. The edit works in `generate`
-    as `edited` does.
+    as `edited` does; `isolated` as there.
 
     Raises OptionError for a language without neurons, a source that is `to`, or neurons that carry no profile, where `stats` are needed;
     TextError for a language that was not identified or recorded; MismatchError for neurons or statistics of another model.
@@ -116,10 +117,12 @@ def steer(
     options = given(SteerOptions, locals())
     if stats is not None:
         check_made_with(model, statistics=stats)
-    return steered(model, steering(neurons, stats, options, to=to, source=source), options)
+    return steered(model, steering(neurons, stats, options, to=to, source=source), options, isolated=isolated)
 
 
-def steered(model: nn.Module, edits: Sequence[Edit], where: SteerOptions) -> AbstractContextManager[nn.Module]:
+def steered(
+    model: nn.Module, edits: Sequence[Edit], where: SteerOptions, *, isolated: bool = False
+) -> AbstractContextManager[nn.Module]:
     """`edited` with some edits, at the positions that the options' `tokens`, `first` and `fade` say. Raises as `edited` does.
 
     Example:
@@ -131,7 +134,7 @@ def steered(model: nn.Module, edits: Sequence[Edit], where: SteerOptions) -> Abs
         >>> tokenizer.decode(answer[0, 3:])
         'fr00 fr01 fr01'
     """
-    return edited(model, edits, tokens=where.tokens, first=where.first, fade=where.fade)
+    return edited(model, edits, tokens=where.tokens, first=where.first, fade=where.fade, isolated=isolated)
 
 
 def steering(

@@ -94,7 +94,7 @@ def attribute_answers(
         return at_product(model, found.sites[k], _hook(add))
 
     handles = [handle for k in range(len(found.sites)) for handle in shown(k)]
-    with torch.enable_grad(), evaluating(model), _frozen(model), hooked(handles):
+    with torch.enable_grad(), evaluating(model), _frozen(model), hooked(model, handles):
         for prompt, answer in pairs:
             hidden = hidden_states(model, torch.tensor([[*prompt, *answer]]).to(device_of(model)))
             at = slice(len(prompt) - 1, -1)
@@ -135,7 +135,7 @@ def backward(
         return at_product(model, found.sites[k], _hook(lambda product, rows: see(k, product, rows, now[0])))
 
     handles = [handle for k in watched for handle in shown(k)]
-    with torch.enable_grad(), evaluating(model), _frozen(model), hooked(handles):
+    with torch.enable_grad(), evaluating(model), _frozen(model), hooked(model, handles):
         for some in batches(corpus, options, packs=found.packs):
             one = batch(corpus, some)
             predicted, _ = targets_of(one, corpus.bos is not None)

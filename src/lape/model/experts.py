@@ -6,23 +6,22 @@ expert. What the stack looks like is found by trying and kept only where a run b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from threading import RLock
 from typing import Any, ClassVar, Literal, TypeAlias
-from weakref import WeakKeyDictionary, ref
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lape.errors import certain
-from lape.model.scope import eagerly
+from lape.model.scope import Put, StandIn, Uncopied
+from lape.model.weak_cache import WeakCache
 
 Point: TypeAlias = Literal["gate", "activation", "product", "output"]
 """What goes into the activation function, the activation, the input of the expert's down projection, or its output before it is weighed."""
-Callback: TypeAlias = Callable[[Tensor, Tensor], "Tensor | None"]
-"""(rows (n, …), flat token number of each row (n,) int64) -> what takes their place, or None to leave them."""
 Called: TypeAlias = Literal["index", "all", "blocks"]
 
 
@@ -153,45 +152,44 @@ def activation_of(module: Any, layout: Layout, gate: Tensor) -> Tensor:
 class Runner:
     """Takes the place of a module's forward while something watches or changes its experts; one for each module."""
 
-    _all: ClassVar[WeakKeyDictionary[nn.Module, Runner]] = WeakKeyDictionary()
+    _all: ClassVar[WeakCache[nn.Module, Runner]] = WeakCache()
     _lock: ClassVar[RLock] = RLock()
 
     def __init__(self, module: nn.Module, layout: Layout) -> None:
         self._module, self.layout = ref(module), layout
-        self._callbacks: dict[Point, dict[int, dict[int, Callback]]] = {
+        self._callbacks: dict[Point, dict[int, dict[int, Put]]] = {
             "gate": {},
             "activation": {},
             "product": {},
             "output": {},
         }
         self._attached = 0
-        self._before: Any = None
-        """A forward that the module itself was given, by what offloads its weights for instance."""
+        self._uncopied: Any = None
 
     @classmethod
     def of(cls, module: nn.Module, layout: Layout) -> Runner:
         """The runner of a module."""
-        found = cls._all.get(module)
-        if found is None or found.layout != layout:
-            found = cls._all[module] = cls(module, layout)
-        return found
+        with cls._lock:
+            runner = cls._all.get(module)
+            if runner is None or runner.layout != layout:
+                runner = cls(module, layout)
+                cls._all.set(module, runner)
+            return runner
 
-    @classmethod
-    def own_forward(cls, module: nn.Module) -> Any:
-        """The forward that a module was given in place of its class's, if any, whether or not a runner stands in for it."""
-        runner = cls._all.get(module)
-        if runner is not None and any(runner._callbacks.values()):
-            return runner._before
-        return module.__dict__.get("forward")
+    @property
+    def module(self) -> nn.Module:
+        """The experts' module."""
+        return certain(self._module())
 
-    def attach(self, point: Point, expert: int, callback: Callback) -> Attached:
-        """Call back at every forward, with no rows where no token reached the expert; in order of attaching."""
-        module = certain(self._module())
+    def attach(self, callback: Put, *, point: Point, expert: int) -> Attached:
+        """Call back at every forward with rows (n, …) and the flat token number of each, (n,) int64; none where no token reached the expert.
+
+        What is returned takes the rows' place, None leaves them. Callbacks run in the order of attaching.
+        """
         with self._lock:
             if not any(self._callbacks.values()):
-                self._before = module.__dict__.get("forward")
-                # One expert after the other cannot be one graph; a compiled model calls this as it is.
-                module.__dict__["forward"] = eagerly(self.forward)
+                StandIn.of(self.module).begin(self._stand_in)
+                self._uncopied = self.module.register_forward_pre_hook(Uncopied())
             self._attached += 1
             self._callbacks[point].setdefault(expert, {})[self._attached] = callback
             return Attached(self, point, expert, self._attached)
@@ -200,27 +198,31 @@ class Runner:
         """Undo one `attach`."""
         with self._lock:
             here = self._callbacks[point]
-            here.get(expert, {}).pop(number, None)
-            if not here.get(expert, True):
+            del here[expert][number]
+            if not here[expert]:
                 del here[expert]
-            module = self._module()
-            if module is not None and not any(self._callbacks.values()):
-                module.__dict__.pop("forward", None)
-                if self._before is not None:
-                    module.__dict__["forward"] = self._before
+            if not any(self._callbacks.values()):
+                StandIn.of(self.module).end(instead=True)
+                self._uncopied.remove()
+
+    def _stand_in(self, *args: Any, **kwargs: Any) -> Any:
+        """What the module gives: by its own forward where nothing acts for the caller."""
+        experts = (puts for point in self._callbacks.values() for puts in tuple(point.values()))
+        if any(put.acts for puts in experts for put in tuple(puts.values())):
+            return self.forward(*args, **kwargs)
+        return StandIn.of(self.module).own(*args, **kwargs)
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         """What the module's own forward gives, up to rounding, with the callbacks' changes."""
-        module = certain(self._module())
-        offload = getattr(module, "_hf_hook", None)  # accelerate's: brings the weights, and takes them away
+        offload = getattr(self.module, "_hf_hook", None)  # accelerate's: brings the weights, and takes them away
         if offload is not None:
-            args, kwargs = offload.pre_forward(module, *args, **kwargs)
+            args, kwargs = offload.pre_forward(self.module, *args, **kwargs)
         out = self.run(Arguments.of(args, kwargs))
-        return out if offload is None else offload.post_forward(module, out)
+        return out if offload is None else offload.post_forward(self.module, out)
 
     def run(self, given: Arguments) -> Tensor:
         """The module's output, of the shape of the hidden states."""
-        module = certain(self._module())
+        module = self.module
         hidden = given.hidden.reshape(-1, given.hidden.shape[-1])
         out = torch.zeros_like(hidden)
         for expert, place, token, weight in self._rows(hidden, given):
@@ -279,7 +281,7 @@ class Runner:
         return _through(self._callbacks["output"].get(expert), layout.down.run(module, expert, x), token)
 
 
-def _through(callbacks: Mapping[int, Callback] | None, rows: Tensor, token: Tensor) -> Tensor:
+def _through(callbacks: Mapping[int, Put] | None, rows: Tensor, token: Tensor) -> Tensor:
     for callback in tuple((callbacks or {}).values()):
         changed = callback(rows, token)
         rows = rows if changed is None else changed

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary, WeakMethod, ref
+from weakref import WeakMethod, ref
 
 import torch
 from torch import nn
@@ -15,10 +15,10 @@ from lape.errors import ModelError, warn
 from lape.model.body import each_row_alone, evaluating, is_shared_out, text_config, unwrapped
 from lape.model.discover import by_hand, discover
 from lape.model.editing import refuse_edited
-from lape.model.experts import Runner
-from lape.model.scope import Put
+from lape.model.scope import StandIn, Uncopied
 from lape.model.site import SiteNames, Sites
 from lape.model.verify import prove
+from lape.model.weak_cache import WeakCache
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class _Found:
     proven_of: tuple[object, ...]
 
 
-_FOUND: WeakKeyDictionary[nn.Module, _Found] = WeakKeyDictionary()
+_FOUND: WeakCache[nn.Module, _Found] = WeakCache()
 
 
 def find(model: nn.Module, names: SiteNames | None = None) -> Sites:
@@ -71,7 +71,7 @@ def find(model: nn.Module, names: SiteNames | None = None) -> Sites:
         if known is None
         else "the verification of its neurons (its MLPs were changed)",
     )
-    _FOUND.pop(model, None)
+    _FOUND.drop(model)
     with torch.inference_mode(), evaluating(model), each_row_alone(model):
         sites = prove(model, by_hand(model, names) if names else discover(model))
     if known is not None and known.sites.space != sites.space:
@@ -80,7 +80,7 @@ def find(model: nn.Module, names: SiteNames | None = None) -> Sites:
             "Neurons and statistics from before do not fit it."
         )
     parts, without = tuple(_parts(sites)), tuple(_without(model, sites))
-    _FOUND[model] = _Found(sites, names, parts, without, _ran(model, parts, without))
+    _FOUND.set(model, _Found(sites, names, parts, without, _ran(model, parts, without)))
     return sites
 
 
@@ -122,7 +122,7 @@ def running(model: nn.Module, names: Iterable[str], *, hooks: bool = True) -> tu
         at[name] = module = getattr(above, own, None)
         if isinstance(module, nn.Module):
             # many look at what blocks give, and a hook there does not come between neurons and what they write
-            result += [ref(module), type(module), type(module).forward, _weakly(Runner.own_forward(module))]
+            result += [ref(module), type(module), type(module).forward, _weakly(StandIn.given(module))]
             result += others_hooks(module) if hooks and parent in at else ()
         else:
             result.append(None)
@@ -132,7 +132,7 @@ def running(model: nn.Module, names: Iterable[str], *, hooks: bool = True) -> tu
 def others_hooks(module: nn.Module) -> Iterator[int]:
     """The numbers of the hooks that are not ours."""
     for kind in (module._forward_pre_hooks, module._forward_hooks):
-        yield from (number for number, hook in kind.items() if not isinstance(hook, Put))
+        yield from (number for number, hook in kind.items() if not isinstance(hook, Uncopied))
 
 
 def _weakly(call: Any) -> object:

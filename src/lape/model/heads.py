@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, cast
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +18,12 @@ from lape.model.find import find, running
 from lape.model.hooks import hooked
 from lape.model.scope import Put
 from lape.model.site import Site, Sites
+from lape.model.weak_cache import WeakCache
 from lape.model.weights import is_linear
 from lape.values.heads import HeadSpace
 from lape.values.neurons import NeuronSet
 
-_FOUND: WeakKeyDictionary[nn.Module, tuple[tuple[object, ...], Sites]] = WeakKeyDictionary()
+_FOUND: WeakCache[nn.Module, tuple[tuple[object, ...], Sites]] = WeakCache()
 
 
 def heads(model: nn.Module, which: Iterable[tuple[int, int]]) -> NeuronSet:
@@ -67,7 +67,7 @@ def find_heads(model: nn.Module) -> Sites:
     refuse_edited(model, "the verification of its attention heads")
     with torch.inference_mode(), evaluating(model), each_row_alone(model):
         found = _proven(model, sites)
-    _FOUND[model] = now, found
+    _FOUND.set(model, (now, found))
     return found
 
 
@@ -152,7 +152,7 @@ def _attentions(model: nn.Module, sites: Sites, ids: Tensor, count: int) -> list
         for name, module in _whole(block, model.get_submodule(block)):
             if name not in of_mlps:
                 handles.append(Put(module.register_forward_hook, _noting(ran[block], name, rows)))
-    with hooked(handles):
+    with hooked(model, handles, isolated=True):
         hidden_states(model, ids)
     wide = text_config(model).hidden_size
     found = []
@@ -200,7 +200,9 @@ def _seen(model: nn.Module, names: Sequence[str], ids: Tensor) -> dict[str, Tens
     def note(name: str) -> Any:
         return lambda _module, args: found.__setitem__(name, args[0].detach().clone())
 
-    with hooked([Put(model.get_submodule(name).register_forward_pre_hook, note(name)) for name in names]):
+    with hooked(
+        model, [Put(model.get_submodule(name).register_forward_pre_hook, note(name)) for name in names], isolated=True
+    ):
         hidden_states(model, ids)
     return found
 
@@ -257,7 +259,7 @@ def _changed(model: nn.Module, names: Iterable[str], rows: torch.Size, column: i
         other.view(*rows, -1)[:, where, column] += 1 + out.abs().amax()
         return other
 
-    with hooked([Put(model.get_submodule(name).register_forward_hook, put) for name in names]):
+    with hooked(model, [Put(model.get_submodule(name).register_forward_hook, put) for name in names], isolated=True):
         yield
 
 
@@ -274,7 +276,9 @@ def _taken_out(
 
         return put
 
-    with hooked([Put(model.get_submodule(name).register_forward_pre_hook, swap(name)) for name in names]):
+    with hooked(
+        model, [Put(model.get_submodule(name).register_forward_pre_hook, swap(name)) for name in names], isolated=True
+    ):
         yield
 
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from threading import Lock, get_ident
 from typing import Any, ClassVar, TypeAlias
-from weakref import WeakKeyDictionary, ref
+from weakref import ref
 
 import torch
 from torch import Tensor, nn
 
+from lape.errors import certain
 from lape.model.body import body, unwrapped
 from lape.model.experts import Point, Runner
 from lape.model.numerics import limited
-from lape.model.scope import Handle, Put, Scope
+from lape.model.scope import Handle, Put, Scope, standing_in
 from lape.model.site import FUNCTIONS, Branch, Site
+from lape.model.weak_cache import WeakCache
 from lape.model.weights import check_gate
 
 Rows: TypeAlias = "Tensor | None"
@@ -41,16 +43,16 @@ def reset_compile_cache() -> None:
 
 
 @contextmanager
-def held(handles: Sequence[Handle], *, in_graph: bool = False) -> Iterator[None]:
-    """While inside, hooks that were just registered act; a graph that was made before goes on as it is.
+def held(handles: Sequence[Handle], *, isolated: bool = False, in_graph: bool = False) -> Iterator[None]:
+    """Context manager in which hooks act; a compiled graph from before does not notice them.
 
-    `in_graph`: they become a part of a graph that is made meanwhile, which whoever made it runs alone.
+    `in_graph`: they become a part of a graph that is compiled meanwhile, which whoever compiles it runs alone.
     """
+    scope = Scope(isolated=isolated, in_graph=in_graph)
     try:
-        with Scope() as scope:
-            for handle in handles:
-                if isinstance(handle, Put):
-                    handle.begin(scope, in_graph=in_graph)
+        for handle in handles:
+            handle.begin(scope)
+        with scope:
             yield
     finally:
         for handle in handles:
@@ -58,14 +60,15 @@ def held(handles: Sequence[Handle], *, in_graph: bool = False) -> Iterator[None]
 
 
 @contextmanager
-def hooked(handles: Sequence[Handle]) -> Iterator[None]:
-    """While inside, hooks that were just registered act, on compiled models too; afterwards they are gone."""
-    reset_compile_cache()
-    try:
-        with held(handles):
-            yield
-    finally:
-        reset_compile_cache()
+def hooked(model: nn.Module, handles: Sequence[Handle], *, isolated: bool = False) -> Iterator[None]:
+    """Context manager in which hooks in a model act, whether or not it is compiled: what holds them runs uncompiled meanwhile.
+
+    They act in every thread and task or, `isolated`, only in contexts (`contextvars`) in which they were entered.
+    """
+    owners = {handle.owner for handle in handles if isinstance(handle, Put)}
+    modules = {owner.module if isinstance(owner, Runner) else owner for owner in owners}
+    with standing_in(model, modules), held(handles, isolated=isolated):
+        yield
 
 
 def _part(out: Tensor, branch: Branch, width: int) -> Tensor:
@@ -137,30 +140,32 @@ def at_output(model: nn.Module, site: Site, callback: Callback) -> list[Handle]:
 
 
 @contextmanager
-def watching(model: nn.Module, sites: Sequence[Site], see: See, at: At = change) -> Iterator[None]:
+def watching(
+    model: nn.Module, sites: Sequence[Site], see: See, at: At = change, *, isolated: bool = False
+) -> Iterator[None]:
     """While inside, `see(position in sites, activation (..., width), which tokens)` is called at every site of every forward.
 
-    `at`: another point than the activation, `at_product` or `at_output`. What `see` returns takes the place of what passes there.
+    `at`: another point than the activation, `at_product` or `at_output`. What `see` returns takes the place of what passes there. `isolated`: as
+    `hooked` has it.
     """
-    with hooked([handle for k, site in enumerate(sites) for handle in at(model, site, partial(see, k))]):
+    handles = [handle for k, site in enumerate(sites) for handle in at(model, site, partial(see, k))]
+    with hooked(model, handles, isolated=isolated):
         yield
 
 
 def _at_expert(model: nn.Module, site: Site, point: Point, callback: Callback) -> list[Handle]:
-    assert site.layout is not None  # the callers looked
-    assert site.expert is not None
     turn = _Turn(model, site.turn, site.runs)
-    runner = Runner.of(model.get_submodule(site.down), site.layout)
-    return [*turn.handles, Put(partial(runner.attach, point, site.expert), turn.only(callback))]
+    runner = Runner.of(model.get_submodule(site.down), certain(site.layout))
+    return [*turn.handles, Put(runner.attach, turn.only(callback), point=point, expert=certain(site.expert))]
 
 
 def _thread() -> int:
     """Whose forward it is: several threads may run a model at once. A graph is run by one."""
-    return 0 if torch.compiler.is_compiling() else threading.get_ident()
+    return 0 if torch.compiler.is_compiling() else get_ident()
 
 
 class _Turn:
-    """Lets a hook act in one of the several runs of a shared module in a forward."""
+    """Lets a hook act in one of the several runs of a shared module in a forward; in none of a forward that began before the hook did."""
 
     def __init__(self, model: nn.Module, turn: int, runs: int) -> None:
         self._turn, self._runs = turn, runs
@@ -177,7 +182,9 @@ class _Turn:
             return hook
 
         def counted(*args: Any) -> Any:
-            ran = self._ran.get(_thread(), 0)
+            ran = self._ran.get(_thread())
+            if ran is None:
+                return None
             self._ran[_thread()] = ran + 1
             mine = ran % self._runs == self._turn
             return hook(*args) if mine else None
@@ -194,7 +201,7 @@ class _FunctionalGate:
     each sees what those before it left.
     """
 
-    _all: ClassVar[WeakKeyDictionary[nn.Module, _FunctionalGate]] = WeakKeyDictionary()
+    _all: ClassVar[WeakCache[nn.Module, _FunctionalGate]] = WeakCache()
 
     def __init__(self, model: nn.Module, site: Site, gate: Branch, up: Branch) -> None:
         self._width, self._function, self._gate, self._up = site.width, FUNCTIONS[site.activation], gate, up
@@ -205,15 +212,12 @@ class _FunctionalGate:
         self._out: dict[tuple[int, str], Tensor] = {}
         self._now: dict[int, Tensor] = {}
         """Both of each thread that runs a forward."""
+        self._users, self._lock = 0, Lock()
 
     @classmethod
     def of(cls, model: nn.Module, site: Site) -> _FunctionalGate:
-        down = model.get_submodule(site.reader)
-        if down not in cls._all:
-            assert site.gate is not None  # the rule says so
-            assert site.up is not None
-            cls._all[down] = cls(model, site, site.gate, site.up)
-        return cls._all[down]
+        make = partial(cls, model, site, certain(site.gate), certain(site.up))
+        return cls._all.get_or_make(model.get_submodule(site.reader), make)
 
     def attach(self) -> list[Handle]:
         handles: list[Handle] = [
@@ -222,7 +226,20 @@ class _FunctionalGate:
             if (module := r())
         ]
         down = self._down()
-        return [*handles, Put(down.register_forward_hook, self._forget)] if down is not None else handles
+        return [self, *handles, Put(down.register_forward_hook, self._forget)] if down is not None else handles
+
+    def begin(self, _scope: Scope) -> None:
+        """One more edit or watcher needs it."""
+        with self._lock:
+            self._users += 1
+
+    def remove(self) -> None:
+        """One less: the last one leaves nothing of a forward that still runs in another thread."""
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                self._out.clear()
+                self._now.clear()
 
     def _remember(self, name: str, _module: nn.Module, _args: Any, out: Tensor) -> None:
         self._out[_thread(), name] = out
@@ -233,18 +250,18 @@ class _FunctionalGate:
             self._out.pop((_thread(), name), None)
         self._now.pop(_thread(), None)
 
-    def activation(self) -> Tensor:
-        if _thread() not in self._now:
-            gate = _part(self._out[_thread(), self._gate.module], self._gate, self._width)
-            self._now[_thread()] = self._function(limited(gate, self._limit, above_only=True))
-        return self._now[_thread()]
-
     def rewrite(self, args: tuple[Any, ...], alter: Callable[[Tensor], Tensor | None]) -> tuple[Any, ...] | None:
-        before = self.activation()
+        thread = _thread()
+        gate, up = (self._out.get((thread, branch.module)) for branch in (self._gate, self._up))
+        if gate is None or up is None:  # this forward began before the hooks did
+            return None
+        before = self._now.get(thread)
+        if before is None:
+            before = self._function(limited(_part(gate, self._gate, self._width), self._limit, above_only=True))
         after = alter(before)
+        self._now[thread] = before if after is None else after
         if after is None:
             return None
-        self._now[_thread()] = after
-        up = limited(_part(self._out[_thread(), self._up.module], self._up, self._width), self._limit)
-        up = up + self._plus if self._plus else up
-        return (torch.where(after == before, args[0], after * up), *args[1:])
+        factor = limited(_part(up, self._up, self._width), self._limit)
+        factor = factor + self._plus if self._plus else factor
+        return (torch.where(after == before, args[0], after * factor), *args[1:])

@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import Context
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +17,11 @@ from torch.distributed.tensor import DTensor
 from lape.data.corpus import bos_id
 from lape.model.body import each_row_alone, evaluating, hidden_states, present, tiny_ids, unwrapped
 from lape.model.configuration import adapters, computing, number_format
-from lape.model.editing import editing
 from lape.model.find import find, others_hooks, running
 from lape.model.heads import find_heads
+from lape.model.scope import unhooked
 from lape.model.tokenizer import told_of
+from lape.model.weak_cache import WeakCache
 from lape.store.shards import check_whole
 from lape.values.heads import HeadSpace
 from lape.values.same import Made, Running, check_same_model, manifest_of, packed, space_of
@@ -38,7 +37,7 @@ def checksum(model: nn.Module) -> str:
     """SHA-256 over the bits, dtype, shape and name of every parameter and of every buffer that is saved: one changed weight changes it.
 
     Of a quantised model, over its scales too, as they lie after it ran once: bitsandbytes lays weights out anew for the machine it runs on.
-    64 hexadecimal digits, kept until a parameter or buffer changes.
+    64 hexadecimal digits, kept until a parameter or buffer changes; a change of a few numbers through `.data` may not be noticed.
 
     Example:
         >>> from lape.model.identity import checksum
@@ -76,7 +75,7 @@ def _saved(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 def _quantised(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Every tensor that a quantised model holds, scales included."""
-    Context().run(_unedited, model)
+    _unedited(model)
     for name, module in model.named_modules():
         held: dict[str, Any] = {}
         scales = getattr(getattr(module, "weight", None), "quant_state", None)
@@ -131,8 +130,8 @@ class _Source:
         return signature is not None and signature == self.signature
 
 
-_KNOWN: WeakKeyDictionary[nn.Module, _Known] = WeakKeyDictionary()
-_SOURCES: WeakKeyDictionary[nn.Module, _Source] = WeakKeyDictionary()
+_KNOWN: WeakCache[nn.Module, _Known] = WeakCache()
+_SOURCES: WeakCache[nn.Module, _Source] = WeakCache()
 
 
 def _known(inner: nn.Module, *, hooked: bool = False) -> _Known:
@@ -144,10 +143,12 @@ def _known(inner: nn.Module, *, hooked: bool = False) -> _Known:
     if kept is None or signature is None or kept.signature != signature:
         probe, whole = _probe(inner), _checksum(inner)
         # read again: bitsandbytes lays weights out anew in their first forward
-        kept = _KNOWN[inner] = _Known(_signature(inner), whole, probe, _runs(inner), _hooks(inner))
+        kept = _Known(_signature(inner), whole, probe, _runs(inner), _hooks(inner))
+        _KNOWN.set(inner, kept)
     elif kept.runs != _runs(inner) or (hooked and kept.hooks != _hooks(inner)):
         probe = _probe(inner)
-        kept = _KNOWN[inner] = replace(kept, probe=probe, runs=_runs(inner), hooks=_hooks(inner))
+        kept = replace(kept, probe=probe, runs=_runs(inner), hooks=_hooks(inner))
+        _KNOWN.set(inner, kept)
     return kept
 
 
@@ -173,8 +174,11 @@ def _hooks(inner: nn.Module) -> tuple[object, ...]:
 
 
 def _signature(inner: nn.Module) -> str | None:
-    """What changes when a parameter or a buffer does: which tensors they are, how often each was written to, and a few of its numbers, since
-    writing to `.data` is not counted. None where weights are elsewhere.
+    """What changes when a parameter or a buffer does: which tensors they are, how often torch counted that each was written to, and 17 of its
+    numbers, evenly spread. None where weights are elsewhere.
+
+    Not noticed: writing into a tensor past torch's count (through `.data`, `numpy()` or a pointer) where none of the 17 numbers changes. Then what was
+    known before is believed. Only reading all weights would tell, which takes too long for each edit.
     """
     held = [*inner.named_parameters(), *inner.named_buffers(), *_scales(inner)]
     if any(one.device.type == "meta" or isinstance(one, DTensor) for _, one in held):
@@ -209,7 +213,7 @@ def _probe(inner: nn.Module) -> str | None:
     """What the body answers to a few fixed tokens, as numbers that a manifest can hold: its last hidden states' directions, seen along some
     fixed ones. The same for one model on any machine but for rounding, and whether or not it is edited; None where they are no numbers.
     """
-    last = Context().run(_unedited, inner).double().cpu()
+    last = _unedited(inner).double().cpu()
     if not bool(torch.isfinite(last).all()):
         return None
     at = torch.arange(last.shape[1], dtype=torch.float64)
@@ -219,15 +223,15 @@ def _probe(inner: nn.Module) -> str | None:
 
 
 def _unedited(inner: nn.Module) -> Tensor:
-    """(rows, width) last hidden states of a few fixed tokens. In a context of its own, no edit acts."""
-    with editing(inner, changes=False), torch.inference_mode(), evaluating(inner), each_row_alone(inner):
+    """(rows, width) last hidden states of a few fixed tokens, whatever edit acts."""
+    with unhooked(), torch.inference_mode(), evaluating(inner), each_row_alone(inner):
         return hidden_states(inner, tiny_ids(inner))[:, -1]
 
 
 def remember(model: nn.Module, path: Path | None, content: str | None, gguf: dict[str, Any] | None = None) -> None:
     """Note where a model was just loaded from: the place, what its files hold, and the GGUF file that its weights were unpacked from, if any."""
     inner = unwrapped(model)
-    _SOURCES[inner] = _Source(_signature(inner), None if path is None else str(path.absolute()), content, gguf)
+    _SOURCES.set(inner, _Source(_signature(inner), None if path is None else str(path.absolute()), content, gguf))
 
 
 def loaded_from(model: nn.Module) -> tuple[Path | None, str | None, dict[str, Any] | None] | None:

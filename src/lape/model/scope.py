@@ -1,132 +1,228 @@
-"""Where hooks act: in the thread or task that put them and in those started from there, whoever else runs the model meanwhile."""
+"""Hooks: when and for whom they act, and how compiled code notices them."""
 
 from __future__ import annotations
 
-import asyncio
-import sys
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from functools import cache, wraps
-from typing import Any, Protocol
+from functools import cache, partial
+from inspect import signature
+from threading import RLock
+from typing import Any, ClassVar, NoReturn, Protocol
+from weakref import ref
 
 import torch
+from torch import nn
 
-_HERE: ContextVar[frozenset[Scope]] = ContextVar("lape_scopes", default=frozenset())
-_POOLS = {"concurrent.futures.thread", "multiprocessing.pool"}
-"""Their workers serve whoever asks, not the thread that happened to start them."""
+from lape.errors import ModelError, certain
+from lape.model.weak_cache import WeakCache
+
+_ENTERED: ContextVar[frozenset[Scope]] = ContextVar("lape_entered", default=frozenset())
+_PAUSED: ContextVar[bool] = ContextVar("lape_paused", default=False)
 
 
 class Scope:
-    """The inside of a `with`, as seen by the thread or task that entered it and by those started from there."""
+    """When and for whom hooks act: from entry to exit in every thread and task or, isolated, only in contexts in which it was entered.
 
-    def __init__(self) -> None:
-        self._open = False
-        self._entered: tuple[int, object] | None = None
+    Contexts are those of `contextvars`: tasks inherit them, a thread is given one by `contextvars.copy_context().run`.
+    """
+
+    def __init__(self, *, isolated: bool = False, in_graph: bool = False) -> None:
+        """`in_graph`: its hooks become a part of graphs that are compiled meanwhile, which whoever compiles them runs alone."""
+        self._isolated, self._open, self.in_graph = isolated, False, in_graph
 
     def __enter__(self) -> Scope:
-        _follow_threads()
-        self._open, self._entered = True, _runner()
-        _HERE.set(frozenset(scope for scope in _HERE.get() if scope._open) | {self})
+        self._open = True
+        if self._isolated:
+            _ENTERED.set(frozenset(scope for scope in _ENTERED.get() if scope._open) | {self})
         return self
 
     def __exit__(self, *_: object) -> None:
         self._open = False
-        _HERE.set(_HERE.get() - {self})
+        _ENTERED.set(_ENTERED.get() - {self})  # in place of `reset`: a generator may be closed in another context
 
     @property
-    def here(self) -> bool:
-        """Whether whoever asks is inside."""
-        return self._open and self in _HERE.get()
-
-    @property
-    def outlived(self) -> bool:
-        """Whether whoever asks was started inside, and goes on after it was left."""
-        return not self._open and self in _HERE.get() and self._entered != _runner()
+    def acts(self) -> bool:
+        """Whether hooks act for the caller."""
+        return self._open and not _PAUSED.get() and (not self._isolated or self in _ENTERED.get())
 
 
-def inside() -> frozenset[Scope]:
-    """All that whoever asks is, or was started, inside of."""
-    return _HERE.get()
-
-
-def _runner() -> tuple[int, object]:
-    """The running thread, and its task where it has one."""
+@contextmanager
+def unhooked() -> Iterator[None]:
+    """Context manager in which no hook of ours acts for the caller, so that a model runs unedited."""
+    token = _PAUSED.set(True)
     try:
-        return threading.get_ident(), asyncio.current_task()
-    except RuntimeError:  # no loop runs here
-        return threading.get_ident(), None
-
-
-@cache
-def _follow_threads() -> None:
-    """From now on a thread is inside of what the one that starts it is inside of, as tasks are.
-
-    Before Python 3.14 a new thread knows nothing of who started it, so one that streams what an edited model writes could not
-    be told from another user's.
-    """
-    start = threading.Thread.start
-
-    @wraps(start)
-    def inherit(thread: threading.Thread) -> None:
-        here, run = _HERE.get(), thread.run
-        target: Any = getattr(thread, "_target", None)
-
-        def inside() -> None:
-            nonlocal here
-            del thread.__dict__["run"]
-            _HERE.set(here)
-            here = frozenset()  # or a traceback would keep them
-            run()
-
-        if here and getattr(target, "__module__", None) not in _POOLS:
-            thread.__dict__["run"] = inside
-        start(thread)
-
-    threading.Thread.start = inherit  # type: ignore[method-assign, assignment]
+        yield
+    finally:
+        _PAUSED.reset(token)
 
 
 class Handle(Protocol):
-    """Something that can be undone."""
+    """Something that can be put into a model and taken out again."""
+
+    def begin(self, scope: Scope) -> None:
+        """Put it in, to act within a scope."""
 
     def remove(self) -> None:
-        """Undo it."""
+        """Take it out."""
 
 
-def eagerly(call: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that compiled code calls as it is, since what it asks for changes between two runs."""
-    disable: Any = torch.compiler.disable
-    return disable(call) if "torch._dynamo" in sys.modules else call
+class Uncopied:
+    """A hook that does nothing, but that a module which carries it is neither copied nor pickled."""
+
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        """None, which leaves what passes."""
+
+    def __deepcopy__(self, _memo: object) -> NoReturn:
+        _refuse_copy()
+
+    def __reduce_ex__(self, _protocol: object) -> NoReturn:
+        _refuse_copy()
 
 
-class Put:
-    """A hook that acts where it is `held`: in that thread or task and those started from it. Until then it does nothing."""
+def _refuse_copy() -> NoReturn:
+    raise ModelError(
+        "A model is neither copied nor pickled while it is edited or watched: the copy would stay so. Copy it outside of `with edited(...)` or "
+        "`steer(...)`, or write a checkpoint with the edit in it: lape.export(...)."
+    )
 
-    def __init__(self, register: Callable[..., Handle], hook: Callable[..., Any], **how: Any) -> None:
-        """`register`: a module's `register_forward_hook` or the like, with its keywords."""
-        self._hook, self._scope, self._in_graph = hook, Scope(), False
-        self._apart = _apart("torch._dynamo" in sys.modules)
-        self._handle = register(self, **how)
 
-    def begin(self, scope: Scope, *, in_graph: bool) -> None:
-        """Act inside a scope, and in a graph that is being made where it was made for one."""
-        self._scope, self._in_graph = scope, in_graph
+class Put(Uncopied):
+    """A hook. Once it has begun, it acts within its scope."""
+
+    def __init__(self, register: Callable[..., Any], hook: Callable[..., Any], **how: Any) -> None:
+        """`register`: a module's `register_forward_hook` or the like, with its keywords, called when the hook begins."""
+        self._register, self._hook, self._how = register, hook, how
+        self.owner: object = getattr(register, "__self__", None)
+        """Whose `register` it is: a module, or an expert's runner."""
+        self._handle: Any = None
+        self._scope: Scope | None = None
+        self._in_graph = False
+        self._act_outside = _act_outside()
+
+    def begin(self, scope: Scope) -> None:
+        """Register it."""
+        self._scope, self._in_graph = scope, scope.in_graph
+        self._handle = self._register(self, **self._how)
 
     def remove(self) -> None:
-        """Undo it."""
-        self._handle.remove()
+        """Take it out."""
+        if self._handle is not None:
+            self._handle.remove()
+
+    @property
+    def acts(self) -> bool:
+        """Whether it acts for the caller."""
+        return self._scope is not None and self._scope.acts
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """What the hook gives, or None, which leaves what passes."""
-        if torch.compiler.is_compiling():
-            return self._hook(*args, **kwargs) if self._in_graph else self._apart(self, args, kwargs)
-        return self._act(args, kwargs)
+        """What the hook returns, or None, which leaves what passes."""
+        return self._hook(*args, **kwargs) if self._in_graph else self._act_outside(self, args, kwargs)
 
-    def _act(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return self._hook(*args, **kwargs) if self._scope.here else None
+
+def _act(put: Put, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return put._hook(*args, **kwargs) if put.acts else None
 
 
 @cache
-def _apart(_compiling: bool) -> Callable[..., Any]:
-    """Made once, and again when torch's compiler is loaded."""
-    return eagerly(Put._act)
+def _act_outside() -> Callable[..., Any]:
+    return outside_graphs(_act)
+
+
+def outside_graphs(call: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, such that compiled code leaves its graph where it calls it, and neither it nor what it calls is compiled."""
+    disable: Any = torch.compiler.disable
+    reason = "lape edits and watches a model outside of compiled graphs. Compile without fullgraph=True."
+    if "reason" in signature(disable).parameters:  # since torch 2.8
+        disable = partial(disable, reason=reason)
+    outside: Callable[..., Any] = disable(call)
+    return outside
+
+
+class StandIn:
+    """A `forward` of a module's own, which runs outside of compiled graphs, while something is hooked into the module or below it.
+
+    torch's compiled code does not notice hooks that come and go, but does check whether a module has been given a `forward`. So a graph from before is
+    not used meanwhile, and is again afterwards.
+    """
+
+    _all: ClassVar[WeakCache[nn.Module, StandIn]] = WeakCache()
+    _lock: ClassVar[RLock] = RLock()
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = ref(module)
+        self._users = 0
+        self._before: Any = None
+        """A `forward` that the module was given by others."""
+        self._own: Any = None
+        self._placed: Any = None
+
+    @classmethod
+    def of(cls, module: nn.Module) -> StandIn:
+        """The one of a module."""
+        return cls._all.get_or_make(module, lambda: cls(module))
+
+    @classmethod
+    def given(cls, module: nn.Module) -> Any:
+        """The `forward` that others gave a module in place of its class's, if any."""
+        own = cls._all.get(module)
+        now = module.__dict__.get("forward")
+        return own._before if own is not None and own._placed is not None and now is own._placed else now
+
+    def own(self, *args: Any, **kwargs: Any) -> Any:
+        """What the module itself computes."""
+        own = self._own
+        return (self._held().forward if own is None else own)(*args, **kwargs)
+
+    def _held(self) -> nn.Module:
+        return certain(self._module())
+
+    def begin(self, instead: Callable[..., Any] | None = None) -> None:
+        """Put it in place for one more user. `instead`: what is computed from now on, in place of what the module itself does."""
+        module = self._held()
+        with self._lock:
+            self._users += 1
+            if self._users == 1:
+                self._before = module.__dict__.get("forward")
+                self._own = self._placed = module.__dict__["forward"] = outside_graphs(module.forward)
+            if instead is not None:
+                self._place(module, outside_graphs(instead))
+
+    def end(self, *, instead: bool = False) -> None:
+        """The opposite, with `instead` for a user that gave one."""
+        module = self._held()
+        with self._lock:
+            self._users -= 1
+            if instead:
+                self._place(module, self._own)
+            if not self._users:
+                self._place(module, self._before)
+                self._before = self._own = self._placed = None
+
+    def _place(self, module: nn.Module, forward: Any) -> None:
+        """Replace what stands there, unless others have replaced it meanwhile."""
+        if module.__dict__.get("forward") is self._placed:
+            self._placed = module.__dict__["forward"] = forward
+            if forward is None:
+                del module.__dict__["forward"]
+
+
+@contextmanager
+def standing_in(model: nn.Module, owners: Collection[object]) -> Iterator[None]:
+    """Context manager in which some modules of a model and all that hold them run outside of compiled graphs."""
+    holding: dict[nn.Module, bool] = {}
+
+    def holds(module: nn.Module) -> bool:
+        if module not in holding:
+            holding[module] = False
+            inside = [holds(child) for child in module.children()]
+            holding[module] = module in owners or any(inside)
+        return holding[module]
+
+    holds(model)
+    with ExitStack() as stack:
+        for module in (module for module, inside in holding.items() if inside):
+            stand_in = StandIn.of(module)
+            stand_in.begin()
+            stack.callback(stand_in.end)
+        yield

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lape.errors import LapeError, ModelError, passed_over
 from lape.model.body import body, hidden_states, text_config, tiny_ids, unwrapped
-from lape.model.hooks import held
+from lape.model.hooks import hooked
 from lape.model.numerics import close
 from lape.model.scope import Put
 from lape.model.weights import is_linear
@@ -89,7 +89,7 @@ def traced(model: nn.Module) -> Trace:
                     handles += trace.watch(name_of[module], module)
             handles.append(Put(block.register_forward_hook, trace.leave))
     try:
-        with held(handles):
+        with hooked(model, handles, isolated=True):
             hidden_states(model, tiny_ids(model))
     except LapeError:
         raise

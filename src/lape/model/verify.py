@@ -79,7 +79,7 @@ def _causal(model: nn.Module, ids: Tensor) -> None:
 
 def _fires_once(model: nn.Module, sites: Sequence[Site], ids: Tensor) -> list[Tensor]:
     seen: list[list[Tensor]] = [[] for _ in sites]
-    with watching(model, sites, lambda k, a, _rows: seen[k].append(a.detach().clone())):
+    with watching(model, sites, lambda k, a, _rows: seen[k].append(a.detach().clone()), isolated=True):
         hidden_states(model, ids)
     for site, activations in zip(sites, seen, strict=True):
         rows = [(a.numel() // a.shape[-1], a.shape[-1]) for a in activations]
@@ -118,7 +118,7 @@ def _recomputes(model: nn.Module, sites: Sequence[Site], ids: Tensor, seen: list
         )
         for name in {gate.module for _, gate, _ in todo}
     ]
-    with hooked(handles):
+    with hooked(model, handles, isolated=True):
         hidden_states(model, ids)
     agreed = 0
     for site, gate, a in todo:
@@ -174,7 +174,7 @@ def _arrives(model: nn.Module, sites: Sequence[Site], ids: Tensor) -> None:
         Put(model.get_submodule(name).register_forward_hook, lambda _m, _i, out, n=name: outs[n].append(out))
         for name in ups
     ]
-    with hooked(handles):
+    with hooked(model, handles, isolated=True):
         scaled, products = _scaled(model, known, ids)
     for site, a, x in zip(known, scaled, products, strict=True):
         if site.up is not None:
@@ -202,7 +202,7 @@ def _scaled(model: nn.Module, sites: Sequence[Site], ids: Tensor, by: float = 0.
 
     handles = [handle for k, site in enumerate(sites) for handle in change(model, site, partial(alter, k))]
     handles += [handle for k, site in enumerate(sites) for handle in at_product(model, site, partial(keep, k))]
-    with hooked(handles):
+    with hooked(model, handles, isolated=True):
         hidden_states(model, ids)
     return activations, products
 
@@ -238,7 +238,7 @@ def _experts(model: nn.Module, sites: Sequence[Site], ids: Tensor) -> None:
     def see(k: int, a: Tensor, rows: Rows) -> None:
         shown[k] = a.detach().clone(), certain(rows)  # experts always say which
 
-    with watching(model, sites, see):
+    with watching(model, sites, see, isolated=True):
         given = _experts_calls(model, names, ids)
     for k, site in enumerate(sites):
         args, kwargs, _ = given[site.down, site.turn]
@@ -259,7 +259,7 @@ def _experts_calls(
     handles = [
         Put(model.get_submodule(name).register_forward_hook, partial(keep, name), with_kwargs=True) for name in names
     ]
-    with hooked(handles):
+    with hooked(model, handles, isolated=True):
         hidden_states(model, ids)
     return calls
 
@@ -294,7 +294,8 @@ def _edits_and_undoes(model: nn.Module, sites: Sequence[Site], ids: Tensor, *, o
     layers = tuple(dict.fromkeys(site.layer for site in sites))
     for off in ((layer,) for layer in layers) if one_by_one else (layers,):
         here = [site for site in sites if site.layer in off]
-        with hooked([handle for site in here for handle in change(model, site, lambda a, _rows: torch.zeros_like(a))]):
+        handles = [handle for site in here for handle in change(model, site, lambda a, _rows: torch.zeros_like(a))]
+        with hooked(model, handles, isolated=True):
             changed = not torch.equal(hidden_states(model, ids), before)
         if not changed:
             which = f"layer {off[0]}" if one_by_one else "all layers"

@@ -113,7 +113,7 @@ def preactivation(model: nn.Module, site: Site, values: Tensor) -> Tensor:
         middle = (low + high) / 2
         below = activations(model, site, middle) < values
         low, high = torch.where(below, middle, low), torch.where(below, high, middle)
-    wrong = (activations(model, site, high) - values).abs() > 1e-3 * values.abs() + 1e-6
+    wrong = short | ((activations(model, site, high) - values).abs() > 1e-3 * values.abs() + 1e-6)
     if bool(wrong.any()):
         raise ModelError(f"no input of its activation function gives {float(values[wrong][0]):.4g}.")
     return high.where(values != 0, high.where(high.abs() > 1e-6, 0.0))

@@ -51,11 +51,11 @@ class Firing:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """While inside, every token that the model reads is noted."""
+        """While inside, every token that the model reads for the caller is noted."""
         begin = Put(self._model.register_forward_pre_hook, self._begin, with_kwargs=True)
         with (
-            hooked([begin, Put(self._model.register_forward_hook, self._end)]),
-            watching(self._model, self._sites, self._see),
+            hooked(self._model, [begin, Put(self._model.register_forward_hook, self._end)], isolated=True),
+            watching(self._model, self._sites, self._see, isolated=True),
         ):
             yield
 

@@ -25,6 +25,8 @@ from lape.play.style import CSS, theme
 
 EVERY = 0.1
 """Seconds between two looks at an answer while it is written."""
+AT_ONCE = 4
+"""Prompts answered at the same time. Others wait: the more there are, the slower each is written."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ def build(session: Session, place: Place) -> Any:
             "inputs": [*controls, shade],
             "outputs": [said, shown, code, last],
             "concurrency_id": "model",
-            "concurrency_limit": 1,
+            "concurrency_limit": AT_ONCE,
             **quietly,
         }
         button.click(**asking)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from threading import Lock
 from typing import Any, Literal
 
 from lape.data.language_id import Teller
 from lape.detect.identify import identify, method_named
-from lape.edit.steer import steering
+from lape.edit.edit import Edit
+from lape.edit.steer import steered, steering
 from lape.errors import OptionError
 from lape.measure.generation import GenerationOptions, stream
 from lape.measure.prompts import ask, prompt_ids, stops
@@ -84,14 +85,13 @@ class Answers:
 
 
 class Session:
-    """A model that several people may ask at once: a lock lets one at a time, so none sees another's edits."""
+    """A model that several people may ask at once: edits are isolated, so none sees another's."""
 
     def __init__(self, model: Any, tokenizer: Any, stats: ActivationStats, *, system: str | None = None) -> None:
         """`system`: what the model is told before every question. Raises MismatchError for statistics of another model."""
         check_made_with(model, tokenizer, statistics=stats)
         self.model, self.tokenizer, self.stats, self.system = model, tokenizer, stats, system
         self._sites = find(model)
-        self._lock = Lock()
         self._told = Teller(stats.languages)
         self._cached = lru_cache(16)(self._identified)
 
@@ -106,15 +106,23 @@ class Session:
         Raises OptionError or TextError for what cannot be asked, before anything is written.
         """
         neurons = self.neurons(asked)
-        steering(neurons, self.stats, asked.steer, source=asked.source, to=asked.target)  # refuses what cannot be
+        edits = steering(neurons, None, asked.steer, source=asked.source, to=asked.target)  # refuses what cannot be
         prompt = self._prompt(asked)
-        now = self._begun(asked, neurons)
-        with self._lock:
-            for one in self._written(prompt, now, neurons, nullcontext()):
-                yield (now := replace(now, unsteered=one))
-            edits = neurons.steer(self.model, source=asked.source, to=asked.target, **vars(asked.steer))
-            for one in self._written(prompt, now, neurons, edits):
-                yield (now := replace(now, steered=one))
+        own = copy_context()  # for its edit, whoever reads the answers, and from whichever thread
+        answers = self._both(prompt, self._begun(asked, neurons), neurons, edits)
+        try:
+            while (now := own.run(next, answers, None)) is not None:
+                yield now
+        finally:
+            own.run(answers.close)
+
+    def _both(
+        self, prompt: str, now: Answers, neurons: LanguageNeurons, edits: Sequence[Edit]
+    ) -> Generator[Answers, None, None]:
+        for one in self._written(prompt, now, neurons, nullcontext()):
+            yield (now := replace(now, unsteered=one))
+        for one in self._written(prompt, now, neurons, steered(self.model, edits, now.asked.steer, isolated=True)):
+            yield (now := replace(now, steered=one))
         yield replace(now, done=True)
 
     def neurons(self, asked: Asked) -> LanguageNeurons:

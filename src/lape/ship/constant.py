@@ -187,7 +187,7 @@ def _collect(model: nn.Module, text: Read, language: str, found: Mapping[str, _I
         for one in text.fitted:
             out = (torch.arange(len(one.source)) + count) % _HELD_OUT == _HELD_OUT - 1
             count += len(one.source)
-            with hooked([_seen(model, name, one, out, language, into) for name, into in found.items()]):
+            with hooked(model, [_seen(model, name, one, out, language, into) for name, into in found.items()]):
                 run_batch(model, one)
 
 

@@ -16,7 +16,6 @@ from torch.nn import functional as F
 from lape.edit.edit import Edit, edited
 from lape.model.body import device_of, evaluating, hidden_states, tiny_ids, unwrapped
 from lape.model.editing import editing
-from lape.model.hooks import hooked
 from lape.model.loss import Head, find_head
 from lape.model.scope import Put
 from lape.progress import Progress, each, shown
@@ -42,7 +41,7 @@ _PARTS = (("0", 0, 1), ("1–3", 1, 4), ("4–63", 4, 64), ("64 and on", 64, 1 <
 def served(model: nn.Module, parts: Sequence[LowRank]) -> Iterator[nn.Module]:
     """While inside, the model computes as an engine does that serves the adapter: each layer's output plus B·(A·input)."""
     inner = unwrapped(model)
-    with editing(inner), hooked([_update(inner, one) for one in parts]):
+    with editing(inner, [_update(inner, one) for one in parts]):
         yield model
 
 

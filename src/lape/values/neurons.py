@@ -370,6 +370,7 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
         fade: float = 0.85,
         layers: tuple[int, ...] | None = None,
         at: Point = "activation",
+        isolated: bool = False,
     ) -> AbstractContextManager[nn.Module]:
         """Activation steering: inside the `with`, the model leans towards writing `to`, by what these neurons carry alone. See `lape.steer`.
 
@@ -394,6 +395,7 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
             fade=fade,
             layers=layers,
             at=at,
+            isolated=isolated,
         )
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:

@@ -62,7 +62,7 @@ def _refuse_uncounted(language: str, sentences: Sequence[str], tokenizer: Any) -
 
 
 def _vectors(model: Any, found: Sites, corpus: Corpus, options: TextOptions, progress: Progress) -> Tensor:
-    sums = _SentenceSums(blocks(model, found), corpus)
+    sums = _SentenceSums(model, blocks(model, found), corpus)
     # Not inference_mode: the vectors are handed out as ordinary tensors.
     with torch.no_grad(), evaluating(model), sums.attached():
         for some in batches(corpus, options, packs=found.packs):
@@ -77,8 +77,8 @@ def _vectors(model: Any, found: Sites, corpus: Corpus, options: TextOptions, pro
 class _SentenceSums:
     """Sums of the residual stream after every decoder block, per document; nothing per token leaves a layer."""
 
-    def __init__(self, modules: Sequence[nn.Module], corpus: Corpus) -> None:
-        self._blocks = modules
+    def __init__(self, model: nn.Module, modules: Sequence[nn.Module], corpus: Corpus) -> None:
+        self._model, self._blocks = model, modules
         self._starts = torch.from_numpy(corpus.starts)
         self._sums: Tensor | None = None
         self._counted = self._documents = torch.empty(0, dtype=torch.int64)
@@ -98,7 +98,8 @@ class _SentenceSums:
     @contextmanager
     def attached(self) -> Iterator[None]:
         """While inside, every forward that follows `count` is added."""
-        with hooked([Put(block.register_forward_hook, self._hook(k)) for k, block in enumerate(self._blocks)]):
+        handles = [Put(block.register_forward_hook, self._hook(k)) for k, block in enumerate(self._blocks)]
+        with hooked(self._model, handles):
             yield
 
     def _hook(self, k: int) -> Callable[[nn.Module, Any, Any], None]:

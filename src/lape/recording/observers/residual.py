@@ -22,7 +22,7 @@ class ResidualRecorder(Watcher):
     """(layers, width) float64 on the CPU."""
 
     def __init__(self, setting: Setting) -> None:
-        self._blocks = blocks(setting.model, setting.found)
+        self._model, self._blocks = setting.model, blocks(setting.model, setting.found)
         self._width: int = text_config(setting.model).hidden_size
         self._sums: Tensor | None = None
         self._weights = torch.empty(0)
@@ -30,7 +30,8 @@ class ResidualRecorder(Watcher):
     @contextmanager
     def attached(self) -> Iterator[None]:
         """While inside, every forward adds."""
-        with hooked([Put(block.register_forward_hook, self._hook(k)) for k, block in enumerate(self._blocks)]):
+        handles = [Put(block.register_forward_hook, self._hook(k)) for k, block in enumerate(self._blocks)]
+        with hooked(self._model, handles):
             yield
 
     def count(self, one: Batch) -> None:
