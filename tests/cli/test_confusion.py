@@ -62,7 +62,7 @@ def test_a_folder_is_written_that_says_how_it_was_made(log, tmp_path, capsys):
     [
         (["confusion"], "No language was named. Expected those that answers are wanted in: --languages fr,zh,ko"),
         (["confusion", "--languages", "fr"], "No model was named. Type: lape confusion MODEL --languages fr,zh,ko"),
-        (["confusion", "m", "--languages", "french"], "is not a language tag"),
+        (["confusion", "m", "--languages", "frunch"], "is not a language tag"),
         (["confusion", "m", "--answers", "LOG"], "The model m has no use here"),
         (["confusion", "--answers", "LOG", "--system", "S"], "--system has no use here"),
         (["confusion", "--answers", "LOG", "--limit", "3"], "--limit has no use here"),

@@ -155,7 +155,7 @@ def test_lines_of_ones_own_are_read(tmp_path):
         ("[1]", "is not an object"),
         ('{"language": "fr"}', "holds no prompt"),
         ('{"prompt": "Why?"}', "names no language"),
-        ('{"prompt": "Why?", "language": "french"}', "is not a language tag"),
+        ('{"prompt": "Why?", "language": "frunch"}', "is not a language tag"),
         ('{"messages": [], "language": "fr"}', "is not a list of messages"),
     ],
 )
