@@ -140,8 +140,8 @@ def holm_known(p: Sequence[float | None]) -> list[float | None]:
     return [None if one is None else next(corrected) for one in p]
 
 
-def wilson(count: int, of: int) -> tuple[float | None, float | None]:
-    """Wilson's 95 % interval of a share (Wilson 1927); None where there is nothing to count."""
+def wilson(count: float, of: float) -> tuple[float | None, float | None]:
+    """Wilson's 95 % interval of a share (Wilson 1927); None where there is nothing to count. `of` need not be whole: an effective number of units."""
     if not of:
         return None, None
     low, high = (_score(count, of, level) for level in LOW_HIGH)
@@ -160,7 +160,7 @@ def wilson_quantiles(count: int, of: int) -> list[float] | None:
     return [_score(count, of, level) for level in LEVELS] if of else None
 
 
-def _score(count: int, of: int, level: float) -> float:
+def _score(count: float, of: float, level: float) -> float:
     """The share at which the score test of a count has p `level`."""
     z = NormalDist().inv_cdf(level)
     share = count / of

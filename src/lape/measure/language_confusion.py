@@ -284,10 +284,16 @@ def letters(language: str) -> tuple[Any, Any]:
     """Patterns of the letters of a language's own scripts, and of other scripts."""
     import regex
 
+    own, others = letter_classes(language)
+    return regex.compile(own, regex.V1), regex.compile(others, regex.V1)
+
+
+def letter_classes(language: str) -> tuple[str, str]:
+    """The letters of a language's own scripts, and of other scripts, as classes of the package regex."""
     usual = script(language) or "Zzzz"
     own = "".join(rf"\p{{sc={name}}}" for name in _WRITTEN_IN.get(usual, usual).split())
     shared = r"\p{sc=Zyyy}\p{sc=Zinh}"  # of no script, such as the sign of a long vowel in kana
-    return regex.compile(rf"[\p{{L}}&&[{own}]]", regex.V1), regex.compile(rf"[\p{{L}}--[{own}{shared}]]", regex.V1)
+    return rf"[\p{{L}}&&[{own}]]", rf"[\p{{L}}--[{own}{shared}]]"
 
 
 def _answer(completion: str) -> str:
