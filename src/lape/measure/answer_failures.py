@@ -35,7 +35,7 @@ LONG = 40
 """Letters under which nothing is said of repetition."""
 _PIECE = 2000
 """Characters in which repetition is looked for: in longer ones 4-grams of any text occur again."""
-JUDGED = 20_000
+MOST = 20_000
 """Characters of an answer that are judged: its beginning."""
 _NO_PROSE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`|https?://\S+|(?<![^\s@])[^\s@]++@\S{1,255}\.\w+", re.DOTALL)
 _UNSPACED = {r"\p{sc=Hani}\p{sc=Hira}\p{sc=Kana}\p{sc=Bopo}": 2, r"\p{sc=Thai}\p{sc=Laoo}\p{sc=Khmr}\p{sc=Mymr}": 4}
@@ -90,7 +90,7 @@ class Failures:
     """Judges answers, those of a language together.
 
     The identifiers are the benchmark's (fastText) and, where that sees another language, lingua, which must name the same one. Code and addresses
-    are passed over in all but the benchmark's own rule. Of a longer answer the first `JUDGED` characters are judged. Raises what
+    are passed over in all but the benchmark's own rule. Of a longer answer the first `MOST` characters are judged. Raises what
     `lape.measure.language_confusion.Judge` does.
 
     Example:
@@ -120,19 +120,19 @@ class Failures:
 
     def __call__(self, answers: Sequence[str], language: str) -> list[Failing]:
         """What is said of each answer that was wanted in a language."""
-        answers = [one[:JUDGED] for one in answers]
+        answers = [one[:MOST] for one in answers]
         plain = [prose(one) for one in answers]
         told = self._told(plain, language)
         found = [self._first(*one, language) for one in zip(answers, plain, told, strict=True)]
         open_ = [k for k, one in enumerate(found) if one.kind not in ("empty", "other_script", "other_language")]
         slips = spans([plain[k] for k in open_], language, self.judge.identify, self._second)
         for k, some in zip(open_, slips, strict=True):
-            found[k] = _with_spans(found[k], plain[k], some)
+            found[k] = self._with_spans(found[k], plain[k], some)
         return found
 
     def language_of(self, texts: Sequence[str | None]) -> list[str | None]:
         """The language that each text seems to be in; None where there is none, or none is certain."""
-        return [one.language for one in self.judge.identify([(text or "")[:JUDGED] for text in texts])]
+        return [one.language for one in self.judge.identify([(text or "")[:MOST] for text in texts])]
 
     def _told(self, texts: Sequence[str], language: str) -> list[str | None]:
         """The language of each text as a whole: the wanted one, or another where both identifiers say so."""
@@ -156,6 +156,16 @@ class Failures:
         if told is not None and told != base(language):
             return Failing("other_language", verdict, told)
         return Failing(_rest(answer, plain, verdict, language), verdict, told)
+
+    def _with_spans(self, found: Failing, plain: str, some: Sequence[Span]) -> Failing:
+        """With the longest stretch in another language; where only its script tells it apart, the benchmark's identifier says which that is."""
+        if not some:
+            return found
+        longest = max(some, key=lambda one: one.end - one.start)
+        kind: Kind | None = "slipped" if mixed(plain, some) else found.kind
+        text = plain[longest.start : longest.end]
+        language = longest.language or self.judge.identify([text])[0].language
+        return replace(found, kind=kind, span=visible(text), span_language=language)
 
 
 def _rest(answer: str, plain: str, verdict: Verdict, language: str) -> Kind | None:
@@ -211,14 +221,6 @@ def _patterns(language: str) -> tuple[list[tuple[Any, float]], list[tuple[Any, f
         for letters, least in zip(letter_classes(language), (1, 2), strict=True)
     )
     return own, others
-
-
-def _with_spans(found: Failing, plain: str, some: Sequence[Span]) -> Failing:
-    if not some:
-        return found
-    longest = max(some, key=lambda one: one.end - one.start)
-    kind: Kind | None = "slipped" if mixed(plain, some) else found.kind
-    return replace(found, kind=kind, span=visible(plain[longest.start : longest.end]), span_language=longest.language)
 
 
 class _Second:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,7 +15,7 @@ from lape.data.language_id import base
 from lape.experiments.confusion.answers import GIVEN
 from lape.measure.answer_failures import KINDS
 from lape.measure.bootstrap import FEWEST, Floats, Resamples
-from lape.measure.intervals import ENDS, wilson
+from lape.measure.intervals import ENDS
 from lape.measure.language_confusion import ALL, WORD_LANGUAGES
 
 JUDGED = {
@@ -193,7 +195,15 @@ class _Cell:
 
 def unseen(questions: int) -> float:
     """What a share may be of which nothing was seen in as many questions: the upper end of Wilson's 95 % interval."""
-    return wilson(0, questions)[1] or 0.0
+    return _wilson(0.0, questions)[1]
+
+
+def _wilson(share: float, units: float) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share of units (Wilson 1927), of which there need not be a whole number, as `lape.measure.intervals.wilson` needs."""
+    z = NormalDist().inv_cdf(0.975)
+    middle, half = share + z * z / (2 * units), z * math.sqrt(share * (1 - share) / units + (z / (2 * units)) ** 2)
+    low, high = ((middle + side * half) / (1 + z * z / units) for side in (-1, 1))
+    return max(low, 0.0), min(high, 1.0)
 
 
 def failing_share(judged: pl.DataFrame) -> tuple[int, int, float | None, float | None]:
@@ -217,8 +227,7 @@ def failing_share(judged: pl.DataFrame) -> tuple[int, int, float | None, float |
     share = failing / answers
     variance = float(((fail - share * size) ** 2).sum()) * questions / (questions - 1) / answers**2
     alone = share * (1 - share) / variance if variance else float(answers if 0 < share < 1 else questions)
-    effective = min(alone, answers)
-    return failing, answers, *wilson(share * effective, effective)
+    return failing, answers, *_wilson(share, min(alone, answers))
 
 
 def _share(holds: pl.Series) -> float:
