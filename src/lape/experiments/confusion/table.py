@@ -217,7 +217,7 @@ def failing_share(judged: pl.DataFrame) -> tuple[int, int, float | None, float |
         >>> from lape.experiments.confusion.table import failing_share
         >>> judged = pl.DataFrame({"question": [str(k) for k in range(20)], "kind": ["empty"] * 5 + [None] * 15}, schema_overrides={"kind": pl.String})
         >>> failing_share(judged)[:2], [round(end, 2) for end in failing_share(judged)[2:]]
-        ((5, 20), [0.11, 0.48])
+        ((5, 20), [0.11, 0.47])
     """
     each = judged.group_by("question").agg(pl.col("kind").count().alias("fail"), pl.len().alias("size"))
     fail, size = (each[name].to_numpy().astype(np.float64) for name in ("fail", "size"))
