@@ -22,7 +22,7 @@ pytest.importorskip("lingua", reason="needs the extra lid")
 
 import lape
 from lape.edit.steer import SHIPPED, steering
-from lape.errors import FileError, LapeWarning, OptionError, TextError
+from lape.errors import FileError, OptionError, TextError
 from lape.experiments.confusion.answers import GIVEN, TABLE, read_answers, read_log
 from lape.experiments.confusion.lines import _records
 from lape.experiments.confusion.prompts import Prompt, default_prompts, read_prompts
@@ -265,7 +265,7 @@ def read_one(tmp_path, content, name="log.jsonl", **how):
 
 
 GOOD_LINE = json.dumps({"answer": FR, "language": "fr"}, ensure_ascii=False)
-ODD_SEEDS = ("1e400", "Infinity", "NaN", 10**30, "1e308", -(2**63) - 1, "[]", '"x"', "9" * 5000)
+ODD_SEEDS = ("1e400", "Infinity", "NaN", 10**30, "1e308", -(2**63) - 1, "[]", '"x"')
 DEEP = "[" * 100_000 + "]" * 100_000
 
 
@@ -277,7 +277,6 @@ DEEP = "[" * 100_000 + "]" * 100_000
         ('{"answer": "Oui.", "language": "fr", "prompt": "\\ud83d", "reasoning": "\\ud83d", "task": "\\udc00"}', "Oui."),
         ('{"answer": "\\ud83d\\ude00", "language": "fr"}', "😀"),
         *((f'{{"answer": "Oui.", "language": "fr", "seed": {seed}}}', "Oui.") for seed in ODD_SEEDS),
-        (f'{{"answer": "Oui.", "language": "fr", "n": {"9" * 5000}}}', "Oui."),
         (f'{{"answer": "Oui.", "language": "fr", "messages": "{DEEP}"}}', "Oui."),
         (f'{{"answer": "Oui.", "language": "fr", "messages": "[{"9" * 5000}]"}}', "Oui."),
         (f'{{"answer": "Oui.", "language": "fr", "cut": {"[" * 200 + "]" * 200}}}', "Oui."),
@@ -303,6 +302,7 @@ def test_a_line_is_read_as_people_have_it(tmp_path, line, answer):
     [
         (b"nothing", "not JSON"),
         (DEEP.encode(), "not JSON"),
+        (b'{"answer": "Oui.", "language": "fr", "n": ' + b"9" * 5000 + b"}", "not JSON"),
         (b"[1]", "not an object"),
         (b'{"answer": "Oui.", "language": "fr"', "not JSON"),
         (b'{"answer": "\xff", "language": "fr"}', "not UTF-8"),
@@ -324,8 +324,8 @@ def test_a_line_that_cannot_be_judged_is_left_out_with_its_number(tmp_path, line
     assert [(Path(file).name, number) for file, number, _ in log.unjudged.rows()] == [("log.jsonl", 3)]
     assert why in log.unjudged["why"][0]
     assert log.notes[0].startswith("1 of 3 lines could not be judged: ")
-    with pytest.warns(LapeWarning, match="1 of 3 lines could not be judged"):
-        assert len(read_answers([tmp_path / "log.jsonl"])) == 2
+    with pytest.raises(TextError, match=f"line 3: .*{why}"):
+        read_answers([tmp_path / "log.jsonl"])
 
 
 def test_a_language_that_the_identifier_does_not_know_is_left_out(tmp_path):
@@ -359,7 +359,7 @@ def test_exports_as_csv_are_read(tmp_path, content, answers, why):
 def test_prompts_of_long_fields_and_odd_numbers_are_read(tmp_path):
     (tmp_path / "p.csv").write_text(f"prompt,language\n{'x' * 200_000},fr\n")
     assert len(read_prompts(tmp_path / "p.csv")[0].text) == 200_000
-    (tmp_path / "p.jsonl").write_text(f'{{"prompt": "A\u2028\\ud83d", "language": "fr", "n": {"9" * 5000}}}')
+    (tmp_path / "p.jsonl").write_text('{"prompt": "A\u2028\\ud83d", "language": "fr", "n": 1e999}')
     assert [one.text for one in read_prompts(tmp_path / "p.jsonl")] == ["A\u2028?"]
 
 

@@ -77,10 +77,10 @@ def lingua_languages() -> dict[str, Any]:
     """The languages that lingua knows, by code."""
     from lingua import Language
 
-    return {code_of(one): one for one in Language.all()}
+    return {_code_of(one): one for one in Language.all()}
 
 
-def code_of(language: Any) -> str:
+def _code_of(language: Any) -> str:
     """The code of one of lingua's languages."""
     return language_of_label(language.iso_code_639_1.name.lower())
 
@@ -98,7 +98,7 @@ def lingua(languages: Iterable[str], *, unknown: float = UNKNOWN, neighbours: Se
         result = []
         for values in detector.compute_language_confidence_values_in_parallel(list(texts)):
             best = values[0]
-            result.append(_guess(code_of(best.language), best.value, unknown))
+            result.append(_guess(_code_of(best.language), best.value, unknown))
         return result
 
     return identify

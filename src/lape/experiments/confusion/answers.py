@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import polars as pl
 
 from lape.data.languages import tag
-from lape.errors import FileError, TextError, warn
+from lape.errors import FileError, TextError
 from lape.experiments.confusion.lines import Row, files_of, language_in, load_json, read_lines, text_in
 from lape.experiments.confusion.prompts import Prompt, Questions
 from lape.measure.answer_failures import without_thought
@@ -71,7 +71,7 @@ class Log:
 def read_answers(
     paths: Iterable[str | Path], languages: Sequence[str] | None = None, prompts: Sequence[Prompt] = ()
 ) -> pl.DataFrame:
-    """The answers of `read_log` alone. Warns of lines that cannot be judged.
+    """The answers of `read_log`. Raises TextError for the first line that cannot be judged, too.
 
     Example:
         >>> from lape.experiments.confusion.answers import read_answers
@@ -81,8 +81,8 @@ def read_answers(
         [('fr', 'log fr 0', 'Because light is scattered.')]
     """
     log = read_log(paths, languages, prompts)
-    for note in log.notes:
-        warn(note)
+    if reasons := log.reasons(1):
+        raise TextError(f"{reasons[0]}. {_EXPECTED} To leave such lines out: read_log.")
     return log.answers
 
 

@@ -20,8 +20,6 @@ LONGEST = 2**24
 LARGEST = 2**31
 """Characters of the largest .csv file that is read; unlike a .jsonl file it is in memory whole."""
 _LANGUAGE = ("language", "lang", "locale", "target_language")
-_DIGITS = 18
-"""Digits of the longest integer that is read as one: more are not in a column of integers."""
 _PACKED = (".gz", ".zst")
 _TOO_LONG = f"it is longer than {LONGEST:,} characters"
 _NOT_UTF8 = re.compile("[\ud800-\udfff]")
@@ -35,7 +33,7 @@ class Line:
     file: Path
     number: int
     row: Row | None
-    """What it holds: no half characters, no integer that a column cannot hold; None where it cannot be read."""
+    """What it holds, without half characters; None where it cannot be read."""
     wrong: str = ""
     """Why it cannot be read."""
 
@@ -135,18 +133,14 @@ def _no_object(found: object) -> str:
 
 
 def load_json(text: str) -> Any:
-    """What a JSON text holds, with question marks for half characters and floats for very long integers; None for what is not JSON."""
+    """What a JSON text holds, with question marks for half characters; None for what is not JSON, or holds an integer of over 4,300 digits."""
     try:
-        found = json.loads(text, parse_int=_number)
+        found = json.loads(text)
         if "\\ud" in text.lower():  # may be half of a pair
-            found = json.loads(replace_surrogates(json.dumps(found, ensure_ascii=False)), parse_int=_number)
+            found = json.loads(replace_surrogates(json.dumps(found, ensure_ascii=False)))
     except (ValueError, RecursionError):
         return None
     return found
-
-
-def _number(digits: str) -> float:
-    return int(digits) if len(digits) <= _DIGITS else float(digits)
 
 
 def _rows(text: str) -> Iterator[_Found]:

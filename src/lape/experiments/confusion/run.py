@@ -215,7 +215,7 @@ def scored_log(
     words: str | Path | None = None,
     lid: str | Path | None = None,
     resamples: int = 2000,
-    progress: Progress = silent,
+    progress: Progress = shown,
 ) -> Result:
     """Read answers that were given elsewhere, as `read_log` of `lape.experiments.confusion.answers` does, and judge them: `scored`.
 
