@@ -17,6 +17,11 @@ def visible(text: str, *more: re.Pattern[str]) -> str:
     return text
 
 
+def replace_surrogates(text: str) -> str:
+    """A text with question marks for halves of surrogate pairs, which JSON can hold and no library takes."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
 def many(number: int, what: str) -> str:
     """A number of things, such as 1 document and 2,000 documents."""
     return f"{number:,} {what}" if number == 1 else f"{number:,} {what}{'es' if what.endswith('s') else 's'}"

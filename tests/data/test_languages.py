@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
+from lape.data import languages
 from lape.data.languages import script, tag
 from lape.errors import TextError
 
-SAME = ["en", "fr", "zh", "zh-Hant", "hi-Latn", "fr-x-shuffled", "pt-BR", "arb", "ary"]
+SAME = ["en", "fr", "zh", "zh-Hant", "hi-Latn", "fr-x-shuffled", "zh-Hans", "fil", "nb", "no", "arb", "ary"]
 TRANSLATED = {
     "fra_Latn": "fr",
     "eng_Latn": "en",
@@ -21,7 +24,20 @@ TRANSLATED = {
     "fra": "fr",
     "EN": "en",
     "zh-hant": "zh-Hant",
-    "en_us": "en-US",
+    "en_us": "en",
+    "pt-BR": "pt",
+    "zh-TW": "zh-Hant",
+    "zh-CN": "zh",
+    "zh_Hant": "zh-Hant",
+    "zh-Hant-HK": "zh-Hant",
+    "zh-Hans-SG": "zh-Hans",
+    "sr-ME": "sr-Latn",
+    "es-419": "es",
+    "pt-BR-x-mine": "pt-x-mine",
+    "de-CH-1901": "de-1901",
+    "tl": "fil",
+    "deu": "de",
+    "nob": "nb",
     " fr ": "fr",
 }
 
@@ -41,12 +57,58 @@ def test_tagging_twice_is_tagging_once(code):
     assert tag(tag(code)) == tag(code)
 
 
-@pytest.mark.parametrize("code", ["", "french", "xx", "a", "12", "fr-", "-fr", "f r", "日本", "../fr", "fr/x"])
+@pytest.mark.parametrize(
+    "code", ["", "elvish", "klingonish", "xx", "a", "12", "fr-", "-fr", "f r", "日本", "../fr", "fr/x"]
+)
 def test_what_is_no_language_is_refused_and_named(code):
     with pytest.raises(TextError) as error:
         tag(code)
     assert repr(code) in str(error.value)
     assert "fra_Latn" in str(error.value), "the message says what was expected"
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("Vietnamese", "vi"),
+        ("vietnamese", "vi"),
+        ("Tiếng Việt", "vi"),
+        ("Deutsch", "de"),
+        ("日本語", "ja"),
+        ("Brazilian Portuguese", "pt"),
+        ("Chinese (Traditional)", "zh-Hant"),
+        ("Filipino", "fil"),
+        ("Norwegian Bokmål", "nb"),
+    ],
+)
+def test_a_language_s_name_is_its_tag(name, code):
+    pytest.importorskip("language_data", reason="needs the extra lid")
+    assert tag(name) == code
+
+
+def test_a_name_without_the_package_that_knows_names_says_what_to_type(monkeypatch):
+    monkeypatch.setitem(sys.modules, "language_data", None)
+    monkeypatch.setitem(sys.modules, "language_data.names", None)
+    monkeypatch.setattr(languages, "lacking", lambda *_: 'It needs language-data. Type: pip install "lape[lid]"')
+    tag.cache_clear()
+    with pytest.raises(TextError, match=r"'Vietnamese' is not a language tag\..*pip install"):
+        tag("Vietnamese")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "near"), [("jp", "ja"), ("vn", "vi"), ("cz", "cs"), ("Portugueze", "pt"), ("Duetsch", "de")]
+)
+def test_what_is_no_language_has_near_ones_suggested(wrong, near):
+    pytest.importorskip("language_data", reason="needs the extra lid")
+    with pytest.raises(TextError, match=f"Did you mean {near}"):
+        tag(wrong)
+
+
+@pytest.mark.parametrize("wrong", ["\ud83d", "x" * 100_000, "\x00" * 9, "f" * 5 + "\ud83d"])
+def test_what_is_no_text_is_refused_in_a_line(wrong):
+    with pytest.raises(TextError, match="is not a language tag") as error:
+        tag(wrong)
+    assert len(str(error.value)) < 400
 
 
 def test_dialects_are_not_widened_to_one_language():

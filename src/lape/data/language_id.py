@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, TypeAlias
 
+import langcodes
+
 from lape.data.languages import tag
 from lape.errors import OptionError
 from lape.extras import need
 
-NEIGHBOURS = ("ms", "pt", "it", "ca", "de", "nl", "tl", "tr", "ru", "ko", "la", "ro", "pl", "sv", "da")
+NEIGHBOURS = ("ms", "pt", "it", "ca", "de", "nl", "fil", "tr", "ru", "ko", "la", "ro", "pl", "sv", "da")
 """Languages that answers are easily taken for; always among the candidates, since a forced choice flatters."""
 UNKNOWN = 0.3
 """Under this share of certainty no language is named (as the Language Confusion Benchmark does; Marchisio et al. 2024)."""
@@ -38,10 +40,19 @@ Identifier: TypeAlias = Callable[[Sequence[str]], list[Guess]]
 """Texts -> one guess each. Any function of this shape can take the place of the two here."""
 
 
+_LABELS = {"nb": "no", "tl": "fil"}
+"""Labels of identifiers that stand for what others, or lape's tags, call otherwise."""
+
+
+def language_of_label(label: str) -> str:
+    """The language that an identifier's label stands for: `nb` and `no` are both Norwegian, and `tl` is `fil`."""
+    return _LABELS.get(label, label)
+
+
 @cache
 def base(language: str) -> str:
-    """A tag's language alone, which is all that identifiers know: zh-Hant -> zh."""
-    return tag(language).split("-")[0]
+    """A tag's language alone, as identifiers know it: zh-Hant -> zh, arb -> ar, nb -> no."""
+    return language_of_label(langcodes.standardize_tag(tag(language), macro=True).split("-")[0])
 
 
 @cache
@@ -59,14 +70,19 @@ def alike(language: str) -> frozenset[str]:
 
 def candidates(languages: Iterable[str], neighbours: Sequence[str] = NEIGHBOURS) -> tuple[str, ...]:
     """The languages in play and their neighbours."""
-    return tuple(dict.fromkeys([*(base(language) for language in languages), *neighbours]))
+    return tuple(dict.fromkeys([*map(base, languages), *map(language_of_label, neighbours)]))
 
 
 def lingua_languages() -> dict[str, Any]:
     """The languages that lingua knows, by code."""
     from lingua import Language
 
-    return {one.iso_code_639_1.name.lower(): one for one in Language.all()}
+    return {_code_of(one): one for one in Language.all()}
+
+
+def _code_of(language: Any) -> str:
+    """The code of one of lingua's languages."""
+    return language_of_label(language.iso_code_639_1.name.lower())
 
 
 def lingua(languages: Iterable[str], *, unknown: float = UNKNOWN, neighbours: Sequence[str] = NEIGHBOURS) -> Identifier:
@@ -82,7 +98,7 @@ def lingua(languages: Iterable[str], *, unknown: float = UNKNOWN, neighbours: Se
         result = []
         for values in detector.compute_language_confidence_values_in_parallel(list(texts)):
             best = values[0]
-            result.append(_guess(best.language.iso_code_639_1.name.lower(), best.value, unknown))
+            result.append(_guess(_code_of(best.language), best.value, unknown))
         return result
 
     return identify
@@ -94,11 +110,13 @@ def langid(languages: Iterable[str], *, unknown: float = UNKNOWN) -> Identifier:
     import py3langid.langid as module
 
     inner: Any = module._load_identifier(norm_probs=True)
-    wanted = _known(languages, inner.labels, "py3langid")
-    inner.set_languages(list(wanted))
+    labels = {language_of_label(label): label for label in inner.labels}
+    wanted = _known(languages, labels, "py3langid")
+    inner.set_languages([labels[code] for code in wanted])
 
     def identify(texts: Sequence[str]) -> list[Guess]:
-        return [_guess(str(code), float(value), unknown) for code, value in map(inner.classify, texts)]
+        told = map(inner.classify, texts)
+        return [_guess(language_of_label(str(code)), float(value), unknown) for code, value in told]
 
     return identify
 

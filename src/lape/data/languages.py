@@ -1,16 +1,24 @@
-"""Language tags: BCP-47, checked by a library; FLORES codes are translated."""
+"""Language tags: BCP-47, checked by a library; FLORES codes, names and regional tags are resolved."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from functools import lru_cache
 from typing import TypeVar
 
 import langcodes
+from langcodes.data_dicts import LANGUAGE_ALPHA3, LIKELY_SUBTAGS
 
 from lape.errors import TextError
+from lape.extras import lacking
 
 T = TypeVar("T")
+_NAMED = {*LANGUAGE_ALPHA3, "fil", "cmn", "yue"}
+"""Languages that may be named by their names: those with a two-letter code and three more. Thousands of others share names with ordinary words."""
+_LONGEST = 60
+"""Characters of the longest name that is looked up."""
 _FLORES = re.compile(r"([a-z]{3})_([A-Z][a-z]{3})")
 
 
@@ -25,28 +33,80 @@ def _without_usual_script(code: str) -> str:
     return flores[1] if flores[2] == usual or code == "kor_Hang" else code
 
 
+@lru_cache(maxsize=4096)
 def tag(code: str) -> str:
-    """The standard BCP-47 tag of a code: `fr`, `zh-Hant`, `fr-x-shuffled`; `fra_Latn` becomes `fr`.
+    """The tag by which lape knows a language: `fr`, `zh-Hant`, `fr-x-shuffled`.
 
-    Dialect codes stay what they are (`arb` is not widened to `ar`, where `ary` would land too).
-    Raises TextError for anything that is no registered language.
+    `code` is a BCP-47 tag, a FLORES code (`fra_Latn` becomes `fr`) or, where the package language_data is installed, a language's name in any
+    language (`Vietnamese` and `Tiếng Việt` become `vi`). A region is dropped, but for the script that is usual there: `pt-BR` becomes `pt`, and `zh-TW`
+    becomes `zh-Hant`. To keep two regional varieties apart, give them private tags: `pt-x-brazil`. Dialect codes stay as they are: `arb` is not
+    widened to `ar`, where `ary` would land too. Raises TextError, with near languages where there are some, for anything that is no registered language.
 
     Example:
         >>> from lape.data.languages import tag
-        >>> [tag(code) for code in ("fra_Latn", "zho_Hant", "arb", "FR-x-Shuffled")]
-        ['fr', 'zh-Hant', 'arb', 'fr-x-shuffled']
+        >>> [tag(code) for code in ("fra_Latn", "zho_Hant", "zh-TW", "pt-BR", "arb", "FR-x-Shuffled")]
+        ['fr', 'zh-Hant', 'zh-Hant', 'pt', 'arb', 'fr-x-shuffled']
     """
-    try:
-        standard = langcodes.standardize_tag(_without_usual_script(code.strip()), macro=False)
-        valid = langcodes.tag_is_valid(standard)
-    except (ValueError, LookupError):
-        valid = False
-    if not valid:
+    given = code.strip()
+    standard = _standardize(_without_usual_script(given)) or _find_by_name(given)
+    if standard is None:
+        near = suggest_tags(given)
+        meant = f" Did you mean {' or '.join(near)}?" if near else ""
+        names = lacking("lid", "Reading the name of a language", "language_data")
         raise TextError(
-            f"{code!r} is not a language tag. Expected BCP-47 such as fr, zh-Hant, hi-Latn or fr-x-mine, "
-            "or a FLORES code such as fra_Latn."
+            f"{code!r:.60} is not a language tag.{meant} Expected BCP-47 such as fr, zh-Hant, hi-Latn or fr-x-mine, a FLORES code such as fra_Latn, "
+            f"or a name such as French.{f' {names}' if names else ''}"
         )
-    return standard
+    return _drop_region(standard)
+
+
+def _standardize(code: str) -> str | None:
+    """The standard form of a BCP-47 tag; None for what is none."""
+    try:
+        standard = langcodes.standardize_tag(code, macro=False)
+        return standard if langcodes.tag_is_valid(standard) else None
+    except (ValueError, LookupError):
+        return None
+
+
+def _find_by_name(name: str) -> str | None:
+    """The standard tag of a language by its name in any language, if it is one of `_NAMED`. Fewer than four ASCII letters are no name."""
+    if (name.isascii() and len(name) < 4) or len(name) > _LONGEST or not name.isprintable():
+        return None
+    try:
+        found = langcodes.find(name)
+    except (LookupError, ImportError):
+        return None
+    return _standardize(found.to_tag()) if found.language in _NAMED else None
+
+
+def _drop_region(standard: str) -> str:
+    """A standard tag without its region. Its script is named where it is not the language's usual one, or was named."""
+    whole = langcodes.Language.get(standard)
+    if whole.territory is None:
+        return standard
+    usual, there = (one.maximize().script for one in (langcodes.Language.get(str(whole.language)), whole))
+    return whole.update_dict(
+        {"territory": None, "script": whole.script or (there if there != usual else None)}
+    ).to_tag()
+
+
+def suggest_tags(code: str) -> list[str]:
+    """At most two tags that somebody may have meant: the language of a country, for its code (`jp`), and languages with a similar name.
+
+    Example:
+        >>> from lape.data.languages import suggest_tags
+        >>> suggest_tags("jp"), suggest_tags("Frensh")
+        (['ja'], ['fr'])
+    """
+    if len(code) == 2:
+        likely = LIKELY_SUBTAGS.get(f"und-{code.upper()}")
+        return [likely.partition("-")[0]] if likely else []
+    if lacking("lid", "", "language_data"):
+        return []
+    languages = [langcodes.Language.get(short) for short in sorted(_NAMED)]
+    names = {name.casefold(): str(one.language) for one in languages for name in (one.display_name(), one.autonym())}
+    return [*dict.fromkeys(names[name] for name in get_close_matches(code.casefold(), names, 2, 0.8))]
 
 
 def check_tags(languages: Sequence[str]) -> Sequence[str]:

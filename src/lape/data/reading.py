@@ -11,6 +11,7 @@ from typing import IO, Any
 
 from lape.errors import TextError, foreign
 from lape.extras import need
+from lape.signs import replace_surrogates
 
 PIECE = 65_536
 """Characters after which a long document is cut, at the next line end, so that it never has to be in memory whole."""
@@ -26,12 +27,13 @@ _LOOK_BACK = 4096
 """Characters in which a place to cut is looked for."""
 
 
-def parts(path: Path) -> Iterator[str]:
+def parts(path: Path, *, errors: str = "strict") -> Iterator[str]:
     """The lines of a file with their line ends; a line longer than a piece comes in several parts, of which only the last has one.
 
-    Raises TextError for a file that is not UTF-8 or damaged, and for one that holds nothing for very long.
+    `errors`: what becomes of bytes that are not UTF-8, as for `open`. Raises TextError for a file that is not UTF-8 or damaged, and for one that holds
+    nothing for very long.
     """
-    with _decoding(path), _open(path) as file:
+    with _decoding(path), _open(path, errors) as file:
         blank = 0
         while part := file.readline(PIECE):
             blank = blank + len(part) if part.isspace() else 0
@@ -110,7 +112,7 @@ def parts_of(text: str) -> Iterator[str]:
     while at < len(text):
         stop = text.find("\n", at, at + PIECE) + 1 or at + PIECE
         part = text[at:stop]
-        yield part if part.isascii() else part.encode("utf-8", "replace").decode("utf-8")
+        yield replace_surrogates(part)
         at = stop
 
 
@@ -126,7 +128,7 @@ def _decoding(path: Path) -> Iterator[None]:
             ) from error
 
 
-def _open(path: Path) -> IO[str]:
+def _open(path: Path, errors: str) -> IO[str]:
     try:
         raw: Any = path.open("rb")
     except OSError as error:
@@ -136,7 +138,7 @@ def _open(path: Path) -> IO[str]:
     elif path.name.endswith(".zst"):
         need("zst", str(path), "zstandard")
         raw = io.BufferedReader(_Frames(raw))
-    return io.TextIOWrapper(raw, encoding="utf-8-sig", errors="strict", newline="\n")
+    return io.TextIOWrapper(raw, encoding="utf-8-sig", errors=errors, newline="\n")
 
 
 class _Frames(io.RawIOBase):

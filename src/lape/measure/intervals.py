@@ -202,23 +202,21 @@ def holm_known(p: Sequence[float | None]) -> list[float | None]:
     return [None if one is None else next(corrected) for one in p]
 
 
-def wilson(count: int, of: int) -> Estimate:
+def wilson(count: float, of: float) -> Estimate:
     """A share with Wilson's 95 % interval (Wilson 1927), whose ends at all `LEVELS` are its quantiles; no value where there is nothing to count.
 
-    `p_at` of the quantiles is the p of the score test: what a claim on a count is judged by, as by a bootstrap's.
+    `p_at` of the quantiles is the p of the score test: what a claim on a count is judged by, as by a bootstrap's. `of` need not be whole: it may be an
+    effective number of units.
 
     Example:
         >>> from lape.measure.intervals import p_at, wilson
         >>> p_at(wilson(18, 20).quantiles, 0.5) < 0.001
         True
     """
-    from scipy.stats import binomtest
+    from scipy.special import ndtri
 
     if not of:
         return Estimate(None)
-    test = binomtest(count, of)
-    ends = [test.proportion_ci(abs(1 - 2 * level), method="wilson") for level in LEVELS]
-    quantiles: list[float | None] = [
-        float(end.low if level < 0.5 else end.high) for level, end in zip(LEVELS, ends, strict=True)
-    ]
-    return Estimate(count / of, quantiles)
+    share, z = count / of, ndtri(LEVELS)
+    ends = (share + z * z / (2 * of) + z * np.sqrt(share * (1 - share) / of + (z / (2 * of)) ** 2)) / (1 + z * z / of)
+    return Estimate(share, np.clip(ends, 0.0, 1.0).tolist())

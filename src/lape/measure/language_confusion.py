@@ -15,10 +15,11 @@ from typing import Any, TypeAlias
 
 import polars as pl
 
-from lape.data.language_id import Guess, base
-from lape.data.languages import script, tag
+from lape.data.language_id import Guess, base, language_of_label
+from lape.data.languages import script, suggest_tags, tag
 from lape.errors import FileError, OptionError, TextError, foreign
 from lape.extras import need
+from lape.signs import replace_surrogates
 
 LINE = 5
 """A line of fewer tokens is not judged."""
@@ -224,15 +225,17 @@ class Judge:
         ):
             self._lid = fasttext.load_model(str(path))
             labels, _ = self._lid.predict(".", k=-1)
-        self._labels = {label.removeprefix("__label__") for label in labels}
+        self._labels = set(map(_language, labels))
         self._words, self._refused = english_words(words), refused
 
     def check(self, language: str) -> str:
         """The language's label. Raises TextError where there is none."""
         wanted = base(language)
         if wanted not in self._labels:
+            meant = " or ".join(one for one in suggest_tags(language) if one in self._labels)
             raise TextError(
-                f"The identifier has no label for {language}. Expected languages among {', '.join(sorted(self._labels))}."
+                f"The identifier has no label for {language}.{f' Did you mean {meant}?' if meant else ''} Expected languages among "
+                f"{', '.join(sorted(self._labels))}."
             )
         return wanted
 
@@ -252,7 +255,7 @@ class Judge:
 
     def identify(self, texts: Sequence[str]) -> list[Guess]:
         """A guess for each text, whatever lines it has; an `Identifier`."""
-        return [self._guess(" ".join(_whole(text).split())) for text in texts]
+        return [self._guess(" ".join(replace_surrogates(text).split())) for text in texts]
 
     def _label(self, line: str) -> str | None:
         return self._guess(line).language
@@ -261,7 +264,12 @@ class Judge:
         if not line:
             return Guess(None, 0.0)
         (label,), (score,) = self._lid.predict(line)
-        return Guess(str(label).removeprefix("__label__") if score > CERTAIN else None, min(1.0, float(score)))
+        return Guess(_language(label) if score > CERTAIN else None, min(1.0, float(score)))
+
+
+def _language(label: Any) -> str:
+    """The language of a fastText label."""
+    return language_of_label(str(label).removeprefix("__label__"))
 
 
 def switched(completion: str, language: str) -> bool:
@@ -276,20 +284,21 @@ def letters(language: str) -> tuple[Any, Any]:
     """Patterns of the letters of a language's own scripts, and of other scripts."""
     import regex
 
+    own, others = letter_classes(language)
+    return regex.compile(own, regex.V1), regex.compile(others, regex.V1)
+
+
+def letter_classes(language: str) -> tuple[str, str]:
+    """The letters of a language's own scripts, and of other scripts, as classes of the package regex."""
     usual = script(language) or "Zzzz"
     own = "".join(rf"\p{{sc={name}}}" for name in _WRITTEN_IN.get(usual, usual).split())
     shared = r"\p{sc=Zyyy}\p{sc=Zinh}"  # of no script, such as the sign of a long vowel in kana
-    return regex.compile(rf"[\p{{L}}&&[{own}]]", regex.V1), regex.compile(rf"[\p{{L}}--[{own}{shared}]]", regex.V1)
+    return rf"[\p{{L}}&&[{own}]]", rf"[\p{{L}}--[{own}{shared}]]"
 
 
 def _answer(completion: str) -> str:
     """A completion without the question that it goes on with."""
-    return _whole(completion.split("\nQ:")[0].strip())
-
-
-def _whole(text: str) -> str:
-    """A text with question marks for halves of surrogate pairs, which no library takes."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+    return replace_surrogates(completion.split("\nQ:")[0].strip())
 
 
 def normalised(completion: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lape.errors import FileError
+from lape.experiments.confusion.answers import UNJUDGED
 from lape.experiments.confusion.figures import caption, kinds, kinds_caption
 from lape.experiments.confusion.figures import confusion as draw_confusion
 from lape.experiments.confusion.run import confusion
@@ -78,6 +79,13 @@ EXPERIMENT = Experiment(
             file=_file("confusion_changes"),
         ),
         "confused_answers": Table("Every answer, with its verdicts.", JUDGED, file=_file("confused_answers")),
+        "unjudged_lines": Table(
+            "Lines of the logs that could not be judged, and why.",
+            UNJUDGED,
+            key=("file", "line"),
+            file=_file("unjudged_lines"),
+            optional=True,
+        ),
         "confusion_cures": Table(
             "What lape fix tried as a cure.", CURES, key=("setting",), file=_file("confusion_cures"), optional=True
         ),

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeVar
 
 from lape.data import samples
 from lape.data.languages import tag
-from lape.errors import FileError, TextError
+from lape.errors import TextError
+from lape.experiments.confusion.lines import Row, files_of, language_in, read_lines, text_in
 from lape.measure.prompts import Asking, Message, checked_messages, language_name, wished
 
 CROSSLINGUAL, MONOLINGUAL = "crosslingual", "monolingual"
@@ -22,7 +20,6 @@ CROSSLINGUAL, MONOLINGUAL = "crosslingual", "monolingual"
 OURS = "lape"
 """The source of the bundled questions."""
 T = TypeVar("T")
-Row: TypeAlias = Mapping[str, Any]
 _EXPECTED = 'Expected lines such as {"prompt": "…", "language": "ko"} or {"messages": […], "language": "ko"}.'
 _LETTERS = re.compile(r"\w+")
 
@@ -95,6 +92,8 @@ def _questions(language: str) -> list[str]:
 def read_prompts(path: str | Path, languages: Sequence[str] | None = None, most: int | None = None) -> list[Prompt]:
     """Prompts of a .jsonl or .csv file, or of a folder with the test sets of the Language Confusion Benchmark (TASK/SOURCE/LANGUAGE.csv).
 
+    A line that cannot be asked is refused with its number: unlike a log, a file of prompts is written by hand, and none should be missing unnoticed.
+
     A line has `prompt` or `messages`, the wanted `language`, and if need be `task`, `source`, `question` (its name, for rephrasings of the same) and
     `system`. The benchmark's rows are rephrasings of fewer questions (34 of okapi, 46 of sharegpt), which are told apart by their `phrasing`. `languages`:
     those alone; where just one is named, lines need not name theirs. `most`: questions of each task, source and language, in one phrasing each, by turns.
@@ -118,54 +117,18 @@ def read_prompts(path: str | Path, languages: Sequence[str] | None = None, most:
     return chosen if most is None else _spread(chosen, most)
 
 
-def files_of(path: Path) -> list[Path]:
-    """A file, or every .csv of a folder. Raises FileError where there is none."""
-    if path.is_dir():
-        found = sorted(path.rglob("*.csv"))
-        if not found:
-            raise FileError(f"{path} holds no .csv. Expected the test sets of the benchmark, TASK/SOURCE/LANGUAGE.csv.")
-        return found
-    if not path.is_file():
-        raise FileError(f"There is no file {path}. Expected a .jsonl or .csv file, or a folder of .csv files.")
-    return [path]
-
-
-def rows_of(path: Path) -> Iterator[tuple[str, Row]]:
-    """Where, and what, of each line of a .jsonl file or row of a .csv. Raises FileError or TextError where it cannot be read."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (UnicodeDecodeError, OSError) as error:
-        raise FileError(f"{path} is not UTF-8 text, or cannot be read. Expected a .jsonl or .csv file.") from error
-    if path.suffix == ".csv":
-        for number, row in enumerate(csv.DictReader(io.StringIO(text, newline="")), 2):
-            yield f"{path}, row {number},", {k: v for k, v in row.items() if k and v not in (None, "")}
-        return
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number},"
-        try:
-            found = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise TextError(f"{where} is not JSON. {_EXPECTED}") from error
-        if not isinstance(found, dict):
-            raise TextError(f"{where} is not an object. {_EXPECTED}")
-        yield where, found
-
-
-def text_in(row: Row, *names: str) -> str | None:
-    """The first of some columns that holds text, as it is; None where none does."""
-    return next((row[name] for name in names if isinstance(row.get(name), str) and row[name].strip()), None)
-
-
 def _prompts(path: Path, file: Path, wanted: Sequence[str]) -> Iterator[Prompt]:
     """The prompts of one file, each with a name for its question."""
     inside = file.relative_to(path).parts[:-1] if path.is_dir() else ()
     questions = Questions()
-    for where, row in rows_of(file):
-        one = _prompt(where, row, wanted)
+    for line in read_lines(file):
+        try:
+            row = line.read()
+            one = _prompt(row, wanted)
+        except TextError as error:
+            raise TextError(f"{line}: {error}. {_EXPECTED}") from error
         task = one.task or next((part for part in inside if part in (CROSSLINGUAL, MONOLINGUAL)), "")
-        task = task or (CROSSLINGUAL if "phrasing" in row else "")
+        task = task or (CROSSLINGUAL if row.get("phrasing") is not None else "")
         one = replace(one, task=task, source=one.source or (inside[-1] if inside else file.stem))
         yield (
             one
@@ -189,20 +152,13 @@ class Questions:
         return " ".join([*filter(None, key), str(number)])
 
 
-def language_in(where: str, row: Row, wanted: Sequence[str], expected: str) -> str:
-    """The language that a line wants an answer in: its own, or the only one that is wanted. Raises TextError where there is none."""
-    named = text_in(row, "language") or (wanted[0] if len(wanted) == 1 else None)
-    if named is None:
-        raise TextError(f"{where} names no language for the answer. {expected} Or name one for all: languages=['ko'].")
-    return tag(named)
-
-
-def _prompt(where: str, row: Row, wanted: Sequence[str]) -> Prompt:
-    messages = checked_messages(row["messages"], where.rstrip(",")) if row.get("messages") is not None else []
+def _prompt(row: Row, wanted: Sequence[str]) -> Prompt:
+    """The prompt of a row. Raises TextError with the reason where there is none."""
+    messages = checked_messages(row["messages"], "messages") if row.get("messages") is not None else []
     text = messages[-1]["content"] if messages else text_in(row, "prompt")
     if text is None:
-        raise TextError(f"{where} holds no prompt. {_EXPECTED}")
-    language = language_in(where, row, wanted, _EXPECTED)
+        raise TextError("it holds no prompt")
+    language = language_in(row, wanted)
     parts = {name: text_in(row, name) or "" for name in ("task", "source", "question")}
     return Prompt(text.strip(), language, **parts, messages=tuple(messages), system=text_in(row, "system"))
 

@@ -16,10 +16,11 @@ import polars as pl
 from torch import nn
 
 from lape.errors import OptionError, TextError
-from lape.experiments.confusion.answers import GIVEN
+from lape.experiments.confusion.answers import GIVEN, read_log
 from lape.experiments.confusion.prompts import Prompt
 from lape.experiments.confusion.table import JUDGED, rates
-from lape.measure.answer_failures import Failing, Failures, without_thought
+from lape.measure.answer_failures import MOST, Failing, Failures, without_thought
+from lape.measure.bootstrap import FEWEST
 from lape.measure.generation import SamplingOptions, write
 from lape.measure.language_confusion import ALL, Judge
 from lape.measure.prompts import Message, ask, conversation, cut, language_name
@@ -206,6 +207,35 @@ def scored(
     return _result(whole, judge, resamples, progress)
 
 
+def scored_log(
+    paths: Iterable[str | Path],
+    languages: Sequence[str] | None = None,
+    prompts: Sequence[Prompt] = (),
+    *,
+    words: str | Path | None = None,
+    lid: str | Path | None = None,
+    resamples: int = 2000,
+    progress: Progress = shown,
+) -> Result:
+    """Read answers that were given elsewhere, as `read_log` of `lape.experiments.confusion.answers` does, and judge them: `scored`.
+
+    Where lines cannot be judged, which those are whose language the identifier does not know too, `unjudged_lines` is a table of them (`UNJUDGED`), and a
+    note says how many and why. Raises what `read_log` and `scored` do.
+
+    Example:
+        >>> from lape.experiments.confusion.run import scored_log
+        >>> with open("log.jsonl", "w") as file:
+        ...     _ = file.write('{"answer": "The sky is blue.", "language": "Korean"}')
+        >>> scored_log(["log.jsonl"])["confused_answers"].select("language", "kind").rows()
+        [('ko', 'other_script')]
+    """
+    judge = Judge(lid, words)
+    log = read_log(paths, languages, prompts, check=judge.check)
+    failures = Failures(log.answers["language"].unique(maintain_order=True), judge=judge)
+    found = _result(log.answers, failures, resamples, progress, log.notes)
+    return Result({**found, "unjudged_lines": log.unjudged}, found.notes) if len(log.unjudged) else found
+
+
 def check_prompts(prompts: Sequence[Prompt]) -> None:
     """Refuse no prompts, and names that stand for averages. Raises TextError or OptionError."""
     if not prompts:
@@ -356,12 +386,12 @@ def _whole(answers: pl.DataFrame) -> pl.DataFrame:
 
 def _how(options: ConfusionOptions, template: str) -> str:
     """How it was asked, without which a rate means little."""
-    system = "no system prompt of ours" if options.system is None else f"the system told {options.system!r}"
-    thinking = {None: "as it is set", True: "on", False: "off"}[options.thinking]
+    system = "no system prompt added" if options.system is None else f"the system prompt {options.system!r}"
+    thinking = {None: "the model's default", True: "on", False: "off"}[options.thinking]
     drawn = f"drawn at temperature {options.temperature:g}, top-p {options.top_p:g}, {many(options.seeds, 'seed')} from {options.seed}"
     decoded = drawn if options.temperature else "greedy"
     return (
-        f"Asked {template}, with {system}, thinking {thinking}; {decoded}, at most {options.new_tokens} tokens, repetition penalty "
+        f"Asked {template}, with {system}; reasoning mode: {thinking}; {decoded}, at most {options.new_tokens} tokens, repetition penalty "
         f"{options.repetition_penalty:g}."
     )
 
@@ -374,7 +404,7 @@ def _result(
     judged = _judged(answers, judge, progress)
     table, changes = rates(judged, resamples=resamples)
     return Result(
-        {"confusion": table, "confusion_changes": changes, "confused_answers": judged}, (*notes, *_notes(table))
+        {"confusion": table, "confusion_changes": changes, "confused_answers": judged}, (*notes, *_notes(judged))
     )
 
 
@@ -402,7 +432,14 @@ def _verdict(one: Failing, thought: str | None, language: str) -> dict[str, Any]
     return dict(zip([name for name in JUDGED if name not in GIVEN], judged, strict=True))
 
 
-def _notes(table: pl.DataFrame) -> tuple[str, ...]:
-    whole = table.filter((pl.col("source") == ALL) & (pl.col("language") != ALL))
-    few = whole.filter(pl.col("failing_low").is_null())["language"].unique(maintain_order=True).to_list()
-    return (f"There is no interval for {', '.join(few)}: under 20 questions.",) if few else ()
+def _notes(judged: pl.DataFrame) -> tuple[str, ...]:
+    """For which languages there are too few questions, and how many answers are too long to be judged whole."""
+    questions = judged.group_by("language", maintain_order=True).agg(pl.col("question").n_unique().alias("questions"))
+    few = questions.filter(pl.col("questions") < FEWEST)["language"].to_list()
+    few = few if judged["question"].n_unique() >= FEWEST else []  # said of all of them
+    long = int((judged["answer"].str.len_chars() > MOST).sum())
+    cut_off = f"{many(long, 'answer')} longer than {MOST:,} characters: the beginning was judged."
+    return (
+        *([f"Too few questions for an interval (under {FEWEST}): {', '.join(few)}."] if few else []),
+        *([cut_off] if long else []),
+    )

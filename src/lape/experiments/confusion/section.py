@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -10,9 +11,9 @@ import polars as pl
 
 from lape.data.language_id import base
 from lape.experiments.confusion.prompts import evenly
-from lape.experiments.confusion.table import CURES, EDITS, SHIPPED
+from lape.experiments.confusion.table import CURES, EDITS, SHIPPED, failing_share
 from lape.experiments.context import Tables
-from lape.experiments.section import Answer, Answers, Asked, Block, Picture, Rows, Section, interval, number
+from lape.experiments.section import Answer, Answers, Asked, Block, Picture, Rows, Section, number
 from lape.experiments.table import Table
 from lape.measure.answer_failures import KINDS, MEANT
 from lape.measure.intervals import ENDS
@@ -23,22 +24,26 @@ TITLE = "Answers in the wrong language"
 _SHOWN = 3
 """Answers of each kind that are shown."""
 KEYS = ("condition", "task", "language")
+WORTH_SAYING = 0.01
+"""The share of lines that could not be judged from which on it is said first."""
+COUNTS: Mapping[str, Any] = {
+    **dict.fromkeys(KEYS, pl.String),
+    **dict.fromkeys(("answers", "fail"), pl.Int64),
+    "written_in": pl.String,
+    **dict.fromkeys(KINDS, pl.Int64),
+    "slips_into": pl.String,
+}
+"""A row per condition, task and language: how many answers there are, how many fail, which languages those are in that are in another as a whole, and those
+that slip; and how many fail in which way.
+"""
 RATES_SHOWN = Table(
-    "LPR and WPR: line and word pass rate of the Language Confusion Benchmark (Marchisio et al. 2024). Failing: the share of answers that fail in any way. "
-    "Means over sources; 95 % bootstrap over questions.",
+    "Line and word pass rate of the Language Confusion Benchmark (Marchisio et al. 2024); means over sources, with 95 % bootstrap over questions.",
     {
         **dict.fromkeys(KEYS, pl.String),
-        "answers": pl.Int64,
-        **{f"{rate}{end}": pl.Float64 for rate in ("lpr", "wpr", "failing") for end in ENDS},
+        **{f"{rate}{end}": pl.Float64 for rate in ("lpr", "wpr") for end in ENDS},
+        **dict.fromkeys(("skipped", "reasoning_right"), pl.Float64),
     },
-    labels={"lpr": "LPR", "wpr": "WPR"},
-)
-_RULES = "; ".join(f"{kind.replace('_', ' ')}: {meant}" for kind, meant in MEANT.items())
-KINDS_SHOWN = Table(
-    f"Shares of all answers by how they fail, each in the first way that holds. {_RULES}. Skipped: no line is long enough for the benchmark, "
-    "which passes over it; no failure by itself.",
-    {**dict.fromkeys(KEYS, pl.String), **dict.fromkeys((*KINDS, "skipped", "reasoning_right"), pl.Float64)},
-    labels={"reasoning_right": "reasoning in it"},
+    labels={"lpr": "LPR", "wpr": "WPR", "reasoning_right": "reasoning in it"},
     digits=2,
 )
 CHANGES_SHOWN = Table(
@@ -77,25 +82,29 @@ _SIDE_BY_SIDE = 12
 def section(tables: Tables) -> Section:
     """The section."""
     about = "How often answers are in another language than the one asked for, and what else goes wrong with them."
-    if "confusion" not in tables:
+    if not {"confusion", "confused_answers"} <= set(tables):
         return Section(TITLE, about)
     whole = tables["confusion"].filter(source=ALL)
     each = told(whole)
-    blocks: list[Block] = [
-        _rows("rates", RATES_SHOWN, each),
-        _rows("failures by kind", KINDS_SHOWN, each),
-        Picture("confusion"),
-        Picture("confusion_kinds"),
-    ]
+    blocks: list[Block] = [_counted(tables["confused_answers"])]
     if len(changes := tables.get("confusion_changes", pl.DataFrame())):
-        blocks.insert(1, _rows("changes", CHANGES_SHOWN, told(changes)))
-    if "confused_answers" in tables and (shown := failed(tables["confused_answers"])):
+        blocks.append(_rows("changes", CHANGES_SHOWN, told(changes)))
+    blocks += [Picture("confusion"), Picture("confusion_kinds"), _rates_shown(each)]
+    if shown := failed(tables["confused_answers"]):
         note = "The first answers of each kind of failure in each language, as they came."
         blocks.append(Answers("Answers that fail", note, shown))
     if len(tables.get("confusion_cures", pl.DataFrame())):
         blocks = [cures_shown(tables), *blocks, side_by_side(tables)]
         return Section(TITLE, about, cured(tables), tuple(blocks))
-    return Section(TITLE, about, findings(whole), tuple(blocks))
+    return Section(TITLE, about, findings(tables), tuple(blocks))
+
+
+def _rates_shown(each: pl.DataFrame) -> Rows:
+    """The benchmark's rates, with the share of answers that it skips where it skips some."""
+    if not each["skipped"].sum():
+        return _rows("benchmark", RATES_SHOWN, each.with_columns(skipped=pl.lit(None, pl.Float64)))
+    skipped = " Skipped: the share of answers without a line that is long enough for it; no failure by itself."
+    return _rows("benchmark", replace(RATES_SHOWN, about=RATES_SHOWN.about + skipped), each)
 
 
 def cures_shown(tables: Tables) -> Rows:
@@ -136,18 +145,28 @@ def cured(tables: Tables) -> tuple[str, ...]:
     else:
         said = [f"{rest[row['family']]} {_why_not(edits)}"]
     for (task,), some in whole.group_by("task", maintain_order=True):
+        few = some["failing_low"].null_count() == len(some)
         shares = [
-            f"{one['condition']} {number(one['failing'])} {interval(one['failing_low'], one['failing_high'])}"
+            f"{one['condition']} {number(one['failing'])}{'' if few else ' ' + _ends(one, 'failing')}"
             for one in some.iter_rows(named=True)
         ]
         said.append(
-            f"Failing{f', {task}' if task else ''}, on {some['questions'][0]} other questions than it was chosen on: {'; '.join(shares)}."
+            f"Failing{f', {task}' if task else ''}, on {some['questions'][0]} other questions than it was chosen on: {'; '.join(shares)}"
+            f"{' (too few for intervals)' if few else ''}."
         )
     return tuple(said)
 
 
 def _gain(row: Mapping[str, Any]) -> str:
-    return f"{number(row['gain'])} {interval(row['gain_low'], row['gain_high'])}"
+    if row["gain_low"] == row["gain_high"] == row["gain"]:
+        return f"{number(row['gain'])} (the same on every question)"
+    return f"{number(row['gain'])} {_ends(row, 'gain')}"
+
+
+def _ends(row: Mapping[str, Any], name: str) -> str:
+    """The ends of an interval in brackets, or that there is none."""
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    return "(too few questions for an interval)" if low is None else f"({number(low)} to {number(high)})"
 
 
 def _why_not(edits: pl.DataFrame) -> str:
@@ -187,7 +206,7 @@ def side_by_side(tables: Tables) -> Answers:
             Answer(
                 ", ".join(filter(None, (row["condition"], (row["kind"] or "").replace("_", " ")))),
                 row["identified"],
-                row["identified"] == row["language"],
+                row["identified"] == base(row["language"]),
                 None,
                 row["answer"],
             )
@@ -219,27 +238,82 @@ def _rows(name: str, table: Table, frame: pl.DataFrame) -> Rows:
     return Rows(name, shown, frame.select(*table.schema), open=True)
 
 
-def findings(whole: pl.DataFrame) -> tuple[str, ...]:
-    """A sentence for each condition and task: how many fail, how that compares with noise, and where it is worst."""
+def _counted(judged: pl.DataFrame) -> Rows:
+    """How many answers fail in each language, which language these are in, and in which of the ways that occur."""
+    kinds = [kind for kind in KINDS if (judged["kind"] == kind).any()]
+    whole = pl.col("kind").is_in(["other_script", "other_language"])
+    rows = [
+        {
+            **dict(zip(KEYS, key, strict=True)),
+            "answers": len(some),
+            "fail": some["kind"].count(),
+            "written_in": _languages(some.filter(whole)["identified"]),
+            **{kind: int((some["kind"] == kind).sum()) for kind in kinds},
+            "slips_into": _languages(some.filter(kind="slipped")["span_language"]),
+        }
+        for key, some in judged.group_by(KEYS, maintain_order=True)
+    ]
+    meant = "".join(f" {kind.replace('_', ' ').capitalize()}: {MEANT[kind]}." for kind in kinds)
+    about = f"Each answer that fails is counted in one way.{meant}" if kinds else ""
+    labels = {"written_in": "written in", "slips_into": "slips into"}
+    return _rows(
+        "answers by the language that was wanted",
+        Table(about, COUNTS, labels=labels),
+        pl.DataFrame(rows, schema=COUNTS),
+    )
+
+
+def _languages(found: pl.Series) -> str | None:
+    """How often each language was found, such as "en 3, zh 1"; None where there is none."""
+    counts = Counter(one or "unclear" for one in found)
+    return ", ".join(f"{language} {count}" for language, count in counts.most_common()) or None
+
+
+def findings(tables: Tables) -> tuple[str, ...]:
+    """A sentence for each condition and task: how many answers fail, where most do, and how far seeds differ."""
+    judged, whole = tables["confused_answers"], tables["confusion"].filter(source=ALL, language=ALL)
     said = []
-    for (condition, task), some in whole.group_by("condition", "task", maintain_order=True):
-        mean = some.filter(language=ALL).row(0, named=True)
-        each = some.filter(pl.col("language") != ALL).sort("failing", descending=True)
-        worst = each.row(0, named=True)
-        where = ", ".join(filter(None, (str(condition), str(task))))
-        floor = mean["failing_floor"]
-        noise = "" if floor is None else f"; between seeds it differs by {number(floor)}"
-        beside = (
-            f", most in {worst['language']} ({number(worst['failing'])})" if len(each) > 1 and worst["failing"] else ""
-        )
-        named = worst["language"] if len(each) == 1 else f"{len(each)} languages"
-        begun = f"{where if condition else where.capitalize()}: a share" if where else "A share"
-        failing = f"{number(mean['failing'])} {interval(mean['failing_low'], mean['failing_high'])}"
-        passing = f"{number(mean['lpr'])} {interval(mean['lpr_low'], mean['lpr_high'])}"
+    for (condition, task), some in judged.group_by("condition", "task", maintain_order=True):
+        where = ", ".join(_telling(judged, {"condition": condition, "task": task}))
+        failing, answers, low, high = failing_share(some)
+        share = "too few for an interval"
+        if low is not None and high is not None:
+            share = f"{_percent(failing / answers)}, 95 % interval {_percent(low)} to {_percent(high)}"
+        most = _most(some) if failing and some["language"].n_unique() > 1 else ""
+        floor = whole.filter(condition=condition, task=task)["failing_floor"].to_list()
+        noise = f"; between seeds the share differs by {number(floor[0])}" if floor and floor[0] is not None else ""
+        verb = "fails" if failing == 1 else "fail"
         said.append(
-            f"{begun} of {failing} of {mean['answers']:,} answers wanted in {named} fails{beside}; LPR {passing}{noise}."
+            f"{where}{': ' if where else ''}{failing:,} of {many(answers, 'answer')} {verb} ({share}){most}{noise}."
         )
+    if unjudged_share(tables) > WORTH_SAYING:
+        left_out = len(tables["unjudged_lines"])
+        said[0] += f" {left_out:,} of {many(left_out + len(judged), 'line')} could not be judged."
     return tuple(said)
+
+
+def _telling(judged: pl.DataFrame, row: Mapping[str, Any]) -> list[str]:
+    """The condition and task of a row, as far as there are several of them."""
+    return [str(row[name]) for name in ("condition", "task") if row[name] and judged[name].n_unique() > 1]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def _most(judged: pl.DataFrame) -> str:
+    """The language in which most answers fail."""
+    counts = judged.group_by("language", maintain_order=True).agg(
+        pl.col("kind").count().alias("fail"), pl.len().alias("answers")
+    )
+    row = counts.sort("fail", descending=True, maintain_order=True).row(0, named=True)
+    return f", most in {row['language']}: {row['fail']:,} of {row['answers']:,}"
+
+
+def unjudged_share(tables: Tables) -> float:
+    """The share of lines that could not be judged."""
+    left_out = len(tables.get("unjudged_lines", ()))
+    return left_out / (left_out + len(tables["confused_answers"]))
 
 
 def failed(judged: pl.DataFrame) -> list[Asked]:
@@ -248,7 +322,7 @@ def failed(judged: pl.DataFrame) -> list[Asked]:
     shown = []
     for number_, row in enumerate(first.sort("language", maintain_order=True).iter_rows(named=True)):
         slip = f": {row['span']}" if row["kind"] == "slipped" else ""
-        condition = ", ".join(filter(None, (row["condition"], row["task"], f"{row['kind'].replace('_', ' ')}{slip}")))
-        answer = Answer(condition, row["identified"], row["identified"] == row["language"], None, row["answer"])
+        condition = ", ".join([*_telling(judged, row), f"{row['kind'].replace('_', ' ')}{slip}"])
+        answer = Answer(condition, row["identified"], row["identified"] == base(row["language"]), None, row["answer"])
         shown.append(Asked(number_, row["prompt"] or row["source"], row["language"], (answer,)))
     return shown

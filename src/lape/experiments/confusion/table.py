@@ -13,7 +13,7 @@ from lape.data.language_id import base
 from lape.experiments.confusion.answers import GIVEN
 from lape.measure.answer_failures import KINDS
 from lape.measure.bootstrap import FEWEST, Floats, Resamples
-from lape.measure.intervals import ENDS
+from lape.measure.intervals import ENDS, wilson
 from lape.measure.language_confusion import ALL, WORD_LANGUAGES
 
 JUDGED = {
@@ -40,7 +40,8 @@ RATES = {
 share of answers that fail in any way, and by kind: shares of all answers, each counted in the first way that holds. `skipped`, `script_switched`: shares
 that LCB passes over. `reasoning_right`: of answers with reasoning, the share whose reasoning is in the language. `lpr_floor`, `failing_floor`: the
 largest less the smallest of the seeds, the noise under which no difference means anything; null for one seed. `_low`, `_high`: 95 % bootstrap over
-questions, jointly over languages, tasks and conditions; null under 20 questions.
+questions, jointly over languages, tasks and conditions; null under 20 questions. Where all resamples are alike, as where nothing fails, the value and as
+far from it as the upper end of Wilson's interval of none.
 """
 CHANGES = {
     **dict.fromkeys(("condition", "than", "task", "language"), pl.String),
@@ -127,6 +128,8 @@ class _Cell:
     """Shares without."""
     seeds: Mapping[int, Mapping[str, float]]
     """Seed -> `lpr` and `failing` of it alone."""
+    unseen: float
+    """What a share may be of which nothing was seen in as many questions: Wilson's upper end."""
 
     @classmethod
     def of(cls, drawn: _Drawn, frame: pl.DataFrame, language: str) -> _Cell:
@@ -143,7 +146,7 @@ class _Cell:
             int(one): {"lpr": _lpr(some), "failing": _share(some["kind"].is_not_null())}
             for (one,), some in frame.group_by("seed", maintain_order=True)
         }
-        return cls(len(frame), questions, three, plain, seeds)
+        return cls(len(frame), questions, three, plain, seeds, unseen(len(questions)))
 
     @classmethod
     def mean(cls, cells: Sequence[_Cell]) -> _Cell:
@@ -160,7 +163,7 @@ class _Cell:
             k: {name: float(np.mean([one.seeds[k][name] for one in cells])) for name in ("lpr", "failing")}
             for k in sorted(shared)
         }
-        return cls(answers, questions, three, plain, seeds)
+        return cls(answers, questions, three, plain, seeds, float(np.mean([one.unseen for one in cells])))
 
     def row(self, drawn: Resamples) -> dict[str, Any]:
         counts = {"answers": self.answers, "questions": len(self.questions), "seeds": len(self.seeds)}
@@ -169,16 +172,55 @@ class _Cell:
             each = [one[name] for one in self.seeds.values()]
             row[f"{name}_floor"] = max(each) - min(each) if len(each) > 1 else None
         for name in _RATES:
-            row |= _named(drawn, name, self.drawn.get(name), len(self.questions))
+            row |= self.named(drawn, name, self.drawn.get(name), least=0.0)
         return row
 
+    def named(self, drawn: Resamples, name: str, values: Floats | None, least: float) -> dict[str, Any]:
+        """A rate, or a change of one from `least` to 1, with its interval, which it has not under 20 questions.
 
-def _named(drawn: Resamples, name: str, values: Floats | None, questions: int) -> dict[str, Any]:
-    """A rate with its interval, which under 20 questions it has not."""
-    if values is None:
-        return dict.fromkeys(f"{name}{end}" for end in ENDS)
-    found = drawn.named(name, values)
-    return found if questions >= FEWEST else {**dict.fromkeys(found), name: found[name]}
+        Resamples of questions that are all alike are all alike too, which is no certainty: then the interval reaches as far from the value as a share may be
+        of which nothing was seen.
+        """
+        if values is None:
+            return dict.fromkeys(f"{name}{end}" for end in ENDS)
+        value, low, high = drawn.interval(values)
+        if len(self.questions) < FEWEST:
+            low = high = None
+        elif value is not None and low == high == value:
+            low, high = max(value - self.unseen, least), min(value + self.unseen, 1.0)
+        return dict(zip((f"{name}{end}" for end in ENDS), (value, low, high), strict=True))
+
+
+def unseen(questions: int) -> float:
+    """What a share may be of which nothing was seen in as many questions: the upper end of Wilson's 95 % interval."""
+    high = wilson(0, questions).interval[2]
+    return 1.0 if high is None else high
+
+
+def failing_share(judged: pl.DataFrame) -> tuple[int, int, float | None, float | None]:
+    """How many of all answers fail, of how many, and the 95 % interval of that share; None under 20 questions.
+
+    Unlike `failing` of `RATES` no mean over sources and languages. The interval is Wilson's, with as many answers as would give the variance over
+    questions: answers to the same question, as of several seeds, are not independent (Kish 1965, the design effect).
+
+    Example:
+        >>> import polars as pl
+        >>> from lape.experiments.confusion.table import failing_share
+        >>> judged = pl.DataFrame({"question": [str(k) for k in range(20)], "kind": ["empty"] * 5 + [None] * 15}, schema_overrides={"kind": pl.String})
+        >>> failing_share(judged)[:2], [round(end, 2) for end in failing_share(judged)[2:]]
+        ((5, 20), [0.11, 0.47])
+    """
+    each = judged.group_by("question").agg(pl.col("kind").count().alias("fail"), pl.len().alias("size"))
+    fail, size = (each[name].to_numpy().astype(np.float64) for name in ("fail", "size"))
+    failing, answers, questions = int(fail.sum()), len(judged), len(each)
+    if questions < FEWEST:
+        return failing, answers, None, None
+    share = failing / answers
+    variance = float(((fail - share * size) ** 2).sum()) * questions / (questions - 1) / answers**2
+    alone = share * (1 - share) / variance if variance else float(answers if 0 < share < 1 else questions)
+    units = min(alone, answers)
+    _, low, high = wilson(share * units, units).interval
+    return failing, answers, low, high
 
 
 def _share(holds: pl.Series) -> float:
@@ -266,5 +308,5 @@ def _changes(
             row["questions"] = len(cell.questions)
             for name in ("lpr", "failing"):
                 change = cell.drawn[name] - other.drawn[name]
-                row |= _named(drawn.drawn, f"{name}_change", change, len(cell.questions))
+                row |= cell.named(drawn.drawn, f"{name}_change", change, least=-1.0)
             yield row
