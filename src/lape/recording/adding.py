@@ -1,7 +1,8 @@
 """Adds up the activations that pass a site, block by block, with torch alone.
 
-A block is small enough to stay in a CPU core's cache. Its values are copied once into a buffer that all blocks of a forward share, and all later
-steps work on that buffer in place: what costs time is reading and writing memory, not arithmetic.
+What costs time is reading and writing memory, not arithmetic. So a block is copied once, into a buffer that stays in the cores' caches and that all
+blocks of a forward share, and all later steps work on that buffer in place. It holds strips of columns one after the other, which torch shares out
+among threads: a thread then finds what it wrote itself.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from lape.values.histogram import BINS, bins_of
 
 _GROUP = 8
 """Blocks whose squares are added up in the blocks' own number format; beyond, everything is added in float64."""
+_STRIPS, _WIDE = 4, 1024
+"""Strips of columns that a CPU's block is cut into, where activations have at least so many columns."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +34,16 @@ class Block:
     member: Tensor
     """(folds, tokens) float32: 1 in the fold that a token counts in."""
 
-    def copy_values(self, a: Tensor, buffer: Tensor | None = None) -> Tensor:
-        """Copy these tokens' values (tokens, width), with 0 where a token does not count, into the first rows of `buffer` or into a new
-        tensor of the dtype that sums are made in.
-        """
-        part = a[self.start : self.stop]
-        x = part.to(summed_in(a), copy=True) if buffer is None else buffer[: len(part)].copy_(part)
+    def copy_values(self, a: Tensor) -> Tensor:
+        """Copy these tokens' values (tokens, width) in the dtype that sums are made in, 0 where a token does not count."""
+        x = a[self.start : self.stop].to(summed_in(a), copy=True)
         return x if self.uncounted is None else x.index_fill_(0, self.uncounted, 0)
+
+    def copy_into(self, buffer: Tensor, a: Tensor) -> Tensor:
+        """The same values in the first rows of a buffer (strips, tokens, columns): (strips, tokens of the block, columns)."""
+        x = buffer[:, : self.stop - self.start]
+        x.copy_(a[self.start : self.stop].unflatten(1, (x.shape[0], x.shape[2])).transpose(0, 1))
+        return x if self.uncounted is None else x.index_fill_(1, self.uncounted, 0)
 
 
 class Folds:
@@ -78,12 +84,15 @@ class Folds:
         return (blocks[at : at + _GROUP] for at in range(0, len(blocks), _GROUP))
 
     def buffers(self, a: Tensor) -> tuple[Tensor, Tensor]:
-        """Two tensors for a block of such activations, (tokens, width) in the dtype that sums are made in, shared by all sites of a forward."""
+        """Two buffers for blocks of such activations, (strips, tokens, columns) in the dtype that sums are made in, shared by all sites of a
+        forward.
+        """
         width, dtype = a.shape[1], summed_in(a)
         key = (a.device, dtype, width)
         if key not in self._buffers:
-            tokens = min(tokens_at_once(a.device, width), len(self._fold))
-            self._buffers[key] = (a.new_empty(tokens, width, dtype=dtype), a.new_empty(tokens, width, dtype=dtype))
+            strips = _STRIPS if a.device.type == "cpu" and width >= _WIDE and width % _STRIPS == 0 else 1
+            shape = strips, min(tokens_at_once(a.device, width), len(self._fold)), width // strips
+            self._buffers[key] = (a.new_empty(shape, dtype=dtype), a.new_empty(shape, dtype=dtype))
         return self._buffers[key]
 
 
@@ -97,48 +106,55 @@ def _blocks(fold: Tensor, longest: int, device: torch.device) -> Iterator[Block]
 
 
 def tokens_at_once(device: torch.device, width: int) -> int:
-    """Tokens of so many numbers each that are worked on at once: on a CPU few enough that two buffers stay in a core's cache."""
-    return max(16, 2**17 // width) if device.type == "cpu" else 2**13
+    """Tokens of so many numbers each that are worked on at once: on a CPU few enough that two buffers stay in its cores' caches."""
+    return max(16, 2**18 // width) if device.type == "cpu" else 2**13
 
 
 def count(a: Tensor, folds: Folds, sums: Tensor, fires: Tensor) -> None:
     """Add activations (tokens, width): to (3, width) float64, their sums, those of their squares and of their positive parts; and to
     (folds, width) int64, how many are above 0.
     """
-    width = a.shape[1]
-    for blocks in folds.groups(a.device, width):
+    for blocks in folds.groups(a.device, a.shape[1]):
         buffer, squares = folds.buffers(a)
-        totals, fired = buffer.new_empty(2, len(blocks), width), buffer.new_zeros(FOLDS, width)
+        strips, _, columns = buffer.shape
+        totals = buffer.new_empty(2, len(blocks), strips, columns)
+        fired = buffer.new_zeros(strips, FOLDS, columns)
         for number, block in enumerate(blocks):
-            x = block.copy_values(a, buffer)
-            torch.sum(x, 0, out=totals[0, number])
+            x = block.copy_into(buffer, a)
+            torch.sum(x, 1, out=totals[0, number])
             _add_squares(x, squares, first=number == 0)
-            torch.sum(x.clamp_min_(0), 0, out=totals[1, number])
-            fired.addmm_(block.member.to(x.dtype), x.gt_(0))  # sums of ones are exact
-        sums[::2] += totals.to(sums.device).sum(1, dtype=sums.dtype)
-        sums[1] += squares[: blocks[0].stop - blocks[0].start].sum(0).to(sums.device)
-        fires += fired.to(fires.device).long()
+            torch.sum(x.clamp_min_(0), 1, out=totals[1, number])
+            fired.baddbmm_(block.member.to(x.dtype).expand(strips, -1, -1), x.gt_(0))  # sums of ones are exact
+        sums[::2] += totals.to(sums.device).sum(1, dtype=sums.dtype).flatten(1)
+        sums[1] += _add_rows(squares, blocks[0]).to(sums.device)
+        fires += fired.transpose(0, 1).flatten(1).to(fires.device).long()
 
 
 def moments(a: Tensor, folds: Folds, sums: Tensor) -> None:
     """Add values (tokens, width) to (2, width) float64: their sums and those of their squares."""
     for blocks in folds.groups(a.device, a.shape[1]):
         buffer, squares = folds.buffers(a)
-        totals = buffer.new_empty(len(blocks), a.shape[1])
+        totals = buffer.new_empty(len(blocks), buffer.shape[0], buffer.shape[2])
         for number, block in enumerate(blocks):
-            x = block.copy_values(a, buffer)
-            torch.sum(x, 0, out=totals[number])
+            x = block.copy_into(buffer, a)
+            torch.sum(x, 1, out=totals[number])
             _add_squares(x, squares, first=number == 0)
-        sums[0] += totals.to(sums.device).sum(0, dtype=sums.dtype)
-        sums[1] += squares[: blocks[0].stop - blocks[0].start].sum(0).to(sums.device)
+        sums[0] += totals.to(sums.device).sum(0, dtype=sums.dtype).flatten()
+        sums[1] += _add_rows(squares, blocks[0]).to(sums.device)
 
 
 def _add_squares(x: Tensor, squares: Tensor, *, first: bool) -> None:
     """Add x² of a block to the same rows of `squares`; of the first block of a group, which is the longest, write it there."""
+    rows = squares[:, : x.shape[1]]
     if first:
-        torch.mul(x, x, out=squares[: len(x)])
+        torch.mul(x, x, out=rows)
     else:
-        squares[: len(x)].addcmul_(x, x)
+        rows.addcmul_(x, x)
+
+
+def _add_rows(squares: Tensor, longest: Block) -> Tensor:
+    """(width,): the sums of the rows that a group's blocks were added to."""
+    return squares[:, : longest.stop - longest.start].sum(1).flatten()
 
 
 def moments_of(x: Tensor) -> Tensor:
