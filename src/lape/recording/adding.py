@@ -42,7 +42,7 @@ class Block:
     def copy_into(self, buffer: Tensor, a: Tensor) -> Tensor:
         """The same values in the first rows of a buffer (strips, tokens, columns): (strips, tokens of the block, columns)."""
         x = buffer[:, : self.stop - self.start]
-        x.copy_(a[self.start : self.stop].unflatten(1, (x.shape[0], x.shape[2])).transpose(0, 1))
+        x.copy_(a[self.start : self.stop].view(x.shape[1], x.shape[0], x.shape[2]).transpose(0, 1))
         return x if self.uncounted is None else x.index_fill_(1, self.uncounted, 0)
 
 

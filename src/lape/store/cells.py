@@ -84,9 +84,13 @@ class Cells:
         found = self.kept_record(name)
         if found is None:
             found = make()
-            if (path := self._path(name, "json")) is not None:
-                files.write_json(path, {"sha256": _sum(found), "record": found})
+            self.keep_record(name, found)
         return found
+
+    def keep_record(self, name: str, record: dict[str, Any]) -> None:
+        """Write what JSON can hold, over what may be there."""
+        if (path := self._path(name, "json")) is not None:
+            files.write_json(path, {"sha256": _sum(record), "record": record})
 
     def kept_record(self, name: str) -> dict[str, Any] | None:
         """The same from the folder; None as of `kept_table`."""
