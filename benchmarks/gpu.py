@@ -1,8 +1,8 @@
 """What one GPU does, in under 8 minutes and without a network: every number of speed and memory that the documentation gives of a card.
 
 Parts, each timed in interleaved rounds:
-body      LLaMA-2-7B's shape, random weights in bfloat16, 4 × 2,048 tokens: the bare body, the published rule as a hook, what `lape record`
-          does, and the bare body and ours as graphs; beside the matmul peak measured in the same process
+body      LLaMA-2-7B's shape, random weights in bfloat16, 4 × 2,048 tokens: the bare body, the published rule as a hook, and what
+          `lape record` does; with the matmul peak measured in the same process
 embedded  the embedded model: the published rule as a hook on batches as in recording.py, beside ours on these and on larger ones
 experts   the mixture of experts of experts.py: its own experts, watched one after the other, and counted
 steering  a decode step of the embedded model, plain and steered
@@ -31,21 +31,18 @@ import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
-from unittest import mock
 
 import experts
 import steering
 import torch
 import transformers
-from compiled import peak, wait
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from torch._dynamo.utils import counters
 from transformers import (
     AutoModelForCausalLM,
     Gemma3TextConfig,
@@ -58,15 +55,11 @@ import lape
 from lape.data import samples
 from lape.data.windows import Batch
 from lape.edit.steer import PUBLISHED
-from lape.errors import ModelError
-from lape.model import hooks
 from lape.model.body import body, device_of, hidden_states, run_batch
-from lape.model.compiled import Fixed
 from lape.model.find import find
 from lape.model.hooks import watching
 from lape.recording.counter import Recorder
 from lape.recording.engine import RecordOptions
-from lape.recording.engines.compiled import CompiledReader
 from lape.recording.reader import Reader
 from lape.recording.record import record
 from recording import OPTIONS, ROUNDS, published
@@ -74,8 +67,7 @@ from recording import OPTIONS, ROUNDS, published
 Note: TypeAlias = Callable[[dict[str, Any]], None]
 """Told what a part has measured so far."""
 
-# Seconds, in the order in which parts run: what one leaves over, those behind it may take. The first has a card that nothing lies on, and the
-# last compiles most.
+# Seconds, in the order in which parts run: what one leaves over, those behind it may take. The first has a card that nothing lies on.
 START = 30
 LIMITS = {"memory": 25, "experts": 35, "steering": 45, "embedded": 95, "body": 195}
 STUDY = {"study": 550}
@@ -206,33 +198,23 @@ def reading(reader: Reader, one: Batch, **how: Any) -> Way:
     return Way(one.input_ids.numel(), reader.attached, lambda: reader.read(one), **how)
 
 
-@contextmanager
-def graphs_stay() -> Iterator[None]:
-    """While inside, hooks that come and go leave graphs as they are, or each round would make them anew.
-
-    They are valid all the while: a graph that is called holds its own hooks, and no other hook is there when it is.
-    """
-    with mock.patch.object(hooks, "reset_compile_cache"):
-        yield
-
-
-def first(way: Way, device: torch.device) -> float:
-    """The seconds of a first call, which makes the graph."""
-    with torch.inference_mode(), way.attached():
-        began = time.perf_counter()
-        way.read()
+def peak(device: torch.device, dtype: torch.dtype) -> float:
+    """FLOP per second of a product of square matrices."""
+    size = 8192 if device.type == "cuda" else 2048
+    a, b = (torch.randn(size, size, dtype=dtype, device=device) for _ in range(2))
+    seconds = []
+    for _ in range(6):
+        start = time.perf_counter()
+        a @ b
         wait(device)
-        return time.perf_counter() - began
+        seconds.append(time.perf_counter() - start)
+    return 2 * size**3 / min(seconds)
 
 
-def proof(graph: CompiledReader, one: Batch) -> dict[str, str]:
-    """Nothing, where a graph counts what the model as it is counts; it has counted nothing afterwards. Else why `lape record` would go on without."""
-    graph.restore({})
-    try:
-        graph.proven(one)
-    except ModelError as error:
-        return {"differs": str(error)}
-    return {}
+def wait(device: torch.device) -> None:
+    """Until a GPU has done what it was told."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def firing(reader: Reader, neurons: int) -> float:
@@ -250,7 +232,7 @@ def product(device: torch.device) -> Way:
 
 
 def of_body(tiny: bool, note: Note) -> None:
-    """Stage by stage, each timed together with those before it, so that a graph that is never done costs no other number."""
+    """The bare body, the published rule and ours, as shares of the matmul peak too."""
     options = RecordOptions(row_tokens=2048, batch_tokens=8192, one_per_row=True)
     if tiny:
         options = replace(options, row_tokens=32, batch_tokens=128)
@@ -258,75 +240,36 @@ def of_body(tiny: bool, note: Note) -> None:
     found, device, one = find(model), device_of(model), filled(model, options)
     size, calls = one.input_ids.numel(), 1 if tiny else 2
     weights = sum(p.numel() for n, p in body(model).named_parameters() if p.dim() == 2 and "embed" not in n)
-    plain, graph = Reader(model, found, options, None), CompiledReader(model, found, options)
-    fixed = Fixed(model, found, options)
-    bare = torch.compile(fixed.forward, dynamic=False)
-    bare_read = partial(run_batch, model, one)
-    eager = {
-        "bare": Way(size, nullcontext, bare_read, calls=calls),
-        "published": Way(size, lambda: published(model, found), bare_read, calls=calls),
+    plain, bare = Reader(model, found, options, None), partial(run_batch, model, one)
+    ways = {
+        "product": product(device),
+        "bare": Way(size, nullcontext, bare, calls=calls),
+        "published": Way(size, lambda: published(model, found), bare, calls=calls),
         "recorded": reading(plain, one, calls=calls),
     }
-    graphs = {
-        "recorded_compiled": reading(graph, one, calls=calls),
-        "bare_compiled": Way(size, nullcontext, lambda: bare(*fixed.arguments(one)), calls=calls),
-    }
+    result = rates(ways, timed(ways, device, rounds=1 if tiny else ROUNDS, seconds=40))
+    sustained, best = result.pop("product")["tokens_per_second"], peak(device, torch.bfloat16)
+    for row in result.values():
+        row["of_peak"] = 2 * weights * row["tokens_per_second"] / sustained
+        row["of_best"] = 2 * weights * row["tokens_per_second"] / best
+    result["recorded"]["firing"] = firing(plain, len(found.space))
     about = {
         "model": "a tiny LLaMA" if tiny else "LLaMA-2-7B's shape, random weights",
         "rows": list(one.input_ids.shape),
         "flop_per_token": 2 * weights,
     }
-    lost: dict[str, dict[str, str]] = {}
-    more: dict[str, dict[str, Any]] = {}
-    ways = {"product": product(device), **eager}
-
-    def measure(rounds: int) -> None:
-        result = rates(ways, timed(ways, device, rounds=rounds, seconds=40))
-        sustained = result.pop("product")["tokens_per_second"]
-        best = peak(device, torch.bfloat16)
-        for name, row in result.items():
-            row["of_peak"] = 2 * weights * row["tokens_per_second"] / sustained
-            row["of_best"] = 2 * weights * row["tokens_per_second"] / best
-            row |= more.get(name, {})
-        for name, reader in (("recorded", plain), ("recorded_compiled", graph)):
-            if name in result:
-                result[name]["firing"] = firing(reader, len(found.space))
-        note({**about, "peak_flops": sustained, "best_flops": best, "graphs": _graphs(), "ways": result | lost})
-
-    with graphs_stay():
-        measure(1 if tiny else FEWEST)
-        for name, way in graphs.items():
-            try:
-                more[name] = {"compile_seconds": first(way, device)}
-                if name == "recorded_compiled":
-                    more[name] |= proof(graph, one)
-            except Exception as error:  # whatever a compiler raises
-                lost[name] = failed(error)
-            else:
-                ways[name] = way
-            measure(FEWEST if name == "recorded_compiled" or tiny else ROUNDS)
-
-
-def _graphs() -> int:
-    """How many graphs torch has made: one for each compiled way, unless something makes them anew."""
-    return int(counters["stats"]["unique_graphs"])
+    note({**about, "peak_flops": sustained, "best_flops": best, "ways": result})
 
 
 def of_embedded(tiny: bool, random: bool, note: Note) -> None:
-    """As of the body; the graph is made of larger batches, of which a card has its hands full."""
+    """As of the body, and in larger batches, of which a card has its hands full."""
     called, model, _ = embedded(tiny, random)
     small = replace(OPTIONS, row_tokens=32, batch_tokens=128) if tiny else OPTIONS
     large = replace(small, batch_tokens=(4 if tiny else 16) * small.batch_tokens)
     found, device = find(model), device_of(model)
     little, much = filled(model, small), filled(model, large)
     calls = 1 if tiny else 5
-    graph = CompiledReader(model, found, large)
-    readers = {
-        "recorded": Reader(model, found, small, None),
-        "recorded_large": Reader(model, found, large, None),
-        "recorded_compiled": graph,
-    }
-    compiled = reading(graph, much, beside="bare_large", calls=calls)
+    readers = {"recorded": Reader(model, found, small, None), "recorded_large": Reader(model, found, large, None)}
     few, many = little.input_ids.numel(), much.input_ids.numel()
     ways = {
         "bare": Way(few, nullcontext, partial(run_batch, model, little), calls=calls),
@@ -335,30 +278,11 @@ def of_embedded(tiny: bool, random: bool, note: Note) -> None:
         "bare_large": Way(many, nullcontext, partial(run_batch, model, much), "bare_large", calls),
         "recorded_large": reading(readers["recorded_large"], much, beside="bare_large", calls=calls),
     }
-    about = {
-        "model": called,
-        "rows": list(little.input_ids.shape),
-        "large_rows": list(much.input_ids.shape),
-    }
-
-    def measure(rounds: int, of_graph: dict[str, Any]) -> None:
-        result = rates(ways, timed(ways, device, rounds=rounds, seconds=20))
-        for name, reader in readers.items():
-            if name in result:
-                result[name]["firing"] = firing(reader, len(found.space))
-        if of_graph:
-            result["recorded_compiled"] = result.get("recorded_compiled", {}) | of_graph
-        note({**about, "graphs": _graphs(), "ways": result})
-
-    with graphs_stay():
-        measure(1 if tiny else FEWEST, {})
-        try:
-            of_graph = {"compile_seconds": first(compiled, device)} | proof(graph, much)
-        except Exception as error:  # whatever a compiler raises
-            of_graph = failed(error)
-        else:
-            ways["recorded_compiled"] = compiled
-        measure(FEWEST if tiny else ROUNDS, of_graph)
+    result = rates(ways, timed(ways, device, rounds=1 if tiny else ROUNDS, seconds=20))
+    for name, reader in readers.items():
+        result[name]["firing"] = firing(reader, len(found.space))
+    rows = {"rows": list(little.input_ids.shape), "large_rows": list(much.input_ids.shape)}
+    note({"model": called, **rows, "ways": result})
 
 
 def of_experts(tiny: bool, note: Note) -> None:
@@ -488,27 +412,21 @@ def work(names: Sequence[str], path: Path, *, tiny: bool, random: bool) -> None:
         "study": partial(of_study, tiny, random),
     }
     measured: dict[str, Any] = {}
-    with ExitStack() as stack:
-        if where().type == "cpu":  # traced as for any compiler, run without one, which takes long
-            quick = partial(torch.compile, backend="aot_eager")
-            stack.enter_context(mock.patch.object(torch, "compile", quick))
-        for name in names:
+    for name in names:
+        keep(path, {"begun": name, "parts": measured, "card": card()})
+        print(f"{name} …", file=sys.stderr, flush=True)
+
+        def note(result: dict[str, Any], name: str = name) -> None:
+            measured[name] = result
             keep(path, {"begun": name, "parts": measured, "card": card()})
-            print(f"{name} …", file=sys.stderr, flush=True)
 
-            def note(result: dict[str, Any], name: str = name) -> None:
-                measured[name] = result
-                keep(path, {"begun": name, "parts": measured, "card": card()})
-
-            try:
-                counters.clear()
-                parts[name](note)
-            except Exception as error:
-                note({**measured.get(name, {}), **failed(error)})
-                raise
-            torch.compiler.reset()
-            gc.collect()
-            torch.cuda.empty_cache()
+        try:
+            parts[name](note)
+        except Exception as error:
+            note({**measured.get(name, {}), **failed(error)})
+            raise
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def keep(path: Path, state: dict[str, Any]) -> None:
@@ -530,10 +448,9 @@ def supervised(command: Sequence[str], limits: Mapping[str, float], start: float
     left = list(limits)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         path = Path(folder) / "state.json"
-        kept = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": f"{folder}/graphs"}  # empty, as on a machine that is new
         while left:
             path.unlink(missing_ok=True)
-            process = subprocess.Popen([*command, str(path), *left], env=kept, start_new_session=True)
+            process = subprocess.Popen([*command, str(path), *left], start_new_session=True)
             why = None
             try:
                 while process.poll() is None:
@@ -564,7 +481,7 @@ def _state(path: Path) -> dict[str, Any]:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a process and those that it began, compilers among them."""
+    """End a process and those that it began."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -574,8 +491,6 @@ NAMES = {
     "bare": "bare body",
     "published": "published rule, a hook",
     "recorded": "lape",
-    "recorded_compiled": "lape, compiled",
-    "bare_compiled": "bare body, compiled",
     "bare_large": "bare body, more rows",
     "recorded_large": "lape, more rows",
     "watched": "experts in turn, watched",
@@ -589,12 +504,10 @@ HEADS = {
     "to_beside": "x bare",
     "to_published": "x published",
     "of_peak": "of peak",
-    "compile_seconds": "compile",
 }
 GOALS = (
-    ("body", "recorded_compiled", "to_published", 1.25, "compiled, x the published rule"),
-    ("body", "recorded_compiled", "of_peak", 0.77, "compiled, of the matmul peak"),
-    ("embedded", "recorded_compiled", "to_published", 5.0, "embedded, compiled, x the published rule"),
+    ("body", "recorded", "to_published", 1.0, "lape, x the published rule"),
+    ("embedded", "recorded", "to_published", 1.0, "embedded, lape, x the published rule"),
 )
 
 
@@ -615,7 +528,6 @@ def shown(result: Mapping[str, Any]) -> str:
                 lines += _failure(f"{NAMES[way]}: {row['failed']}")
             else:
                 lines.append(f"{NAMES[way]:25}" + "".join(f"{_cell(head, row):>{_room(head)}}" for head in heads))
-                lines += _failure(f"proof that it counts: {row['differs']}") if "differs" in row else []
         if name == "memory" and part.get("ratio"):
             sizes = ", ".join(f"{way} {part[way] / 2**30:.2f} GiB" for way in ("bare", "recording"))
             lines.append(f"{sizes}, ratio {part['ratio']:.3f} (goal: near 1)")

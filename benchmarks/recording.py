@@ -1,5 +1,5 @@
-"""What recording costs on this machine, beside the bare body and the published rule as a hook, interleaved on the same rows: counts and sums
-of activations and of what is written, in one pass by the loops in C, in several by torch, and with residuals and histograms as well.
+"""What recording costs on this machine, compared with the bare body and the published rule as a hook, interleaved on the same rows: counts and
+sums of activations and of what is written, and with residuals and histograms as well.
 
 Prints tokens per second, the ratio to the bare body of each round (median of 10 rounds), the same for batches of fewer tokens, and the peak
 memory of a bare and of a recording process. usage: python benchmarks/recording.py [MODEL] [--memory bare|ours]
@@ -18,7 +18,6 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeAlias
-from unittest import mock
 
 import torch
 
@@ -31,7 +30,6 @@ from lape.model.body import run_batch
 from lape.model.find import find
 from lape.model.hooks import watching
 from lape.model.site import Sites
-from lape.recording import adding
 from lape.recording.engine import RecordOptions
 from lape.recording.reader import Reader
 
@@ -54,13 +52,6 @@ def published(model: Any, found: Sites) -> Iterator[None]:
     device = next(model.parameters()).device
     counts = [torch.zeros(site.width, dtype=torch.int32, device=device) for site in found.sites]
     with watching(model, found.sites, lambda k, a, _rows: counts[k].add_((a.float() > 0).sum((0, 1)))):
-        yield
-
-
-@contextmanager
-def by_torch(reader: Reader) -> Iterator[None]:
-    """As where there is no C compiler."""
-    with mock.patch.object(adding, "fused", return_value=None), reader.attached():
         yield
 
 
@@ -96,7 +87,6 @@ def main() -> None:
     ways: dict[str, tuple[Callable[[], Any], Read]] = {
         "bare": (nullcontext, forward),
         "ours": (reader.attached, reader.read),
-        "ours, sums by torch": (lambda: by_torch(reader), reader.read),
         "ours, with residual and histogram": (more.attached, more.read),
         "published": (lambda: published(model, found), forward),
     }

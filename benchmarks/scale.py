@@ -80,8 +80,6 @@ def tokens(folder: Path) -> list[Row]:
             f"fr={text(folder)}",
             "--tokens",
             str(count),
-            "--compile",
-            "off",
             "--out",
             str(out),
         ]
@@ -141,7 +139,7 @@ def neurons(folder: Path) -> list[Row]:
 def workers(folder: Path) -> list[Row]:
     """Shards of one recording, as many processes at once as there are, each with its share of the cores; and Ray's workers."""
     rows: list[Row] = []
-    usual = ["record", "sample", "--text", f"fr={text(folder)}", "--tokens", str(TOKENS[2]), "--compile", "off"]
+    usual = ["record", "sample", "--text", f"fr={text(folder)}", "--tokens", str(TOKENS[2])]
     cores = os.cpu_count() or 1
     for count in (1, 2, 4):
         environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, cores // count))}

@@ -25,7 +25,6 @@ SLOW = (
     "docs/test_docs_run.py",
     "docs/test_docstrings.py",
     "figures/test_figures.py",
-    "recording/test_compiled.py",
     "test_kills.py",
     "experiments/test_harness.py",
     "experiments",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 import polars as pl
 import pytest
@@ -12,11 +10,9 @@ import torch
 from lape.data.texts import Documents
 from lape.edit.edit import Off, edited
 from lape.errors import FileError, MismatchError, OptionError, TextError
-from lape.experiments.perplexity.run import PerplexityOptions, how_run, line_losses, perplexity
+from lape.experiments.perplexity.run import PerplexityOptions, line_losses, perplexity
 from lape.measure.ablation import Ablations
 from lape.measure.controls import control, seeded
-from lape.model import compiled as graphs
-from lape.model.compiled import Weighing
 from lape.model.find import find
 from lape.recording.record import record
 from lape.values.neurons import LanguageNeurons, NeuronSet
@@ -50,12 +46,6 @@ COLUMNS = {
     "matched_max": pl.Float64,
     "matched_energy": pl.Float64,
 }
-
-
-@pytest.fixture(autouse=True)
-def cached(tmp_path, monkeypatch):
-    """How long graphs took is remembered where nobody looks."""
-    monkeypatch.setenv("LAPE_CACHE", str(tmp_path / "cache"))
 
 
 def neurons_of(sets=SETS, **kept):
@@ -392,86 +382,3 @@ def test_a_stopped_measurement_does_not_go_on_with_other_options(call, change):
         call(progress=stopped_after(2))
     with pytest.raises(FileError, match="in which options was"):
         call(changed=change)
-
-
-# --- one graph for all passes ---
-
-
-@pytest.mark.parametrize("kind", ["llama", "gpt2", "phi3", "bloom"])
-def test_a_graph_measures_what_the_model_does_and_is_made_once(kind, monkeypatch, caplog):
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
-    space = find(model_of(kind)).space
-    sets = {k: NeuronSet(space, torch.tensor(list(v))) for k, v in SETS.items()}
-    given = (model_of(kind), tokenizer_of(), LanguageNeurons(space, sets), texts_of())
-    options = {"row_tokens": 48, "batch_tokens": 100, "draws": 1, "elsewhere": 0, "resamples": 50}
-    usual = line_losses(*given, PerplexityOptions(compile="off", **options))
-    torch.compiler.reset()
-    torch._dynamo.utils.counters.clear()
-    graph = line_losses(*given, PerplexityOptions(compile="on", **options))
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
-    assert not [one for one in caplog.records if one.name == "lape"]
-    assert usual.drop("nll", "energy_ratio").equals(graph.drop("nll", "energy_ratio"))
-    np.testing.assert_allclose(graph["nll"], usual["nll"], rtol=1e-5)
-
-
-def test_a_graph_that_gives_other_losses_is_not_used(monkeypatch, caplog):
-    monkeypatch.setattr(torch, "compile", lambda function, **_: lambda *given: function(*given) * 1.5)
-    options = {"draws": 0, "resamples": 50}
-    usual = line_losses(model_of("llama"), tokenizer_of(), neurons_of(), texts_of(), PerplexityOptions(**options))
-    graph = line_losses(
-        model_of("llama"), tokenizer_of(), neurons_of(), texts_of(), PerplexityOptions(compile="on", **options)
-    )
-    assert usual.equals(graph)
-    assert [one.getMessage() for one in caplog.records if one.name == "lape"] == [
-        "Measuring goes on without torch.compile: its hidden states are off by 0.5 of their mean size"
-    ]
-
-
-def test_a_graph_goes_on_where_one_was_stopped(monkeypatch, tmp_path):
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
-    options = PerplexityOptions(compile="on", draws=1, resamples=50, row_tokens=48)
-    given = (model_of("llama"), tokenizer_of(), neurons_of(), texts_of(), options)
-    whole = line_losses(*given)
-    (tmp_path / "run").mkdir()
-
-    def stop(task, done, _total):
-        if task == "switching neurons off" and done == 4:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        line_losses(*given, folder=tmp_path / "run", progress=stop)
-    monkeypatch.setattr(Weighing, "choice", lambda *_, **__: 1 / 0)  # it was settled
-    assert line_losses(*given, folder=tmp_path / "run").equals(whole)
-    assert how_run(tmp_path / "run") == {"compiled": {"graph": True, "why": "as was asked"}}
-
-
-def test_left_to_itself_it_says_why_it_measures_without_a_graph(monkeypatch, tmp_path):
-    given = (model_of("llama"), tokenizer_of(), neurons_of(), texts_of())
-    options = {"draws": 0, "elsewhere": 0, "resamples": 50, "row_tokens": 48}
-    (tmp_path / "few").mkdir()
-    line_losses(*given, PerplexityOptions(**options), folder=tmp_path / "few")
-    assert how_run(tmp_path / "few")["compiled"]["why"].endswith("tokens are too few")
-    monkeypatch.setitem(graphs.LEAST, "cpu", 1)
-    monkeypatch.setattr(graphs, "_FULL", 0)
-    (tmp_path / "timed").mkdir()
-    line_losses(*given, PerplexityOptions(**options), folder=tmp_path / "timed")
-    said = how_run(tmp_path / "timed")["compiled"]
-    assert not said["graph"]
-    assert "and making it takes 11 s" in said["why"]
-
-
-def test_a_graph_that_measures_no_faster_is_given_up(monkeypatch, tmp_path):
-    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
-    monkeypatch.setitem(graphs.LEAST, "cpu", 1)
-    for name, value in (("_FULL", 0), ("_MAKING", -1e6), ("seconds", lambda work, _device: work() or 1.0)):
-        monkeypatch.setattr(graphs, name, value)
-    monkeypatch.setenv("LAPE_CACHE", str(tmp_path / "cache"))
-    given = (model_of("llama"), tokenizer_of(), neurons_of(), texts_of())
-    options = {"draws": 0, "elsewhere": 0, "resamples": 50, "row_tokens": 48}
-    (tmp_path / "run").mkdir()
-    found = line_losses(*given, PerplexityOptions(**options), folder=tmp_path / "run")
-    assert how_run(tmp_path / "run")["compiled"] == {
-        "graph": False,
-        "why": "a batch takes 1 s as a graph, and 1 s without",
-    }
-    assert found.equals(line_losses(*given, PerplexityOptions(compile="off", **options)))

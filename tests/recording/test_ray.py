@@ -95,17 +95,6 @@ def workers() -> list[int]:
     return [process for process, name in names.items() if name.startswith("ray::Counter") and ours(process)]
 
 
-def test_workers_that_compile_count_what_one_process_counts(model, texts, tmp_path):
-    options = dataclasses.replace(OPTIONS, residual=False, histogram=False, compile="on")
-    stats = record(
-        model, texts, **vars(options), loading=ModelOptions(dtype="float64"), cluster=ONE, out=tmp_path / "run"
-    )
-    usual = here(model_of("llama"), tokenizer_of(), texts, **vars(dataclasses.replace(options, compile="off")))
-    for language in usual.languages:
-        assert torch.equal(stats[language].fires, usual[language].fires)
-        assert torch.equal(stats[language].tokens, usual[language].tokens)
-
-
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.soak)])
 def test_many_workers_count_what_one_process_counts_also_where_workers_are_killed(
     model, texts, expected, tmp_path, kills

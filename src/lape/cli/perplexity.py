@@ -16,7 +16,7 @@ from lape.cli.flags import FLAGS, Out, Several, Switch
 from lape.cli.inputs import LOADING, Loading, evaluation_texts, load_matching, neurons_of
 from lape.cli.tables import between, number, titled
 from lape.data.texts import listed
-from lape.experiments.perplexity.run import PerplexityOptions, how_run, line_losses, summary
+from lape.experiments.perplexity.run import PerplexityOptions, line_losses, summary
 from lape.measure.bootstrap import FEWEST
 from lape.measure.controlled import controlled
 from lape.measure.controls import LIKE, MATCHED, RANDOM
@@ -69,7 +69,7 @@ def perplexity(
         how: dict[str, Any] = {"folder": cells, "described": described, "planned": say_passes("neurons")}
         lines = line_losses(loaded, tokenizer, found, texts, options, **how, progress=report)
         table, beside_controls = summaries(lines, found, options)
-        record = provenance("perplexity", found, options=options, texts=listed(texts), **described, **how_run(cells))
+        record = provenance("perplexity", found, options=options, texts=listed(texts), **described)
         draft.write({"perplexity": table, "controlled": beside_controls, "lines": lines}, run=record)
         draft.finish()
     show_losses(table, beside_controls, options.controls)

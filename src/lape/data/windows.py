@@ -94,16 +94,10 @@ def batches(corpus: Corpus, options: TextOptions, *, packs: bool, mixed: bool = 
     return [every[at : at + size] for at in range(0, len(every), size)]
 
 
-def longest(corpus: Corpus, some: list[Row]) -> int:
-    """Tokens of the longest of a few rows, BOS included."""
-    extra = int(corpus.bos is not None)
-    return max(sum(segment.length + extra for segment in row) for row in some)
-
-
 def batch(corpus: Corpus, some: list[Row]) -> Batch:
     """Build the tensors of a few rows."""
     extra, bos = int(corpus.bos is not None), corpus.bos or 0
-    length = longest(corpus, some)
+    length = max(sum(segment.length + extra for segment in row) for row in some)
     shape = (len(some), length)
     ids, positions = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     source, fold = np.full(shape, -1, np.int64), np.full(shape, -1, np.int64)

@@ -259,16 +259,9 @@ def _affine_map(keep: _Resident, shift: _Resident) -> Alter:
 
 
 def affine(edits: Sequence[Edit], space: NeuronSpace) -> dict[int, tuple[Tensor, Tensor]]:
-    """What all edits together do to the activations of each site that they touch, a · keep + shift: (width,) float64 each, on the CPU.
-
-    Raises OptionError for what is added at the gate, which is no such map.
-    """
+    """What all edits together do to the activations of each site that they touch, a · keep + shift: (width,) float64 each, on the CPU."""
     found: dict[int, tuple[Tensor, Tensor]] = {}
     for edit in edits:
-        if _at_gate(edit):
-            raise OptionError(
-                f"{edit} acts on what goes into the activation function, and here activations alone can be changed."
-            )
         check_same_model(neurons=edit.neurons.space, model=space)
         for position, local in space.split(edit.neurons.flat).items():
             stretch = space.stretches[position]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -18,22 +18,20 @@ from torch import Tensor, nn
 from lape.data.corpus import Corpus, TextOptions, prepare_all
 from lape.data.languages import tag
 from lape.data.texts import Documents, Texts
-from lape.data.windows import Batch, Row, batch, batches
+from lape.data.windows import Batch
 from lape.detect.common import largest, over_others
-from lape.edit.compiled import EditedGraph
 from lape.edit.edit import Edit, Off, Scale, Set, edited
 from lape.errors import MismatchError, OptionError, TextError, certain
 from lape.measure.bootstrap import paired_units, several_documents
 from lape.measure.controls import LEADING, Energy
-from lape.model.body import check_fits, evaluating, run_batch
-from lape.model.compiled import Choice, Weighing, why_not
+from lape.model.body import check_fits
 from lape.model.find import find
 from lape.model.hooks import at_product
 from lape.model.identity import check_made_with
 from lape.model.loss import Loss, find_head, line_loss
 from lape.model.numerics import check_finite
 from lape.model.weights import all_down_norms
-from lape.progress import Progress, shown
+from lape.progress import Progress, each, shown
 from lape.recording.counter import Recorder
 from lape.recording.engine import RecordOptions
 from lape.recording.observers.observer import Setting
@@ -51,8 +49,6 @@ _KIND = "a loss"
 _KEPT = {"nll": torch.float64, "tokens": torch.int64}
 _MEANS = ("gate", "written", "mean")
 """Of each neuron on a text: its two energies, and its mean activation."""
-GRAPH = "graph"
-"""The cell that says whether passes run in one graph (`lape.model.compiled.Choice`)."""
 KNOWN = 0.01
 """Text of which more fingerprints than this share were recorded is refused; a few short lines may well come twice."""
 
@@ -125,46 +121,6 @@ class Ablations:
         self._units = _units(texts, self._places)
         self._base: dict[str, Loss] = {}
         self._kept: dict[tuple[str, str], Loss] = {}
-        self.choice = Choice(False, "as was asked")
-        """Whether passes run in one graph: settled by `compile`, given up where that cannot be done."""
-        self._weighing = Weighing("Measuring", model, self.found, options)
-        self._graph: EditedGraph | None = None
-
-    def compile(self, mode: str, tokens: int) -> None:
-        """Say before `base` whether all passes run in one graph: where so many `tokens` in all make it pay ("auto"), "on", or "off".
-
-        Where a graph can't be made, or gives other states than the model, one line in the log says so.
-
-        Example:
-            >>> from lape.data.corpus import TextOptions
-            >>> from lape.measure.ablation import Ablations
-            >>> work = Ablations(model, tokenizer, {"fr": texts["fr"]}, TextOptions(tokens=200))
-            >>> work.compile("auto", tokens=2 * 200)  # too few to pay
-            >>> tokens, seconds = work.base()
-            >>> tokens
-            200
-        """
-        kept = self.cells.kept_record(GRAPH)
-        if kept is not None:  # passes that are compared run alike
-            self.choice = Choice(**kept)
-            return
-
-        def every() -> Iterator[tuple[Corpus, list[list[Row]]]]:
-            for corpus in self.corpora.values():
-                yield corpus, batches(corpus, self.options, packs=self.found.packs)
-
-        unable = partial(why_not, self.model, self.found)
-        self.choice = self._weighing.choice(mode, every, tokens, unable, self._run_first)
-        self.cells.keep_record(GRAPH, self.choice.to_json())
-
-    @torch.inference_mode()
-    def _run_first(self) -> None:
-        with evaluating(self.model):
-            run_batch(self.model, self._first())
-
-    def _first(self) -> Batch:
-        corpus = next(iter(self.corpora.values()))
-        return batch(corpus, batches(corpus, self.options, packs=self.found.packs)[0])
 
     @property
     def languages(self) -> list[str]:
@@ -217,19 +173,13 @@ class Ablations:
         run, and the seconds that they took.
         """
         todo = [k for k in self.corpora if k not in self._base and not self._restored(k)]
-        passes = [partial(self._watched, k) for k in todo]
-        if self.choice.graph:  # what is compared runs alike
-            passes += [partial(self._make_graph), *(partial(self._in_graph, k) for k in todo)]
-        spent = []
-        for done, one in enumerate(passes):
-            progress("measuring the unedited model", done, len(passes))
-            started = time.perf_counter()
-            one()
-            spent.append(time.perf_counter() - started)
-        progress("measuring the unedited model", len(passes), len(passes))
+        started = time.perf_counter()
+        for language in each(todo, "measuring the unedited model", progress):
+            self._watched(language)
+        spent = time.perf_counter() - started
         for language in todo:
             self.cells.tensors(f"base.{language}", partial(self._unedited_tensors, language), _KIND)
-        return sum(len(self.corpora[language].tokens) for language in todo), sum(spent[-len(todo) :] if todo else [])
+        return sum(len(self.corpora[language].tokens) for language in todo), spent
 
     def _watched(self, language: str) -> None:
         corpus, recorder = self.corpora[language], Recorder(self.model, self.found)
@@ -283,19 +233,6 @@ class Ablations:
         if self._known(language) not in self._base:
             raise OptionError(f"The unedited model was not measured on {language} yet. Call base() first.")
         return language
-
-    def _make_graph(self) -> None:
-        if self.choice.graph and self._graph is None:
-            first = self._first()
-            self._graph, instead = self._weighing.made(
-                lambda: EditedGraph(self.model, self.found, self.options).proven(first), partial(_run_unedited, first)
-            )
-            if instead is not None:
-                self.choice = instead
-                self.cells.keep_record(GRAPH, instead.to_json())
-
-    def _in_graph(self, language: str) -> None:
-        self._base[language] = _finite(self._line_loss((), language), language, 0)
 
     def _restored(self, language: str) -> bool:
         each = torch.empty(len(self.found.space), dtype=torch.float64, device="meta")
@@ -359,20 +296,8 @@ class Ablations:
         return _tensors(_finite(self._line_loss((edit,), language, spare), language, len(edit.neurons)))
 
     def _line_loss(self, edits: Sequence[Edit], language: str, spare: bool = False) -> Loss:
-        """In the graph, where there is one and it can do as much."""
-        corpus = self.corpora[language]
-        self._make_graph()
-        if self._graph is None or spare:
-            with edited(self.model, edits, spare=spare):
-                return line_loss(self.model, self.head, corpus, self.options)
-        with self._graph.edited(edits):
-            return line_loss(self.model, self.head, corpus, self.options, run=self._graph.run)
-
-
-@torch.inference_mode()
-def _run_unedited(one: Batch, graph: EditedGraph) -> None:
-    with graph.edited(()):
-        graph.run(one)
+        with edited(self.model, edits, spare=spare):
+            return line_loss(self.model, self.head, self.corpora[language], self.options)
 
 
 def _squares(x: Tensor) -> Tensor:

@@ -122,12 +122,11 @@ def line_loss(
     corpus: Corpus,
     options: TextOptions,
     watch: Callable[[Batch], None] | None = None,
-    run: Callable[[Batch], Tensor] | None = None,
 ) -> Loss:
     """Negative log-likelihood of every line of a corpus (prepared with `lines=True`).
 
     Documents do not see each other. A row's first token is scored only where BOS stands before it. `watch` is called with
-    each batch before it runs. `run`: what gives a batch's (rows, tokens, width) hidden states. Default: the model's body.
+    each batch before it runs.
     """
     lines = corpus.lines
     if lines is None:
@@ -140,7 +139,7 @@ def line_loss(
             if watch:
                 watch(one)
             predicted, source = targets_of(one, corpus.bos is not None)
-            hidden = (run(one) if run else run_batch(model, one))[:, :-1].flatten(0, 1)[predicted]
+            hidden = run_batch(model, one)[:, :-1].flatten(0, 1)[predicted]
             targets = one.input_ids[:, 1:].flatten()[predicted]
             loss = head.nll(hidden, targets).cpu().numpy().astype(np.float64)
             of_line = lines.of_token[source]

@@ -1,23 +1,26 @@
-"""What is added up of the activations that pass a site: in one pass by loops in C where that can be (`lape.recording.fused`), else by torch."""
+"""Adds up the activations that pass a site, block by block, with torch alone.
+
+What costs time is reading and writing memory, not arithmetic. So a block is copied once, into a buffer that stays in the cores' caches and that all
+blocks of a forward share, and all later steps work on that buffer in place. It holds strips of columns one after the other, which torch shares out
+among threads: a thread then finds what it wrote itself.
+"""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 from torch import Tensor
 
 from lape.data.corpus import FOLDS
 from lape.model.numerics import summed_in
-from lape.recording.fused import Fused, compiled
 from lape.values.histogram import BINS, bins_of
 
-_log = logging.getLogger("lape")
-_NEAR = 1e-5
-"""How far sums of a few hundred numbers, in float32 within blocks, may lie from the definition's, as a share."""
+_GROUP = 8
+"""Blocks whose squares are added up in the blocks' own number format; beyond, everything is added in float64."""
+_STRIPS, _WIDE = 4, 1024
+"""Strips of columns that a CPU's block is cut into, where activations have at least so many columns."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +34,16 @@ class Block:
     member: Tensor
     """(folds, tokens) float32: 1 in the fold that a token counts in."""
 
-    def of(self, a: Tensor) -> Tensor:
-        """A copy of these tokens' values (tokens, width) in the format that sums are made in, 0 where a token does not count."""
+    def copy_values(self, a: Tensor) -> Tensor:
+        """Copy these tokens' values (tokens, width) in the dtype that sums are made in, 0 where a token does not count."""
         x = a[self.start : self.stop].to(summed_in(a), copy=True)
         return x if self.uncounted is None else x.index_fill_(0, self.uncounted, 0)
+
+    def copy_into(self, buffer: Tensor, a: Tensor) -> Tensor:
+        """The same values in the first rows of a buffer (strips, tokens, columns): (strips, tokens of the block, columns)."""
+        x = buffer[:, : self.stop - self.start]
+        x.copy_(a[self.start : self.stop].view(x.shape[1], x.shape[0], x.shape[2]).transpose(0, 1))
+        return x if self.uncounted is None else x.index_fill_(1, self.uncounted, 0)
 
 
 class Folds:
@@ -45,6 +54,7 @@ class Folds:
         self._fold = fold.to(torch.int8)
         self._on = {fold.device: self._fold}
         self._blocks: dict[tuple[torch.device, int], list[Block]] = {}
+        self._buffers: dict[tuple[torch.device, torch.dtype, int], tuple[Tensor, Tensor]] = {}
 
     def on(self, device: torch.device) -> Tensor:
         """(tokens,) int8."""
@@ -68,18 +78,35 @@ class Folds:
             self._blocks[key] = list(_blocks(self._fold, longest, device))
         return self._blocks[key]
 
+    def groups(self, device: torch.device, width: int) -> Iterator[list[Block]]:
+        """The same blocks, `_GROUP` at a time."""
+        blocks = self.blocks(device, width)
+        return (blocks[at : at + _GROUP] for at in range(0, len(blocks), _GROUP))
+
+    def buffers(self, a: Tensor) -> tuple[Tensor, Tensor]:
+        """Two buffers for blocks of such activations, (strips, tokens, columns) in the dtype that sums are made in, shared by all sites of a
+        forward.
+        """
+        width, dtype = a.shape[1], summed_in(a)
+        key = (a.device, dtype, width)
+        if key not in self._buffers:
+            strips = _STRIPS if a.device.type == "cpu" and width >= _WIDE and width % _STRIPS == 0 else 1
+            shape = strips, min(tokens_at_once(a.device, width), len(self._fold)), width // strips
+            self._buffers[key] = (a.new_empty(shape, dtype=dtype), a.new_empty(shape, dtype=dtype))
+        return self._buffers[key]
+
 
 def _blocks(fold: Tensor, longest: int, device: torch.device) -> Iterator[Block]:
-    every = torch.arange(FOLDS, dtype=torch.int8, device=fold.device)
+    numbers = torch.arange(FOLDS, dtype=torch.int8, device=fold.device)
     for start in range(0, len(fold), longest):
         part = fold[start : start + longest]
         uncounted = torch.nonzero(part < 0)[:, 0]
-        member = (part == every[:, None]).float().to(device)
+        member = (part == numbers[:, None]).float().to(device)
         yield Block(start, start + len(part), uncounted.to(device) if len(uncounted) else None, member)
 
 
 def tokens_at_once(device: torch.device, width: int) -> int:
-    """Tokens of so many numbers each that are worked on at once: on a CPU few enough to stay in its cache."""
+    """Tokens of so many numbers each that are worked on at once: on a CPU few enough that two buffers stay in its cores' caches."""
     return max(16, 2**18 // width) if device.type == "cpu" else 2**13
 
 
@@ -87,34 +114,47 @@ def count(a: Tensor, folds: Folds, sums: Tensor, fires: Tensor) -> None:
     """Add activations (tokens, width): to (3, width) float64, their sums, those of their squares and of their positive parts; and to
     (folds, width) int64, how many are above 0.
     """
-    if (fused := _fused_on(a.device)) is not None:
-        fused.count(a, folds.on(a.device), sums, fires)
-    else:
-        _count(a, folds, sums, fires)
-
-
-def _count(a: Tensor, folds: Folds, sums: Tensor, fires: Tensor) -> None:
-    for block in folds.blocks(a.device, a.shape[1]):
-        x = block.of(a)
-        positive = x.clamp_min(0)
-        sums[0] += x.sum(0).to(sums.device)
-        sums[2] += positive.sum(0).to(sums.device)
-        sums[1] += x.square_().sum(0).to(sums.device)
-        fired = positive.sign_()  # 1 where the activation is above 0
-        fires += (block.member.to(x.dtype) @ fired).to(fires.device).long()
+    for blocks in folds.groups(a.device, a.shape[1]):
+        buffer, squares = folds.buffers(a)
+        strips, _, columns = buffer.shape
+        totals = buffer.new_empty(2, len(blocks), strips, columns)
+        fired = buffer.new_zeros(strips, FOLDS, columns)
+        for number, block in enumerate(blocks):
+            x = block.copy_into(buffer, a)
+            torch.sum(x, 1, out=totals[0, number])
+            _add_squares(x, squares, first=number == 0)
+            torch.sum(x.clamp_min_(0), 1, out=totals[1, number])
+            fired.baddbmm_(block.member.to(x.dtype).expand(strips, -1, -1), x.gt_(0))  # sums of ones are exact
+        sums[::2] += totals.to(sums.device).sum(1, dtype=sums.dtype).flatten(1)
+        sums[1] += _add_rows(squares, blocks[0]).to(sums.device)
+        fires += fired.transpose(0, 1).flatten(1).to(fires.device).long()
 
 
 def moments(a: Tensor, folds: Folds, sums: Tensor) -> None:
     """Add values (tokens, width) to (2, width) float64: their sums and those of their squares."""
-    if (fused := _fused_on(a.device)) is not None:
-        fused.moments(a, folds.on(a.device), sums)
+    for blocks in folds.groups(a.device, a.shape[1]):
+        buffer, squares = folds.buffers(a)
+        totals = buffer.new_empty(len(blocks), buffer.shape[0], buffer.shape[2])
+        for number, block in enumerate(blocks):
+            x = block.copy_into(buffer, a)
+            torch.sum(x, 1, out=totals[number])
+            _add_squares(x, squares, first=number == 0)
+        sums[0] += totals.to(sums.device).sum(0, dtype=sums.dtype).flatten()
+        sums[1] += _add_rows(squares, blocks[0]).to(sums.device)
+
+
+def _add_squares(x: Tensor, squares: Tensor, *, first: bool) -> None:
+    """Add x² of a block to the same rows of `squares`; of the first block of a group, which is the longest, write it there."""
+    rows = squares[:, : x.shape[1]]
+    if first:
+        torch.mul(x, x, out=rows)
     else:
-        _moments(a, folds, sums)
+        rows.addcmul_(x, x)
 
 
-def _moments(a: Tensor, folds: Folds, sums: Tensor) -> None:
-    for block in folds.blocks(a.device, a.shape[1]):
-        sums += moments_of(block.of(a)).to(sums.device)
+def _add_rows(squares: Tensor, longest: Block) -> Tensor:
+    """(width,): the sums of the rows that a group's blocks were added to."""
+    return squares[:, : longest.stop - longest.start].sum(1).flatten()
 
 
 def moments_of(x: Tensor) -> Tensor:
@@ -124,13 +164,6 @@ def moments_of(x: Tensor) -> Tensor:
 
 def bin(a: Tensor, folds: Folds, counts: Tensor) -> None:
     """Add activations (tokens, width) to (width, bins) int64: how many lie in each bin of `lape.values.histogram`."""
-    if (fused := _fused_on(a.device)) is not None:
-        fused.bin(a, folds.on(a.device), counts)
-    else:
-        _bin(a, folds, counts)
-
-
-def _bin(a: Tensor, folds: Folds, counts: Tensor) -> None:
     width = a.shape[1]
     counted = torch.nonzero(folds.on(a.device) >= 0)[:, 0]
     bins = torch.empty(len(counted), width, dtype=torch.int32, device=a.device)
@@ -139,68 +172,3 @@ def _bin(a: Tensor, folds: Folds, counts: Tensor) -> None:
     for at in range(0, len(counted), step):
         torch.add(bins_of(a[counted[at : at + step]].float()), first, out=bins[at : at + step])
     counts += torch.bincount(bins.flatten(), minlength=width * BINS).view(width, BINS)
-
-
-def summed_by(device: torch.device) -> str:
-    """What adds up what a device computes, outside of compiled graphs: loops in C, or torch."""
-    return "torch" if _fused_on(device) is None else "loops in C"
-
-
-def _fused_on(device: torch.device) -> Fused | None:
-    return fused() if device.type == "cpu" else None
-
-
-@cache
-def fused() -> Fused | None:
-    """The loops in C, proven; None where there is no compiler. Where one fails, or what it makes counts otherwise, a line in the log says so."""
-    try:
-        made = compiled()
-    except FileNotFoundError:
-        return None
-    except Exception as error:  # whatever a compiler and a loader do
-        said = getattr(error, "stderr", None) or str(error).encode()
-        _log.warning(
-            "Sums are made by torch, since the loops in C cannot be compiled: %s",
-            said.decode(errors="replace").strip().split("\n")[0],
-        )
-        return None
-    if (wrong := _differs(made)) is not None:
-        _log.warning("Sums are made by torch, since those of the loops in C differ: %s", wrong)
-        return None
-    return made
-
-
-def _differs(made: Fused) -> str | None:
-    """What the loops add up otherwise than torch does, of a few numbers of each format; None where all is equal but for rounding."""
-    generator = torch.Generator().manual_seed(0)
-    exact = torch.randn(300, 550, generator=generator, dtype=torch.float64)
-    exact[torch.rand(exact.shape, generator=generator) < 0.1] = 0
-    folds = Folds(torch.randint(-1, FOLDS, (300,), generator=generator).sort().values.roll(50))
-    fold = folds.on(exact.device)
-    for dtype in (torch.bfloat16, torch.float32, torch.float64):
-        a, width = exact.to(dtype), exact.shape[1]
-        found, expected = (
-            (
-                torch.zeros(3, width, dtype=torch.float64),
-                torch.zeros(FOLDS, width, dtype=torch.int64),
-                torch.zeros(2, width, dtype=torch.float64),
-                torch.zeros(width, BINS, dtype=torch.int64),
-            )
-            for _ in range(2)
-        )
-        made.count(a, fold, found[0], found[1])
-        made.moments(a, fold, found[2])
-        made.bin(a, fold, found[3])
-        _count(a, folds, expected[0], expected[1])
-        _moments(a, folds, expected[2])
-        _bin(a, folds, expected[3])
-        scale = a.double().square().sum(0).clamp_min(1)
-        for ours, theirs in zip(found, expected, strict=True):
-            same = (
-                torch.equal(ours, theirs)
-                if ours.dtype == torch.int64
-                else bool(((ours - theirs).abs() <= _NEAR * scale).all())
-            )
-            if not same:
-                return f"in {dtype}"
-    return None

@@ -94,12 +94,7 @@ class Recorder:
         return torch.where(dense, self.tokens[:, None], self._routed)
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Go on from what `state` gave; from an empty one, begin at nothing. Every tensor stays in its place."""
-        self._forwards = 0
-        for one in (self.tokens, self._routed, self._calls, *self._fires, *self._sums):
-            one.zero_()
-        if not state:
-            return
+        """Go on from what `state` gave."""
         self.tokens.copy_(state["tokens"])
         self._routed.copy_(state["routed"])
         for stretch, fires, sums in zip(self.found.space, self._fires, self._sums, strict=True):

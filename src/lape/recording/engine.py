@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -20,8 +20,6 @@ RECORDED = "a recorded language"
 """What the file of a language that is done says it is."""
 GROUPS = "groups"
 """The folder, in a run's, of what an engine counted group by group."""
-CHOICE = "graph.checkpoint"
-"""The file of a half-full folder that says whether it is recorded in one graph: what goes on is counted as what was."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +40,6 @@ class RecordOptions(TextOptions):
     """Record also these, by name, with commas between: quantities that have no option of their own."""
     until: float | None = None
     """Stop recording, all languages together, once the sets found in two halves of the text have this median Jaccard in each, such as 0.85."""
-    compile: Literal["auto", "on", "off"] = "auto"
-    """Count inside the graph that torch.compile makes: where there is so much text that it pays, on, or off."""
     shard: str | None = None
     """Record only a part of the batches of every language, such as 3/16, the third of sixteen; lape merge adds them up."""
     checkpoint_seconds: float = 60.0
@@ -112,8 +108,4 @@ class Engine(Protocol):
 
     def rest(self, _corpus: Corpus, /) -> dict[str, Tensor]:
         """What `LanguageStats` keeps that is not counted batch by batch. Default: nothing, where what would be kept is refused."""
-        return {}
-
-    def how(self) -> dict[str, Any]:
-        """What `run.json` says of how it was counted, beside what counts: which ways of computing the same. Default: nothing."""
         return {}

@@ -28,13 +28,10 @@ class Reader:
         found: Sites,
         options: RecordOptions,
         corpus: Corpus | None,
-        recorder: Recorder | None = None,
-        graph: tuple[int, int] | None = None,
     ) -> None:
-        """`recorder`, `graph`: of batches that all have one shape, (rows, tokens), what counts in a graph."""
         self._model = model
-        self._recorder = recorder or Recorder(model, found)
-        setting = Setting(model, found, options, corpus, graph)
+        self._recorder = Recorder(model, found)
+        setting = Setting(model, found, options, corpus)
         self._watchers = [one.watch(setting) for one in asked(options) if one.watch is not None]
 
     @property
@@ -58,9 +55,6 @@ class Reader:
         self._recorder.count(one.fold)
         for watcher in self._watchers:
             watcher.count(one)
-        self._forward(one)
-
-    def _forward(self, one: Batch) -> None:
         run_batch(self._model, one)
 
     def state(self) -> dict[str, Tensor]:
@@ -69,7 +63,7 @@ class Reader:
         return state | {name: tensor for one in self._watchers for name, tensor in one.state().items()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Go on from what `state` gave; in a graph, from an empty one, begin at nothing."""
+        """Go on from what `state` gave."""
         self._recorder.restore(state)
         for one in self._watchers:
             one.restore(state)

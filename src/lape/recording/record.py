@@ -46,7 +46,6 @@ def record(
     histogram: bool = False,
     also: str | None = None,
     until: float | None = None,
-    compile: Literal["auto", "on", "off"] = "auto",
     shard: str | None = None,
     checkpoint_seconds: float = 60.0,
     tuned: Tuned | None = None,

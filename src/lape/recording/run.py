@@ -19,7 +19,7 @@ from lape.data.windows import batches
 from lape.detect.stability import doubling, steadiness
 from lape.errors import FileError, TextError
 from lape.progress import Progress
-from lape.recording.engine import CHOICE, GROUPS, RECORDED, Engine, RecordOptions, Work, part_of
+from lape.recording.engine import GROUPS, RECORDED, Engine, RecordOptions, Work, part_of
 from lape.recording.observers import quantities
 from lape.recording.partials import keep, kept
 from lape.store import files
@@ -56,14 +56,14 @@ def recorded(
         stats = run.run(sources)
         if out is None:
             return stats
-        return _finish(stats, folder, Path(out), sources, {**counting.how(), **(about or {})})
+        return _finish(stats, folder, Path(out), sources, about or {})
 
 
 def _finish(
-    stats: ActivationStats, folder: Path, out: Path, sources: dict[str, Source], how: dict[str, Any]
+    stats: ActivationStats, folder: Path, out: Path, sources: dict[str, Source], about: Mapping[str, Any]
 ) -> ActivationStats:
     stats.save(folder / "stats.safetensors", overwrite=True)
-    files.write_json(folder / "run.json", {"verb": "record", "texts": listed(sources), **stats.manifest, **how})
+    files.write_json(folder / "run.json", {"verb": "record", "texts": listed(sources), **stats.manifest, **about})
     kept = {"stats.safetensors", "run.json"}
     for leftover in sorted(
         folder.iterdir(), key=lambda path: path.name == files.STATE
@@ -192,7 +192,7 @@ class _Run:
 
     def _begun(self) -> bool:
         """Whether the folder holds anything worth going on from."""
-        return any(path.name not in (files.STATE, CHOICE) for path in self._stopped())
+        return any(path.name != files.STATE for path in self._stopped())
 
     def _stopped(self) -> list[Path]:
         """What a run that was stopped left in the folder."""

@@ -14,16 +14,15 @@ from torch import nn
 
 from lape.data.corpus import TextOptions
 from lape.data.texts import Texts
-from lape.measure.ablation import GRAPH, Ablations, PlannedRuns, depends_on, refuse_recorded, unreported
+from lape.measure.ablation import Ablations, PlannedRuns, depends_on, refuse_recorded, unreported
 from lape.measure.bootstrap import Resamples
 from lape.measure.changes import resampled_ends
-from lape.measure.controlled import control_passes, lines_of, ratio_to_mean, sets_and_controls, unedited_lines
+from lape.measure.controlled import lines_of, ratio_to_mean, sets_and_controls, unedited_lines
 from lape.measure.controls import MATCHED, RANDOM, kinds_of
 from lape.model.identity import check_made_with, describe
 from lape.options import Tokens, check_choices, given, not_negative, positive
 from lape.progress import Progress, each, shown
 from lape.store import files
-from lape.store.cells import Cells
 from lape.values.neurons import LanguageNeurons
 
 if TYPE_CHECKING:
@@ -56,8 +55,6 @@ class PerplexityOptions(TextOptions):
     """Seed of the control draws and the bootstrap."""
     allow_recorded: bool = False
     """Evaluate even text that the neurons were found on."""
-    compile: Literal["auto", "on", "off"] = "auto"
-    """Run all passes in one graph that torch.compile makes: where there are so many tokens that it pays, on, or off."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -86,7 +83,6 @@ def perplexity(
     resamples: int = 2000,
     seed: int = 0,
     allow_recorded: bool = False,
-    compile: Literal["auto", "on", "off"] = "auto",
     progress: Progress = shown,
 ) -> pl.DataFrame:
     """The change of loss with each language's neurons off (zero ablation), on text of each language: a row for each pair of languages.
@@ -151,14 +147,7 @@ def line_losses(
     if folder is not None:
         described = described or describe(model, tokenizer)
         files.same_run(folder, depends_on(described, neurons, work.corpora, options))
-    work.compile(options.compile, _planned_tokens(work, neurons, options))
     return losses(work, neurons, options, progress, planned)
-
-
-def how_run(folder: Path | None) -> dict[str, Any]:
-    """Of the passes that `line_losses` keeps in a folder: whether they ran in one graph, and why."""
-    choice = Cells(folder).kept_record(GRAPH)
-    return {} if choice is None else {"compiled": choice}
 
 
 def losses(
@@ -179,19 +168,6 @@ def losses(
         for condition, language in each(runs, "switching neurons off", progress)
     ]
     return pl.concat([*unedited_lines(work), *frames])
-
-
-def _planned_tokens(work: Ablations, neurons: LanguageNeurons, options: PerplexityOptions) -> int:
-    """Of all passes together, whether they are known already or not."""
-    own = {language for language, found in neurons.items() if len(found)}
-    passes = {}
-    for language in work.corpora:
-        others = len((own & set(work.corpora)) - {language})  # whose controls are run on this language too
-        here, elsewhere = control_passes(
-            options.controls, draws=options.draws, elsewhere=options.elsewhere, others=others
-        )
-        passes[language] = 1 + len(own) + here * (language in own) + elsewhere
-    return sum(len(corpus.tokens) * passes[language] for language, corpus in work.corpora.items())
 
 
 def summary(lines: pl.DataFrame, neurons: LanguageNeurons, options: PerplexityOptions) -> pl.DataFrame:

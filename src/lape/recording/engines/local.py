@@ -11,22 +11,15 @@ from torch import Tensor
 
 from lape.data.corpus import Corpus
 from lape.data.windows import batch
-from lape.errors import FileError
-from lape.model.body import device_of
-from lape.model.compiled import Choice
 from lape.model.find import find
 from lape.model.identity import describe
 from lape.progress import Progress
-from lape.recording.adding import summed_by
-from lape.recording.engine import CHOICE, Engine, RecordOptions, Work, check_texts
-from lape.recording.engines.compiled import Readers
+from lape.recording.engine import Engine, RecordOptions, Work, check_texts
 from lape.recording.observers import asked as observed
 from lape.recording.observers.observer import Setting
 from lape.recording.partials import keep, kept
 from lape.recording.reader import Reader
 from lape.recording.weight_change import compared
-from lape.store.documents import Whole, read_json
-from lape.store.files import dropped, write_json
 
 _KIND = "a checkpoint"
 
@@ -58,49 +51,15 @@ class Local(Engine):
         if tuned:
             self.manifest["tuned"] = {language: one.checkpoint for language, one in self._moved.items()}
         self.about = {"tuned": self.manifest.get("tuned")}
-        self._readers = Readers(model, self.found, options, Choice(False, "nothing was recorded"))
 
     def begin(self, every: Mapping[str, Work]) -> None:
-        """Refuse rows and ids that the model has no place for, and settle whether to compile, unless a run that was stopped had."""
+        """Refuse rows and ids that the model has no place for."""
         check_texts(self.model, self.options, every)
-        kept = self._kept_choice()
-        if kept is None:
-            self._readers.choose(every)
-            self._keep_choice()
-        else:
-            self._readers.choice = kept
-
-    @property
-    def choice(self) -> Choice:
-        """Whether what was counted was counted in one graph."""
-        return self._readers.choice
-
-    def how(self) -> dict[str, Any]:
-        """Whether in one graph, and what made the sums."""
-        return {"compiled": self.choice.to_json(), "sums": summed_by(device_of(self.model))}
-
-    def _kept_choice(self) -> Choice | None:
-        path = self.folder / CHOICE
-        if not self.resumable or not path.exists():
-            return None
-        try:
-            return Choice(**read_json(path, Whole({"graph": bool, "why": str})))
-        except FileError as error:
-            dropped(path, error)
-            return None
-
-    def _keep_choice(self) -> None:
-        if self.resumable:
-            write_json(self.folder / CHOICE, self.choice.to_json())
 
     def count(self, work: Work) -> dict[str, Tensor]:
         """Counts and sums of some batches, from where a checkpoint says that it was stopped."""
         corpus, options = work.corpus, self.options
-        first = batch(corpus, work.batches[0]) if work.batches else None
-        before = self.choice
-        reader = self._readers.reader(corpus, first)
-        if self.choice != before:
-            self._keep_choice()
+        reader = Reader(self.model, self.found, options, corpus)
         start = self._restore(work, reader)
         saved = time.monotonic()
         with reader.attached():

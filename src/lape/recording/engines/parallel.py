@@ -18,7 +18,6 @@ from torch.distributed.tensor import DTensor
 from lape.data.windows import batch
 from lape.errors import LapeError, ModelError
 from lape.model.body import evaluating, hidden_states, is_shared_out, text_config, tiny_ids
-from lape.model.compiled import Choice
 from lape.model.find import find
 from lape.model.hooks import Rows, at_product, watching
 from lape.model.identity import describe
@@ -26,7 +25,6 @@ from lape.model.site import Branch, Site, Sites, space_of
 from lape.model.skeleton import skeleton_of
 from lape.progress import Progress
 from lape.recording.engine import RECORDED, Engine, RecordOptions, Work, check_texts
-from lape.recording.engines.compiled import Readers
 from lape.recording.observers import quantities
 from lape.recording.partials import kept
 from lape.recording.reader import Reader
@@ -52,8 +50,6 @@ class Parallel(Engine):
     def begin(self, every: Mapping[str, Work]) -> None:
         """Refuse what does not fit the model; hear from the first process what a stopped run had finished."""
         check_texts(self.model, self.options, every)
-        never = Readers(self.model, self._found, self.options, Choice(False, "several processes hold the model"))
-        never.choose(every)  # says so where it is asked for
         for language, work in every.items():
             found = _told(partial(self._finished, work))
             if found is not None:

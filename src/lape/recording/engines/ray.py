@@ -25,7 +25,6 @@ from lape.data.windows import Batch, batch
 from lape.errors import FileError, LapeError, MismatchError, OptionError
 from lape.extras import need
 from lape.model.body import check_fits
-from lape.model.compiled import Choice
 from lape.model.find import find
 from lape.model.identity import checksum, describe
 from lape.model.load import ModelOptions, load, load_tokenizer
@@ -33,7 +32,7 @@ from lape.options import Tokens, check_choices, given, positive
 from lape.progress import Progress, shown
 from lape.recording import observers
 from lape.recording.engine import GROUPS, Engine, RecordOptions, Work
-from lape.recording.engines.compiled import Readers
+from lape.recording.reader import Reader
 from lape.recording.run import checked_texts, recorded
 from lape.store import files, tensors
 from lape.values.space import NeuronSpace
@@ -92,7 +91,6 @@ def record(
     histogram: bool = False,
     also: str | None = None,
     until: float | None = None,
-    compile: Literal["auto", "on", "off"] = "auto",
     shard: str | None = None,
     checkpoint_seconds: float = 60.0,
     loading: ModelOptions | None = None,
@@ -215,7 +213,6 @@ class OnRay(Engine):
             "model": self.manifest["model"],
             "format": FORMAT,
             "observers": [one.name for one in observers.asked(self.options)],
-            "compile": self.options.compile == "on",
         }
         digest = hashlib.sha256(json.dumps(rules, sort_keys=True).encode())
         for name in sorted(rows):
@@ -285,10 +282,7 @@ class Counter:
                     f"A worker's {name} has checksum {here[:12]}…, but the run began with {expected[:12]}…. "
                     "Put the same weights on every machine, then give the same command again."
                 )
-            found = find(self._model)
-            self._readers = Readers(self._model, found, options, Choice(False, "a worker cannot tell whether it pays"))
-            if options.compile == "on":
-                self._readers.choose({})
+            self._found = find(self._model)
         except LapeError as error:  # told when asked to count: a worker that fails here is started again and again
             self._failed = error
 
@@ -307,7 +301,7 @@ class Counter:
         held = unpacked(bytes(rows))
         todo = [_batch(held, number) for number in range(sum(name.endswith("ids") for name in held))]
         check_fits(self._model, self._options.row_tokens, max(int(one.input_ids.max()) for one in todo))
-        reader = self._readers.reader(None, todo[0])
+        reader = Reader(self._model, self._found, self._options, None)
         with reader.attached():
             for one in todo:
                 reader.read(one)

@@ -37,5 +37,5 @@ OBSERVER = Observer(
     option="attribution",
     after=_attributed,
     check=check_gradients,
-    refused=unless("graph", "ray", "parallel"),
+    refused=unless("ray", "parallel"),
 )

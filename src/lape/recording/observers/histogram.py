@@ -10,7 +10,7 @@ from torch import Tensor
 from lape.data.windows import Batch
 from lape.model.hooks import Rows, watching
 from lape.recording.adding import Folds, bin
-from lape.recording.observers.observer import Observer, Setting, Watcher, unless
+from lape.recording.observers.observer import Observer, Setting, Watcher
 from lape.values.histogram import BINS
 from lape.values.quantity import Quantity
 
@@ -51,5 +51,4 @@ OBSERVER = Observer(
     (Quantity("histogram", ("neurons", "bins"), torch.int64),),
     option="histogram",
     watch=HistogramRecorder,
-    refused=unless("graph"),
 )

@@ -20,8 +20,8 @@ from lape.progress import Progress, shown
 from lape.recording.engine import RecordOptions
 from lape.values.quantity import Quantity
 
-Way: TypeAlias = Literal["shards", "graph", "ray", "parallel"]
-"""How a recording can be run: in shards; inside the graph that torch.compile makes; by Ray's workers; shared out by tensor parallelism."""
+Way: TypeAlias = Literal["shards", "ray", "parallel"]
+"""How a recording can be run: in shards; by Ray's workers; shared out by tensor parallelism."""
 ALSO = "also"
 """The option that names observers without an option of their own."""
 
@@ -48,8 +48,6 @@ class Setting:
     options: RecordOptions
     corpus: Corpus | None = None
     """The language's text; None where whoever runs the batches has only these."""
-    graph: tuple[int, int] | None = None
-    """(rows, tokens) of every batch, where a graph is made that counts: tensors must stay in their place and work be the same for all."""
     progress: Progress = shown
     tuned: Mapping[str, Any] = field(default_factory=dict)
     """Language -> how far tuning moved the neurons' weights (`lape.recording.weight_change`)."""
@@ -87,7 +85,7 @@ class Watcher(Protocol):
         return self.result()
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Go on from what `state` gave; where a graph is made, an empty one is a new beginning."""
+        """Go on from what `state` gave."""
 
     def result(self) -> dict[str, Tensor]:
         """What `LanguageStats` keeps."""
@@ -118,7 +116,7 @@ class Observer:
     option: str | None = ALSO
     """The field of `RecordOptions` (or `tuned`) that asks for it; `also`: its name stands in that one; None: nothing need ask for it."""
     watch: Callable[[Setting], Watcher] | None = None
-    """Counts batch by batch; made anew for every language, but for once where a graph is made."""
+    """Counts batch by batch; made anew for every language."""
     after: Callable[[Setting], dict[str, Tensor]] | None = None
     """Gives its tensors once a language's batches are counted; in one process that holds the model."""
     check: Callable[[nn.Module], None] | None = None
@@ -145,7 +143,6 @@ def named(options: RecordOptions) -> list[str]:
 
 SAID: dict[Way, str] = {
     "shards": "cannot be recorded in shards. Leave it out, or leave out shard.",
-    "graph": "is recorded too",
     "ray": "is for one process. Leave it out, or leave out engine ray.",
     "parallel": "needs a model that one process holds. Leave it out.",
 }

@@ -14,7 +14,7 @@ from lape.model.body import blocks, text_config
 from lape.model.hooks import hooked
 from lape.model.numerics import summed_in
 from lape.model.scope import Put
-from lape.recording.observers.observer import Observer, Setting, Watcher, unless
+from lape.recording.observers.observer import Observer, Setting, Watcher
 from lape.values.quantity import Quantity
 
 
@@ -65,5 +65,4 @@ OBSERVER = Observer(
     (Quantity("residual", ("layers", "width")),),
     option="residual",
     watch=ResidualRecorder,
-    refused=unless("graph"),
 )

@@ -104,7 +104,7 @@ OBSERVER = Observer(
     option="per_text",
     watch=TextRecorder,
     refused={
-        **unless("graph", "ray"),
+        **unless("ray"),
         "shards": "cannot be recorded in shards, which cut texts. Leave it out, or leave out shard.",
     },
 )
