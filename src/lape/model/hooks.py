@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -36,29 +35,6 @@ At: TypeAlias = Callable[[nn.Module, Site, Callback], list[Handle]]
 """Calls back at every forward with what passes a point of a site: `change`, `at_gate`, `at_product` or `at_output`."""
 
 
-def reset_compile_cache() -> None:
-    """Drop what torch has compiled: compiled code does not notice hooks that come and go."""
-    if "torch._dynamo" in sys.modules:
-        torch.compiler.reset()
-
-
-@contextmanager
-def held(handles: Sequence[Handle], *, isolated: bool = False, in_graph: bool = False) -> Iterator[None]:
-    """Context manager in which hooks act; a compiled graph from before does not notice them.
-
-    `in_graph`: they become a part of a graph that is compiled meanwhile, which whoever compiles it runs alone.
-    """
-    scope = Scope(isolated=isolated, in_graph=in_graph)
-    try:
-        for handle in handles:
-            handle.begin(scope)
-        with scope:
-            yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
 @contextmanager
 def hooked(model: nn.Module, handles: Sequence[Handle], *, isolated: bool = False) -> Iterator[None]:
     """Context manager in which hooks in a model act, whether or not it is compiled: what holds them runs uncompiled meanwhile.
@@ -67,8 +43,16 @@ def hooked(model: nn.Module, handles: Sequence[Handle], *, isolated: bool = Fals
     """
     owners = {handle.owner for handle in handles if isinstance(handle, Put)}
     modules = {owner.module if isinstance(owner, Runner) else owner for owner in owners}
-    with standing_in(model, modules), held(handles, isolated=isolated):
-        yield
+    scope = Scope(isolated=isolated)
+    with standing_in(model, modules):
+        try:
+            for handle in handles:
+                handle.begin(scope)
+            with scope:
+                yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
 
 def _part(out: Tensor, branch: Branch, width: int) -> Tensor:

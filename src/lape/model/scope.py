@@ -27,9 +27,8 @@ class Scope:
     Contexts are those of `contextvars`: tasks inherit them, a thread is given one by `contextvars.copy_context().run`.
     """
 
-    def __init__(self, *, isolated: bool = False, in_graph: bool = False) -> None:
-        """`in_graph`: its hooks become a part of graphs that are compiled meanwhile, which whoever compiles them runs alone."""
-        self._isolated, self._open, self.in_graph = isolated, False, in_graph
+    def __init__(self, *, isolated: bool = False) -> None:
+        self._isolated, self._open = isolated, False
 
     def __enter__(self) -> Scope:
         self._open = True
@@ -97,12 +96,11 @@ class Put(Uncopied):
         """Whose `register` it is: a module, or an expert's runner."""
         self._handle: Any = None
         self._scope: Scope | None = None
-        self._in_graph = False
         self._act_outside = _act_outside()
 
     def begin(self, scope: Scope) -> None:
         """Register it."""
-        self._scope, self._in_graph = scope, scope.in_graph
+        self._scope = scope
         self._handle = self._register(self, **self._how)
 
     def remove(self) -> None:
@@ -117,7 +115,7 @@ class Put(Uncopied):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the hook returns, or None, which leaves what passes."""
-        return self._hook(*args, **kwargs) if self._in_graph else self._act_outside(self, args, kwargs)
+        return self._act_outside(self, args, kwargs)
 
 
 def _act(put: Put, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
