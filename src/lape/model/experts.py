@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lape.errors import certain
 from lape.model.scope import eagerly
 
 Point: TypeAlias = Literal["gate", "activation", "product", "output"]
@@ -130,10 +129,10 @@ class Product:
         """(n, width) what the activation is multiplied by; None in plain experts."""
         if self._layout.activation != "_apply_gate":
             return self._up
-        given = certain(self._up)  # only gated experts have such a method
-        up = given.float() if given.dtype in (torch.bfloat16, torch.float16) else given
+        assert self._up is not None  # only gated experts have such a method
+        up = self._up.float() if self._up.dtype in (torch.bfloat16, torch.float16) else self._up
         one = torch.ones_like(up)
-        return (self._applied(one, up) / activation_of(self._module, self._layout, one)).to(given.dtype)
+        return (self._applied(one, up) / activation_of(self._module, self._layout, one)).to(self._up.dtype)
 
     def _applied(self, gate: Tensor, up: Tensor) -> Tensor:
         result: Tensor = self._module._apply_gate(self._layout.join(gate, up))
@@ -186,7 +185,8 @@ class Runner:
 
     def attach(self, point: Point, expert: int, callback: Callback) -> Attached:
         """Call back at every forward, with no rows where no token reached the expert; in order of attaching."""
-        module = certain(self._module())
+        module = self._module()
+        assert module is not None
         with self._lock:
             if not any(self._callbacks.values()):
                 self._before = module.__dict__.get("forward")
@@ -211,7 +211,8 @@ class Runner:
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         """What the module's own forward gives, up to rounding, with the callbacks' changes."""
-        module = certain(self._module())
+        module = self._module()
+        assert module is not None
         offload = getattr(module, "_hf_hook", None)  # accelerate's: brings the weights, and takes them away
         if offload is not None:
             args, kwargs = offload.pre_forward(module, *args, **kwargs)
@@ -220,7 +221,8 @@ class Runner:
 
     def run(self, given: Arguments) -> Tensor:
         """The module's output, of the shape of the hidden states."""
-        module = certain(self._module())
+        module = self._module()
+        assert module is not None
         hidden = given.hidden.reshape(-1, given.hidden.shape[-1])
         out = torch.zeros_like(hidden)
         for expert, place, token, weight in self._rows(hidden, given):

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -37,7 +37,8 @@ def heads(model: nn.Module, which: Iterable[tuple[int, int]]) -> NeuronSet:
         >>> with lape.edited(model, lape.Scale(heads(model, [(1, 0)]), 2.0)):
         ...     logits = model(**tokenizer("fr02 fr03", return_tensors="pt")).logits
     """
-    space = cast(HeadSpace, find_heads(model).space)
+    space = find_heads(model).space
+    assert isinstance(space, HeadSpace)  # `find_heads` says so
     found = [space.channels(layer, head) for layer, head in which]
     return NeuronSet(space, torch.cat(found) if found else torch.empty(0, dtype=torch.int64))
 
