@@ -313,11 +313,14 @@ def saved_model(folder: Path) -> dict[str, Path]:
 
 def recording_and_editing(folder: Path) -> Callable[[], object]:
     import matplotlib.pyplot  # noqa: F401
+    import numpy as np
+    import scipy.stats  # noqa: F401
 
     texts = saved_model(folder)
 
     def use() -> None:
         import lape
+        from lape.measure.correlation import spearman
         from lape.measure.generation import GenerationOptions, SamplingOptions, generate
 
         model, tokenizer = lape.load(folder / "model", device="cpu")
@@ -337,6 +340,9 @@ def recording_and_editing(folder: Path) -> Callable[[], object]:
             path.write_text("\n".join(f"{line} again" for line in texts[language].read_text().splitlines()))
         lape.perplexity(model, tokenizer, neurons, parallel, document="line", draws=1, resamples=20)
         neurons.save(folder / "run" / "neurons.safetensors")
+        neurons.save(folder / "sets.pth")
+        lape.LanguageNeurons.load(folder / "sets.pth", languages=list(neurons), width=128)
+        assert spearman(np.zeros(9), np.arange(9.0)) is None
         lape.export(model, [lape.Off(neurons["fr"])], folder / "adapter", format="lora")
         lape.export(model, [lape.Off(neurons["fr"])], folder / "checkpoint", format="checkpoint")
         lape.report(folder / "run")
@@ -371,7 +377,7 @@ def loading_in_8_bits(folder: Path) -> Callable[[], object]:
         import lape
 
         model, tokenizer = lape.load(folder / "model", bits=8, dtype="bfloat16", device="cpu")
-        lape.record(model, tokenizer, texts, document="line", row_tokens=64)
+        lape.record(model, tokenizer, texts, document="line", row_tokens=64, attribution=100)
 
     return use
 
