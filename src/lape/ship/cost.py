@@ -40,7 +40,6 @@ def cost(
     rows = []
     corpora = prepare_all(texts, tokenizer, options, lines=True)
     for language, corpus in each(list(corpora.items()), "cost on text", progress):
-        assert corpus.lines is not None  # prepared with lines
         before = line_loss(model, head, corpus, options)
         with served(model, parts):
             after = line_loss(model, head, corpus, options)

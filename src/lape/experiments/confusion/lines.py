@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from lape.data.languages import tag
 from lape.data.reading import parts
-from lape.errors import FileError, TextError
+from lape.errors import FileError, TextError, certain
 from lape.signs import replace_surrogates
 
 Row: TypeAlias = Mapping[str, Any]
@@ -170,8 +170,7 @@ def _records(text: str, separator: str) -> Iterator[tuple[list[str], bool]]:
     field = re.compile(rf'(?:"((?:[^"]++|"")*+)("?)({rest})|({rest}))({separator}|\r\n|\r|\n|\Z)')
     fields, at = list[str](), 0
     while at < len(text):
-        found = field.match(text, at)
-        assert found is not None  # every alternative may be empty, and what ends it stands after it
+        found = certain(field.match(text, at))  # every alternative may be empty, and what ends it stands after it
         quoted, closing, after, plain, end = found.groups()
         fields.append(plain if quoted is None else quoted.replace('""', '"') + after)
         at = found.end()
