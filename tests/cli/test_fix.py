@@ -26,7 +26,7 @@ from support.worded import WISH_LINE, judged_by_words, prompts, wishes, wishing_
     ("words", "said"),
     [
         (["fix", "m", "--answer", "ko", "--avoid", "kor"], "Answers are wanted in ko, and to be avoided in it."),
-        (["fix", "m", "--answer", "korean"], "is not a language tag"),
+        (["fix", "m", "--answer", "korrean"], "is not a language tag"),
         (["fix", "m", "--answer", "tr"], "lape fix m --answer tr --text tr="),
         (["fix", "m", "--answer", "ko", "--minutes", "0"], "--minutes is 0.0. Expected a number above 0."),
         (["fix", "m", "--answer", "ko", "--candidates", "0"], "--candidates is 0. Expected 1 or more."),
