@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from support.fuzz import IMPOSSIBLE, KINDS, Kind, World, whole
+from lape.ship.server import Answering, ask_server
+from support.fuzz import IMPOSSIBLE, KINDS, REPLIES, Kind, World, called, whole
+from support.serving import ADAPTER, BASE, Fake, serving
 
 SEED = os.environ.get("LAPE_FUZZ_SEED") or str(random.SystemRandom().randrange(10**6))
 """Another one each time; LAPE_FUZZ_SEED repeats a run. It stands in every line that the test prints."""
@@ -73,3 +75,17 @@ def test_what_cannot_be_is_refused_in_its_own_words_whatever_its_seal_says(world
     outcome = world.run(kind.commands[-1 if name == "lape.json" else 0], path)
     assert outcome.code == 2, outcome.said
     assert re.search(words, outcome.said), outcome.said
+
+
+@pytest.mark.parametrize("reply", REPLIES)
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/chat/completions"])
+def test_whatever_a_server_sends_is_an_answer_or_a_refusal_in_one_paragraph(path: str, reply: str) -> None:
+    with serving(Fake(replies={path: REPLIES[reply]})) as fake:
+        asked = [
+            called(lambda: Answering.at(fake.url, BASE).answer([{"role": "user", "content": "Why?"}])),
+            called(lambda: ask_server(fake.url, ADAPTER, ["Why?"])),
+        ]
+    for code, words in asked:
+        assert code in (0, 2), words
+        assert "\n" not in words or code == 0
+        words.encode()

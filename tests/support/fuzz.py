@@ -755,6 +755,89 @@ IMPOSSIBLE: dict[str, dict[str, tuple[Callable[[Path], None], str]]] = {
 """Kind of file -> what it holds -> what makes it so, and the words by which it is refused."""
 
 
+# What a server may send
+
+
+def _chat(content: bytes, more: bytes = b"") -> bytes:
+    return b'{"choices": [{"message": {"role": "assistant", "content": ' + content + b"}" + more + b"}]}"
+
+
+def _framed(body: bytes) -> dict[str, bytes]:
+    """An answer as a server may put it: whole, as an error, in chunks that are broken, and with a length that is not its own."""
+    chunks = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n" % (len(body) + 5) + body
+    return {
+        "": b"HTTP/1.1 200 OK\r\n\r\n" + body,
+        "an error": b"HTTP/1.1 500 \xff\x1b[2J\r\n\r\n" + body,
+        "broken chunks": b"HTTP/1.1 200 OK\r\n" + chunks,
+        "an error in broken chunks": b"HTTP/1.1 503 Busy\r\n" + chunks,
+        "too short": b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n" + body,
+    }
+
+
+_BODIES = {
+    "nothing": b"",
+    "blank": b"  \n",
+    "no JSON": b"<html>",
+    "half of it": _chat(b'"x"')[:-9],
+    "two": _chat(b'"x"') * 2,
+    "no UTF-8": _chat(b'"\xff\xfe"'),
+    "UTF-16": _chat(b'"x"').decode().encode("utf-16"),
+    "half a character": _chat(rb'"bad \ud83d"'),
+    "half a character as bytes": _chat(b'"bad \xed\xa0\xbd"'),
+    "zeros": _chat(rb'"\u0000\u001b[2J\u202e"'),
+    "a long text": _chat(b'"' + b"x" * 10**6 + b'"'),
+    "a number": _chat(b"5"),
+    "a huge number": _chat(b"1e999"),
+    "too many digits": _chat(b"9" * 5000),
+    "no number": _chat(b"NaN"),
+    "true": _chat(b"true"),
+    "null": _chat(b"null"),
+    "an object": _chat(b'{"text": "x"}'),
+    "texts": _chat(b'["x", "y"]'),
+    "parts": _chat(b'[{"type": "text", "text": "x"}]'),
+    "parts of numbers": _chat(b'[{"type": "text", "text": 5}]'),
+    "parts of images": _chat(b'[{"type": "image_url"}]'),
+    "parts without a type": _chat(b'[{"text": "x"}]'),
+    "depth in content": _chat(b"[" * 60 + b"]" * 60),
+    "depth": DEEP.encode(),
+    "many lists": b"[" + b"[]," * 10**5 + b"[]]",
+    "thought that is a number": _chat(b'null, "reasoning_content": 5'),
+    "thought in a list": _chat(b'"x", "reasoning": [[]]'),
+    "an end that is a list": _chat(b'"x"', b', "finish_reason": [1]'),
+    "no message": b'{"choices": [{"text": 5}]}',
+    "a message that is text": b'{"choices": [{"message": "x"}]}',
+    "no choices": b'{"choices": []}',
+    "choices that are null": b'{"choices": null}',
+    "choices in an object": b'{"choices": {"0": 1}}',
+    "a list": b"[1]",
+    "a text": b'"x"',
+    "an error's words": b'{"error": {"message": {"error": ["\\ud83d"]}}}',
+    "models without names": b'{"data": [{}]}',
+    "models with numbers": b'{"data": [{"id": 5, "parent": 5, "root": [], "owned_by": {}}]}',
+    "models that are texts": b'{"data": ["x"]}',
+    "a model with half a character": rb'{"data": [{"id": "\ud83d", "owned_by": "vllm"}]}',
+    "a model twice": b'{"data": [{"id": "org/base"}, {"id": "org/base"}]}',
+}
+REPLIES = {
+    f"{body}, {how}".strip(", "): reply for body, text in _BODIES.items() for how, reply in _framed(text).items()
+}
+REPLIES |= {
+    "no HTTP": b"SSH-2.0-OpenSSH\r\n",
+    "no status": b"HTTP/1.1\r\n\r\n",
+    "a status that is text": b"HTTP/1.1 abc OK\r\n\r\n",
+    "a huge status": b"HTTP/1.1 99999 OK\r\n\r\n",
+    "a long line": b"HTTP/1.1 200 " + b"x" * 10**5,
+    "a thousand headers": b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 1000 + b"\r\n",
+    "a redirect": b"HTTP/1.1 307 X\r\nLocation: http://192.0.2.1/\xff\r\n\r\n",
+    "a redirect nowhere": b"HTTP/1.1 301 X\r\n\r\n",
+    "a length below 0": b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n{}",
+    "packed": b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n\x1f\x8b",
+    "continue": b"HTTP/1.1 100 Continue\r\n\r\n" * 50,
+    "nothing at all": b"",
+}
+"""What it is -> the bytes that a server sends in place of its answer."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a command did."""
