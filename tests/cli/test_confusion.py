@@ -72,10 +72,13 @@ def test_lines_that_cannot_be_judged_are_counted(log, tmp_path, capsys, wrong, f
     folder = tmp_path / "judged"
     assert code_of(["confusion", "--answers", str(log), "--resamples", "20", "--out", str(folder)]) == code
     said = capsys.readouterr().out
-    assert said.startswith("20 of 100 answers fail")
+    first_line, *_ = said.split("\n\n")  # wrapped at the terminal's width
+    said, first_line = (" ".join(part.split()) for part in (said, first_line))
+    assert first_line.startswith("20 of 100 answers fail")
     counted = f"{wrong} of {100 + wrong} lines could not be judged"
-    assert (counted in said.split("\n")[0]) == first
-    assert f"{counted}: {log}, line 101: it holds no answer that is text" in said
+    assert (counted in first_line) == first
+    assert "line 101: it holds no answer that is text" in said
+    assert f"{counted}: " in said
     assert ("and 1 more" in said) == (wrong == 6)
     assert read_table(folder / "unjudged_lines.parquet")["line"].to_list() == [101 + k for k in range(wrong)]
     assert len(read_table(folder / "confused_answers.parquet")) == 100

@@ -63,7 +63,7 @@ SMALL = {
     "merge": "--overwrite",
     "steer": "--from en --new-tokens 4",
     "confusion": "--new-tokens 4 --resamples 20",
-    "fix": "--limit 40 --new-tokens 3 --resamples 20 --sets difference:4 --strengths 1",
+    "fix": "--limit 40 --new-tokens 3 --sets difference:4 --strengths 1",
     "force": "--overwrite --pairs en-fr --new-tokens 4 --candidates 2 --resamples 50 --families none neurons ceiling",
     "run": "--overwrite --tokens 150 --resamples 50",
     "study": "--overwrite --quick --tokens 150 --sizes 4 --rates 0.002 --draws 1 --resamples 50 --sentences 20 --domain-tokens 300",

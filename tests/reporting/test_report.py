@@ -142,7 +142,7 @@ def test_a_study_is_shown_with_its_claims_and_its_figures():
     html = page.html(gather(STUDY))
     text = text_of(html)
     record = json.loads((STUDY / "run.json").read_text())
-    held = sum(one["verdict"] == "holds" for one in record["claims"])
+    held = sum(one["verdict"].startswith("holds") for one in record["claims"])
     said = f"Of {len(record['claims'])} claims, {held} hold here; none of those judged were confirmatory."
     assert said in text
     ran = [one for one in experiments().values() if one.study != "asked" and one.name not in record["not_run"]]
@@ -213,7 +213,7 @@ def test_what_cannot_be_reported_is_said(tmp_path, monkeypatch, run):
     with pytest.raises(FileError, match="not JSON"):
         report(broken)
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
-    with pytest.raises(OptionError, match=r"jinja2, matplotlib.*lape\[report\]"):
+    with pytest.raises(OptionError, match=r"jinja2, matplotlib.*\.\[report\]"):
         report(run)
 
 
@@ -224,7 +224,7 @@ def test_the_command_line(whole, capsys):
     assert "report.html" in capsys.readouterr().out.replace("\n", "")
     with pytest.raises(SystemExit) as stopped:
         main(["report", str(whole)])
-    assert stopped.value.code == 2
+    assert stopped.value.code == 0, "a report is made from the run alone, and made again"
 
 
 def test_a_run_without_sums_or_scores_is_shown_too(tmp_path):

@@ -45,7 +45,7 @@ SMALL = StudyOptions(
     rates=(0.002,),
     sentences=40,
     resamples=100,
-    draws=1,
+    draws=3,
     groups=8,
     necessity_tokens=150,
 )
@@ -92,7 +92,7 @@ def test_what_was_planted_is_confirmed_and_what_was_not_is_not(whole):
         "own loss alone",
         "own effect of mean ablation",
     ):
-        assert said[name] == "holds", name
+        assert said[name].startswith("holds"), name
     assert said["main language"] != "holds", "English has neurons of its own here, as many as the others"
     assert said["LAPE above variation"] == "not run"
     members = {one.claim.name: one for one in whole[1].judged}["LAPE above LAP"].members

@@ -394,7 +394,7 @@ def fixing(folder: Path) -> Callable[[], object]:
     model, tokenizer, texts, asked = planted(), planted_tokenizer(), planted_texts(0), prompts()
 
     def use() -> None:
-        few: dict[str, Any] = {"sets": ("difference:4",), "strengths": (20.0,), "new_tokens": 4, "resamples": 50}
+        few: dict[str, Any] = {"sets": ("difference:4",), "strengths": (20.0,), "new_tokens": 4}
         cure(model, tokenizer, asked, texts, to="fr", folder=folder / "fix", tokens=500, repetition_penalty=1.0, **few)
 
     return use

@@ -98,7 +98,7 @@ class Resamples:
         >>> drawn.count, drawn.sums(nats).shape  # all, 2000 resamples, 40 with one left out
         (40, (2041,))
         >>> change = drawn.ratio(nats, tokens)  # nats per token
-        >>> value, low, high = drawn.interval(change)
+        >>> value, low, high = drawn.estimate(change).interval
         >>> value, low < value < high
         (1.95, True)
         >>> list(drawn.named("own", change)), list(drawn.plain("own", change, quantiles=True))

@@ -16,7 +16,7 @@ from lape.errors import OptionError, certain
 from lape.measure.ablation import Ablations
 from lape.measure.bootstrap import Floats, Resamples, by_unit
 from lape.measure.controls import MATCHED, RANDOM, control, energy_ratio, kinds_of, seeded, unlike
-from lape.measure.intervals import MEAN, QUANTILES, Estimate, means_without, over_languages, pseudo_values, resampled
+from lape.measure.intervals import MEAN, QUANTILES, Estimate, jackknife, means_without, pseudo_values, resampled
 from lape.model.loss import Loss
 from lape.values.neurons import LanguageNeurons, NeuronSet
 
@@ -256,7 +256,7 @@ def _mean_of_pairs(drawn: Resamples, pairs: Sequence[dict[str, Any]]) -> dict[st
     left_out = [[language not in (pair["language"], pair["other"]) for pair in pairs] for language in languages]
     estimate = Estimate(float(values.mean()))
     if drawn.resamples and all(any(kept) for kept in left_out):
-        estimate = over_languages(pseudo_values(values.mean(), np.array([values[kept].mean() for kept in left_out])))
+        estimate = jackknife(values.mean(), np.array([values[kept].mean() for kept in left_out]))
     return row | estimate.plain("difference", quantiles=True)
 
 

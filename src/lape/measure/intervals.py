@@ -112,6 +112,12 @@ def over_languages(values: Floats) -> Estimate:
 
     It says what other languages might show on the same text. What the text leaves uncertain is in each language's value already. A bootstrap would not
     do: a handful of languages that agree in sign has no resample of the other sign. No interval for a single language; no value for none.
+
+    Example:
+        >>> import numpy as np
+        >>> from lape.measure.intervals import over_languages
+        >>> [round(end, 2) for end in over_languages(np.array([1.0, 2.0, 3.0])).interval]
+        [2.0, -0.48, 4.48]
     """
     if len(values) < 2:
         return Estimate(float(values[0]) if len(values) else None)
@@ -124,6 +130,11 @@ def pseudo_values(value: float, left_out: Floats) -> Floats:
     count = len(left_out)
     values: Floats = count * value - (count - 1) * left_out
     return values
+
+
+def jackknife(value: float, left_out: Floats) -> Estimate:
+    """A value with Student's t interval over (n,) cases, two or more, from the (n,) values with each left out (Tukey 1958)."""
+    return Estimate.of(value, student(value, pseudo_values(value, left_out)))
 
 
 def means_without(values: Floats) -> Floats:

@@ -26,8 +26,9 @@ def _no_worse():
     for language, better in (("fr", 0.0), ("zh", 0.3)):
         control = random.random(60)
         off = np.clip(control + random.normal(better, 0.2, 60), 0, 1)
-        for condition, scores in (("none", control), ("off", off), ("control", control)):
-            of = {"language": language, "condition": condition, "draw": 0}
+        controls = [("control", draw, control) for draw in range(3)]
+        for condition, draw, scores in (("none", 0, control), ("off", 0, off), *controls):
+            of = {"language": language, "condition": condition, "draw": draw}
             rows += [
                 {**of, "number": k, "passage": k, "exact": 0.0, "f1": f1, "rouge_l": f1} for k, f1 in enumerate(scores)
             ]

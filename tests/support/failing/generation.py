@@ -13,10 +13,12 @@ LANGUAGES = ("en", "fr", "zh")
 
 def _alike():
     random, rows = np.random.default_rng(0), []
-    cells = [("none", language, False, 0.9) for language in LANGUAGES]
-    cells += [(off, language, control, 0.4) for off in LANGUAGES for language in LANGUAGES for control in (False, True)]
-    for off, language, control, level in cells:
-        of = {"off": off, "language": language, "control": control, "draw": 0, "in_language": True, "fluent": True}
+    pairs = [(off, language) for off in LANGUAGES for language in LANGUAGES]
+    cells = [("none", language, False, 0, 0.9) for language in LANGUAGES]
+    cells += [(off, language, False, 0, 0.4) for off, language in pairs]
+    cells += [(off, language, True, draw, 0.4) for off, language in pairs for draw in range(3)]
+    for off, language, control, draw, level in cells:
+        of = {"off": off, "language": language, "control": control, "draw": draw, "in_language": True, "fluent": True}
         for question, good in enumerate(random.random(60) < level):
             rows.append({**of, "question": question, "on_topic": bool(good), "good": bool(good)})
     return {"drops": drops(pl.DataFrame(rows, schema=ANSWERS), resamples=300)}, ["fr", "zh"]

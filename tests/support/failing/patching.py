@@ -23,7 +23,7 @@ def _silent():
     read = {"row_tokens": 64, "batch_tokens": 128}
     stats = record(model, tokenizer_of(), texts, **read)
     neurons = LanguageNeurons(stats.space, {"fr": NeuronSet(stats.space, torch.tensor(CHOSEN))})
-    return patching(model, tokenizer_of(), neurons, stats, texts, draws=3, elsewhere=1, resamples=100, **read), ["fr"]
+    return patching(model, tokenizer_of(), neurons, stats, texts, draws=3, elsewhere=3, resamples=100, **read), ["fr"]
 
 
 FAILING = {"own effect of mean ablation": _silent}

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from lape.measure.bootstrap import Floats, Resamples
-from lape.measure.intervals import ENDS, Estimate, over_languages, pseudo_values, resampled
+from lape.measure.intervals import ENDS, Estimate, jackknife, resampled
 from lape.measure.methods import Setting
 from lape.measure.questions import Pair
 
@@ -133,7 +133,7 @@ class _Drawn:
             return estimate
         others = [[k for k, pair in enumerate(pairs) if pair[1] != target] for target in targets]
         left_out = [_mean(values[:1, some], [pairs[k] for k in some], by_target=bool(of))[0] for some in others]
-        return over_languages(pseudo_values(float(rows[0]), np.array(left_out)))
+        return jackknife(float(rows[0]), np.array(left_out))
 
     def columns(self, group: _Group, ceiling: _Group, pairs: Sequence[Pair]) -> dict[str, Any]:
         """Every share, alone and compared with the ceiling, with its interval, as columns of a row."""
@@ -165,7 +165,7 @@ def records(
     Shares are of all answers, but `fluent`, `refused`, `mixed` and `foreign` of those in the language, `on_topic` of those that are fluent too, and
     `wpr_after_lcb` of those whose every line is in the language.
     `…_minus_ceiling` and `…_over_ceiling` are the share less, and over, that of the ceiling on the same questions, averaged by target. `_low`, `_high`: 95 %
-    intervals, of three or more targets Student's t over the targets (`lape.measure.intervals.over_languages`), of fewer a bootstrap over questions alone;
+    intervals, of three or more targets Student's t over the targets (`lape.measure.intervals.jackknife`), of fewer a bootstrap over questions alone;
     none under 20 questions. `empty` counts answers. `chosen`: (family, setting, target) of what was chosen for each target; an average
     over targets is, where one of them is. `tuned`: the pairs on which that was done.
     """
