@@ -7,6 +7,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,21 +16,28 @@ import pytest
 from support import guest
 
 
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder with a short path: Ray's sockets lie in it, whose paths may have 107 bytes."""
+    with tempfile.TemporaryDirectory() as place:
+        yield Path(place)
+
+
 @pytest.mark.parametrize("name", guest.SCENARIOS)
-def test_nothing_of_the_host_changes_and_nothing_runs_that_it_did_not_ask_for(tmp_path: Path, name: str) -> None:
+def test_nothing_of_the_host_changes_and_nothing_runs_that_it_did_not_ask_for(folder: Path, name: str) -> None:
     package = guest.PACKAGES.get(name)
     if package is not None and importlib.util.find_spec(package) is None:
         pytest.skip(f"needs {package}")
-    (tmp_path / "tmp").mkdir()
+    (folder / "tmp").mkdir()
     place = {
-        "HOME": tmp_path,
-        "LAPE_CACHE": tmp_path / "cache",
-        "TMPDIR": tmp_path / "tmp",
+        "HOME": folder,
+        "LAPE_CACHE": folder / "cache",
+        "TMPDIR": folder / "tmp",
         "PYTHONPATH": guest.ROOT.parent,
     }
     plain = {key: value for key, value in os.environ.items() if not key.startswith(("LAPE_", "XDG_", "GRADIO_", "HF_"))}
     done = subprocess.run(
-        [sys.executable, guest.__file__, name, str(tmp_path)],
+        [sys.executable, guest.__file__, name, str(folder)],
         env={
             **plain,
             **{key: str(value) for key, value in place.items()},
