@@ -756,9 +756,11 @@ language's tokens go to. While neurons are watched or changed, experts run one a
 same values up to rounding. On two CPU cores that is no slower than the model's own experts (`python benchmarks/experts.py 10`: watched .74 ×, counted
 .75 × the time; 64 experts, 8 a token, bfloat16).
 
-Neurons fire on the values that the model computed, in its own number format. Gemma 3 270M ([4- and 5-bit weights](results.md#the-models), unpacked) recorded in bfloat16 and in float32 on the same 10,000
-tokens of news in each of seven languages gives sets with a Jaccard of .989 over the union, .964 to 1 by language; in bfloat16 and in 8 bits .973, .940
-to 1; in bfloat16 and in 4 bits .761, .703 to .882 (`python benchmarks/precision.py`). These 4 and 8 bits come on top of the file's own 4 and 5, so the step from the original weights was not measured. Find a 4-bit model's neurons in the 4-bit model.
+Neurons fire on the values that the model computed, in its own number format. Gemma 3 270M ([4- and 5-bit weights](results.md#the-models), unpacked)
+recorded in bfloat16 and in float32 on the same 10,000 tokens of news in each of seven languages gives sets with a Jaccard of .989 over the union,
+.964 to 1 by language; in bfloat16 and in 8 bits .973, .940 to 1; in bfloat16 and in 4 bits .761, .703 to .882 (`python benchmarks/precision.py`).
+These 4 and 8 bits come on top of the file's own 4 and 5, so the step from the original weights was not measured. Find a 4-bit model's neurons in the
+4-bit model.
 
 Weights may be quantised by bitsandbytes (`--bits 8`, `--bits 4`, or so stored), come from a GGUF file (unpacked), lie on the CPU or a disk until they
 are used (`--device-map auto`), or have a peft adapter. What 8 bits give a row depends a little on the other rows of its batch, which is how LLM.int8 works.
