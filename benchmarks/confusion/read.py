@@ -2,9 +2,9 @@
 
     python benchmarks/confusion/read.py ANSWERS --words lcb/words.txt --name qwen2.5-coder-0.5b --out docs/studies/confusion/tables
 
-ANSWERS: the pilot's folder. Writes NAME-answers (judged, without the benchmark's prompts; ways that an earlier reading has stay), NAME-confusion and
+ANSWERS: the pilot's folder, or the table NAME-answers of an earlier reading, whose answers are judged by today's rule. Writes NAME-answers (judged, without the benchmark's prompts; ways that an earlier reading has stay), NAME-confusion and
 NAME-confusion_changes (the tables of `lape confusion`: each way is a condition, the first is `none`; draws of a way are its seeds), and NAME-kl of each
-way (null where it is infinite).
+way (null where it is infinite). From a table also NAME-verdicts: how many answers got which kind of failure instead of which.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import polars as pl
 from ways import WAYS
 
-from lape.experiments.confusion.answers import read_answers
+from lape.experiments.confusion.answers import GIVEN, read_answers
 from lape.experiments.confusion.run import scored
 from lape.experiments.confusion.table import rates
 from lape.store.run import read_table, write_table
@@ -74,9 +74,18 @@ def main() -> None:
     parser.add_argument("--name", required=True)
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    found = ordered(read_answers(sorted(given.answers.glob("*.jsonl"))), "condition")
-    judged = scored(drawn(found), words=given.words, resamples=1)["confused_answers"].drop(PRIVATE)
-    kl = divergences(given.answers)
+    tables: dict[str, pl.DataFrame] = {}
+    if given.answers.is_file():
+        found = read_table(given.answers)
+        kl = read_table(given.answers.with_name(f"{given.name}-kl.parquet"))
+    else:
+        found = drawn(ordered(read_answers(sorted(given.answers.glob("*.jsonl"))), "condition"))
+        kl = divergences(given.answers)
+    asked = found.select(name for name in GIVEN if name in found.columns)
+    judged = scored(asked, words=given.words, resamples=1)["confused_answers"].drop(PRIVATE)
+    if given.answers.is_file():
+        kinds = pl.DataFrame({"before": found["kind"], "now": judged["kind"]})
+        tables["verdicts"] = kinds.group_by("before", "now").agg(pl.len().alias("answers")).sort("before", "now")
     judged = with_earlier(judged, "condition", given.out / f"{given.name}-answers.parquet")
     kl = with_earlier(kl, "way", given.out / f"{given.name}-kl.parquet")
     judged = whole(judged)
@@ -84,7 +93,7 @@ def main() -> None:
     kl = kl.filter(pl.col("way").is_in([way.name for way in WAYS])).join(
         judged.select(way=pl.col("condition")).unique(), on="way", how="semi", maintain_order="left"
     )
-    tables = {
+    tables |= {
         "answers": judged,
         "confusion": table,
         "confusion_changes": changes,
