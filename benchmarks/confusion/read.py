@@ -2,9 +2,10 @@
 
     python benchmarks/confusion/read.py ANSWERS --words lcb/words.txt --name qwen2.5-coder-0.5b --out docs/studies/confusion/tables
 
-ANSWERS: the pilot's folder, or the table NAME-answers of an earlier reading, whose answers are judged by today's rule. Writes NAME-answers (judged, without the benchmark's prompts; ways that an earlier reading has stay), NAME-confusion and
-NAME-confusion_changes (the tables of `lape confusion`: each way is a condition, the first is `none`; draws of a way are its seeds), and NAME-kl of each
-way (null where it is infinite). From a table also NAME-verdicts: how many answers got which kind of failure instead of which.
+ANSWERS: the pilot's folder, or the table NAME-answers of an earlier reading, whose answers are judged by today's rule. Writes NAME-answers (judged,
+without the benchmark's prompts; ways that an earlier reading has stay), NAME-confusion and NAME-confusion_changes (the tables of `lape confusion`: each
+way is a condition, the first is `none`; draws of a way are its seeds), and NAME-kl of each way (null where it is infinite). From a table also
+NAME-verdicts: how many answers got which kind of failure instead of which.
 """
 
 from __future__ import annotations
