@@ -14,11 +14,13 @@ import re
 import shutil
 import tomllib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from cyclopts import MissingArgumentError
 from peft import LoraConfig, get_peft_model
 
 import lape
@@ -257,6 +259,17 @@ def _not_run() -> list[tuple[Block, str]]:
 @pytest.mark.parametrize(("block", "command"), [(b, c) for b, c in _not_run() if "lape " in c], ids=str)
 def test_what_is_not_run_parses(block: Block, command: str) -> None:
     _parse(command)
+
+
+def _soaked() -> list[tuple[Block, str]]:
+    soaked = [one for page in PAGES for one in blocks(page) if one.mark == "soak" and one.language == "sh"]
+    return [(block, command) for block in soaked for command in block.commands() if words(command)[0] == "lape"]
+
+
+@pytest.mark.parametrize(("block", "command"), _soaked(), ids=str)
+def test_what_make_soak_alone_runs_has_known_options(block: Block, command: str) -> None:
+    with suppress(MissingArgumentError):  # what the run of an earlier command would tell
+        _parse(command)
 
 
 def test_what_a_cluster_is_told_to_run_parses() -> None:
