@@ -75,8 +75,8 @@ def main() -> None:
     parser.add_argument("--name", required=True)
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    tables: dict[str, pl.DataFrame] = {}
-    if given.answers.is_file():
+    again = given.answers.is_file()
+    if again:
         found = read_table(given.answers)
         kl = read_table(given.answers.with_name(f"{given.name}-kl.parquet"))
     else:
@@ -84,9 +84,7 @@ def main() -> None:
         kl = divergences(given.answers)
     asked = found.select(name for name in GIVEN if name in found.columns)
     judged = scored(asked, words=given.words, resamples=1)["confused_answers"].drop(PRIVATE)
-    if given.answers.is_file():
-        kinds = pl.DataFrame({"before": found["kind"], "now": judged["kind"]})
-        tables["verdicts"] = kinds.group_by("before", "now").agg(pl.len().alias("answers")).sort("before", "now")
+    verdicts = pl.DataFrame({"before": found["kind"], "now": judged["kind"]}) if again else None
     judged = with_earlier(judged, "condition", given.out / f"{given.name}-answers.parquet")
     kl = with_earlier(kl, "way", given.out / f"{given.name}-kl.parquet")
     judged = whole(judged)
@@ -94,12 +92,14 @@ def main() -> None:
     kl = kl.filter(pl.col("way").is_in([way.name for way in WAYS])).join(
         judged.select(way=pl.col("condition")).unique(), on="way", how="semi", maintain_order="left"
     )
-    tables |= {
+    tables = {
         "answers": judged,
         "confusion": table,
         "confusion_changes": changes,
         "kl": kl,
     }
+    if verdicts is not None:
+        tables["verdicts"] = verdicts.group_by("before", "now").agg(pl.len().alias("answers")).sort("before", "now")
     given.out.mkdir(parents=True, exist_ok=True)
     for name, one in tables.items():
         write_table(given.out / f"{given.name}-{name}.parquet", one)

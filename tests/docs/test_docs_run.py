@@ -246,27 +246,25 @@ def _parse(command: str) -> None:
     app().parse_args(found[found.index("lape") + 1 :], exit_on_error=False, print_error=False)
 
 
-def _not_run() -> list[tuple[Block, str]]:
+def _commands(mark: str) -> list[tuple[Block, str]]:
+    """The commands of blocks with a mark, or with one that begins so."""
     return [
         (block, command)
         for page in PAGES
         for block in blocks(page)
-        if block.is_code and block.mark.startswith("not run")
+        if block.is_code and block.mark.startswith(mark)
         for command in block.commands()
     ]
 
 
-@pytest.mark.parametrize(("block", "command"), [(b, c) for b, c in _not_run() if "lape " in c], ids=str)
+@pytest.mark.parametrize(("block", "command"), [(b, c) for b, c in _commands("not run") if "lape " in c], ids=str)
 def test_what_is_not_run_parses(block: Block, command: str) -> None:
     _parse(command)
 
 
-def _soaked() -> list[tuple[Block, str]]:
-    soaked = [one for page in PAGES for one in blocks(page) if one.mark == "soak" and one.language == "sh"]
-    return [(block, command) for block in soaked for command in block.commands() if words(command)[0] == "lape"]
-
-
-@pytest.mark.parametrize(("block", "command"), _soaked(), ids=str)
+@pytest.mark.parametrize(
+    ("block", "command"), [(b, c) for b, c in _commands("soak") if b.language == "sh" and "lape " in c], ids=str
+)
 def test_what_make_soak_alone_runs_has_known_options(block: Block, command: str) -> None:
     with suppress(MissingArgumentError):  # what the run of an earlier command would tell
         _parse(command)
@@ -287,7 +285,7 @@ def test_what_a_cluster_is_told_to_run_parses() -> None:
 
 def test_few_blocks_are_not_run() -> None:
     code = [block for page in PAGES for block in blocks(page) if block.is_code]
-    left = {block for block, _ in _not_run()}
+    left = {block for block, _ in _commands("not run")}
     assert len(code) > 30
     assert len(left) <= 6
     for word in NOT_RUN:
