@@ -16,11 +16,12 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
-ROOT = Path(__file__).parents[2] / "src" / "lape"
+ROOT = Path(str(find_spec("lape").origin)).parent
 OURS, TESTS = str(ROOT), str(Path(__file__).parents[1])
 HERE, STDLIB = __file__, os.path.dirname(os.__file__)
 
