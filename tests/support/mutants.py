@@ -20,12 +20,15 @@ import time
 import tomllib
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 LIST = Path(__file__).with_name("oracles.toml")
+LONGEST_S = 900
+"""Seconds after which a test with a bug is stopped."""
 KINDS = ("error", "caught", "passed", "skipped")
 """What can happen to a test: of several cases the first of these counts."""
 
@@ -67,8 +70,8 @@ def list_functions(path: Path) -> frozenset[str]:
     return frozenset(node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef))
 
 
-def run_tests(tests: Iterable[str], copy: Path, *options: str) -> dict[str, str]:
-    """Run tests on a copy of src: "passed", "caught" if an assertion failed, else what happened."""
+def run_tests(tests: Iterable[str], copy: Path, *options: str, seconds: float | None = None) -> dict[str, str]:
+    """Run tests on a copy of src: "passed", "caught" if an assertion failed, else what happened. Nothing if it takes longer than `seconds`."""
     report = copy.parent / "report.xml"
     report.unlink(missing_ok=True)
     environment = {
@@ -78,7 +81,10 @@ def run_tests(tests: Iterable[str], copy: Path, *options: str) -> dict[str, str]
     }
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", *options]
     command += [f"--junit-xml={report}", *tests]
-    subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, check=False)
+    with suppress(subprocess.TimeoutExpired):
+        subprocess.run(
+            command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, check=False, timeout=seconds
+        )
     if not report.is_file():
         return {}
     cases: dict[str, list[str]] = {}
@@ -114,7 +120,7 @@ def judge(oracle: Oracle, copy: Path, unchanged: Mapping[str, str]) -> str:
     whole = source.read_text()
     source.write_text(whole.replace(oracle.before, oracle.after))
     try:
-        result = run_tests([oracle.test], copy, "-x").get(test, "not run")
+        result = run_tests([oracle.test], copy, "-x", seconds=LONGEST_S).get(test, "not run")
     finally:
         source.write_text(whole)
     return {"caught": "killed", "passed": "survived"}.get(result, result)
