@@ -6,7 +6,7 @@ LOWEST = .venv-lowest
 PYTEST = pytest -n 2 --dist loadfile --no-loadscope-reorder
 CORE = tests/values tests/store tests/data tests/detect tests/model tests/edit tests/recording
 
-.PHONY: help demo docs core check test soak lowest serve-test beside-vllm lint reference ledger bench gpu build clean
+.PHONY: help demo docs core check test soak mutants lowest serve-test beside-vllm lint reference ledger bench gpu build clean
 
 help:  ## what there is to type
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ test: .venv/dev  ## every test but the long rounds
 
 soak: .venv/dev  ## the long rounds: real models, kills, fuzzing
 	$(BIN)/pytest -m soak --timeout 7200
+
+mutants: .venv/dev  ## plant the bug of every oracle in a copy of src, and show that its test fails
+	$(BIN)/python tests/support/mutants.py
 
 # In an environment of its own: several GB where torch brings CUDA.
 lowest: $(LOWEST)/made  ## the core on the lowest versions that pyproject.toml allows
