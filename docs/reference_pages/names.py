@@ -33,7 +33,6 @@ PAGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
             "lape.experiments.perplexity.run.summary",
             "lape.experiments.similarity.run.dominance",
             "lape.experiments.similarity.run.pairs",
-            "lape.experiments.null.run.topic_slices",
             "lape.experiments.confusion.run.scored",
             "lape.experiments.confusion.run.scored_log",
             "lape.experiments.confusion.run.served_confusion",

@@ -22,7 +22,6 @@ NAMES = (
     "domain",
     "languages",
     "resource",
-    "null",
     "overlap",
     "patching",
     "sufficiency",
