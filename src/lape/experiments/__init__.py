@@ -23,7 +23,6 @@ NAMES = (
     "languages",
     "resource",
     "overlap",
-    "patching",
     "sufficiency",
     "necessity",
     "scripts",
