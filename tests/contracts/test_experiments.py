@@ -44,9 +44,9 @@ SMALL = {
 RUN = [
     one
     for one in EVERY
-    if one.name not in ("generation", "scripts", "forcing", "confusion", "answering", "eval", "routing", "seeds")
+    if one.name not in ("generation", "forcing", "confusion", "answering", "eval", "routing", "seeds")
 ]
-"""Those that the planted model can run: it answers no questions, its words have one script, and it has no experts."""
+"""Those that the planted model can run: it answers no questions, and it has no experts."""
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -49,8 +49,8 @@ SMALL = StudyOptions(
     groups=8,
     necessity_tokens=150,
 )
-LEFT = ("generation", "scripts", "forcing", "confusion", "answering")
-"""Not run here: the planted model answers no questions, and its words have one script."""
+LEFT = ("generation", "forcing", "confusion", "answering")
+"""Not run here: the planted model answers no questions."""
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")

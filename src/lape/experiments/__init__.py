@@ -25,7 +25,6 @@ NAMES = (
     "overlap",
     "sufficiency",
     "necessity",
-    "scripts",
     "generation",
     "forcing",
     "confusion",
