@@ -12,8 +12,8 @@ from lape.cli.flags import Switch
 from lape.cli.inputs import neurons_of
 from lape.cli.tables import between, histogram, number, titled
 from lape.detect.stability import RELIABILITY, UNION
-from lape.experiments.routing.run import affinity
 from lape.store.run import check_table, read_table, write_table
+from lape.values.experts import measure_expert_use
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
@@ -59,7 +59,7 @@ def show(
 
 
 def _experts(run: Path) -> None:
-    table = affinity(ActivationStats.load(run))
+    table = measure_expert_use(ActivationStats.load(run))
     target = beside(run, "experts.parquet")
     write_table(target, table)
     out.print(experts_table(table))

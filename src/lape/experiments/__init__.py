@@ -30,7 +30,6 @@ NAMES = (
     "confusion",
     "answering",
     "examples",
-    "routing",
     "harness",
     "compare",
     "seeds",
