@@ -62,6 +62,7 @@ PAGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
             "lape.values.stats.merge",
             "lape.values.space",
             "lape.values.quantity.Quantity",
+            "lape.values.experts.measure_expert_use",
         ),
     ),
     "edit": (
@@ -97,6 +98,7 @@ PAGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
             "lape.measure.intervals.over_languages",
             "lape.measure.intervals.p_at",
             "lape.measure.correlation.rank_correlation",
+            "lape.measure.seeds.compare_seeds",
             "lape.measure.generation.generate",
             "lape.measure.heads",
             "lape.measure.language_confusion.language_confusion",

@@ -32,7 +32,6 @@ NAMES = (
     "examples",
     "harness",
     "compare",
-    "seeds",
 )
 """The modules of this package that hold one, in the order in which a study runs them and a report shows them."""
 

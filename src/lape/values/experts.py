@@ -10,7 +10,7 @@ import torch
 from lape.errors import OptionError
 from lape.values.stats import ActivationStats
 
-EXPERTS = {
+EXPERTS: dict[str, Any] = {
     "language": pl.String,
     **dict.fromkeys(("layer", "expert", "routed"), pl.Int64),
     **dict.fromkeys(("share", "lowest", "highest", "others", "ratio"), pl.Float64),
@@ -68,4 +68,6 @@ def measure_expert_use(stats: ActivationStats) -> pl.DataFrame:
         }
         tables.append(pl.DataFrame(columns, schema=EXPERTS))
     table = pl.concat(tables).with_columns(ratio=pl.when(pl.col("others") > 0).then(pl.col("ratio")))
-    return table if stats.folds > 1 else table.with_columns(lowest=None, highest=None, apart=None).cast(EXPERTS)
+    if stats.folds > 1:
+        return table
+    return table.with_columns(pl.lit(None, dtype=EXPERTS[name]).alias(name) for name in ("lowest", "highest", "apart"))
