@@ -55,12 +55,9 @@ def stats() -> ActivationStats:
 @pytest.fixture(scope="module")
 def context(stats, tmp_path_factory) -> Context:
     folder = tmp_path_factory.mktemp("contract")
-    other = folder / "other.safetensors"
     lines = {language: sentences(language, 60, 2) for language in LANGUAGES}
-    options = study_options()(**SMALL, other=other)
-    made = Context(planted(), planted_tokenizer(), stats, lines, options, folder / "run")
-    made.neurons.save(other)
-    return made
+    options = study_options()(**SMALL)
+    return Context(planted(), planted_tokenizer(), stats, lines, options, folder / "run")
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,9 @@ from lape.cli.common import err
 from lape.cli.flags import argument_of
 from lape.errors import LapeError, OptionError
 
-READING = ("show", "steer", "play", "export", "compare", "merge", "push", "plan")
+READING = ("show", "steer", "play", "export", "merge", "push", "plan")
 """Verbs that put nothing into the run that they are given."""
-RUNS = ("run", "neurons", "stats", "a", "b")
+RUNS = ("run", "neurons", "stats", "with")
 """Arguments that may be a run, and so one on the Hub: hf:OWNER/NAME. Beside a run, it may stand where the model would."""
 LOADED = ("dtype", "revision", "bits", "sites")
 """Options with which a model was loaded, without which it would be another."""

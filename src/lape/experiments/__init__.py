@@ -31,7 +31,6 @@ NAMES = (
     "answering",
     "examples",
     "harness",
-    "compare",
 )
 """The modules of this package that hold one, in the order in which a study runs them and a report shows them."""
 
