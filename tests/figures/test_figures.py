@@ -159,7 +159,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Drawn]:
 
 
 def tables_of(languages: tuple[str, ...] = SEVEN, units: int = 30) -> dict[str, pl.DataFrame]:
-    from lape.experiments.overlap.run import overlap_chance
+    from lape.experiments.overlap import overlap_chance
 
     neurons = neurons_of(languages)
     forcing, differences, costs = forcing_of()
