@@ -41,7 +41,7 @@ SMALL = {
     "groups": 8,
     "necessity_tokens": 150,
 }
-RUN = [one for one in EVERY if one.name not in ("generation", "forcing", "confusion", "answering", "eval")]
+RUN = [one for one in EVERY if one.name not in ("generation", "forcing", "confusion", "eval")]
 """Those that the planted model can run: it answers no questions."""
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -49,7 +49,7 @@ SMALL = StudyOptions(
     groups=8,
     necessity_tokens=150,
 )
-LEFT = ("generation", "forcing", "confusion", "answering")
+LEFT = ("generation", "forcing", "confusion")
 """Not run here: the planted model answers no questions."""
 
 

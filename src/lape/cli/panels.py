@@ -15,7 +15,7 @@ _LISTED = {
     "Model": "model place dtype device config-only local folder base-model",
     "Method": "method for sets rate per-language reliability residual attribution histogram per-text tuned until off scale preset parts claims methods sizes "
     "quick plan-only draws families candidates experts strength how value steer new-tokens temperature bare effects keep length "
-    "rates forcing answering confusion thinking seeds top-p line minutes",
+    "rates forcing confusion thinking seeds top-p line minutes",
     "Output": "out overwrite private format language-names browser port",
 }
 PANELS = {panel: flags.split() for panel, flags in _LISTED.items()}
@@ -24,7 +24,7 @@ ELSEWHERE = {
     "figures": {"width": "Output"},
     "plan": {"draws": "Data"},
     "steer": dict.fromkeys(("tokens", "value", "top-p"), EXPERT),
-    "study": dict.fromkeys(("rates", "forcing", "answering", "confusion", "limit"), EXPERT),
+    "study": dict.fromkeys(("rates", "forcing", "confusion", "limit"), EXPERT),
     **{verb: dict.fromkeys(("languages", "width"), EXPERT) for verb in ("perplexity", "examples", "export")},
 }
 """Verb -> flags that mean something else there, or matter less."""

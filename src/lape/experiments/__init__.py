@@ -28,7 +28,6 @@ NAMES = (
     "generation",
     "forcing",
     "confusion",
-    "answering",
     "examples",
     "harness",
 )
