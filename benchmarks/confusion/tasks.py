@@ -1,10 +1,9 @@
-"""Tasks that must not suffer while a way acts: does the model still write Python that runs, and does it still find answers in passages?
+"""A task that must not suffer while a way acts: does the model still write Python that runs?
 
-    python benchmarks/confusion/tasks.py MODEL RUN --xquad FOLDER --languages de vi zh --ways none "add × .5" … --out FOLDER
+    python benchmarks/confusion/tasks.py MODEL RUN --languages de vi zh --ways none "add × .5" … --out FOLDER
 
-Python: 40 functions, asked for in English, run in a process of their own against what they should give. Passages: XQuAD in the language (where it is in it), F1
-of the first line, on `--questions`. Both with the paired difference from `none`. The system line is told where a way tells it. Goes on where it was
-stopped.
+40 functions, asked for in English, run in a process of their own against what they should give, with the paired difference from `none`. The system line
+is told where a way tells it. Resumes where it was stopped.
 """
 
 from __future__ import annotations
@@ -22,9 +21,6 @@ from pilot import named
 from ways import WAYS, Bench, Way
 
 import lape
-from lape.experiments.answering.passages import first_line, passage_prompt, shots_for, spread
-from lape.experiments.answering.scores import overlap
-from lape.experiments.answering.squad import read_squad
 from lape.measure.bootstrap import Resamples
 from lape.measure.generation import SamplingOptions, write
 from lape.measure.prompts import conversation
@@ -159,31 +155,14 @@ class Tasks:
 
         return self._kept(f"python.{language}.{named(way)}", make)
 
-    def passages(self, way: Way, language: str, file: Path, questions: int) -> list[dict[str, Any]]:
-        def make() -> list[dict[str, Any]]:
-            every = read_squad(file)
-            asked = spread(every, questions)
-            prompts = [
-                passage_prompt(self.bench.tokenizer, one, language, shots_for(one, every, 1, 0)) for one in asked
-            ]
-            found = self._answers(way, language, prompts, 32)
-            return [
-                {"right": overlap(first_line(said), one.answers).f1, "answer": said}
-                for said, one in zip(found, asked, strict=True)
-            ]
-
-        return self._kept(f"xquad.{language}.{named(way)}", make)
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("run")
-    parser.add_argument("--xquad", type=Path)
     parser.add_argument("--languages", nargs="+", required=True)
     parser.add_argument("--ways", nargs="+", required=True)
     parser.add_argument("--head", help="of ways that scale one: LAYER.HEAD")
-    parser.add_argument("--questions", type=int, default=60)
     parser.add_argument("--batch", type=int, default=20)
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--out", type=Path, required=True)
@@ -197,20 +176,14 @@ def main() -> None:
     rows, before = [], {}
     for name in dict.fromkeys(["none", *given.ways]):
         for language in given.languages:
-            file = given.xquad and given.xquad / f"{language}.json"
-            found = {"python": tasks.python(ways[name], language)}
-            if file and file.is_file():
-                found["xquad"] = tasks.passages(ways[name], language, file, given.questions)
-            for task, answers in found.items():
-                right = pl.Series([float(one["right"]) for one in answers])
-                before.setdefault((task, language), right)
-                drawn = Resamples(len(right), 2000, 0)
-                row = {"way": name, "language": language, "task": task, "n": len(right), "right": right.mean()}
-                rows.append(
-                    row
-                    | drawn.plain("change", drawn.weights @ (right - before[task, language]).to_numpy() / len(right))
-                )
-                print(rows[-1], flush=True)
+            answers = tasks.python(ways[name], language)
+            right = pl.Series([float(one["right"]) for one in answers])
+            before.setdefault(language, right)
+            drawn = Resamples(len(right), 2000, 0)
+            row = {"way": name, "language": language, "task": "python", "n": len(right), "right": right.mean()}
+            change = drawn.weights @ (right - before[language]).to_numpy() / len(right)
+            rows.append(row | drawn.plain("change", change))
+            print(rows[-1], flush=True)
     pl.DataFrame(rows).write_parquet(given.out / "tasks.parquet")
 
 

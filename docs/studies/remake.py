@@ -1,7 +1,7 @@
 """Intervals of committed tables made anew by the rules of today, from what is committed: `python docs/studies/remake.py`.
 
 Means over languages (advantages, dissociated, forcing) get Student's t over the languages' values, where the studies had drawn languages with the text.
-Answers (drops, answering, tasks) are read again, with Student's t over the draws of control neurons. Sets of two languages get the energy ratio of
+Answers (drops, tasks) are read again, with Student's t over the draws of control neurons. Sets of two languages get the energy ratio of
 their controls, from `controlled`. `more` of studies that measured a single draw on the other languages loses its interval. Values stay as they are:
 a table that would get another is refused. Losses by sentence and draw are not committed, so intervals of `controlled`, `dissociated` (each pair),
 `keeping` and `patched_controlled` stay those of their day: percentiles over text and draws, which with 3 and 4 draws cover .77 and .83 where the draws
@@ -19,7 +19,6 @@ import numpy as np
 import polars as pl
 from scipy.special import ndtri, stdtrit
 
-from lape.experiments.answering.run import AnsweringOptions, table_of
 from lape.experiments.claim import read
 from lape.experiments.frontier.table import enough
 from lape.experiments.generation.table import drops
@@ -58,9 +57,7 @@ def main() -> None:
     answers = pl.read_parquet(folder / "answers.parquet")
     over = [language for language in answers["language"].unique() if language != MAIN]
     write(folder / "drops.parquet", drops(answers, over=over))
-    folder = STUDIES / "xquad-qwen2.5-coder-0.5b/tables"
-    write(folder / "answering.parquet", table_of(pl.read_parquet(folder / "answered.parquet"), AnsweringOptions()))
-    folder = folder.parent / "reading/tables"
+    folder = STUDIES / "xquad-qwen2.5-coder-0.5b/reading/tables"
     asked, documents = (pl.read_parquet(folder / f"{name}.parquet") for name in ("tasks", "documents"))
     write(folder / "tasks.parquet", tasks_of(asked, documents, HarnessOptions()))
     path = STUDIES / "forcing/forcing.json"

@@ -59,23 +59,13 @@ def test_an_experiment_on_a_model_takes_its_own_options_and_keeps_them(made, tmp
     ("words", "said"),
     [
         (["similarity"], "names its model|it runs a model, and no model was named"),
-        (["compare"], "--other RUN"),
         (["forcing"], "lape force MODEL --run RUN --out FOLDER"),
-        (["routing"], "no routed experts"),
     ],
 )
 def test_what_is_missing_is_one_paragraph_with_what_to_type(made, capsys, words, said):
     assert cli(["run", *words, "--run", str(made / "run")]) == 2
     error = " ".join(capsys.readouterr().err.split())
     assert any(one in error for one in said.split("|")), error
-    assert f"Type: lape {'run ' + words[0] if words[0] not in ('forcing', 'routing') else ''}".strip() in error
+    assert f"Type: lape {'run ' + words[0] if words[0] != 'forcing' else ''}".strip() in error
     assert "Traceback" not in error
     assert not list((made / "run").glob(f"{words[0]}*"))
-
-
-def test_two_runs_of_one_experiment_are_compared(made, tmp_path, capsys):
-    other = tmp_path / "other.safetensors"
-    lape.identify(lape.ActivationStats.load(made / "run"), "lap", per_language=8, reliability=False).save(other)
-    out = tmp_path / "compared"
-    assert cli(["run", "compare", "--run", str(made / "run"), "--other", str(other), "--out", str(out)]) == 0
-    assert set(pl.read_parquet(out / "compared.parquet")["language"]) == {*LANGUAGES, "all"}

@@ -33,7 +33,7 @@ def test_sample_finds_the_run_that_demo_leaves_where_the_documentation_says(tmp_
         ["export", "m", "none", "--to", "vi", "--out", "x"],
         ["export", "m", "none", "--off", "vi", "--out", "x"],
         ["show", "none"],
-        ["compare", "none", "none"],
+        ["show", "none", "--with", "none"],
     ],
     ids=" ".join,
 )

@@ -47,7 +47,7 @@ def test_options_that_a_message_calls_as_python_does_are_flags_on_the_command_li
         ("record m --txet fr=a --out x", ["--text is missing. Did you mean --text instead of --txet?"]),
         ("steer m 'who are you?'", ["--to is missing. The language to steer to.", "Type: lape steer m 'who are you?' --to TO"]),
         ("merge a b", ["--out is missing. The run's folder to write", "Type: lape merge a b --out OUT"]),
-        ("compare a", ["B is missing", "lape compare A B"]),
+        ("export m", ["NEURONS is missing", "lape export MODEL NEURONS --out OUT"]),
         ("run layers", ["--run is missing", "lape run layers --run RUN"]),
         ("show x --width", ["--width was given no value. For a .pth: neurons in a layer", "lape show NEURONS"]),
         ("show a b c", ["Too many words: b c. Put quotes", "lape show NEURONS"]),

@@ -39,7 +39,6 @@ COMMANDS = {
     "force": "force HERE/model --run HERE/run --questions en=HERE/en2.txt --questions fr=HERE/fr2.txt --pairs en-fr --new-tokens 4"
     f" --candidates 2 --resamples 50 --families none neurons ceiling --device cpu{TEXT}{EACH.format('evaluation', '2')} --out OUT",
     "merge": "merge HERE/run --out OUT",
-    "compare": "compare HERE/run HERE/run --out OUT",
     "study": f"study HERE/model --run HERE/run{PARALLEL} --parts layers,perplexity --tokens 250 --resamples 50 --draws 1 --device cpu --out OUT",
     "examples": f"examples HERE/model HERE/run{OTHER} --device cpu --out OUT",
     "report": "report HERE/run --out OUT.html",
@@ -183,9 +182,7 @@ def test_its_tables_are_as_their_experiment_declares(verb, ran):
         if path.stem == "lines":  # the loss of every line, which nothing of lape reads again
             continue
         declared[path.stem].check(path.stem, pl.read_parquet(path, glob=False))
-    assert bool(found) == (
-        verb in ("perplexity", "force", "confusion", "fix", "study", "examples", "evaluate", "run", "compare")
-    )
+    assert bool(found) == (verb in ("perplexity", "force", "confusion", "fix", "study", "examples", "evaluate", "run"))
 
 
 @pytest.mark.parametrize("verb", [verb for verb in WRITING if verb not in ("identify", "report", "samples")])
@@ -196,9 +193,7 @@ def test_its_folder_says_how_it_was_made(verb, ran):
         assert said["verb"] == {"evaluate": "eval", "run": "layers"}.get(verb, verb)
 
 
-USING = dict.fromkeys(
-    ("perplexity", "examples", "force", "evaluate", "study", "run", "compare"), ("neurons", "statistics")
-)
+USING = dict.fromkeys(("perplexity", "examples", "force", "evaluate", "study", "run"), ("neurons", "statistics"))
 USING["merge"] = USING["fix"] = ("statistics",)
 
 

@@ -76,7 +76,7 @@ def _identifiers() -> None:
 
 @pytest.fixture
 def simplified():
-    return pytest.importorskip("opencc", reason="needs the extra variants").OpenCC("t2s").convert
+    return pytest.importorskip("opencc", reason="needs opencc").OpenCC("t2s").convert
 
 
 def test_the_languages_are_those_of_the_paper():
@@ -200,7 +200,7 @@ def test_traditional_chinese_is_told_from_simplified_in_every_line_and_question(
 
 
 def test_traditional_chinese_has_no_simplified_character():
-    opencc = pytest.importorskip("opencc", reason="needs the extra variants")
+    opencc = pytest.importorskip("opencc", reason="needs opencc")
     taiwan = opencc.OpenCC("s2tw").convert
     assert {c for c in "".join(lines("zh-Hant") + asked("zh-Hant")) if taiwan(c) != c} <= WRITTEN_IN_TAIWAN_TOO
     assert taiwan("网") != "网", "one would be seen"

@@ -21,8 +21,8 @@ from lape.data.texts import Documents
 from lape.detect.lape import LapeOptions, select
 from lape.detect.variation import VariationOptions, variation
 from lape.errors import FileError, MismatchError, OptionError, TextError
-from lape.experiments.seeds.run import control
 from lape.measure.correlation import spearman
+from lape.measure.seeds import compare_seeds
 from lape.recording.weight_change import weight_changes
 from lape.values.neurons import LanguageNeurons
 from lape.values.space import NeuronSpace
@@ -272,7 +272,7 @@ OPTIONS = {"rate": 0.03, "filter": 0.99, "bar": 0.99}
 
 
 def test_seeds_that_move_the_same_neurons_agree_and_languages_do_not():
-    table = control(with_changes(planted(0)), {"fr": planted(1)[1]}, **OPTIONS)
+    table = compare_seeds(with_changes(planted(0)), {"fr": planted(1)[1]}, **OPTIONS)
     assert table.select("language", "other").rows() == [("fr", "en"), ("fr", "zh")]
     for row in table.rows(named=True):
         assert (row["neurons"], row["jaccard_seeds"], row["jaccard_languages"]) == (40, 1, 0)
@@ -282,7 +282,7 @@ def test_seeds_that_move_the_same_neurons_agree_and_languages_do_not():
 
 
 def test_seeds_that_move_other_neurons_show_that_it_was_not_the_language():
-    table = control(with_changes(planted(0)), {"fr": planted(1)[1].roll(500)}, **OPTIONS)
+    table = compare_seeds(with_changes(planted(0)), {"fr": planted(1)[1].roll(500)}, **OPTIONS)
     assert set(table["jaccard_seeds"]) == {0.0}
     assert bool((table["largest_seeds"] <= table["largest_languages"] + 0.05).all())
 
@@ -299,7 +299,7 @@ def test_both_comparisons_are_taken_alike_against_the_languages_that_are_neither
     delta += torch.arange(20) * 1e-6
     second += torch.arange(20) * 1e-6
     options = {"rate": 0.3, "filter": 0.6, "bar": 0.6}
-    table = control(with_changes(delta, DENSE, tags), {"fr": second}, **options)
+    table = compare_seeds(with_changes(delta, DENSE, tags), {"fr": second}, **options)
     for row, other in zip(table.rows(named=True), [0, 2, 3], strict=True):
         rest = [delta[k] for k in range(4) if k not in (1, other)]
         a, b, c = (
@@ -314,7 +314,7 @@ def test_both_comparisons_are_taken_alike_against_the_languages_that_are_neither
 
 
 def test_of_two_languages_alone_no_sets_can_be_compared():
-    table = control(with_changes(random_changes(languages=2), DENSE, ("en", "fr")), {"fr": random_changes(3)[0]})
+    table = compare_seeds(with_changes(random_changes(languages=2), DENSE, ("en", "fr")), {"fr": random_changes(3)[0]})
     row = table.row(0, named=True)
     assert (row["neurons"], row["chance"], row["jaccard_seeds"], row["jaccard_languages"]) == (None,) * 4
     assert row["rank_seeds"] is not None
@@ -323,13 +323,13 @@ def test_of_two_languages_alone_no_sets_can_be_compared():
 def test_a_second_seed_that_is_none_is_refused():
     stats = with_changes(random_changes(), DENSE)
     with pytest.raises(OptionError, match="No second seed"):
-        control(stats, {})
+        compare_seeds(stats, {})
     with pytest.raises(TextError, match=r"second seed of de .* not recorded"):
-        control(stats, {"de": random_changes()[0]})
+        compare_seeds(stats, {"de": random_changes()[0]})
     with pytest.raises(MismatchError, match=r"shape \(7,\)"):
-        control(stats, {"en": torch.ones(7)})
+        compare_seeds(stats, {"en": torch.ones(7)})
     with pytest.raises(OptionError, match="same checkpoint"):
-        control(stats, {"eng_Latn": random_changes()[0]})
+        compare_seeds(stats, {"eng_Latn": random_changes()[0]})
 
 
 # --- the command line and the example ---

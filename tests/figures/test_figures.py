@@ -159,7 +159,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Drawn]:
 
 
 def tables_of(languages: tuple[str, ...] = SEVEN, units: int = 30) -> dict[str, pl.DataFrame]:
-    from lape.experiments.overlap.run import overlap_chance
+    from lape.experiments.overlap import overlap_chance
 
     neurons = neurons_of(languages)
     forcing, differences, costs = forcing_of()
@@ -353,7 +353,7 @@ OLDER = {"layers", "overlap", "own", "perplexity", "resource"}
 def test_so_it_does_in_every_figure_of_the_studies(study):
     tables = gather(Path(__file__).parents[2] / "docs/studies" / study).tables
     drawn = [name for name, figure in FIGURES.items() if figure.possible(tables)]
-    apart = {"necessity", "predictions", "forcing", "steering", "costs", "answering", "confusion", "confusion_kinds"}
+    apart = {"necessity", "predictions", "forcing", "steering", "costs", "confusion", "confusion_kinds"}
     expected = {"gemma-3-270m": set(FIGURES) - apart, "gemma-3-270m-eleven": OLDER}[study]
     assert set(drawn) == expected
     for name in drawn:

@@ -17,7 +17,6 @@ from lape.detect.identify import identify
 from lape.edit.edit import Add, Off, Scale, edited
 from lape.errors import OptionError
 from lape.experiments.necessity.estimates import Estimator
-from lape.experiments.routing.run import affinity
 from lape.model.attribution import attribute
 from lape.model.find import find
 from lape.model.load import load_weights
@@ -26,6 +25,7 @@ from lape.model.weights import down_norms
 from lape.recording.reader import Reader
 from lape.recording.record import record
 from lape.ship.export import export
+from lape.values.experts import measure_expert_use
 from lape.values.neurons import NeuronSet
 from lape.values.stats import ActivationStats, merge
 from support.brute import assert_near, logits_of, some_texts, tokenizer_of
@@ -304,9 +304,9 @@ def nll_of(model, text):
     return float(torch.nn.functional.cross_entropy(logits.double(), ids[0, 1:], reduction="sum"))
 
 
-def test_affinity_is_each_language_s_share_of_tokens():
+def test_the_use_of_an_expert_is_each_language_s_share_of_tokens():
     stats = recorded(made("qwen3_moe"))
-    table = affinity(stats)
+    table = measure_expert_use(stats)
     one = table.filter(language="fr", layer=2, expert=1).row(0, named=True)
     place = next(k for k, s in enumerate(stats.space.stretches) if (s.layer, s.expert) == (2, 1))
     routed, tokens = int(stats["fr"].routed[:, place].sum()), int(stats["fr"].tokens.sum())
@@ -319,17 +319,17 @@ def test_affinity_is_each_language_s_share_of_tokens():
     assert by_layer["share"].to_list() == pytest.approx([2.0] * len(by_layer))
 
 
-def test_affinity_finds_an_expert_that_only_one_language_uses():
+def test_the_use_of_experts_shows_one_that_only_one_language_uses():
     stats = recorded(made())
     stats["fr"].tensors["routed"][:, 1] = 0
-    table = affinity(stats).filter(layer=0, expert=1)
+    table = measure_expert_use(stats).filter(layer=0, expert=1)
     english, french = (table.filter(language=language).row(0, named=True) for language in ("en", "fr"))
     assert english["ratio"] is None
     assert english["apart"]
     assert french["share"] == 0
 
 
-def test_affinity_of_a_dense_model_is_refused():
+def test_the_use_of_experts_of_a_dense_model_is_refused():
     stats = record(build("llama", KINDS["llama"]), tokenizer_of(), TEXTS, **OPTIONS)
     with pytest.raises(OptionError, match="no routed experts"):
-        affinity(stats)
+        measure_expert_use(stats)

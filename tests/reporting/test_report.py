@@ -146,7 +146,7 @@ def test_a_study_is_shown_with_its_claims_and_its_figures():
     said = f"Of {len(record['claims'])} claims, {held} hold here; none of those judged were confirmatory."
     assert said in text
     ran = [one for one in experiments().values() if one.study != "asked" and one.name not in record["not_run"]]
-    assert len(ran) == 15
+    assert len(ran) == 12
     for section in ("cards", "claims", *(one.name for one in ran)):
         assert f'<section id="{section}"' in html
     own = pl.read_parquet(STUDY / "tables" / "perplexity.parquet").filter(

@@ -383,7 +383,7 @@ def test_a_run_is_pushed_looked_at_and_used_by_its_name(made: Path, tmp_path: Pa
     push(made / "run", "me/other", base_model="them/their-model")
     _, bound, *_ = app().parse_args(["steer", "hf:me/other", "hello", "--to", "fr"], exit_on_error=False)
     assert (bound.arguments["model"], bound.arguments["run"]) == ("them/their-model", fetch("me/other"))
-    assert cli(["compare", "hf:me/planted", str(made / "run")]) == 0
+    assert cli(["show", str(made / "run"), "--with", "hf:me/planted"]) == 0
     capsys.readouterr()
     assert cli(["push", str(made / "run"), "me/planted"]) == 2
     assert "--overwrite" in capsys.readouterr().err

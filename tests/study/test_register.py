@@ -111,8 +111,8 @@ def test_what_was_measured_before_is_what_is_joined_and_with_a_run_what_is_of_it
     bare = SimpleNamespace(options=study_options()())
     assert measured_before(bare, joined=False) == set()
     older = measured_before(bare, joined=True)
-    assert {"layer_claims", "amount", "null"} <= older
-    assert not older & {"controlled", "published", "advantages", "patching", "scripts"}
+    assert {"layer_claims", "amount", "dropped"} <= older
+    assert not older & {"controlled", "published", "advantages", "keeping", "drops"}
     forced = SimpleNamespace(options=study_options()(forcing=Path("forcing.json")))
     assert measured_before(forced, joined=False) == set(experiments()["forcing"].tables)
 

@@ -49,8 +49,8 @@ SMALL = StudyOptions(
     groups=8,
     necessity_tokens=150,
 )
-LEFT = ("generation", "scripts", "forcing", "confusion", "answering")
-"""Not run here: the planted model answers no questions, and its words have one script."""
+LEFT = ("generation", "forcing", "confusion")
+"""Not run here: the planted model answers no questions."""
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -371,11 +371,11 @@ def test_the_paragraph_of_methods_says_what_was_done_and_nothing_else(whole):
         "frontier": "methods are compared",
     }
     every = [name for name in experiments() if name not in record["not_run"]]
-    assert {*said, "patching"} <= {*every}
+    assert {*said} <= {*every}
     for part, words in said.items():
         assert words in methods(record)
-        others = [name for name in every if name != part and (part, name) != ("sufficiency", "patching")]
-        without = methods(record | {"not_run": record["not_run"] | dict.fromkeys((part, "patching"), "not asked for")})
+        others = [name for name in every if name != part]
+        without = methods(record | {"not_run": record["not_run"] | {part: "not asked for"}})
         alone = methods(record | {"not_run": record["not_run"] | dict.fromkeys(others, "not asked for")})
         assert words not in without
         assert words in alone

@@ -353,7 +353,7 @@ KINDS = (
         (tensors_of,),
         exact=_SUMS,
     ),
-    Kind("neurons", "r/neurons.safetensors", ("show FILE", "compare FILE FILE"), _SUMS, (tensors_of,), exact=_SUMS),
+    Kind("neurons", "r/neurons.safetensors", ("show FILE", "show FILE --with FILE"), _SUMS, (tensors_of,), exact=_SUMS),
     Kind("published", "n.pth", ("show FILE --languages en,fr,zh --width 44",), meaning=(lists_of,)),
     Kind("reliability", "r/neurons.reliability.parquet", ("show HERE",), _SUMS, (table_of,), exact=_SUMS, over="r"),
     Kind(

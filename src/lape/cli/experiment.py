@@ -12,7 +12,7 @@ from cyclopts import App, Group
 
 from lape.cli.common import out, progress, provenance, written
 from lape.cli.flags import SWITCHES, Out, Several, Switch
-from lape.cli.inputs import LOADING, Loading, load_proven, parallel_of, texts_of
+from lape.cli.inputs import LOADING, Loading, load_proven, parallel_of
 from lape.cli.panels import laid
 from lape.cli.tables import section_tables
 from lape.data.parallel import Aligned
@@ -39,7 +39,6 @@ def verb(experiment: Experiment[Any]) -> Callable[..., None]:
         *,
         run: Path,
         parallel: Several | None = None,
-        text: Several | None = None,
         to: Out | None = None,
         overwrite: Switch = False,
         options: Any = default,
@@ -55,8 +54,6 @@ def verb(experiment: Experiment[Any]) -> Callable[..., None]:
             The folder of lape record, demo or identify. Its neurons are studied; without any, LAPE's under the published rule.
         parallel
             TAG=PATH, once per language: other text, line i the same sentence in every language; effects are measured on it.
-        text
-            TAG=PATH, once or more: the text that was recorded, for experiments that read it again.
         to
             The folder to write. Default: the experiment's name, in the run's folder.
         overwrite
@@ -69,7 +66,6 @@ def verb(experiment: Experiment[Any]) -> Callable[..., None]:
         stats = ActivationStats.load(folder.stats)
         neurons = LanguageNeurons.load(folder.neurons) if folder.neurons else None
         read = parallel_of(parallel) if parallel else Aligned({}, None)
-        texts = texts_of(text) if text else {}
         with progress() as report:
             loaded, tokenizer = load_proven(model, loading, report) if model else (None, None)
             context = Context(
@@ -79,9 +75,8 @@ def verb(experiment: Experiment[Any]) -> Callable[..., None]:
                 read.lines,
                 options,
                 draft.folder,
-                texts,
-                neurons,
-                report,
+                chosen=neurons,
+                progress=report,
                 documents=read.documents,
             )
             missing = experiment.missing(context, options)

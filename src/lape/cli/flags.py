@@ -25,6 +25,8 @@ Several: TypeAlias = Annotated[list[str], Parameter(negative="", show_default=Fa
 """What may be given several times, such as --text TAG=PATH."""
 Out: TypeAlias = Annotated[Path, Parameter(name="--out")]
 """Where the result goes."""
+With: TypeAlias = Annotated[Path, Parameter(name="--with")]
+"""What is shown with it."""
 
 
 def readable(_app: Any, _commands: Any, arguments: Any) -> None:
@@ -84,7 +86,7 @@ def argument_of(arguments: Any, name: str) -> Any:
 
 def _named(name: str, arguments: Any) -> str:
     """What a verb calls a key of a file."""
-    if name != "run" or argument_of(arguments, "a"):  # lape compare, which takes two
+    if name != "run":
         return name
     return next((one for one in RUNS if argument_of(arguments, one)), name)
 

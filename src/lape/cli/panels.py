@@ -10,12 +10,12 @@ from cyclopts.help import DefaultFormatter, HelpEntry, HelpPanel
 
 EXPERT = "Expert"
 _LISTED = {
-    "Data": "answer avoid run stats neurons a b text tokens document column prompts file system to from parallel questions evaluation development pairs "
+    "Data": "answer avoid run stats neurons text tokens document column prompts file system to from parallel questions evaluation development pairs "
     "languages sentences evaluate tasks limit include-path width adapter name answers served remote",
     "Model": "model place dtype device config-only local folder base-model",
     "Method": "method for sets rate per-language reliability residual attribution histogram per-text tuned until off scale preset parts claims methods sizes "
     "quick plan-only draws families candidates experts strength how value steer new-tokens temperature bare effects keep length "
-    "rates other forcing answering confusion thinking seeds top-p line minutes",
+    "rates forcing confusion thinking seeds top-p line minutes",
     "Output": "out overwrite private format language-names browser port",
 }
 PANELS = {panel: flags.split() for panel, flags in _LISTED.items()}
@@ -24,7 +24,7 @@ ELSEWHERE = {
     "figures": {"width": "Output"},
     "plan": {"draws": "Data"},
     "steer": dict.fromkeys(("tokens", "value", "top-p"), EXPERT),
-    "study": dict.fromkeys(("rates", "other", "forcing", "answering", "confusion", "limit"), EXPERT),
+    "study": dict.fromkeys(("rates", "forcing", "confusion", "limit"), EXPERT),
     **{verb: dict.fromkeys(("languages", "width"), EXPERT) for verb in ("perplexity", "examples", "export")},
 }
 """Verb -> flags that mean something else there, or matter less."""

@@ -1,21 +1,28 @@
-"""`lape show`: what a file of neurons holds, and which experts a language's tokens go to."""
+"""`lape show`: what a file of neurons holds, how much it shares with another, and which experts a language's tokens go to."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from rich.console import Group
 
-from lape.cli.common import beside, out
-from lape.cli.flags import Switch
-from lape.cli.inputs import neurons_of
+from lape.cli.common import beside, err, out
+from lape.cli.flags import Switch, With
+from lape.cli.inputs import neurons_of, refuse_missing
 from lape.cli.tables import between, histogram, number, titled
 from lape.detect.stability import RELIABILITY, UNION
-from lape.experiments.routing.run import affinity
+from lape.errors import MismatchError
 from lape.store.run import check_table, read_table, write_table
-from lape.values.neurons import LanguageNeurons
+from lape.values.experts import measure_expert_use
+from lape.values.neurons import LanguageNeurons, jaccard
+from lape.values.published import is_published
+from lape.values.same import check_same_model
 from lape.values.stats import ActivationStats
+
+SHARED = {"language": pl.String, **dict.fromkeys(("shared", "only_a", "only_b"), pl.Int64), "jaccard": pl.Float64}
+"""Columns of `compare_neurons`."""
 
 
 def show(
@@ -23,6 +30,7 @@ def show(
     *,
     languages: str | None = None,
     width: int | None = None,
+    other: With | None = None,
     experts: Switch = False,
 ) -> None:
     """Show how many neurons each language has, in which layers, and how sets overlap.
@@ -35,11 +43,17 @@ def show(
         For a .pth, which names none: its languages in order. The paper's files: en,zh,fr,es,vi,id and, where there are seven, ja.
     width
         For a .pth: neurons in a layer, such as 11008.
+    other
+        Another run, file of neurons or published .pth of the same model: per language, how many neurons both have. What a .pth does not say is taken
+        from the first one, and the other way round.
     experts
         Of a recorded mixture of experts: which experts each language's tokens go to. Written as experts.parquet into the run.
     """
     if experts:
         _experts(neurons)
+        return
+    if other is not None:
+        _show_shared(neurons, other, languages, width)
         return
 
     found = neurons_of(neurons, languages, width)
@@ -58,8 +72,50 @@ def show(
         out.print(note)
 
 
+def _show_shared(a: Path, b: Path, languages: str | None, width: int | None) -> None:
+    """Print how many neurons two files share."""
+    refuse_missing(a)
+    refuse_missing(b)
+    named = [path for path in (a, b) if not is_published(path)]
+    if len(named) == 1 and (languages is None or width is None):
+        known = neurons_of(named[0], None, None)
+        languages, width = languages or ",".join(known.languages), width or known.space.stretches[0].width
+        err.print(f"From {named[0]}: --languages {languages} --width {width}", soft_wrap=True)
+    first, second = neurons_of(a, languages, width), neurons_of(b, languages, width)
+    try:
+        table = compare_neurons(first, second)
+    except MismatchError as error:
+        raise MismatchError(f"{a} and {b}: {error}") from error
+    rows = [
+        [*("–" if cell is None else str(cell) for cell in counts), number(share, 3)]
+        for *counts, share in table.iter_rows()
+    ]
+    caption = "Jaccard: shared neurons as a share of those in A or B; –: a language that the other file does not have."
+    out.print(titled("Neurons in both files", ["", "shared", "only A", "only B", "Jaccard"], rows, caption))
+    for name, path, neurons in (("A", a, first), ("B", b, second)):
+        out.print(f"{name}: {path} ({neurons.method})", soft_wrap=True)
+
+
+def compare_neurons(a: LanguageNeurons, b: LanguageNeurons) -> pl.DataFrame:
+    """Count the neurons that two results share: two methods, two texts, or a published file and one's own.
+
+    One row per language of `a`, then of `b` alone, then `all` (the neurons of any language): `language`, `shared`, `only_a`, `only_b` and `jaccard`
+    (0 to 1; 0 where neither has a neuron). Of a language that only one of them has, `shared`, `jaccard` and the other's count are null. Raises
+    MismatchError where they are of different spaces. Whether they are of one model, shapes cannot tell.
+    """
+    check_same_model(neurons=a.space, others=b.space)
+    pairs = {language: (a.sets.get(language), b.sets.get(language)) for language in [*a.sets, *b.sets]}
+    rows: list[tuple[Any, ...]] = []
+    for language, (in_a, in_b) in {**pairs, UNION: (a.union, b.union)}.items():
+        if in_a is None or in_b is None:
+            rows.append((language, None, *(None if found is None else len(found) for found in (in_a, in_b)), None))
+        else:
+            rows.append((language, len(in_a & in_b), len(in_a - in_b), len(in_b - in_a), jaccard(in_a, in_b)))
+    return pl.DataFrame(rows, schema=SHARED, orient="row")
+
+
 def _experts(run: Path) -> None:
-    table = affinity(ActivationStats.load(run))
+    table = measure_expert_use(ActivationStats.load(run))
     target = beside(run, "experts.parquet")
     write_table(target, table)
     out.print(experts_table(table))

@@ -110,17 +110,10 @@ def _value(row: Mapping[str, Any], column: Column, digits: int) -> str:
     return f"{value:.{digits}f}" + (f" ({ends[0]:.{digits}f} to {ends[1]:.{digits}f})" if known else "")
 
 
-def histogram(counts: list[int], wholes: list[int] | None = None) -> str:
-    """One character per layer (or several layers, in a deep model), as high as they are full, or as their shares of `wholes`.
-
-    As shares, a dot stands for none of some, and a blank for none of none.
-    """
+def histogram(counts: list[int]) -> str:
+    """One character per layer (or several layers, in a deep model), as high as they are full."""
     counts = _pooled(counts)
-    if wholes is None:
-        return "".join(_bar(count, max(counts) or 1) for count in counts)
-    return "".join(
-        "·" if whole and not count else _bar(count, whole) for count, whole in zip(counts, _pooled(wholes), strict=True)
-    )
+    return "".join(_bar(count, max(counts) or 1) for count in counts)
 
 
 def _pooled(counts: list[int]) -> list[int]:

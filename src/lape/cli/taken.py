@@ -17,9 +17,9 @@ from lape.cli.common import err
 from lape.cli.flags import argument_of
 from lape.errors import LapeError, OptionError
 
-READING = ("show", "steer", "play", "export", "compare", "merge", "push", "plan")
+READING = ("show", "steer", "play", "export", "merge", "push", "plan")
 """Verbs that put nothing into the run that they are given."""
-RUNS = ("run", "neurons", "stats", "a", "b")
+RUNS = ("run", "neurons", "stats", "with")
 """Arguments that may be a run, and so one on the Hub: hf:OWNER/NAME. Beside a run, it may stand where the model would."""
 LOADED = ("dtype", "revision", "bits", "sites")
 """Options with which a model was loaded, without which it would be another."""
@@ -100,7 +100,7 @@ def from_run(_app: Any, commands: tuple[str, ...], arguments: Any) -> None:
 
 def known(place: Path, needs: frozenset[str], *, with_model: bool) -> dict[str, Any]:
     """Option -> what a run knows of it. `needs`: the flags of what an experiment cannot do without."""
-    from lape.experiments.known import recorded_in, typed_after
+    from lape.experiments.known import typed_after
     from lape.store.run import read_record
 
     folder = place if place.is_dir() else place.parent
@@ -111,9 +111,6 @@ def known(place: Path, needs: frozenset[str], *, with_model: bool) -> dict[str, 
         found["model"] = name
         how = record.get("loading")
         found |= {name: how[name] for name in LOADED if isinstance(how, dict) and how.get(name) is not None}
-    recorded = recorded_in(record)
-    if "{recorded}" in needs and recorded:
-        found["text"] = [f"{language}={path}" for language, paths in recorded.items() for path in paths]
     if "{parallel}" in needs:
         before = [typed_after(read_record(one.parent), "--parallel") for one in sorted(folder.glob("*/run.json"))]
         found |= next(({"parallel": words} for words in before if words), {})

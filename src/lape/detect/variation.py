@@ -50,7 +50,7 @@ def variation(
 
     δ_k is how far tuning on language k moved a neuron's gate row, up row and down column, see `lape.recording.weight_change`; only its shares over
     languages matter to the entropy, so tune on each language with as many steps and tokens. Which seed was used matters too: see
-    `lape.experiments.seeds.run`. Options: `VariationOptions`. Raises OptionError for statistics recorded without `tuned`, or of a single language.
+    `lape.measure.seeds.compare_seeds`. Options: `VariationOptions`. Raises OptionError for statistics recorded without `tuned`, or of a single language.
 
     Example:
         >>> from lape.detect.variation import variation

@@ -22,21 +22,14 @@ NAMES = (
     "domain",
     "languages",
     "resource",
-    "null",
     "overlap",
-    "patching",
     "sufficiency",
     "necessity",
-    "scripts",
     "generation",
     "forcing",
     "confusion",
-    "answering",
     "examples",
-    "routing",
     "harness",
-    "compare",
-    "seeds",
 )
 """The modules of this package that hold one, in the order in which a study runs them and a report shows them."""
 

@@ -94,7 +94,7 @@ class Context:
     folder: Path
     """Where what was measured is kept until the run is whole."""
     texts: Mapping[str, Any] = field(default_factory=dict)
-    """Language -> the text that was recorded, for experiments that read it again."""
+    """Language -> the text that was recorded."""
     chosen: LanguageNeurons | None = None
     """The sets that are studied. Default: LAPE's under the published rule."""
     progress: Progress = shown

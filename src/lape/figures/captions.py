@@ -19,7 +19,6 @@ QUESTIONS = (
     "95 % bootstrap (BCa under 400 units) over questions, resampled jointly over languages and conditions{resamples}."
 )
 """How intervals over questions are made."""
-PASSAGES = QUESTIONS.replace("questions", "passages, whose questions stay together")
 """How intervals are made of questions that share passages."""
 
 

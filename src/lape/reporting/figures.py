@@ -56,8 +56,8 @@ def draw(
         >>> drawn = draw("run", format="svg", width="page")
         >>> sorted(drawn.paths)
         ['layers.svg', 'overlap.svg']
-        >>> drawn.missing["null"]
-        'lape run null --run run'
+        >>> drawn.missing["amount"]
+        'lape run amount --run run'
     """
     options = given(FigureOptions, locals())
     run = Path(run)

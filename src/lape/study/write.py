@@ -181,7 +181,7 @@ def _measured(options: Mapping[str, Any]) -> dict[tuple[str, ...], str]:
         "at .25, .5, .75 and 1 of that of LAPE's published sets, within the sizes measured, and averaged over these levels, in each language "
         "by itself; in means over languages these are a sample too, by Student's t."
     )
-    return {("perplexity",): controls, ("patching", "sufficiency"): at_mean, ("frontier",): compared}
+    return {("perplexity",): controls, ("sufficiency",): at_mean, ("frontier",): compared}
 
 
 def _of_claims(record: Mapping[str, Any]) -> str:

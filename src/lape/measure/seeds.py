@@ -1,4 +1,4 @@
-"""Is it the language that moves a neuron's weights, or chance? Two seeds of one language beside two languages."""
+"""Is it the language that moves a neuron's weights, or chance? Two seeds of one language are compared with two languages."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ CONTROL = {
     "chance": pl.Float64,
     **{f"{measure}_{of}": pl.Float64 for measure in ("jaccard", "largest", "rank") for of in ("seeds", "languages")},
 }
-"""Columns of `control`."""
+"""Columns of `compare_seeds`."""
 
 
-def control(
+def compare_seeds(
     first: ActivationStats,
     second: Mapping[str, Tensor],
     *,
@@ -39,7 +39,7 @@ def control(
     bar: float = 0.95,
     per_language: int | None = None,
 ) -> pl.DataFrame:
-    """How alike are two checkpoints of one language tuned with different seeds, beside those of two languages (ours)?
+    """Compare two checkpoints of one language, tuned with different seeds, with those of two languages (ours).
 
     `first`: statistics recorded with `tuned`. `second`: language -> (neurons,) δ of a checkpoint tuned on the same language with
     another seed, from `lape.recording.weight_change.weight_changes`; one language or more. Options: see `lape.detect.variation.VariationOptions`.
@@ -56,9 +56,9 @@ def control(
     language that was not recorded, MismatchError for δ of another model.
 
     Example:
-        >>> from lape.experiments.seeds.run import control
+        >>> from lape.measure.seeds import compare_seeds
         >>> second = {"fr": stats.variation("fr") * 1.5}
-        >>> control(stats, second)["other"].to_list()
+        >>> compare_seeds(stats, second)["other"].to_list()
         ['en', 'id', 'zh']
     """
     options = given(VariationOptions, locals())
