@@ -14,7 +14,7 @@ help:  ## what there is to type
 demo: .venv/demo  ## find the language neurons of a small real model and show what they do (3 minutes once installed)
 	$(BIN)/lape demo --out runs/demo --overwrite
 
-docs: .venv/docs  ## the documentation as a site, docs/_build/html/index.html
+docs: reference  ## the documentation as a site, docs/_build/html/index.html
 	$(BIN)/python -m sphinx -W -n -q docs docs/_build/html
 	@echo docs/_build/html/index.html
 
@@ -79,7 +79,7 @@ lint: .venv/dev  ## ruff, mypy and who may import whom
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-reference: .venv/dev  ## write docs/reference anew, from signatures, docstrings and the help of the verbs
+reference: .venv/docs  ## write docs/reference from signatures, docstrings and the help of the verbs
 	cd docs && ../$(BIN)/python -m reference_pages
 
 ledger: .venv/dev  ## write docs/claims-ledger.md anew, from its entries and the studies' tables
@@ -115,4 +115,4 @@ build: .venv/dev  ## sdist and wheel in dist/, as they are uploaded, checked
 	touch $@ .venv/demo .venv/docs
 
 clean:  ## remove what these have built
-	rm -rf .venv $(LOWEST) .venv-vllm .venv-llamacpp .venv-transformers .venv-beside build dist docs/_build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv $(LOWEST) .venv-vllm .venv-llamacpp .venv-transformers .venv-beside build dist docs/_build docs/reference .pytest_cache .mypy_cache .ruff_cache .hypothesis

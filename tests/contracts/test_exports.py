@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 from lape.data.texts import Documents
 from lape.edit.edit import Add, Off, Scale, Set, edited
 from lape.errors import FileError, MismatchError, OptionError
-from lape.ship.export import KINDS, edits_in, export
+from lape.ship.export import FORMATS, edits_in, export
 from lape.values.neurons import NeuronSet
 from lape.values.space import NeuronSpace
 from support.brute import assert_near, logits_of, model_of, tokenizer_of, width_of
@@ -78,7 +78,7 @@ NEAR = 1e-5
 
 
 def test_every_format_is_here():
-    assert set(EXPORTS) == set(KINDS)
+    assert set(EXPORTS) == set(FORMATS)
 
 
 def some(kind: str, start: int, step: int) -> NeuronSet:

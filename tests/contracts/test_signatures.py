@@ -57,7 +57,7 @@ TAKING = {name: (function, kind) for name, function, kind in taking()}
 
 
 def documented() -> Iterator[tuple[str, Callable[..., Any]]]:
-    """The functions, and the methods of the classes, that docs/reference lists."""
+    """The functions, and the methods of the classes, that the reference documents."""
     for path in dict.fromkeys(referenced()):
         value = resolve_name(path)
         name = f"{value.__module__}.{value.__qualname__}" if callable(value) else path

@@ -14,9 +14,14 @@ from cyclopts.docs.markdown import generate_markdown_docs
 from markdown_it import MarkdownIt
 
 from lape.cli import app
-from support.pages import PAGES, ROOT
+from support.pages import PAGES, ROOT, reference
 
-WRITTEN = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md") if "_build" not in path.parts)
+GENERATED = ROOT / "docs/reference"
+WRITTEN = sorted(
+    str(path.relative_to(ROOT))
+    for path in (ROOT / "docs").rglob("*.md")
+    if "_build" not in path.parts and not path.is_relative_to(GENERATED)
+)
 ELSEWHERE = re.compile(r"(https?:)?//")
 
 
@@ -24,6 +29,7 @@ ELSEWHERE = re.compile(r"(https?:)?//")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `make docs` writes."""
     folder = tmp_path_factory.mktemp("site")
+    subprocess.run([sys.executable, "-m", "reference_pages"], cwd=ROOT / "docs", check=True)
     recipe = re.search(r"-m sphinx (.+) docs docs/_build/html", (ROOT / "Makefile").read_text())[1]
     assert "-W" in recipe.split(), "warnings are errors"
     command = [sys.executable, "-m", "sphinx", *recipe.split(), "-d", folder / "trees", "docs", folder / "html"]
@@ -105,8 +111,15 @@ def slug(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-def anchors(path: Path) -> set[str]:
-    tokens = MarkdownIt().parse(path.read_text(encoding="utf-8"))
+def read_page(path: Path) -> str | None:
+    """Text of a page in the repository or of the generated reference; None where there is no such page."""
+    if path.parent == GENERATED:
+        return reference().get(path.name)
+    return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
+def anchors(text: str) -> set[str]:
+    tokens = MarkdownIt().parse(text)
     titles = [
         "".join(child.content for child in after.children or [])
         for token, after in pairwise(tokens)
@@ -117,7 +130,7 @@ def anchors(path: Path) -> set[str]:
 
 def links(page: str) -> list[str]:
     found = []
-    for token in MarkdownIt().enable("table").parse((ROOT / page).read_text(encoding="utf-8")):
+    for token in MarkdownIt().enable("table").parse(read_page(ROOT / page) or ""):
         for child in token.children or []:
             found += [child.attrs[name] for name in ("href", "src") if name in child.attrs]
     return [str(link) for link in found]
@@ -131,9 +144,23 @@ def test_links_lead_to_files_and_headings_that_are_there(page: str) -> None:
             continue
         path, _, anchor = link.partition("#")
         target = ((ROOT / page).parent / path).resolve() if path else ROOT / page
-        assert target.exists(), f"{page}: {link}"
+        assert page.startswith("docs/") or target.parent != GENERATED, f"{page}: {link} leads nowhere in the repository"
+        assert target.exists() or read_page(target) is not None, f"{page}: {link}"
         assert target.is_relative_to(ROOT), f"{page}: {link}"
-        assert not anchor or anchor in anchors(target), f"{page}: {link}"
+        assert not anchor or anchor in anchors(read_page(target) or ""), f"{page}: {link}"
+
+
+def test_the_reference_links_to_pages_and_files_that_are_there() -> None:
+    seen = 0
+    for name in reference():
+        for link in links(f"docs/reference/{name}"):
+            path, _, anchor = link.partition("#")
+            target = (GENERATED / path).resolve() if path else GENERATED / name
+            seen += 1
+            if not link.startswith("https://"):
+                assert target.exists() or read_page(target) is not None, f"{name}: {link}"
+                assert not anchor or anchor in anchors(read_page(target) or ""), f"{name}: {link}"
+    assert seen > 500
 
 
 def test_there_are_links_to_check() -> None:

@@ -37,7 +37,7 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
 def public() -> dict[str, Any]:
-    """Name -> function or class: all that docs/reference lists, and what experiments give."""
+    """Name -> function or class: all that the reference documents, and what experiments give."""
     found = {name: resolve_name(name) for name in referenced()} | {"lape.measure.result.Result": Result}
     return {name: value for name, value in found.items() if callable(value) and not _speaks_for_itself(value)}
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from lape.ship.card import card
+from lape.ship.export import card_of as card
 
 MARKDOWN = MarkdownIt("commonmark").enable("table")
 FIT = {

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from lape.errors import LapeWarning, MismatchError, OptionError
-from lape.ship.server import FIRST, KEY, Answering, Local, agreement, ask_server
+from lape.errors import MismatchError, OptionError
+from lape.ship.server import KEY, Answering, ask_server
 from support.serving import ADAPTER, BASE, ENGINES, Fake, serving
 
 PROMPTS = ["Why is the sky blue?", "How are you?", "What is bread?", "Who was Ada?"]
@@ -49,7 +46,7 @@ def test_an_adapter_that_acts_is_seen(engine: str, bare: bool, start: Start) -> 
 @pytest.mark.parametrize(
     ("engine", "name"),
     [
-        ("vllm", "vLLM"), ("sglang", "SGLang"), ("llamacpp", "llama.cpp"), ("transformers", "transformers serve"),
+        ("vllm", "vLLM"), ("sglang", "SGLang"), ("llamacpp", "llama.cpp"), ("transformers", "an OpenAI-compatible server"),
         ("other", "an OpenAI-compatible server"),
     ],
 )  # fmt: skip
@@ -57,9 +54,9 @@ def test_an_adapter_that_is_ignored_fails(engine: str, name: str, start: Start) 
     fake = start(engine=engine, uses=lambda _: False)
     served = ask(fake)
     assert served.engine.name == name
-    with pytest.raises(MismatchError, match="byte for byte, on all 4 prompts") as error:
+    with pytest.raises(MismatchError, match="byte for byte, on 4 prompts") as error:
         served.check()
-    assert f"{name} does not use the adapter" in str(error.value)
+    assert f"{name} does not use {ADAPTER}" in str(error.value)
     assert "What to try" in str(error.value)
 
 
@@ -75,11 +72,11 @@ def test_every_request_is_greedy_and_stands_alone(engine: str, start: Start) -> 
     fake = start(engine=engine)
     ask(fake, new_tokens=7)
     asked = posted(fake)
-    assert len(asked) == (5 if engine == "llamacpp" else 3) * len(PROMPTS)
-    for number, body in enumerate(asked):
+    assert len(asked) == 3 * len(PROMPTS)
+    for body in asked:
         assert (body["temperature"], body["seed"], body["max_tokens"]) == (0, 0, 7)
-        if engine == "llamacpp":  # what is kept of a prompt would be of another adapter; but then it is asked as usual
-            assert body.get("cache_prompt") is (False if number < 4 * len(PROMPTS) else None)
+        if engine == "llamacpp":  # a cached prompt was computed with whatever adapter came first
+            assert body["cache_prompt"] is False
             assert [one["id"] for one in body["lora"]] == [0, 1]
         if engine in ("vllm", "sglang"):  # else a default of the model's
             assert body["repetition_penalty"] == 1.0
@@ -96,15 +93,7 @@ def test_sglang_is_asked_for_base_and_adapter(start: Start) -> None:
 def test_llama_cpp_s_adapters_go_by_number_file_and_path(name: str, start: Start) -> None:
     fake = start(engine="llamacpp")
     ask(fake, name, ["x"]).check()
-    assert [[one["scale"] for one in body["lora"]] for body in posted(fake)] == [[0, 0], [1, 0], [0, 0], [1, 0], [0, 0]]
-
-
-@pytest.mark.parametrize("keeps", [True, False])
-def test_a_server_that_goes_on_from_another_adapter_s_prompt_is_told(keeps: bool, start: Start) -> None:
-    served = ask(start(engine="llamacpp", keeps=keeps))
-    served.check()
-    assert served.changed == len(PROMPTS)
-    assert served.mixed == (len(PROMPTS) if keeps else 0)
+    assert [[one["scale"] for one in body["lora"]] for body in posted(fake)] == [[0, 0], [1, 0], [0, 0]]
 
 
 def test_llama_cpp_s_adapters_of_one_name_are_told_apart(start: Start) -> None:
@@ -116,13 +105,13 @@ def test_llama_cpp_s_adapters_of_one_name_are_told_apart(start: Start) -> None:
 
 def test_transformers_serve_loads_an_adapter_that_it_does_not_list(start: Start) -> None:
     fake = start(engine="transformers", extra=({"id": "org/other", "object": "model"},))
-    with pytest.raises(OptionError, match=r"2 models, any of which may be the one without to-fr.*base=NAME"):
+    with pytest.raises(OptionError, match=r"2 models that may be the one without to-fr.*base=NAME"):
         ask(fake)
     assert not posted(fake), "nothing is guessed"
     ask(fake, base=BASE).check()
 
 
-@pytest.mark.parametrize("engine", ["vllm", "sglang", "llamacpp", "other"])
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "llamacpp"])
 def test_a_server_without_the_adapter_says_which_it_has(engine: str, start: Start) -> None:
     fake = start(engine=engine)
     with pytest.raises(OptionError, match="has no adapter to-it") as error:
@@ -141,7 +130,7 @@ def test_noise_alone_is_no_effect(start: Start) -> None:
     noisy = start(uses=lambda _: False, noise=lambda _, number: str(number))
     served = ask(noisy)
     assert (served.changed, served.noise) == (4, 4)
-    with pytest.raises(MismatchError, match="differ from themselves on 4"):
+    with pytest.raises(MismatchError, match="without it the server answers 4 in two ways"):
         served.check()
 
 
@@ -229,13 +218,14 @@ def test_a_server_that_is_not_there_is_said_so() -> None:
     [
         "http://192.0.2.1:8000", "https://example.org", "http://127.0.0.1.example.org", "http://127.0.0.1@example.org",
         "http://2130706433:80", "http://localhost.example.org", "file:///etc/passwd", "http://", "http://[::1",
-        "http://127.0.0.1:8000?x=1",
+        "http://127.0.0.1:8000?x=1", "http://me:secret@127.0.0.1:8000",
     ],
 )  # fmt: skip
 def test_no_other_machine_is_asked_and_no_other_address(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lape.endpoint.Endpoint._once", lambda *_: pytest.fail("it was asked"))
-    with pytest.raises(OptionError):
+    monkeypatch.setattr("lape.endpoint.Endpoint._request_once", lambda *_: pytest.fail("it was asked"))
+    with pytest.raises(OptionError) as error:
         ask_server(url, ADAPTER, PROMPTS)
+    assert "secret" not in str(error.value)
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://localhost:1", "http://[::1]:1", "http://127.9.9.9:1"])
@@ -246,8 +236,8 @@ def test_this_machine_goes_by_several_names(url: str) -> None:
 
 def test_another_machine_is_asked_where_that_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr("lape.endpoint.Endpoint._once", lambda self, *_: asked.append(self.url) or {"data": []})
-    with pytest.raises(OptionError, match="has no adapter"):
+    monkeypatch.setattr("lape.endpoint.Endpoint._request_once", lambda self, *_: asked.append(self.url) or {"data": []})
+    with pytest.raises(OptionError, match="It serves: none"):
         ask_server("http://192.0.2.1:8000/v1/", ADAPTER, PROMPTS, remote=True)
     assert set(asked) == {"http://192.0.2.1:8000"}
 
@@ -277,68 +267,11 @@ def test_an_adapter_of_another_model_is_refused(start: Start) -> None:
     ask(fake).check()
 
 
-def test_another_name_of_the_base_is_the_base(start: Start) -> None:
-    fake = start(extra=({"id": "alias", "root": BASE, "owned_by": "vllm"},))
-    assert ask(fake, base="alias").base == "alias"
-
-
 def test_a_base_that_is_not_served_is_refused(start: Start) -> None:
     with pytest.raises(OptionError, match=r"has no model org/none\. It serves: org/base"):
         ask(start(), base="org/none")
     with pytest.raises(OptionError, match="base and adapter are both"):
         ask(start(), base=ADAPTER)
-
-
-@pytest.mark.parametrize(("made_for", "warned"), [("elsewhere/base", False), ("org/another", True), ("", False)])
-def test_an_adapter_that_names_another_model_is_warned_of(
-    made_for: str, warned: bool, start: Start, tmp_path: Any
-) -> None:
-    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": made_for}))
-    fake = start(root=str(tmp_path))
-    if warned:
-        with pytest.warns(LapeWarning, match="says that it is for org/another"):
-            ask(fake)
-    else:
-        ask(fake)
-
-
-def words(text: str) -> list[int]:
-    return [sum(map(ord, word)) for word in text.split()]
-
-
-def test_the_local_model_s_answers_are_compared_each_with_its_own(start: Start) -> None:
-    def answers(prompts: Any) -> tuple[list[str], list[str]]:
-        return [f"answer to {one}" for one in prompts], [f"réponse à {one[:-1]} !" for one in prompts]
-
-    served = ask(start(), prompts=["a b ?"], local=Local(answers, words))
-    assert (served.unedited.share, served.unedited.whole, served.unedited.of) == (1.0, 1, 1)
-    assert (served.edited.share, served.edited.whole) == (0.8, 0)
-    assert served.short
-
-
-def test_without_the_adapter_s_edits_the_unedited_model_alone_is_compared(start: Start) -> None:
-    served = ask(start(), local=Local(lambda prompts: (["other"] * len(prompts), None), words))
-    assert (served.unedited.share, served.edited, served.short) == (0.0, None, False)
-
-
-texts = st.lists(st.sampled_from("abc"), max_size=24).map(" ".join)
-
-
-@settings(deadline=None, max_examples=100)
-@given(st.lists(st.tuples(texts, texts), min_size=1, max_size=4))
-def test_agreement_is_the_shared_beginning(pairs: list[tuple[str, str]]) -> None:
-    found = agreement(pairs, words)
-    shares = []
-    for pair in pairs:
-        a, b = (words(text)[:FIRST] for text in pair)
-        same = 0
-        while same < len(a) and same < len(b) and a[same] == b[same]:
-            same += 1
-        shares.append(1.0 if not a and not b else same / max(len(a), len(b)))
-    assert found.share == pytest.approx(sum(shares) / len(shares))
-    assert found.whole == sum(share == 1 for share in shares)
-    assert agreement([(b, a) for a, b in pairs], words) == found
-    assert agreement([(a, f"  {a}\n") for a, _ in pairs], words).share == 1
 
 
 def test_no_prompt_is_refused(start: Start) -> None:

@@ -13,15 +13,23 @@ from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parents[2]
 PAGES = ("README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md")))
-REFERENCE = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs/reference").glob("*.md"))}
-"""File name -> text of the pages of the reference."""
 _MARK = re.compile(r"<!-- (soak|not run: .+?|run by make serve-test: \w+) -->")
 _GLOB = re.compile(r"(?<=\s)[\w./-]+\*[\w./*-]*(?=\s|$)")
 
 
 def referenced() -> list[str]:
-    """The dotted names that the reference lists, each as often as it does."""
-    return re.findall(r"^`(lape\.[\w.]+)` · \[source\]", "\n".join(REFERENCE.values()), re.MULTILINE)
+    """Return the dotted names that the reference documents."""
+    from reference_pages.public import entries
+
+    return [entry.path for entry in entries().values()]
+
+
+@cache
+def reference() -> dict[str, str]:
+    """Generate the pages of the reference: file name -> text. They are not committed."""
+    from reference_pages.__main__ import pages
+
+    return pages()
 
 
 @dataclass(frozen=True)

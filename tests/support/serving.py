@@ -32,8 +32,6 @@ class Fake:
     """Prompt, and whether the adapter acts -> the answer."""
     noise: Callable[[str, int], str] | None = None
     """What is added to an answer: of the prompt, and how many requests came before."""
-    keeps: bool = False
-    """Of llama.cpp: whether it goes on from what it kept of a prompt, whichever adapter that was under."""
     extra: tuple[Mapping[str, Any], ...] = ()
     """More models that it lists."""
     loras: tuple[str, ...] = ("adapters/to-fr.gguf", "adapters/to-de.gguf")
@@ -41,26 +39,24 @@ class Fake:
     """Path -> (status, JSON), or bytes that are sent as they are, in place of its own."""
     drips: float = 0.0
     """Seconds between single bytes that follow bytes of `replies`, for as long as the other side listens; 0: none follow."""
-    root: str | None = None
-    """Where it says that the adapter lies."""
     url: str = ""
-    kept: dict[str, bool] = field(default_factory=dict)
     seen: list[tuple[str, dict[str, Any], dict[str, str]]] = field(default_factory=list)
 
     def get(self, path: str) -> Reply:
         """What is read."""
         if path == "/v1/models":
             owner = {"transformers": "org", "other": "someone"}.get(self.engine, self.engine)
-            base = {"id": BASE, "object": "model", "owned_by": owner, "root": BASE, "parent": None}
-            one = {"id": ADAPTER, "object": "model", "owned_by": owner, "root": self.root or "x/to-fr", "parent": BASE}
-            if self.engine == "other":
-                one["parent"] = None
+            base = {"id": BASE, "object": "model", "owned_by": owner, "parent": None}
+            one = {
+                "id": ADAPTER,
+                "object": "model",
+                "owned_by": owner,
+                "parent": None if self.engine == "other" else BASE,
+            }
             listed = [base] if self.engine in ("llamacpp", "transformers") else [base, one]
             return 200, {"object": "list", "data": [*listed, *self.extra]}
         if path == "/lora-adapters" and self.engine == "llamacpp":
             return 200, [{"id": at, "path": one, "scale": 0.0} for at, one in enumerate(self.loras)]
-        if path == "/openapi.json" and self.engine != "llamacpp":
-            return 200, {"paths": {"/v1/models": {}, **({"/load_model": {}} if self.engine == "transformers" else {})}}
         return 404, {"detail": "Not Found"}
 
     def post(self, path: str, body: dict[str, Any]) -> Reply:
@@ -70,19 +66,10 @@ class Fake:
         known = {BASE, ADAPTER} | {str(one["id"]) for one in self.extra}
         if self.engine == "vllm" and body["model"] not in known:
             return 404, {"error": {"message": f"The model `{body['model']}` does not exist.", "code": 404}}
-        if self.engine == "transformers" and set(body) - {
-            "model",
-            "messages",
-            "prompt",
-            "temperature",
-            "seed",
-            "max_tokens",
-        }:
+        known = {"model", "messages", "prompt", "temperature", "seed", "max_tokens"}
+        if self.engine == "transformers" and set(body) - known:
             return 422, {"detail": "Unexpected fields in the request"}
         acts = self.asked_for(body) and self.uses(prompt)
-        if self.keeps and body.get("cache_prompt", True):
-            acts = self.kept.get(prompt, acts)
-        self.kept[prompt] = acts
         answer = self.says(prompt, acts)
         answer = answer + self.noise(prompt, len(self.seen)) if self.noise else answer
         return 200, said(answer, chat=chat)

@@ -6,13 +6,12 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import Parameter
 from rich.text import Text
 
 from lape.cli.common import out, progress
 from lape.cli.flags import SWITCHES, Switch
 from lape.cli.inputs import LOADING, Loading, load_proven
-from lape.cli.served import Asked, is_address, show_served
+from lape.cli.served import is_address, show_served
 from lape.data.corpus import bos_id
 from lape.errors import ModelError, OptionError
 from lape.model.configuration import number_format
@@ -37,9 +36,6 @@ def doctor(
     config_only: Switch = False,
     adapter: str | None = None,
     prompts: Path | None = None,
-    source: Annotated[str, Parameter(name=("--from", "--source"))] = "en",
-    local: str | None = None,
-    folder: Path | None = None,
     server: Annotated[ServerOptions, SWITCHES] = _SERVER,
     loading: Loading = LOADING,
 ) -> None:
@@ -56,18 +52,12 @@ def doctor(
     adapter
         Of a server: the adapter's name there; of llama.cpp its file's name or number.
     prompts
-        Of a server: prompts to ask, one per line; in a .jsonl file also conversations. Default: the bundled development questions.
-    source
-        Of a server: the language of the bundled questions.
-    local
-        Of a server: the model that it serves, as lape loads it, to compare its answers with.
-    folder
-        With --local: the adapter's folder, to compare with the edited model too.
+        Of a server: prompts to ask, one per line; in a .jsonl file also conversations. Default: the bundled development questions in English.
     """
     if is_address(model):
         if adapter is None:
             raise OptionError(f"No adapter was named. Type: lape doctor {quote(model)} --adapter NAME")
-        show_served(model, adapter, Asked(prompts, source, local, folder), server, loading)
+        show_served(model, adapter, prompts, server)
         return
     if adapter is not None:
         raise OptionError(

@@ -34,9 +34,9 @@ from lape.model.identity import describe
 from lape.model.load import ModelOptions
 from lape.options import Tokens, flags, separated
 from lape.progress import Progress, span
-from lape.ship.card import is_gguf, vllm_command
 from lape.ship.export import said_in
 from lape.ship.layout import without_places
+from lape.ship.lora import is_gguf, vllm_command
 from lape.signs import many
 from lape.store import files
 from lape.store.draft import Draft

@@ -12,7 +12,7 @@ EXPERT = "Expert"
 _LISTED = {
     "Data": "answer avoid run stats neurons text tokens document column prompts file system to from parallel questions evaluation development pairs "
     "languages sentences evaluate tasks limit include-path width adapter name answers served remote",
-    "Model": "model place dtype device config-only local folder base-model",
+    "Model": "model place dtype device config-only base-model",
     "Method": "method for sets rate per-language reliability residual attribution histogram per-text tuned until off scale preset parts claims methods sizes "
     "quick plan-only draws families candidates experts strength how value steer new-tokens temperature bare effects keep length "
     "rates forcing confusion thinking seeds top-p line minutes",

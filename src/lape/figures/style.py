@@ -55,7 +55,6 @@ STYLE: dict[str, Any] = {
     "savefig.dpi": 300,
     "svg.hashsalt": "lape",
     "svg.fonttype": "none",
-    "pdf.fonttype": 42,
 }
 
 

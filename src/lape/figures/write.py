@@ -108,8 +108,8 @@ def draw_tables(
     paper = Paper(options.inches, lambda language: called.get(language, language))
     for form in options.formats:
         with (
-            fonts.typeset(called.values(), embedded=form == "pdf") as families,
-            mpl.rc_context({**STYLE, "font.family": families}),
+            fonts.typeset(called.values()) as families,
+            mpl.rc_context({**STYLE, "font.family": families, "pdf.fonttype": 42 if len(families) == 1 else 3}),
         ):
             for figure in possible:
                 try:

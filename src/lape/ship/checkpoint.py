@@ -11,6 +11,7 @@ from torch import Tensor
 from lape.errors import ModelError, OptionError, certain
 from lape.ship.changes import AT_RUN_TIME, Change, LowRank, low_rank, matrix, plain_linear, refuse_norm
 from lape.ship.constant import Constant
+from lape.ship.format import ExportFormat, Prepared
 
 
 def updates(model: Any, todo: Sequence[Change], fitted: Mapping[str, Constant]) -> list[LowRank]:
@@ -23,11 +24,12 @@ def updates(model: Any, todo: Sequence[Change], fitted: Mapping[str, Constant]) 
     return low_rank(model, [change for change in todo if change.site.layout is None], fitted)
 
 
-def write(model: Any, tokenizer: Any, differing: Mapping[str, Tensor], folder: Path) -> dict[str, Any]:
-    """Write all weights, with those that are changed, and the tokenizer where there is one. Nothing more is to be said in the manifest."""
-    type(model).save_pretrained(model, folder, state_dict={**model.state_dict(), **differing})
-    if tokenizer is not None:
-        tokenizer.save_pretrained(folder)
+def write(prepared: Prepared, folder: Path) -> dict[str, Any]:
+    """Write all weights, with those that are changed, and the tokenizer if there is one. The manifest says nothing more of them."""
+    model = prepared.model
+    type(model).save_pretrained(model, folder, state_dict={**model.state_dict(), **prepared.weights})
+    if prepared.tokenizer is not None:
+        prepared.tokenizer.save_pretrained(folder)
     return {}
 
 
@@ -75,3 +77,11 @@ def _unquantised(model: Any, name: str) -> Any:
 
 def _like(changed: Tensor, weight: Tensor) -> Tensor:
     return changed.to(weight.dtype).to(weight.device).contiguous()
+
+
+def describe_use(_base: str, _manifest: Mapping[str, Any], name: str) -> str:
+    """Say what serves the checkpoint."""
+    return f"Any engine that serves the base model serves this folder, `{name}`, in its place."
+
+
+FORMAT = ExportFormat("exported checkpoint", updates, write, describe_use, find_weights=changed)

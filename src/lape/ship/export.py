@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lape.data.corpus import BosRule
 from lape.data.texts import DocumentRule, Texts
 from lape.edit.edit import Add, Edit, Off, Scale, Set, by_unit, values_at
-from lape.errors import FileError, MismatchError, OptionError, warn
+from lape.errors import FileError, MismatchError, OptionError
 from lape.model.body import unwrapped
 from lape.model.find import find
 from lape.model.heads import find_heads
@@ -23,10 +23,11 @@ from lape.model.identity import describe
 from lape.progress import Progress, shown
 from lape.ship import checkpoint, gguf_lora, lora
 from lape.ship.card import CARD, card
-from lape.ship.changes import LowRank, canonical, changes, gates
+from lape.ship.changes import canonical, changes, gates
 from lape.ship.constant import TOKENS, Constant, Read, constants, read
 from lape.ship.cost import cost
 from lape.ship.fit import Reference, fit, largest_difference, logits_of, served
+from lape.ship.format import ExportFormat, Prepared
 from lape.store import files
 from lape.store.documents import Whole, read_json
 from lape.store.draft import Draft
@@ -40,12 +41,12 @@ if TYPE_CHECKING:
 Format: TypeAlias = Literal["checkpoint", "lora", "gguf-lora"]
 MANIFEST = lora.MANIFEST
 """Beside the weights: which model this was, what was done to it, and how near the files are to the edit."""
-KINDS: dict[str, str] = {
-    "checkpoint": "exported checkpoint",
-    "lora": "LoRA adapter",
-    "gguf-lora": "LoRA adapter for llama.cpp",
+FORMATS: dict[str, ExportFormat] = {
+    "checkpoint": checkpoint.FORMAT,
+    "lora": lora.FORMAT,
+    "gguf-lora": gguf_lora.FORMAT,
 }
-"""Format -> what the manifest calls it."""
+"""Every export format by name."""
 
 
 def export(
@@ -93,17 +94,17 @@ def export(
         >>> sorted(path.name for path in folder.iterdir())
         ['README.md', 'adapter_config.json', 'adapter_model.safetensors', 'lape.json']
     """
-    if format not in KINDS:
+    if format not in FORMATS:
         raise OptionError(f"format is {format!r}. Expected {', '.join(get_args(Format))}.")
     draft = Draft(Path(out), overwrite)
     listed = list(edits) if isinstance(edits, Sequence) else [edits]
     reading: dict[str, Any] = {"document": document, "column": column, "bos": bos}
     rows = {**reading, "tokens": tokens}
-    plan = _planned(unwrapped(model), listed, format, tokenizer, texts, rows, progress)
+    plan = _planned(unwrapped(model), listed, FORMATS[format], tokenizer, texts, rows, progress)
     said = {
-        "kind": KINDS[format],
+        "kind": plan.format.kind,
         "about": list(about),
-        "made_from": describe(plan.model, tokenizer),
+        "made_from": describe(plan.prepared.model, tokenizer),
         "edits": [_described(edit) for edit in listed],
         **({"constants": _spreads(plan.fitted)} if plan.fitted else {}),
         **_near(plan, progress),
@@ -112,8 +113,8 @@ def export(
     }
     with draft.anew() as working:
         with files.writing(working):
-            said |= _write(plan, working)
-            (working / CARD).write_text(card(said, Path(out).name), encoding="utf-8")
+            said |= plan.format.write(plan.prepared, working)
+            (working / CARD).write_text(card_of(said, Path(out).name), encoding="utf-8")
         files.write_json(working / MANIFEST, said)
     return Path(out)
 
@@ -122,80 +123,64 @@ def export(
 class _Plan:
     """What is written: edits as changes of weights, with the constants that they need."""
 
-    format: Format
-    model: Any
-    tokenizer: Any
+    format: ExportFormat
+    prepared: Prepared
     reference: Reference
     """The same at run time."""
     known: Mapping[str, Read]
     """The text that constants were fitted to, or none."""
     fitted: Mapping[str, Constant]
-    parts: Sequence[LowRank]
-    weights: Mapping[str, Tensor] | None
-    """Of a checkpoint, those that differ."""
 
 
 def _planned(
     model: Any,
     edits: Sequence[Edit],
-    format: Format,
+    format: ExportFormat,
     tokenizer: Any,
     texts: Texts | None,
     rows: Mapping[str, Any],
     progress: Progress,
 ) -> _Plan:
     by = by_unit(model, edits)
-    todo = changes(model, by, biases=format == "checkpoint")
+    todo = changes(model, by, biases=format.find_weights is not None)
     modules = gates(todo)
     if modules and (texts is None or tokenizer is None):
         raise OptionError(
             "What is set, or added at the gate, needs a constant, which is fitted to text: give texts= of several languages, and tokenizer=."
         )
-    if format == "lora" and any(site.layout is not None for site in by[0][0].sites):
-        warn(
-            "peft 0.21 takes down_proj and gate_proj for the routed experts' own in some models that have such, and leaves an adapter of the dense layers "
-            "out, with a warning of missing keys. Look whether answers change, or serve it with vLLM."
-        )
-    updates = checkpoint.updates if format == "checkpoint" else lora.updates
     if not modules:
-        updates(model, todo, {})  # refuses before text is read
+        format.find_updates(model, todo, {})  # refuses before text is read
     known = read(tokenizer, texts, **rows) if modules and texts is not None else {}
     reference = Reference(*canonical(by, todo))
     with reference.on(model):  # what comes to later layers is what an edited model gives
         fitted = constants(model, modules, known, progress=progress) if modules else {}
-    parts = updates(model, todo, fitted)
-    weights = checkpoint.changed(model, todo, parts) if format == "checkpoint" else None
-    return _Plan(format, model, tokenizer, reference, known, fitted, parts, weights)
-
-
-def _write(plan: _Plan, folder: Path) -> dict[str, Any]:
-    if plan.weights is not None:
-        return checkpoint.write(plan.model, plan.tokenizer, plan.weights, folder)
-    if plan.format == "lora":
-        return lora.write(plan.model, plan.parts, folder)
-    return gguf_lora.write(plan.model, plan.parts, folder)
+    parts = format.find_updates(model, todo, fitted)
+    weights = format.find_weights(model, todo, parts) if format.find_weights is not None else {}
+    return _Plan(format, Prepared(model, tokenizer, parts, weights), reference, known, fitted)
 
 
 def _near(plan: _Plan, progress: Progress) -> dict[str, Any]:
     """How near the files are to the edit: with a constant in them by the next token's distribution on text, else to the last digits."""
+    made = plan.prepared
     if plan.known:
         rows = {language: text.apart for language, text in plan.known.items() if text.apart}
-        found = fit(plan.model, plan.tokenizer, plan.reference, plan.parts, rows, progress=progress)
+        found = fit(made.model, made.tokenizer, plan.reference, made.parts, rows, progress=progress)
         return {"fit": found.to_dicts()}
 
     def exported(ids: Tensor) -> Tensor:
-        if plan.weights is not None:
-            return logits_of(plan.model, ids, plan.weights)
-        with served(plan.model, plan.parts):
-            return logits_of(plan.model, ids)
+        if plan.format.find_weights is not None:
+            return logits_of(made.model, ids, made.weights)
+        with served(made.model, made.parts):
+            return logits_of(made.model, ids)
 
-    return {"largest_difference": largest_difference(plan.model, plan.reference, exported)}
+    return {"largest_difference": largest_difference(made.model, plan.reference, exported)}
 
 
 def _costs(plan: _Plan, evaluation: Texts | None, rows: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
-    if evaluation is None or plan.tokenizer is None or not plan.parts:
+    made = plan.prepared
+    if evaluation is None or made.tokenizer is None or not made.parts:
         return {}
-    found = cost(plan.model, plan.tokenizer, plan.parts, evaluation, **rows, progress=progress)
+    found = cost(made.model, made.tokenizer, made.parts, evaluation, **rows, progress=progress)
     return {"cost": found.to_dicts()}
 
 
@@ -221,8 +206,19 @@ def placed(made: Path, target: Path, **more: Any) -> None:
     with files.writing(target):
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(made, target)
-        (target / CARD).write_text(card(said, target.name), encoding="utf-8")
+        (target / CARD).write_text(card_of(said, target.name), encoding="utf-8")
     files.write_json(target / MANIFEST, said)
+
+
+def card_of(manifest: Mapping[str, Any], name: str) -> str:
+    """Return the card of an exported folder, from its manifest and its name. Raises FileError for a kind that no format has."""
+    for form in FORMATS.values():
+        if form.kind == manifest["kind"]:
+            return card(manifest, name, form)
+    kinds = ", ".join(form.kind for form in FORMATS.values())
+    raise FileError(
+        f"{MANIFEST} says that {name} is {manifest['kind']!r}. Expected one of: {kinds}. Export it again: lape export."
+    )
 
 
 def edits_in(folder: str | Path, model: nn.Module) -> list[Edit]:

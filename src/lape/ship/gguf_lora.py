@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,35 +10,48 @@ import numpy as np
 
 from lape.errors import ModelError
 from lape.extras import need
-from lape.ship.changes import LowRank
+from lape.ship import lora
+from lape.ship.format import ExportFormat, Prepared
 
 FILE = "adapter.gguf"
 
 
-def write(model: Any, found: Sequence[LowRank], folder: Path) -> dict[str, Any]:
-    """Write adapter.gguf; gives what the manifest says of it. Raises ModelError for an architecture that llama.cpp has no names for."""
+def write(prepared: Prepared, folder: Path) -> dict[str, Any]:
+    """Write adapter.gguf; returns what the manifest says of it. Raises ModelError for an architecture that llama.cpp has no names for."""
     need("gguf", "writing GGUF", "gguf")
     import gguf
 
+    model, parts = prepared.model, prepared.parts
     kind = _architecture(gguf, model)
     names = gguf.get_tensor_name_map(kind, model.config.get_text_config().num_hidden_layers)
     writer = gguf.GGUFWriter(folder / FILE, gguf.MODEL_ARCH_NAMES[kind])
     writer.add_type(gguf.GGUFType.ADAPTER)
     writer.add_string(gguf.Keys.Adapter.TYPE, "lora")
     # llama.cpp multiplies by alpha ÷ rank tensor by tensor; without alpha, by the request's scale alone
-    for one in found:
-        name = names.get_name(f"{one.module}.weight", try_suffixes=(".weight",))
+    for part in parts:
+        name = names.get_name(f"{part.module}.weight", try_suffixes=(".weight",))
         if name is None:
             raise ModelError(
-                f"llama.cpp has no name for {one.module} in {gguf.MODEL_ARCH_NAMES[kind]}. Write a PEFT adapter: format='lora'."
+                f"llama.cpp has no name for {part.module} in {gguf.MODEL_ARCH_NAMES[kind]}. Write a PEFT adapter: format='lora'."
             )
-        writer.add_tensor(f"{name}.lora_a", np.ascontiguousarray(one.a.float().numpy()))
-        writer.add_tensor(f"{name}.lora_b", np.ascontiguousarray(one.b.float().numpy()))
+        writer.add_tensor(f"{name}.lora_a", np.ascontiguousarray(part.a.float().numpy()))
+        writer.add_tensor(f"{name}.lora_b", np.ascontiguousarray(part.b.float().numpy()))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return {"rank": max(len(one.a) for one in found), "modules": len(found)}
+    return {"rank": max(len(part.a) for part in parts), "modules": len(parts)}
+
+
+def describe_use(_base: str, _manifest: Mapping[str, Any], name: str) -> str:
+    """Say how llama.cpp loads the adapter."""
+    return (
+        "With llama.cpp and the base model in GGUF (the scale, 1 here, is its strength, also per request; a cached prompt would be used for other scales "
+        f"too):\n\n```sh\nllama-server -m base.gguf --lora {name}/{FILE} --no-cache-prompt\n```"
+    )
+
+
+FORMAT = ExportFormat("LoRA adapter for llama.cpp", lora.updates, write, describe_use, tags=("lora",))
 
 
 def _architecture(gguf: Any, model: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +17,9 @@ from huggingface_hub.repocard import metadata_load
 
 from lape.errors import FileError, OptionError, told
 from lape.measure.controlled import CONTROLLED
-from lape.signs import many, visible
+from lape.ship.card import CARD, TAGS, code, plain, render
+from lape.ship.export import MANIFEST, card_of
+from lape.signs import many
 from lape.store import files
 from lape.store.documents import read_json
 from lape.store.run import NEURONS, STATS, Run, check_table, read_table
@@ -25,12 +27,11 @@ from lape.values import made
 from lape.values.neurons import LanguageNeurons, layers_of
 from lape.values.stats import ActivationStats
 
-CARD, REPRODUCE, EXPORTED = "README.md", "reproduce.json", "lape.json"
-"""The card; how to make it again; and what `lape export` says of an adapter or a checkpoint."""
+REPRODUCE, EXPORTED = "reproduce.json", MANIFEST
+"""How to make it again; and what `lape export` says of an adapter or a checkpoint."""
 HELD = (NEURONS, STATS, CARD, REPRODUCE)
 """What is published of a run."""
 _log = logging.getLogger("lape")
-TAGS = ("language-neurons", "lape")
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 """OWNER/NAME: what repositories of the Hub are called."""
 FORMAT = 1
@@ -165,7 +166,8 @@ def contents(found: Found, scratch: Path, name: str, base_model: str | None = No
             held[EXPORTED] = scratch / EXPORTED
     base = base_model or base_of(found.model)
     if CARD not in held:
-        files.write_text(scratch / CARD, card(found, name, base))
+        text = card_of(_anywhere_exported(found, base), name) if found.exported else _run_card(found, name, base)
+        files.write_text(scratch / CARD, text)
         held[CARD] = scratch / CARD
     if REPRODUCE not in held:
         files.write_json(scratch / REPRODUCE, reproduce(found, base))
@@ -185,6 +187,12 @@ def _anywhere(manifest: Mapping[str, Any], base_model: str | None) -> dict[str, 
     if not isinstance(model, Mapping) or (model.get("path") is None and base_model in (None, model.get("id"))):
         return dict(manifest)
     return {**manifest, "model": {**model, "id": base_model or model.get("id"), "path": None}}
+
+
+def _anywhere_exported(found: Found, base: str | None) -> dict[str, Any]:
+    """Return the manifest of an export without paths of this machine."""
+    made_from = {**found.manifest, "model": {**found.model, "id": base or found.model.get("id"), "path": None}}
+    return {**without_places(found.exported), "made_from": without_places(made_from)}
 
 
 def without_places(value: Any) -> Any:
@@ -249,25 +257,38 @@ def _texts(manifest: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, 
     return found
 
 
-def card(found: Found, name: str, base: str | None) -> str:
-    """What README.md says: Markdown, with the Hub's metadata in front."""
+def _run_card(found: Found, name: str, base: str | None) -> str:
+    """Return the card of neurons and statistics."""
     licence = licence_of(found.model, base)
-    said = licence.get("license_name") or licence.get("license") or "see the base model"
-    parts = [
-        _metadata(found, base, licence),
-        f"# {found.kind} of {_code(base or found.model.get('id') or 'a model')}",
-        _about(found, base),
-        *(_of_neurons(found.neurons) if found.neurons is not None else ()),
-        *(_of_effects(found) if found.neurons is not None else ()),
-        *_of_edits(found.exported),
-        "## Use",
-        f"```python\n{_use(found, name, base)}\n```",
-        *_of_texts(_texts(found.manifest, found.record)),
-        "## Licence",
-        f"The numbers here were computed from the base model. Its licence: {_plain(said)}.",
-        f"`{REPRODUCE}` holds the versions, commands, options and hashes of texts with which this was made.",
-    ]
-    return "\n\n".join(parts) + "\n"
+    neurons = found.neurons
+    data = ModelCardData(
+        language=list(dict.fromkeys(language.partition("-")[0] for language in found.languages)) or None,  # ISO 639
+        license=licence.get("license"),
+        license_name=licence.get("license_name"),
+        license_link=licence.get("license_link"),
+        library_name="lape",
+        tags=[*TAGS],
+        base_model=base,
+    )
+    with_neurons = [language for language, chosen in (neurons or {}).items() if chosen]
+    measured_on = without_places(found.measured.get("texts") or {})
+    return render(
+        "run_card.md.jinja",
+        data,
+        kind=found.kind,
+        name=name,
+        base=base,
+        model=found.model,
+        about=_about(found, base),
+        neurons=neurons,
+        layers_of=layers_of,
+        effects=[] if found.effects is None else found.effects.filter(pl.col("draws") > 0).to_dicts(),
+        measured_on="; ".join(f"{language}: {', '.join(map(str, paths))}" for language, paths in measured_on.items()),
+        shown=next((language for language in with_neurons if language != "en"), (with_neurons or ["fr"])[0]),
+        texts=_texts(found.manifest, found.record),
+        licence=licence,
+        reproduce=REPRODUCE,
+    )
 
 
 def licence_of(model: Mapping[str, Any], base: str | None) -> dict[str, str]:
@@ -286,181 +307,25 @@ def licence_of(model: Mapping[str, Any], base: str | None) -> dict[str, str]:
     return {key: said[key] for key in _LICENCE if isinstance(said.get(key), str)}
 
 
-def _metadata(found: Found, base: str | None, licence: Mapping[str, str]) -> str:
-    data = ModelCardData(
-        language=_codes(found.languages) or None,
-        license=licence.get("license"),
-        license_name=licence.get("license_name"),
-        license_link=licence.get("license_link"),
-        library_name="lape",
-        tags=[*TAGS],
-        base_model=base,
-    )
-    return f"---\n{data.to_yaml()}\n---"
-
-
-def _codes(languages: Iterable[str]) -> list[str]:
-    """ISO 639 codes, which is all that the Hub knows of languages."""
-    return list(dict.fromkeys(language.partition("-")[0] for language in languages))
-
-
-def _about(found: Found, base: str | None) -> str:
+def _about(found: Found, base: str | None) -> dict[str, str]:
+    """Say what the neurons or statistics were made from: label -> Markdown, "" where it is not known."""
     model, manifest = found.model, found.manifest
-    tokenizer = (manifest.get("tokenizer") or {}).get("hash")
     versions = manifest.get("versions") or {}
     rows = {
-        "model": _code(base or model.get("id") or "not known"),
-        "revision": _code(model.get("revision")),
-        "number format": _code(model.get("dtype")),
-        "SHA-256 of its parameters": _code(model.get("checksum")),
-        "SHA-256 of its tokenizer": _code(tokenizer),
-        "made with": _plain(", ".join(f"{package} {number}" for package, number in versions.items())),
+        "model": code(base or model.get("id") or "not known"),
+        "revision": code(model.get("revision")),
+        "number format": code(model.get("dtype")),
+        "SHA-256 of its parameters": code(model.get("checksum")),
+        "SHA-256 of its tokenizer": code((manifest.get("tokenizer") or {}).get("hash")),
+        "made with": plain(", ".join(f"{package} {number}" for package, number in versions.items())),
     }
     if found.neurons is not None:
-        plain = {k: one for k, one in found.neurons.options.items() if isinstance(one, (str, int, float))}
-        options = ", ".join(f"{k} {one:.4g}" if isinstance(one, float) else f"{k} {one}" for k, one in plain.items())
-        rows |= {"method": _code(found.neurons.method) + (f" ({_plain(options)})" if options else "")}
+        kept = {name: value for name, value in found.neurons.options.items() if isinstance(value, (str, int, float))}
+        options = ", ".join(
+            f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in kept.items()
+        )
+        rows["method"] = code(found.neurons.method) + (f" ({plain(options)})" if options else "")
     if found.stats is not None:
-        tokens = sum(int(one.tokens.sum()) for one in found.stats.by_language.values())
-        rows |= {"statistics": f"{many(tokens, 'token')} of {many(len(found.stats.languages), 'language')} (`{STATS}`)"}
-    return _table(["", ""], [[name, said] for name, said in rows.items() if said])
-
-
-def _of_neurons(neurons: LanguageNeurons) -> Iterator[str]:
-    yield "## Neurons"
-    yield f"{many(len(neurons.union), 'neuron')} of {len(neurons.space):,}. Unshared: those that no other language has."
-    rows = [
-        [language, f"{len(chosen):,}", f"{len(neurons.only(language)):,}", _plain(layers_of(chosen))]
-        for language, chosen in neurons.items()
-    ]
-    yield _table(["language", "neurons", "unshared", "by layer"], rows)
-    by_layer = {language: chosen.by_layer() for language, chosen in neurons.items()}
-    counts = [
-        [str(layer), *(str(len(of.get(layer, ()))) for of in by_layer.values())] for layer in neurons.space.layers
-    ]
-    yield f"<details><summary>How many in each layer</summary>\n\n{_table(['layer', *by_layer], counts)}\n\n</details>"
-
-
-def _of_effects(found: Found) -> Iterator[str]:
-    """The change of loss with the neurons off, never without that of control neurons."""
-    yield "## What switching them off does"
-    measured = None if found.effects is None else found.effects.filter(pl.col("draws") > 0)
-    if measured is None or not len(measured):
-        yield "Not measured here. `lape perplexity` measures it, beside control neurons."
-        return
-    yield (
-        "Change of the language's own loss with its neurons off (zero ablation), in nats per token, beside as many control neurons of the same layers: "
-        "matched ones are those that write as nearly as much, random ones any (energy: the set's over the control's; where it is not within 0.8 and 1.25 the "
-        "control is another than the set). Difference: of the two, with its 95 % interval over units of text and draws."
-    )
-    columns = ["language", "own", "control", "draws", "energy", "control's mean", "largest draw", "difference"]
-    rows = [
-        [
-            row["language"],
-            _number(row["own"]),
-            row["control"],
-            str(row["draws"]),
-            _number(row["energy_ratio"], 2),
-            _number(row["of_control"]),
-            _number(row["largest"]),
-            _number(row["difference"]) + _ends(row["difference_low"], row["difference_high"]),
-        ]
-        for row in measured.iter_rows(named=True)
-    ]
-    yield _table(columns, rows)
-    texts = found.measured.get("texts")
-    if isinstance(texts, Mapping) and texts:
-        names = {language: ", ".join(map(str, without_places(paths))) for language, paths in texts.items()}
-        yield f"Measured on: {_plain('; '.join(f'{language}: {some}' for language, some in names.items()))}."
-
-
-def _of_edits(exported: Mapping[str, Any]) -> Iterator[str]:
-    """What was done to the weights."""
-    edits = [one for one in exported.get("edits") or () if isinstance(one, Mapping)]
-    if not edits:
-        return
-    yield "## What was changed"
-    plain = [{k: v for k, v in one.items() if k not in ("flat", "edit", "neurons")} for one in edits]
-    rows = [
-        [
-            str(one.get("edit", "")),
-            str(one.get("neurons", "")),
-            _plain(", ".join(f"{k} {v}" for k, v in rest.items() if isinstance(v, (str, int, float)))),
-        ]
-        for one, rest in zip(edits, plain, strict=True)
-    ]
-    yield _table(["edit", "neurons", ""], rows)
-
-
-def _use(found: Found, name: str, base: str | None) -> str:
-    """A few lines that use it."""
-    if found.exported:
-        return (
-            "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-            f'model, tokenizer = (kind.from_pretrained("{name}") for kind in (AutoModelForCausalLM, AutoTokenizer))\n'
-            'answer = model.generate(**tokenizer("How are you?", return_tensors="pt"), max_new_tokens=40)\n'
-            "print(tokenizer.decode(answer[0]))"
-        )
-    if found.neurons is None:
-        return (
-            "import lape\n\n"
-            f'stats = lape.ActivationStats.from_pretrained("{name}")\n'
-            "neurons = lape.identify(stats)\n"
-            "print(neurons)"
-        )
-    some = [language for language, chosen in found.neurons.items() if chosen]
-    language = next((one for one in some if one != "en"), (some or found.languages or ["fr"])[0])
-    profile = found.neurons.profile
-    steers = profile is not None and profile.means is not None
-    edit = (
-        f'neurons.steer(model, to="{language}")' if steers else f'lape.edited(model, lape.Off(neurons["{language}"]))'
-    )
-    return (
-        "import lape\n\n"
-        f'model, tokenizer = lape.load("{base or "MODEL"}")\n'
-        f'neurons = lape.LanguageNeurons.from_pretrained("{name}")\n'
-        f"with {edit}:\n"
-        '    answer = model.generate(**tokenizer("How are you?", return_tensors="pt"), max_new_tokens=40)\n'
-        "print(tokenizer.decode(answer[0]))"
-    )
-
-
-def _of_texts(texts: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[str]:
-    if not texts:
-        return
-    yield "## Text"
-    rows = [
-        [
-            language,
-            _plain(", ".join(map(str, one.get("names") or ()))),
-            f"{one.get('documents', 0):,}",
-            f"{one.get('tokens', 0):,}",
-            _code(one.get("hash")),
-        ]
-        for language, several in texts.items()
-        for one in several
-    ]
-    yield _table(["language", "text", "documents", "tokens", "SHA-256"], rows)
-
-
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _number(value: float | None, digits: int = 3) -> str:
-    return "" if value is None else f"{value:.{digits}f}"
-
-
-def _ends(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f" ({_number(low)} to {_number(high)})"
-
-
-def _plain(text: object) -> str:
-    """Text that no Markdown is seen in, on one line."""
-    return re.sub(r"([\\`*_{}\[\]<>|#])", r"\\\1", visible(" ".join(str(text).split())))
-
-
-def _code(text: object) -> str:
-    """A name or a number in full, as code; nothing of nothing."""
-    return f"`{visible(' '.join(str(text).split())).replace('`', '').replace('|', '')}`" if text else ""
+        tokens = sum(int(statistics.tokens.sum()) for statistics in found.stats.by_language.values())
+        rows["statistics"] = f"{many(tokens, 'token')} of {many(len(found.stats.languages), 'language')} (`{STATS}`)"
+    return rows

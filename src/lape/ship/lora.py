@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
@@ -14,10 +15,13 @@ from torch import Tensor
 
 from lape.errors import FileError, MismatchError, OptionError, foreign, warn
 from lape.model.body import unwrapped
+from lape.model.find import find
 from lape.model.identity import describe
 from lape.model.site import Site
 from lape.ship.changes import AT_RUN_TIME, Change, LowRank, low_rank
 from lape.ship.constant import Constant
+from lape.ship.format import ExportFormat, Prepared
+from lape.ship.server import vllm_options
 from lape.store import files
 from lape.store.documents import Schema, Whole, misfit, parse, read_json
 from lape.store.run import MANIFEST as MADE_FROM
@@ -92,22 +96,66 @@ def check(sites: Iterable[Site]) -> None:
             )
 
 
-def served_rank(found: Sequence[LowRank]) -> int:
-    """What --max-lora-rank has to be."""
-    largest = max(len(one.a) for one in found)
-    return next(rank for rank in RANKS if rank >= largest)
-
-
-def write(model: Any, found: Sequence[LowRank], folder: Path) -> dict[str, Any]:
-    """Write adapter_config.json and adapter_model.safetensors; gives what the manifest says of them."""
+def write(prepared: Prepared, folder: Path) -> dict[str, Any]:
+    """Write adapter_config.json and adapter_model.safetensors; returns what the manifest says of them."""
+    model, parts = prepared.model, prepared.parts
+    if any(site.layout is not None for site in find(model).sites):
+        warn(
+            "peft 0.21 takes down_proj and gate_proj for the routed experts' own in some models that have such, and leaves an adapter of the dense layers "
+            "out, with a warning of missing keys. Look whether answers change, or serve it with vLLM."
+        )
     weights = {}
-    for one in found:
-        name = f"{_OF}{one.module}"
-        weights[f"{name}{_A}"] = one.a.float().contiguous()
-        weights[f"{name}{_B}"] = one.b.float().contiguous()
+    for part in parts:
+        name = f"{_OF}{part.module}"
+        weights[f"{name}{_A}"] = part.a.float().contiguous()
+        weights[f"{name}{_B}"] = part.b.float().contiguous()
     files.write(folder / WEIGHTS, lambda path: save_file(weights, path, metadata={"format": "pt"}))
-    files.write_json(folder / CONFIG, _config(model, found))
-    return {"rank": max(len(one.a) for one in found), "max_lora_rank": served_rank(found), "modules": len(found)}
+    files.write_json(folder / CONFIG, _config(model, parts))
+    rank = max(len(part.a) for part in parts)
+    return {
+        "rank": rank,
+        "max_lora_rank": next(served for served in RANKS if served >= rank),
+        "modules": len(parts),
+    }
+
+
+def describe_use(base: str, manifest: Mapping[str, Any], name: str) -> str:
+    """Say how peft and vLLM load the adapter, and how to see that a server uses it."""
+    parts = [f'```python\nfrom peft import PeftModel\n\nmodel = PeftModel.from_pretrained(base_model, "{name}")\n```']
+    if "max_lora_rank" in manifest:
+        where = ""
+        if is_gguf(base):
+            where = (
+                f". MODEL is the base model in Hugging Face's format, which the adapter is written for: not `{base}`"
+            )
+        elif manifest["made_from"].get("model", {}).get("path"):
+            where = f". `{base}` is the base model's folder"
+        parts.append(
+            "With vLLM, per request, as the model's name (max-loras is one more than there are adapters: on a CPU, vLLM 0.32 computes requests for the base "
+            f"that share a batch with others with the adapter in the last slot){where}:\n\n"
+            f"```sh\n{vllm_command(base, manifest['max_lora_rank'], name, f'./{name}')}\n```"
+        )
+    parts.append(f"To see that the server uses it: `lape doctor http://127.0.0.1:8000 --adapter {name}`.")
+    return "\n\n".join(parts)
+
+
+def vllm_command(model: str, rank: int | str, name: str, folder: str) -> str:
+    """Return the line that starts vLLM with an adapter; MODEL stands for a GGUF file, whose weights have other names than the adapter's.
+
+    Example:
+        >>> from lape.ship.lora import vllm_command
+        >>> vllm_command("base.gguf", 8, "fr", "fr-adapter").partition(" --")[0]
+        'vllm serve MODEL'
+    """
+    return f"vllm serve {'MODEL' if is_gguf(model) else quote(model)} {vllm_options(rank, name, folder)}"
+
+
+def is_gguf(model: str) -> bool:
+    """True if a model's name is that of a GGUF file."""
+    return model.lower().endswith(".gguf")
+
+
+FORMAT = ExportFormat("LoRA adapter", updates, write, describe_use, "peft", ("lora",))
 
 
 def read(folder: Path) -> list[LowRank]:
