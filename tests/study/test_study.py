@@ -29,9 +29,8 @@ from lape.experiments.table import is_list
 from lape.store.draft import Draft
 from lape.study.claims import standing
 from lape.study.options import study_options
-from lape.study.plan import plan
 from lape.study.register import register, registration
-from lape.study.run import chosen_parts, run, save
+from lape.study.run import chosen_parts, plan, run, save
 from lape.study.write import claims_page, latex, methods
 from support.planted import LANGUAGES, neurons_of, planted, planted_texts, planted_tokenizer, sentences
 

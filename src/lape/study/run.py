@@ -15,7 +15,7 @@ from lape.errors import OptionError, warn
 from lape.experiments import experiments
 from lape.experiments.claim import Claim
 from lape.experiments.context import Context, Tables
-from lape.experiments.experiment import Experiment, taken
+from lape.experiments.experiment import Cost, Experiment, taken
 from lape.experiments.known import known_of
 from lape.figures.write import FigureOptions, available, draw_tables, write_index
 from lape.model.identity import check_made_with, describe
@@ -24,11 +24,17 @@ from lape.store.cells import Cells
 from lape.store.draft import Draft
 from lape.store.files import PARTS
 from lape.study.claims import NOT_ASKED, judge
-from lape.study.plan import plan
 from lape.study.register import Standing, measured_before, registration, standing_of
 from lape.study.studied import Studied
 from lape.study.write import claims_page, latex, methods
 from lape.values.same import lasting
+
+PLAN = {
+    **dict.fromkeys(("part", "about"), pl.String),
+    **dict.fromkeys(("passes", "loss_tokens", "body_tokens", "new_tokens"), pl.Int64),
+    "not_run": pl.String,
+}
+"""Columns of a plan: what each part runs, field by field of `Cost`; `not_run` says why a part is left out."""
 
 EARLIER = {"steering": "forcing"}
 """What an experiment was called before -> what it is called."""
@@ -75,6 +81,16 @@ def run(
     why |= {f"the selection method {method}": reason for method, reason in context.left_out.items()}
     judged = [judge(claim, tables, reasons, context.over) for claim in claims]
     return Studied(tables, judged, why, _standing(context, claims, recorded_before))
+
+
+def plan(context: Context, parts: Sequence[Experiment[Any]]) -> pl.DataFrame:
+    """List what each part runs, as `PLAN`; nothing is run."""
+    rows = []
+    for part in parts:
+        missing = part.missing(context, context.options)
+        cost = Cost() if missing else part.cost(context, taken(part.options, context.options))
+        rows.append({"part": part.name, "about": part.about, **dataclasses.asdict(cost), "not_run": missing})
+    return pl.DataFrame(rows, schema=PLAN)
 
 
 def _standing(context: Context, claims: Sequence[Claim], recorded_before: bool) -> dict[str, Standing]:
