@@ -31,7 +31,7 @@ from lape.store.files import write_json
 from lape.study.claims import MEMBERS, Judged, judge
 from lape.study.register import Standing, registration
 from lape.study.studied import Studied
-from lape.study.write import claims_page, latex
+from lape.study.write import claims_page
 
 STUDIES = Path(__file__).parent
 MAIN = "en"
@@ -84,8 +84,6 @@ def write(path: Path, made: pl.DataFrame) -> None:
             )
             assert (same.fill_null(value=False) | there[name].is_null()).all(), (path, name)
     made.write_parquet(path)
-    if path.with_suffix(".tex").is_file():
-        path.with_suffix(".tex").write_text(latex(path.stem, made), encoding="utf-8")
     print(path.relative_to(STUDIES))
 
 

@@ -26,7 +26,7 @@ from lape.store.files import PARTS
 from lape.study.claims import NOT_ASKED, judge
 from lape.study.register import Standing, measured_before, registration, standing_of
 from lape.study.studied import Studied
-from lape.study.write import claims_page, latex, methods
+from lape.study.write import claims_page
 from lape.values.same import lasting
 
 PLAN = {
@@ -179,19 +179,16 @@ def run_one(context: Context, part: Experiment[Any], record: dict[str, Any], dra
 
 
 def save(context: Context, studied: Studied, claims: str, record: dict[str, Any], draft: Draft) -> None:
-    """Write tables, LaTeX, figures (where matplotlib is there), claims and methods, and put the folder in place.
+    """Write tables, figures (where matplotlib is there) and claims, and put the folder in place.
 
     `claims`: the TOML that was judged.
     """
     folder = context.folder
-    for name, table in studied.tables.items():
-        files.write_text(folder / "tables" / f"{name}.tex", latex(name, table))
     whole = record | _record(context, studied)
     if available():
         draw(studied.tables, folder / "figures", whole)
     files.write_text(folder / "claims.toml", claims)
     files.write_text(folder / "claims.md", claims_page(studied, registration(folder), context.notes))
-    files.write_text(folder / "methods.md", methods(whole))
     draft.write({f"tables/{name}": table for name, table in studied.tables.items()}, run=whole)
     draft.finish()
 
