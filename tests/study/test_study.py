@@ -28,9 +28,7 @@ from lape.experiments.perplexity.run import PerplexityOptions
 from lape.store.draft import Draft
 from lape.study.claims import standing
 from lape.study.options import study_options
-from lape.study.register import register, registration
 from lape.study.run import chosen_parts, plan, run, save
-from lape.study.write import claims_page
 from support.planted import LANGUAGES, neurons_of, planted, planted_texts, planted_tokenizer, sentences
 
 CLAIMS = parsed(standing(), "the standing claims")
@@ -199,22 +197,6 @@ def test_another_study_s_folder_is_refused(stats, tmp_path):
         run(study_of(stats, folder, other), CLAIMS, parts_of("layers"))
 
 
-def test_a_claim_registered_before_the_data_is_confirmatory_unless_its_figures_were_there(stats, tmp_path):
-    claims = [
-        dataclasses.replace(one, seen=seen) for one, seen in zip(CLAIMS_OF_LAYERS, (("another",), None), strict=True)
-    ]
-    study = study_of(stats, tmp_path / "r.partial")
-    register(study.folder, claims, "", SMALL)
-    found = run(study, claims, parts_of("layers"))
-    assert [one.kind for one in found.standing.values()] == ["confirmatory", "exploratory"]
-    page = claims_page(found, registration(study.folder), {})
-    assert f"| {claims[0].says} | **{found.judged[0].verdict}** | confirmatory |" in page
-    assert "exploratory (it does not say which results were known when it was written)" in page
-    older = run(study_of(stats, study.folder), claims, parts_of("layers"), recorded_before=True)
-    assert [one.kind for one in older.standing.values()] == ["exploratory"] * 2
-    assert "; measured before: exploratory" in claims_page(older, registration(study.folder), {})
-
-
 def test_what_the_statistics_do_not_hold_is_left_out_or_refused_where_it_was_asked_for(stats, tmp_path):
     study = study_of(stats, tmp_path / "x.partial")
     out = left_out(study, taken(FrontierStudy, SMALL))
@@ -348,8 +330,8 @@ def test_the_pages_say_every_claim_what_was_not_run_and_the_hashes(whole):
     for one in found.judged:
         assert f"| {one.claim.says} | **{one.verdict}** |" in page
         assert f"- **{one.claim.name}** ({one.claim.source})" in page
-    assert "were not registered before the data were read" in page
-    assert "confirmatory" not in {one.kind for one in found.standing.values()}
+        known = ", ".join(one.claim.seen) or "no model"
+        assert f"Written {one.claim.written}, when results were known on {known}." in page
     for part in LEFT:
         assert f"- {part}: not asked for" in page
     kept = json.loads((target / "run.json").read_text())
@@ -411,12 +393,9 @@ def test_the_command_line_runs_a_quick_study_and_writes_it(tmp_path, capsys):
     assert "passes" in said.err
     assert "holds" in said.out
     page = (tmp_path / "out" / "claims.md").read_text()
-    registered = json.loads((tmp_path / "out" / "registered.json").read_text())
-    assert f"were registered at {registered['registered']}, before this study read any data" in page
-    assert registered["claims"]["each"] == {claim.name: claim.digest for claim in CLAIMS}
-    assert registered["options"]["tokens"] == 250
     kept = json.loads((tmp_path / "out" / "run.json").read_text())
-    assert {one["name"]: one["standing"]["kind"] for one in kept["claims"]}["own"] == "confirmatory"
-    assert kept["registered"]["at"] == registered["registered"]
+    for one in kept["claims"]:
+        assert f"| **{one['verdict']}** |" in page
+    assert (tmp_path / "out" / "claims.toml").read_text() == standing()
     assert cli([*command, *small]) == 2
     assert "--overwrite" in capsys.readouterr().err

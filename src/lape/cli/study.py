@@ -29,10 +29,8 @@ from lape.store.run import read_record
 from lape.study.claims import NOT_ASKED, standing
 from lape.study.options import study_options
 from lape.study.presets import Preset
-from lape.study.register import registered
-from lape.study.run import chosen_parts, plan, save
+from lape.study.run import Studied, chosen_parts, plan, save
 from lape.study.run import run as run_study
-from lape.study.studied import Studied
 from lape.values.stats import ActivationStats
 
 _STUDY = study_options()()
@@ -57,8 +55,7 @@ def study(
 ) -> None:
     """Run the whole study, or parts of it: tables, figures, and a verdict on each claim from its interval.
 
-    Passes and tokens are said first. Its claims are registered before any data is read. A study that was killed goes on when the same
-    command is given again.
+    Passes and tokens are said first. A study that was killed goes on when the same command is given again.
 
     Parameters
     ----------
@@ -92,8 +89,6 @@ def study(
     wanted = chosen_parts(separated(parts), options.quick)
     toml, judged = _claims(claims)
     with ExitStack() as held:
-        if not plan_only:
-            held.enter_context(registered(draft.folder, judged, toml, options))
         read = parallel_of(parallel)
         lines = read.lines
         texts = texts_of(text) if text else {}
@@ -112,7 +107,6 @@ def study(
             judged,
             wanted,
             announce=lambda table: err.print(plan_table(table)),
-            recorded_before=run is not None,
         )
         if not available():
             err.print(f"Figures are left out: they need matplotlib. {INSTALL.format('report')}")
@@ -187,9 +181,9 @@ def plan_table(plan: pl.DataFrame) -> Any:
 
 
 def claims_table(found: Studied) -> Any:
-    """Each claim, its verdict, and whether it is confirmatory here; those of parts that nobody asked for are counted."""
+    """Each claim and its verdict; those of parts that nobody asked for are counted."""
     asked = [one for one in found.judged if one.why != NOT_ASKED]
-    rows = [[one.claim.name, one.verdict, found.standing[one.claim.name].kind] for one in asked]
+    rows = [[one.claim.name, one.verdict] for one in asked]
     left = len(found.judged) - len(asked)
     caption = f"Not run, as their parts were not asked for: {left} more." if left else ""
-    return titled("Claims", ["claim", "verdict", "standing"], rows, caption)
+    return titled("Claims", ["claim", "verdict"], rows, caption)

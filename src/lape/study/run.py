@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,7 @@ from lape.store import files
 from lape.store.cells import Cells
 from lape.store.draft import Draft
 from lape.store.files import PARTS
-from lape.study.claims import NOT_ASKED, judge
-from lape.study.register import Standing, measured_before, registration, standing_of
-from lape.study.studied import Studied
+from lape.study.claims import NOT_ASKED, Judged, judge
 from lape.study.write import claims_page
 from lape.values.same import lasting
 
@@ -38,6 +37,16 @@ PLAN = {
 
 EARLIER = {"steering": "forcing"}
 """What an experiment was called before -> what it is called."""
+
+
+@dataclass(frozen=True)
+class Studied:
+    """What came out of a study."""
+
+    tables: Tables
+    judged: list[Judged]
+    not_run: dict[str, str]
+    """Experiment -> why it was not run."""
 
 
 def chosen_parts(names: Sequence[str] | None, quick: bool) -> list[Experiment[Any]]:
@@ -57,12 +66,10 @@ def run(
     parts: Sequence[Experiment[Any]],
     *,
     announce: Callable[[pl.DataFrame], None] = lambda _plan: None,
-    recorded_before: bool = False,
 ) -> Studied:
     """Run experiments and judge claims. `announce` is given the plan before anything long begins.
 
-    Everything is kept in `context.folder`; a folder of another study is refused. What was registered there decides which claims are
-    confirmatory; `recorded_before`: the statistics are older than the registration.
+    Everything is kept in `context.folder`; a folder of another study is refused.
     """
     if context.model is not None:
         check_made_with(context.model, context.tokenizer, bos=context.stats.bos, statistics=context.stats)
@@ -80,7 +87,7 @@ def run(
     reasons = {table: why[one.name] for one in studied if one.name in why for table in one.tables} | context.left_out
     why |= {f"the selection method {method}": reason for method, reason in context.left_out.items()}
     judged = [judge(claim, tables, reasons, context.over) for claim in claims]
-    return Studied(tables, judged, why, _standing(context, claims, recorded_before))
+    return Studied(tables, judged, why)
 
 
 def plan(context: Context, parts: Sequence[Experiment[Any]]) -> pl.DataFrame:
@@ -91,12 +98,6 @@ def plan(context: Context, parts: Sequence[Experiment[Any]]) -> pl.DataFrame:
         cost = Cost() if missing else part.cost(context, taken(part.options, context.options))
         rows.append({"part": part.name, "about": part.about, **dataclasses.asdict(cost), "not_run": missing})
     return pl.DataFrame(rows, schema=PLAN)
-
-
-def _standing(context: Context, claims: Sequence[Claim], recorded_before: bool) -> dict[str, Standing]:
-    found, before = registration(context.folder), measured_before(context, recorded_before)
-    model = describe(context.model, context.tokenizer)["model"] if context.model is not None else {}
-    return {claim.name: standing_of(claim, found, model, before=claim.table in before) for claim in claims}
 
 
 def described(context: Context) -> dict[str, Any]:
@@ -188,7 +189,7 @@ def save(context: Context, studied: Studied, claims: str, record: dict[str, Any]
     if available():
         draw(studied.tables, folder / "figures", whole)
     files.write_text(folder / "claims.toml", claims)
-    files.write_text(folder / "claims.md", claims_page(studied, registration(folder), context.notes))
+    files.write_text(folder / "claims.md", claims_page(studied.judged, studied.not_run, context.notes))
     draft.write({f"tables/{name}": table for name, table in studied.tables.items()}, run=whole)
     draft.finish()
 
@@ -236,12 +237,9 @@ def _record(context: Context, studied: Studied) -> dict[str, Any]:
                 "members": one.members.to_dicts(),
                 "why": one.why,
                 "unlike": one.unlike,
-                "sha256": one.claim.digest,
-                "standing": dataclasses.asdict(studied.standing[one.claim.name]),
             }
             for one in studied.judged
         ],
-        "registered": dataclasses.asdict(found) if (found := registration(context.folder)) is not None else None,
         "not_run": studied.not_run,
         "notes": context.notes,
     }

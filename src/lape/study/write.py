@@ -7,19 +7,15 @@ from typing import Any
 
 from lape.experiments.claim import Claim
 from lape.study.claims import Judged
-from lape.study.register import Registered, Standing
-from lape.study.studied import Studied
 
 
-def claims_page(studied: Studied, found: Registered | None, notes: Mapping[str, Sequence[str]]) -> str:
-    """Every claim with its statistic, margin, rule, figure, verdict and standing, and what was not run."""
-    judged, not_run = studied.judged, studied.not_run
+def claims_page(judged: Sequence[Judged], not_run: Mapping[str, str], notes: Mapping[str, Sequence[str]]) -> str:
+    """Every claim with its statistic, margin, rule, figure, verdict and day, and what was not run. `not_run` and `notes`: of experiments."""
     lines = [
         "# Claims",
         "",
-        _registration(found),
-        "A claim is *confirmatory* here if it was registered, to the letter, before the data were read, and its author knew of no results on this model",
-        "that bear on it; else *exploratory*, whatever its verdict.",
+        "Each claim stands in claims.toml with its rule and the day on which that was written. Where results on this model were known by then, the claim is",
+        "no test of it, whatever its verdict.",
         "",
         "A claim *holds* where the whole 95 % interval of every figure lies on the rule's side of the margin (every member is tested at the full level:",
         "an intersection-union test). It *does not hold* where a figure lies on the other side with a bootstrap p below .05, corrected by Holm over the",
@@ -27,12 +23,11 @@ def claims_page(studied: Studied, found: Registered | None, notes: Mapping[str, 
         "It *holds against weaker controls* where control neurons write less than .8 of what the set does (set ÷ control above 1.25): then the set may",
         "do more than they do because it is stronger.",
         "",
-        "| claim | verdict | standing | figures (95 % interval, or what is said) |",
-        "|---|---|---|---|",
+        "| claim | verdict | figures (95 % interval, or what is said) |",
+        "|---|---|---|",
     ]
     for one in judged:
-        standing = studied.standing[one.claim.name]
-        lines.append(f"| {one.claim.says} | **{one.verdict}** | {standing.kind} | {_figures(one)} |")
+        lines.append(f"| {one.claim.says} | **{one.verdict}** | {_figures(one)} |")
     lines += ["", "## How each was judged", ""]
     for one in judged:
         claim = one.claim
@@ -41,7 +36,7 @@ def claims_page(studied: Studied, found: Registered | None, notes: Mapping[str, 
         lines.append(
             f"- **{claim.name}** ({claim.source}): `{claim.value}` of the table `{claim.table}`"
             + (f" where {where}" if where else "")
-            + f", {rule}{_spread(one)}. {_standing(studied.standing[claim.name])}"
+            + f", {rule}{_spread(claim)}. {_written(claim)}"
         )
     if not_run:
         lines += ["", "## Not run", "", *(f"- {part}: {why}" for part, why in not_run.items())]
@@ -51,25 +46,14 @@ def claims_page(studied: Studied, found: Registered | None, notes: Mapping[str, 
     return "\n".join([*lines, ""])
 
 
-def _spread(one: Judged) -> str:
-    if one.claim.range != "spread":
-        return ""
-    over = f"over {one.draws} halvings" if one.draws else "over halvings"
-    return f", by its spread (5th–95th percentile {over}; no interval)"
+def _spread(claim: Claim) -> str:
+    return ", by its spread (5th–95th percentile over halvings; no interval)" if claim.range == "spread" else ""
 
 
-def _registration(found: Registered | None) -> str:
-    if found is None:
-        return "The claims (claims.toml) were not registered before the data were read."
-    return f"The claims (claims.toml, SHA-256 {found.sha256[:16]}) were registered at {found.at}, before this study read any data (registered.json)."
-
-
-def _standing(standing: Standing) -> str:
-    """When a claim was written and registered, and why it is exploratory."""
-    written = f"Written {standing.written}" if standing.written else "It does not say when it was written"
-    registered = f"registered {standing.registered}" if standing.registered else "not registered"
-    before = "; measured before" if standing.before else ""
-    return f"{written}; {registered}{before}: {standing.kind}{f' ({standing.why})' if standing.why else ''}."
+def _written(claim: Claim) -> str:
+    """Say when a claim was written, and on which models results were known then."""
+    models = "no model" if claim.seen == () else ", ".join(claim.seen or ["models that it does not name"])
+    return f"Written {claim.written or 'on a day that it does not give'}, when results were known on {models}."
 
 
 def _figures(one: Judged) -> str:
