@@ -352,14 +352,14 @@ def test_steering_is_joined_from_its_folder_and_of_this_model_only(stats, tmp_pa
     own = {"model": stats.manifest["model"], "records": [], "differences": [row], "command": ["force", "x"]}
     (tmp_path / "forcing.json").write_text(json.dumps(own))
     study = study_of(stats, tmp_path / "s.partial", StudyOptions(**{**vars(SMALL), "forcing": tmp_path}))
-    found = run(study, CLAIMS, parts_of("steering"))
+    found = run(study, CLAIMS, parts_of("forcing"))
     assert verdicts(found)["good answers, steering above random neurons"] == "holds"
     assert study.notes["forcing"] == ["measured by: lape force x"]
     other = own | {"made_from": {"neurons": "x", "method": "lape", "size": 1078}}
     (tmp_path / "forcing.json").write_text(json.dumps(other))
     again = study_of(stats, tmp_path / "o.partial", StudyOptions(**{**vars(SMALL), "forcing": tmp_path}))
     with pytest.warns(LapeWarning, match=r"measured with other neurons \(lape, 1,078 neurons\)"):
-        run(again, CLAIMS, parts_of("steering"))
+        run(again, CLAIMS, parts_of("forcing"))
     assert "not with the sets of this study" in again.notes["forcing"][1]
     (tmp_path / "forcing.json").write_text(json.dumps({**own, "model": {"checksum": "another"}}))
     with pytest.raises(MismatchError, match="another"):

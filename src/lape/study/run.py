@@ -35,10 +35,6 @@ PLAN = {
 }
 """Columns of a plan: what each part runs, field by field of `Cost`; `not_run` says why a part is left out."""
 
-EARLIER = {"steering": "forcing"}
-"""What an experiment was called before -> what it is called."""
-
-
 @dataclass(frozen=True)
 class Studied:
     """What came out of a study."""
@@ -52,7 +48,7 @@ class Studied:
 def chosen_parts(names: Sequence[str] | None, quick: bool) -> list[Experiment[Any]]:
     """The experiments asked for, in the order in which they are run; by default all of a study, or of a quick one."""
     known = experiments()
-    wanted = [EARLIER.get(name, name) for name in names or ()]
+    wanted = names or ()
     unknown = [name for name in wanted if name not in known]
     if unknown:
         raise OptionError(f"There is no part {unknown[0]!r}. Expected some of: {', '.join(known)}.")
