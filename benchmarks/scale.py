@@ -1,10 +1,10 @@
-"""How time and memory grow: with tokens, languages, neurons and workers; and how far `lape plan` lies from what was measured.
+"""How time and memory grow: with tokens, languages, neurons and workers.
 
 Tokens and workers are measured with the embedded model on its bundled texts, repeated, the others on statistics of random counts, each by the
 verbs that a user types, in processes of their own: seconds with starting, and the largest memory without the pages of files. Exponents are
 slopes of least squares on logarithmic scales, of what is taken beyond what the same verb takes for next to nothing ("start"): 1 is in proportion,
 0 constant. Takes about 12 minutes on two cores.
-usage: python benchmarks/scale.py [--out FILE.json] [--folder FOLDER] [--parts tokens,languages,neurons,workers,plan]
+usage: python benchmarks/scale.py [--out FILE.json] [--folder FOLDER] [--parts tokens,languages,neurons,workers]
 """
 
 from __future__ import annotations
@@ -25,19 +25,14 @@ from typing import TypeAlias
 import torch
 from memory import watched, write
 
-import lape
 from lape.data import samples
 from lape.data.languages import tag
-from lape.experiments.perplexity.run import PerplexityOptions, line_losses
-from lape.recording.plan import plan
 
 Row: TypeAlias = dict[str, float | int | str]
 TOKENS = (256, 8_000, 16_000, 32_000, 64_000)
 LANGUAGES = (2, 7, 15, 30, 60, 100)
 NEURONS = ((1, 64), (18, 2048), (32, 4608), (48, 12_288), (80, 28_672))
 """Layers and neurons in each: next to none, .04, .15, .59 and 2.3 million."""
-PLANNED = 3000
-"""Tokens per language of what is planned and then done."""
 CODES = (
     "af am as az ba be bg bn bo br ca ceb cs cv cy da de el en eo es et eu fa fi fo fr fy ga gd gl gu ha haw hi hr "
     "hu hy id ig is it ja ka kk km kn ko ku ky lb ln lo lt lv mg mi mk ml mn mr mt my ne nl nn ny oc om or pa pl "
@@ -181,52 +176,7 @@ def workers(folder: Path) -> list[Row]:
     return rows
 
 
-def planned(_: Path) -> list[Row]:
-    """What `lape plan` says of recording and measuring the embedded model, beside what that takes once the model is loaded."""
-    rows: list[Row] = []
-    model, tokenizer = lape.load("sample")
-    options = PerplexityOptions(draws=1, elsewhere=1, row_tokens=512)
-    texts = samples.texts("evaluate", sentences=2)
-    lape.record(model, tokenizer, samples.texts("record", 2, languages=("fr",)))  # warms up
-    for count in (1, 3, 7):
-        few = samples.LANGUAGES[:count] if count > 1 else ("fr",)
-        some = {language: texts[language] for language in few}
-        began = time.perf_counter()
-        stats = lape.record(
-            model, tokenizer, {k: one for k, one in samples.texts("record").items() if k in few}, tokens=PLANNED
-        )
-        recorded = time.perf_counter() - began
-        row: Row = {
-            "languages": count,
-            "recorded_tokens": sum(int(stats[k].tokens.sum()) for k in few),
-            "seconds": recorded,
-        }
-        said = plan("sample", languages=count, tokens=PLANNED, evaluate=732, draws=1, elsewhere=1)
-        row |= {"planned_seconds": said.record_seconds, "ratio": said.record_seconds / recorded}
-        row |= {"mib": stats_size(stats), "planned_mib": said.statistics * count / 2**20}
-        if count == 7:
-            found = lape.identify(stats, "difference", reliability=False, per_language=100)
-            began = time.perf_counter()
-            line_losses(model, tokenizer, found, some, options)
-            measured = time.perf_counter() - began
-            row |= {
-                "measured": measured,
-                "planned_measured": said.evaluate_seconds,
-                "measured_ratio": said.evaluate_seconds / measured,
-            }
-        rows.append(row)
-    return rows
-
-
-def stats_size(stats: lape.ActivationStats) -> float:
-    """MiB of the file."""
-    with tempfile.TemporaryDirectory() as folder:
-        stats.save(Path(folder) / "stats.safetensors")
-        return (Path(folder) / "stats.safetensors").stat().st_size / 2**20
-
-
 PARTS: dict[str, tuple[Callable[[Path], list[Row]], str, tuple[str, ...]]] = {
-    "plan": (planned, "languages", ()),
     "tokens": (tokens, "tokens", ("seconds", "gib")),
     "languages": (languages, "languages", ("seconds", "gib", "bare_seconds", "bare_gib", "gib_on_disk")),
     "neurons": (neurons, "neurons", ("seconds", "gib", "bare_seconds", "bare_gib", "merge_seconds", "merge_gib")),

@@ -166,7 +166,7 @@ TIME = re.compile(rb"20\d\d-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\.\d+)?(Z|\+00:00| UT
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Everything below a folder; folders as nothing, and the time at which a study registered its claims as any other."""
+    """Everything below a folder; folders as nothing, and any time as any other."""
     return {
         str(one.relative_to(folder)): TIME.sub(b"TIME", one.read_bytes()) if one.is_file() else b""
         for one in folder.rglob("*")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import lape
-from lape.progress import _Line, each
+from lape.progress import _Line, each, span
 
 
 @pytest.mark.parametrize("things", [[], ["a"], {"a": 1, "b": 2}.items(), range(3)])
@@ -150,3 +150,7 @@ def test_every_function_that_reports_progress_shows_it_by_default():
                 ]
     assert len(found) > 30
     assert {default for _, default in found} == {"shown"}
+
+
+def test_seconds_are_said_as_people_read_them():
+    assert [span(n) for n in (3, 89.6, 600, 7200, 10**6)] == ["3 s", "90 s", "10 min", "2.0 h", "11.6 days"]

@@ -120,8 +120,6 @@ PAGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
             "lape.model.site.SiteNames",
             "lape.model.identity.describe",
             "lape.model.identity.checksum",
-            "lape.recording.plan.plan",
-            "lape.recording.plan.Plan",
             "lape.recording.weight_change.weight_changes",
             "lape.recording.observers.observer.Observer",
             "lape.recording.observers.observer.Watcher",

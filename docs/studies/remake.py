@@ -27,10 +27,7 @@ from lape.experiments.harness.run import table_of as tasks_of
 from lape.measure.controlled import likeness
 from lape.measure.intervals import LEVELS, Estimate, over_languages, p_at, pseudo_values
 from lape.store.files import write_json
-from lape.study.claims import MEMBERS, Judged, judge
-from lape.study.register import Standing, registration
-from lape.study.studied import Studied
-from lape.study.write import claims_page, latex
+from lape.study.claims import judge
 
 STUDIES = Path(__file__).parent
 MAIN = "en"
@@ -38,11 +35,6 @@ SAME = 2e-4
 """By how much a value may differ from the one that is there: forcing.json has four digits."""
 ONE_ELSEWHERE = ("gemma-3-270m-rows", "gemma-3-270m-controls/seed-1", "selection-finalists/off")
 """Studies of a single draw of control neurons on the other languages."""
-JUDGED = (
-    "Judged anew on 2026-12-03, by the tables as they are now and the rule of that day (`python docs/studies/remake.py`). Intervals over draws of\n"
-    "control neurons are those of the study's day, percentiles over text and draws, which are too narrow where few draws differ much; a claim holds\n"
-    "here only if it does at the widest too, were all of the spread the draws'."
-)
 
 
 def main() -> None:
@@ -81,8 +73,6 @@ def write(path: Path, made: pl.DataFrame) -> None:
             )
             assert (same.fill_null(value=False) | there[name].is_null()).all(), (path, name)
     made.write_parquet(path)
-    if path.with_suffix(".tex").is_file():
-        path.with_suffix(".tex").write_text(latex(path.stem, made), encoding="utf-8")
     print(path.relative_to(STUDIES))
 
 
@@ -159,7 +149,10 @@ def _spread(quantiles: list[float | None]) -> float:
 
 
 def verdicts(study: Path) -> None:
-    """Judge a study's claims by its tables as they are now, in claims.md and run.json; what was not run, and what no table is committed of, stays so."""
+    """Judge a study's claims by its tables as they are now, in run.json; what was not run, and what no table is committed of, stays so.
+
+    claims.md stays as lape 8b941f4 wrote it on 2026-12-03, with the same verdicts.
+    """
     record = json.loads((study / "run.json").read_text(encoding="utf-8"))
     there = {one["name"]: one for one in record["claims"]}
     if any("standing" not in one for one in record["claims"]):
@@ -168,13 +161,10 @@ def verdicts(study: Path) -> None:
     elsewhere = min(record["options"]["draws"], record["options"].get("elsewhere", 1))
     widest = {name: widened(name, frame, elsewhere) for name, frame in tables.items()}
     over = [language for language in record["recorded_tokens"] if language != MAIN]
-    judged = []
     toml = next(path for path in (study / "claims.toml", study.parent / "claims.toml") if path.is_file())
     for claim in read(toml):
         old = there[claim.name]
         if old["verdict"] == "not run" or claim.table not in tables:
-            members = pl.DataFrame(old["members"], schema=MEMBERS)
-            judged.append(Judged(claim, old["verdict"], members, old["why"], unlike=old.get("unlike", "")))
             continue
         made, least = (judge(claim, given, {}, over) for given in (tables, widest))
         if made.verdict != least.verdict:
@@ -183,7 +173,6 @@ def verdicts(study: Path) -> None:
             why = f"were all of the spread the draws', which are few, {ends}"
             members = made.members.with_columns(least.members["verdict"])
             made = replace(made, verdict=least.verdict, members=members, why=why)
-        judged.append(made)
         was = [(one["member"], one["value"]) for one in old["members"]]
         now = made.members.select("member", "value").rows()
         assert [member for member, _ in was] == [member for member, _ in now], (study, claim.name)
@@ -192,10 +181,6 @@ def verdicts(study: Path) -> None:
             print(f"{study.relative_to(STUDIES)}: {claim.name}: {old['verdict']} -> {made.verdict}")
         old |= {"verdict": made.verdict, "members": made.members.to_dicts(), "why": made.why, "unlike": made.unlike}
     write_json(study / "run.json", record)
-    standing = {one["name"]: Standing(**one["standing"]) for one in record["claims"]}
-    page = claims_page(Studied({}, judged, record["not_run"], standing), registration(study), record["notes"])
-    head, rule, rest = page.partition("\n| claim |")
-    (study / "claims.md").write_text(f"{head}\n{JUDGED}\n{rule}{rest}", encoding="utf-8")
 
 
 def forcing(record: dict[str, Any]) -> None:

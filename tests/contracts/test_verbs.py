@@ -45,7 +45,6 @@ COMMANDS = {
     "figures": "figures HERE/run --out OUT",
     "export": "export HERE/model HERE/run --off fr --device cpu --out OUT",
     "push": "push HERE/run me/planted --out OUT",
-    "plan": "plan HERE/model --languages 4 --tokens 10k",
     "doctor": "doctor HERE/model --device cpu",
     "evaluate": "eval HERE/model --run HERE/run --tasks choose --include-path HERE --limit 20 --resamples 50 --device cpu --out OUT",
     "run": "run layers --run HERE/run --resamples 50 --out OUT",

@@ -86,7 +86,7 @@ def modules(*folders: str) -> dict[str, str]:
 @cache
 def pages() -> dict[str, str]:
     """Path -> text of what is read beside code."""
-    suffixes = {".md", ".ipynb", ".toml", ".json", ".txt", ".tex"}
+    suffixes = {".md", ".ipynb", ".toml", ".json", ".txt"}
     paths = [
         path
         for folder in ("docs", "examples", "benchmarks", "tests")

@@ -338,7 +338,7 @@ def test_the_report_shows_shares_beside_the_ceiling_costs_of_all_roles_and_tuned
     ways = {row["family"]: row for row in blocks["ways of steering"].frame.to_dicts()}
     costs = forced["costs"]
     for family, row in whole(forced).items():
-        for name in ("good", "good_minus_ceiling", "good_over_ceiling", "refused", "mixed"):
+        for name in ("good", "good_minus_ceiling", "good_over_ceiling", "mixed"):
             assert ways[family][name] == row[name]
         for role in ("source", "target", "third"):
             mean = costs.filter(family=family, role=role)["delta_token"].mean()
@@ -404,7 +404,7 @@ def test_answers_are_judged_as_defined_and_by_the_native_answers(forced, split, 
         assert row["calibrated_on"] == bounds.calibrated_on(alone)
         topic = on_topic(model, tokenizer, head, [(row["question"], text)], questions, "fr", CANDIDATES)[0]
         assert row["on_topic"] is (topic if row["in_language"] and row["fluent"] else None)
-        assert (row["refused"], row["mixed"]) == (False, mixed(text, elsewhere))
+        assert row["mixed"] == mixed(text, elsewhere)
         assert row["foreign"] == pytest.approx(foreign(text, elsewhere))
         assert row["good"] is (row["in_language"] and row["fluent"] and topic and not row["mixed"])
         assert row["nll"] == pytest.approx(alone.nll.mean(), abs=1e-5)
@@ -433,13 +433,12 @@ def test_native_answers_may_be_to_other_questions_which_are_never_reported(force
     assert "0.90. Better give 100" in few[0]
 
 
-def test_a_refusal_and_an_answer_partly_in_another_language_are_not_good(force, monkeypatch):
-    monkeypatch.setattr(verdicts_module, "refused", lambda text: sum(map(ord, text)) % 2 == 0)
+def test_an_answer_partly_in_another_language_is_not_good(force, monkeypatch):
     monkeypatch.setattr(verdicts_module, "mixed", lambda text, _found: sum(map(ord, text)) % 3 == 0)
     answers = force(families=("none",), pairs="en-fr")["forced_answers"].filter(family="ceiling")
-    assert answers.select("refused", "mixed").n_unique() == 4
+    assert answers["mixed"].n_unique() == 2
     for row in answers.to_dicts():
-        assert row["good"] is bool(row["on_topic"] and not row["refused"] and not row["mixed"])
+        assert row["good"] is bool(row["on_topic"] and not row["mixed"])
     assert answers["good"].any()
     assert answers.filter(pl.col("on_topic") & ~pl.col("good")).height
 

@@ -56,7 +56,6 @@ def made_answer(random, split, family, setting, source, target, question, level)
         "in_language_second": bool(random.random() < level),
         "fluent": fluent,
         "on_topic": topic,
-        "refused": bool(random.random() < 0.1),
         "mixed": bool(random.random() < 0.1),
         "good": bool(topic),
         "lpr_after_lcb": clean,
@@ -180,7 +179,7 @@ def test_other_columns_are_means_of_what_their_names_say():
             "on_topic": mean(one["on_topic"] for one in inside if one["fluent"]),
             "agreement": mean(one["language"] == one["language_second"] for one in rows),
             "wpr_after_lcb": mean(one["wpr_after_lcb"] for one in rows if one["lpr_after_lcb"]),
-            **{name: mean(one[name] for one in inside) for name in ("refused", "mixed", "foreign")},
+            **{name: mean(one[name] for one in inside) for name in ("mixed", "foreign")},
             **{
                 name: mean(one[name] for one in rows)
                 for name in ("in_language_second", "lpr_after_lcb", "distinct4", "nll")

@@ -149,7 +149,7 @@ def test_answers_are_judged_by_the_unedited_model_and_its_native_answers(answers
             assert row["in_language"] is in_language(text, guess, language)
             assert (row["fluent"], row["calibrated_on"]) == (bounds.fluent(alone), bounds.calibrated_on(alone))
             assert row["on_topic"] is (topic if row["in_language"] and row["fluent"] else None)
-            assert (row["refused"], row["mixed"]) == (False, mixed(text, elsewhere))
+            assert row["mixed"] == mixed(text, elsewhere)
             assert row["foreign"] == pytest.approx(foreign(text, elsewhere))
             assert row["good"] is (row["in_language"] and row["fluent"] and topic and not row["mixed"])
             assert row["grade"] is None
@@ -330,7 +330,6 @@ def made(questions=24, seed=0, languages=("en", "fr", "zh"), draws=2, graded=Tru
                     "in_language": inside,
                     "fluent": fluent,
                     "on_topic": topic if inside and fluent else None,
-                    "refused": bool(random.random() < 0.1),
                     "mixed": bool(random.random() < 0.1),
                     "good": inside and fluent and topic,
                     "foreign": float(random.random()),
@@ -347,7 +346,7 @@ def brute_mean(rows, measure, times):
     for row in rows:
         weight = times[row["question"]]
         counts = {
-            **dict.fromkeys(("fluent", "refused", "mixed"), row["in_language"]),
+            **dict.fromkeys(("fluent", "mixed"), row["in_language"]),
             "on_topic": row["in_language"] and row["fluent"],
             "grade": row["grade"] is not None,
         }.get(measure, True)
@@ -377,7 +376,7 @@ def test_shares_and_their_paired_changes_are_those_of_brute_force():
             value = brute_mean(own, measure, np.ones(40))
             assert row[measure] == pytest.approx(value)
             inside = sum(one["in_language"] for one in own)
-            of = {**dict.fromkeys(("fluent", "refused", "mixed"), inside),
+            of = {**dict.fromkeys(("fluent", "mixed"), inside),
                   "on_topic": sum(one["in_language"] and one["fluent"] for one in own)}  # fmt: skip
             drawn = np.array([brute_mean(own, measure, times) for times in sampled.weights])
             found = row[f"{measure}_low"], row[f"{measure}_high"]

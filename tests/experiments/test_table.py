@@ -11,7 +11,6 @@ from lape.experiments.section import Rows
 from lape.experiments.table import Table
 from lape.measure.bootstrap import Resamples
 from lape.measure.intervals import LEVELS, resampled
-from lape.study.write import latex
 
 SCHEMA = {
     "language": pl.String,
@@ -38,11 +37,7 @@ def test_quantiles_belong_to_their_value_and_lists_are_no_columns():
     assert Table("Mine.", {"x": pl.Float64, "x_low": pl.Float64, "x_high": pl.Float64}).quantiles("x") is None
 
 
-def test_no_medium_shows_them():
-    said = latex("mine", row())
-    assert "quantiles" not in said.replace(r"\_", "_")
-    assert "pieces" not in said
-    assert r"fr & 0.500 & 0.025 & 0.975 & 0.250" in said
+def test_the_terminal_does_not_show_them():
     shown = rows_table(Rows("mine", TABLE, row()))
     assert "quantiles" not in str([part.columns for part in shown.renderables if hasattr(part, "columns")])
 

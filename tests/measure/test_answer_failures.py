@@ -80,19 +80,6 @@ def test_a_short_answer_in_no_language_does_not_fail(judge, short):
     assert judge([short], "fr")[0].verdict.skipped
 
 
-@pytest.mark.parametrize(
-    ("language", "refusal"),
-    [
-        ("fr", "Je suis désolé, mais je ne peux pas répondre à cette question."),
-        ("ko", "죄송합니다, 저는 한국어로 답변할 수 없습니다. 다른 언어로 도와드릴 수 있습니다."),
-        ("zh", "作为一个AI助手，我不能提供任何涉及政治的信息。"),
-        ("de", "Es tut mir leid, aber ich kann Ihnen dabei nicht helfen."),
-    ],
-)
-def test_a_refusal_in_the_language_fails(judge, language, refusal):
-    assert kind(judge, refusal, language) == "refused"
-
-
 def test_a_slip_is_shown(judge):
     answer = f"{GOOD['ko']} 그래서 天空是蓝色的，因为阳光在空气中被散射了。 {GOOD['ko']}"
     (found,) = judge([answer], "ko")
@@ -173,8 +160,6 @@ def test_code_and_addresses_are_in_no_language(judge):
 
 
 def test_kinds_are_asked_in_their_order(judge):
-    refusal = "I'm sorry, but I can't help you with that question."
-    assert kind(judge, refusal, "fr") == "other_language", "before it is a refusal"
     assert kind(judge, "天空是蓝色的。" * 20, "ko") == "other_script", "before it repeats itself"
     assert list(MEANT) == list(KINDS)
 

@@ -102,7 +102,6 @@ def test_what_has_no_line_of_five_tokens_is_skipped(nothing):
         "acc": 1.0,
         "skipped": 0.5,
         "script_switched": 0.0,
-        "refused": None,
     }
     assert of("fr", nothing)["lpr"] == 1, "as in the benchmark, where nothing is judged"
 
@@ -212,18 +211,6 @@ def test_an_answer_in_another_script_that_is_skipped_is_seen():
 )
 def test_more_letters_of_other_scripts_than_of_its_own(language, completion, switched):
     assert of(language, completion)["script_switched"] == switched
-
-
-def test_refusals_are_those_that_a_function_names():
-    asked = []
-
-    def refused(completion, language):
-        asked.append((completion, language))
-        return completion.startswith("Je suis désolé")
-
-    found = of("fr", FR, "Je suis désolé, mais je ne peux pas.", refused=refused)
-    assert (found["refused"], found["lpr"]) == (0.5, 1.0)
-    assert sorted(asked) == [("Je suis désolé, mais je ne peux pas.", "fr"), (FR, "fr")]
 
 
 # What is given

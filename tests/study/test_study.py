@@ -25,14 +25,10 @@ from lape.experiments.experiment import taken
 from lape.experiments.forcing import read_forcing
 from lape.experiments.frontier import FrontierStudy, compared, left_out, selected
 from lape.experiments.perplexity.run import PerplexityOptions
-from lape.experiments.table import is_list
 from lape.store.draft import Draft
 from lape.study.claims import standing
 from lape.study.options import study_options
-from lape.study.plan import plan
-from lape.study.register import register, registration
-from lape.study.run import chosen_parts, run, save
-from lape.study.write import claims_page, latex, methods
+from lape.study.run import chosen_parts, plan, run, save
 from support.planted import LANGUAGES, neurons_of, planted, planted_texts, planted_tokenizer, sentences
 
 CLAIMS = parsed(standing(), "the standing claims")
@@ -201,22 +197,6 @@ def test_another_study_s_folder_is_refused(stats, tmp_path):
         run(study_of(stats, folder, other), CLAIMS, parts_of("layers"))
 
 
-def test_a_claim_registered_before_the_data_is_confirmatory_unless_its_figures_were_there(stats, tmp_path):
-    claims = [
-        dataclasses.replace(one, seen=seen) for one, seen in zip(CLAIMS_OF_LAYERS, (("another",), None), strict=True)
-    ]
-    study = study_of(stats, tmp_path / "r.partial")
-    register(study.folder, claims, "", SMALL)
-    found = run(study, claims, parts_of("layers"))
-    assert [one.kind for one in found.standing.values()] == ["confirmatory", "exploratory"]
-    page = claims_page(found, registration(study.folder), {})
-    assert f"| {claims[0].says} | **{found.judged[0].verdict}** | confirmatory |" in page
-    assert "exploratory (it does not say which results were known when it was written)" in page
-    older = run(study_of(stats, study.folder), claims, parts_of("layers"), recorded_before=True)
-    assert [one.kind for one in older.standing.values()] == ["exploratory"] * 2
-    assert "; measured before: exploratory" in claims_page(older, registration(study.folder), {})
-
-
 def test_what_the_statistics_do_not_hold_is_left_out_or_refused_where_it_was_asked_for(stats, tmp_path):
     study = study_of(stats, tmp_path / "x.partial")
     out = left_out(study, taken(FrontierStudy, SMALL))
@@ -346,68 +326,17 @@ def test_sentences_of_one_document_are_resampled_together(stats, tmp_path):
 
 def test_the_pages_say_every_claim_what_was_not_run_and_the_hashes(whole):
     study, found, target = whole
-    page, paragraph = (target / "claims.md").read_text(), (target / "methods.md").read_text()
+    page = (target / "claims.md").read_text()
     for one in found.judged:
         assert f"| {one.claim.says} | **{one.verdict}** |" in page
         assert f"- **{one.claim.name}** ({one.claim.source})" in page
-    assert "were not registered before the data were read" in page
-    assert "confirmatory" not in {one.kind for one in found.standing.values()}
-    assert "0 of the" in paragraph
+        known = ", ".join(one.claim.seen) or "no model"
+        assert f"Written {one.claim.written}, when results were known on {known}." in page
     for part in LEFT:
         assert f"- {part}: not asked for" in page
     kept = json.loads((target / "run.json").read_text())
     assert kept["evaluated"]["numbers"] == study.evaluation[0]
-    assert kept["evaluated"]["hash"][:16] in paragraph
-    assert kept["model"]["checksum"][:16] in paragraph
-    for language in LANGUAGES:
-        assert f"{language} {int(study.stats[language].tokens.sum()):,}" in paragraph
-
-
-def test_the_paragraph_of_methods_says_what_was_done_and_nothing_else(whole):
-    record = json.loads((whole[2] / "run.json").read_text())
-    said = {
-        "perplexity": "draws of control neurons",
-        "sufficiency": "set to a mean",
-        "frontier": "methods are compared",
-    }
-    every = [name for name in experiments() if name not in record["not_run"]]
-    assert {*said} <= {*every}
-    for part, words in said.items():
-        assert words in methods(record)
-        others = [name for name in every if name != part]
-        without = methods(record | {"not_run": record["not_run"] | {part: "not asked for"}})
-        alone = methods(record | {"not_run": record["not_run"] | dict.fromkeys(others, "not asked for")})
-        assert words not in without
-        assert words in alone
-    few = methods(record | {"options": record["options"] | {"draws": 3, "elsewhere": 4}})
-    assert "(3 draws of these on the other languages too)" in few
-
-
-def test_the_paragraph_of_methods_names_the_formats_of_a_gguf_file(whole):
-    record = json.loads((whole[2] / "run.json").read_text())
-    assert record["model"]["gguf"] is None
-    assert f"computed in {record['model']['dtype']}" in methods(record)
-    held = {"file": "m.gguf", "sha256": "a1" * 32, "tensors": {"F32": 9, "Q4_K": 2}}
-    text = methods(record | {"model": record["model"] | {"gguf": held, "dtype": "bfloat16"}})
-    assert "unpacked from m.gguf (SHA-256 a1a1a1a1a1a1a1a1; tensors: 9 F32, 2 Q4_K), computed in bfloat16" in text
-
-
-def test_latex_tables_are_rectangular_and_escaped(whole):
-    for path in (whole[2] / "tables").glob("*.tex"):
-        table = pl.read_parquet(path.with_suffix(".parquet"))
-        lines = path.read_text().splitlines()
-        body = [line for line in lines if line.endswith(r"\\")]
-        shown = sum(not is_list(dtype) for dtype in table.dtypes)
-        assert len(body) == table.height + 1, path.name
-        assert {line.replace(r"\&", "").count("&") for line in body} == {shown - 1}
-        assert not any("_" in line.replace(r"\_", "") for line in body)
-
-
-def test_latex_escapes_what_a_model_may_write():
-    table = pl.DataFrame({"answer_1": ["a_b^c\\d ~ {x} 50% & #1 $\n\ny"], "n": [1.23456], "none": [None]})
-    row = latex("t", table).splitlines()[5]
-    text = r"a\_b\textasciicircum{}c\textbackslash{}d \textasciitilde{} \{x\} 50\% \& \#1 \$  y"
-    assert row == rf"{text} & 1.235 & -- \\"
+    assert kept["recorded_tokens"] == {language: int(study.stats[language].tokens.sum()) for language in LANGUAGES}
 
 
 def test_the_page_on_the_study_names_every_part():
@@ -423,14 +352,14 @@ def test_steering_is_joined_from_its_folder_and_of_this_model_only(stats, tmp_pa
     own = {"model": stats.manifest["model"], "records": [], "differences": [row], "command": ["force", "x"]}
     (tmp_path / "forcing.json").write_text(json.dumps(own))
     study = study_of(stats, tmp_path / "s.partial", StudyOptions(**{**vars(SMALL), "forcing": tmp_path}))
-    found = run(study, CLAIMS, parts_of("steering"))
+    found = run(study, CLAIMS, parts_of("forcing"))
     assert verdicts(found)["good answers, steering above random neurons"] == "holds"
     assert study.notes["forcing"] == ["measured by: lape force x"]
     other = own | {"made_from": {"neurons": "x", "method": "lape", "size": 1078}}
     (tmp_path / "forcing.json").write_text(json.dumps(other))
     again = study_of(stats, tmp_path / "o.partial", StudyOptions(**{**vars(SMALL), "forcing": tmp_path}))
     with pytest.warns(LapeWarning, match=r"measured with other neurons \(lape, 1,078 neurons\)"):
-        run(again, CLAIMS, parts_of("steering"))
+        run(again, CLAIMS, parts_of("forcing"))
     assert "not with the sets of this study" in again.notes["forcing"][1]
     (tmp_path / "forcing.json").write_text(json.dumps({**own, "model": {"checksum": "another"}}))
     with pytest.raises(MismatchError, match="another"):
@@ -464,12 +393,9 @@ def test_the_command_line_runs_a_quick_study_and_writes_it(tmp_path, capsys):
     assert "passes" in said.err
     assert "holds" in said.out
     page = (tmp_path / "out" / "claims.md").read_text()
-    registered = json.loads((tmp_path / "out" / "registered.json").read_text())
-    assert f"were registered at {registered['registered']}, before this study read any data" in page
-    assert registered["claims"]["each"] == {claim.name: claim.digest for claim in CLAIMS}
-    assert registered["options"]["tokens"] == 250
     kept = json.loads((tmp_path / "out" / "run.json").read_text())
-    assert {one["name"]: one["standing"]["kind"] for one in kept["claims"]}["own"] == "confirmatory"
-    assert kept["registered"]["at"] == registered["registered"]
+    for one in kept["claims"]:
+        assert f"| **{one['verdict']}** |" in page
+    assert (tmp_path / "out" / "claims.toml").read_text() == standing()
     assert cli([*command, *small]) == 2
     assert "--overwrite" in capsys.readouterr().err

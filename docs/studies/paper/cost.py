@@ -1,6 +1,6 @@
 """What `lape study --preset tang2024` costs on the paper's models: `python docs/studies/paper/cost.py` prints the table of docs/paper.md.
 
-Passes are counted by the experiments themselves, on a model of no size; FLOP per token are those of the real shapes, as `lape plan` counts them.
+Passes are counted by the experiments themselves, on a model of no size; FLOP per token are those of the real shapes, as torch counts them on two layers.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 import lape
@@ -18,8 +21,9 @@ from lape.data.texts import Documents
 from lape.errors import LapeWarning
 from lape.experiments.context import Context
 from lape.experiments.experiment import Cost, taken
+from lape.model.body import hidden_states, tiny_ids
 from lape.model.load import load_tokenizer
-from lape.recording.plan import plan
+from lape.model.skeleton import skeleton
 from lape.study.options import study_options
 from lape.study.presets import preset
 from lape.study.run import chosen_parts
@@ -76,8 +80,12 @@ def flops(shape: dict[str, Any]) -> tuple[float, float]:
     """FLOP per token of the body and of the head, of a model with random weights of which a few layers are made."""
     with tempfile.TemporaryDirectory() as folder:
         AutoConfig.for_model(**shape, torch_dtype="bfloat16").save_pretrained(folder)
-        found = plan(folder, languages=len(LANGUAGES), tflops=CARD / 1e12, share=1.0, gpus=1)
-    return found.flops, found.head_flops
+        few = skeleton(folder, fewest=2)
+    ids = tiny_ids(few.model, 1, 512)
+    with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        hidden_states(few.model, ids)  # the counter does not know the CPU's fused attention
+    body = counter.get_total_flops() / ids.numel() / few.layers * few.of
+    return body, 2.0 * few.model.config.hidden_size * few.model.config.vocab_size
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ ORDER = {
     "Switch: the language a model writes": ("confusion", "fix", "steer", "play", "force"),
     "Ship": ("export", "push"),
     "Write up": ("report", "figures", "study"),
-    "More": ("merge", "plan"),
+    "More": ("merge",),
 }
 """The functions of the verbs in the order of work, each in a file of its name here, which is imported when the verb is given."""
 VERBS = tuple(verb for verbs in ORDER.values() for verb in verbs)

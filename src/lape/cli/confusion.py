@@ -61,7 +61,7 @@ def confusion(
     """Measure how often a chat model answers in another language than the one asked for, and in which other ways its answers fail.
 
     With --answers, answers that were given elsewhere are judged, and no model is needed: how many fail, in which language those are, and how: empty, in
-    another script or language, refused, repeating itself, another language slipped in. The rates of the Language Confusion Benchmark (LPR and WPR;
+    another script or language, repeating itself, another language slipped in. The rates of the Language Confusion Benchmark (LPR and WPR;
     Marchisio et al. 2024) come last. Exit code 1: more fail than --at-most. 4: more than 5 % of the lines of --answers could not be judged; what could be
     is shown and written. Needs the extras lcb and lid.
 

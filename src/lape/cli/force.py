@@ -179,7 +179,7 @@ def forcing_tables(found: Result) -> Group:
     ]
     caption = (
         "Shares of answers, of which each setting gives one per question and pair, decoded greedily. fluent: of those in the language; topic: of "
-        "those that are also fluent; good: all three, not refused and in no other language for a sentence, a proxy by our definitions. − and ÷ ceiling: "
+        "those that are also fluent; good: all three, and in no other language for a sentence, a proxy by our definitions. − and ÷ ceiling: "
         "share less, and over, that when asked in the target language, averaged by target, with 95 % interval over questions and pairs."
     )
     names = ["", "in lang.", "fluent", "topic", "good", "good − ceiling", "good ÷ ceiling"]

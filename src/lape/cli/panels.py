@@ -10,8 +10,8 @@ from cyclopts.help import DefaultFormatter, HelpEntry, HelpPanel
 
 EXPERT = "Expert"
 _LISTED = {
-    "Data": "answer avoid run stats neurons text tokens document column prompts file system to from parallel questions evaluation development pairs "
-    "languages sentences evaluate tasks limit include-path width adapter name answers served remote",
+    "Data": "answer avoid run stats neurons with text tokens document column prompts file system to from parallel questions evaluation development pairs "
+    "languages sentences tasks limit include-path width adapter name answers served remote",
     "Model": "model place dtype device config-only base-model",
     "Method": "method for sets rate per-language reliability residual attribution histogram per-text tuned until off scale preset parts claims methods sizes "
     "quick plan-only draws families candidates experts strength how value steer new-tokens temperature bare effects keep length "
@@ -22,7 +22,6 @@ PANELS = {panel: flags.split() for panel, flags in _LISTED.items()}
 """Panel -> its flags, in this order, for all verbs. All others are for experts, in the order in which they are declared."""
 ELSEWHERE = {
     "figures": {"width": "Output"},
-    "plan": {"draws": "Data"},
     "steer": dict.fromkeys(("tokens", "value", "top-p"), EXPERT),
     "study": dict.fromkeys(("rates", "forcing", "confusion", "limit"), EXPERT),
     **{verb: dict.fromkeys(("languages", "width"), EXPERT) for verb in ("perplexity", "examples", "export")},

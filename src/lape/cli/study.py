@@ -7,6 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
+import polars as pl
+
 from lape.cli.common import err, out, progress, provenance, written
 from lape.cli.flags import SWITCHES, Out, Several, Switch
 from lape.cli.inputs import LOADING, Loading, load_proven, parallel_of, texts_of
@@ -19,20 +21,16 @@ from lape.experiments.context import Context
 from lape.extras import INSTALL
 from lape.figures.write import available
 from lape.options import separated
-from lape.progress import span
 from lape.recording.record import record
+from lape.signs import many
 from lape.store import files
 from lape.store.draft import Draft
 from lape.store.run import read_record
 from lape.study.claims import NOT_ASKED, standing
 from lape.study.options import study_options
-from lape.study.plan import plan as planned
-from lape.study.plan import speed
 from lape.study.presets import Preset
-from lape.study.register import registered
-from lape.study.run import chosen_parts, save
+from lape.study.run import Studied, chosen_parts, plan, save
 from lape.study.run import run as run_study
-from lape.study.studied import Studied
 from lape.values.stats import ActivationStats
 
 _STUDY = study_options()()
@@ -57,8 +55,7 @@ def study(
 ) -> None:
     """Run the whole study, or parts of it: tables, figures, and a verdict on each claim from its interval.
 
-    Passes and time are said first. Its claims are registered before any data is read. A study that was killed goes on when the same
-    command is given again.
+    Passes and tokens are said first. A study that was killed goes on when the same command is given again.
 
     Parameters
     ----------
@@ -82,7 +79,7 @@ def study(
     overwrite
         Replace an existing folder.
     plan_only
-        Say what would be run and for how long, and stop.
+        Say what would be run, in passes and tokens, and stop.
     """
     if text is None and run is None:
         raise OptionError(
@@ -92,27 +89,24 @@ def study(
     wanted = chosen_parts(separated(parts), options.quick)
     toml, judged = _claims(claims)
     with ExitStack() as held:
-        if not plan_only:
-            held.enter_context(registered(draft.folder, judged, toml, options))
         read = parallel_of(parallel)
         lines = read.lines
         texts = texts_of(text) if text else {}
         report = held.enter_context(progress())
         loaded, tokenizer = load_proven(model, loading, report)
         warn_of_few(spread(lines, options.tokens, tokenizer, read.documents)[1], options.tokens, tokenizer)
-        stats = _statistics(loaded, tokenizer, texts, lines, run, draft.folder, plan_only, options, report)
+        stats = _statistics(loaded, tokenizer, texts, run, draft.folder, plan_only, options, report)
         context = Context(
             loaded, tokenizer, stats, lines, options, draft.folder, texts, progress=report, documents=read.documents
         )
         if plan_only:
-            out.print(plan_table(planned(context, wanted)))
+            out.print(plan_table(plan(context, wanted)))
             return
         found = run_study(
             context,
             judged,
             wanted,
             announce=lambda table: err.print(plan_table(table)),
-            recorded_before=run is not None,
         )
         if not available():
             err.print(f"Figures are left out: they need matplotlib. {INSTALL.format('report')}")
@@ -138,7 +132,6 @@ def _statistics(
     model: Any,
     tokenizer: Any,
     texts: Any,
-    lines: Any,
     run: Path | None,
     working: Path,
     plan_only: bool,
@@ -161,8 +154,8 @@ def _statistics(
         ):
             return ActivationStats.load(place)
         shutil.rmtree(place)  # nothing says what it belongs to, and it is another's
-    measured = speed(model, tokenizer, lines, options.batch_tokens)
-    err.print(recording_note(len(texts), tokens, 1 / measured.body))
+    amount = f"at most {tokens:,} tokens of each" if tokens else "all of each"
+    err.print(f"First, the text of {many(len(texts), 'language')} is recorded, {amount}.")
     if plan_only:
         tokens, attribution = min(tokens or _TASTE, _TASTE), min(attribution, _TASTE // 16)
     more = {} if options.quick else {"attribution": attribution}
@@ -170,32 +163,27 @@ def _statistics(
     return record(model, tokenizer, texts, out=None if plan_only else place, progress=report, **how)
 
 
-def recording_note(languages: int, tokens: int | None, speed: float) -> str:
-    """How long recording is going to take, as far as that can be known before the text is read."""
-    many = (
-        f"at most {tokens:,} tokens of each (at most {span(tokens * languages / speed)})" if tokens else "all of each"
-    )
-    return f"First, the text of {languages} languages is recorded, {many}, at about {speed:,.0f} tokens per second by a measured probe."
-
-
-def plan_table(plan: Any) -> Any:
-    """What is going to be run, and for how long."""
-    running = plan.filter(plan["not_run"].is_null())
+def plan_table(plan: pl.DataFrame) -> Any:
+    """What is going to be run."""
+    running = plan.filter(pl.col("not_run").is_null())
+    tokens = pl.sum_horizontal("loss_tokens", "body_tokens", "new_tokens")
     rows = [
-        [row["part"], f"{row['passes']:,}" if row["passes"] else "", span(row["seconds"]), row["about"]]
-        for row in running.iter_rows(named=True)
+        [part, *(f"{count:,}" if count else "" for count in counts), about]
+        for part, *counts, about in running.select("part", "passes", tokens, "about").rows()
     ]
-    total = running["seconds"].sum()
-    caption = f"At most {plan['passes'].sum():,} passes, about {span(total)} by a measured probe; passes: sets of neurons off × languages."
-    left = plan.filter(plan["not_run"].is_not_null())
-    caption += "".join(f"\nNot run: {row['part']}: {row['not_run']}." for row in left.iter_rows(named=True))
-    return titled("Parts of the study", ["part", "passes", "time", ""], rows, caption)
+    caption = (
+        f"At most {running['passes'].sum():,} passes over {running.select(tokens.sum()).item():,} tokens; "
+        "passes: sets of neurons off × languages."
+    )
+    left = plan.filter(pl.col("not_run").is_not_null())
+    caption += "".join(f"\nNot run: {part}: {why}." for part, why in left.select("part", "not_run").rows())
+    return titled("Parts of the study", ["part", "passes", "tokens", ""], rows, caption)
 
 
 def claims_table(found: Studied) -> Any:
-    """Each claim, its verdict, and whether it is confirmatory here; those of parts that nobody asked for are counted."""
+    """Each claim and its verdict; those of parts that nobody asked for are counted."""
     asked = [one for one in found.judged if one.why != NOT_ASKED]
-    rows = [[one.claim.name, one.verdict, found.standing[one.claim.name].kind] for one in asked]
+    rows = [[one.claim.name, one.verdict] for one in asked]
     left = len(found.judged) - len(asked)
     caption = f"Not run, as their parts were not asked for: {left} more." if left else ""
-    return titled("Claims", ["claim", "verdict", "standing"], rows, caption)
+    return titled("Claims", ["claim", "verdict"], rows, caption)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import sys
 import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -42,10 +40,6 @@ class Claim:
         >>> claim, = read(Path("mine.toml"))
         >>> claim.rule, claim.margin, claim.member, claim.range
         ('above', 0.5, 'language', 'interval')
-        >>> claim.known_of({"id": "google/gemma-3-270m"}), claim.known_of({"id": "another"})
-        (True, False)
-        >>> len(claim.digest)
-        64
     """
 
     name: str
@@ -74,27 +68,7 @@ class Claim:
     written: date | None = None
     """The day on which its statistic, margin and rule were written. Its words may be younger."""
     seen: tuple[str, ...] | None = None
-    """Models on which results that bear on it were known to its author when it was written: names, or the first 16 digits or more of their
-    checksums. Default: it is not said, and the claim is exploratory everywhere.
-    """
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 over all its fields, 64 hexadecimal digits: any other word, margin or rule is another claim."""
-        plain = json.dumps(asdict(self), sort_keys=True, ensure_ascii=False, default=str)
-        return hashlib.sha256(plain.encode("utf-8", "surrogatepass")).hexdigest()
-
-    def known_of(self, model: Mapping[str, Any]) -> bool:
-        """Whether results on a model, as `lape.model.identity.describe` describes it, were known when the claim was written.
-
-        Names are compared without what stands before their last /, in any case; checksums by as many digits as are given, 16 or more.
-        """
-        name, checksum = _name(str(model.get("id") or "")), str(model.get("checksum") or "")
-        return any(_name(one) == name or (len(one) >= 16 and checksum.startswith(one)) for one in self.seen or ())
-
-
-def _name(model: str) -> str:
-    return model.rstrip("/").rpartition("/")[2].casefold()
+    """Models on which results that bear on it were known to its author when it was written: names, or checksums. It is no test on those."""
 
 
 def beside(file: str) -> Path:

@@ -19,7 +19,7 @@ O = TypeVar("O")  # noqa: E741
 
 @dataclass(frozen=True)
 class Cost:
-    """What an experiment is going to run, from which the plan of `lape study` tells how long it takes.
+    """What an experiment is going to run, as the plan of `lape study` says.
 
     Example:
         >>> from pathlib import Path

@@ -11,19 +11,17 @@ from typing import Any, Literal, TypeAlias, get_args
 from lape.data.language_id import Guess, Identifier, alike, base, lingua, lingua_languages
 from lape.extras import need
 from lape.measure.answer_fluency import repetition
-from lape.measure.answer_refusals import refused
 from lape.measure.answer_spans import Span, mixed, spans
 from lape.measure.language_confusion import WORD, Judge, Verdict, letter_classes, switched
 from lape.signs import visible
 
-Kind: TypeAlias = Literal["empty", "other_script", "other_language", "slipped", "refused", "repeats", "line", "word"]
+Kind: TypeAlias = Literal["empty", "other_script", "other_language", "slipped", "repeats", "line", "word"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 MEANT: dict[Kind, str] = {
     "empty": "nothing is written",
     "other_script": "more words of other scripts than of the language's own",
     "other_language": "in another language as a whole, by both identifiers",
     "slipped": "in the language, but for a whole sentence or a tenth of its letters",
-    "refused": "declines to answer, or speaks of itself as an assistant",
     "repeats": "more than half of its character 4-grams occurred before in it, or in 2,000 characters of it",
     "line": "a line is in another language, or in none, by the benchmark's rule alone",
     "word": "an English word, by the benchmark's rule alone, or words of another script with most of the letters",
@@ -96,9 +94,9 @@ class Failures:
     Example:
         >>> from lape.measure.answer_failures import Failures
         >>> judge = Failures(["fr", "ko"])
-        >>> said = ["Le ciel est bleu.", "", "Je suis désolé, mais je ne peux pas répondre.", "The sky is blue because light is scattered."]
+        >>> said = ["Le ciel est bleu.", "", "The sky is blue because light is scattered."]
         >>> [one.kind for one in judge(said, "fr")]
-        [None, 'empty', 'refused', 'other_language']
+        [None, 'empty', 'other_language']
         >>> judge(["天空是蓝色的，因为光被散射了。"], "ko")[0].kind
         'other_script'
         >>> judge.language_of(["用户想知道天空为什么是蓝色的。", None])
@@ -169,8 +167,6 @@ class Failures:
 
 
 def _rest(answer: str, plain: str, verdict: Verdict, language: str) -> Kind | None:
-    if refused(answer):
-        return "refused"
     if any(map(_repeats, (answer[at : at + _PIECE] for at in range(0, len(answer), _PIECE)))):
         return "repeats"
     if verdict.passed is False:

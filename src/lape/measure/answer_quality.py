@@ -1,4 +1,4 @@
-"""Proxies for whether an answer is in the language asked for and on topic; fluency, refusals and spans of other languages have modules of their own.
+"""Proxies for whether an answer is in the language asked for and on topic; fluency and spans of other languages have modules of their own.
 The definitions are ours, and what judges is language identifiers and the unedited model itself, not a reader.
 """
 

@@ -11,7 +11,6 @@ from lape.data.language_id import Identifier, alike
 from lape.data.languages import script
 from lape.measure.answer_fluency import Bounds, repetition, written
 from lape.measure.answer_quality import english_word, in_language, lines_of, on_topic
-from lape.measure.answer_refusals import refused
 from lape.measure.answer_spans import foreign, mixed, spans
 from lape.measure.bench import Bench
 from lape.measure.grader import Grader
@@ -27,7 +26,7 @@ ANSWERS = {
     **dict.fromkeys(("language", "language_second"), pl.String),
     **dict.fromkeys(
         (
-            *("in_language", "in_language_second", "fluent", "on_topic", "refused", "mixed", "good"),
+            *("in_language", "in_language_second", "fluent", "on_topic", "mixed", "good"),
             *("lpr_after_lcb", "wpr_after_lcb", "empty"),
         ),
         pl.Boolean,
@@ -49,12 +48,10 @@ DEFINITIONS = {
     "conformal prediction a fresh native answer is fluent with a probability of .95 or more, where 39 or more native answers made the bounds",
     "on_topic": "share of the fluent answers in the language for which the true question, put in the target language, makes the answer likeliest "
     "under the unedited model among `candidates` questions: a proxy, which holds for one answer in `candidates` by chance",
-    "refused": "share of the answers in the language that begin with a known phrase of refusal, or of an assistant about itself, in any of 14 languages, or "
-    "say nothing else",
     "foreign": "mean share of the letters of the answers in the language that lie in spans of another one: runs in another script, exactly, and "
     "sentences or clauses in the same script that both identifiers call another language",
     "mixed": "share of the answers in the language of which a whole sentence, or a tenth of the letters, is in another one",
-    "good": "share of all answers that are in the language, fluent and on topic by these definitions, not refused and not mixed: a proxy; one greedy "
+    "good": "share of all answers that are in the language, fluent and on topic by these definitions, and not mixed: a proxy; one greedy "
     "answer is judged for each question",
     "minus_ceiling": "the share less that of the ceiling (asked in the target language, unedited) on the same questions, averaged by target",
     "over_ceiling": "the share over that of the ceiling, averaged by target",
@@ -117,7 +114,6 @@ class Judge:
         clean = [all(guess.language in alike(target) for guess in guesses) for guesses in lines]
         elsewhere = spans(answers, target, self._first, self._second)
         impure = [mixed(text, found) for text, found in zip(answers, elsewhere, strict=True)]
-        declined = [refused(text) for text in answers]
         count = len(answers)
         grades: list[int | None] = [None] * count
         if self._grader is not None and split == "report":
@@ -137,9 +133,8 @@ class Judge:
                 "in_language_second": [in_language(text, other, target, one) for text, one, other in guesses],
                 "fluent": fluent,
                 "on_topic": [topic.get(k) for k in range(count)],
-                "refused": declined,
                 "mixed": impure,
-                "good": [bool(topic.get(k)) and not (declined[k] or impure[k]) for k in range(count)],
+                "good": [bool(topic.get(k)) and not impure[k] for k in range(count)],
                 "lpr_after_lcb": clean,
                 "wpr_after_lcb": [_pure(target, text) if ok else None for text, ok in zip(answers, clean, strict=True)],
                 "empty": [not text.strip() for text in answers],

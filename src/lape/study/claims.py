@@ -1,4 +1,4 @@
-"""Judging claims: by a table's figures, their intervals and the bootstrap behind them."""
+"""Judge claims by a table's figures, their intervals and the bootstrap behind them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from lape.measure.controls import LESS_CONTROL, LIKE
 from lape.measure.intervals import QUANTILES, holm_known, p_at
 
 Verdict = Literal["holds", "holds against weaker controls", "does not hold", "undecided here", "not run"]
-HOLDS: tuple[Verdict, ...] = ("holds", "holds against weaker controls")
+_DECIDING: tuple[Verdict, ...] = ("does not hold", "undecided here", "holds against weaker controls", "holds")
+"""The verdict on a claim is the first of these that one of its members has."""
 LEVEL = 0.05
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim with what was found."""
+    """A claim with its verdict."""
 
     claim: Claim
     verdict: Verdict
@@ -30,8 +31,6 @@ class Judged:
     """`member`, `value`, `low`, `high`, `p`, `p_holm`, `verdict`."""
     why: str = ""
     """Why it was not run, or could not be decided."""
-    draws: int | None = None
-    """Of a claim on a spread: over how many halvings or draws it is, the fewest of its members."""
     unlike: str = ""
     """Which control neurons do not resemble their set, with the ratios of energies."""
 
@@ -67,100 +66,77 @@ def judge(claim: Claim, tables: Mapping[str, pl.DataFrame], why_not: Mapping[str
 
     `why_not`: table, or value of `where`, -> why it is missing. `over`: what "over" in `where` stands for.
     """
-    nothing = pl.DataFrame(schema=MEMBERS)
     if claim.table not in tables:
-        return Judged(claim, "not run", nothing, why_not.get(claim.table, NOT_ASKED))
-    rows = _deciding(claim, tables[claim.table], over)
-    if not len(rows):
-        asked = [str(wanted) for wanted in claim.where.values() if not isinstance(wanted, list)]
-        why = next((why_not[one] for one in asked if one in why_not), f"the table {claim.table} has no such rows")
-        return Judged(claim, "not run", nothing, why)
-    found = [_member(claim, row) for row in rows.iter_rows(named=True)]
-    if all(one["value"] is None for one in found):
-        return Judged(claim, "not run", nothing, f"no value for {', '.join(one['member'] for one in found)}")
-    corrected = holm_known([one["p"] for one in found])
-    members = [one | {"p_holm": p, "verdict": _verdict(claim, one, p)} for one, p in zip(found, corrected, strict=True)]
-    verdicts = [one["verdict"] for one in members]
-    whole: Verdict = "undecided here"
-    if "does not hold" in verdicts:
-        whole = "does not hold"
-    elif all(one in HOLDS for one in verdicts):
-        whole = "holds" if set(verdicts) == {"holds"} else "holds against weaker controls"
-    why = _lacking(claim, members) if whole == "undecided here" else ""
-    counts = [rows[column].min() for column in ("halvings", "draws") if column in rows.columns]
-    draws = counts[0] if claim.range == "spread" and counts else None
-    return Judged(claim, whole, pl.DataFrame(members, schema=MEMBERS), why, draws, _unlike(members))  # type: ignore[arg-type]
+        return _not_run(claim, why_not.get(claim.table, NOT_ASKED))
+    rows = _select_rows(claim, tables[claim.table], over)
+    if rows.is_empty():
+        wanted = [str(value) for value in claim.where.values() if not isinstance(value, list)]
+        reasons = [why_not[value] for value in wanted if value in why_not]
+        return _not_run(claim, reasons[0] if reasons else f"the table {claim.table} has no such rows")
+    members = [_measure_member(claim, row) for row in rows.iter_rows(named=True)]
+    if all(member["value"] is None for member in members):
+        return _not_run(claim, f"no value for {', '.join(member['member'] for member in members)}")
+    for member, p in zip(members, holm_known([member["p"] for member in members]), strict=True):
+        member |= {"p_holm": p, "verdict": _judge_member(claim, member, p)}
+    verdict = next(verdict for verdict in _DECIDING if verdict in [member["verdict"] for member in members])
+    why = _describe_gaps(claim, members) if verdict == "undecided here" else ""
+    return Judged(claim, verdict, pl.DataFrame(members, schema=MEMBERS), why, _describe_unlike(members))
 
 
-def _member(claim: Claim, row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row's figure, its ends, and the bootstrap's p of its being on the rule's side, doubled."""
+def _not_run(claim: Claim, why: str) -> Judged:
+    return Judged(claim, "not run", pl.DataFrame(schema=MEMBERS), why)
+
+
+def _measure_member(claim: Claim, row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row's figure, its ends, and twice the bootstrap's one-sided p of the figure being on the rule's side."""
     low, high = ends(row, claim.value)
     quantiles = row.get(f"{claim.value}_{QUANTILES}" if f"{claim.value}_low" in row else QUANTILES)
     p = None
     if claim.range == "interval" and quantiles and low is not None:
-        p = min(1.0, 2 * _one_sided(claim, quantiles))
+        sides = {"above": [(1, -1)], "below": [(1, 1)], "within": [(1, 1), (-1, -1)]}[claim.rule]
+        p = min(1.0, 2 * min(p_at(quantiles, sign * claim.margin, side=side) for sign, side in sides))
     name = str(row[claim.member]) if claim.member in row else claim.name
     ratio = row.get("energy_ratio") if claim.value in LESS_CONTROL else None
     return {"member": name, "value": row[claim.value], "low": low, "high": high, "p": p, "ratio": ratio}
 
 
-def _one_sided(claim: Claim, quantiles: Sequence[float | None]) -> float:
-    if claim.rule == "within":
-        return min(p_at(quantiles, claim.margin, side=1), p_at(quantiles, -claim.margin, side=-1))
-    return p_at(quantiles, claim.margin, side=-1 if claim.rule == "above" else 1)
-
-
-def _verdict(claim: Claim, found: Mapping[str, Any], p: float | None) -> Verdict:
-    low, high = found["low"], found["high"]
+def _judge_member(claim: Claim, member: Mapping[str, Any], p: float | None) -> Verdict:
+    low, high, margin, ratio = member["low"], member["high"], claim.margin, member["ratio"]
     if low is None or high is None:
         return "undecided here"
-    inside, outside = _sides(claim, low, high)
-    if inside:
-        return _against(claim, found["ratio"])
-    if claim.range == "spread":
-        return "does not hold" if outside else "undecided here"
-    return "does not hold" if p is not None and p < LEVEL else "undecided here"
+    least, most = {"above": (margin, None), "below": (None, margin), "within": (-margin, margin)}[claim.rule]
+    if (least is None or low > least) and (most is None or high < most):
+        weaker, stronger = ratio is not None and ratio > LIKE[1], ratio is not None and ratio < LIKE[0]
+        if claim.rule == "above":
+            return "holds against weaker controls" if weaker else "holds"
+        return "undecided here" if stronger or (weaker and claim.rule == "within") else "holds"
+    outside = (least is not None and high < least) or (most is not None and low > most)
+    decided = outside if claim.range == "spread" else p is not None and p < LEVEL
+    return "does not hold" if decided else "undecided here"
 
 
-def _against(claim: Claim, ratio: float | None) -> Verdict:
-    """What a figure on the rule's side is worth, by the energy of the set over its control's: None where no control is in the figure."""
-    weaker, stronger = ratio is not None and ratio > LIKE[1], ratio is not None and ratio < LIKE[0]
-    if claim.rule == "above":
-        return "holds against weaker controls" if weaker else "holds"
-    return "undecided here" if stronger or (weaker and claim.rule == "within") else "holds"
+def _describe_gaps(claim: Claim, members: Sequence[Mapping[str, Any]]) -> str:
+    """Say what undecided members lack, as far as that is known."""
+    value, ends, resamples = "no value for", f"no {claim.range} for", "the table keeps no resamples of"
+    lacking: dict[str, list[str]] = {value: [], ends: [], resamples: []}
+    for member in members:
+        if member["value"] is None:
+            lacking[value].append(member["member"])
+        elif member["low"] is None:
+            lacking[ends].append(member["member"])
+        elif claim.range == "interval" and member["p"] is None and member["verdict"] == "undecided here":
+            lacking[resamples].append(member["member"])
+    return "; ".join(f"{what} {', '.join(names)}" for what, names in lacking.items() if names)
 
 
-def _sides(claim: Claim, low: float, high: float) -> tuple[bool, bool]:
-    """Whether all between two ends lies on the rule's side, and whether all of it lies on the other."""
-    margin = claim.margin
-    if claim.rule == "within":
-        return -margin < low and high < margin, low > margin or high < -margin
-    return (low > margin, high < margin) if claim.rule == "above" else (high < margin, low > margin)
-
-
-def _lacking(claim: Claim, members: Sequence[Mapping[str, Any]]) -> str:
-    """What the undecided lack, as far as that is known."""
-    bare = [one["member"] for one in members if one["value"] is None]
-    few = [one["member"] for one in members if one["value"] is not None and one["low"] is None]
-    old = [
-        one["member"]
-        for one in members
-        if claim.range == "interval" and one["low"] is not None and one["p"] is None and one["verdict"] not in HOLDS
-    ]
-    said = [f"no value for {', '.join(bare)}"] if bare else []
-    said += [f"no {claim.range} for {', '.join(few)}"] if few else []
-    said += [f"the table keeps no resamples of {', '.join(old)}: made by an earlier version"] if old else []
-    return "; ".join(said)
-
-
-def _unlike(members: Sequence[Mapping[str, Any]]) -> str:
-    """Controls that do not resemble their set."""
+def _describe_unlike(members: Sequence[Mapping[str, Any]]) -> str:
+    """Name controls that do not resemble their set."""
     ratios = [(member["member"], member["ratio"]) for member in members if member["ratio"] is not None]
     unlike = [f"{name} {ratio:.2f}" for name, ratio in ratios if not LIKE[0] <= ratio <= LIKE[1]]
     return f"controls do not resemble the set, whose energy over theirs is {', '.join(unlike)}" if unlike else ""
 
 
-def _deciding(claim: Claim, table: pl.DataFrame, over: Sequence[str]) -> pl.DataFrame:
+def _select_rows(claim: Claim, table: pl.DataFrame, over: Sequence[str]) -> pl.DataFrame:
     where = sorted(claim.where.items(), key=lambda one: one[1] == "largest")  # the largest of what is left
     for column in (*(column for column, _ in where), claim.value):
         if column not in table.columns:
@@ -194,12 +170,12 @@ def _fits(dtype: pl.DataType, wanted: Any) -> bool:
 
 
 _HEAD = """\
-# What a study judges, registered before it reads any data; give your own with --claims FILE.
+# What a study judges; give your own with --claims FILE.
 # A claim holds where the whole 95 % interval of `value` lies on the `rule` side of `margin` (`within`: between -margin and margin), for every
 # row (`member`) that `where` picks; it does not hold where one lies on the other side, corrected by Holm over the members. Where control neurons
 # write less than .8 of what the set does, it holds against weaker controls.
 # "over" stands for the study's languages but for the main one; "largest" for the largest value of the column. `range = "spread"`: the ends are
-# no interval. `written`: the day; `seen`: models on which results that bear on it were known then.
+# no interval. `written`: the day on which the rule was written; `seen`: models on which results that bear on it were known then.
 """
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from lape.errors import OptionError, warn
 from lape.experiments import experiments
 from lape.experiments.claim import Claim
 from lape.experiments.context import Context, Tables
-from lape.experiments.experiment import Experiment, taken
+from lape.experiments.experiment import Cost, Experiment, taken
 from lape.experiments.known import known_of
 from lape.figures.write import FigureOptions, available, draw_tables, write_index
 from lape.model.identity import check_made_with, describe
@@ -23,21 +24,31 @@ from lape.store import files
 from lape.store.cells import Cells
 from lape.store.draft import Draft
 from lape.store.files import PARTS
-from lape.study.claims import NOT_ASKED, judge
-from lape.study.plan import plan
-from lape.study.register import Standing, measured_before, registration, standing_of
-from lape.study.studied import Studied
-from lape.study.write import claims_page, latex, methods
+from lape.study.claims import NOT_ASKED, Judged, judge
+from lape.study.write import claims_page
 from lape.values.same import lasting
 
-EARLIER = {"steering": "forcing"}
-"""What an experiment was called before -> what it is called."""
+PLAN = {
+    **dict.fromkeys(("part", "about"), pl.String),
+    **dict.fromkeys(("passes", "loss_tokens", "body_tokens", "new_tokens"), pl.Int64),
+    "not_run": pl.String,
+}
+"""Columns of a plan: what each part runs, field by field of `Cost`; `not_run` says why a part is left out."""
+
+@dataclass(frozen=True)
+class Studied:
+    """What came out of a study."""
+
+    tables: Tables
+    judged: list[Judged]
+    not_run: dict[str, str]
+    """Experiment -> why it was not run."""
 
 
 def chosen_parts(names: Sequence[str] | None, quick: bool) -> list[Experiment[Any]]:
     """The experiments asked for, in the order in which they are run; by default all of a study, or of a quick one."""
     known = experiments()
-    wanted = [EARLIER.get(name, name) for name in names or ()]
+    wanted = names or ()
     unknown = [name for name in wanted if name not in known]
     if unknown:
         raise OptionError(f"There is no part {unknown[0]!r}. Expected some of: {', '.join(known)}.")
@@ -51,12 +62,10 @@ def run(
     parts: Sequence[Experiment[Any]],
     *,
     announce: Callable[[pl.DataFrame], None] = lambda _plan: None,
-    recorded_before: bool = False,
 ) -> Studied:
     """Run experiments and judge claims. `announce` is given the plan before anything long begins.
 
-    Everything is kept in `context.folder`; a folder of another study is refused. What was registered there decides which claims are
-    confirmatory; `recorded_before`: the statistics are older than the registration.
+    Everything is kept in `context.folder`; a folder of another study is refused.
     """
     if context.model is not None:
         check_made_with(context.model, context.tokenizer, bos=context.stats.bos, statistics=context.stats)
@@ -74,13 +83,17 @@ def run(
     reasons = {table: why[one.name] for one in studied if one.name in why for table in one.tables} | context.left_out
     why |= {f"the selection method {method}": reason for method, reason in context.left_out.items()}
     judged = [judge(claim, tables, reasons, context.over) for claim in claims]
-    return Studied(tables, judged, why, _standing(context, claims, recorded_before))
+    return Studied(tables, judged, why)
 
 
-def _standing(context: Context, claims: Sequence[Claim], recorded_before: bool) -> dict[str, Standing]:
-    found, before = registration(context.folder), measured_before(context, recorded_before)
-    model = describe(context.model, context.tokenizer)["model"] if context.model is not None else {}
-    return {claim.name: standing_of(claim, found, model, before=claim.table in before) for claim in claims}
+def plan(context: Context, parts: Sequence[Experiment[Any]]) -> pl.DataFrame:
+    """List what each part runs, as `PLAN`; nothing is run."""
+    rows = []
+    for part in parts:
+        missing = part.missing(context, context.options)
+        cost = Cost() if missing else part.cost(context, taken(part.options, context.options))
+        rows.append({"part": part.name, "about": part.about, **dataclasses.asdict(cost), "not_run": missing})
+    return pl.DataFrame(rows, schema=PLAN)
 
 
 def described(context: Context) -> dict[str, Any]:
@@ -163,19 +176,16 @@ def run_one(context: Context, part: Experiment[Any], record: dict[str, Any], dra
 
 
 def save(context: Context, studied: Studied, claims: str, record: dict[str, Any], draft: Draft) -> None:
-    """Write tables, LaTeX, figures (where matplotlib is there), claims and methods, and put the folder in place.
+    """Write tables, figures (where matplotlib is there) and claims, and put the folder in place.
 
     `claims`: the TOML that was judged.
     """
     folder = context.folder
-    for name, table in studied.tables.items():
-        files.write_text(folder / "tables" / f"{name}.tex", latex(name, table))
     whole = record | _record(context, studied)
     if available():
         draw(studied.tables, folder / "figures", whole)
     files.write_text(folder / "claims.toml", claims)
-    files.write_text(folder / "claims.md", claims_page(studied, registration(folder), context.notes))
-    files.write_text(folder / "methods.md", methods(whole))
+    files.write_text(folder / "claims.md", claims_page(studied.judged, studied.not_run, context.notes))
     draft.write({f"tables/{name}": table for name, table in studied.tables.items()}, run=whole)
     draft.finish()
 
@@ -223,12 +233,9 @@ def _record(context: Context, studied: Studied) -> dict[str, Any]:
                 "members": one.members.to_dicts(),
                 "why": one.why,
                 "unlike": one.unlike,
-                "sha256": one.claim.digest,
-                "standing": dataclasses.asdict(studied.standing[one.claim.name]),
             }
             for one in studied.judged
         ],
-        "registered": dataclasses.asdict(found) if (found := registration(context.folder)) is not None else None,
         "not_run": studied.not_run,
         "notes": context.notes,
     }

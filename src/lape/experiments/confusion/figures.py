@@ -43,7 +43,7 @@ def _names(table: pl.DataFrame, paper: Paper) -> list[str]:
 def caption(tables: Tables, facts: Facts) -> str:
     """Of the shares."""
     return (
-        "Share of answers that fail, by the language that was wanted: nothing is written, in another script or language as a whole or for a sentence, refused, "
+        "Share of answers that fail, by the language that was wanted: nothing is written, in another script or language as a whole or for a sentence, "
         f"repeating itself, or a line or word that the Language Confusion Benchmark does not let pass. n: {span(_each(tables)['answers'])} answers. "
         f"{QUESTIONS.format(resamples=resamples(facts))}"
     )

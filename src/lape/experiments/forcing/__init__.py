@@ -137,7 +137,7 @@ EXPERIMENT = Experiment(
             ANSWERS,
             file="forcing/answers.parquet",
             optional=True,
-            added=("refused", "mixed", "foreign", "calibrated_on"),
+            added=("mixed", "foreign", "calibrated_on"),
             renamed=RENAMED,
         ),
         "identification": Table(

@@ -15,7 +15,7 @@ def forcing_caption(tables: Tables, facts: Facts) -> str:
     table = tables["forcing"].filter(source="all", target="all", split="report")
     beside = "over" if against_ceiling(table) == "_over_ceiling" else "less"
     return (
-        "Ways of forcing a language: share of answers in the target language, and of good ones (in it, fluent, on topic, not refused and in no other "
+        "Ways of forcing a language: share of answers in the target language, and of good ones (in it, fluent, on topic, and in no other "
         f"language for a sentence, by our definitions: a proxy), {beside} the same share when the question is asked in the target language, averaged by "
         "target. "
         "One greedy answer to each question and setting; "

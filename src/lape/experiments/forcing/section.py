@@ -30,11 +30,11 @@ _SHOWN = ("ceiling", "none", "neurons", "prompt", "random")
 _QUESTIONS, _PAIRS = 3, 6
 _COSTS = ("cost_source", "cost_target", "cost_third")
 _SHARES = ("good", "good_minus_ceiling", "good_over_ceiling", "in_language", "in_language_minus_ceiling")
-_PARTS = ("fluent", "on_topic", "refused", "mixed")
+_PARTS = ("fluent", "on_topic", "mixed")
 FAMILIES = Table(
     "Questions in one language, answers wanted in another: shares of the answers (one greedy answer to each question), averaged over pairs, on questions "
     "on which no setting was chosen; less, and over, the share when asked in the target language (the ceiling). Good: in the language, fluent and on "
-    "topic, not refused and in no other language for a sentence, a proxy by our definitions. Cost: change of loss on text of the pair's source, its "
+    "topic, and in no other language for a sentence, a proxy by our definitions. Cost: change of loss on text of the pair's source, its "
     "target and third languages while the edit acts on every token, nats per token. "
     "ceiling: asked in the target language. none: nothing is done. prompt: asked for in the prompt. mask: tokens that are not among the target's frequent "
     "ones forbidden or made less likely. diffmean: the residual stream shifted by the difference of means. random, other, permuted: controls, which edit "

@@ -20,7 +20,7 @@ SHARES = ("in_language", "good")
 COMPARED = ("", "_minus_ceiling", "_over_ceiling")
 """What is put after a share's name: the share itself, it less the ceiling's, and it over the ceiling's."""
 _PLAIN = (
-    *("in_language_second", "agreement", "fluent", "on_topic", "refused", "mixed", "foreign"),
+    *("in_language_second", "agreement", "fluent", "on_topic", "mixed", "foreign"),
     *("lpr_after_lcb", "wpr_after_lcb", "distinct4", "nll", "graded"),
 )
 _COMPARED = {f"{name}{of}{end}": pl.Float64 for of in COMPARED for name in SHARES for end in ENDS}
@@ -38,12 +38,12 @@ RECORDS = {
 on the development questions), `split` (development, report), `source`, `target`, `tuned` (whether settings were chosen on the pair; null for a
 mean), `questions`; the shares (0 to 1) `in_language` and `good`, and each `…_minus_ceiling` and `…_over_ceiling`, with 95 % intervals `_low`, `_high` over
 targets, or of fewer than three over questions (null under 20 questions);
-`in_language_second`, `agreement`, `fluent`, `on_topic`, `refused`, `mixed`, `foreign`, `lpr_after_lcb`,
+`in_language_second`, `agreement`, `fluent`, `on_topic`, `mixed`, `foreign`, `lpr_after_lcb`,
 `wpr_after_lcb` (shares), `distinct4`, `nll` (nats per token), `graded` (0 to 2), see `lape.measure.answer_table.DEFINITIONS`; `calibrated_on` (the fewest
 native answers behind a bound of fluency); `empty` (answers).
 """
 ADDED = (
-    *("tuned", "refused", "mixed", "foreign", "calibrated_on"),
+    *("tuned", "mixed", "foreign", "calibrated_on"),
     *(f"{name}_minus_ceiling{end}" for name in SHARES for end in ENDS),
 )
 """Columns of `RECORDS` that results of earlier versions lack."""
@@ -162,7 +162,7 @@ def records(
 ) -> pl.DataFrame:
     """One row for each setting, split and pair, and averages: source `all` for a target, both `all` for the whole.
 
-    Shares are of all answers, but `fluent`, `refused`, `mixed` and `foreign` of those in the language, `on_topic` of those that are fluent too, and
+    Shares are of all answers, but `fluent`, `mixed` and `foreign` of those in the language, `on_topic` of those that are fluent too, and
     `wpr_after_lcb` of those whose every line is in the language.
     `…_minus_ceiling` and `…_over_ceiling` are the share less, and over, that of the ceiling on the same questions, averaged by target. `_low`, `_high`: 95 %
     intervals, of three or more targets Student's t over the targets (`lape.measure.intervals.jackknife`), of fewer a bootstrap over questions alone;
@@ -220,7 +220,7 @@ def _plain(answers: pl.DataFrame) -> dict[str, Any]:
     return {
         **{name: answers[name].mean() for name in everywhere},
         "agreement": answers["language"].eq_missing(answers["language_second"]).mean(),
-        **{name: inside[name].mean() for name in ("fluent", "refused", "mixed", "foreign")},
+        **{name: inside[name].mean() for name in ("fluent", "mixed", "foreign")},
         "on_topic": inside.filter("fluent")["on_topic"].mean(),
         "calibrated_on": answers.filter(pl.col("calibrated_on") > 0)["calibrated_on"].min(),
         "empty": int(answers["empty"].sum()),

@@ -147,7 +147,7 @@ EXPERIMENT = Experiment(
         "answers": Table(
             "Every answer, one for each question and condition, with its verdicts.",
             ANSWERS,
-            added=("refused", "mixed", "foreign", "calibrated_on", "energy_ratio"),
+            added=("mixed", "foreign", "calibrated_on", "energy_ratio"),
         ),
     },
     needs=(MODEL, Need(_missing)),

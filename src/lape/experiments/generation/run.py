@@ -41,23 +41,20 @@ ANSWERS = {
     "control": pl.Boolean,
     **dict.fromkeys(("draw", "question"), pl.Int64),
     **dict.fromkeys(("answer", "identified"), pl.String),
-    **dict.fromkeys(("in_language", "fluent", "on_topic", "refused", "mixed", "good"), pl.Boolean),
+    **dict.fromkeys(("in_language", "fluent", "on_topic", "mixed", "good"), pl.Boolean),
     "foreign": pl.Float64,
     **dict.fromkeys(("calibrated_on", "grade"), pl.Int64),
     "energy_ratio": pl.Float64,
 }
 """One row an answer. `off`: whose neurons were off, or none; `language`: of the question; `control`: whether as many matched neurons
 were off instead, by `draw`; `question`: its number; `identified`: the language that the answer seems to be in. `in_language`,
-`fluent`, `on_topic` (null where one of the others does not hold), `refused`, `mixed` (with the share `foreign` of its letters in another language) and
+`fluent`, `on_topic` (null where one of the others does not hold), `mixed` (with the share `foreign` of its letters in another language) and
 `good` (the first three, and neither of the others) are a proxy for a judge's marks: see `lape.measure.answer_table.DEFINITIONS`.
 `calibrated_on`: how many native answers made the bounds of its fluency. `grade`: 1 to 10 from the endpoint, null without one. `energy_ratio`: the set's
 written energy over that of the control neurons, null where none were off.
 """
 DEFINITIONS = {
-    **{
-        name: ANSWER_DEFINITIONS[name]
-        for name in ("in_language", "fluent", "on_topic", "refused", "mixed", "foreign", "good")
-    },
+    **{name: ANSWER_DEFINITIONS[name] for name in ("in_language", "fluent", "on_topic", "mixed", "foreign", "good")},
     "grade": "1 to 10 from a language model behind an endpoint, by `samples/judging.txt`; an empty answer is 1",
 }
 """What the columns mean; ours."""

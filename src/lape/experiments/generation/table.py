@@ -13,9 +13,9 @@ from lape.measure.bootstrap import Floats, Resamples
 from lape.measure.controlled import likeness, ratio_to_mean
 from lape.measure.intervals import ENDS, MEAN, resampled, selectivity
 
-MEASURES = ("good", "in_language", "fluent", "on_topic", "refused", "mixed", "grade")
-"""What is averaged. Shares are of all answers, but `fluent`, `refused` and `mixed` of those in the language and `on_topic` of those that are fluent too;
-in the language, fluent and on topic multiply to `good`, and to what is refused or mixed beside. `grade` is the mean of those graded.
+MEASURES = ("good", "in_language", "fluent", "on_topic", "mixed", "grade")
+"""What is averaged. Shares are of all answers, but `fluent` and `mixed` of those in the language and `on_topic` of those that are fluent too;
+in the language, fluent and on topic multiply to `good` and to what is mixed. `grade` is the mean of those graded.
 """
 SHARES = {
     **dict.fromkeys(("off", "language"), pl.String),
@@ -24,7 +24,7 @@ SHARES = {
     **{f"{name}{change}{end}": pl.Float64 for name in MEASURES for change in ("", "_change") for end in ENDS},
 }
 """Columns of `shares`."""
-ADDED_SHARES = tuple(name for name in SHARES if name.startswith(("refused", "mixed")))
+ADDED_SHARES = tuple(name for name in SHARES if name.startswith("mixed"))
 """Those that tables of earlier versions lack."""
 _FALLS = ("own", "others", "selectivity", "control", "control_others", "others_value")
 DROPS = {
@@ -101,7 +101,7 @@ def _amount(frame: pl.DataFrame, measure: str) -> tuple[Floats, Floats]:
         return grade.fill_null(0.0).to_numpy(), grade.is_not_null().cast(pl.Float64).to_numpy()
     inside, fluent, holds = (frame[name].fill_null(False).to_numpy() for name in ("in_language", "fluent", measure))
     every = np.ones(len(frame), bool)
-    of = {"on_topic": inside & fluent, **dict.fromkeys(("fluent", "refused", "mixed"), inside)}.get(measure, every)
+    of = {"on_topic": inside & fluent, **dict.fromkeys(("fluent", "mixed"), inside)}.get(measure, every)
     return (holds & of).astype(np.float64), of.astype(np.float64)
 
 
