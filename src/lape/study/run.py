@@ -35,6 +35,7 @@ PLAN = {
 }
 """Columns of a plan: what each part runs, field by field of `Cost`; `not_run` says why a part is left out."""
 
+
 @dataclass(frozen=True)
 class Studied:
     """What came out of a study."""
