@@ -25,7 +25,7 @@ class PlantedJudge:
         pass
 
     def __call__(self, answers, language):
-        verdict = Verdict(1, 0, False, False, False)
+        verdict = Verdict(1, 0, False, False)
         told = [language_of(one) for one in answers]
         return [Failing(None if one == language else "other_language", verdict, one) for one in told]
 
