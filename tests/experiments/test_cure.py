@@ -365,7 +365,7 @@ class Half(PlantedJudge):
     """Every other answer is right, whatever it is."""
 
     def __call__(self, answers, language):
-        verdict = Verdict(1, 0, False, False, False)
+        verdict = Verdict(1, 0, False, False)
         return [Failing("other_language" if k % 2 else None, verdict, language) for k, _ in enumerate(answers)]
 
 
