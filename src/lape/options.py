@@ -1,29 +1,128 @@
-"""What options share. A function takes them as keywords; the dataclass of the same fields beside it checks them, and is what files keep."""
+"""Options: a dataclass defines each once. Its type says what is allowed, the docstring below it is the help, and a function takes it as a keyword."""
 
 from __future__ import annotations
 
 import ast
 import inspect
+import math
 import textwrap
-from collections.abc import Mapping
-from dataclasses import MISSING, fields
-from typing import Annotated, Any, Literal, Protocol, TypeAlias, TypeVar, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields
+from functools import cache
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from lape.errors import OptionError
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What values an option may have, as a mark on its type: `Annotated[int, Limit(lambda value: value > 1, "2 or more")]`."""
+
+    holds: Callable[[Any], bool]
+    expected: str
+    """How a message goes on after "Expected"."""
+
+
+def at_least(least: float) -> Limit:
+    """Numbers from `least`."""
+    return Limit(lambda value: value >= least, f"{least} or more")
+
+
+def within(least: int, most: int) -> Limit:
+    """Numbers from `least` to `most`."""
+    return Limit(lambda value: least <= value <= most, f"{least} to {most}")
+
+
+def _share(example: float) -> Limit:
+    return Limit(lambda value: 0 < value < 1, f"a share between 0 and 1, such as {example}")
+
+
 COUNT = "tokens"
-"""Marks a whole number that people write as 500, 20k or 1M, for whoever reads options from text: see `count`."""
-Tokens: TypeAlias = Annotated[int, COUNT]
+"""Marks a whole number that people write as 500, 20k or 1M: see `parse_count`."""
+Positive: TypeAlias = Annotated[int, at_least(1)]
+NotNegative: TypeAlias = Annotated[int, at_least(0)]
+Tokens: TypeAlias = Annotated[int, COUNT, at_least(1)]
+Share: TypeAlias = Annotated[float, _share(0.95)]
+Rate: TypeAlias = Annotated[float, _share(0.01)]
+UpToOne: TypeAlias = Annotated[float, Limit(lambda value: 0 < value <= 1, "a number above 0 and up to 1, such as 0.85")]
+AboveZero: TypeAlias = Annotated[float, Limit(lambda value: 0 < value < math.inf, "a number above 0")]
+NotBelowZero: TypeAlias = Annotated[float, Limit(lambda value: 0 <= value < math.inf, "0 or more, such as 0.7")]
+Finite: TypeAlias = Annotated[float, Limit(math.isfinite, "a finite number such as 1.0")]
+Candidates: TypeAlias = Annotated[
+    int, Limit(lambda value: value == 0 or value > 1, "2 or more, or 0 for all questions")
+]
+"""A number of questions: one alone tells nothing apart."""
 
 
-class _Grading(Protocol):
-    """Options that name a grader."""
+class Options:
+    """Base of every dataclass of options: the types of its fields are checked when it is made.
 
-    @property
-    def grader_url(self) -> str | None: ...
-    @property
-    def grader_model(self) -> str | None: ...
+    Raises OptionError for a value that a field's type does not allow: a `Limit`, or the words of a `Literal`.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> from lape.options import Options, Positive
+        >>> @dataclass(frozen=True)
+        ... class Mine(Options):
+        ...     draws: Positive = 3
+        >>> Mine(draws=0)
+        Traceback (most recent call last):
+        lape.errors.OptionError: draws is 0. Expected 1 or more.
+    """
+
+    def __post_init__(self) -> None:
+        for name, hint in hints_of(type(self)).items():
+            _check(name, getattr(self, name), hint)
+
+
+@cache
+def hints_of(kind: Any) -> dict[str, Any]:
+    """Field -> its type, with limits."""
+    return get_type_hints(kind, include_extras=True)
+
+
+def _check(name: str, value: object, hint: Any) -> None:
+    if get_origin(hint) in (Union, UnionType):
+        if value is None:
+            return
+        kinds = [kind for kind in get_args(hint) if kind is not type(None)]
+        words = [kind for kind in kinds if get_origin(kind) is Literal]
+        if len(kinds) > 1 and words and len(words) < len(kinds):  # a word or a number
+            if isinstance(value, str) and value not in (known := get_args(words[0])):
+                raise OptionError(f"{name} is {value!r}. Expected {', '.join(known)} or a number.")
+            kinds = [] if isinstance(value, str) else [kind for kind in kinds if kind not in words]
+        hint = kinds[0] if len(kinds) == 1 else None
+    if get_origin(hint) is Annotated:
+        for mark in hint.__metadata__:
+            if isinstance(mark, Limit) and not mark.holds(value):
+                raise OptionError(f"{name} is {value}. Expected {mark.expected}.")
+    elif get_origin(hint) is Literal and value not in (known := get_args(hint)):
+        raise OptionError(f"{name} is {value!r}. Expected {', '.join(map(str, known))}.")
+    elif get_origin(hint) is tuple and isinstance(value, tuple):
+        for part in value:
+            _check(name, part, get_args(hint)[0])
+
+
+@dataclass(frozen=True)
+class GraderOptions(Options):
+    """Options that name a language model that grades answers."""
+
+    grader_url: str | None = None
+    """Also have the answers graded by a language model at this address of the OpenAI kind, e.g. http://127.0.0.1:8000/v1."""
+    grader_model: str | None = None
+    """The grader's name there."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.grader_url is None) != (self.grader_model is None):
+            raise OptionError("A grader needs both grader_url and grader_model. Give both, or neither.")
+        if self.grader_url is not None and not self.grader_url.startswith(("http://", "https://")):
+            raise OptionError(
+                f"grader_url is {self.grader_url!r}. Expected an address such as http://127.0.0.1:8000/v1."
+            )
 
 
 _UNITS = {"k": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
@@ -46,39 +145,6 @@ def separated(text: str | None) -> list[str]:
         ['fr', 'zh-Hant', 'id']
     """
     return (text or "").replace(",", " ").split()
-
-
-def check_choices(options: object) -> None:
-    """Refuse a value that is not among a field's choices."""
-    for name, kind in get_type_hints(type(options)).items():
-        choices = get_args(kind) if get_origin(kind) is Literal else ()
-        value = getattr(options, name)
-        if choices and value not in choices:
-            raise OptionError(f"{name} is {value!r}. Expected {', '.join(choices)}.")
-
-
-def positive(options: object, *names: str) -> None:
-    """Refuse values under 1."""
-    for name in names:
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise OptionError(f"{name} is {value}. Expected 1 or more.")
-
-
-def not_negative(options: object, *names: str) -> None:
-    """Refuse values under 0."""
-    for name in names:
-        value = getattr(options, name)
-        if value is not None and value < 0:
-            raise OptionError(f"{name} is {value}. Expected 0 or more.")
-
-
-def shares(options: object, **examples: float) -> None:
-    """Refuse values that are no share between 0 and 1; each name with a value that would be one."""
-    for name, example in examples.items():
-        value = getattr(options, name)
-        if value is not None and not 0 < value < 1:
-            raise OptionError(f"{name} is {value}. Expected a share between 0 and 1, such as {example}.")
 
 
 def given(kind: type[T], values: Mapping[str, object]) -> T:
@@ -110,23 +176,6 @@ def flags(kind: type, values: Mapping[str, Any]) -> list[str]:
         else:
             words += [f"--{name}", *map(str, several)]
     return words
-
-
-def check_grader(options: _Grading) -> None:
-    """Check that the grader has both a URL and a model, and that the URL is http(s)."""
-    url, model = options.grader_url, options.grader_model
-    if (url is None) != (model is None):
-        raise OptionError("A grader needs both grader_url and grader_model. Give both, or neither.")
-    if url is not None and not url.startswith(("http://", "https://")):
-        raise OptionError(f"grader_url is {url!r}. Expected an address such as http://127.0.0.1:8000/v1.")
-
-
-def check_candidates(options: object, *names: str) -> None:
-    """Refuse a number of questions among which nothing can be told apart."""
-    for name in names:
-        value = getattr(options, name)
-        if value is not None and (value < 0 or value == 1):
-            raise OptionError(f"{name} is {value}. Expected 2 or more, or 0 for all questions.")
 
 
 def descriptions(kind: type) -> dict[str, str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from lape.data.languages import tag
 from lape.data.text_language import Sample, warn_of_other_language
 from lape.data.texts import Documents, Source, Texts, documents, warn_of_lines
 from lape.errors import OptionError, TextError, foreign
-from lape.options import Tokens, check_choices, positive
+from lape.options import Options, Positive, Tokens, at_least
 from lape.progress import Progress, shown
 from lape.store.files import writing
 
@@ -34,7 +34,7 @@ _AT_ONCE = 2**19
 
 
 @dataclass(frozen=True)
-class TextOptions:
+class TextOptions(Options):
     """How texts become rows of tokens."""
 
     tokens: Tokens | None = None
@@ -45,18 +45,12 @@ class TextOptions:
     """The column of a .jsonl, .parquet or Hub data set that holds the text."""
     bos: Literal["auto", "always", "never"] = "auto"
     """Begin rows with BOS: where the tokenizer adds one, always, or never (the published rule). BOS is never counted."""
-    row_tokens: int = 512
+    row_tokens: Annotated[int, at_least(8)] = 512
     """Tokens in a row, BOS included; a longer document is cut."""
-    batch_tokens: int = 2048
+    batch_tokens: Positive = 2048
     """Tokens that run through the model at once."""
     one_per_row: bool = False
     """One document per row, even where the model could keep several apart."""
-
-    def __post_init__(self) -> None:
-        check_choices(self)
-        positive(self, "tokens", "batch_tokens")
-        if self.row_tokens < 8:
-            raise OptionError(f"row_tokens is {self.row_tokens}. Expected at least 8.")
 
 
 @dataclass(frozen=True)

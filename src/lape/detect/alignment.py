@@ -14,7 +14,7 @@ from lape.detect.common import found, languages_of
 from lape.detect.detector import Detector
 from lape.detect.lape import LapeOptions, among, entropy, percentile, scored_neurons
 from lape.errors import OptionError
-from lape.options import check_choices, given, positive, shares
+from lape.options import given
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
@@ -32,13 +32,11 @@ class AlignmentOptions(LapeOptions):
     """λ, the weight of the largest probability; auto: the largest up to 0.2 at which no kept neuron belongs to every language, by bisection."""
 
     def __post_init__(self) -> None:
-        shares(self, rate=0.01, bar=0.95)
+        super().__post_init__()
         if not 0 <= self.filter < 1:
             raise OptionError(f"filter is {self.filter}. Expected 0 for no filter, or a share such as 0.95.")
         if not _weighs(self.weight):
             raise OptionError(f"weight is {self.weight!r}. Expected auto, or a number from 0 such as 0.1.")
-        check_choices(self)
-        positive(self, "per_language")
 
 
 def alignment(

@@ -14,7 +14,7 @@ from torch import Tensor
 from lape.detect.common import found, languages_of, largest, short
 from lape.detect.detector import Detector
 from lape.detect.lape import scored_neurons
-from lape.options import check_choices, given, positive
+from lape.options import Options, Positive, given
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
@@ -23,17 +23,13 @@ _CHUNK = 2**8
 
 
 @dataclass(frozen=True)
-class ApOptions:
+class ApOptions(Options):
     """How neurons are chosen by the average precision of their answer to single texts (Kojima et al. 2024)."""
 
-    per_language: int = 100
+    per_language: Positive = 100
     """Neurons of each language."""
     side: Literal["both", "top", "bottom"] = "both"
     """Those of largest average precision, of smallest, or half of each; of an odd number one more of the largest."""
-
-    def __post_init__(self) -> None:
-        check_choices(self)
-        positive(self, "per_language")
 
 
 def ap(

@@ -13,29 +13,23 @@ from lape.detect.common import found, languages_of, largest, over_others, short
 from lape.detect.detector import Detector
 from lape.detect.lape import entropy
 from lape.errors import OptionError
-from lape.options import check_choices, given, positive
+from lape.options import Options, Positive, UpToOne, given
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
 
 @dataclass(frozen=True)
-class AttributionOptions:
+class AttributionOptions(Options):
     """How language neurons are chosen by their first-order attribution, activation × gradient of the loss."""
 
-    per_language: int = 100
+    per_language: Positive = 100
     """Neurons of each language."""
     by: Literal["own", "difference", "share", "product", "entropy"] = "product"
     """The score: the attribution, its difference from the others' mean, its share over languages, attribution · share², or LAPE
     among the neurons whose attribution matters.
     """
-    matters: float = 0.05
+    matters: UpToOne = 0.05
     """For entropy: the share of all neurons, those of largest attribution, that it chooses among."""
-
-    def __post_init__(self) -> None:
-        check_choices(self)
-        positive(self, "per_language")
-        if not 0 < self.matters <= 1:
-            raise OptionError(f"matters is {self.matters}. Expected a share between 0 and 1, such as 0.05.")
 
 
 def attribution(

@@ -11,16 +11,16 @@ from lape.detect.contrasts import BY_FOLDS, Of, above_others
 from lape.detect.detector import Detector
 from lape.detect.lape import scored_neurons
 from lape.errors import OptionError
-from lape.options import check_choices, given, positive
+from lape.options import Options, Positive, given
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
 
 @dataclass(frozen=True)
-class DifferenceOptions:
+class DifferenceOptions(Options):
     """How language neurons are chosen by what they do in a language above the others."""
 
-    per_language: int = 100
+    per_language: Positive = 100
     """Neurons of each language: those whose activity lies furthest above the other languages'."""
     of: Of = "activation"
     """What is compared: the mean activation; the activation probability; the length of what is written in the mean; d′; the log-odds of
@@ -28,10 +28,6 @@ class DifferenceOptions:
     """
     against: Literal["mean", "largest"] = "mean"
     """What is taken off: the mean over the other languages, or the largest of them."""
-
-    def __post_init__(self) -> None:
-        check_choices(self)
-        positive(self, "per_language")
 
 
 def difference(

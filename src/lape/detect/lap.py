@@ -9,23 +9,19 @@ from typing import Literal
 from lape.detect.common import each, found, languages_of, short
 from lape.detect.detector import Detector
 from lape.detect.lape import scored_neurons
-from lape.options import check_choices, given, positive
+from lape.options import Options, Positive, given
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
 
 @dataclass(frozen=True)
-class LapOptions:
+class LapOptions(Options):
     """How the neurons that fire most often are chosen."""
 
-    per_language: int = 100
+    per_language: Positive = 100
     """Neurons of each language."""
     denominator: Literal["tokens", "routed"] = "tokens"
     """Divide by all counted tokens, or by those that reached the neuron's expert."""
-
-    def __post_init__(self) -> None:
-        check_choices(self)
-        positive(self, "per_language")
 
 
 def lap(

@@ -12,7 +12,7 @@ from torch import Tensor
 from lape.detect.common import found
 from lape.detect.detector import Detector
 from lape.errors import OptionError
-from lape.options import check_choices, given, positive, shares
+from lape.options import Options, Positive, Rate, Share, given
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
@@ -25,24 +25,19 @@ MIN_ROUTED = 200
 
 
 @dataclass(frozen=True)
-class LapeOptions:
+class LapeOptions(Options):
     """How language neurons are chosen by LAPE (Tang et al. 2024). The defaults are the published thresholds."""
 
-    rate: float = 0.01
+    rate: Rate = 0.01
     """Share of all neurons that is kept, those of lowest entropy."""
-    filter: float = 0.95
+    filter: Share = 0.95
     """Percentile of all activation probabilities that a neuron must exceed in some language to be a candidate."""
-    bar: float = 0.95
+    bar: Share = 0.95
     """Percentile of all activation probabilities that a kept neuron must exceed in a language to belong to it."""
-    per_language: int | None = None
+    per_language: Positive | None = None
     """Instead of a rate: this many neurons of each language, the lowest entropies above its bar."""
     denominator: Literal["tokens", "routed"] = "tokens"
     """Divide by all counted tokens, or by those that reached the neuron's expert."""
-
-    def __post_init__(self) -> None:
-        shares(self, rate=0.01, filter=0.95, bar=0.95)
-        check_choices(self)
-        positive(self, "per_language")
 
 
 @dataclass(frozen=True)

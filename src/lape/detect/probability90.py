@@ -11,25 +11,20 @@ from lape.detect.common import each, found, languages_of, short
 from lape.detect.contrasts import shares
 from lape.detect.detector import Detector
 from lape.detect.lape import scored_neurons
-from lape.options import given, positive
-from lape.options import shares as check_shares
+from lape.options import Options, Positive, Share, given
 from lape.values.histogram import ZERO
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
 
 @dataclass(frozen=True)
-class Probability90Options:
+class Probability90Options(Options):
     """How neurons are chosen by how often they exceed a high percentile of their own activation (after Mondal et al. 2025)."""
 
-    per_language: int = 100
+    per_language: Positive = 100
     """Neurons of each language."""
-    percentile: float = 0.9
+    percentile: Share = 0.9
     """The share of all tokens, each language weighing the same, on which a neuron does not exceed its threshold."""
-
-    def __post_init__(self) -> None:
-        check_shares(self, percentile=0.9)
-        positive(self, "per_language")
 
 
 def probability90(

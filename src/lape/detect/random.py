@@ -9,22 +9,19 @@ import torch
 
 from lape.detect.common import found, languages_of
 from lape.detect.detector import Detector
-from lape.options import given, positive
+from lape.options import Options, Positive, given
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
 
 @dataclass(frozen=True)
-class RandomOptions:
+class RandomOptions(Options):
     """How random neurons are drawn."""
 
-    per_language: int = 100
+    per_language: Positive = 100
     """Neurons of each language."""
     seed: int = 0
     """Seed of the draw."""
-
-    def __post_init__(self) -> None:
-        positive(self, "per_language")
 
 
 def random(

@@ -12,13 +12,13 @@ import torch
 from lape.detect.common import languages_of, short
 from lape.detect.detector import Detector
 from lape.detect.lape import LapeOptions, by_rule, select
-from lape.options import given
+from lape.options import Options, given
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
 
 @dataclass(frozen=True)
-class VariationOptions:
+class VariationOptions(Options):
     """How language neurons are chosen by LAPE's rule from how far tuning moved their weights (ours)."""
 
     rate: float = 0.01
@@ -31,6 +31,7 @@ class VariationOptions:
     """Instead of a rate: this many neurons of each language, the lowest entropies above its bar."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.rule()  # checks them
 
     def rule(self) -> LapeOptions:

@@ -6,7 +6,6 @@ Marks and Tegmark 2023 (difference in means); CLaS-Bench (Gurgurov et al. 2026) 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -22,32 +21,26 @@ from lape.model.editing import editing
 from lape.model.find import find
 from lape.model.hooks import Alter, Rows
 from lape.model.scope import Put
-from lape.options import check_choices, positive
+from lape.options import Finite, Options, Positive
 from lape.values.stats import ActivationStats
 
 
 @dataclass(frozen=True)
-class DiffMeanOptions:
+class DiffMeanOptions(Options):
     """Where and how strongly the difference of means is added."""
 
     layer: int
     """After which decoder block, from 0."""
-    strength: float = 1.0
+    strength: Finite = 1.0
     """The difference is multiplied by it."""
     minus: Literal["source", "others"] = "source"
     """What is taken from the target's mean: the source's, or that of all other languages."""
     tokens: Tokens = "both"
     """Where it is added, as in `SteerOptions`."""
-    first: int | None = None
+    first: Positive | None = None
     """Of the generated positions only the first N."""
     fade: float = 1.0
     """Each generated position is changed by so much of the change of the one before."""
-
-    def __post_init__(self) -> None:
-        check_choices(self)
-        positive(self, "first")
-        if not math.isfinite(self.strength):
-            raise OptionError(f"strength is {self.strength}. Expected a finite number such as 1.0.")
 
 
 def vector(stats: ActivationStats, options: DiffMeanOptions, *, source: str, target: str) -> Tensor:

@@ -16,7 +16,7 @@ from lape.edit.edit import Add, At, Edit, Off, Scale, Set, edited
 from lape.edit.positions import Tokens
 from lape.errors import OptionError
 from lape.model.identity import check_made_with
-from lape.options import check_choices, given, positive
+from lape.options import Options, Positive, given
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.profile import Profile
 from lape.values.same import check_same_model
@@ -30,7 +30,7 @@ Point: TypeAlias = At
 
 
 @dataclass(frozen=True)
-class SteerOptions:
+class SteerOptions(Options):
     """How a model is steered to a language by its neurons. The defaults act where an answer begins, and fade: an answer goes on in the language
     it began in, and is more fluent for being left alone. They were chosen on the development questions of the sample model.
     """
@@ -45,7 +45,7 @@ class SteerOptions:
     """How many times as strong the edit is in the last layer as in the first; between them it rises evenly."""
     tokens: Where = "generated"
     """Where the edit acts: positions whose output picks a new token (generated), the rest of the prompt, or both."""
-    first: int | None = 16
+    first: Positive | None = 16
     """Of the generated positions only the first N, after which the model writes on by itself; None: all."""
     fade: float = 0.85
     """The change at each generated position, as a share of that at the one before; 1 is no fading."""
@@ -55,10 +55,7 @@ class SteerOptions:
     """Where `how` adds: to the activation, or to what goes into the activation function, which an adapter can do as well (gate)."""
 
     def __post_init__(self) -> None:
-        check_choices(self)
-        positive(self, "first")
-        if isinstance(self.value, str) and self.value not in ("mean", "firing", "difference"):
-            raise OptionError(f"value is {self.value!r}. Expected mean, firing, difference or a number.")
+        super().__post_init__()
         if self.at == "gate" and not self.how.endswith("add"):
             raise OptionError(
                 f"how is {self.how}, and at is gate. Only what is added can be added at the gate: give how='add' or 'off+add'."

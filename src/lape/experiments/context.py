@@ -16,7 +16,7 @@ from lape.data.texts import Documents
 from lape.detect.identify import identify
 from lape.errors import OptionError, TextError
 from lape.measure.ablation import Ablations, refuse_recorded
-from lape.options import Tokens, positive
+from lape.options import Options, Positive, Tokens
 from lape.progress import Progress, shown
 from lape.store.files import CELLS
 from lape.values.neurons import LanguageNeurons
@@ -27,7 +27,7 @@ Tables: TypeAlias = Mapping[str, pl.DataFrame]
 
 
 @dataclass(frozen=True)
-class SharedOptions:
+class SharedOptions(Options):
     """What all experiments of a run share."""
 
     tokens: Tokens = 2000
@@ -36,7 +36,7 @@ class SharedOptions:
     """
     main: str | None = "en"
     """A language of which nothing specific is expected; it is measured, but left out of averages over languages."""
-    resamples: int = 2000
+    resamples: Positive = 2000
     """Bootstrap resamples behind the 95 % intervals."""
     seed: int = 0
     """Seed of every draw."""
@@ -44,9 +44,6 @@ class SharedOptions:
     """Only the perplexity matrix, LAPE beside lap, lave, random and matched neurons, and what needs no model."""
     batch_tokens: int = 2048
     """Tokens that run through the model at once."""
-
-    def __post_init__(self) -> None:
-        positive(self, "tokens", "resamples")
 
 
 @dataclass

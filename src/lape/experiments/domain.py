@@ -20,7 +20,7 @@ from lape.experiments.table import Table
 from lape.figures.captions import counted
 from lape.figures.dots import dots
 from lape.figures.figure import Figure
-from lape.options import Tokens, positive
+from lape.options import Options, Tokens
 from lape.recording.record import record
 from lape.values.same import check_same_model
 from lape.values.stats import ActivationStats
@@ -35,14 +35,11 @@ DOMAIN = {
 
 
 @dataclass(frozen=True)
-class DomainStudy:
+class DomainStudy(Options):
     """What of it a study sets."""
 
     domain_tokens: Tokens = 10_000
     """Tokens of each language's parallel text that are recorded, as the other kind of text."""
-
-    def __post_init__(self) -> None:
-        positive(self, "domain_tokens")
 
 
 def domain(a: ActivationStats, b: ActivationStats, find: Method, *, seed: int = 0) -> pl.DataFrame:

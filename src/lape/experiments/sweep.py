@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import polars as pl
 
 from lape.detect.identify import identify
-from lape.errors import OptionError
 from lape.experiments.claim import beside
 from lape.experiments.context import Context, Tables
 from lape.experiments.experiment import MODEL, PARALLEL, Cost, Experiment, matrices
@@ -19,18 +18,15 @@ from lape.figures.style import Canvas, NothingToDrawError, Paper, blank, legend,
 from lape.measure.effects import effects
 from lape.measure.frontier import FRONTIER, GROWTH, frontier, growth
 from lape.measure.intervals import MEAN
+from lape.options import Options, Rate
 
 
 @dataclass(frozen=True)
-class SweepStudy:
+class SweepStudy(Options):
     """What of it a study sets."""
 
-    rates: tuple[float, ...] = (0.001, 0.05)
+    rates: tuple[Rate, ...] = (0.001, 0.05)
     """Shares of all neurons at which LAPE's own effect is measured, beside the published 1 %."""
-
-    def __post_init__(self) -> None:
-        if any(not 0 < rate < 1 for rate in self.rates):
-            raise OptionError(f"rates are {self.rates}. Expected shares between 0 and 1, such as 0.01.")
 
 
 def _run(context: Context, options: SweepStudy) -> Tables:

@@ -18,7 +18,7 @@ from lape.figures.captions import Facts, origin
 from lape.figures.figure import Figure
 from lape.figures.names import names
 from lape.figures.style import STYLE, Canvas, NothingToDrawError, Paper, Tables, inside
-from lape.options import check_choices
+from lape.options import Options
 from lape.store import files
 
 INDEX = "figures.json"
@@ -35,7 +35,7 @@ _NARROWEST, _WIDEST = 2.5, 20.0
 
 
 @dataclass(frozen=True)
-class FigureOptions:
+class FigureOptions(Options):
     """What figures are written as, how wide they are, and what they call languages."""
 
     format: str = "pdf"
@@ -46,7 +46,7 @@ class FigureOptions:
     """What languages are called: tags (ja), english (Japanese), or by their own names, in their own letters."""
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        super().__post_init__()
         unknown = [one for one in self.formats if one not in FORMATS]
         if unknown or not self.formats:
             raise OptionError(f"format is {self.format!r}. Expected {', '.join(FORMATS)}, or several: pdf,png.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -18,48 +17,41 @@ from transformers import StoppingCriteria, TextStreamer
 from lape.errors import OptionError
 from lape.measure.prompts import first_of, prompt_ids
 from lape.model.body import device_of, evaluating, unwrapped
-from lape.options import positive
+from lape.options import AboveZero, NotBelowZero, Options, Positive, UpToOne
 
 if TYPE_CHECKING:
     from transformers import LogitsProcessor, PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
-class GenerationOptions:
+class GenerationOptions(Options):
     """How answers are generated: greedy."""
 
-    new_tokens: int = 32
+    new_tokens: Positive = 32
     """At most this many new tokens per answer."""
-    repetition_penalty: float = 1.1
+    repetition_penalty: AboveZero = 1.1
     """Divides the logits of tokens that occurred already (multiplies negative ones); 1 is none."""
-    batch: int = 40
+    batch: Positive = 40
     """Prompts that run at once."""
-
-    def __post_init__(self) -> None:
-        positive(self, "new_tokens", "batch")
 
 
 @dataclass(frozen=True)
 class SamplingOptions(GenerationOptions):
     """How answers are generated: greedy, or drawn at a temperature."""
 
-    new_tokens: int = 60
+    new_tokens: Positive = 60
     """At most this many new tokens per answer."""
-    batch: int = 8
+    batch: Positive = 8
     """Prompts that run at once. More is faster, and takes more memory; answers stay the same but for rounding."""
-    temperature: float = 0.0
+    temperature: NotBelowZero = 0.0
     """Sample each token at this temperature, such as 0.7. 0: always the likeliest token (greedy)."""
-    top_p: float = 1.0
+    top_p: UpToOne = 1.0
     """Sample from the likeliest tokens that together have this much of the probability (nucleus sampling)."""
     seed: int = 0
     """Seed of the draws. The same seed, prompts and batch give the same answers."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.temperature < math.inf:
-            raise OptionError(f"temperature is {self.temperature}. Expected 0 or more, such as 0.7.")
-        if not 0 < self.top_p <= 1:
-            raise OptionError(f"top_p is {self.top_p}. Expected a share above 0, at most 1, such as 0.9.")
         if self.top_p < 1 and not self.temperature:
             raise OptionError(f"top_p is {self.top_p}, but nothing is drawn. Give a temperature too, such as 0.7.")
 

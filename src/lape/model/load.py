@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from packaging.version import Version
@@ -19,7 +19,7 @@ from lape.model.gguf import unpacked
 from lape.model.identity import remember
 from lape.model.locate import advice, located, source
 from lape.model.site import SiteNames
-from lape.options import given
+from lape.options import Options, given
 from lape.progress import Progress, shown
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _SHARED_OUT = (5, 24)
 
 
 @dataclass(frozen=True)
-class ModelOptions:
+class ModelOptions(Options):
     """How a model is loaded."""
 
     dtype: str = "auto"
@@ -41,7 +41,7 @@ class ModelOptions:
     """Spread the model over several devices, for instance auto (needs the extra `accelerate`)."""
     tensor_parallel: bool = False
     """Split every layer among the processes of torchrun (tensor parallelism)."""
-    bits: int | None = None
+    bits: Literal[8, 4] | None = None
     """Quantise the weights to 8 or 4 bits as they are loaded (needs bitsandbytes and accelerate)."""
     revision: str | None = None
     """Revision of a model on the Hugging Face Hub."""
@@ -49,8 +49,7 @@ class ModelOptions:
     """Name the neurons by hand: the activation modules and the down projections, with * for the layer number."""
 
     def __post_init__(self) -> None:
-        if self.bits not in (None, 4, 8):
-            raise OptionError(f"bits is {self.bits}. Expected 8 or 4, or none to load the weights as they are stored.")
+        super().__post_init__()
         if self.device and self.device_map:
             raise OptionError("device and device_map were both given. Expected one of them.")
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 from lape.detect import DETECTORS
 from lape.edit.steer import SteerOptions
 from lape.errors import OptionError
-from lape.options import positive, shares
+from lape.options import AboveZero, Options, Positive, Rate
 from lape.values.quantity import EXTRAS
 from lape.values.stats import ActivationStats
 
@@ -21,7 +20,7 @@ METHODS = {name: detector for name, detector in DETECTORS.items() if EXTRAS.keys
 
 
 @dataclass(frozen=True)
-class Asked:
+class Asked(Options):
     """A prompt, and how its second answer is steered."""
 
     prompt: str
@@ -32,28 +31,23 @@ class Asked:
     """The language that the second answer is steered to."""
     method: str = "difference"
     """How the neurons are chosen."""
-    rate: float | None = None
+    rate: Rate | None = None
     """How many neurons: as a share of all of the model's. `lape` keeps so many, other methods share them out among the languages.
     Default: `usual_rate`.
     """
     steer: SteerOptions = field(default_factory=SteerOptions)
     """What is done to them, and where."""
-    new_tokens: int = 40
+    new_tokens: Positive = 40
     """At most this many new tokens per answer."""
-    repetition_penalty: float = 1.1
+    repetition_penalty: AboveZero = 1.1
     """Divides the logits of tokens that occurred already (multiplies negative ones); 1 is none."""
     bare: bool = False
     """Give the prompt as it is, not as a question to answer."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.method not in METHODS:
             raise OptionError(f"method is {self.method!r}. Expected {', '.join(METHODS)}.")
-        shares(self, rate=0.01)
-        positive(self, "new_tokens")
-        if not 0 < self.repetition_penalty < math.inf:
-            raise OptionError(
-                f"repetition_penalty is {self.repetition_penalty}. Expected a number above 0, such as 1.1."
-            )
 
     def amount(self, stats: ActivationStats) -> tuple[str, float]:
         """How many neurons are chosen, as the option of `lape.identify` that says so."""

@@ -12,7 +12,7 @@ from lape.data.corpus import Corpus, TextOptions
 from lape.data.windows import Row
 from lape.errors import OptionError
 from lape.model.body import check_fits
-from lape.options import Tokens, positive
+from lape.options import Positive, Tokens, UpToOne
 from lape.store.shards import Shard
 from lape.values.space import NeuronSpace
 
@@ -32,13 +32,13 @@ class RecordOptions(TextOptions):
     """Record also first-order attributions, activation × gradient of the loss, by a backward pass over this many tokens of each language."""
     per_text: bool = False
     """Record also the mean activations of single texts, which the method ap reads: documents, or chunks where there are under 64."""
-    most_texts: int = 200
+    most_texts: Positive = 200
     """At most so many texts of each language, evenly spread, have their means kept."""
     histogram: bool = False
     """Record also a histogram of every neuron's activations, which the method probability90 reads."""
     also: str | None = None
     """Record also these, by name, with commas between: quantities that have no option of their own."""
-    until: float | None = None
+    until: UpToOne | None = None
     """Stop recording, all languages together, once the sets found in two halves of the text have this median Jaccard in each, such as 0.85."""
     shard: str | None = None
     """Record only a part of the batches of every language, such as 3/16, the third of sixteen; lape merge adds them up."""
@@ -47,9 +47,6 @@ class RecordOptions(TextOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        positive(self, "attribution", "most_texts")
-        if self.until is not None and not 0 < self.until <= 1:
-            raise OptionError(f"until is {self.until}. Expected a Jaccard above 0 and up to 1, such as 0.85.")
         if self.shard is not None and self.until is not None:
             raise OptionError(
                 "until looks at all languages and all their text at once, a shard at a part. Give one of them."

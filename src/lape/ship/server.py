@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from lape.endpoint import Endpoint, Unanswered
 from lape.errors import MismatchError, OptionError, foreign
-from lape.options import given, positive
+from lape.options import Options, Positive, given
 from lape.progress import Progress, each, shown
 from lape.signs import many
 
@@ -24,20 +24,17 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class ServerOptions:
+class ServerOptions(Options):
     """How to ask a server. Always greedily: temperature 0, one seed, one request at a time."""
 
     base: str | None = None
     """The server's name for the model without the adapter. Default: what it says the adapter is for, or the only other model."""
     bare: bool = False
     """Send each prompt as it is, not in the model's chat template."""
-    new_tokens: int = 32
+    new_tokens: Positive = 32
     """At most this many new tokens per answer."""
     remote: bool = False
     """Allow a server on another machine: the prompts, and the key if there is one, are sent there."""
-
-    def __post_init__(self) -> None:
-        positive(self, "new_tokens")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from lape.errors import OptionError
 from lape.experiments import experiments
 from lape.experiments.context import SharedOptions
 from lape.experiments.experiment import Experiment, taken
-from lape.options import Tokens, descriptions, positive
+from lape.options import Tokens, descriptions
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,6 @@ class RecordedOptions(SharedOptions):
     """At most this many tokens of each language are recorded. Default: all."""
     attribution: Tokens = 2000
     """Tokens of each language on which attributions are recorded."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        positive(self, "record_tokens", "attribution")
 
 
 def joined(shared: type[Any], several: Iterable[Experiment[Any]]) -> type[Any]:

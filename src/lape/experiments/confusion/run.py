@@ -26,7 +26,7 @@ from lape.measure.language_confusion import ALL, Judge
 from lape.measure.prompts import Message, ask, conversation, cut, language_name
 from lape.measure.result import Result
 from lape.model.identity import checksum
-from lape.options import given, positive
+from lape.options import Positive, given
 from lape.progress import Progress, shown
 from lape.ship import lora
 from lape.ship.fit import served as with_adapter
@@ -57,14 +57,13 @@ class ConfusionOptions(SamplingOptions):
     """What a chat model is told first; {language} stands for the language that is wanted: "Always answer in {language}."."""
     thinking: bool | None = None
     """Whether a model that reasons before it answers should. Default: as its chat template does by itself."""
-    seeds: int = 1
+    seeds: Positive = 1
     """Draws of each answer, from `seed` on; from several, the noise floor. Needs a temperature; the benchmark draws at 0.3 with top-p 0.75."""
-    resamples: int = 2000
+    resamples: Positive = 2000
     """Bootstrap resamples of the questions behind the 95 % intervals."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        positive(self, "seeds", "resamples")
         if self.seeds > 1 and not self.temperature:
             raise OptionError(f"seeds is {self.seeds}, but nothing is drawn. Give a temperature too, such as 0.3.")
 

@@ -20,7 +20,7 @@ from lape.experiments.confusion.run import judge_of
 from lape.experiments.confusion.trial import with_line
 from lape.measure.bench import check_specs, named_sets
 from lape.measure.generation import GenerationOptions
-from lape.options import positive
+from lape.options import AboveZero, NotNegative, Positive
 from lape.recording.engine import RecordOptions
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
@@ -37,44 +37,37 @@ MOST_ANSWERED = 6
 class CureOptions(GenerationOptions):
     """How a cure is looked for."""
 
-    new_tokens: int = 100
+    new_tokens: Positive = 100
     """At most this many new tokens per answer."""
-    batch: int = 40
+    batch: Positive = 40
     """Prompts that run at once."""
     system: str | None = None
     """What a chat model is told first in any case, where a prompt says nothing of its own; {language} as in line."""
     line: str = "Always answer in {language}."
     """What the system is told, alone and beside edits; {language} stands for the language's English name."""
-    candidates: int = 28
+    candidates: Positive = 28
     """Edits to screen alone, and as many with the line. One in four of them, at most six, answers all questions."""
     sets: tuple[str, ...] = ("difference:100", "difference:200", "difference:50", "lape:100")
     """Which neurons are raised: difference:N (the N largest differences of mean activation), or lape:N; the first are tried first."""
-    strengths: tuple[float, ...] = (0.25, 0.35, 0.5, 0.15, 0.75, 1.0)
+    strengths: tuple[AboveZero, ...] = (0.25, 0.35, 0.5, 0.15, 0.75, 1.0)
     """How strongly, as a share of the mean activation in the language; the first are tried first."""
-    heads: int = 1
+    heads: NotNegative = 1
     """How many attention heads are tried too, those first that make right answers likelier than wrong ones; 0: none."""
     factors: tuple[float, ...] = (2.0, 1.5)
     """By how much what such a head writes is multiplied, alone and beside neurons; the first are tried first."""
-    kl: float = 0.1
+    kl: AboveZero = 0.1
     """The largest KL divergence from the unedited model on its own right answers, nats a token. What is further away is not used."""
-    kept_kl: float = 0.05
+    kept_kl: AboveZero = 0.05
     """The same on answers in the languages that are kept."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        positive(self, "candidates")
-        if not self.sets or not self.strengths or min(self.strengths) <= 0:
-            raise OptionError("sets and strengths must each name one or more, and strengths be above 0.")
-        if not all(1 < one < math.inf for one in self.factors) or self.heads < 0 or (self.heads and not self.factors):
-            raise OptionError(
-                "factors must be above 1, with one or more where heads are tried, and heads be 0 or more."
-            )
+        if not self.sets or not self.strengths:
+            raise OptionError("sets and strengths must each name one or more.")
+        if not all(1 < one < math.inf for one in self.factors) or (self.heads and not self.factors):
+            raise OptionError("factors must be above 1, with one or more where heads are tried.")
         if any(len({*some}) < len(some) for some in (self.sets, self.strengths, self.factors)):
             raise OptionError("sets, strengths or factors name the same twice. Name each once.")
-        for name in ("kl", "kept_kl"):
-            value = getattr(self, name)
-            if not 0 < value < math.inf:
-                raise OptionError(f"{name} is {value}. Expected a number above 0.")
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import polars as pl
@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from lape.data.corpus import Corpus, Ints, TextOptions
 from lape.data.windows import Batch, Row, batch, batches
-from lape.errors import ModelError, OptionError
+from lape.errors import ModelError
 from lape.experiments.examples.pieces import window_pieces
 from lape.model.body import evaluating, run_batch
 from lape.model.find import find
 from lape.model.hooks import Rows, watching
 from lape.model.numerics import check_finite
 from lape.model.site import Sites
-from lape.options import Tokens, not_negative, positive
+from lape.options import NotNegative, Positive, Tokens, within
 from lape.progress import Progress, each, shown
 from lape.values.neurons import NeuronSet
 
@@ -49,28 +49,20 @@ _NONE = torch.iinfo(torch.int64).max
 class ExamplesOptions(TextOptions):
     """What is looked up for each neuron."""
 
-    keep: int = 20
+    keep: Annotated[int, within(1, 20)] = 20
     """Contexts kept of each neuron, at most 20."""
-    length: int = 32
+    length: Annotated[int, within(1, 256)] = 32
     """Tokens of a context."""
-    effects: int = 10
+    effects: NotNegative = 10
     """Neurons of each language, those of lowest entropy, that are switched off one by one; 0: none."""
     effect_tokens: Tokens = 1000
     """At most this many tokens of each language on which these effects are measured."""
-    resamples: int = 2000
+    resamples: Positive = 2000
     """Bootstrap resamples of the units of text behind the 95 % intervals."""
     seed: int = 0
     """Seed of the control neurons and the bootstrap."""
     allow_recorded: bool = False
     """Read even text that the neurons were found in."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        positive(self, "effect_tokens", "resamples")
-        not_negative(self, "effects")
-        for name, most in (("keep", 20), ("length", 256)):
-            if not 1 <= getattr(self, name) <= most:
-                raise OptionError(f"{name} is {getattr(self, name)}. Expected 1 to {most}.")
 
 
 def contexts(

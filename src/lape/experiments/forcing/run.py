@@ -17,7 +17,7 @@ from lape.data.corpus import TextOptions
 from lape.data.language_id import Identifier, identifier
 from lape.data.languages import tag
 from lape.data.texts import Texts
-from lape.errors import OptionError, TextError
+from lape.errors import TextError
 from lape.experiments.forcing.cost import COSTS, costs, lines_in
 from lape.experiments.forcing.identification import identification
 from lape.experiments.forcing.table import best, differences, records, transfer
@@ -31,7 +31,7 @@ from lape.measure.result import Result
 from lape.model.body import blocks
 from lape.model.find import find
 from lape.model.identity import check_made_with, checksum
-from lape.options import Tokens, check_candidates, check_choices, check_grader, given, positive
+from lape.options import Candidates, GraderOptions, Positive, Tokens, given
 from lape.progress import Progress, shown
 from lape.store import files
 from lape.store.cells import Cells
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ForcingOptions(GenerationOptions):
+class ForcingOptions(GenerationOptions, GraderOptions):
     """How language forcing is measured."""
 
     pairs: str = "all"
@@ -52,11 +52,11 @@ class ForcingOptions(GenerationOptions):
     """The pairs on which settings are tried: same, or as for `pairs`."""
     families: tuple[Family, ...] = get_args(Family)
     """Which families of methods and controls are run."""
-    candidates: int = 0
+    candidates: Candidates = 0
     """An answer is on topic if its own question makes it likelier than the others of this many do; 0: all of the split."""
-    development_candidates: int | None = None
+    development_candidates: Candidates | None = None
     """`candidates` on the development questions, where fewer choose as well and faster. Default: as many."""
-    resamples: int = 2000
+    resamples: Positive = 2000
     """Bootstrap resamples of the questions and pairs behind the 95 % intervals."""
     seed: int = 0
     """Seed of the controls and of the bootstrap."""
@@ -64,22 +64,8 @@ class ForcingOptions(GenerationOptions):
     """Which identifier says what language an answer is in: lingua or langid."""
     second: str = "langid"
     """A second identifier: a sentence is in another language, and an Indonesian answer Malay, where both say so."""
-    grader_url: str | None = None
-    """An OpenAI-compatible endpoint that grades reported answers 0 to 2, such as http://127.0.0.1:8000/v1; its key: LAPE_GRADER_KEY."""
-    grader_model: str | None = None
-    """The model to ask at that endpoint."""
     cost_tokens: Tokens = 512
     """Tokens of each language on which the cost of an edit is measured."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choices(self)
-        positive(self, "resamples", "cost_tokens")
-        check_grader(self)
-        unknown = [family for family in self.families if family not in get_args(Family)]
-        if unknown:
-            raise OptionError(f"There is no family {unknown[0]!r}. Expected some of: {', '.join(get_args(Family))}.")
-        check_candidates(self, "candidates", "development_candidates")
 
 
 def forcing(

@@ -23,7 +23,7 @@ from lape.measure.ablation import Ablations, refuse_recorded
 from lape.measure.effects import Effects, Sets, effects, matched_sets
 from lape.measure.frontier import FRONTIER, MATRIX, frontier, matrix
 from lape.measure.intervals import MEAN
-from lape.options import Tokens
+from lape.options import NotNegative, Options, Positive, Tokens
 from lape.values.neurons import LanguageNeurons
 
 __all__ = ["EXPERIMENT", "advantages", "at_levels"]
@@ -45,29 +45,26 @@ _HALVED, _DOUBLED = 5, 3
 
 
 @dataclass(frozen=True)
-class FrontierStudy:
+class FrontierStudy(Options):
     """What of it a study sets."""
 
     methods: tuple[str, ...] | None = None
     """Selection methods that are compared, with options where wanted (difference:against=largest), or published for those of Tang et al. 2024.
     Default: all that the statistics allow, but for alignment, ap and probability90; with quick, the paper's.
     """
-    sizes: tuple[int, ...] | None = None
+    sizes: tuple[Positive, ...] | None = None
     """Neurons of each language at which every selection method is measured. Default: the mean number of LAPE's published sets and half of it, and from
     there by halves and doubles, five and three at most, until the method's own effects span the levels at which methods are compared in every language.
     """
-    finalists: int = 0
+    finalists: NotNegative = 0
     """How many methods, those of the smallest area beside LAPE, are measured again on other sentences, with LAPE. 0: none."""
     final_tokens: Tokens = 6400
     """Tokens of each language, on average, of these other sentences: about 200 of them."""
 
     def __post_init__(self) -> None:
-        if self.sizes is not None and (not self.sizes or min(self.sizes) < 1):
+        super().__post_init__()
+        if self.sizes is not None and not self.sizes:
             raise OptionError("sizes must name at least one number of neurons, each 1 or more.")
-        if self.finalists < 0 or self.final_tokens < 1:
-            raise OptionError(
-                f"finalists is {self.finalists} and final_tokens {self.final_tokens}. Expected 0 or more, and 1 or more."
-            )
 
     def wanted(self, quick: bool) -> Sequence[str]:
         """The methods that were asked for, or those that are compared by default."""

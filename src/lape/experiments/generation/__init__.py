@@ -20,7 +20,7 @@ from lape.figures.captions import QUESTIONS, counted
 from lape.figures.dots import dots
 from lape.figures.figure import Figure
 from lape.measure.questions import besides, few_native
-from lape.options import check_candidates, check_grader, not_negative, positive
+from lape.options import Candidates, GraderOptions, NotNegative, Positive
 
 __all__ = ["EXPERIMENT", "drops", "shares", "silenced"]
 
@@ -29,25 +29,15 @@ _SHOWN = 2
 
 
 @dataclass(frozen=True)
-class GenerationStudy:
+class GenerationStudy(GraderOptions):
     """What of it a study sets."""
 
-    questions: int = 20
+    questions: Positive = 20
     """Questions of each language that are answered with neurons off."""
-    candidates: int = 4
+    candidates: Candidates = 4
     """An answer is on topic if its own question makes it likelier than the others of this many do."""
-    answer_draws: int = 1
+    answer_draws: NotNegative = 1
     """Draws of matched control neurons with which those questions are answered, in every language."""
-    grader_url: str | None = None
-    """An OpenAI-compatible endpoint that also marks those answers 1 to 10, such as http://127.0.0.1:8000/v1; its key: LAPE_GRADER_KEY."""
-    grader_model: str | None = None
-    """The model to ask at that endpoint."""
-
-    def __post_init__(self) -> None:
-        positive(self, "questions")
-        not_negative(self, "answer_draws")
-        check_candidates(self, "candidates")
-        check_grader(self)
 
 
 def _missing(context: Context, options: GenerationStudy) -> str | None:

@@ -26,7 +26,7 @@ from lape.measure.methods import Setting
 from lape.measure.prompts import Asking
 from lape.measure.questions import checked_native, checked_questions
 from lape.model.identity import check_made_with, checksum
-from lape.options import check_candidates, check_grader, given, not_negative
+from lape.options import Candidates, GraderOptions, NotNegative, given
 from lape.progress import Progress, each, shown
 from lape.store import files
 from lape.store.cells import Cells
@@ -61,14 +61,14 @@ DEFINITIONS = {
 
 
 @dataclass(frozen=True)
-class SilencedOptions(GenerationOptions):
+class SilencedOptions(GenerationOptions, GraderOptions):
     """How answers are measured that a model gives while a language's neurons are off."""
 
     wish: bool = False
     """Ask for an answer in the question's language, in its own words, as the published script does. Default: the bare question."""
-    draws: int = 1
+    draws: NotNegative = 1
     """Draws of matched control neurons, on the questions of every language."""
-    candidates: int = 8
+    candidates: Candidates = 8
     """Questions among which an answer's own must be likeliest; 0 is all. Each is a pass over a question and the answer, for every
     answer in the language and fluent: on a CPU, 8 take two to four times as long as writing it took."""
     seed: int = 0
@@ -77,16 +77,6 @@ class SilencedOptions(GenerationOptions):
     """Which identifier says what language an answer is in: lingua or langid."""
     second: str = "langid"
     """A second identifier: a sentence is in another language, and an Indonesian answer Malay, where both say so."""
-    grader_url: str | None = None
-    """An OpenAI-compatible endpoint that also grades the answers 1 to 10, such as http://127.0.0.1:8000/v1; its key: LAPE_GRADER_KEY."""
-    grader_model: str | None = None
-    """The model to ask at that endpoint."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        not_negative(self, "draws")
-        check_candidates(self, "candidates")
-        check_grader(self)
 
 
 def silenced(

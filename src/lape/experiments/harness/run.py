@@ -28,7 +28,7 @@ from lape.measure.intervals import Interval
 from lape.measure.result import Result
 from lape.model.body import evaluating, unwrapped
 from lape.model.identity import check_made_with, describe
-from lape.options import given, not_negative, positive, separated
+from lape.options import NotNegative, Options, Positive, given, separated
 from lape.progress import Progress, each, shown
 from lape.store import files
 from lape.store.cells import Cells
@@ -64,27 +64,23 @@ DOCUMENTS = {**_KEYS, "document": pl.Int64, "value": pl.Float64}
 
 
 @dataclass(frozen=True)
-class HarnessOptions:
+class HarnessOptions(Options):
     """How tasks of lm-eval are run."""
 
     languages: tuple[str, ...] | None = None
     """Whose neurons are switched off, with commas between or one by one. Default: those of every language that has some."""
-    limit: int | None = None
+    limit: Positive | None = None
     """At most this many documents of each task. Default: all."""
-    shots: int | None = None
+    shots: NotNegative | None = None
     """Examples shown before each document. Default: as the task says."""
-    batch: int = 8
+    batch: Positive = 8
     """Requests that run at once."""
-    draws: int = 1
+    draws: NotNegative = 1
     """Draws of matched control neurons."""
-    resamples: int = 2000
+    resamples: Positive = 2000
     """Bootstrap resamples of the documents behind the 95 % intervals."""
     seed: int = 0
     """Seed of the examples, the control draws and the bootstrap."""
-
-    def __post_init__(self) -> None:
-        positive(self, "limit", "batch", "resamples")
-        not_negative(self, "shots", "draws")
 
 
 def harness(

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import polars as pl
@@ -28,7 +28,7 @@ from lape.measure.bootstrap import FEWEST, Floats, Resamples, by_unit, several_d
 from lape.measure.correlation import rank_correlation
 from lape.measure.intervals import resampled
 from lape.measure.result import Result
-from lape.options import Tokens, given, not_negative, positive
+from lape.options import NotNegative, Positive, Tokens, at_least, given
 from lape.progress import Progress, each, shown
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.stats import ActivationStats
@@ -89,26 +89,26 @@ class NecessityOptions(TextOptions):
 
     languages: tuple[str, ...] | None = None
     """Whose text the damage is measured on. Default: the first language of the text."""
-    groups: int = 60
+    groups: Annotated[int, at_least(8)] = 60
     """Random sets of each size, drawn from all layers, switched off one after the other."""
-    sizes: tuple[int, ...] = (16,)
+    sizes: tuple[Positive, ...] = (16,)
     """Neurons in a random set."""
-    own: int = 60
+    own: NotNegative = 60
     """Random subsets of the language's own set, of all their sizes together; fewer where its set is small."""
-    own_sizes: tuple[int, ...] = (5, 20, 50)
+    own_sizes: tuple[Positive, ...] = (5, 20, 50)
     """Neurons in such a subset; sizes that the set does not exceed are left out."""
-    draws: int = 8
+    draws: NotNegative = 8
     """Backward passes with tokens drawn from the model, which measure how the loss bends; 0: not measured."""
-    calibration: int = 10
+    calibration: Positive = 10
     """Sets, half of them of each kind, whose measured damage is enough to fit a link between estimate and damage; they are not judged."""
-    singles: int = 10
+    singles: NotNegative = 10
     """Neurons of the language's own set, those of the largest estimates, that are switched off one by one: what their damage differs from the estimate is
     added to every set that they are in (`mended`)."""
-    bounds: int = 0
+    bounds: NotNegative = 0
     """Sets of each kind for which gradients are also averaged along their own path, which is dearer than measuring the damage."""
-    points: int = 4
+    points: NotNegative = 4
     """Points of those paths, and of the path of the language's whole set, at a pass forwards and backwards each; 0: it is not followed."""
-    resamples: int = 2000
+    resamples: Positive = 2000
     """Bootstrap resamples of sets and documents behind the 95 % intervals."""
     seed: int = 0
     """Seed of the sets, their split, the drawn tokens and the bootstrap."""
@@ -117,18 +117,10 @@ class NecessityOptions(TextOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        positive(self, "calibration", "resamples")
-        not_negative(self, "own", "draws", "singles", "bounds", "points")
         if self.bounds and not self.points:
             raise OptionError("bounds asks for paths, but points is 0. Give points of 1 or more.")
-        if not self.sizes or min((*self.sizes, *self.own_sizes)) < 1:
-            raise OptionError(
-                f"sizes are {self.sizes} and {self.own_sizes}. Expected whole numbers from 1, one at least of sizes."
-            )
-        if self.groups < 8:
-            raise OptionError(
-                f"groups is {self.groups}. Expected 8 or more: some are fitted on, the others are judged."
-            )
+        if not self.sizes:
+            raise OptionError("sizes names no number of neurons. Expected one at least, such as 16.")
 
 
 def necessity(

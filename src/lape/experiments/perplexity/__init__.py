@@ -21,26 +21,24 @@ from lape.measure.controlled import ADDED_DISSOCIATED, CONTROLLED, DISSOCIATED, 
 from lape.measure.controls import MATCHED, kinds_of
 from lape.measure.effects import effects
 from lape.measure.frontier import FRONTIER, frontier
+from lape.options import Options, Positive
 
 __all__ = ["EXPERIMENT", "perplexity"]
 
 
 @dataclass(frozen=True)
-class PerplexityStudy:
+class PerplexityStudy(Options):
     """What of it a study sets."""
 
-    draws: int = 20
+    draws: Positive = 20
     """Draws of each kind of control neurons, on the language's own text."""
-    elsewhere: int = 4
+    elsewhere: Positive = 4
     """How many of the draws are measured on every other language too; random ones never are."""
     controls: tuple[str, ...] = ("random", "matched")
     """Kinds of control neurons: random, matched (in written energy), matched-apart, gate, gate-apart."""
 
     def __post_init__(self) -> None:
-        if self.draws < 1 or self.elsewhere < 1:
-            raise OptionError(
-                f"draws is {self.draws} and elsewhere {self.elsewhere}. Expected 1 or more: no claim is judged without a control."
-            )
+        super().__post_init__()
         if MATCHED.name not in {one.name for one in kinds_of(self.controls)}:
             raise OptionError(
                 f"controls are {', '.join(self.controls)}. Expected {MATCHED.name} among them: claims are judged on it."

@@ -20,7 +20,7 @@ from lape.measure.changes import resampled_ends
 from lape.measure.controlled import lines_of, ratio_to_mean, sets_and_controls, unedited_lines
 from lape.measure.controls import MATCHED, RANDOM, kinds_of
 from lape.model.identity import check_made_with, describe
-from lape.options import Tokens, check_choices, given, not_negative, positive
+from lape.options import NotNegative, Positive, Tokens, given
 from lape.progress import Progress, each, shown
 from lape.store import files
 from lape.values.neurons import LanguageNeurons
@@ -45,11 +45,11 @@ class PerplexityOptions(TextOptions):
 
     controls: tuple[str, ...] = ("random", "matched")
     """Kinds of control neurons (`lape.measure.controls.CONTROLS`): random, matched, matched-apart, gate, gate-apart."""
-    draws: int = 20
+    draws: NotNegative = 20
     """Draws of each kind, on the ablated language itself."""
-    elsewhere: int = 4
+    elsewhere: NotNegative = 4
     """How many of the draws are measured on every other language too; random ones never are."""
-    resamples: int = 2000
+    resamples: Positive = 2000
     """Bootstrap resamples behind the 95 % intervals."""
     seed: int = 0
     """Seed of the control draws and the bootstrap."""
@@ -58,9 +58,6 @@ class PerplexityOptions(TextOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choices(self)
-        not_negative(self, "draws", "elsewhere")
-        positive(self, "resamples")
         kinds_of(self.controls)
 
 

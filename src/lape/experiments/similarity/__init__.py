@@ -11,20 +11,17 @@ from lape.experiments.table import Table
 from lape.figures.captions import plain
 from lape.figures.figure import Figure
 from lape.figures.lines import by_layer
-from lape.options import positive
+from lape.options import Options, Positive
 
 __all__ = ["EXPERIMENT", "similarity"]
 
 
 @dataclass(frozen=True)
-class SimilarityStudy:
+class SimilarityStudy(Options):
     """What of it a study sets."""
 
-    sentences: int = 400
+    sentences: Positive = 400
     """Parallel sentences whose similarity is measured."""
-
-    def __post_init__(self) -> None:
-        positive(self, "sentences")
 
 
 def _run(context: Context, options: SimilarityStudy) -> Tables:

@@ -32,7 +32,7 @@ from lape.experiments.similarity.vectors import sentence_vectors
 from lape.measure.bootstrap import BLOCK, Resamples
 from lape.measure.changes import resampled_ends
 from lape.measure.result import Result
-from lape.options import given, positive
+from lape.options import Options, Positive, given
 from lape.progress import Progress, each, shown
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ PAIRS = {
 
 
 @dataclass(frozen=True)
-class SimilarityOptions:
+class SimilarityOptions(Options):
     """How the similarity of sentences across languages is measured. Each aligned line is a document."""
 
     column: str = "text"
@@ -67,15 +67,15 @@ class SimilarityOptions:
     """Tokens that run through the model at once."""
     one_per_row: bool = False
     """One sentence a row even where the model could keep several apart."""
-    sentences: int | None = 400
+    sentences: Positive | None = 400
     """Use the first so many aligned lines. Default: 400, whose vectors take 1.5 GB for a 7B model and 7 languages."""
-    resamples: int = 2000
+    resamples: Positive = 2000
     """Bootstrap resamples of the blocks of 8 lines behind the 95 % intervals."""
     seed: int = 0
     """Seed of the bootstrap."""
 
     def __post_init__(self) -> None:
-        positive(self, "sentences", "resamples")
+        super().__post_init__()
         self.reading()  # checks the rest
 
     def reading(self) -> TextOptions:

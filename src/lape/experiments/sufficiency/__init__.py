@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import polars as pl
 
-from lape.errors import OptionError
 from lape.experiments.claim import beside
 from lape.experiments.context import Context, Tables
 from lape.experiments.experiment import MODEL, PARALLEL, SUMS, Cost, Experiment
@@ -20,6 +20,7 @@ from lape.figures.figure import Figure
 from lape.measure.bootstrap import Floats
 from lape.measure.effects import Effects, effects, matched_sets
 from lape.measure.frontier import FRONTIER, GROWTH, frontier, growth
+from lape.options import Options, Positive, within
 
 __all__ = ["EXPERIMENT", "keeping"]
 
@@ -28,19 +29,13 @@ DOSES = {"of": pl.String, "dose": pl.Int64, **{k: v for k, v in FRONTIER.items()
 
 
 @dataclass(frozen=True)
-class SufficiencyStudy:
+class SufficiencyStudy(Options):
     """What of it a study sets."""
 
-    keep_draws: int = 4
+    keep_draws: Positive = 4
     """Draws of matched control neurons that are left in a layer instead of a language's set."""
-    doses: tuple[int, ...] = (25, 50, 75)
+    doses: tuple[Annotated[int, within(1, 99)], ...] = (25, 50, 75)
     """Per cent of their activity that is taken from a set and from matched neurons, beside all of it."""
-
-    def __post_init__(self) -> None:
-        if self.keep_draws < 1 or any(not 0 < dose < 100 for dose in self.doses):
-            raise OptionError(
-                f"keep_draws is {self.keep_draws} and doses are {self.doses}. Expected 1 or more, and per cent between 0 and 100."
-            )
 
 
 def _run(context: Context, options: SufficiencyStudy) -> Tables:

@@ -28,7 +28,7 @@ from lape.model.body import check_fits
 from lape.model.find import find
 from lape.model.identity import checksum, describe
 from lape.model.load import ModelOptions, load, load_tokenizer
-from lape.options import Tokens, check_choices, given, positive
+from lape.options import NotBelowZero, Options, Positive, Tokens, given
 from lape.progress import Progress, shown
 from lape.recording import observers
 from lape.recording.engine import GROUPS, Engine, RecordOptions, Work
@@ -42,28 +42,21 @@ _KIND = "the counts of a group"
 
 
 @dataclass(frozen=True)
-class ClusterOptions:
+class ClusterOptions(Options):
     """Who runs the batches of a recording."""
 
     engine: Literal["local", "ray"] = "local"
     """What records: this process (local), or workers of Ray, each with a model of its own (needs the extra `ray`)."""
-    workers: int = 2
+    workers: Positive = 2
     """For ray: how many workers there are."""
     address: str | None = None
     """For ray: the cluster, such as auto or ray://head:10001. Default: this machine, started for the run."""
-    worker_cpus: float | None = None
+    worker_cpus: NotBelowZero | None = None
     """For ray: CPU cores per worker. Default: those of this machine or of the cluster, divided among the workers."""
-    worker_gpus: float | None = None
+    worker_gpus: NotBelowZero | None = None
     """For ray: GPUs per worker. Default: one where there are any."""
-    group_batches: int = 64
+    group_batches: Positive = 64
     """For ray: batches that are counted in one go, and counted again where a worker is lost."""
-
-    def __post_init__(self) -> None:
-        check_choices(self)
-        positive(self, "workers", "group_batches")
-        for name in ("worker_cpus", "worker_gpus"):
-            if (getattr(self, name) or 0) < 0:
-                raise OptionError(f"{name} is {getattr(self, name)}. Expected a number such as 1, or 0.5 to share one.")
 
     def needs(self, resources: dict[str, float]) -> dict[str, float]:
         """What a worker asks for, of a cluster that has `resources` (as Ray names them)."""
