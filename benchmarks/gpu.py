@@ -323,7 +323,7 @@ def of_steering(tiny: bool, random: bool, note: Note) -> None:
     generate = partial(steering.seconds, model, ids)
     ways = {
         "bare": Way(steering.TOKENS, nullcontext, generate),
-        "steered": Way(steering.TOKENS, lambda: lape.steer(model, neurons, stats, **steered), generate),
+        "steered": Way(steering.TOKENS, lambda: lape.steer(model, neurons, stats=stats, **steered), generate),
     }
     result = rates(ways, timed(ways, device, rounds=2 if tiny else ROUNDS, seconds=20))
     for row in result.values():

@@ -51,14 +51,14 @@ def main() -> None:
         generated = {**steered, "tokens": "generated"}
         ways: dict[str, tuple[Any, Any]] = {
             "unsteered": (model, nullcontext),
-            "steered": (model, lambda: lape.steer(model, neurons, stats, **steered)),
+            "steered": (model, lambda: lape.steer(model, neurons, stats=stats, **steered)),
             "steered, generated tokens only": (
                 model,
-                lambda: lape.steer(model, neurons, stats, **generated),
+                lambda: lape.steer(model, neurons, stats=stats, **generated),
             ),
             "steered, fading": (
                 model,
-                lambda: lape.steer(model, neurons, stats, **{**generated, "fade": 0.9}),
+                lambda: lape.steer(model, neurons, stats=stats, **{**generated, "fade": 0.9}),
             ),
             "exported": (exported, nullcontext),
         }

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import lape
+from lape.detect.variation import VariationOptions
 from lape.measure.seeds import compare_seeds
 from lape.model.find import find
 from lape.recording.weight_change import weight_changes
@@ -61,7 +62,7 @@ def main(arguments: list[str] | None = None) -> pl.DataFrame:
         )
 
     again = weight_changes(model, {runs[-1][0]: folders[-1]})
-    table = compare_seeds(stats, again, rate=given.rate)
+    table = compare_seeds(stats, again, VariationOptions(rate=given.rate))
     table.write_parquet(Path(given.out) / "control.parquet")
     with pl.Config(tbl_cols=-1, tbl_rows=-1, tbl_width_chars=160, tbl_hide_dataframe_shape=True, float_precision=3):
         print(

@@ -7,6 +7,7 @@ import dataclasses
 import importlib
 import inspect
 import pkgutil
+from typing import Annotated, Literal
 
 import pytest
 
@@ -15,7 +16,7 @@ from lape.data.corpus import TextOptions
 from lape.detect.lape import LapeOptions
 from lape.errors import OptionError
 from lape.experiments.perplexity.run import PerplexityOptions
-from lape.options import by_name, flags, given
+from lape.options import Candidates, NotBelowZero, Options, Positive, by_name, flags, keywords_of, within
 from lape.recording.engine import RecordOptions
 from support.pages import ROOT
 
@@ -117,13 +118,61 @@ def test_every_field_has_a_docstring_below_it():
                     assert said, f"{node.name}.{ast.unparse(field.target)}"
 
 
-def test_options_are_taken_out_of_a_functions_parameters():
-    def some(stats, *, rate=0.02, filter=0.95, bar=0.9, per_language=None, denominator="tokens", folds=None):
-        return given(LapeOptions, locals())
+def test_the_fields_of_options_are_keywords_of_a_function():
+    @keywords_of(LapeOptions)
+    def chosen(stats, options, *, folds=None):
+        return stats, options, folds
 
-    assert some(1) == LapeOptions(rate=0.02, bar=0.9)
+    assert chosen(1, rate=0.02, bar=0.9, folds=(1, 2)) == (1, LapeOptions(rate=0.02, bar=0.9), (1, 2))
+    assert chosen(1) == (1, LapeOptions(), None)
     with pytest.raises(OptionError, match="rate is 2"):
-        some(1, rate=2)
+        chosen(1, rate=2)
+    with pytest.raises(TypeError, match="percentile"):
+        chosen(1, percentile=2)
+    with pytest.raises(TypeError, match="options"):
+        chosen(1, options=LapeOptions())
+    parameters = inspect.signature(chosen).parameters
+    assert [*parameters] == ["stats", *(field.name for field in dataclasses.fields(LapeOptions)), "folds"]
+    assert parameters["rate"].default == 0.01
+    assert {one.kind for name, one in parameters.items() if name != "stats"} == {inspect.Parameter.KEYWORD_ONLY}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"word": "c"}, r"word is 'c'. Expected a, b\."),
+        ({"word": 2}, r"word is 2. Expected a, b\."),
+        ({"value": "half"}, r"value is 'half'. Expected auto or a number\."),
+        ({"several": ("a", "z")}, r"several is 'z'. Expected a, b\."),
+        ({"sizes": (3, 0)}, r"sizes is 0. Expected 1 or more\."),
+        ({"near": 21}, r"near is 21. Expected 1 to 20\."),
+        ({"seconds": -1.0}, r"seconds is -1.0. Expected 0 or more"),
+        ({"limit": 0}, r"limit is 0. Expected 1 or more\."),
+        ({"candidates": 1}, r"candidates is 1. Expected 2 or more, or 0"),
+    ],
+)
+def test_a_value_that_its_type_does_not_allow_is_refused_saying_what_is_expected(values, message):
+    with pytest.raises(OptionError, match=message):
+        Every(**values)
+
+
+def test_values_that_their_types_allow_pass():
+    Every()
+    Every("b", 0.5, ("a", "b"), (1,), 20, 0.0, 1, 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Every(Options):
+    """A field of each kind."""
+
+    word: Literal["a", "b"] = "a"
+    value: float | Literal["auto"] = "auto"
+    several: tuple[Literal["a", "b"], ...] = ()
+    sizes: tuple[Positive, ...] | None = None
+    near: Annotated[int, within(1, 20)] = 1
+    seconds: NotBelowZero = 1.0
+    limit: Positive | None = None
+    candidates: Candidates = 2
 
 
 def test_an_unknown_option_is_refused_naming_it_and_the_known_ones():

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from lape.detect.identify import identify
     from lape.edit.edit import Add, Off, Scale, Set, edited
     from lape.edit.steer import steer
-    from lape.experiments.forcing.run import forcing
     from lape.experiments.perplexity.run import perplexity
     from lape.model.load import load
     from lape.recording.record import record
@@ -35,11 +34,10 @@ _HOMES = {
     "steer": "lape.edit.steer",
     "export": "lape.ship.export",
     "perplexity": "lape.experiments.perplexity.run",
-    "forcing": "lape.experiments.forcing.run",
     "report": "lape.reporting",
 }
 __all__ = ["ActivationStats", "Add", "LanguageNeurons", "LapeError", "Off", "Scale", "Set"]
-__all__ += ["edited", "export", "forcing", "identify", "load", "perplexity", "record", "report", "steer"]
+__all__ += ["edited", "export", "identify", "load", "perplexity", "record", "report", "steer"]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,13 +8,35 @@ import math
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields
-from functools import cache
+from functools import cache, wraps
 from types import UnionType
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Concatenate,
+    Literal,
+    ParamSpec,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+    overload,
+)
 
 from lape.errors import OptionError
 
 T = TypeVar("T")
+O = TypeVar("O", covariant=True)  # noqa: E741
+P = ParamSpec("P")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+D = TypeVar("D")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -74,7 +96,8 @@ class Options:
     """
 
     def __post_init__(self) -> None:
-        for name, hint in hints_of(type(self)).items():
+        kind: Any = type(self)
+        for name, hint in hints_of(kind).items():
             _check(name, getattr(self, name), hint)
 
 
@@ -147,9 +170,58 @@ def separated(text: str | None) -> list[str]:
     return (text or "").replace(",", " ").split()
 
 
-def given(kind: type[T], values: Mapping[str, object]) -> T:
-    """Options out of a function's parameters of the same names: `given(LapeOptions, locals())`, the first line of its body."""
-    return kind(**{field.name: values[field.name] for field in fields(kind)})  # type: ignore[arg-type]
+class _Takes(Protocol[P, O]):
+    """A decorator for a function whose last positional parameter is `options`: it is called with the options as keywords."""
+
+    @overload
+    def __call__(self, function: Callable[[A, O], R], /) -> Callable[Concatenate[A, P], R]: ...
+    @overload
+    def __call__(self, function: Callable[[A, B, O], R], /) -> Callable[Concatenate[A, B, P], R]: ...
+    @overload
+    def __call__(self, function: Callable[[A, B, C, O], R], /) -> Callable[Concatenate[A, B, C, P], R]: ...
+    @overload
+    def __call__(self, function: Callable[[A, B, C, D, O], R], /) -> Callable[Concatenate[A, B, C, D, P], R]: ...
+
+
+def keywords_of(kind: Callable[P, O]) -> _Takes[P, O]:
+    """A decorator: the fields of `kind` become keywords of a function that takes such an object as `options`.
+
+    Example:
+        >>> from lape.detect.lape import LapeOptions
+        >>> from lape.options import keywords_of
+        >>> @keywords_of(LapeOptions)
+        ... def kept(neurons: int, options: LapeOptions) -> int:
+        ...     return round(neurons * options.rate)
+        >>> kept(1000, rate=0.02)
+        20
+    """
+    own = inspect.signature(kind).parameters
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def call(*places: Any, **keywords: Any) -> Any:
+            options = kind(**{name: keywords.pop(name) for name in own if name in keywords})  # type: ignore[call-arg]
+            return function(*places, options=options, **keywords)
+
+        parameters = []
+        for name, parameter in inspect.signature(function).parameters.items():
+            parameters += (
+                [one.replace(kind=one.KEYWORD_ONLY) for one in own.values()] if name == "options" else [parameter]
+            )
+        call.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            sorted(parameters, key=lambda one: one.kind),
+            return_annotation=inspect.signature(function).return_annotation,
+        )
+        return call
+
+    return cast("_Takes[P, O]", decorate)
+
+
+def select_options(kind: Callable[..., T], options: object) -> T:
+    """The options of a dataclass, taken from an object that has them among others."""
+    return kind(
+        **{name: getattr(options, name) for name in inspect.signature(kind).parameters if hasattr(options, name)}
+    )
 
 
 def by_name(kind: type[T], values: Mapping[str, object]) -> T:

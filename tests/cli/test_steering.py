@@ -22,10 +22,11 @@ from lape.data import language_id
 from lape.data.language_id import Teller
 from lape.detect.identify import identify
 from lape.errors import OptionError
-from lape.experiments.forcing.run import forcing
+from lape.experiments.forcing.run import ForcingOptions, forcing
 from lape.measure.answer_table import DEFINITIONS
 from lape.measure.bench import Bench
 from lape.measure.methods import tried
+from lape.options import keywords_of
 from lape.recording.record import record
 from lape.ship.export import edits_in, said_in
 from lape.values.neurons import LanguageNeurons, NeuronSet
@@ -40,6 +41,8 @@ from support.polyglot import (
     sentences,
 )
 from support.told import without_steps
+
+forcing = keywords_of(ForcingOptions)(forcing)
 
 torch.set_num_threads(1)
 
@@ -141,7 +144,7 @@ def answers(prompt, folder, **options):
         out = polyglot().generate(ids, do_sample=False, max_new_tokens=6, repetition_penalty=1.1, pad_token_id=0)
         return polyglot_tokenizer().decode(out[0, ids.shape[1] :], skip_special_tokens=True)
 
-    with lape.steer(polyglot(), neurons, stats, source="en", to="fr", **options):
+    with lape.steer(polyglot(), neurons, stats=stats, source="en", to="fr", **options):
         steered = answer()
     return answer(), steered
 

@@ -204,7 +204,7 @@ def test_engines_ask_its_record(observer, model, tuned, tmp_path, monkeypatch):
         record(model, tokenizer_of(), texts, shard="1/1", **options)
     if "ray" in observer.refused and not given:  # the command line refuses what ray.record does not take
         with pytest.raises(OptionError, match=observer.refused["ray"]):
-            ray.record("no model is needed", texts, out=tmp_path / "run", **options)
+            ray.record("no model is needed", texts, RecordOptions(**options), out=tmp_path / "run")
     if "parallel" in observer.refused:
         monkeypatch.setattr(recording, "is_shared_out", lambda _: True)
         monkeypatch.setattr(recording, "follows", lambda _: False)

@@ -23,6 +23,7 @@ from lape.detect.variation import VariationOptions, variation
 from lape.errors import FileError, MismatchError, OptionError, TextError
 from lape.measure.correlation import spearman
 from lape.measure.seeds import compare_seeds
+from lape.options import keywords_of
 from lape.recording.weight_change import weight_changes
 from lape.values.neurons import LanguageNeurons
 from lape.values.space import NeuronSpace
@@ -30,6 +31,8 @@ from lape.values.stats import ActivationStats, LanguageStats, merge
 from support.brute import model_of, some_texts, tokenizer_of
 from support.made import DENSE, EXPERTS, made_stats, same_tensors
 from support.tiny import tiny, tiny_tokenizer
+
+compare_seeds = keywords_of(VariationOptions)(compare_seeds)
 
 LAW = settings(deadline=None, max_examples=40)
 SEED = st.integers(0, 2**32)

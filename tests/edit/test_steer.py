@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 
 import pytest
 import torch
@@ -104,7 +103,7 @@ def test_the_edits_are_those_of_how(stats, seen, neurons, how, value):
 def test_steer_makes_those_edits_and_undoes_them(stats, neurons, tokens, first, columns):
     model, before = model_of("llama"), logits_of(model_of("llama"), IDS)
     options = dataclasses.replace(PUBLISHED, tokens=tokens, first=first)
-    with steer(model, neurons, stats, source="en", to="fr", **vars(options)) as inside:
+    with steer(model, neurons, stats=stats, source="en", to="fr", **vars(options)) as inside:
         assert inside is model
         ours = logits_of(model, IDS)
     assert torch.equal(logits_of(model, IDS), before)
@@ -194,7 +193,7 @@ def test_a_strength_that_is_no_number_is_refused_before_the_model_is_touched(sta
     model = model_of("llama")
     with (
         pytest.raises(OptionError, match="finite"),
-        steer(model, neurons, stats, to="fr", how=how, strength=float("nan")),
+        steer(model, neurons, stats=stats, to="fr", how=how, strength=float("nan")),
     ):
         pass
     assert hooks_on(model) == 0
@@ -248,9 +247,9 @@ def test_neurons_of_a_file_steer_a_model_as_the_statistics_do(stats, tmp_path):
     loaded = LanguageNeurons.load(neurons.save(tmp_path / "a.safetensors"))
     seen = []
     for inside in (
-        loaded.steer(model, to="fr", source="en", strength=3.0),
         steer(model, loaded, to="fr", source="en", strength=3.0),
-        steer(model, neurons, stats, to="fr", source="en", strength=3.0),
+        steer(model, loaded, to="fr", source="en", strength=3.0),
+        steer(model, neurons, stats=stats, to="fr", source="en", strength=3.0),
     ):
         with inside:
             seen.append(logits_of(model, IDS))
@@ -262,24 +261,13 @@ def test_neurons_of_a_file_steer_a_model_as_the_statistics_do(stats, tmp_path):
 def test_by_default_the_target_s_neurons_are_set_where_an_answer_begins(stats, carried):
     """Twice its mean, three times in the last layer, from the position whose output picks the first new token on."""
     model = model_of("llama")
-    with carried.steer(model, to="fr"):
+    with steer(model, carried, to="fr"):
         ours = logits_of(model, IDS)
     by_layer = torch.tensor([2.0, 2.5, 3.0], dtype=torch.float64).repeat_interleave(44)
     with edited_where(
         model, "llama", [Set(of(range(30, 60)), by_layer * stats.mean("fr"))], lambda column: column == 6
     ):
         assert_near(ours, logits_of(model, IDS))
-
-
-def test_every_way_to_steer_has_the_options_and_defaults_of_the_one_class():
-    fields = {one.name: (one.default, one.type) for one in dataclasses.fields(SteerOptions)}
-    for function in (steer, LanguageNeurons.steer):
-        named = inspect.signature(function).parameters
-        assert {name: (named[name].default, named[name].annotation) for name in fields} == fields
-        assert set(named) - set(fields) <= {
-            *("self", "model", "neurons", "stats", "to", "source", "target", "isolated")
-        }
-        assert not any(one.kind is one.VAR_KEYWORD for one in named.values())
 
 
 def test_a_number_or_a_factor_needs_no_statistics(neurons):
@@ -292,7 +280,7 @@ def test_a_number_or_a_factor_needs_no_statistics(neurons):
 
 def test_neurons_given_by_hand_say_what_they_need(neurons):
     with pytest.raises(OptionError, match=r"carry no activations.*stats"):
-        neurons.steer(model_of("llama"), to="fr")
+        steer(model_of("llama"), neurons, to="fr")
 
 
 def test_neurons_of_counts_alone_say_so(stats, neurons):
@@ -302,32 +290,19 @@ def test_neurons_of_counts_alone_say_so(stats, neurons):
     }
     profile = Profile.of(dataclasses.replace(stats, by_language=counts), neurons.union.flat)
     with pytest.raises(OptionError, match="counts alone"):
-        dataclasses.replace(neurons, profile=profile).steer(model_of("llama"), to="fr")
+        steer(model_of("llama"), dataclasses.replace(neurons, profile=profile), to="fr")
 
 
 def test_a_language_without_neurons_is_refused_in_one_sentence(carried):
     with pytest.raises(OptionError) as refused:
-        carried.steer(model_of("llama"), to="de")
+        steer(model_of("llama"), carried, to="de")
     assert str(refused.value).count(". ") == 0
 
 
 def test_neurons_of_another_model_are_refused(carried):
     other = dataclasses.replace(carried, manifest={"model": {"id": "other", "checksum": "f" * 64}})
-    with pytest.raises(MismatchError, match="other"), other.steer(model_of("llama"), to="fr"):
+    with pytest.raises(MismatchError, match="other"), steer(model_of("llama"), other, to="fr"):
         pass
-
-
-def test_the_former_name_of_to_works_for_a_release_and_says_so(carried):
-    model = model_of("llama")
-    with pytest.warns(DeprecationWarning, match="to=") as told:
-        inside = steer(model, carried, target="fr")
-    assert told[0].filename == __file__
-    with inside:
-        ours = logits_of(model, IDS)
-    with steer(model, carried, to="fr"):
-        assert torch.equal(ours, logits_of(model, IDS))
-    with pytest.raises(OptionError, match="to="):
-        steer(model, carried)
 
 
 def test_what_was_measured_as_published_is_said_field_by_field():

@@ -34,9 +34,13 @@ from lape.measure.answer_failures import KINDS
 from lape.measure.bootstrap import Resamples
 from lape.measure.intervals import wilson
 from lape.measure.language_confusion import language_confusion
+from lape.options import keywords_of
 from lape.store.run import write_table
 from support.planted import planted, planted_stats, planted_texts, planted_tokenizer
 from support.serving import ADAPTER, BASE, ENGINES, Fake, serving
+
+confusion = keywords_of(ConfusionOptions)(confusion)
+served_confusion = keywords_of(ConfusionOptions)(served_confusion)
 
 FR = "Le ciel est bleu parce que la lumière du soleil est diffusée."
 EN = "The sky is blue because the light of the sun is scattered."

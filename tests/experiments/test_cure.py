@@ -32,11 +32,14 @@ from lape.experiments.confusion.task import CureOptions
 from lape.experiments.confusion.trial import grid, with_line
 from lape.measure.answer_failures import Failing
 from lape.measure.language_confusion import Verdict
+from lape.options import keywords_of
 from lape.ship import lora
 from lape.ship.export import said_in
 from support.planted import planted, planted_texts, planted_tokenizer, word
 from support.tiny import tiny
 from support.worded import WISH_LINE, PlantedJudge, judged_by_words, prompts, wishes, wishing_model
+
+cure = keywords_of(CureOptions)(cure)
 
 # Halves
 

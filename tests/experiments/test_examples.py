@@ -20,6 +20,7 @@ from lape.experiments.examples import run as whole
 from lape.experiments.examples.contexts import ExamplesOptions
 from lape.model.body import run_batch
 from lape.model.find import find
+from lape.options import keywords_of
 from lape.recording.record import record
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.space import NeuronSpace
@@ -29,6 +30,8 @@ from support.tiny import LAYERS, tiny, tiny_tokenizer
 from support.told import without_steps
 from support.zoo.table import KINDS
 from support.zoo.written import build
+
+examples = keywords_of(ExamplesOptions)(examples)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

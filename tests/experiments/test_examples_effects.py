@@ -17,10 +17,13 @@ from lape.measure import ablation
 from lape.measure.ablation import Ablations
 from lape.measure.bootstrap import Resamples
 from lape.measure.controls import NEAREST
+from lape.options import keywords_of
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.space import NeuronSpace
 from support.brute import model_of, some_texts, tokenizer_of
 from support.tiny import LAYERS
+
+examples = keywords_of(ExamplesOptions)(examples)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -17,7 +17,7 @@ from lape.data.language_id import IDENTIFIERS, Guess
 from lape.detect.identify import identify
 from lape.errors import FileError, MismatchError, OptionError, TextError
 from lape.experiments.forcing import run as module
-from lape.experiments.forcing.run import forcing
+from lape.experiments.forcing.run import ForcingOptions, forcing
 from lape.experiments.forcing.section import section
 from lape.experiments.forcing.table import BY_TARGET, RECORDS
 from lape.experiments.section import Rows
@@ -35,6 +35,7 @@ from lape.measure.prompts import Asking
 from lape.measure.questions import few_native, pairs_of
 from lape.measure.result import Result
 from lape.model.loss import find_head
+from lape.options import keywords_of
 from lape.recording.record import record
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.stats import ActivationStats
@@ -48,6 +49,8 @@ from support.polyglot import (
     polyglot_texts,
     polyglot_tokenizer,
 )
+
+forcing = keywords_of(ForcingOptions)(forcing)
 
 torch.set_num_threads(1)
 

@@ -28,6 +28,7 @@ from lape.measure.bench import Bench
 from lape.measure.bootstrap import Resamples
 from lape.measure.conditions import conditions
 from lape.model.loss import find_head
+from lape.options import keywords_of
 from lape.recording.record import record
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from support.made import made_stats
@@ -40,6 +41,8 @@ from support.polyglot import (
     polyglot_texts,
     polyglot_tokenizer,
 )
+
+silenced = keywords_of(SilencedOptions)(silenced)
 
 torch.set_num_threads(1)
 

@@ -22,6 +22,7 @@ from lape.experiments.harness import run as module
 from lape.experiments.harness.run import DOCUMENTS, TABLE, HarnessOptions, find_tasks, harness
 from lape.measure.bootstrap import Resamples
 from lape.measure.conditions import conditions
+from lape.options import keywords_of
 from lape.recording.record import record
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.space import NeuronSpace
@@ -30,6 +31,8 @@ from support.made import made_stats
 from support.stopped import stopped
 from support.tiny import LAYERS
 from support.told import without_steps
+
+harness = keywords_of(HarnessOptions)(harness)
 
 SPACE = NeuronSpace.dense(LAYERS, 44)
 STATS = made_stats(1, languages=("en", "fr", "zh"), space=SPACE, sums=True, written=True, of=None)

@@ -20,10 +20,11 @@ from lape.errors import MismatchError, OptionError, TextError
 from lape.experiments.necessity.estimates import Estimator, Expansion
 from lape.experiments.necessity.groups import own_subsets, sample, split
 from lape.experiments.necessity.predictions import predictions
-from lape.experiments.necessity.run import necessity
+from lape.experiments.necessity.run import NecessityOptions, necessity
 from lape.measure.correlation import determined, linked
 from lape.model.find import find
 from lape.model.loss import find_head
+from lape.options import keywords_of
 from lape.study.claims import judge
 from lape.values.neurons import NeuronSet
 from lape.values.space import NeuronSpace
@@ -31,6 +32,8 @@ from support.brute import hooks_on, model_of, rewritten, some_texts, tokenizer_o
 from support.failing.necessity import CLAIMS, planted_readings, tables
 from support.made import made_stats
 from support.tiny import tiny
+
+necessity = keywords_of(NecessityOptions)(necessity)
 
 LAW = settings(deadline=None, max_examples=40)
 READ = {"row_tokens": 64, "batch_tokens": 128}

@@ -21,8 +21,11 @@ from lape.experiments.similarity.run import SimilarityOptions, dominance, pairs,
 from lape.experiments.similarity.vectors import sentence_vectors
 from lape.measure.bootstrap import Resamples
 from lape.model.find import find
+from lape.options import keywords_of
 from support.brute import KINDS, MLPS, hooks_on, lively, model_of, rounding_of, row_of, some_texts, tokenizer_of
 from support.tiny import LAYERS
+
+similarity = keywords_of(SimilarityOptions)(similarity)
 
 SHORT = TextOptions(row_tokens=128, batch_tokens=256)
 FLOATS = ("dominance", "mismatched", "difference", "p_at_1", "p_at_1_chance", "norm")

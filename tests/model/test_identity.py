@@ -110,7 +110,7 @@ def test_a_changed_model_is_another_in_every_call_of_the_library(change, said):
         lambda: check_made_with(model, statistics=stats),
         lambda: perplexity(model, tokenizer, neurons, OTHER, draws=1, resamples=10),
         lambda: edited(model, Off(neurons["en"])).__enter__(),
-        lambda: steer(model, neurons, stats, source="en", to="fr").__enter__(),
+        lambda: steer(model, neurons, stats=stats, source="en", to="fr").__enter__(),
     )
     for call in calls:
         with pytest.raises(MismatchError, match=said):

@@ -86,7 +86,11 @@ def plainly(session, one, *, steered):
     how = GenerationOptions(new_tokens=one.new_tokens, repetition_penalty=one.repetition_penalty)
     neurons = session.neurons(one)
     to = {"source": one.source, "target": one.target}
-    with steer(session.model, neurons, session.stats, **to, **vars(one.steer)) if steered else contextlib.nullcontext():
+    with (
+        steer(session.model, neurons, stats=session.stats, **to, **vars(one.steer))
+        if steered
+        else contextlib.nullcontext()
+    ):
         (answer,) = generate(session.model, tokenizer_of(), [text], how)
     return answer if one.bare else cut(answer, target=one.target)
 
@@ -278,7 +282,7 @@ def ids_of(session, one, *, steered):
     model, prompt = session.model, tokenizer_of()(one.prompt, return_tensors="pt")
     to = {"source": one.source, "target": one.target}
     neurons = session.neurons(one)
-    with steer(model, neurons, session.stats, **to, **vars(one.steer)) if steered else contextlib.nullcontext():
+    with steer(model, neurons, stats=session.stats, **to, **vars(one.steer)) if steered else contextlib.nullcontext():
         out = model.generate(**prompt, max_new_tokens=one.new_tokens, do_sample=False, repetition_penalty=1.1)
     return out[0, prompt["input_ids"].shape[1] :].tolist()
 

@@ -109,7 +109,7 @@ def test_steering_from_english_makes_it_write_another_script(
         return str(tokenizer.decode(out[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True))
 
     plain = answer()
-    with lape.steer(model, neurons, stats, source="en", to="zh"):
+    with lape.steer(model, neurons, stats=stats, source="en", to="zh"):
         steered = answer()
     assert sum(ch.isascii() for ch in plain) > 0.9 * len(plain)
     assert sum("一" <= ch <= "鿿" for ch in steered) > 0.5 * len(steered)

@@ -94,7 +94,7 @@ def test_an_example_is_answered_in_the_wanted_language_in_both_columns(browser: 
         assert mean["steered"] > 0.7 > 0.4 > mean["unsteered"]  # Chinese neurons
 
         page.get_by_role("button", name="The same in Python").click()
-        assert "neurons.steer(model, source='en', to='zh'" in page.inner_text(".cm-content")
+        assert "lape.steer(model, neurons, source='en', to='zh'" in page.inner_text(".cm-content")
         page.get_by_label("Shade tokens by the neurons of").click()
         page.get_by_role("option", name="English (en)").click()
         page.get_by_text("English neurons that fire on a token").wait_for(timeout=PATIENCE)

@@ -179,7 +179,7 @@ def test_shards_are_no_run_until_they_are_merged(parts, tmp_path, capsys):
     for use in (
         lambda: identify(parts[0]),
         lambda: identify(parts[0], "difference"),
-        lambda: lape.steer(model, chosen, parts[0], to="fr").__enter__(),
+        lambda: lape.steer(model, chosen, stats=parts[0], to="fr").__enter__(),
         lambda: check_made_with(model, statistics=parts[0]),
         lambda: Context(None, None, parts[0], {}, SharedOptions(), tmp_path),
     ):

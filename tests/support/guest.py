@@ -333,7 +333,7 @@ def recording_and_editing(folder: Path) -> Callable[[], object]:
             generate(model, tokenizer, ["the cat"], GenerationOptions(new_tokens=3))
             generate(model, tokenizer, ["the cat"], SamplingOptions(new_tokens=3, temperature=1.0))
         thread = threading.Thread(target=lambda: model(**tokenizer("the cat", return_tensors="pt")))
-        with lape.steer(model, neurons, stats, to="fr", source="en"):
+        with lape.steer(model, neurons, stats=stats, to="fr", source="en"):
             thread.start()
             thread.join()
         parallel = {language: folder / f"{language}2.txt" for language in texts}
@@ -387,7 +387,7 @@ def fixing(folder: Path) -> Callable[[], object]:
     import pytest
 
     saved_model(folder)
-    from lape.experiments.confusion.cure import cure
+    from lape.experiments.confusion.cure import CureOptions, cure
     from support.planted import planted, planted_texts, planted_tokenizer
     from support.worded import judged_by_words, prompts
 
@@ -395,8 +395,8 @@ def fixing(folder: Path) -> Callable[[], object]:
     model, tokenizer, texts, asked = planted(), planted_tokenizer(), planted_texts(0), prompts()
 
     def use() -> None:
-        few: dict[str, Any] = {"sets": ("difference:4",), "strengths": (20.0,), "new_tokens": 4}
-        cure(model, tokenizer, asked, texts, to="fr", folder=folder / "fix", tokens=500, repetition_penalty=1.0, **few)
+        few = CureOptions(sets=("difference:4",), strengths=(20.0,), new_tokens=4, repetition_penalty=1.0)
+        cure(model, tokenizer, asked, texts, few, to="fr", folder=folder / "fix", tokens=500)
 
     return use
 

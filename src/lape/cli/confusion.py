@@ -153,7 +153,7 @@ def _asked(
         lora.read(adapter)  # refuses before the model is loaded
     check_prompts(prompts)
     draft = Draft(to or _WHERE, overwrite)
-    how: dict[str, Any] = {**vars(options), **judge, "folder": draft.folder}
+    how: dict[str, Any] = {**judge, "options": options, "folder": draft.folder}
     with progress() as report:
         if is_address(model):
             about: dict[str, Any] = {"served": served, "url": model}

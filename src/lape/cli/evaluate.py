@@ -77,7 +77,7 @@ def evaluate(
         loaded, tokenizer = load_proven(model, loading, report)
         described = describe(loaded, tokenizer)
         kept: dict[str, Any] = {"folder": cells, "described": described}
-        found = harness(loaded, tokenizer, neurons, stats, known, **vars(options), **kept, steer=how, progress=report)
+        found = harness(loaded, tokenizer, neurons, stats, known, options, **kept, steer=how, progress=report)
         read = {"tasks": known.names, "statistics": stats.manifest.get("corpus", {})}
         # the run's neurons, or such as the statistics alone give
         used = (neurons, stats) if sets == "lape" else (stats,)

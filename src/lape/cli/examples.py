@@ -67,7 +67,7 @@ def examples(
         loaded, tokenizer = load_matching(model, loading, report, neurons=neurons)
         described = describe(loaded, tokenizer)
         found = look_up(
-            loaded, tokenizer, neurons, texts, **vars(options),
+            loaded, tokenizer, neurons, texts, options,
             entropy=entropy, folder=cells, described=described, planned=say_passes("one neuron"), progress=report,
         )  # fmt: skip
         sources = {language: paths or BUNDLED for language, paths in listed(texts).items()}

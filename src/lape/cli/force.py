@@ -91,7 +91,7 @@ def force(
         read = {**{name: listed(one) for name, one in use.items()}, "statistics": stats.manifest.get("corpus", {})}
         record = provenance("force", neurons, stats, **chosen, **read, **describe(loaded, tokenizer))
         how: dict[str, Any] = {"native": others, "neurons": neurons, "folder": draft.folder, "progress": report}
-        found = forcing(loaded, tokenizer, stats, first, rest, **vars(options), **use, **how)
+        found = forcing(loaded, tokenizer, stats, first, rest, options, **use, **how)
     tables = {FILES.get(name, name): table for name, table in found.items()}
     draft.write(tables, run=record, forcing=_published(found, record))
     draft.finish()

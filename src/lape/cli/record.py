@@ -80,7 +80,7 @@ def record(
         how: dict[str, Any] = {"out": to, "overwrite": overwrite, "about": about, "progress": report}
         if cluster.engine == "ray":
             observers.refuse("ray", options, tuned=bool(checkpoints))
-            stats = ray.record(model, texts, **vars(options), loading=loading, cluster=cluster, **how)
+            stats = ray.record(model, texts, options, loading=loading, cluster=cluster, **how)
         else:
             loaded, tokenizer = load_proven(model, loading, report)
             stats = run(loaded, tokenizer, texts, **vars(options), tuned=checkpoints, **how)

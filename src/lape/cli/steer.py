@@ -180,4 +180,4 @@ class Asking:
     def _edited(self, condition: str, source: str) -> AbstractContextManager[Any]:
         if condition == CONDITIONS[0]:
             return nullcontext()
-        return steered(self.model, self.neurons, self.stats, source=source, to=self.target, **vars(self.options))
+        return steered(self.model, self.neurons, stats=self.stats, source=source, to=self.target, **vars(self.options))

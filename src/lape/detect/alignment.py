@@ -14,7 +14,7 @@ from lape.detect.common import found, languages_of
 from lape.detect.detector import Detector
 from lape.detect.lape import LapeOptions, among, entropy, percentile, scored_neurons
 from lape.errors import OptionError
-from lape.options import given
+from lape.options import keywords_of
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
@@ -39,16 +39,9 @@ class AlignmentOptions(LapeOptions):
             raise OptionError(f"weight is {self.weight!r}. Expected auto, or a number from 0 such as 0.1.")
 
 
+@keywords_of(AlignmentOptions)
 def alignment(
-    stats: ActivationStats,
-    *,
-    rate: float = 0.01,
-    filter: float = 0.0,
-    bar: float = 0.95,
-    per_language: int | None = None,
-    denominator: Literal["tokens", "routed"] = "tokens",
-    weight: float | Literal["auto"] = "auto",
-    folds: Sequence[int] | None = None,
+    stats: ActivationStats, options: AlignmentOptions, *, folds: Sequence[int] | None = None
 ) -> LanguageNeurons:
     """The neurons of lowest H / ln K − λ · max_k p_k / (H_K / K): entropy alone overlooks how often a neuron fires (Zhang et al. 2025, arXiv 2505.21505).
 
@@ -72,7 +65,6 @@ def alignment(
         >>> alignment(stats).options["λ"]
         0.199...
     """
-    options = given(AlignmentOptions, locals())
     languages = languages_of(stats)
     p = stats.probabilities(options.denominator, folds)
     scored = scored_neurons(stats, folds)

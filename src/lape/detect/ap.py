@@ -14,7 +14,7 @@ from torch import Tensor
 from lape.detect.common import found, languages_of, largest, short
 from lape.detect.detector import Detector
 from lape.detect.lape import scored_neurons
-from lape.options import Options, Positive, given
+from lape.options import Options, Positive, keywords_of
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
@@ -32,12 +32,8 @@ class ApOptions(Options):
     """Those of largest average precision, of smallest, or half of each; of an odd number one more of the largest."""
 
 
-def ap(
-    stats: ActivationStats,
-    *,
-    per_language: int = 100,
-    side: Literal["both", "top", "bottom"] = "both",
-) -> LanguageNeurons:
+@keywords_of(ApOptions)
+def ap(stats: ActivationStats, options: ApOptions) -> LanguageNeurons:
     """For language k the neurons of largest and of smallest average precision AP_k, half of `per_language` each (Kojima et al. 2024, arXiv 2404.02431).
 
     A neuron's answer to a text is its mean activation over the text's counted tokens; AP_k is the average precision of that answer
@@ -51,7 +47,6 @@ def ap(
         >>> len(ap(stats, per_language=6, side="top")["fr"])
         6
     """
-    options = given(ApOptions, locals())
     languages = languages_of(stats)
     precision = average_precision([stats[language].extra("texts") for language in languages])
     scored = scored_neurons(stats)

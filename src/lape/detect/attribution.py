@@ -13,7 +13,7 @@ from lape.detect.common import found, languages_of, largest, over_others, short
 from lape.detect.detector import Detector
 from lape.detect.lape import entropy
 from lape.errors import OptionError
-from lape.options import Options, Positive, UpToOne, given
+from lape.options import Options, Positive, UpToOne, keywords_of
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
@@ -32,13 +32,9 @@ class AttributionOptions(Options):
     """For entropy: the share of all neurons, those of largest attribution, that it chooses among."""
 
 
+@keywords_of(AttributionOptions)
 def attribution(
-    stats: ActivationStats,
-    *,
-    per_language: int = 100,
-    by: Literal["own", "difference", "share", "product", "entropy"] = "product",
-    matters: float = 0.05,
-    folds: Sequence[int] | None = None,
+    stats: ActivationStats, options: AttributionOptions, *, folds: Sequence[int] | None = None
 ) -> LanguageNeurons:
     """For language k the `per_language` neurons of largest score, from A_k = E_k[−a · ∂NLL/∂a], gradient × activation: the first-order damage, in
     nats per token, of zeroing a neuron (ours, after CRANE, arXiv 2601.04664).
@@ -52,7 +48,6 @@ def attribution(
         >>> len(attribution(stats, per_language=3, by="own")["fr"])
         3
     """
-    options = given(AttributionOptions, locals())
     if folds is not None:
         raise OptionError(
             "Attributions are not kept fold by fold, so the attribution method cannot use some of the folds alone. Leave folds out."

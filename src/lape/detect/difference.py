@@ -11,7 +11,7 @@ from lape.detect.contrasts import BY_FOLDS, Of, above_others
 from lape.detect.detector import Detector
 from lape.detect.lape import scored_neurons
 from lape.errors import OptionError
-from lape.options import Options, Positive, given
+from lape.options import Options, Positive, keywords_of
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
@@ -30,13 +30,9 @@ class DifferenceOptions(Options):
     """What is taken off: the mean over the other languages, or the largest of them."""
 
 
+@keywords_of(DifferenceOptions)
 def difference(
-    stats: ActivationStats,
-    *,
-    per_language: int = 100,
-    of: Of = "activation",
-    against: Literal["mean", "largest"] = "mean",
-    folds: Sequence[int] | None = None,
+    stats: ActivationStats, options: DifferenceOptions, *, folds: Sequence[int] | None = None
 ) -> LanguageNeurons:
     """For language k the `per_language` neurons whose activity lies furthest above that in the other languages, where it lies above (ours).
 
@@ -52,7 +48,6 @@ def difference(
         >>> len(difference(stats, per_language=5, of="probability")["fr"])
         5
     """
-    options = given(DifferenceOptions, locals())
     if folds is not None and options.of not in BY_FOLDS:
         raise OptionError(
             f"Sums and histograms are not kept fold by fold, so the difference of {options.of} cannot use some of the folds alone. Leave folds out, or take "

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict, Unpack, overload
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from lape.detect import DETECTORS
 from lape.detect.common import known
-from lape.detect.contrasts import Of
 from lape.detect.detector import Detector, Method
 from lape.detect.halves import halvable
 from lape.detect.stability import stability
@@ -16,25 +15,6 @@ from lape.errors import OptionError
 from lape.options import by_name
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
-
-
-class MethodOptions(TypedDict, total=False):
-    """The options of the methods that come with lape; each has some of them, which its dataclass describes."""
-
-    per_language: int | None
-    rate: float
-    filter: float
-    bar: float
-    denominator: Literal["tokens", "routed"]
-    seed: int
-    weight: float | Literal["auto"]
-    of: Of
-    against: Literal["mean", "largest"]
-    by: Literal["own", "difference", "share", "product", "entropy"]
-    matters: float
-    side: Literal["both", "top", "bottom"]
-    percentile: float
-
 
 Purpose: TypeAlias = Literal["off", "steer"]
 """What sets are for: to switch a language off and leave the others as they are, or to make the model write it."""
@@ -44,7 +24,7 @@ class Best(NamedTuple):
     """The method that did best at a purpose."""
 
     method: str
-    options: MethodOptions
+    options: Mapping[str, object]
     won: str
     """What it did better."""
 
@@ -73,24 +53,6 @@ def chosen_for(purpose: Purpose, method: str | Method | Detector[Any] = "lape") 
     return PURPOSES[purpose]
 
 
-@overload
-def identify(
-    stats: ActivationStats,
-    method: str = "lape",
-    *,
-    purpose: Purpose | None = None,
-    reliability: bool = True,
-    **options: Unpack[MethodOptions],
-) -> LanguageNeurons: ...
-@overload
-def identify(
-    stats: ActivationStats,
-    method: Method | Detector[Any],
-    *,
-    purpose: Purpose | None = None,
-    reliability: bool = True,
-    **options: object,
-) -> LanguageNeurons: ...
 def identify(
     stats: ActivationStats,
     method: str | Method | Detector[Any] = "lape",

@@ -9,7 +9,7 @@ from typing import Literal
 from lape.detect.common import each, found, languages_of, short
 from lape.detect.detector import Detector
 from lape.detect.lape import scored_neurons
-from lape.options import Options, Positive, given
+from lape.options import Options, Positive, keywords_of
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
@@ -24,13 +24,8 @@ class LapOptions(Options):
     """Divide by all counted tokens, or by those that reached the neuron's expert."""
 
 
-def lap(
-    stats: ActivationStats,
-    *,
-    per_language: int = 100,
-    denominator: Literal["tokens", "routed"] = "tokens",
-    folds: Sequence[int] | None = None,
-) -> LanguageNeurons:
+@keywords_of(LapOptions)
+def lap(stats: ActivationStats, options: LapOptions, *, folds: Sequence[int] | None = None) -> LanguageNeurons:
     """LAP: for language k the `per_language` neurons of highest activation probability p_k, of those that enough tokens reached.
 
     What every language needs fires often in all of them, so these sets are expected to be anything but specific. Compared in Tang et al. 2024; the
@@ -42,7 +37,6 @@ def lap(
         >>> len(lap(stats, per_language=5)["fr"])
         5
     """
-    options = given(LapOptions, locals())
     p = dict(zip(languages_of(stats), stats.probabilities(options.denominator, folds), strict=True))
     scored = scored_neurons(stats, folds)
     chosen = each(stats, p.__getitem__, options.per_language, above=0.0, among=scored)

@@ -12,7 +12,7 @@ from torch import Tensor
 from lape.detect.common import found
 from lape.detect.detector import Detector
 from lape.errors import OptionError
-from lape.options import Options, Positive, Rate, Share, given
+from lape.options import Options, Positive, Rate, Share, keywords_of
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
@@ -154,16 +154,8 @@ def scored_neurons(stats: ActivationStats, folds: Sequence[int] | None = None) -
     return scored
 
 
-def lape(
-    stats: ActivationStats,
-    *,
-    rate: float = 0.01,
-    filter: float = 0.95,
-    bar: float = 0.95,
-    per_language: int | None = None,
-    denominator: Literal["tokens", "routed"] = "tokens",
-    folds: Sequence[int] | None = None,
-) -> LanguageNeurons:
+@keywords_of(LapeOptions)
+def lape(stats: ActivationStats, options: LapeOptions, *, folds: Sequence[int] | None = None) -> LanguageNeurons:
     """LAPE, language activation probability entropy: the neurons of lowest entropy over languages of how often they fire (Tang et al. 2024).
 
     One percentile over all activation probabilities, `filter`, says which neurons are candidates; of these the `rate` of lowest entropy (natural log,
@@ -181,7 +173,6 @@ def lape(
         >>> len(lape(stats, per_language=5)["fr"])
         5
     """
-    options = given(LapeOptions, locals())
     if len(stats.languages) < 2:
         raise OptionError(
             f"Only {', '.join(stats.languages) or 'no language'} was recorded. LAPE compares languages: with one alone every entropy is 0. Record two or more."

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 
@@ -11,21 +10,13 @@ from lape.detect.common import languages_of
 from lape.detect.detector import Detector
 from lape.detect.lape import LapeOptions, by_rule, scored_neurons, select
 from lape.errors import OptionError
-from lape.options import given
+from lape.options import keywords_of
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
 
-def lave(
-    stats: ActivationStats,
-    *,
-    rate: float = 0.01,
-    filter: float = 0.95,
-    bar: float = 0.95,
-    per_language: int | None = None,
-    denominator: Literal["tokens", "routed"] = "tokens",
-    folds: Sequence[int] | None = None,
-) -> LanguageNeurons:
+@keywords_of(LapeOptions)
+def lave(stats: ActivationStats, options: LapeOptions, *, folds: Sequence[int] | None = None) -> LanguageNeurons:
     """LAVE: LAPE's rule with v_k = E_k[max(a, 0)] in the place of the probability: entropy over languages of v, same filters.
 
     Means themselves can be negative and have no entropy, hence their positive part. The percentiles are taken over all v, so that layers with large
@@ -37,7 +28,6 @@ def lave(
         >>> len(lave(stats, per_language=5)["fr"])
         5
     """
-    options = given(LapeOptions, locals())
     if folds is not None:
         raise OptionError(
             "Sums are not kept fold by fold, so the lave method cannot use some of the folds alone. Leave folds out."

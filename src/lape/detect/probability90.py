@@ -11,7 +11,7 @@ from lape.detect.common import each, found, languages_of, short
 from lape.detect.contrasts import shares
 from lape.detect.detector import Detector
 from lape.detect.lape import scored_neurons
-from lape.options import Options, Positive, Share, given
+from lape.options import Options, Positive, Share, keywords_of
 from lape.values.histogram import ZERO
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
@@ -27,12 +27,8 @@ class Probability90Options(Options):
     """The share of all tokens, each language weighing the same, on which a neuron does not exceed its threshold."""
 
 
-def probability90(
-    stats: ActivationStats,
-    *,
-    per_language: int = 100,
-    percentile: float = 0.9,
-) -> LanguageNeurons:
+@keywords_of(Probability90Options)
+def probability90(stats: ActivationStats, options: Probability90Options) -> LanguageNeurons:
     """For language k the `per_language` neurons that exceed their threshold on the largest share of k's tokens (after Mondal et al. 2025, arXiv 2503.17456).
 
     This is not what Mondal et al. released. Their code takes the 90th percentile within the *same* language, so that by construction every neuron exceeds
@@ -46,7 +42,6 @@ def probability90(
         >>> len(probability90(stats, per_language=5)["fr"])
         5
     """
-    options = given(Probability90Options, locals())
     languages_of(stats)  # refuses one language before the histogram is read
     bins, part = threshold(stats, options.percentile)
 

@@ -9,7 +9,7 @@ import torch
 
 from lape.detect.common import found, languages_of
 from lape.detect.detector import Detector
-from lape.options import Options, Positive, given
+from lape.options import Options, Positive, keywords_of
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
@@ -24,13 +24,8 @@ class RandomOptions(Options):
     """Seed of the draw."""
 
 
-def random(
-    stats: ActivationStats,
-    *,
-    per_language: int = 100,
-    seed: int = 0,
-    folds: Sequence[int] | None = None,
-) -> LanguageNeurons:
+@keywords_of(RandomOptions)
+def random(stats: ActivationStats, options: RandomOptions, *, folds: Sequence[int] | None = None) -> LanguageNeurons:
     """A control: `per_language` neurons of each language, drawn from all neurons alike by a `seed` (compared in Tang et al. 2024).
 
     `folds` changes nothing: no statistic is read. The larger draw of a seed holds the smaller, so that sizes can be compared. Raises OptionError for
@@ -43,7 +38,6 @@ def random(
         5
     """
     del folds
-    options = given(RandomOptions, locals())
     generator = torch.Generator().manual_seed(options.seed)
     drawn = {
         language: torch.randperm(len(stats.space), generator=generator)[: options.per_language]

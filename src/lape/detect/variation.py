@@ -12,7 +12,7 @@ import torch
 from lape.detect.common import languages_of, short
 from lape.detect.detector import Detector
 from lape.detect.lape import LapeOptions, by_rule, select
-from lape.options import Options, given
+from lape.options import Options, keywords_of
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
@@ -39,14 +39,8 @@ class VariationOptions(Options):
         return LapeOptions(self.rate, self.filter, self.bar, self.per_language)
 
 
-def variation(
-    stats: ActivationStats,
-    *,
-    rate: float = 0.01,
-    filter: float = 0.95,
-    bar: float = 0.95,
-    per_language: int | None = None,
-) -> LanguageNeurons:
+@keywords_of(VariationOptions)
+def variation(stats: ActivationStats, options: VariationOptions) -> LanguageNeurons:
     """LAPE's rule with δ_k = ‖ΔW‖ / ‖W‖ in the place of the probability: entropy over languages of δ, same filters (ours).
 
     δ_k is how far tuning on language k moved a neuron's gate row, up row and down column, see `lape.recording.weight_change`; only its shares over
@@ -58,7 +52,6 @@ def variation(
         >>> len(variation(stats, per_language=5)["fr"])
         5
     """
-    options = given(VariationOptions, locals())
     languages = languages_of(stats)
     delta = torch.stack([stats.variation(language) for language in languages])
     chosen = select(delta, options.rule())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from lape.edit.edit import Add, At, Edit, Off, Scale, Set, edited
 from lape.edit.positions import Tokens
 from lape.errors import OptionError
 from lape.model.identity import check_made_with
-from lape.options import Options, Positive, given
+from lape.options import Options, Positive, keywords_of
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.profile import Profile
 from lape.values.same import check_same_model
@@ -68,33 +67,28 @@ SHIPPED = SteerOptions(how="add", strength=1.0, rise=1.0, tokens="both", first=N
 """What `lape.export` writes as an adapter of rank one: the target's neurons raised at the gate, at every position but the first."""
 
 
-def steer(
-    model: nn.Module,
-    neurons: LanguageNeurons,
-    stats: ActivationStats | None = None,
-    *,
-    to: str | None = None,
-    source: str | None = None,
-    how: How = "off+set",
-    value: Value = "mean",
-    strength: float = 2.0,
-    rise: float = 1.5,
-    tokens: Where = "generated",
-    first: int | None = 16,
-    fade: float = 0.85,
-    layers: tuple[int, ...] | None = None,
-    at: Point = "activation",
-    isolated: bool = False,
-    target: str | None = None,
-) -> AbstractContextManager[nn.Module]:
+@dataclass(frozen=True, kw_only=True)
+class SteerArguments(SteerOptions):
+    """What `steer` takes besides a model and neurons."""
+
+    to: str
+    """The language that the model leans to."""
+    source: str | None = None
+    """The language whose neurons are switched off."""
+    stats: ActivationStats | None = None
+    """Where the values come from. Default: what the neurons carry of the statistics they were found in, which gives the same edit bit for bit."""
+    isolated: bool = False
+    """As in `edited`."""
+
+
+@keywords_of(SteerArguments)
+def steer(model: nn.Module, neurons: LanguageNeurons, options: SteerArguments) -> AbstractContextManager[nn.Module]:
     """Activation steering by language neurons: inside the `with`, the model leans towards writing `to`, and on leaving it is what it was.
 
     By default the neurons of `to` are set to twice their mean activation in it, rising to three times in the last layer, at the first 16
-    generated positions and fading; those of `source`, where one is named, are off (zero ablation). `neurons.steer(model, to=…)` is the same.
+    generated positions and fading; those of `source`, where one is named, are off (zero ablation).
 
-    `stats`: where the values come from; by default what the neurons carry of the statistics they were found in (`LanguageNeurons.profile`),
-    which gives the same edit bit for bit. `how` to `at`: see `SteerOptions`. `target`: the former name of `to`. The edit works in `generate`
-    as `edited` does; `isolated` as there.
+    The keywords are the fields of `SteerArguments`. The edit works in `generate` as `edited` does.
 
     Raises OptionError for a language without neurons, a source that is `to`, or neurons that carry no profile, where `stats` are needed;
     TextError for a language that was not identified or recorded; MismatchError for neurons or statistics of another model.
@@ -106,15 +100,10 @@ def steer(
         >>> answer.shape[0]
         1
     """
-    if target is not None:
-        warnings.warn("target= of lape.steer is called to= now.", DeprecationWarning, stacklevel=2)
-    to = to or target
-    if to is None:
-        raise OptionError('to= is missing. Name the language to write: steer(model, neurons, to="fr").')
-    options = given(SteerOptions, locals())
-    if stats is not None:
-        check_made_with(model, statistics=stats)
-    return steered(model, steering(neurons, stats, options, to=to, source=source), options, isolated=isolated)
+    if options.stats is not None:
+        check_made_with(model, statistics=options.stats)
+    edits = steering(neurons, options.stats, options, to=options.to, source=options.source)
+    return steered(model, edits, options, isolated=options.isolated)
 
 
 def steered(
@@ -203,7 +192,7 @@ def _profile(neurons: LanguageNeurons) -> Profile:
     if neurons.profile is None or not neurons.profile.languages:
         raise OptionError(
             "These neurons carry no activations: their sets were given by hand, read from a published .pth or saved by an older version. "
-            'Give the statistics of the model as well: lape.steer(model, neurons, stats, to="fr").'
+            'Give the statistics of the model as well: lape.steer(model, neurons, stats=stats, to="fr").'
         )
     return neurons.profile
 

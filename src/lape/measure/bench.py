@@ -16,7 +16,7 @@ from lape.data.corpus import TextOptions, prepare
 from lape.data.languages import tag
 from lape.data.texts import Texts
 from lape.detect import DETECTORS
-from lape.detect.identify import MethodOptions, identify
+from lape.detect.identify import identify
 from lape.edit.diffmean import shifted
 from lape.edit.edit import Edit
 from lape.edit.steer import steered, steering
@@ -172,8 +172,9 @@ def named_sets(stats: ActivationStats, spec: str, folder: Path | None = None) ->
     method, _, count = spec.partition(":")
     if spec == "lape" and folder is not None and (folder / "neurons.safetensors").is_file():
         return LanguageNeurons.load(folder)
-    options: MethodOptions = {"per_language": int(count)} if count else {}
-    return identify(stats, method, reliability=False, **options)
+    if not count:
+        return identify(stats, method, reliability=False)
+    return identify(stats, method, reliability=False, per_language=int(count))
 
 
 def check_specs(specs: Sequence[str]) -> None:

@@ -16,7 +16,6 @@ from lape.detect.stability import chance_jaccard
 from lape.detect.variation import VariationOptions
 from lape.errors import MismatchError, OptionError, TextError
 from lape.measure.correlation import spearman
-from lape.options import given
 from lape.values.neurons import NeuronSet, jaccard
 from lape.values.space import NeuronSpace
 from lape.values.stats import ActivationStats
@@ -30,15 +29,7 @@ CONTROL = {
 """Columns of `compare_seeds`."""
 
 
-def compare_seeds(
-    first: ActivationStats,
-    second: Mapping[str, Tensor],
-    *,
-    rate: float = 0.01,
-    filter: float = 0.95,
-    bar: float = 0.95,
-    per_language: int | None = None,
-) -> pl.DataFrame:
+def compare_seeds(first: ActivationStats, second: Mapping[str, Tensor], options: VariationOptions) -> pl.DataFrame:
     """Compare two checkpoints of one language, tuned with different seeds, with those of two languages (ours).
 
     `first`: statistics recorded with `tuned`. `second`: language -> (neurons,) δ of a checkpoint tuned on the same language with
@@ -56,12 +47,12 @@ def compare_seeds(
     language that was not recorded, MismatchError for δ of another model.
 
     Example:
+        >>> from lape.detect.variation import VariationOptions
         >>> from lape.measure.seeds import compare_seeds
         >>> second = {"fr": stats.variation("fr") * 1.5}
-        >>> compare_seeds(stats, second)["other"].to_list()
+        >>> compare_seeds(stats, second, VariationOptions())["other"].to_list()
         ['en', 'id', 'zh']
     """
-    options = given(VariationOptions, locals())
     delta = {language: first.variation(language) for language in languages_of(first)}
     again = _checked(first, second)
     rows = []

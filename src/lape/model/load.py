@@ -19,7 +19,7 @@ from lape.model.gguf import unpacked
 from lape.model.identity import remember
 from lape.model.locate import advice, located, source
 from lape.model.site import SiteNames
-from lape.options import Options, given
+from lape.options import Options, keywords_of
 from lape.progress import Progress, shown
 
 if TYPE_CHECKING:
@@ -54,18 +54,16 @@ class ModelOptions(Options):
             raise OptionError("device and device_map were both given. Expected one of them.")
 
 
-def load(
-    name: str | Path,
-    *,
-    dtype: str = "auto",
-    device: str | None = None,
-    device_map: str | None = None,
-    tensor_parallel: bool = False,
-    bits: int | None = None,
-    revision: str | None = None,
-    sites: tuple[str, ...] | None = None,
-    progress: Progress = shown,
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+@dataclass(frozen=True)
+class LoadArguments(ModelOptions):
+    """What `load` takes besides a name."""
+
+    progress: Progress = shown
+    """Called with what is being done, how much of it is done, and of how much."""
+
+
+@keywords_of(LoadArguments)
+def load(name: str | Path, options: LoadArguments) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Load a causal language model and its tokenizer, ready for use: (model, tokenizer).
 
     `name`: a Hugging Face id, a local folder, a GGUF file (unpacked to float32 or `dtype`; needs gguf and accelerate), or "sample" for the
@@ -78,7 +76,7 @@ def load(
         >>> model.dtype
         torch.bfloat16
     """
-    options = given(ModelOptions, locals())
+    progress = options.progress
     path, sample = _located(name, options, progress)
     progress(f"reading the tokenizer of {Path(path).name}", 0, None)
     tokenizer = _tokenizer(path, options, progress, sample=sample)

@@ -32,7 +32,7 @@ def snippet(
         f"neurons = lape.identify(stats, {asked.method!r}, reliability=False, {amount}={value!r})",
         f"generation = GenerationOptions(new_tokens={asked.new_tokens}, repetition_penalty={asked.repetition_penalty!r})",
         f"prompt = {_prompt(asked, source, target, system)}",
-        f"with neurons.steer({', '.join(['model', f'{source=}', f'to={target!r}', *_changed(asked.steer, SteerOptions())])}):",
+        f"with lape.steer({', '.join(['model', 'neurons', f'{source=}', f'to={target!r}', *_changed(asked.steer, SteerOptions())])}):",
         "    (answer,) = generate(model, tokenizer, [prompt], generation)",
         f"print({'answer' if asked.bare else f'cut(answer, target={target!r})'})",
     ]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -12,7 +13,7 @@ from lape.data.texts import Source, Texts
 from lape.errors import TextError
 from lape.model.body import is_shared_out
 from lape.model.editing import refuse_edited
-from lape.options import Tokens, given
+from lape.options import keywords_of, select_options
 from lape.progress import Progress, shown
 from lape.recording.engine import Engine, RecordOptions, part_of
 from lape.recording.engines.local import Local
@@ -27,32 +28,25 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+@dataclass(frozen=True)
+class RecordArguments(RecordOptions):
+    """What `record` takes besides a model, its tokenizer and texts."""
+
+    tuned: Tuned | None = None
+    """Language tag -> a checkpoint of this model that was tuned on it: see `lape.recording.weight_change`."""
+    out: str | Path | None = None
+    """The folder of the run."""
+    overwrite: bool = False
+    """Replace an existing folder."""
+    about: Mapping[str, Any] | None = None
+    """What else run.json is to say, by name."""
+    progress: Progress = shown
+    """Called with what is being done, how much of it is done, and of how much."""
+
+
+@keywords_of(RecordArguments)
 def record(
-    model: PreTrainedModel | nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    texts: Texts,
-    *,
-    tokens: Tokens | None = None,
-    document: Literal["file", "line"] = "file",
-    column: str = "text",
-    bos: Literal["auto", "always", "never"] = "auto",
-    row_tokens: int = 512,
-    batch_tokens: int = 2048,
-    one_per_row: bool = False,
-    residual: bool = False,
-    attribution: Tokens | None = None,
-    per_text: bool = False,
-    most_texts: int = 200,
-    histogram: bool = False,
-    also: str | None = None,
-    until: float | None = None,
-    shard: str | None = None,
-    checkpoint_seconds: float = 60.0,
-    tuned: Tuned | None = None,
-    out: str | Path | None = None,
-    overwrite: bool = False,
-    about: Mapping[str, Any] | None = None,
-    progress: Progress = shown,
+    model: PreTrainedModel | nn.Module, tokenizer: PreTrainedTokenizerBase, texts: Texts, options: RecordArguments
 ) -> ActivationStats:
     """Record how often and how strongly every neuron fires in each language.
 
@@ -77,27 +71,26 @@ def record(
         >>> stats.probabilities().shape == (2, len(stats.space))
         True
     """
-    options = given(RecordOptions, locals())
+    chosen, progress = select_options(RecordOptions, options), options.progress
+    out = None if follows(model) else options.out
     refuse_edited(model, "a recording")
-    if part_of(options).of > 1:
-        refuse("shards", options)
-    if follows(model):
-        out = None
+    if part_of(chosen).of > 1:
+        refuse("shards", chosen)
     if out is not None:
-        files.refuse_existing(Path(out), overwrite)
+        files.refuse_existing(Path(out), options.overwrite)
     sources = checked_texts(texts)
-    checkpoints = _checked_tuned(tuned, sources)
+    checkpoints = _checked_tuned(options.tuned, sources)
 
     def engine(folder: Path) -> Engine:
         if is_shared_out(model):
-            refuse("parallel", options, "until", tuned=bool(checkpoints))
-            return Parallel(model, tokenizer, options, folder=folder, progress=progress)
+            refuse("parallel", chosen, "until", tuned=bool(checkpoints))
+            return Parallel(model, tokenizer, chosen, folder=folder, progress=progress)
         resumable = out is not None
-        return Local(
-            model, tokenizer, options, tuned=checkpoints, folder=folder, resumable=resumable, progress=progress
-        )
+        return Local(model, tokenizer, chosen, tuned=checkpoints, folder=folder, resumable=resumable, progress=progress)
 
-    return recorded(engine, tokenizer, sources, options, out=out, overwrite=overwrite, about=about, progress=progress)
+    return recorded(
+        engine, tokenizer, sources, chosen, out=out, overwrite=options.overwrite, about=options.about, progress=progress
+    )
 
 
 def _checked_tuned(tuned: Tuned | None, sources: dict[str, Source]) -> dict[str, Any]:

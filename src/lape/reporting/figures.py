@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from lape.errors import FileError
 from lape.experiments import experiments
 from lape.figures.write import INDEX, FigureOptions, draw_tables, write_index
-from lape.options import given
+from lape.options import keywords_of
 from lape.reporting.gather import STRANGE, Gathered, gather, nothing
 from lape.store.documents import read_json
 from lape.store.draft import Draft
@@ -34,14 +33,16 @@ class Drawn:
     """What has to be said, such as languages whose letters no font here has."""
 
 
-def draw(
-    run: str | Path,
-    *,
-    format: str = "pdf",
-    width: Literal["column", "page"] | float = "column",
-    language_names: Literal["tags", "english", "own"] = "tags",
-    out: str | Path | None = None,
-) -> Drawn:
+@dataclass(frozen=True)
+class DrawArguments(FigureOptions):
+    """What `draw` takes besides a run."""
+
+    out: str | Path | None = None
+    """The folder to write. Default: `figures` in the run's."""
+
+
+@keywords_of(DrawArguments)
+def draw(run: str | Path, options: DrawArguments) -> Drawn:
     """Draw every figure whose tables a run's folder holds; the same run gives the same bytes.
 
     Gives `paths` (file name -> path), `titles`, `captions`, `missing` (figure -> the command that makes what it lacks), `why` (figure -> why it
@@ -59,9 +60,8 @@ def draw(
         >>> drawn.missing["amount"]
         'lape run amount --run run'
     """
-    options = given(FigureOptions, locals())
     run = Path(run)
-    target = Path(out) if out is not None else Run(run).folder / "figures"
+    target = Path(options.out) if options.out is not None else Run(run).folder / "figures"
     _refuse_foreign(target)
     draft = Draft(target, overwrite=True)
     found = gather(run)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from lape.endpoint import Endpoint, Unanswered
 from lape.errors import MismatchError, OptionError, foreign
-from lape.options import Options, Positive, given
+from lape.options import Options, Positive, keywords_of
 from lape.progress import Progress, each, shown
 from lape.signs import many
 
@@ -166,17 +166,16 @@ class Served:
             )
 
 
-def ask_server(
-    url: str,
-    adapter: str,
-    prompts: Sequence[Prompt],
-    *,
-    base: str | None = None,
-    bare: bool = False,
-    new_tokens: int = 32,
-    remote: bool = False,
-    progress: Progress = shown,
-) -> Served:
+@dataclass(frozen=True)
+class AskArguments(ServerOptions):
+    """What `ask_server` takes besides an address, an adapter and prompts."""
+
+    progress: Progress = shown
+    """Called with what is being done, how much of it is done, and of how much."""
+
+
+@keywords_of(AskArguments)
+def ask_server(url: str, adapter: str, prompts: Sequence[Prompt], options: AskArguments) -> Served:
     """Ask a running server the same prompts without an adapter, with it, and without it again; `Served.check` says whether it is used.
 
     `url`: of vLLM, SGLang, llama.cpp's server, `transformers serve`, or another OpenAI-compatible server, such as http://127.0.0.1:8000. `adapter`: its
@@ -194,15 +193,14 @@ def ask_server(
         ...     print(error)
         The server http://192.0.2.1:8000 is not on this machine. ... Type remote=True to allow that.
     """
-    options = given(ServerOptions, locals())
     if not prompts:
         raise OptionError("No prompt was given. Expected one or more, such as ['How are you?'].")
-    listing = Listing.of(_endpoint(url, remote=remote))
+    listing = Listing.of(_endpoint(url, remote=options.remote))
     with_adapter = listing.find(adapter)
     without = listing.base_of(with_adapter, options.base)
     models = [listing.answering(model, without) for model in (without, with_adapter, without)]
     answers = []
-    for prompt in each(prompts, "asking the server", progress):
+    for prompt in each(prompts, "asking the server", options.progress):
         question = prompt if isinstance(prompt, str) else prompt[-1]["content"]
         if options.bare:
             texts = [model.complete(question, new_tokens=options.new_tokens) for model in models]

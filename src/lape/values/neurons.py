@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from copy import copy
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lape.data.languages import tag
 from lape.errors import MissingLanguageError, OptionError, TextError
@@ -28,7 +27,7 @@ from lape.values.shown import lines, listed, of_model, strip, table
 from lape.values.space import NeuronSpace
 
 if TYPE_CHECKING:
-    from lape.edit.steer import How, Point, Value, Where
+    pass
 
 
 @dataclass(frozen=True, eq=False)
@@ -354,49 +353,6 @@ class LanguageNeurons(Mapping[str, NeuronSet]):
             torch.Size([8])
         """
         return replace(self, stability=stability)
-
-    def steer(
-        self,
-        model: nn.Module,
-        *,
-        to: str,
-        source: str | None = None,
-        how: How = "off+set",
-        value: Value = "mean",
-        strength: float = 2.0,
-        rise: float = 1.5,
-        tokens: Where = "generated",
-        first: int | None = 16,
-        fade: float = 0.85,
-        layers: tuple[int, ...] | None = None,
-        at: Point = "activation",
-        isolated: bool = False,
-    ) -> AbstractContextManager[nn.Module]:
-        """Activation steering: inside the `with`, the model leans towards writing `to`, by what these neurons carry alone. See `lape.steer`.
-
-        Example:
-            >>> inputs = tokenizer("en02 en03", return_tensors="pt")
-            >>> with neurons.steer(model, to="fr"):
-            ...     answer = model.generate(**inputs, max_new_tokens=4)
-        """
-        from lape.edit.steer import steer  # upward: the contract of imports names this line, and no other
-
-        return steer(
-            model,
-            self,
-            to=to,
-            source=source,
-            how=how,
-            value=value,
-            strength=strength,
-            rise=rise,
-            tokens=tokens,
-            first=first,
-            fade=fade,
-            layers=layers,
-            at=at,
-            isolated=isolated,
-        )
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
         """Write our safetensors file, or, for a name that ends in .pth, the published `List[List[LongTensor]]`, and give its path.

@@ -19,7 +19,6 @@ from lape.experiments.confusion.trial import PROMPT, UNEDITED
 from lape.measure.result import Result
 from lape.model.find import find
 from lape.model.identity import check_made_with, describe
-from lape.options import given
 from lape.progress import Progress, shown
 from lape.recording.record import record
 from lape.ship import lora
@@ -40,6 +39,7 @@ def cure(
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Prompt],
     texts: Texts,
+    options: CureOptions,
     *,
     to: str,
     folder: str | Path,
@@ -48,18 +48,6 @@ def cure(
     document: Literal["file", "line"] = "file",
     column: str = "text",
     keep: Sequence[str] = (),
-    new_tokens: int = 100,
-    repetition_penalty: float = 1.1,
-    batch: int = 40,
-    system: str | None = None,
-    line: str = "Always answer in {language}.",
-    candidates: int = 28,
-    sets: tuple[str, ...] = ("difference:100", "difference:200", "difference:50", "lape:100"),
-    strengths: tuple[float, ...] = (0.25, 0.35, 0.5, 0.15, 0.75, 1.0),
-    heads: int = 1,
-    factors: tuple[float, ...] = (2.0, 1.5),
-    kl: float = 0.1,
-    kept_kl: float = 0.05,
     words: str | Path | None = None,
     lid: str | Path | None = None,
     progress: Progress = shown,
@@ -85,16 +73,15 @@ def cure(
     each. Raises what `confusion` and `export` do, TextError for fewer than 40 questions, OptionError for a model that reasons before it answers.
 
     Example:
-        >>> from lape.experiments.confusion.cure import cure
+        >>> from lape.experiments.confusion.cure import CureOptions, cure
         >>> from lape.experiments.confusion.prompts import default_prompts
         >>> asked = default_prompts(["fr"], most=40)
         >>> some = {"en": "en.txt", "fr": "fr.txt"}
-        >>> few = {"sets": ("difference:5",), "strengths": (1.0,), "new_tokens": 4, "tokens": 300}
-        >>> found = cure(model, tokenizer, asked, some, to="fr", folder="fix", line="fr", **few)
+        >>> few = {"sets": ("difference:5",), "strengths": (1.0,), "new_tokens": 4, "line": "fr"}
+        >>> found = cure(model, tokenizer, asked, some, CureOptions(**few), to="fr", folder="fix", tokens=300)
         >>> found["confusion_cures"]["family"].to_list()
         ['none', 'prompt', 'adapter', 'both']
     """
-    options = given(CureOptions, locals())
     task = CureTask(prompts, texts, to, options, keep, stats, tokens, document, column, words, lid)
     return search_for(task, model, tokenizer, Path(folder), progress=progress)
 

@@ -26,7 +26,7 @@ from lape.measure.language_confusion import ALL, Judge
 from lape.measure.prompts import Message, ask, conversation, cut, language_name
 from lape.measure.result import Result
 from lape.model.identity import checksum
-from lape.options import Positive, given
+from lape.options import Positive
 from lape.progress import Progress, shown
 from lape.ship import lora
 from lape.ship.fit import served as with_adapter
@@ -72,17 +72,8 @@ def confusion(
     model: PreTrainedModel | nn.Module,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Prompt],
+    options: ConfusionOptions,
     *,
-    new_tokens: int = 100,
-    repetition_penalty: float = 1.1,
-    batch: int = 40,
-    temperature: float = 0.0,
-    top_p: float = 1.0,
-    seed: int = 0,
-    system: str | None = None,
-    thinking: bool | None = None,
-    seeds: int = 1,
-    resamples: int = 2000,
     condition: str = "",
     adapter: str | Path | None = None,
     words: str | Path | None = None,
@@ -101,12 +92,11 @@ def confusion(
 
     Example:
         >>> from lape.experiments.confusion.prompts import default_prompts
-        >>> from lape.experiments.confusion.run import confusion
-        >>> found = confusion(model, tokenizer, default_prompts(["fr"], most=2), new_tokens=4)
+        >>> from lape.experiments.confusion.run import ConfusionOptions, confusion
+        >>> found = confusion(model, tokenizer, default_prompts(["fr"], most=2), ConfusionOptions(new_tokens=4))
         >>> found["confusion"].filter(source="all", language="all").select("task", "answers").rows()
         [('crosslingual', 2), ('monolingual', 2)]
     """
-    options = given(ConfusionOptions, locals())
     judge = judge_of(prompts, lid, words)
     parts = [] if adapter is None else lora.read_for(model, Path(adapter))
     made = {"adapter": lora.digest(parts)} if parts else {}
@@ -121,19 +111,10 @@ def confusion(
 def served_confusion(
     url: str,
     prompts: Sequence[Prompt],
+    options: ConfusionOptions,
     *,
     served: str | None = None,
     remote: bool = False,
-    new_tokens: int = 100,
-    repetition_penalty: float = 1.1,
-    batch: int = 40,
-    temperature: float = 0.0,
-    top_p: float = 1.0,
-    seed: int = 0,
-    system: str | None = None,
-    thinking: bool | None = None,
-    seeds: int = 1,
-    resamples: int = 2000,
     condition: str = "",
     words: str | Path | None = None,
     lid: str | Path | None = None,
@@ -148,14 +129,13 @@ def served_confusion(
 
     Example:
         >>> from lape.experiments.confusion.prompts import default_prompts
-        >>> from lape.experiments.confusion.run import served_confusion
+        >>> from lape.experiments.confusion.run import ConfusionOptions, served_confusion
         >>> try:
-        ...     served_confusion("http://192.0.2.1:8000", default_prompts(["fr"], most=1))
+        ...     served_confusion("http://192.0.2.1:8000", default_prompts(["fr"], most=1), ConfusionOptions())
         ... except lape.LapeError as error:
         ...     print(error)
         The server http://192.0.2.1:8000 is not on this machine. ... Type remote=True to allow that.
     """
-    options = given(ConfusionOptions, locals())
     judge = judge_of(prompts, lid, words)
     answering = Answering.at(url, served, remote=remote)
     cells = _kept(folder, options, condition, served=[url, answering.model.name])

@@ -139,7 +139,8 @@ class Search:
 
     def _asked(self, half: str, trial: Trial, prompts: Sequence[Prompt], adapter: Path | None) -> pl.DataFrame:
         usual = {key: getattr(self.options, key) for key in vars(GenerationOptions())}
-        more: dict[str, Any] = {"words": self.words, "lid": self.lid, "resamples": 1, "thinking": self.thinking}
+        options = ConfusionOptions(**usual, resamples=1, thinking=self.thinking)
+        more: dict[str, Any] = {"words": self.words, "lid": self.lid}
 
         def told(task: str, done: int, total: int | None) -> None:
             self.progress(f"{task}: {trial.setting}", done, total)
@@ -149,7 +150,7 @@ class Search:
                 self.model,
                 self.tokenizer,
                 self.asked(trial, prompts),
-                **usual,
+                options=options,
                 **more,
                 condition=trial.setting,
                 adapter=adapter,

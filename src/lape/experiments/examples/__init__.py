@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lape.detect.lape import entropy
 from lape.experiments.context import Context, Tables
-from lape.experiments.examples.contexts import CONTEXTS
+from lape.experiments.examples.contexts import CONTEXTS, ExamplesOptions
 from lape.experiments.examples.effects import EFFECTS
 from lape.experiments.examples.run import examples
 from lape.experiments.examples.words import WORDS
@@ -22,9 +22,7 @@ def _run(context: Context, _options: NoOptions) -> Tables:
         context.tokenizer,
         context.neurons,
         context.evaluation[1],
-        batch_tokens=shared.batch_tokens,
-        resamples=shared.resamples,
-        seed=shared.seed,
+        options=ExamplesOptions(batch_tokens=shared.batch_tokens, resamples=shared.resamples, seed=shared.seed),
         entropy=entropy(context.stats.probabilities(context.neurons.options.get("denominator", "tokens"))),
         folder=context.cells("examples"),
         progress=context.progress,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import torch
@@ -22,7 +22,6 @@ from lape.measure.result import Result
 from lape.model.body import check_fits
 from lape.model.identity import check_made_with, describe
 from lape.model.loss import Head, find_head
-from lape.options import Tokens, given
 from lape.progress import Progress, shown
 from lape.recording.run import checked_texts
 from lape.store import files
@@ -41,21 +40,8 @@ def examples(
     tokenizer: PreTrainedTokenizerBase,
     neurons: LanguageNeurons,
     texts: Texts,
+    options: ExamplesOptions,
     *,
-    tokens: Tokens | None = None,
-    document: Literal["file", "line"] = "file",
-    column: str = "text",
-    bos: Literal["auto", "always", "never"] = "auto",
-    row_tokens: int = 512,
-    batch_tokens: int = 2048,
-    one_per_row: bool = False,
-    keep: int = 20,
-    length: int = 32,
-    effects: int = 10,
-    effect_tokens: Tokens = 1000,
-    resamples: int = 2000,
-    seed: int = 0,
-    allow_recorded: bool = False,
     entropy: Tensor | None = None,
     folder: Path | None = None,
     described: Mapping[str, Any] | None = None,
@@ -75,12 +61,11 @@ def examples(
     neurons of another model or recorded text, OptionError where no language has neurons, ModelError for activations that are not finite.
 
     Example:
-        >>> from lape.experiments.examples.run import examples
-        >>> result = examples(model, tokenizer, neurons, {"fr": texts["fr"]}, tokens=200, keep=2, effects=0)
+        >>> from lape.experiments.examples.run import ExamplesOptions, examples
+        >>> result = examples(model, tokenizer, neurons, {"fr": texts["fr"]}, ExamplesOptions(tokens=200, keep=2, effects=0))
         >>> list(result), result.notes
         (['contexts', 'words', 'effects', 'texts'], ('effects: none were asked for',))
     """
-    options = given(ExamplesOptions, locals())
     check_made_with(model, tokenizer, bos=options.bos, neurons=neurons)
     _check(neurons)
     sources = checked_texts(texts)

@@ -31,7 +31,7 @@ from lape.measure.result import Result
 from lape.model.body import blocks
 from lape.model.find import find
 from lape.model.identity import check_made_with, checksum
-from lape.options import Candidates, GraderOptions, Positive, Tokens, given
+from lape.options import Candidates, GraderOptions, Positive, Tokens
 from lape.progress import Progress, shown
 from lape.store import files
 from lape.store.cells import Cells
@@ -74,22 +74,8 @@ def forcing(
     stats: ActivationStats,
     development: Mapping[str, Sequence[str]],
     reporting: Mapping[str, Sequence[str]],
+    options: ForcingOptions,
     *,
-    new_tokens: int = 32,
-    repetition_penalty: float = 1.1,
-    batch: int = 40,
-    pairs: str = "all",
-    development_pairs: str = "same",
-    families: tuple[Family, ...] = get_args(Family),
-    candidates: int = 0,
-    development_candidates: int | None = None,
-    resamples: int = 2000,
-    seed: int = 0,
-    identifier: str = "lingua",
-    second: str = "langid",
-    grader_url: str | None = None,
-    grader_model: str | None = None,
-    cost_tokens: Tokens = 512,
     native: Mapping[str, Sequence[str]] | None = None,
     texts: Texts | None = None,
     evaluation: Texts | None = None,
@@ -117,13 +103,13 @@ def forcing(
 
     Example:
         >>> from lape.data import samples
+        >>> from lape.experiments.forcing.run import ForcingOptions, forcing
         >>> development, reporting = ({k: v[:20] for k, v in samples.questions(part).items()} for part in ("development", "reporting"))
         >>> how = {"pairs": "en-fr", "families": ("none", "neurons", "ceiling"), "new_tokens": 2, "candidates": 2, "resamples": 20}
-        >>> result = lape.forcing(model, tokenizer, stats, development, reporting, **how)
+        >>> result = forcing(model, tokenizer, stats, development, reporting, ForcingOptions(**how))
         >>> list(result)
         ['forcing', 'forcing_differences', 'forcing_transfer', 'costs', 'forced_answers', 'identification']
     """
-    options = given(ForcingOptions, locals())
     check_made_with(model, tokenizer, statistics=stats)
     if neurons is not None:
         check_made_with(model, neurons=neurons)

@@ -11,7 +11,7 @@ from lape.experiments.claim import beside
 from lape.experiments.context import Context, Tables
 from lape.experiments.experiment import MODEL, Cost, Experiment, Need, default_section
 from lape.experiments.generation.figures import generation as draw
-from lape.experiments.generation.run import ANSWERS, silenced
+from lape.experiments.generation.run import ANSWERS, SilencedOptions, silenced
 from lape.experiments.generation.table import ADDED_DROPS, ADDED_SHARES, DROPS, SHARES, drops, shares
 from lape.experiments.section import Answer, Answers, Asked, Section
 from lape.experiments.table import Table
@@ -67,12 +67,14 @@ def _run(context: Context, options: GenerationStudy) -> Tables:
         context.neurons,
         context.stats,
         asked,
+        options=SilencedOptions(
+            draws=options.answer_draws,
+            candidates=options.candidates,
+            seed=shared.seed,
+            grader_url=options.grader_url,
+            grader_model=options.grader_model,
+        ),
         native=native,
-        draws=options.answer_draws,
-        candidates=options.candidates,
-        seed=shared.seed,
-        grader_url=options.grader_url,
-        grader_model=options.grader_model,
         folder=context.cells("generation"),
         progress=context.progress,
     )

@@ -26,7 +26,7 @@ from lape.measure.methods import Setting
 from lape.measure.prompts import Asking
 from lape.measure.questions import checked_native, checked_questions
 from lape.model.identity import check_made_with, checksum
-from lape.options import Candidates, GraderOptions, NotNegative, given
+from lape.options import Candidates, GraderOptions, NotNegative
 from lape.progress import Progress, each, shown
 from lape.store import files
 from lape.store.cells import Cells
@@ -86,17 +86,7 @@ def silenced(
     stats: ActivationStats,
     questions: Mapping[str, Sequence[str]] | None = None,
     *,
-    new_tokens: int = 32,
-    repetition_penalty: float = 1.1,
-    batch: int = 40,
-    wish: bool = False,
-    draws: int = 1,
-    candidates: int = 8,
-    seed: int = 0,
-    identifier: str = "lingua",
-    second: str = "langid",
-    grader_url: str | None = None,
-    grader_model: str | None = None,
+    options: SilencedOptions,
     native: Mapping[str, Sequence[str]] | None = None,
     folder: Path | None = None,
     progress: Progress = shown,
@@ -113,14 +103,13 @@ def silenced(
 
     Example:
         >>> from lape.data import samples
-        >>> from lape.experiments.generation.run import silenced
+        >>> from lape.experiments.generation.run import SilencedOptions, silenced
         >>> asked, native = ({k: v[:20] for k, v in samples.questions(part).items() if k == "fr"} for part in ("reporting", "development"))
         >>> few = {"new_tokens": 2, "candidates": 2, "draws": 0}
-        >>> table = silenced(model, tokenizer, neurons, stats, asked, native=native, **few)
+        >>> table = silenced(model, tokenizer, neurons, stats, asked, native=native, options=SilencedOptions(**few))
         >>> table["off"].unique().sort().to_list()
         ['fr', 'none']
     """
-    options = given(SilencedOptions, locals())
     check_made_with(model, tokenizer, neurons=neurons, statistics=stats)
     asked = checked_questions(samples.questions("reporting") if questions is None else questions)
     languages = _languages(asked, stats, neurons)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lape.experiments.context import Context, Tables
 from lape.experiments.experiment import MODEL, SUMS, Experiment, named
-from lape.experiments.harness.run import DOCUMENTS, TABLE, find_tasks, harness
+from lape.experiments.harness.run import DOCUMENTS, TABLE, HarnessOptions, find_tasks, harness
 from lape.experiments.table import Table
 
 __all__ = ["EXPERIMENT", "harness"]
@@ -29,9 +29,7 @@ def _run(context: Context, options: HarnessStudy) -> Tables:
         context.neurons,
         context.stats,
         find_tasks(options.tasks),
-        limit=options.limit,
-        resamples=context.options.resamples,
-        seed=context.options.seed,
+        options=HarnessOptions(limit=options.limit, resamples=context.options.resamples, seed=context.options.seed),
         folder=context.cells("eval"),
         progress=context.progress,
     )

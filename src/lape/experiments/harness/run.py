@@ -28,7 +28,7 @@ from lape.measure.intervals import Interval
 from lape.measure.result import Result
 from lape.model.body import evaluating, unwrapped
 from lape.model.identity import check_made_with, describe
-from lape.options import NotNegative, Options, Positive, given, separated
+from lape.options import NotNegative, Options, Positive, separated
 from lape.progress import Progress, each, shown
 from lape.store import files
 from lape.store.cells import Cells
@@ -89,14 +89,8 @@ def harness(
     neurons: LanguageNeurons,
     stats: ActivationStats,
     tasks: Sequence[str] | Tasks,
+    options: HarnessOptions,
     *,
-    languages: tuple[str, ...] | None = None,
-    limit: int | None = None,
-    shots: int | None = None,
-    batch: int = 8,
-    draws: int = 1,
-    resamples: int = 2000,
-    seed: int = 0,
     include: Path | None = None,
     steer: SteerOptions | None = None,
     folder: Path | None = None,
@@ -114,11 +108,10 @@ def harness(
     left out. Raises OptionError without lm-eval, and for tasks that it does not know or cannot load, FileError for a folder with another run's conditions.
 
     Example:
-        >>> from lape.experiments.harness.run import harness
-        >>> result = harness(model, tokenizer, neurons, stats, ["belebele_fra_Latn"], limit=20)
+        >>> from lape.experiments.harness.run import HarnessOptions, harness
+        >>> result = harness(model, tokenizer, neurons, stats, ["belebele_fra_Latn"], HarnessOptions(limit=20))
         >>> off = result["tasks"].filter(condition="off")
     """
-    options = given(HarnessOptions, locals())
     _check_steer(steer)
     known = tasks if isinstance(tasks, Tasks) else find_tasks(tasks, include)
     check_made_with(model, tokenizer, neurons=neurons, statistics=stats)

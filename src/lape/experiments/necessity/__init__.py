@@ -9,7 +9,7 @@ from lape.experiments.claim import beside
 from lape.experiments.context import Context, Tables
 from lape.experiments.experiment import MODEL, PARALLEL, SUMS, Cost, Experiment
 from lape.experiments.necessity.predictions import PREDICTIONS
-from lape.experiments.necessity.run import CORRELATIONS, DAMAGES, necessity
+from lape.experiments.necessity.run import CORRELATIONS, DAMAGES, NecessityOptions, necessity
 from lape.experiments.table import Table
 from lape.figures.captions import counted
 from lape.figures.dots import dots
@@ -50,12 +50,14 @@ def _run(context: Context, options: NecessityStudy) -> Tables:
             context.neurons,
             context.stats,
             texts,
-            languages=languages,
-            groups=options.groups,
-            own=options.groups,
-            resamples=shared.resamples,
-            seed=shared.seed,
-            batch_tokens=shared.batch_tokens,
+            options=NecessityOptions(
+                languages=languages,
+                groups=options.groups,
+                own=options.groups,
+                resamples=shared.resamples,
+                seed=shared.seed,
+                batch_tokens=shared.batch_tokens,
+            ),
             folder=context.cells("necessity"),
             progress=context.progress,
         )

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import polars as pl
@@ -28,7 +28,7 @@ from lape.measure.bootstrap import FEWEST, Floats, Resamples, by_unit, several_d
 from lape.measure.correlation import rank_correlation
 from lape.measure.intervals import resampled
 from lape.measure.result import Result
-from lape.options import NotNegative, Positive, Tokens, at_least, given
+from lape.options import NotNegative, Positive, at_least
 from lape.progress import Progress, each, shown
 from lape.values.neurons import LanguageNeurons, NeuronSet
 from lape.values.stats import ActivationStats
@@ -129,27 +129,8 @@ def necessity(
     neurons: LanguageNeurons,
     stats: ActivationStats,
     texts: Texts,
+    options: NecessityOptions,
     *,
-    tokens: Tokens | None = None,
-    document: Literal["file", "line"] = "file",
-    column: str = "text",
-    bos: Literal["auto", "always", "never"] = "auto",
-    row_tokens: int = 512,
-    batch_tokens: int = 2048,
-    one_per_row: bool = False,
-    languages: tuple[str, ...] | None = None,
-    groups: int = 60,
-    sizes: tuple[int, ...] = (16,),
-    own: int = 60,
-    own_sizes: tuple[int, ...] = (5, 20, 50),
-    draws: int = 8,
-    calibration: int = 10,
-    singles: int = 10,
-    bounds: int = 0,
-    points: int = 4,
-    resamples: int = 2000,
-    seed: int = 0,
-    allow_recorded: bool = False,
     folder: Path | None = None,
     progress: Progress = shown,
 ) -> Result:
@@ -164,13 +145,12 @@ def necessity(
     model's neurons or statistics, or for text that was recorded.
 
     Example:
-        >>> from lape.experiments.necessity.run import necessity
-        >>> few = {"groups": 8, "own": 0, "draws": 1, "calibration": 2}
-        >>> result = necessity(model, tokenizer, neurons, stats, {"fr": texts["fr"]}, tokens=200, resamples=20, **few)
+        >>> from lape.experiments.necessity.run import NecessityOptions, necessity
+        >>> few = {"groups": 8, "own": 0, "draws": 1, "calibration": 2, "tokens": 200, "resamples": 20}
+        >>> result = necessity(model, tokenizer, neurons, stats, {"fr": texts["fr"]}, NecessityOptions(**few))
         >>> list(result), len(result["damages"])
         (['damages', 'damage_correlations', 'damage_predictions'], 8)
     """
-    options = given(NecessityOptions, locals())
     chosen = _wanted(texts, options)
     work = Ablations(model, tokenizer, chosen, options, folder=folder, progress=progress)
     if not options.allow_recorded:

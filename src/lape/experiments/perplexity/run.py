@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
@@ -20,7 +19,7 @@ from lape.measure.changes import resampled_ends
 from lape.measure.controlled import lines_of, ratio_to_mean, sets_and_controls, unedited_lines
 from lape.measure.controls import MATCHED, RANDOM, kinds_of
 from lape.model.identity import check_made_with, describe
-from lape.options import NotNegative, Positive, Tokens, given
+from lape.options import NotNegative, Positive, keywords_of, select_options
 from lape.progress import Progress, each, shown
 from lape.store import files
 from lape.values.neurons import LanguageNeurons
@@ -61,26 +60,21 @@ class PerplexityOptions(TextOptions):
         kinds_of(self.controls)
 
 
+@dataclass(frozen=True)
+class PerplexityArguments(PerplexityOptions):
+    """What `perplexity` takes besides a model, its tokenizer, neurons and texts."""
+
+    progress: Progress = shown
+    """Called with what is being done, how much of it is done, and of how much."""
+
+
+@keywords_of(PerplexityArguments)
 def perplexity(
     model: PreTrainedModel | nn.Module,
     tokenizer: PreTrainedTokenizerBase,
     neurons: LanguageNeurons,
     texts: Texts,
-    *,
-    tokens: Tokens | None = None,
-    document: Literal["file", "line"] = "file",
-    column: str = "text",
-    bos: Literal["auto", "always", "never"] = "auto",
-    row_tokens: int = 512,
-    batch_tokens: int = 2048,
-    one_per_row: bool = False,
-    controls: tuple[str, ...] = ("random", "matched"),
-    draws: int = 20,
-    elsewhere: int = 4,
-    resamples: int = 2000,
-    seed: int = 0,
-    allow_recorded: bool = False,
-    progress: Progress = shown,
+    options: PerplexityArguments,
 ) -> pl.DataFrame:
     """The change of loss with each language's neurons off (zero ablation), on text of each language: a row for each pair of languages.
 
@@ -98,21 +92,8 @@ def perplexity(
         >>> table.filter(off="fr", language="fr")["delta_token"].item() > 0
         True
     """
-    options = given(PerplexityOptions, locals())
-    neurons, texts = _in_order(neurons, texts)
-    return summary(line_losses(model, tokenizer, neurons, texts, options, progress=progress), neurons, options)
-
-
-def _in_order(neurons: Any, texts: Any) -> tuple[LanguageNeurons, Texts]:
-    """Neurons and texts, which came the other way round until 0.2."""
-    if not isinstance(texts, LanguageNeurons):
-        return neurons, texts
-    warnings.warn(
-        "perplexity(model, tokenizer, texts, neurons) is now perplexity(model, tokenizer, neurons, texts). The old order goes with the next release.",
-        DeprecationWarning,
-        stacklevel=3,
-    )
-    return texts, neurons
+    chosen = select_options(PerplexityOptions, options)
+    return summary(line_losses(model, tokenizer, neurons, texts, chosen, progress=options.progress), neurons, chosen)
 
 
 def line_losses(

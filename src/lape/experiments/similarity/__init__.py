@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lape.experiments.context import Context, Tables
 from lape.experiments.experiment import MODEL, PARALLEL, Cost, Experiment
-from lape.experiments.similarity.run import DOMINANCE, PAIRS, similarity
+from lape.experiments.similarity.run import DOMINANCE, PAIRS, SimilarityOptions, similarity
 from lape.experiments.table import Table
 from lape.figures.captions import plain
 from lape.figures.figure import Figure
@@ -30,10 +30,9 @@ def _run(context: Context, options: SimilarityStudy) -> Tables:
         context.model,
         context.tokenizer,
         {language: context.lines[language] for language in context.languages},
-        sentences=options.sentences,
-        resamples=shared.resamples,
-        seed=shared.seed,
-        batch_tokens=shared.batch_tokens,
+        options=SimilarityOptions(
+            sentences=options.sentences, resamples=shared.resamples, seed=shared.seed, batch_tokens=shared.batch_tokens
+        ),
         progress=context.progress,
     )
 

@@ -32,7 +32,7 @@ from lape.experiments.similarity.vectors import sentence_vectors
 from lape.measure.bootstrap import BLOCK, Resamples
 from lape.measure.changes import resampled_ends
 from lape.measure.result import Result
-from lape.options import Options, Positive, given
+from lape.options import Options, Positive
 from lape.progress import Progress, each, shown
 
 if TYPE_CHECKING:
@@ -88,15 +88,8 @@ def similarity(
     model: PreTrainedModel | nn.Module,
     tokenizer: PreTrainedTokenizerBase,
     parallel: Parallel,
+    options: SimilarityOptions,
     *,
-    column: str = "text",
-    bos: Literal["auto", "always", "never"] = "auto",
-    row_tokens: int = 512,
-    batch_tokens: int = 2048,
-    one_per_row: bool = False,
-    sentences: int | None = 400,
-    resamples: int = 2000,
-    seed: int = 0,
     progress: Progress = shown,
 ) -> Result:
     """Dominance of each language and similarity of each pair, after each decoder block (after Tang et al. 2024; the definition is ours, see `dominance`).
@@ -110,13 +103,12 @@ def similarity(
     Raises TextError for lines that are not aligned or too few, OptionError, ModelError.
 
     Example:
-        >>> from lape.experiments.similarity.run import similarity
+        >>> from lape.experiments.similarity.run import SimilarityOptions, similarity
         >>> lines = {language: texts[language].texts[:16] for language in ("en", "fr", "zh")}
-        >>> result = similarity(model, tokenizer, lines, resamples=20)
+        >>> result = similarity(model, tokenizer, lines, SimilarityOptions(resamples=20))
         >>> result["pairs"].columns
         ['layer', 'a', 'b', 'cosine', 'mismatched']
     """
-    options = given(SimilarityOptions, locals())
     every = aligned_lines(parallel, column=options.column)
     lines = {language: found[: options.sentences] for language, found in every.items()}
     _check_enough(len(lines), len(next(iter(lines.values()), [])))

@@ -28,7 +28,7 @@ from lape.model.body import check_fits
 from lape.model.find import find
 from lape.model.identity import checksum, describe
 from lape.model.load import ModelOptions, load, load_tokenizer
-from lape.options import NotBelowZero, Options, Positive, Tokens, given
+from lape.options import NotBelowZero, Options, Positive
 from lape.progress import Progress, shown
 from lape.recording import observers
 from lape.recording.engine import GROUPS, Engine, RecordOptions, Work
@@ -69,23 +69,8 @@ class ClusterOptions(Options):
 def record(
     name: str | Path,
     texts: Texts,
+    options: RecordOptions,
     *,
-    tokens: Tokens | None = None,
-    document: Literal["file", "line"] = "file",
-    column: str = "text",
-    bos: Literal["auto", "always", "never"] = "auto",
-    row_tokens: int = 512,
-    batch_tokens: int = 2048,
-    one_per_row: bool = False,
-    residual: bool = False,
-    attribution: Tokens | None = None,
-    per_text: bool = False,
-    most_texts: int = 200,
-    histogram: bool = False,
-    also: str | None = None,
-    until: float | None = None,
-    shard: str | None = None,
-    checkpoint_seconds: float = 60.0,
     loading: ModelOptions | None = None,
     cluster: ClusterOptions | None = None,
     out: str | Path,
@@ -99,7 +84,6 @@ def record(
     however many of them are lost; sums agree to 1e-10. A run that was stopped goes on with the groups that are missing, with any
     number of workers. Raises what `lape.record` does, and OptionError for what only one process can record.
     """
-    options = given(RecordOptions, locals())
     loading, cluster = loading or ModelOptions(), cluster or ClusterOptions()
     observers.refuse("ray", options, "until", "shard")
     files.refuse_existing(Path(out), overwrite)
