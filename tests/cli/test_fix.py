@@ -30,7 +30,7 @@ from support.worded import WISH_LINE, judged_by_words, prompts, wishes, wishing_
         (["fix", "m", "--answer", "tr"], "lape fix m --answer tr --text tr="),
         (["fix", "m", "--answer", "ko", "--minutes", "0"], "--minutes is 0.0. Expected a number above 0."),
         (["fix", "m", "--answer", "ko", "--candidates", "0"], "--candidates is 0. Expected 1 or more."),
-        (["fix", "m", "--answer", "ko", "--strengths", "0"], "be above 0"),
+        (["fix", "m", "--answer", "ko", "--strengths", "0"], "Expected a number above 0"),
         (["fix", "m", "--answer", "ko", "--run", "none"], "There is no run none."),
         (["fix", "m", "--answer", "ko", "--out", "HERE"], "holds files that lape did not write"),
         (

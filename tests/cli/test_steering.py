@@ -497,7 +497,7 @@ def test_a_killed_force_goes_on_where_it_was_and_no_other_command_does(folder, f
 def test_force_takes_bundled_questions_and_writes_beside_the_run_where_nothing_is_named(folder, tmp_path, monkeypatch):
     seen = {}
 
-    def spy(model, tokenizer, stats, development, reporting, **more):
+    def spy(model, tokenizer, stats, development, reporting, options, **more):
         seen.update(development=development, reporting=reporting, **more)
         raise OptionError("enough")
 

@@ -62,9 +62,10 @@ def test_every_verb_and_option_is_there() -> None:
 
 
 def test_the_columns_of_tables_are_told_where_a_function_names_them() -> None:
-    page = reference()["experiments.md"].partition("## `necessity`")[2].partition("\n## ")[0]
+    experiments = reference()["experiments.md"]
+    page = experiments.partition("## `necessity`")[2].partition("\n## ")[0]
     assert all(f"\n| `{name}` | A row per language" in page for name in ("DAMAGES", "CORRELATIONS", "PREDICTIONS"))
-    assert "| `RECORDS` | A row per setting" in reference()["lape.md"]  # of another module
+    assert "| `RECORDS` | A row per setting" in experiments  # of another module
 
 
 def test_what_other_pages_import_is_there() -> None:

@@ -698,7 +698,7 @@ def test_a_mask_without_text_is_refused_with_what_to_type(stats):
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"families": ("neurons", "magic")}, OptionError, r"'magic'.*Expected some of.*neurons"),
+        ({"families": ("neurons", "magic")}, OptionError, r"families is 'magic'\. Expected .*neurons"),
         ({"candidates": 1}, OptionError, "candidates is 1"),
         ({"resamples": 0}, OptionError, "resamples is 0"),
         ({"identifier": "nobody"}, OptionError, "nobody"),

@@ -493,5 +493,5 @@ def test_what_it_cannot_do_is_refused():
         necessity(model_of("llama"), tokenizer_of(), neurons(), made_stats(0), {"fr": Documents(OTHER)}, **SMALL)
     with pytest.raises(OptionError, match="groups is 3"):
         run(groups=3)
-    with pytest.raises(OptionError, match="sizes are"):
+    with pytest.raises(OptionError, match="sizes names no number"):
         run(sizes=())
