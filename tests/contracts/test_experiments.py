@@ -18,7 +18,6 @@ from lape.experiments import experiments
 from lape.experiments.claim import read
 from lape.experiments.context import Context, SharedOptions
 from lape.experiments.experiment import MODEL, Experiment, NoOptions, taken
-from lape.experiments.known import Known
 from lape.experiments.section import Grid, Picture, Rows
 from lape.experiments.table import Table
 from lape.figures.write import draw_tables
@@ -167,10 +166,10 @@ def test_what_is_missing_is_said_with_what_to_type(experiment, stats, tmp_path):
     if MODEL in experiment.needs:
         assert missing == "it runs a model, and no model was named"
     assert missing is None or not missing.endswith(".")
-    typed = experiment.typed(Known())
+    typed = experiment.typed("my run")
     assert typed.startswith("lape ")
     assert "{" not in typed
-    assert "RUN" in typed
+    assert "'my run'" in typed
 
 
 def test_options_of_one_name_mean_the_same_everywhere():

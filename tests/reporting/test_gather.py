@@ -60,10 +60,7 @@ def test_what_was_measured_with_other_neurons_is_named_and_not_shown(measured, c
     assert cli(words) == 0
     said = capsys.readouterr().out
     why = f"measured with other neurons (lape, {size:,} neurons)"
-    typed = (
-        f"lape perplexity my/model {shlex.quote(str(measured))} --text 'en=my texts/en2.txt' --text fr=fr2.txt --text fr=fr3.txt "
-        "--text zh-Hant=zh2.txt --document line --overwrite"
-    )
+    typed = f"lape --again {shlex.quote(str(measured / 'perplexity'))} --overwrite"
     assert f"{why}. Type: {typed}" in " ".join(said.split())
     found = gather(measured)
     assert "perplexity" not in found.tables
@@ -127,7 +124,7 @@ def test_a_study_beside_other_neurons_is_one_stale_result_with_its_claims(measur
     found = gather(measured)
     [stale] = found.stale
     assert stale.why == "made with other neurons (lape, 1 neuron)"
-    assert stale.command == f"lape study m --run {shlex.quote(str(measured))} --parallel en=b --out STUDY"
+    assert stale.command == f"lape --again {shlex.quote(str(measured))} --overwrite"
     assert not any(one.startswith("Of 1 claims") for one in page._judged(found))
     write_json(measured / "run.json", said | {"made_from": lape.LanguageNeurons.load(measured).made_from})
     assert (gather(measured).stale, "perplexity" in gather(measured).tables) == ([], True)
@@ -146,27 +143,12 @@ def test_a_result_that_says_nothing_of_itself_is_shown_with_a_note(measured):
     assert gather(measured).unsure == [], "nothing is here that it could belong to or not"
 
 
-def test_what_a_run_knows_stands_in_the_commands(measured):
-    found = gather(measured)
-    commands = " ".join(one["command"] for one in page.missing(found))
-    assert "MODEL" not in commands
-    assert "--text TAG" not in commands
-    assert "--parallel en=PATH --parallel fr=PATH --parallel zh-Hant=PATH" in commands
-    assert found.known.other.startswith("--text 'en=my texts/en2.txt' ")
-    folder = made(measured / "overlap")
-    pl.DataFrame().write_parquet(folder / "none.parquet")
-    said = {
-        "verb": "record",
-        "texts": {"en": ["a b.txt"]},
-        "command": ["record", "m", "--parallel", "en=x", "--parallel=fr=y"],
-    }
-    write_json(measured / "run.json", said)
-    known = gather(measured).known
-    assert (known.model, known.recorded, known.parallel) == (
-        "m",
-        "--text 'en=a b.txt'",
-        "--parallel en=x --parallel fr=y",
-    )
+def test_what_is_missing_is_made_by_a_command_that_takes_the_run_alone(measured):
+    commands = {one["what"]: one["command"] for one in page.missing(gather(measured))}
+    folder = shlex.quote(str(measured))
+    assert commands["Similarity of translations"] == f"lape run similarity {folder} --parallel TAG=PATH"
+    assert commands["Everything, with claims judged"] == f"lape study {folder} --parallel TAG=PATH --out STUDY"
+    assert all(folder[:-1] in command for command in commands.values())
 
 
 @pytest.fixture(scope="module")

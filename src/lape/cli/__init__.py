@@ -6,6 +6,7 @@ import ast
 import logging
 import os
 import re
+import shlex
 import sys
 import tomllib
 import warnings
@@ -45,7 +46,8 @@ ABOUT = (
 )
 EPILOGUE = (
     "Every verb takes `--config FILE.toml`: its options by name, for instance `tokens = 1_000_000` or `text = ['fr=a.txt']`. One file can "
-    "serve several verbs: each reads the options that it has, and everything in the table of its own name, such as `[record]`."
+    "serve several verbs: each reads the options that it has, and everything in the table of its own name, such as `[record]`. "
+    "`lape --again PATH` runs the command that made a result once more, with the options that follow."
 )
 
 
@@ -93,11 +95,17 @@ def run(arguments: list[str]) -> int:
     """Run one command and give its exit code: 2 for what a user can mend, 130 after Ctrl-C."""
     from rich.text import Text
 
-    from lape.cli.common import err
+    from lape.cli.common import COMMAND, err
 
     code, flags = 2, dict[str, str]()
     try:
         verbs = app()
+        if arguments[:1] == ["--again"]:
+            from lape.cli.again import recall
+
+            arguments = recall(arguments[1:])
+            err.print(shlex.join(["lape", *arguments]), soft_wrap=True)
+        COMMAND[:] = arguments
         words = _with_config(verbs, arguments)
         verbs.config = (*verbs.config, lambda _app, _commands, known: flags.update(flags_by_name(known)))
         with _warnings_said(flags), _starting(verbs, words), _usage_shown(verbs, words):

@@ -110,6 +110,8 @@ class Flowing:
         return f"\n{word}" if full else word
 
 
+COMMAND: list[str] = []
+"""The words of the command that is running."""
 _shown: list[Progress] = []
 """The bar that is on the terminal, if any."""
 
@@ -250,7 +252,7 @@ def provenance(verb: str, *used: LanguageNeurons | ActivationStats, **values: An
 
     return {
         "verb": verb,
-        "command": sys.argv[1:],
+        "command": [*COMMAND],
         "versions": {name: version(name) for name in ("lape", "torch", "transformers")},
         "made_from": {key: value for one in used for key, value in one.made_from.items()},
         **{

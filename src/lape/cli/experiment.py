@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +18,6 @@ from lape.errors import OptionError
 from lape.experiments import experiments
 from lape.experiments.context import Context, SharedOptions
 from lape.experiments.experiment import Experiment
-from lape.experiments.known import known_of
 from lape.store.draft import Draft
 from lape.store.run import Run
 from lape.study.options import joined
@@ -81,11 +78,8 @@ def verb(experiment: Experiment[Any]) -> Callable[..., None]:
             )
             missing = experiment.missing(context, options)
             if missing:
-                known = known_of(folder.record, stats.manifest.get("model") or {}, stats.languages)
-                named = shlex.quote(model) if model else known.model
-                typed = experiment.typed(replace(known, run=shlex.quote(str(run)), model=named))
-                raise OptionError(f"{experiment.name} cannot be run: {missing}. Type: {typed}")
-            told = provenance(experiment.name, options=options, run=str(run))
+                raise OptionError(f"{experiment.name} cannot be run: {missing}. Type: {experiment.typed(str(run))}")
+            told = provenance(experiment.name, options=options, run=str(run), parallel=parallel)
             tables = run_one(context, experiment, told, draft)
         said = experiment.said(tables)
         if said is not None:

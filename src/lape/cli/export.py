@@ -13,14 +13,22 @@ from rich.text import Text as Line
 
 from lape.cli.common import out, progress, written
 from lape.cli.flags import Out, Several, Switch
-from lape.cli.inputs import LOADING, Loading, load_matching, neurons_of, recorded_texts, refuse_missing, texts_of
+from lape.cli.inputs import (
+    LOADING,
+    Loading,
+    load_matching,
+    neurons_of,
+    placeholders,
+    recorded_texts,
+    refuse_missing,
+    texts_of,
+)
 from lape.cli.tables import between, titled
 from lape.data import samples
 from lape.data.texts import Texts
 from lape.edit.edit import Edit, Off, Scale
 from lape.edit.steer import SHIPPED, steering
 from lape.errors import OptionError
-from lape.experiments.known import placeholders
 from lape.measure.bench import named_sets
 from lape.model.heads import heads
 from lape.options import Tokens

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from lape.cli.common import err, out, progress, provenance, written
 from lape.cli.flags import FLAGS, Out, Several, Switch
-from lape.cli.inputs import LOADING, Loading, load_matching, recorded_texts, run_of, texts_of
+from lape.cli.inputs import LOADING, Loading, load_matching, placeholders, recorded_in, recorded_texts, run_of, texts_of
 from lape.cli.tables import rows_table
 from lape.data import samples
 from lape.data.languages import tag
@@ -28,7 +28,6 @@ from lape.experiments.confusion.search import ADAPTER
 from lape.experiments.confusion.section import cured, cures_shown, into
 from lape.experiments.confusion.table import EDITS, SHIPPED
 from lape.experiments.confusion.task import CureOptions, CureTask
-from lape.experiments.known import placeholders, recorded_in
 from lape.measure.result import Result
 from lape.model.identity import describe
 from lape.model.load import ModelOptions

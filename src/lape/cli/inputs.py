@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any, TypeAlias
@@ -14,7 +14,6 @@ from lape.data.languages import paths_by_tag
 from lape.data.parallel import Aligned, aligned
 from lape.data.texts import Source, Texts
 from lape.errors import FileError, OptionError, TextError
-from lape.experiments.known import given, placeholders, recorded_in, texts_in
 from lape.model.find import find
 from lape.model.gguf import place
 from lape.model.identity import check_made_with
@@ -44,6 +43,34 @@ def paths_of(flags: Sequence[str], option: str, example: str = "french.txt") -> 
 def texts_of(flags: Sequence[str], option: str = "--text") -> dict[str, Source]:
     """Sources by language. Raises TextError for what `checked_texts` refuses."""
     return checked_texts(dict(paths_of(flags, option)))
+
+
+def given(option: str, paths: Mapping[str, Iterable[str]]) -> str:
+    """Return `--text fr=a.txt --text fr=b.txt` for paths by language."""
+    return " ".join(f"{option} {quote(f'{tag}={path}')}" for tag, several in paths.items() for path in several)
+
+
+def placeholders(option: str, languages: Iterable[str]) -> str:
+    """Return the same with PATH for each path."""
+    return given(option, {language: ["PATH"] for language in languages})
+
+
+def texts_in(record: Mapping[str, Any], *names: str) -> dict[str, list[str]]:
+    """Return paths by language, as a run.json lists them under the first of `names`; empty where it does not list them all."""
+    for name in names:
+        texts = record.get(name)
+        if isinstance(texts, dict) and texts and all(map(_is_listed, texts.values())):
+            return texts
+    return {}
+
+
+def _is_listed(paths: Any) -> bool:
+    return isinstance(paths, list) and bool(paths) and all(isinstance(path, str) for path in paths)
+
+
+def recorded_in(record: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return paths by language of the text that a run recorded; empty where its run.json does not say it."""
+    return texts_in(record, "texts") if record.get("verb") in ("record", "merge", "study") else {}
 
 
 def evaluation_texts(

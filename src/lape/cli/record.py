@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from torch import distributed
 
-from lape.cli.common import err, out, progress
+from lape.cli.common import COMMAND, err, out, progress
 from lape.cli.flags import FLAGS, Out, Several, Switch
 from lape.cli.inputs import LOADING, Loading, load_proven, texts_of, tuned_of
 from lape.progress import span
@@ -76,7 +75,7 @@ def record(
         )
     started = time.perf_counter()
     with progress() as report:
-        about = {"command": sys.argv[1:], "loading": dataclasses.asdict(loading)}  # for verbs that go on from the run
+        about = {"command": [*COMMAND], "loading": dataclasses.asdict(loading)}  # for verbs that go on from the run
         how: dict[str, Any] = {"out": to, "overwrite": overwrite, "about": about, "progress": report}
         if cluster.engine == "ray":
             observers.refuse("ray", options, tuned=bool(checkpoints))

@@ -100,7 +100,6 @@ def from_run(_app: Any, commands: tuple[str, ...], arguments: Any) -> None:
 
 def known(place: Path, needs: frozenset[str], *, with_model: bool) -> dict[str, Any]:
     """Option -> what a run knows of it. `needs`: the flags of what an experiment cannot do without."""
-    from lape.experiments.known import typed_after
     from lape.store.run import read_record
 
     folder = place if place.is_dir() else place.parent
@@ -111,8 +110,8 @@ def known(place: Path, needs: frozenset[str], *, with_model: bool) -> dict[str, 
         found["model"] = name
         how = record.get("loading")
         found |= {name: how[name] for name in LOADED if isinstance(how, dict) and how.get(name) is not None}
-    if "{parallel}" in needs:
-        before = [typed_after(read_record(one.parent), "--parallel") for one in sorted(folder.glob("*/run.json"))]
+    if "--parallel TAG=PATH" in needs:
+        before = [read_record(one.parent).get("parallel") for one in sorted(folder.glob("*/run.json"))]
         found |= next(({"parallel": words} for words in before if words), {})
     return found
 

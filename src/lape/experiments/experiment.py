@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from lape.experiments.context import Context, Tables
-from lape.experiments.known import Known
 from lape.experiments.section import Block, Picture, Rows, Section
 from lape.experiments.table import Table
 from lape.figures.figure import Figure
@@ -70,14 +70,14 @@ class Need:
     missing: Callable[[Context, Any], str | None]
     """Why it is not met, or None."""
     flag: str = ""
-    """What to type for it, such as "--parallel TAG=PATH", or {parallel} for what a run may know (`lape.experiments.known`)."""
+    """What to type for it, such as "--parallel TAG=PATH"."""
 
 
 MODEL = Need(
     lambda context, _: None if context.model is not None else "it runs a model, and no model was named", "MODEL"
 )
 """It runs the model."""
-PARALLEL = Need(lambda context, _: None if context.lines else "there is no parallel text", "{parallel}")
+PARALLEL = Need(lambda context, _: None if context.lines else "there is no parallel text", "--parallel TAG=PATH")
 """It evaluates parallel text."""
 
 
@@ -109,7 +109,6 @@ class Experiment(Generic[O]):
         >>> from pathlib import Path
         >>> from lape.experiments.context import Context, SharedOptions
         >>> from lape.experiments.experiment import Experiment, NoOptions
-        >>> from lape.experiments.known import Known
         >>> from lape.experiments.table import Table
         >>> def run(context, options):
         ...     sizes = [len(context.neurons[language]) for language in context.languages]
@@ -126,8 +125,8 @@ class Experiment(Generic[O]):
         >>> found = mine.checked(mine.run(context, NoOptions()))
         >>> found["sizes"]["neurons"].to_list()
         [8, 8, 8, 8]
-        >>> mine.said(found).about, mine.typed(Known(run="runs/mine"))
-        ('How many neurons a language has.', 'lape run sizes --run runs/mine')
+        >>> mine.said(found).about, mine.typed("runs/mine")
+        ('How many neurons a language has.', 'lape run sizes runs/mine')
     """
 
     name: str
@@ -155,7 +154,7 @@ class Experiment(Generic[O]):
     study: Literal["always", "full", "asked"] = "full"
     """Whether `lape study` runs it always, not when --quick, or when it is named in --parts alone."""
     command: str = ""
-    """The verb that makes its tables, where that is not `lape run NAME`; {model}, {run} and so on stand for what is in `Known`."""
+    """What makes its tables, where that is not `lape run NAME`; {run} stands for the run's folder."""
     reads: Callable[[O], Mapping[str, Path]] | None = None
     """Files named by its options: what was measured belongs to their content."""
     of_neurons: Callable[[LanguageNeurons], Tables] | None = None
@@ -166,12 +165,11 @@ class Experiment(Generic[O]):
         mine = taken(self.options, options)
         return next((why for need in self.needs if (why := need.missing(context, mine))), None)
 
-    def typed(self, known: Known, table: str = "") -> str:
-        """The command that makes its tables, or one of them, in a run's folder; empty where there is none."""
+    def typed(self, run: str, table: str = "") -> str:
+        """Return the command that makes its tables, or one of them, in a run's folder, which knows its model."""
+        flags = "".join(f" {need.flag}" for need in self.needs if need.flag.startswith("-"))
         own = (self.tables[table].command if table else "") or self.command
-        flags = "".join(f" {need.flag}" for need in self.needs if need.flag.startswith(("-", "{")))
-        named = " {model}" if MODEL in self.needs else ""
-        return known.fill(own or f"lape run {self.name}{named} --run {{run}}{flags}")
+        return (own or f"lape run {self.name} {{run}}{flags}").replace("{run}", shlex.quote(run))
 
     def checked(self, tables: Tables) -> Tables:
         """What it gave, if that is exactly what it declares. Raises ValueError for other tables, FileError for other columns or dtypes."""

@@ -119,7 +119,9 @@ EXPERIMENT = Experiment(
     options=NoOptions,
     run=_run,
     tables={
-        "overlap": Table("How much the sets of two languages overlap, beside chance.", OVERLAP, command="{identify}"),
+        "overlap": Table(
+            "How much the sets of two languages overlap, beside chance.", OVERLAP, command="lape identify {run}"
+        ),
     },
     figures=(Figure("overlap", "Overlap of sets", ("overlap", "histogram"), draw_overlap, _caption),),
     section=_section,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,18 +15,15 @@ from lape.detect.halves import halvable
 from lape.errors import FileError, LapeError
 from lape.experiments import experiments
 from lape.experiments.experiment import Experiment
-from lape.experiments.known import Known, evaluated, known_of
 from lape.experiments.table import Table
 from lape.figures.captions import Facts
 from lape.options import flags
 from lape.store import shards
-from lape.store.run import Run, read_table
+from lape.store.run import Run, read_record, read_table
 from lape.values.made import NEURONS, called, differs
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
-MEASURED = ("perplexity", "contexts")
-"""Tables beside whose run.json the text that was evaluated is listed."""
 STRANGE = "found in other statistics than those here"
 MADE_BY = "lape record, demo, identify, perplexity, force, examples or study"
 
@@ -93,20 +90,13 @@ class Gathered:
         return {}
 
     @cached_property
-    def known(self) -> Known:
-        """What is known of the words of its commands."""
-        known = known_of(self.record, self.model, self.languages, *self.facts.values())
-        measured = [evaluated(self.facts[name], "texts", "sources") for name in MEASURED if name in self.facts]
-        other = next(filter(None, measured), known.other)
-        return replace(known, run=shlex.quote(str(self.folder)), other=other, identify=self._identify())
-
-    def _identify(self) -> str:
-        """By the method and the options that its neurons have; empty where their reliability cannot be measured, or they were not found by lape."""
-        folder, neurons = shlex.quote(str(self.folder)), self.neurons or self.strange
+    def identify(self) -> str:
+        """The command that finds its neurons again: by their method and options. Empty where that would not give what is lacking."""
+        folder, neurons = str(self.folder), self.neurons or self.strange
         if self.stats is not None and shards.missing(self.stats.manifest.get("corpus") or {}):
-            return f"lape merge {folder} SHARD ... --out RUN"
+            return f"lape merge {shlex.quote(folder)} SHARD ... --out RUN"
         if neurons is None:
-            return f"lape identify {folder}"
+            return shlex.join(["lape", "identify", folder])
         if neurons.method not in DETECTORS:
             return ""
         kind = DETECTORS[neurons.method].options
@@ -115,7 +105,7 @@ class Gathered:
         if self.stats is None or not (again or self._halvable(neurons.method, chosen)):
             return ""
         method = [] if neurons.method == "lape" else ["--method", neurons.method]
-        return shlex.join(["lape", "identify", str(self.folder), *method, *flags(kind, chosen), "--overwrite"])
+        return shlex.join(["lape", "identify", folder, *method, *flags(kind, chosen), "--overwrite"])
 
     def _halvable(self, method: str, options: dict[str, Any]) -> bool:
         try:
@@ -125,21 +115,19 @@ class Gathered:
         except (TypeError, ValueError):  # options of a kind that lape does not write
             return False
 
-    @property
-    def _study(self) -> str:
-        """What makes a study like this one."""
-        read = f"--run {shlex.quote(str(self.run.stats))}" if self.run.stats else self.known.recorded
-        return f"lape study {self.known.model} {read} {self.known.parallel} --out STUDY"
-
     def command(self, experiment: Experiment[Any], table: str = "") -> str:
-        """What makes an experiment's tables, or one of them, which the folder lacks; empty where nothing is known to."""
+        """The command that makes an experiment's tables, or one of them, which the folder lacks; empty where none is known."""
         if self.run.is_study:
-            own = [need.flag for need in experiment.needs if need.flag.startswith("--")]
-            return " ".join([self._study, f"--parts {experiment.name}", *own])
-        typed = experiment.typed(self.known, table)
-        file = Path(experiment.tables[table].file).parent.name if table else ""
-        there = table in self.why and (self.folder / (file or experiment.name)).exists()
-        return f"{typed} --overwrite" if typed and there and "--overwrite" not in typed else typed
+            return shlex.join(["lape", "--again", str(self.folder), "--parts", experiment.name, "--out", "NEW"])
+        typed = experiment.typed(str(self.folder), table)
+        if typed.startswith("lape identify"):
+            return self.identify
+        return self._again(Path(experiment.tables[table].file).parent.name or experiment.name, typed)
+
+    def _again(self, name: str, otherwise: str) -> str:
+        """The command that replaces what lies in a folder of the run; `otherwise`, where that does not say how it was made."""
+        made = read_record(self.folder / name).get("command")
+        return shlex.join(["lape", "--again", str(self.folder / name), "--overwrite"]) if made else otherwise
 
     @property
     def stale(self) -> list[Stale]:
@@ -147,12 +135,12 @@ class Gathered:
         found = []
         if self.strange is not None:
             said = f"{STRANGE} ({called(self.strange.made_from)})"
-            found.append(Stale("Language neurons", said, self.known.identify))
+            found.append(Stale("Language neurons", said, self.identify))
         if self.run.is_study and self.why:  # its tables were made together
-            return [*found, Stale("The study", f"made with {next(iter(self.why.values()))}", self._study)]
+            return [*found, Stale("The study", f"made with {next(iter(self.why.values()))}", self._again("", ""))]
         if self.earlier:
             said = "made by an earlier version of lape, which measured something else under these names"
-            found.append(Stale(f"A part of the study ({', '.join(self.earlier)})", said, self._study))
+            found.append(Stale(f"A part of the study ({', '.join(self.earlier)})", said, self._again("", "")))
         for experiment in experiments().values():
             for table in [name for name in experiment.tables if name in self.why][:1]:
                 why = f"measured with {self.why[table]}"
@@ -198,7 +186,7 @@ def _belongs(found: Gathered, name: str, table: Table, place: Path) -> bool:
     present = {
         key: value for one in (found.neurons, found.stats) if one is not None for key, value in one.made_from.items()
     }
-    written_with_them = table.command and "{model}" not in table.command and place.parent == found.folder
+    written_with_them = table.command and place.parent == found.folder
     if not present or written_with_them:
         return found.strange is None or not written_with_them
     made_from = found.facts[name].get("made_from")
@@ -213,7 +201,7 @@ def _belongs(found: Gathered, name: str, table: Table, place: Path) -> bool:
 def nothing(found: Gathered, what: str) -> FileError:
     """Why a folder without any table cannot be shown."""
     if found.run.stats:
-        return FileError(f"{found.folder} holds statistics, but no neurons found in them. Type: {found.known.identify}")
+        return FileError(f"{found.folder} holds statistics, but no neurons found in them. Type: {found.identify}")
     return FileError(
         f"{found.folder} holds nothing {what}. Expected the folder of {MADE_BY}, with tables (.parquet) or neurons.safetensors in it."
     )

@@ -221,7 +221,7 @@ def missing(run: Gathered) -> list[dict[str, str]]:
     """What could be here and is not, and the command that makes it; experiments that a study runs only when asked are left out of it."""
     lacking = []
     if run.neurons is None and run.strange is None and "histogram" not in run.tables:
-        lacking.append({"what": "Language neurons", "command": run.known.identify})
+        lacking.append({"what": "Language neurons", "command": run.identify})
     for experiment in experiments().values():
         wholly = not any(name in run.tables or name in run.why for name in experiment.tables)
         if wholly and not (run.run.is_study and experiment.study == "asked"):
@@ -229,7 +229,7 @@ def missing(run: Gathered) -> list[dict[str, str]]:
                 {"what": experiment.title, "command": run.command(experiment, next(iter(experiment.tables)))}
             )
     if not run.run.is_study:
-        study = run.known.fill("lape study {model} --run {run} {parallel} --out STUDY")
+        study = f"lape study {shlex.quote(str(run.folder))} --parallel TAG=PATH --out STUDY"
         lacking.append({"what": "Everything, with claims judged", "command": study})
     return [one for one in lacking if one["command"]]
 

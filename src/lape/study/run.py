@@ -17,7 +17,6 @@ from lape.experiments import experiments
 from lape.experiments.claim import Claim
 from lape.experiments.context import Context, Tables
 from lape.experiments.experiment import Cost, Experiment, taken
-from lape.experiments.known import known_of
 from lape.figures.write import FigureOptions, available, draw_tables, write_index
 from lape.model.identity import check_made_with, describe
 from lape.store import files
@@ -200,9 +199,8 @@ def draw(tables: Tables, folder: Path, record: dict[str, Any]) -> None:
     )
     for said in made.empty:
         warn(said)
-    known = known_of(record, record.get("model", {}))
     missing = {
-        name: known.fill(f"lape study {{model}} {{recorded}} {{parallel}} --out STUDY --parts {one.name}")
+        name: f"lape --again STUDY --parts {one.name} --out NEW"
         for name, (one, figure) in figures.items()
         if not figure.possible(tables)
     }

@@ -72,7 +72,7 @@ EXPERIMENT = Experiment(
             "How alike the sets of two halves of the text are, beside chance.",
             RELIABILITY,
             file="neurons.reliability.parquet",
-            command="{identify}",
+            command="lape identify {run}",
         ),
     },
     figures=(

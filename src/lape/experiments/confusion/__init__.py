@@ -96,6 +96,6 @@ EXPERIMENT = Experiment(
         Figure("confusion_kinds", "How answers fail", ("confusion",), kinds, kinds_caption),
     ),
     section=section,
-    command="lape confusion {model} --languages TAGS --out {run}/confusion",
+    command="lape confusion MODEL --languages TAGS --out {run}/confusion",
     reads=_reads,
 )

@@ -57,5 +57,5 @@ EXPERIMENT = Experiment(
     needs=(MODEL, PARALLEL),
     section=_section,
     study="asked",
-    command="lape examples {model} {run} {other}",
+    command="lape examples {run} --text TAG=PATH",
 )

@@ -161,6 +161,6 @@ EXPERIMENT = Experiment(
     ),
     section=section,
     claims=beside(__file__),
-    command="lape force {model} --run {run}",
+    command="lape force {run}",
     reads=_reads,
 )

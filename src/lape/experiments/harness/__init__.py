@@ -54,5 +54,5 @@ EXPERIMENT = Experiment(
     },
     needs=(MODEL, SUMS, named("tasks", "no tasks of lm-eval were named (--tasks belebele_*)", "--tasks NAMES")),
     study="asked",
-    command="lape eval {model} --run {run} --tasks NAMES",
+    command="lape eval {run} --tasks NAMES",
 )

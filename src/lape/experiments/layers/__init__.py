@@ -21,7 +21,7 @@ __all__ = ["EXPERIMENT", "layers"]
 HISTOGRAM = Table(
     "Neurons of each language in each layer.",
     {"language": pl.String, "layer": pl.Int64, "neurons": pl.Int64},
-    command="{identify}",
+    command="lape identify {run}",
 )
 PLACES = Table(
     "The shares of all assignments of a neuron to a language that lie in the first layer, in the bottom two and in the top quarter, and their ratio to "

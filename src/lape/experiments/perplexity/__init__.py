@@ -129,5 +129,5 @@ EXPERIMENT = Experiment(
     section=section,
     claims=beside(__file__),
     study="always",
-    command="lape perplexity {model} {run} {other}",
+    command="lape perplexity {run} --text TAG=PATH",
 )
