@@ -39,7 +39,6 @@ from support.made import made_stats
 
 STUDY = gather(Path(__file__).parents[2] / "docs" / "studies" / "gemma-3-270m").tables
 FIGURES = {figure.name: figure for one in experiments().values() for figure in one.figures}
-EACH = " ".join(f"--{{0}} {one}=PATH" for one in ("en", "zh", "fr", "es", "vi", "id", "ja"))
 mpl = pytest.importorskip("matplotlib")
 
 SEVEN = ("en", "zh", "fr", "es", "vi", "id", "ja")
@@ -435,10 +434,10 @@ def test_what_a_run_lacks_is_named_with_the_command_that_makes_it(run):
         path.unlink()
     drawn = draw(run)
     assert set(drawn.paths) == {"layers.pdf", "overlap.pdf"}
-    own = f"lape perplexity 'made <model>' {run} {EACH.format('text')}"
+    own = f"lape perplexity {run} --text TAG=PATH"
     assert drawn.missing["own"] == drawn.missing["perplexity"] == own
-    assert drawn.missing["forcing"] == f"lape force 'made <model>' --run {run}"
-    assert drawn.missing["frontier"] == f"lape run frontier 'made <model>' --run {run} {EACH.format('parallel')}"
+    assert drawn.missing["forcing"] == f"lape force {run}"
+    assert drawn.missing["frontier"] == f"lape run frontier {run} --parallel TAG=PATH"
     assert set(drawn.missing) | {"layers", "overlap", "reliability"} == set(FIGURES)
     assert "reliability" not in drawn.missing, "there are no statistics to measure it in"
 
@@ -452,8 +451,7 @@ def test_a_study_is_drawn_and_names_its_missing_parts(tmp_path):
     drawn = draw(folder, out=tmp_path / "out")
     assert set(drawn.paths) == {"layers.pdf", "perplexity.pdf", "own.pdf"}
     for name, part in (("frontier", "frontier"), ("reliability", "amount"), ("predictions", "necessity")):
-        assert drawn.missing[name].startswith("lape study sample")
-        assert drawn.missing[name].endswith(f"--parts {part}")
+        assert drawn.missing[name] == f"lape --again {folder} --parts {part} --out NEW"
     assert "--forcing" in drawn.missing["forcing"]
 
 

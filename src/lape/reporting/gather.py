@@ -14,7 +14,7 @@ from lape.detect import DETECTORS
 from lape.detect.halves import halvable
 from lape.errors import FileError, LapeError
 from lape.experiments import experiments
-from lape.experiments.experiment import Experiment
+from lape.experiments.experiment import PARALLEL, Experiment
 from lape.experiments.table import Table
 from lape.figures.captions import Facts
 from lape.options import flags
@@ -118,7 +118,8 @@ class Gathered:
     def command(self, experiment: Experiment[Any], table: str = "") -> str:
         """The command that makes an experiment's tables, or one of them, which the folder lacks; empty where none is known."""
         if self.run.is_study:
-            return shlex.join(["lape", "--again", str(self.folder), "--parts", experiment.name, "--out", "NEW"])
+            own = [need.flag for need in experiment.needs if need.flag.startswith("--") and need is not PARALLEL]
+            return " ".join(["lape --again", shlex.quote(str(self.folder)), "--parts", experiment.name, *own, "--out NEW"])
         typed = experiment.typed(str(self.folder), table)
         if typed.startswith("lape identify"):
             return self.identify
