@@ -671,7 +671,7 @@ def structures(kind: Kind) -> set[tuple[Any, ...]]:
     found: set[tuple[Any, ...]] = set()
     for mlp in kind.mlps:
         if isinstance(mlp, Mlp):
-            found.add(("dense", mlp.up is None, mlp.up == mlp.gate, mlp.up_first, mlp.glu is not None))
+            found.add(("dense", mlp.up is None, mlp.up == mlp.gate, mlp.glu is not None))
         elif isinstance(mlp, Experts):
             own = mlp.glu is not None, mlp.by_hand is not None
             found.add(("experts", mlp.gated, mlp.transposed, mlp.interleaved, mlp.biases is not None, *own))

@@ -52,13 +52,11 @@ class Mlp:
     down: str
     up: str | None = None
     """The linear layer whose output multiplies the activation; None in a plain MLP."""
-    function: Callable[[Tensor], Tensor] = silu
+    function: Function = silu
     glu: Glu | None = None
     """Where gate and up go through more than function(gate) · up."""
     layers: Sequence[int] | None = None
     """The blocks that have it; None: all."""
-    up_first: bool = False
-    """Fused: the up half comes before the gate half."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ class Experts:
     """Routed experts: one module, called as (hidden (tokens, hidden), index (tokens, k), weights (tokens, k)) -> (tokens, hidden)."""
 
     module: str
-    function: Callable[[Tensor], Tensor] = silu
+    function: Function = silu
     glu: Glu | None = None
     layers: Sequence[int] | None = None
     gate_up: str = "gate_up_proj"
@@ -118,28 +116,3 @@ class Kind:
     """float32 where the model's own code cannot run in float64."""
     note: str = ""
     """What a reader should know (a part that only looks like an MLP, for instance)."""
-
-
-LLAMA = "model.layers.{}.mlp."
-
-
-def gated(
-    prefix: str = LLAMA,
-    function: Callable[[Tensor], Tensor] = silu,
-    names: tuple[str, str, str] = ("gate_proj", "down_proj", "up_proj"),
-    layers: Sequence[int] | None = None,
-) -> Mlp:
-    """A gated MLP of three linear layers."""
-    gate, down, up = (prefix + name for name in names)
-    return Mlp(gate, down, up, function, layers=layers)
-
-
-def plain(
-    prefix: str,
-    first: str,
-    second: str,
-    function: Callable[[Tensor], Tensor] = gelu,
-    layers: Sequence[int] | None = None,
-) -> Mlp:
-    """A plain MLP of two linear layers."""
-    return Mlp(prefix + first, prefix + second, None, function, layers=layers)

@@ -73,7 +73,7 @@ def halves(model: Any, mlp: Mlp, block: int, x: Tensor) -> tuple[Tensor, Functio
     if mlp.up is None:
         return z, mlp.function, torch.ones_like(z)
     if mlp.up == mlp.gate:
-        gate, up = (z[..., width:], z[..., :width]) if mlp.up_first else (z[..., :width], z[..., width:])
+        gate, up = z[..., :width], z[..., width:]
     else:
         weight, bias = affine(model.get_submodule(mlp.up.format(block)))
         gate, up = z, x @ weight.T + bias
