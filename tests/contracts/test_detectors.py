@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import math
 import re
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lape import identify
 from lape.cli import app, run
@@ -21,32 +24,51 @@ from lape.cli.flags import given_flags
 from lape.detect import DETECTORS
 from lape.detect.detector import Detector
 from lape.errors import LapeError, OptionError
-from lape.values.histogram import BINS
 from lape.values.neurons import LanguageNeurons
 from lape.values.quantity import EXTRAS
 from lape.values.space import NeuronSpace
 from lape.values.stats import COUNTS, ActivationStats, LanguageStats
-from support.made import EXPERTS, made_stats
+from support.made import EXPERTS, full_stats, made_stats
 
 ROOT = Path(__file__).parents[2]
-DENSE = NeuronSpace.dense(2, 40)
+WIDE = NeuronSpace.dense(2, 40)
+LAW = settings(deadline=None, max_examples=10)
+SEED = st.integers(0, 2**32)
+LAPE = {"rate": 0.01, "filter": 0.95, "bar": 0.95, "per_language": None, "denominator": "tokens"}
+DEFAULTS = {
+    "lape": LAPE,
+    "lap": {"per_language": 100, "denominator": "tokens"},
+    "lave": LAPE,
+    "random": {"per_language": 100, "seed": 0},
+    "alignment": LAPE | {"filter": 0.0, "weight": "auto"},
+    "difference": {"per_language": 100, "of": "activation", "against": "mean"},
+    "attribution": {"per_language": 100, "by": "product", "matters": 0.05},
+    "ap": {"per_language": 100, "side": "both"},
+    "probability90": {"per_language": 100, "percentile": 0.9},
+    "variation": {"rate": 0.01, "filter": 0.95, "bar": 0.95, "per_language": None},
+}
+HALVED = {"lape": {"rate": 0.3, "filter": 0.6, "bar": 0.6}, "lap": {}, "alignment": {"rate": 0.3, "bar": 0.6}}
+"""The methods that can choose from some of the folds, by default; with options under which they choose some neurons."""
 every = pytest.mark.parametrize("detector", DETECTORS.values(), ids=list(DETECTORS))
+UNCOUNTED = ("random", "variation", "attribution")
+"""The methods that ask no number of tokens of a neuron's expert."""
 
 
-def full_stats(space: NeuronSpace = DENSE, languages: tuple[str, ...] = ("en", "fr", "zh")) -> ActivationStats:
-    """Made statistics that hold all that can be recorded."""
-    stats, random = made_stats(7, languages, space, sums=True), torch.Generator().manual_seed(7)
-    by_language = {}
-    for language in languages:
-        tensors = dict(stats[language].tensors)
-        tensors["positive"] = tensors["positive"].abs()
-        tensors["attribution"] = torch.randn(len(space), generator=random, dtype=torch.float64)
-        tensors["attributed"] = torch.tensor([100])
-        tensors["texts"] = torch.randn(12, len(space), generator=random).half()
-        tensors["histogram"] = torch.randint(0, 20, (len(space), BINS), generator=random)
-        tensors["variation"] = torch.rand(len(space), generator=random, dtype=torch.float64)
-        by_language[language] = LanguageStats(tensors)
-    return dataclasses.replace(stats, by_language=by_language)
+def with_folds(stats: ActivationStats, folds: list[int]) -> ActivationStats:
+    """Keep the counts of some folds alone."""
+
+    def change(tensors: dict[str, torch.Tensor]) -> LanguageStats:
+        return LanguageStats({**tensors, **{name: tensors[name][folds] for name in COUNTS}})
+
+    return dataclasses.replace(stats, by_language={k: change(stats[k].tensors) for k in stats.languages})
+
+
+def with_few_routed(stats: ActivationStats) -> ActivationStats:
+    """Let hardly a token of French reach expert 0, whose neurons are 5 to 8."""
+    tensors = dict(stats["fr"].tensors)
+    tensors["routed"] = tensors["routed"].index_fill(1, torch.tensor([1]), 10)
+    tensors["fires"] = torch.minimum(tensors["fires"], stats.space.per_neuron(tensors["routed"]))
+    return dataclasses.replace(stats, by_language={**stats.by_language, "fr": LanguageStats(tensors)})
 
 
 def with_only(stats: ActivationStats, names: set[str]) -> ActivationStats:
@@ -91,9 +113,9 @@ def test_the_record_says_what_it_is(detector):
 
 
 @every
-@pytest.mark.parametrize("space", [DENSE, EXPERTS], ids=["dense", "experts"])
+@pytest.mark.parametrize("space", [WIDE, EXPERTS], ids=["dense", "experts"])
 def test_it_runs_by_its_name_and_chooses_within_the_space(detector, space):
-    stats = full_stats(space)
+    stats = full_stats(space=space)
     neurons = identified(stats, detector)
     assert (neurons.method, list(neurons), neurons.space) == (detector.name, stats.languages, space)
     assert neurons.options.items() >= dataclasses.asdict(detector.options()).items()
@@ -101,6 +123,101 @@ def test_it_runs_by_its_name_and_chooses_within_the_space(detector, space):
     for flat in sets(neurons).values():
         assert flat == sorted(set(flat))
         assert all(0 <= index < len(space) for index in flat)
+
+
+@every
+def test_its_options_are_these_by_default(detector):
+    assert dataclasses.asdict(detector.options()) == DEFAULTS[detector.name]
+
+
+@every
+def test_it_says_how_it_was_found_and_a_file_gives_it_back(detector, tmp_path):
+    stats = full_stats()
+    neurons = identify(stats, detector.name, per_language=3)
+    assert (neurons.method, neurons.manifest) == (detector.name, stats.manifest)
+    assert neurons.options.items() >= (DEFAULTS[detector.name] | {"per_language": 3}).items()
+    known = {number for language in stats.languages for number in stats[language].fingerprints.tolist()}
+    assert set(neurons.fingerprints.tolist()) == known
+    lengths = {language: len(values) for language, values in neurons.stability.items()}
+    assert lengths == ({k: len(neurons[k]) for k in stats.languages} if detector.name in HALVED else {})
+    neurons.save(tmp_path / "neurons.safetensors")
+    assert LanguageNeurons.load(tmp_path) == neurons
+
+
+@every
+@LAW
+@given(seed=SEED, order=st.permutations(["en", "fr", "zh", "de"]))
+def test_the_order_of_languages_changes_no_set(detector, seed, order):
+    if detector.name == "random":  # which draws for a language after the other
+        return
+    stats = full_stats(seed, ["en", "fr", "zh", "de"])
+    shuffled = dataclasses.replace(stats, by_language={language: stats[language] for language in order})
+    a, b = (identified(one, detector, per_language=5) for one in (stats, shuffled))
+    assert all(a[language] == b[language] for language in order)
+
+
+@every
+@LAW
+@given(seed=SEED, few=st.integers(1, 10), more=st.integers(1, 10))
+def test_a_larger_set_holds_the_smaller(detector, seed, few, more):
+    small, large = (identified(full_stats(seed), detector, per_language=n) for n in sorted((few, more)))
+    assert all(set(small[language]) <= set(large[language]) for language in small)
+
+
+@every
+@pytest.mark.parametrize("options", [{"per_language": 13}, {"rate": 0.9, "filter": 0.1, "bar": 0.1}], ids=str)
+def test_neurons_of_experts_that_few_tokens_reached_are_chosen_only_where_no_token_is_counted(detector, options):
+    if not {field.name for field in dataclasses.fields(detector.options)} >= options.keys():
+        return
+    neurons = identified(with_few_routed(full_stats(space=EXPERTS)), detector, **options)
+    assert neurons.union
+    assert bool({5, 6, 7, 8} & set(neurons.union)) == (detector.name in UNCOUNTED)
+
+
+@every
+@LAW
+@given(seed=SEED, folds=st.sets(st.integers(0, 7), min_size=1).map(sorted))
+def test_some_folds_are_statistics_of_those_folds_alone_or_are_refused(detector, seed, folds):
+    if "folds" not in inspect.signature(detector.find).parameters or detector.name == "random":
+        return
+    stats = full_stats(seed, space=WIDE)
+    if detector.name in HALVED:
+        ours = detector.find(stats, folds=folds, **HALVED[detector.name])
+        assert sets(ours) == sets(detector.find(with_folds(stats, folds), **HALVED[detector.name]))
+    else:
+        with pytest.raises(OptionError, match="folds"):
+            detector.find(stats, folds=folds)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        *((name, {"per_language": 0}, "1 or more") for name in DETECTORS),
+        *(
+            (name, {option: 2}, f"{option} is 2")
+            for name in ("lape", "lave", "alignment", "variation")
+            for option in ("rate", "bar")
+        ),
+        *((name, {"filter": 2}, "filter is 2") for name in ("lape", "lave", "variation")),
+        ("lap", {"denominator": "all"}, "routed"),
+        ("alignment", {"weight": "most"}, "weight is 'most'.*auto"),
+        ("alignment", {"weight": -0.1}, "weight is -0.1"),
+        ("alignment", {"weight": math.nan}, "weight is nan"),
+        ("alignment", {"weight": math.inf}, "weight is inf"),
+        ("alignment", {"filter": 1.0}, "filter is 1.0.*no filter"),
+        ("alignment", {"filter": -0.5}, "filter is -0.5"),
+        ("alignment", {"bar": 0.0}, "bar is 0.0"),
+        ("attribution", {"by": "size"}, "by is"),
+        ("attribution", {"matters": 0}, "matters is"),
+        ("ap", {"side": "left"}, "both, top, bottom"),
+        ("probability90", {"percentile": 90}, "percentile is 90.*0 and 1"),
+        ("probability90", {"percentile": math.nan}, "percentile is nan"),
+    ],
+    ids=str,
+)
+def test_options_that_make_no_sense_are_refused(name, options, says):
+    with pytest.raises(OptionError, match=says):
+        identified(full_stats(), DETECTORS[name], **options)
 
 
 @every
@@ -184,11 +301,11 @@ from dataclasses import dataclass
 
 from lape.detect.common import each, found
 from lape.detect.detector import Detector
-from lape.options import given
+from lape.options import Options, keywords_of
 
 
 @dataclass(frozen=True)
-class LoudOptions:
+class LoudOptions(Options):
     """How the loudest are chosen."""
 
     per_language: int = 100
@@ -197,8 +314,8 @@ class LoudOptions:
     """What is loud."""
 
 
-def loudest(stats, *, per_language=100, loudness=0.5):
-    options = given(LoudOptions, locals())
+@keywords_of(LoudOptions)
+def loudest(stats, options):
     return found(stats, "loudest", options, each(stats, stats.mean, options.per_language))
 
 

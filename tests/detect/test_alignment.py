@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -13,11 +10,8 @@ from hypothesis import strategies as st
 
 from lape import identify
 from lape.detect.alignment import alignment, bisected
-from lape.errors import OptionError
-from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 from support import published_alignment as published
-from support.made import DENSE, EXPERTS, made_stats
 from support.published_lape import counts, percentile_by_hand, table
 
 LAW = settings(deadline=None, max_examples=60)
@@ -202,71 +196,3 @@ def test_a_number_per_language_takes_the_lowest_scores_above_the_bar(seed, count
     for row, chosen in zip(p, sets(found), strict=True):
         above = [j for j in range(len(row)) if row[j] > limit]
         assert chosen == sorted(sorted(above, key=lambda j: (score[j], j))[:count])
-
-
-@LAW
-@given(SEED, st.permutations(range(4)))
-def test_the_order_of_languages_changes_no_set(seed, order):
-    stats = counts(seed, 4)
-    shuffled = dataclasses.replace(stats, by_language={stats.languages[k]: stats[stats.languages[k]] for k in order})
-    options = {"rate": 0.1, "bar": 0.8, "weight": 0.1}
-    a, b = alignment(stats, **options), alignment(shuffled, **options)
-    assert all(a[k] == b[k] for k in stats.languages)
-
-
-@LAW
-@given(SEED, st.sets(st.integers(0, 7), min_size=1))
-def test_some_folds_are_statistics_of_those_folds_alone(seed, folds):
-    stats, chosen = made_stats(seed), sorted(folds)
-    alone = ActivationStats.from_counts(
-        stats.languages,
-        [int(stats[k].tokens[chosen].sum()) for k in stats.languages],
-        torch.stack([stats[k].fires[chosen].sum(0).reshape(2, 10) for k in stats.languages]),
-    )
-    options = {"rate": 0.3, "bar": 0.6}
-    assert sets(alignment(stats, folds=chosen, **options)) == sets(alignment(alone, **options))
-
-
-@pytest.mark.parametrize("options", [{}, {"filter": 0.1}, {"per_language": 9}])
-def test_neurons_of_experts_that_few_tokens_reached_are_not_scored(options):
-    stats = made_stats(space=EXPERTS)
-    stats["fr"].tensors["routed"][:, 1] = 10
-    found = alignment(stats, rate=0.9, bar=0.1, **options)
-    assert not set(found.union) & {5, 6, 7, 8}
-    assert sum(found.options.get("kept_by_languages", [])) in (0, 9)
-
-
-@pytest.mark.filterwarnings("ignore::lape.errors.LapeWarning")
-def test_it_says_how_it_was_found(tmp_path):
-    stats = made_stats(space=DENSE)
-    found = identify(stats, "alignment", rate=0.2, weight=0.05, filter=0.7)
-    assert (found.method, found.options["rate"], found.options["filter"], found.options["λ"]) == (
-        "alignment",
-        0.2,
-        0.7,
-        0.05,
-    )
-    assert found.manifest == stats.manifest
-    assert set(found.stability) == set(stats.languages)
-    automatic = identify(stats, "alignment", rate=0.2)
-    assert (automatic.options["weight"], automatic.options["filter"]) == ("auto", 0)
-    again = LanguageNeurons.load(automatic.save(tmp_path / "a.safetensors"))
-    assert (again.sets, again.options, again.notes) == (automatic.sets, automatic.options, automatic.notes)
-
-
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        ({"weight": "most"}, "weight is 'most'.*auto"),
-        ({"weight": -0.1}, "weight is -0.1"),
-        ({"weight": math.nan}, "weight is nan"),
-        ({"weight": math.inf}, "weight is inf"),
-        ({"filter": 1.0}, "filter is 1.0.*no filter"),
-        ({"filter": -0.5}, "filter is -0.5"),
-        ({"bar": 0.0}, "bar is 0.0"),
-        ({"rate": 2}, "rate is 2"),
-    ],
-)
-def test_what_makes_no_sense_is_refused(options, says):
-    with pytest.raises(OptionError, match=says):
-        alignment(made_stats(), **options)

@@ -9,18 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lape import identify
 from lape.detect.ap import ap, average_precision
-from lape.errors import OptionError
-from lape.values.neurons import LanguageNeurons
 from lape.values.space import NeuronSpace
-from lape.values.stats import ActivationStats, LanguageStats
+from lape.values.stats import LanguageStats
 from support.made import DENSE, EXPERTS, made_stats
 
 LAW = settings(deadline=None, max_examples=40)
 SEED = st.integers(0, 2**32)
 SPACE = st.sampled_from([DENSE, EXPERTS])
-PLAIN = {"per_language": 100, "side": "both"}
 
 
 def with_texts(seed=0, space=DENSE, languages=("en", "fr", "zh"), texts=(9, 14)):
@@ -130,14 +126,6 @@ def test_neurons_of_largest_and_smallest_precision_are_chosen(seed, space, count
         assert set(found[k]) == set(high) | set(low)
 
 
-@LAW
-@given(SEED, st.permutations(["en", "fr", "zh", "de"]))
-def test_the_order_of_the_languages_changes_nothing(seed, order):
-    stats = with_texts(seed, languages=["en", "fr", "zh", "de"])
-    other = dataclasses.replace(stats, by_language={k: stats[k] for k in order})
-    assert all(ap(stats, per_language=5)[k] == ap(other, per_language=5)[k] for k in order)
-
-
 def test_where_all_are_equal_the_two_sides_still_share_no_neuron():
     stats = with_texts()
     for k in stats.languages:
@@ -161,45 +149,3 @@ def test_planted_neurons_come_out_on_their_side():
     assert set(ap(stats, per_language=2, side="bottom")["fr"]) == {8, 10}
     assert {7, 8} <= set(ap(stats, per_language=4)["fr"])
     assert not any(9 in one for one in ap(stats, per_language=4).sets.values())
-
-
-def test_neurons_of_experts_that_few_tokens_reached_are_not_chosen():
-    stats = with_texts(space=EXPERTS)
-    stats["fr"].tensors["routed"][:, 1] = 10
-    assert set(range(5, 9)).isdisjoint(ap(stats, per_language=13).union)
-    assert len(ap(stats, per_language=13)["en"]) == 9
-
-
-def test_it_says_how_it_was_found_and_from_what(tmp_path):
-    stats = with_texts()
-    found = identify(stats, "ap", per_language=3)
-    assert (found.method, found.options, found.manifest) == ("ap", PLAIN | {"per_language": 3}, stats.manifest)
-    assert found.stability == {}
-    everything = {int(one) for k in stats.languages for one in stats[k].fingerprints}
-    assert set(found.fingerprints.tolist()) == everything
-    loaded = LanguageNeurons.load(found.save(tmp_path / "a.safetensors"))
-    assert (loaded.sets, loaded.method, loaded.options) == (found.sets, found.method, found.options)
-
-
-def test_options_are_keywords():
-    stats = with_texts()
-    assert ap(stats).options == PLAIN
-    assert ap(stats, per_language=2).options == PLAIN | {"per_language": 2}
-    assert ap(stats, per_language=4, side="top").options == {"per_language": 4, "side": "top"}
-
-
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [({"per_language": 0}, "1 or more"), ({"side": "left"}, "both, top, bottom")],
-)
-def test_what_it_cannot_do_is_refused(options, says):
-    with pytest.raises(OptionError, match=says):
-        ap(with_texts(), **options)
-
-
-def test_it_needs_texts():
-    with pytest.raises(OptionError, match="lape record --per-text"):
-        ap(made_stats(sums=True))
-    counts = ActivationStats.from_counts(["en", "fr"], [5, 5], torch.ones(2, 1, 3, dtype=torch.int64))
-    with pytest.raises(OptionError, match="lape record --per-text"):
-        ap(counts)

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
-import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lape import identify
 from lape.detect.lap import lap
-from lape.errors import OptionError
-from lape.values.neurons import LanguageNeurons
 from support.made import DENSE, EXPERTS, made_stats
 from support.published_lape import table
 
@@ -45,22 +40,6 @@ def test_the_neurons_that_fire_most_often_are_chosen(seed, space, count, denomin
 
 
 @LAW
-@given(SEED, st.integers(1, 15), st.sets(st.integers(0, 7), min_size=1))
-def test_some_folds_are_counted_alone(seed, count, folds):
-    stats = made_stats(seed)
-    found = lap(stats, folds=sorted(folds), per_language=count)
-    for language in stats.languages:
-        assert set(found[language]) == first(often(stats, language, folds=sorted(folds)), count)
-
-
-@LAW
-@given(SEED, st.integers(1, 10), st.integers(1, 10))
-def test_a_larger_set_holds_the_smaller(seed, few, more):
-    small, large = (lap(made_stats(seed), per_language=n) for n in sorted((few, more)))
-    assert all(set(small[k]) <= set(large[k]) for k in small)
-
-
-@LAW
 @given(SEED, st.permutations(["en", "fr", "zh", "de"]))
 def test_other_languages_change_nothing(seed, order):
     stats = made_stats(seed, ["en", "fr", "zh", "de"])
@@ -82,38 +61,3 @@ def test_a_neuron_that_never_fires_is_not_chosen_and_a_note_names_the_language()
     found = lap(table([5, 5, 0, 0], [5, 5, 5, 0]), per_language=3)
     assert [list(one) for one in found.sets.values()] == [[0, 1], [0, 1, 2]]
     assert found.notes == ("en: only 2 neurons fire at all.",)
-
-
-def test_it_says_how_it_was_found_and_has_a_stability(tmp_path):
-    stats = made_stats()
-    found = identify(stats, "lap", per_language=3)
-    assert (found.method, found.options, found.manifest) == (
-        "lap",
-        {"per_language": 3, "denominator": "tokens"},
-        stats.manifest,
-    )
-    assert {k: len(v) for k, v in found.stability.items()} == dict.fromkeys(stats.languages, 3)
-    assert LanguageNeurons.load(found.save(tmp_path / "a.safetensors")) == found
-
-
-def test_options_are_keywords():
-    stats = made_stats()
-    assert lap(stats).options["per_language"] == 100
-    assert lap(stats, per_language=4).options["per_language"] == 4
-
-
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [({"per_language": 0}, "1 or more"), ({"denominator": "all"}, "routed")],
-)
-def test_what_it_cannot_do_is_refused(options, says):
-    with pytest.raises(OptionError, match=says):
-        lap(made_stats(), **options)
-
-
-@pytest.mark.parametrize("denominator", ["tokens", "routed"])
-def test_neurons_of_experts_that_few_tokens_reached_are_not_chosen(denominator):
-    stats = made_stats(space=EXPERTS)
-    stats["fr"].tensors["routed"][:, 1] = 10
-    stats["fr"].tensors["fires"][:, 5:9] = torch.minimum(stats["fr"].fires[:, 5:9], torch.tensor(10))
-    assert not set(lap(stats, per_language=13, denominator=denominator).union) & {5, 6, 7, 8}

@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 
 from lape import identify
 from lape.detect.lave import lave
-from lape.errors import OptionError
-from lape.values.neurons import LanguageNeurons
 from lape.values.space import NeuronSpace
 from support.made import DENSE, EXPERTS, made_stats
 from support.published_lape import entropy_by_hand, per_language_by_hand, percentile_by_hand, published
@@ -100,34 +98,3 @@ def test_at_any_rate_candidates_alone_are_chosen_and_their_scores_are_entropies(
     found = lave(stats, filter=0.8, bar=0.9)
     assert found.options["threshold"] == pytest.approx(threshold)
     assert found.options["bars"] == pytest.approx(dict.fromkeys(stats.languages, percentile_by_hand(v, 0.9)))
-
-
-@LAW
-@given(SEED, st.permutations(["en", "fr", "zh", "de"]))
-def test_the_order_of_the_languages_changes_nothing(seed, order):
-    stats = strong(seed, ["en", "fr", "zh", "de"])
-    other = dataclasses.replace(stats, by_language={k: stats[k] for k in order})
-    options = {"rate": 0.1, "filter": 0.8, "bar": 0.8}
-    assert all(lave(stats, **options)[k] == lave(other, **options)[k] for k in order)
-
-
-def test_neurons_of_experts_that_few_tokens_reached_are_not_scored():
-    stats = strong(0, space=EXPERTS)
-    stats["fr"].tensors["routed"][:, 1] = 10
-    found = lave(stats, rate=0.9, filter=0.1, bar=0.1)
-    assert not set(found.union) & {5, 6, 7, 8}
-
-
-def test_it_says_how_it_was_found_and_has_no_stability(tmp_path):
-    stats = strong(0)
-    found = identify(stats, "lave", rate=0.2, filter=0.7)
-    assert (found.method, found.options["rate"], found.options["filter"]) == ("lave", 0.2, 0.7)
-    assert (found.manifest, found.stability) == (stats.manifest, {})
-    assert LanguageNeurons.load(found.save(tmp_path / "a.safetensors")) == found
-
-
-def test_what_it_cannot_do_is_refused():
-    with pytest.raises(OptionError, match="folds"):
-        lave(strong(0), folds=[0, 1])
-    with pytest.raises(OptionError, match="positive"):
-        lave(made_stats())

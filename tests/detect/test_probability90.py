@@ -9,20 +9,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lape import identify
 from lape.detect.probability90 import exceeding, probability90, shares, threshold
-from lape.errors import OptionError
 from lape.values.histogram import BINS, EDGES, ZERO
-from lape.values.neurons import LanguageNeurons
 from lape.values.space import NeuronSpace
-from lape.values.stats import ActivationStats, LanguageStats
-from support.made import EXPERTS, made_stats
+from lape.values.stats import LanguageStats
+from support.made import made_stats
 
 LAW = settings(deadline=None, max_examples=25)
 SEED = st.integers(0, 2**32)
 PERCENTILE = st.floats(0.05, 0.95)
 LANGUAGES = ("en", "fr", "zh")
-PLAIN = {"per_language": 100, "percentile": 0.9}
 
 
 def counted(activations, space=None):
@@ -115,15 +111,6 @@ def test_the_neurons_of_largest_score_are_chosen(seed, count):
         assert set(found[k]) == set(ranked[:count])
 
 
-@LAW
-@given(SEED, st.permutations(["en", "fr", "zh", "de"]))
-def test_the_order_of_the_languages_changes_no_score(seed, order):
-    stats = counted(random_activations(seed, languages=["en", "fr", "zh", "de"]))
-    other = dataclasses.replace(stats, by_language={k: stats[k] for k in order})
-    for k in order:
-        torch.testing.assert_close(scores(stats)[k], scores(other)[k], rtol=0, atol=1e-9)
-
-
 def test_planted_neurons_come_out_and_those_active_in_all_languages_do_not():
     random = torch.Generator().manual_seed(0)
     activations = {k: torch.randn(300, 30, generator=random) for k in LANGUAGES}
@@ -139,54 +126,8 @@ def test_planted_neurons_come_out_and_those_active_in_all_languages_do_not():
     assert float(more[7]) > 0.29 > 0.15 > float(more[11])
 
 
-def test_neurons_of_experts_that_few_tokens_reached_are_not_chosen():
-    stats = counted(random_activations(0, neurons=len(EXPERTS)), EXPERTS)
-    stats["fr"].tensors["routed"][:, 1] = 10
-    assert set(range(5, 9)).isdisjoint(probability90(stats).union)
-    assert set(range(5)) <= set(probability90(stats).union)
-
-
 def test_a_neuron_no_token_reached_has_a_score_of_0():
     stats = counted(random_activations(0))
     for k in LANGUAGES:
         stats[k].tensors["histogram"][3] = 0
     assert [float(scores(stats)[k][3]) for k in LANGUAGES] == [0, 0, 0]
-
-
-def test_it_says_how_it_was_found_and_from_what(tmp_path):
-    stats = counted(random_activations(0))
-    found = identify(stats, "probability90", per_language=3)
-    assert (found.method, found.options) == ("probability90", PLAIN | {"per_language": 3})
-    assert (found.manifest, found.stability) == (stats.manifest, {})
-    loaded = LanguageNeurons.load(found.save(tmp_path / "a.safetensors"))
-    assert (loaded.sets, loaded.method, loaded.options) == (found.sets, found.method, found.options)
-
-
-def test_options_are_keywords():
-    stats = counted(random_activations(0))
-    assert probability90(stats).options == PLAIN
-    assert probability90(stats, per_language=2, percentile=0.8).options == {
-        "per_language": 2,
-        "percentile": 0.8,
-    }
-
-
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        ({"per_language": 0}, "1 or more"),
-        ({"percentile": 90}, "percentile is 90.*0 and 1"),
-        ({"percentile": float("nan")}, "percentile is nan"),
-    ],
-)
-def test_what_it_cannot_do_is_refused(options, says):
-    with pytest.raises(OptionError, match=says):
-        probability90(counted(random_activations(0)), **options)
-
-
-def test_it_needs_a_histogram():
-    with pytest.raises(OptionError, match="lape record --histogram"):
-        probability90(made_stats(sums=True))
-    counts = ActivationStats.from_counts(["en", "fr"], [5, 5], torch.ones(2, 1, 3, dtype=torch.int64))
-    with pytest.raises(OptionError, match="lape record --histogram"):
-        probability90(counts)

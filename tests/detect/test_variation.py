@@ -150,16 +150,6 @@ def test_a_number_for_each_language_says_where_the_bar_was_lowered_or_nothing_wa
     assert "fr: only 3 neurons were moved at all." in found.notes
 
 
-def test_what_it_cannot_do_is_refused():
-    with pytest.raises(OptionError, match=r"hold no 'variation'.*lape record --tuned TAG=PATH"):
-        variation(made_stats(0))
-    with pytest.raises(OptionError, match="Only en"):
-        variation(with_changes(random_changes(languages=1), DENSE, ("en",)))
-    for name in ("rate", "filter", "bar"):
-        with pytest.raises(OptionError, match=f"{name} is 2"):
-            VariationOptions(**{name: 2})
-
-
 # --- what recording keeps ---
 
 
@@ -395,13 +385,6 @@ def test_the_command_line_refuses_what_it_cannot_compare(folder, tmp_path, capsy
     assert run(record_command(folder, out, *(one.format(folder) for one in tuned))) == 2
     assert says in capsys.readouterr().err.replace("\n", " ")
     assert not list(tmp_path.iterdir())
-
-
-def test_identify_without_tuned_checkpoints_names_the_option(folder, tmp_path, capsys):
-    out = tmp_path / "run"
-    assert run(record_command(folder, out)) == 0
-    assert run(["identify", str(out), "--method", "variation"]) == 2
-    assert "lape record --tuned TAG=PATH" in capsys.readouterr().err.replace("\n", " ")
 
 
 def test_the_example_tunes_chooses_and_controls(folder, tmp_path, capsys):

@@ -12,7 +12,6 @@ from lape import Off, Scale, edited, record
 from lape.data.corpus import TextOptions, prepare
 from lape.data.texts import Documents
 from lape.detect.attribution import attribution
-from lape.errors import OptionError
 from lape.model.attribution import _draw, _gradients, attribute
 from lape.model.find import find
 from lape.model.loss import Head, find_head, line_loss
@@ -177,17 +176,3 @@ def test_entropy_among_those_that_matter_takes_the_lowest_of_the_largest_attribu
             return -sum(float(s) * float(s.log()) for s in share if s > 0)
 
         assert set(found[language]) == set(sorted(able, key=entropy)[:3])
-
-
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [({"by": "size"}, "by is"), ({"matters": 0}, "matters is"), ({"folds": [0]}, "folds")],
-)
-def test_what_it_cannot_do_is_refused(options, says):
-    with pytest.raises(OptionError, match=says):
-        attribution(made(0), **options)
-
-
-def test_statistics_without_it_say_how_to_record_it():
-    with pytest.raises(OptionError, match="--attribution"):
-        attribution(made_stats(0))

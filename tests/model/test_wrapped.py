@@ -220,7 +220,7 @@ def test_outliers_of_another_row_do_not_spoil_the_proof_of_8_bit_weights(tmp_pat
 
 
 def test_bits_that_are_none_are_refused(tmp_path):
-    with pytest.raises(OptionError, match="8 or 4"):
+    with pytest.raises(OptionError, match="Expected 8, 4"):
         load(tmp_path, bits=3)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from lape.data.corpus import Corpus
+from lape.values.histogram import BINS
 from lape.values.space import NeuronSpace
 from lape.values.stats import ActivationStats, LanguageStats
 
@@ -52,6 +54,23 @@ def made_stats(
         "corpus": {language: {"hash": f"{language}{seed}", "tokens": 1} for language in languages},
     }
     return ActivationStats(space, by_language, manifest)
+
+
+def full_stats(
+    seed: int = 7, languages: Sequence[str] = ("en", "fr", "zh"), space: NeuronSpace = DENSE
+) -> ActivationStats:
+    """Make statistics that hold all that can be recorded."""
+    stats, random = made_stats(seed, languages, space, sums=True), torch.Generator().manual_seed(seed)
+    by_language = {}
+    for language in languages:
+        tensors = dict(stats[language].tensors)
+        tensors["attribution"] = torch.randn(len(space), generator=random, dtype=torch.float64)
+        tensors["attributed"] = torch.tensor([100])
+        tensors["texts"] = torch.randn(12, len(space), generator=random).half()
+        tensors["histogram"] = torch.randint(0, 20, (len(space), BINS), generator=random)
+        tensors["variation"] = torch.rand(len(space), generator=random, dtype=torch.float64)
+        by_language[language] = LanguageStats(tensors)
+    return dataclasses.replace(stats, by_language=by_language)
 
 
 def made_corpus(lengths: Sequence[int], bos: int | None = None, special: frozenset[int] = frozenset()) -> Corpus:
