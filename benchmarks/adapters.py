@@ -22,14 +22,13 @@ import torch
 
 import lape
 from lape.data import samples
-from lape.data.language_id import identifier
 from lape.edit.edit import by_unit, edited
 from lape.edit.steer import SHIPPED, SteerOptions, steered, steering
-from lape.measure.answer_table import Judge
+from lape.measure.answers import Interview, JudgedOptions
 from lape.measure.bench import Bench, named_sets
 from lape.measure.bootstrap import Resamples
 from lape.measure.generation import GenerationOptions, generate
-from lape.measure.methods import CEILING, Setting
+from lape.measure.methods import Setting
 from lape.measure.prompts import ask, cut
 from lape.ship.changes import LowRank, changes, gates
 from lape.ship.constant import constants, read
@@ -104,8 +103,8 @@ def main() -> None:
     bench = Bench(model, tokenizer, stats, None, GenerationOptions(new_tokens=given.new_tokens))
     sets = named_sets(stats, given.sets)
     questions, native = samples.questions("choosing"), samples.questions("development")
-    both = (identifier(name, samples.LANGUAGES) for name in ("lingua", "langid"))
-    judge = Judge(bench, *both, {"development": 8, "report": 8})
+    asked = {"development": questions}
+    interview = Interview(bench, asked, native, samples.LANGUAGES, JudgedOptions(), {"development": 8})
     recorded = samples.texts("record", languages=(*samples.LANGUAGES, *samples.FURTHER))
     texts = read(tokenizer, recorded, tokens=given.tokens)
     given.out.mkdir(parents=True, exist_ok=True)
@@ -128,11 +127,9 @@ def main() -> None:
 
                 def make(way: str = way, source: str = source, target: Target = target) -> pl.DataFrame:
                     to = target.language
-                    if not judge.knows(to):
-                        judge.learn(to, bench.answers(CEILING, native, to, to))
                     prompts = [ask(tokenizer, one, source=source, target=to) for one in questions[source]]
                     answers = [cut(one, target=to) for one in target.answers(way, prompts)]
-                    return judge.verdicts("development", Setting("neurons", way), (source, to), answers, questions[to])
+                    return interview.judge("development", Setting("neurons", way), (source, to), answers)
 
                 cells.table(f"{source}-{language}.{way}", make)
             print(source, language, f"{target.strength:g}", flush=True)

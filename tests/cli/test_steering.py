@@ -23,7 +23,7 @@ from lape.data.language_id import Teller
 from lape.detect.identify import identify
 from lape.errors import OptionError
 from lape.experiments.forcing.run import ForcingOptions, forcing
-from lape.measure.answer_table import DEFINITIONS
+from lape.measure.answers import DEFINITIONS
 from lape.measure.bench import Bench
 from lape.measure.methods import tried
 from lape.options import keywords_of

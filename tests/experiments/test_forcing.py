@@ -21,12 +21,12 @@ from lape.experiments.forcing.run import ForcingOptions, forcing
 from lape.experiments.forcing.section import section
 from lape.experiments.forcing.table import BY_TARGET, RECORDS
 from lape.experiments.section import Rows
-from lape.measure import answer_table as verdicts_module
+from lape.measure import answers as verdicts_module
 from lape.measure import bench as bench_module
 from lape.measure.answer_fluency import Bounds, repetition, written
 from lape.measure.answer_quality import english_word, in_language, on_topic
 from lape.measure.answer_spans import foreign, mixed, spans
-from lape.measure.answer_table import ANSWERS
+from lape.measure.answers import ANSWERS
 from lape.measure.bench import Bench
 from lape.measure.generation import GenerationOptions
 from lape.measure.grader import Grader

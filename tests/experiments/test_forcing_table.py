@@ -23,7 +23,7 @@ from lape.experiments.forcing.table import (
     records,
     transfer,
 )
-from lape.measure.answer_table import ANSWERS
+from lape.measure.answers import ANSWERS
 from lape.measure.bootstrap import Resamples
 from lape.measure.intervals import LEVELS
 

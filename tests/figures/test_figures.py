@@ -30,7 +30,7 @@ from lape.figures import write as writing
 from lape.figures.heat import legible, luminance
 from lape.figures.style import STYLE, Paper, inside, number, series, short
 from lape.figures.write import FigureOptions
-from lape.measure.answer_table import ANSWERS
+from lape.measure.answers import ANSWERS
 from lape.reporting.figures import Drawn, draw
 from lape.reporting.gather import gather
 from lape.values.neurons import LanguageNeurons, NeuronSet

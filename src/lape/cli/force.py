@@ -20,7 +20,7 @@ from lape.detect.identify import identify
 from lape.errors import OptionError, TextError
 from lape.experiments.forcing.run import ForcingOptions, forcing
 from lape.measure.answer_fluency import FEWEST
-from lape.measure.answer_table import DEFINITIONS
+from lape.measure.answers import DEFINITIONS
 from lape.measure.questions import besides, checked_questions
 from lape.measure.result import Result
 from lape.model.identity import describe

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
 import polars as pl
 
 from lape.data import samples
-from lape.data.language_id import identifier
 from lape.edit.steer import SHIPPED
 from lape.errors import OptionError
-from lape.measure.answer_table import Judge, Split
+from lape.measure.answers import Interview, JudgedOptions, Split, Tally
 from lape.measure.bench import Bench
-from lape.measure.bootstrap import Resamples
 from lape.measure.generation import GenerationOptions
 from lape.measure.methods import CEILING, NONE, Setting
 from lape.progress import Progress, each, shown
@@ -50,20 +48,18 @@ def strengths(
     """Each strength on questions asked in the source languages: `CHOICES`. `native`: other questions, whose unedited answers bound what is fluent."""
     names = list(dict.fromkeys([*sources, to, *bench.stats.languages]))
     known = [name for name in names if name in questions]
-    judge = Judge(
-        bench, identifier("lingua", known), identifier("langid", known), dict.fromkeys(get_args(Split), _CANDIDATES)
-    )
-    judge.learn(to, bench.answers(CEILING, native, to, to))
+    candidates: dict[Split, int] = {"development": _CANDIDATES}
+    interview = Interview(bench, {"development": questions}, native, known, JudgedOptions(), candidates)
     some = {f"× {one:g}": one for one in tried}
     settings = [NONE, CEILING, *(_shipped(name, sets, one) for name, one in some.items())]
-    rows = []
+    tally, rows = Tally(range(len(questions[to])), 2000, 0), []
     for setting in each(settings, "choosing the strength on development questions", progress):
         pairs = [(to, to)] if setting.ceiling else [(source, to) for source in sources]
-        found = [
-            judge.verdicts("development", setting, pair, bench.answers(setting, questions, *pair), questions[to])
-            for pair in pairs
-        ]
-        rows.append(_row(setting, some.get(setting.name), pl.concat(found), len(questions[to])))
+        answers = pl.concat(interview.ask("development", setting, pair) for pair in pairs)
+        row: dict[str, object] = {"setting": setting.name, "strength": some.get(setting.name), "answers": len(answers)}
+        for share in ("in_language", "good"):
+            row |= tally.drawn.named(share, tally.share(answers, pl.col(share)))
+        rows.append(row)
     return pl.DataFrame(rows, schema=CHOICES)
 
 
@@ -101,13 +97,3 @@ def best(choices: pl.DataFrame) -> float:
 
 def _shipped(name: str, sets: str, strength: float) -> Setting:
     return Setting("neurons", name, sets=sets, steer=replace(SHIPPED, strength=strength))
-
-
-def _row(setting: Setting, strength: float | None, answers: pl.DataFrame, questions: int) -> dict[str, object]:
-    """The shares of a setting's answers, resampled over questions."""
-    drawn = Resamples(questions, 2000, 0)
-    row: dict[str, object] = {"setting": setting.name, "strength": strength, "answers": len(answers)}
-    for share in ("in_language", "good"):
-        each_question = answers.group_by("question").agg(pl.col(share).cast(pl.Float64).mean()).sort("question")
-        row |= drawn.named(share, drawn.weights @ each_question[share].to_numpy() / questions)
-    return row

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from lape.experiments.forcing.table import differences
-from lape.measure.answer_table import ANSWERS
+from lape.measure.answers import ANSWERS
 
 PAIRS = (("en", "fr"), ("fr", "zh"), ("zh", "en"), ("fr", "en"))
 LEVELS = {"neurons": 0.5, "random": 0.5, "prompt": 0.8}

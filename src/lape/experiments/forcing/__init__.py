@@ -24,7 +24,7 @@ from lape.experiments.forcing.section import section
 from lape.experiments.forcing.table import ADDED, DIFFERENCES, RECORDS, RENAMED, TRANSFER
 from lape.experiments.table import Table
 from lape.figures.figure import Figure
-from lape.measure.answer_table import ANSWERS
+from lape.measure.answers import ANSWERS
 from lape.store.documents import parse
 from lape.values.made import STATISTICS, differs
 

@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 import polars as pl
 from torch import nn
 
 from lape.data.corpus import TextOptions
-from lape.data.language_id import Identifier, identifier
 from lape.data.languages import tag
 from lape.data.texts import Texts
 from lape.errors import TextError
 from lape.experiments.forcing.cost import COSTS, costs, lines_in
 from lape.experiments.forcing.identification import identification
 from lape.experiments.forcing.table import best, differences, records, transfer
-from lape.measure.answer_table import Judge, Split
+from lape.measure.answers import Interview, JudgedOptions, Questions, Split
 from lape.measure.bench import Bench
-from lape.measure.generation import GenerationOptions
-from lape.measure.grader import grader_of
 from lape.measure.methods import CEILING, FOLLOWING, NONE, TUNED, Family, Setting, following, tried
 from lape.measure.questions import Pair, check_apart, checked_native, checked_questions, few_native, pairs_of
 from lape.measure.result import Result
 from lape.model.body import blocks
 from lape.model.find import find
-from lape.model.identity import check_made_with, checksum
-from lape.options import Candidates, GraderOptions, Positive, Tokens
+from lape.model.identity import check_made_with
+from lape.options import Candidates, Positive, Tokens
 from lape.progress import Progress, shown
-from lape.store import files
 from lape.store.cells import Cells
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
@@ -43,7 +38,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ForcingOptions(GenerationOptions, GraderOptions):
+class ForcingOptions(JudgedOptions):
     """How language forcing is measured."""
 
     pairs: str = "all"
@@ -58,12 +53,6 @@ class ForcingOptions(GenerationOptions, GraderOptions):
     """`candidates` on the development questions, where fewer choose as well and faster. Default: as many."""
     resamples: Positive = 2000
     """Bootstrap resamples of the questions and pairs behind the 95 % intervals."""
-    seed: int = 0
-    """Seed of the controls and of the bootstrap."""
-    identifier: str = "lingua"
-    """Which identifier says what language an answer is in: lingua or langid."""
-    second: str = "langid"
-    """A second identifier: a sentence is in another language, and an Indonesian answer Malay, where both say so."""
     cost_tokens: Tokens = 512
     """Tokens of each language on which the cost of an edit is measured."""
 
@@ -97,7 +86,7 @@ def forcing(
     `forcing_differences` (neurons minus each other family, with intervals: `lape.experiments.forcing.table.DIFFERENCES`), `forcing_transfer` (pairs on
     which settings were chosen, and the others, apart: `lape.experiments.forcing.table.TRANSFER`), `costs` (what the edits cost
     on text, nats per token: `lape.experiments.forcing.cost.COSTS`; empty without text to measure it on), `forced_answers` (a row an answer:
-    `lape.measure.answer_table.ANSWERS`) and `identification` (how far the identifiers can be trusted:
+    `lape.measure.answers.ANSWERS`) and `identification` (how far the identifiers can be trusted:
     `lape.experiments.forcing.identification.IDENTIFICATION`; empty without such text); notes say which families were left out. Ours; the task is that
     of Tang et al. 2024. Raises TextError for questions that do not fit together, MismatchError for statistics or neurons of another model.
 
@@ -124,17 +113,19 @@ class _Run:
     def __init__(
         self,
         bench: Bench,
-        development: Mapping[str, Sequence[str]],
-        reporting: Mapping[str, Sequence[str]],
-        native: Mapping[str, Sequence[str]],
+        development: Questions,
+        reporting: Questions,
+        native: Questions,
         options: ForcingOptions,
         evaluation: Texts | None,
         folder: Path | None,
         progress: Progress,
     ) -> None:
-        self.bench, self.options, self.progress = bench, options, progress
-        self.cells, self.whole = Cells(folder and folder / "cells"), Cells(folder)
-        self.questions = {"development": checked_questions(development), "report": checked_questions(reporting)}
+        self.bench, self.options, self.progress, self.whole = bench, options, progress, Cells(folder)
+        self.questions: dict[Split, dict[str, list[str]]] = {
+            "development": checked_questions(development),
+            "report": checked_questions(reporting),
+        }
         if set(self.questions["report"]) != set(self.questions["development"]):
             raise TextError(
                 "Development and reporting questions are in different languages. Give both in the same ones."
@@ -145,48 +136,32 @@ class _Run:
                 f"There are questions and statistics together for {', '.join(languages) or 'no language'}. At least two languages are needed."
             )
         check_apart("development", self.questions["development"], self.questions["report"], languages)
-        self.native = checked_native(native, self.questions["report"], languages)
+        before = checked_native(native, self.questions["report"], languages)
         self.pairs = pairs_of(languages, options.pairs)
         same = options.development_pairs == "same"
         self.tuning = self.pairs if same else pairs_of(languages, options.development_pairs)
-        self.first: Identifier = identifier(options.identifier, languages)
-        self.second: Identifier = identifier(options.second, languages)
         self.evaluation = {tag(name): source for name, source in (evaluation or {}).items()}
         self._layers = len(blocks(bench.model, find(bench.model)))
-        self.notes = few_native(self.native)
+        self.notes = few_native(before)
+        fewer = options.development_candidates
         self.families = [family for family in options.families if self._possible(family)]
         if "neurons" not in self.families and (alone := [one for one in self.families if one in FOLLOWING]):
             self.notes.append(
                 f"{', '.join(alone)}: left out, since they follow the setting chosen for neurons. Name neurons too."
             )
-        if folder is not None:
-            files.same_run(folder, self._described())
-        self.judge = self._judge()
+        self.interview = Interview(
+            bench,
+            self.questions,
+            before,
+            languages,
+            options,
+            {"report": options.candidates, "development": options.candidates if fewer is None else fewer},
+            folder=folder,
+            texts={language: str(source) for language, source in bench.texts.items()},
+            evaluation={language: str(source) for language, source in self.evaluation.items()},
+            settings=[repr(setting) for family in TUNED for setting in tried(family, self._layers)],
+        )
         self._answers: dict[tuple[str, Setting, Pair], pl.DataFrame] = {}
-
-    def _judge(self) -> Judge:
-        options = self.options
-        fewer = options.development_candidates
-        candidates: dict[Split, int] = {
-            "report": options.candidates,
-            "development": options.candidates if fewer is None else fewer,
-        }
-        return Judge(self.bench, self.first, self.second, candidates, grader_of(options))
-
-    def _described(self) -> dict[str, Any]:
-        """What finished cells depend on: a folder with cells of another run is refused."""
-        bench = self.bench
-        return {
-            "options": dataclasses.asdict(self.options),
-            "questions": self.questions,
-            "native": self.native,
-            "statistics": bench.stats.manifest,
-            "model": checksum(bench.model),
-            "neurons": {language: found.flat.tolist() for language, found in bench.sets("lape").items()},
-            "texts": {language: str(source) for language, source in bench.texts.items()},
-            "evaluation": {language: str(source) for language, source in self.evaluation.items()},
-            "settings": [repr(setting) for family in TUNED for setting in tried(family, self._layers)],
-        }
 
     def _possible(self, family: str) -> bool:
         """Whether a family has what it needs; if not, a note says what that is."""
@@ -274,7 +249,7 @@ class _Run:
         lengths = ceiling.agg(pl.col("answer").str.len_chars().median().cast(pl.Int64)).iter_rows()
         characters = {target: max(length, 1) for target, length in lengths}
         known = {language: found for language, found in lines.items() if language in characters}
-        both = {self.options.identifier: self.first, self.options.second: self.second}
+        both = {self.options.identifier: self.interview.first, self.options.second: self.interview.second}
         return identification(both, known, characters)
 
     def _fill(self, split: Split, todo: Sequence[tuple[Setting, Pair]]) -> None:
@@ -282,8 +257,8 @@ class _Run:
         for done, (setting, pair) in enumerate(todo):
             self.progress(f"{split} questions: {setting.family}", done, len(todo))
             name = f"{split}.{setting.family}.{setting.name}.{'-'.join(pair)}"
-            make = partial(self._judged, split, setting, pair)
-            self._answers[split, setting, pair] = self.cells.table(name, make)
+            examples = self._examples(setting, split, pair)
+            self._answers[split, setting, pair] = self.interview.cell(name, split, setting, pair, examples=examples)
         if todo:
             self.progress(f"{split} questions: {todo[-1][0].family}", len(todo), len(todo))
 
@@ -293,24 +268,6 @@ class _Run:
 
     def _frame(self, split: Split) -> pl.DataFrame:
         return pl.concat([frame for (of, _, _), frame in self._answers.items() if of == split])
-
-    def _judged(self, split: Split, setting: Setting, pair: Pair) -> pl.DataFrame:
-        """The judged answers of a cell."""
-        answers = self.bench.answers(
-            setting, self.questions[split], *pair, examples=self._examples(setting, split, pair)
-        )
-        target = pair[1]
-        if not self.judge.knows(target):
-            self.judge.learn(target, self._native(target))
-        return self.judge.verdicts(split, setting, pair, answers, self.questions[split][target])
-
-    def _native(self, target: str) -> list[str]:
-        """The unedited answers to the native questions in a language."""
-
-        def make() -> pl.DataFrame:
-            return pl.DataFrame({"answer": self.bench.answers(CEILING, self.native, target, target)})
-
-        return self.cells.table(f"native.{target}", make)["answer"].to_list()
 
     def _ceiling(self, target: str) -> pl.DataFrame:
         """The answers to the development questions asked in the target language."""

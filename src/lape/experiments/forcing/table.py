@@ -39,7 +39,7 @@ on the development questions), `split` (development, report), `source`, `target`
 mean), `questions`; the shares (0 to 1) `in_language` and `good`, and each `…_minus_ceiling` and `…_over_ceiling`, with 95 % intervals `_low`, `_high` over
 targets, or of fewer than three over questions (null under 20 questions);
 `in_language_second`, `agreement`, `fluent`, `on_topic`, `mixed`, `foreign`, `lpr_after_lcb`,
-`wpr_after_lcb` (shares), `distinct4`, `nll` (nats per token), `graded` (0 to 2), see `lape.measure.answer_table.DEFINITIONS`; `calibrated_on` (the fewest
+`wpr_after_lcb` (shares), `distinct4`, `nll` (nats per token), `graded` (0 to 2), see `lape.measure.answers.DEFINITIONS`; `calibrated_on` (the fewest
 native answers behind a bound of fluency); `empty` (answers).
 """
 ADDED = (

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,23 +11,17 @@ import polars as pl
 from torch import nn
 
 from lape.data import samples
-from lape.data.language_id import identifier
-from lape.data.languages import tag
 from lape.errors import OptionError, TextError
-from lape.measure.answer_table import DEFINITIONS as ANSWER_DEFINITIONS
-from lape.measure.answer_table import Judge, Split
+from lape.measure.answers import Interview, JudgedOptions
 from lape.measure.bench import Bench
 from lape.measure.conditions import NONE, Condition, conditions
-from lape.measure.generation import GenerationOptions
-from lape.measure.grader import MARKS, grader_of
+from lape.measure.grader import MARKS
 from lape.measure.methods import Setting
 from lape.measure.prompts import Asking
 from lape.measure.questions import checked_native, checked_questions
-from lape.model.identity import check_made_with, checksum
-from lape.options import Candidates, GraderOptions, NotNegative
+from lape.model.identity import check_made_with
+from lape.options import Candidates, NotNegative
 from lape.progress import Progress, each, shown
-from lape.store import files
-from lape.store.cells import Cells
 from lape.values.neurons import LanguageNeurons
 from lape.values.stats import ActivationStats
 
@@ -49,19 +41,14 @@ ANSWERS = {
 """One row an answer. `off`: whose neurons were off, or none; `language`: of the question; `control`: whether as many matched neurons
 were off instead, by `draw`; `question`: its number; `identified`: the language that the answer seems to be in. `in_language`,
 `fluent`, `on_topic` (null where one of the others does not hold), `mixed` (with the share `foreign` of its letters in another language) and
-`good` (the first three, and neither of the others) are a proxy for a judge's marks: see `lape.measure.answer_table.DEFINITIONS`.
+`good` (the first three, and neither of the others) are a proxy for a judge's marks: see `lape.measure.answers.DEFINITIONS`.
 `calibrated_on`: how many native answers made the bounds of its fluency. `grade`: 1 to 10 from the endpoint, null without one. `energy_ratio`: the set's
 written energy over that of the control neurons, null where none were off.
 """
-DEFINITIONS = {
-    **{name: ANSWER_DEFINITIONS[name] for name in ("in_language", "fluent", "on_topic", "mixed", "foreign", "good")},
-    "grade": "1 to 10 from a language model behind an endpoint, by `samples/judging.txt`; an empty answer is 1",
-}
-"""What the columns mean; ours."""
 
 
 @dataclass(frozen=True)
-class SilencedOptions(GenerationOptions, GraderOptions):
+class SilencedOptions(JudgedOptions):
     """How answers are measured that a model gives while a language's neurons are off."""
 
     wish: bool = False
@@ -71,12 +58,6 @@ class SilencedOptions(GenerationOptions, GraderOptions):
     candidates: Candidates = 8
     """Questions among which an answer's own must be likeliest; 0 is all. Each is a pass over a question and the answer, for every
     answer in the language and fluent: on a CPU, 8 take two to four times as long as writing it took."""
-    seed: int = 0
-    """Seed of the control draws."""
-    identifier: str = "lingua"
-    """Which identifier says what language an answer is in: lingua or langid."""
-    second: str = "langid"
-    """A second identifier: a sentence is in another language, and an Indonesian answer Malay, where both say so."""
 
 
 def silenced(
@@ -114,10 +95,23 @@ def silenced(
     asked = checked_questions(samples.questions("reporting") if questions is None else questions)
     languages = _languages(asked, stats, neurons)
     before = checked_native(samples.questions("development") if native is None else native, asked, languages)
-    run = _Run(Bench(model, tokenizer, stats, None, options, neurons=neurons), asked, before, languages, options)
-    if folder is not None:
-        files.same_run(folder, run.described(neurons))
-    return run.all(_cells(model, neurons, stats, languages, options), Cells(folder and folder / "cells"), progress)
+    wish = Asking(wish="target" if options.wish else "none")
+    setting = Setting("silenced", "asked in its own language", asking=wish, ceiling=True)
+    interview = Interview(
+        Bench(model, tokenizer, stats, None, options, neurons=neurons),
+        {"report": {language: asked[language] for language in languages}},
+        before,
+        languages,
+        options,
+        {"report": options.candidates},
+        plain=setting,
+        scale=MARKS,
+        folder=folder,
+    )
+    cells = _cells(model, neurons, stats, languages, options)
+    return pl.concat(
+        _answers(interview, setting, *cell) for cell in each(cells, "answering with neurons off", progress)
+    )
 
 
 def _languages(asked: Mapping[str, Sequence[str]], stats: ActivationStats, neurons: LanguageNeurons) -> list[str]:
@@ -130,98 +124,32 @@ def _languages(asked: Mapping[str, Sequence[str]], stats: ActivationStats, neuro
     return languages
 
 
-@dataclasses.dataclass(frozen=True)
-class _Cell:
-    """The questions of one language under one condition."""
-
-    off: str
-    language: str
-    condition: Condition
-
-    @property
-    def control(self) -> bool:
-        return self.condition.name == "control"
-
-    @property
-    def name(self) -> str:
-        kind = f"control{self.condition.draw}" if self.control else "own"
-        return f"{self.off}.{self.language}.{kind}"
-
-
 def _cells(
     model: Any, neurons: LanguageNeurons, stats: ActivationStats, languages: Sequence[str], options: SilencedOptions
-) -> list[_Cell]:
-    """What is run: everything unedited, and each language's neurons, or their controls, off on every language."""
-    cells = [_Cell(NONE.name, language, NONE) for language in languages]
+) -> list[tuple[str, Condition, str]]:
+    """Whose neurons are off, under which condition, and the language asked in: all unedited, then each language's neurons off, and their controls."""
+    under = [(NONE.name, NONE)]
     for off in languages:
         found, _ = conditions(model, neurons, stats, off, steer=None, draws=options.draws, seed=options.seed)
-        for condition in found:
-            cells += [_Cell(off, language, condition) for language in languages]
-    if len(cells) == len(languages):
+        under += [(off, condition) for condition in found]
+    if len(under) == 1:
         raise OptionError(
             f"None of {', '.join(languages)} has any neurons. Choose more: lape identify RUN --rate 0.02 --overwrite."
         )
-    return cells
+    return [(off, condition, language) for off, condition in under for language in languages]
 
 
-class _Run:
-    """One measurement: cells, each judged when its answers are there."""
-
-    def __init__(
-        self,
-        bench: Bench,
-        asked: dict[str, list[str]],
-        native: dict[str, list[str]],
-        languages: Sequence[str],
-        options: SilencedOptions,
-    ) -> None:
-        self.bench, self.options, self.native = bench, options, native
-        self.asked = {language: asked[language] for language in languages}
-        first, second = (identifier(name, languages) for name in (options.identifier, options.second))
-        candidates: dict[Split, int] = {"report": options.candidates, "development": options.candidates}
-        self.judge = Judge(bench, first, second, candidates, grader_of(options, MARKS))
-        wish = Asking(wish="target" if options.wish else "none")
-        self.setting = Setting("silenced", "asked in its own language", asking=wish, ceiling=True)
-
-    def described(self, neurons: LanguageNeurons) -> dict[str, Any]:
-        """What finished cells depend on: a folder with cells of another run is refused."""
-        return {
-            "options": dataclasses.asdict(self.options),
-            "questions": self.asked,
-            "native": self.native,
-            "statistics": self.bench.stats.manifest,
-            "model": checksum(self.bench.model),
-            "neurons": {tag(language): found.flat.tolist() for language, found in neurons.items()},
-        }
-
-    def all(self, todo: Sequence[_Cell], cells: Cells, progress: Progress) -> pl.DataFrame:
-        """Every cell, from the folder where it is there already."""
-        return pl.concat(
-            cells.table(one.name, partial(self._judged, one, cells)).with_columns(
-                energy_ratio=pl.lit(one.condition.energy_ratio, pl.Float64)
-            )
-            for one in each(todo, "answering with neurons off", progress)
-        )
-
-    def _learnt(self, language: str) -> pl.DataFrame:
-        """The unedited answers to the native questions."""
-        return pl.DataFrame({"answer": self._answers(NONE, self.native, language)})
-
-    def _answers(self, condition: Condition, questions: Mapping[str, Sequence[str]], language: str) -> list[str]:
-        with condition.on(self.bench.model):
-            return self.bench.answers(self.setting, questions, language, language)
-
-    def _judged(self, cell: _Cell, cells: Cells) -> pl.DataFrame:
-        language = cell.language
-        if not self.judge.knows(language):
-            known = cells.table(f"native.{language}", partial(self._learnt, language))
-            self.judge.learn(language, known["answer"].to_list())
-        answers = self._answers(cell.condition, self.asked, language)
-        found = self.judge.verdicts("report", self.setting, (language, language), answers, self.asked[language])
-        named = found.rename({"language": "identified", "graded": "grade"}).with_columns(
-            off=pl.lit(cell.off),
-            language=pl.lit(language),
-            control=pl.lit(cell.control),
-            draw=pl.lit(cell.condition.draw, pl.Int64),
-        )
-        return named.select([name for name in ANSWERS if name != "energy_ratio"])  # of the condition, not of an answer
+def _answers(interview: Interview, setting: Setting, off: str, condition: Condition, language: str) -> pl.DataFrame:
+    """The judged answers to the questions of a language under a condition: `ANSWERS`."""
+    control = condition.name == "control"
+    name = f"{off}.{language}.{f'control{condition.draw}' if control else 'own'}"
+    pair = language, language
+    answers = interview.cell(name, "report", setting, pair, under=condition.on(interview.bench.model))
+    named = answers.rename({"language": "identified", "graded": "grade"}).with_columns(
+        off=pl.lit(off),
+        language=pl.lit(language),
+        control=pl.lit(control),
+        draw=pl.lit(condition.draw, pl.Int64),
+        energy_ratio=pl.lit(condition.energy_ratio, pl.Float64),
+    )
+    return named.select(*ANSWERS)
