@@ -85,9 +85,9 @@ def plainly(session, one, *, steered):
     text = one.prompt if one.bare else ask(tokenizer_of(), one.prompt, source=one.source, target=one.target)
     how = GenerationOptions(new_tokens=one.new_tokens, repetition_penalty=one.repetition_penalty)
     neurons = session.neurons(one)
-    to = {"source": one.source, "target": one.target}
+    languages = {"source": one.source, "to": one.target}
     with (
-        steer(session.model, neurons, stats=session.stats, **to, **vars(one.steer))
+        steer(session.model, neurons, stats=session.stats, **languages, **vars(one.steer))
         if steered
         else contextlib.nullcontext()
     ):
@@ -280,9 +280,13 @@ def test_shares_are_those_of_the_model_written_out_by_hand(kind, steered_by):
 def ids_of(session, one, *, steered):
     """The ids of an answer to a bare prompt."""
     model, prompt = session.model, tokenizer_of()(one.prompt, return_tensors="pt")
-    to = {"source": one.source, "target": one.target}
+    languages = {"source": one.source, "to": one.target}
     neurons = session.neurons(one)
-    with steer(model, neurons, stats=session.stats, **to, **vars(one.steer)) if steered else contextlib.nullcontext():
+    with (
+        steer(model, neurons, stats=session.stats, **languages, **vars(one.steer))
+        if steered
+        else contextlib.nullcontext()
+    ):
         out = model.generate(**prompt, max_new_tokens=one.new_tokens, do_sample=False, repetition_penalty=1.1)
     return out[0, prompt["input_ids"].shape[1] :].tolist()
 

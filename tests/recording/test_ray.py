@@ -108,7 +108,7 @@ def test_many_workers_count_what_one_process_counts_also_where_workers_are_kille
             os.kill(fresh[0], signal.SIGKILL)
             killed.append(fresh[0])
 
-    stats = record(model, texts, **vars(OPTIONS), cluster=cluster, out=tmp_path / "run", progress=kill)
+    stats = record(model, texts, OPTIONS, cluster=cluster, out=tmp_path / "run", progress=kill)
     assert len(killed) == kills
     assert_same(stats, expected)
     assert stats.manifest["model"]["checksum"] == expected.manifest["model"]["checksum"]
@@ -126,16 +126,14 @@ def test_a_stopped_run_counts_what_is_missing_or_damaged_and_nothing_else(model,
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        record(model, texts, **vars(OPTIONS), cluster=TWO, out=tmp_path / "run", progress=partial(watch, stop=True))
+        record(model, texts, OPTIONS, cluster=TWO, out=tmp_path / "run", progress=partial(watch, stop=True))
     groups = sorted((tmp_path / "run.partial" / "groups").glob("*.partial"))
     whole = sum(count_of(path) for path in groups[2:])
     assert 0 < whole < seen[-1]
     groups[0].write_bytes(groups[0].read_bytes()[:-9])
     groups[1].unlink()
     seen.clear()
-    stats = record(
-        model, texts, **vars(OPTIONS), cluster=ONE, out=tmp_path / "run", progress=partial(watch, stop=False)
-    )
+    stats = record(model, texts, OPTIONS, cluster=ONE, out=tmp_path / "run", progress=partial(watch, stop=False))
     assert seen[0] == whole
     assert_same(stats, expected)
 
@@ -173,14 +171,14 @@ def test_what_a_worker_cannot_load_is_said_as_anywhere(texts, tmp_path):
     folder = tmp_path / "nothing"
     folder.mkdir()
     with pytest.raises(ModelError, match="nothing"):
-        record(folder, texts, **vars(OPTIONS), cluster=ONE, out=tmp_path / "run")
+        record(folder, texts, OPTIONS, cluster=ONE, out=tmp_path / "run")
     assert not (tmp_path / "run.partial").exists()
 
 
 @pytest.mark.parametrize("change", [{"attribution": 10}, {"until": 0.9}, {"per_text": True}, {"shard": "1/2"}])
 def test_what_only_one_process_records_is_refused(model, texts, tmp_path, change):
     with pytest.raises(OptionError, match=f"{next(iter(change))} is for one process"):
-        record(model, texts, cluster=TWO, out=tmp_path / "run", **change)
+        record(model, texts, RecordOptions(**change), cluster=TWO, out=tmp_path / "run")
 
 
 def test_workers_share_what_there_is_unless_told():

@@ -410,6 +410,7 @@ def recording_with_ray(folder: Path) -> Callable[[], object]:
 
     def use() -> None:
         from lape.model.load import ModelOptions
+        from lape.recording.engine import RecordOptions
         from lape.recording.engines.ray import ClusterOptions, record
 
         cluster = ClusterOptions(engine="ray", workers=1, worker_cpus=1)
@@ -417,8 +418,7 @@ def recording_with_ray(folder: Path) -> Callable[[], object]:
         record(
             folder / "model",
             texts,
-            document="line",
-            row_tokens=64,
+            RecordOptions(document="line", row_tokens=64),
             cluster=cluster,
             loading=ModelOptions(device="cpu"),
             out=folder / "run",

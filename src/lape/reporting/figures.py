@@ -58,7 +58,7 @@ def draw(run: str | Path, options: DrawArguments) -> Drawn:
         >>> sorted(drawn.paths)
         ['layers.svg', 'overlap.svg']
         >>> drawn.missing["amount"]
-        'lape run amount --run run'
+        'lape run amount run'
     """
     run = Path(run)
     target = Path(options.out) if options.out is not None else Run(run).folder / "figures"

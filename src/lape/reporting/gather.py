@@ -119,7 +119,9 @@ class Gathered:
         """The command that makes an experiment's tables, or one of them, which the folder lacks; empty where none is known."""
         if self.run.is_study:
             own = [need.flag for need in experiment.needs if need.flag.startswith("--") and need is not PARALLEL]
-            return " ".join(["lape --again", shlex.quote(str(self.folder)), "--parts", experiment.name, *own, "--out NEW"])
+            return " ".join(
+                ["lape --again", shlex.quote(str(self.folder)), "--parts", experiment.name, *own, "--out NEW"]
+            )
         typed = experiment.typed(str(self.folder), table)
         if typed.startswith("lape identify"):
             return self.identify

@@ -67,13 +67,14 @@ class _Curve:
         return (float(own.min()), float(own.max())) if len(own) > 1 else (np.inf, -np.inf)
 
     def at(self, level: Floats) -> tuple[Floats, Floats]:
-        """(rows,) others and worst where own first reaches a level (rows,), on straight lines between sizes; a resample that does not reach it takes
-        the nearest size.
+        """(rows,) others and worst where own first reaches a level (rows,), on straight lines between sizes. A resample that begins above the level
+        takes the first size; a resample that never reaches it takes the last.
         """
         reached = np.maximum((self.own >= level[:, None]).argmax(1), 1)
         reached = np.where((self.own < level[:, None]).all(1), self.own.shape[1] - 1, reached)[:, None]
         a, b = (np.take_along_axis(self.own, at, 1)[:, 0] for at in (reached - 1, reached))
         share = np.clip(np.divide(level - a, b - a, out=np.ones_like(level), where=b > a), 0.0, 1.0)
+        share[self.own[:, 0] >= level] = 0.0
         found = []
         for values in (self.others, self.worst):
             x, y = (np.take_along_axis(values, at, 1)[:, 0] for at in (reached - 1, reached))
