@@ -10,12 +10,13 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http.client import HTTPException
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from io import BufferedReader, RawIOBase
 from ipaddress import ip_address
 from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import quote, urlsplit
-from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
+from urllib.request import HTTPHandler, HTTPRedirectHandler, HTTPSHandler, ProxyHandler, Request, build_opener
 
 PAUSE = 1.0
 """Seconds before the second try; the pause doubles before each further one."""
@@ -90,8 +91,8 @@ class Endpoint:
         no_proxy = [ProxyHandler({})] if self.local else []
         try:
             request = Request(f"{self.url.rstrip('/')}{path}", data, headers)
-            with build_opener(_NoRedirect, *no_proxy).open(request, timeout=self.seconds) as reply:
-                body = _read_body(reply, self.seconds)
+            with build_opener(_NoRedirect, _Http, _Https, *no_proxy).open(request, timeout=self.seconds) as reply:
+                body = reply.read(_MAX_BYTES + 1)
         except HTTPError as error:
             with error:
                 raise Unanswered(_describe_refusal(error, key), error.code) from None  # its cause may repeat the key
@@ -100,22 +101,60 @@ class Endpoint:
             late = isinstance(reason, TimeoutError)
             why = f"no whole answer came within {self.seconds:g} s" if late else str(reason) or type(error).__name__
             raise Unanswered(_hide_key(key, why)) from None
+        if len(body) > _MAX_BYTES:
+            raise Unanswered(f"its answer is longer than {_MAX_BYTES // 2**20} MiB", 200)
         try:
             return _parse(body)
         except (ValueError, RecursionError):
             raise Unanswered("its answer is not JSON", 200) from None
 
 
-def _read_body(reply: Any, seconds: float) -> bytes:
-    """Read a whole answer. Raises TimeoutError after `seconds`, and Unanswered for an answer that is too long."""
-    until, body = time.monotonic() + seconds, b""
-    while part := reply.read1(2**16):
-        body += part
-        if len(body) > _MAX_BYTES:
-            raise Unanswered(f"its answer is longer than {_MAX_BYTES // 2**20} MiB", 200)
-        if time.monotonic() > until:
+class _TimedReader(RawIOBase):
+    """The bytes of a socket, whose timeout limits all reads together. A socket alone limits each read."""
+
+    def __init__(self, bytes_: RawIOBase, sock: Any) -> None:
+        self._bytes, self._sock = bytes_, sock
+        self._until = time.monotonic() + sock.gettimeout()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        seconds = self._until - time.monotonic()
+        if seconds <= 0:
             raise TimeoutError
-    return body
+        self._sock.settimeout(seconds)
+        return self._bytes.readinto(buffer)
+
+    def close(self) -> None:
+        self._bytes.close()
+        super().close()
+
+
+class _Response(HTTPResponse):
+    """A response, status and headers included, that must be complete within the connection's timeout."""
+
+    def __init__(self, sock: Any, *args: Any, **options: Any) -> None:
+        super().__init__(sock, *args, **options)
+        self.fp = BufferedReader(_TimedReader(self.fp.detach(), sock))
+
+
+class _Connection(HTTPConnection):
+    response_class = _Response
+
+
+class _SecureConnection(HTTPSConnection):
+    response_class = _Response
+
+
+class _Http(HTTPHandler):
+    def http_open(self, req: Request) -> Any:
+        return self.do_open(_Connection, req)
+
+
+class _Https(HTTPSHandler):
+    def https_open(self, req: Request) -> Any:
+        return self.do_open(_SecureConnection, req)
 
 
 def _parse(body: bytes) -> Any:
