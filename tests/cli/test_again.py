@@ -36,6 +36,8 @@ def test_options_take_the_place_of_those_of_the_command(tmp_path, more, command)
 def test_a_result_without_a_command_is_refused(tmp_path):
     with pytest.raises(FileError, match=r"which command made .*run\.json"):
         recall([str(tmp_path)])
+    with pytest.raises(FileError, match="There is no"):
+        recall([str(tmp_path / "layers.parquet")])
     with pytest.raises(OptionError, match="no path"):
         recall([])
 

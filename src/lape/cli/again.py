@@ -20,6 +20,8 @@ def recall(words: Sequence[str]) -> list[str]:
     if not words:
         raise OptionError("--again was given no path. Expected a result of lape: lape --again runs/mine/perplexity")
     place, typed = Path(words[0]), list(words[1:])
+    if not place.exists():
+        raise FileError(f"There is no {place}. Expected a folder or a file that lape wrote.")
     command = read_record(place if place.is_dir() else place.parent).get("command")
     if not isinstance(command, list) or not command:
         raise FileError(
