@@ -11,7 +11,7 @@ CORE = tests/values tests/store tests/data tests/detect tests/model tests/edit t
 help:  ## what there is to type
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: .venv/demo  ## find the language neurons of a small real model and show what they do (3 minutes once installed)
+demo: .venv/demo  ## find the language neurons of a small real model and show what they do (5 minutes once installed)
 	$(BIN)/lape demo --out runs/demo --overwrite
 
 docs: reference  ## the documentation as a site, docs/_build/html/index.html
