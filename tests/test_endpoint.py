@@ -74,14 +74,23 @@ def test_a_broken_chunked_body_is_no_answer(status: str, body: bytes) -> None:
     assert error.value.status == (500 if status.startswith("500") else None) or body == b""
 
 
+LATE = "^no whole answer came within 1 s$"
+
+
 @pytest.mark.parametrize(
-    "begun",
-    [b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 500 No\r\n\r\n", b"HTTP/1.1 20", b"HTTP/1.1 200 OK\r\nX: ", b""],
+    ("begun", "message"),
+    [
+        (b"HTTP/1.1 200 OK\r\n\r\n", LATE),
+        (b"HTTP/1.1 20", LATE),
+        (b"HTTP/1.1 200 OK\r\nX: ", LATE),
+        (b"", LATE),
+        (b"HTTP/1.1 500 No\r\n\r\n", "^it answered 500 No$"),
+    ],
 )
-def test_an_answer_that_never_ends_is_given_up_in_time(begun: bytes) -> None:
+def test_an_answer_that_never_ends_is_given_up_in_time(begun: bytes, message: str) -> None:
     with serving(Fake(replies={"/x": begun}, drips=0.1)) as fake:
         started = time.monotonic()
-        with pytest.raises(Unanswered, match=r"no whole answer came within 1 s|it answered 500 No$"):
+        with pytest.raises(Unanswered, match=message):
             Endpoint(fake.url, seconds=1.0).get("/x")
         assert time.monotonic() - started < 3
 

@@ -80,17 +80,19 @@ def asked(prompt=PROMPT, source="en", target="fr", *, rate=0.2, new_tokens=8, **
     return Asked(prompt, source, target, rate=rate, new_tokens=new_tokens, **more)
 
 
+def steered_or_not(session, one, *, steered):
+    """The context in which a session answers."""
+    if not steered:
+        return contextlib.nullcontext()
+    neurons = session.neurons(one)
+    return steer(session.model, neurons, stats=session.stats, source=one.source, to=one.target, **vars(one.steer))
+
+
 def plainly(session, one, *, steered):
     """The answer as `generate` gives it, without anything that watches."""
     text = one.prompt if one.bare else ask(tokenizer_of(), one.prompt, source=one.source, target=one.target)
     how = GenerationOptions(new_tokens=one.new_tokens, repetition_penalty=one.repetition_penalty)
-    neurons = session.neurons(one)
-    languages = {"source": one.source, "to": one.target}
-    with (
-        steer(session.model, neurons, stats=session.stats, **languages, **vars(one.steer))
-        if steered
-        else contextlib.nullcontext()
-    ):
+    with steered_or_not(session, one, steered=steered):
         (answer,) = generate(session.model, tokenizer_of(), [text], how)
     return answer if one.bare else cut(answer, target=one.target)
 
@@ -280,13 +282,7 @@ def test_shares_are_those_of_the_model_written_out_by_hand(kind, steered_by):
 def ids_of(session, one, *, steered):
     """The ids of an answer to a bare prompt."""
     model, prompt = session.model, tokenizer_of()(one.prompt, return_tensors="pt")
-    languages = {"source": one.source, "to": one.target}
-    neurons = session.neurons(one)
-    with (
-        steer(model, neurons, stats=session.stats, **languages, **vars(one.steer))
-        if steered
-        else contextlib.nullcontext()
-    ):
+    with steered_or_not(session, one, steered=steered):
         out = model.generate(**prompt, max_new_tokens=one.new_tokens, do_sample=False, repetition_penalty=1.1)
     return out[0, prompt["input_ids"].shape[1] :].tolist()
 
